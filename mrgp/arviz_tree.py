@@ -1,0 +1,63 @@
+"""One conversion from a fit to ArviZ, with named dimensions in the user's units."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from arviz import from_dict
+
+from mrgp.data import MultiRegionData
+
+
+def build(fit: Any, data: MultiRegionData, n_draws: int, seed: int) -> xr.DataTree:
+    """The DataTree of :meth:`mrgp.fit.Fit.to_arviz`."""
+    draws = fit.draws(n_draws, seed, data)
+    rest = {name: jnp.asarray(value) for name, value in fit.sites.items() if name not in draws}
+    model = fit.model
+
+    @jax.jit
+    def at_draws(draws: dict[str, Any], rest: dict[str, Any], data: MultiRegionData, keys: Any) -> tuple[Any, Any]:
+        def one(inputs: Any) -> tuple[Any, Any]:
+            sites, key = inputs
+            distribution = model.likelihood_at(data, {**sites, **rest})
+            return distribution.log_prob(data.values), distribution.sample(key).mean(axis=1)
+
+        return jax.lax.map(one, (draws, keys))
+
+    keys = jax.random.split(jax.random.key(seed), n_draws)
+    scores, replicas = at_draws({n: jnp.asarray(v) for n, v in draws.items()}, rest, jax.tree.map(jnp.asarray, data), keys)
+    dims, coords, groups = {}, _coords(fit, data), {}
+    groups["posterior"] = {name: np.asarray(value)[None] for name, value in draws.items()}
+    if "delay" in draws:
+        groups["posterior"]["delay"] = fit._delay_table(draws["delay"])[None]
+        dims["delay"] = ["region", "across_latent"]
+    dims |= {name: [f"{name.rsplit('_', 1)[1]}_latent"] for name in draws if name != "delay"}
+    groups["log_likelihood"] = {"y": np.asarray(scores)[None]}
+    dims["y"] = ["trial"]
+    groups["posterior_predictive"] = {"trial_mean": np.asarray(replicas)[None]}
+    mean = np.where(data.mask, data.values, 0.0).sum(1) / np.maximum(data.mask.sum(1), 1)
+    groups["observed_data"] = {"trial_mean": mean}
+    dims["trial_mean"] = ["trial", "neuron"]
+    held = {name: np.asarray(value) for name, value in rest.items()}
+    groups["constant_data"] = held
+    dims |= {"loadings": ["neuron", "column"], "noise": ["neuron"], "offset": ["neuron"]}
+    tree = from_dict(groups, dims=dims, coords=coords)
+    about = "Gaussian at the maximum over delays and kernel parameters, all else profiled out; loadings, noise and offsets at the maximum"
+    tree.attrs |= {"inference_method": f"{fit.method}: {about}", "versions": json.dumps(fit.versions), "units": "s, Hz, nats"}
+    tree.attrs |= {"model": json.dumps(model.to_settings(), default=str), "converged": int(fit.converged), "seed": fit.seed}
+    return tree
+
+
+def _coords(fit: Any, data: MultiRegionData) -> dict[str, Any]:
+    labels = [f"{name}:{i}" for name, n in zip(fit.layout.regions, fit.layout.n_neurons, strict=True) for i in range(n)]
+    return {
+        "region": list(fit.populations),
+        "across_latent": np.arange(fit.assignment.n_across),
+        "within_latent": fit.within_names,
+        "neuron": labels,
+        "trial": np.arange(data.n_trials),
+        "column": np.arange(fit.assignment.n_columns),
+    }

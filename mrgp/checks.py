@@ -1,0 +1,93 @@
+"""What is checked of a recording's arrays as they enter; each message names the place and the remedy."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# Taken by the saved forms of a recording: dimensions, the bin width, and arguments of numpy.savez.
+_RESERVED_NAMES = frozenset({"trial", "time", "bin_width", "file", "allow_pickle"})
+
+type Coords = dict[str, np.ndarray]
+
+
+class DataError(ValueError):
+    """A recording that cannot be used as it is; the message names the place and what mends it."""
+
+
+def read_region(name: str, value: Any) -> np.ndarray:
+    """One region as a numeric array (trials, bins, neurons); a list of trials is padded with NaN."""
+    if not isinstance(name, str) or not name or "/" in name or name in _RESERVED_NAMES:
+        raise DataError(f"{name!r} cannot be the name of a region: use a string like 'V1'")
+    if isinstance(value, list | tuple):
+        trials = [_numeric(f"trial {b} of region {name}", trial) for b, trial in enumerate(value)]
+        if any(trial.ndim != 2 or trial.shape[1] != trials[0].shape[1] for trial in trials):
+            shapes = ", ".join(sorted({str(trial.shape) for trial in trials}))
+            raise DataError(f"region {name}: trials have shapes {shapes}; each must be (bins, neurons)")
+        longest = max((len(trial) for trial in trials), default=0)
+        array = np.full((len(trials), longest, trials[0].shape[1] if trials else 0), np.nan)
+        for padded, trial in zip(array, trials, strict=True):
+            padded[: len(trial)] = trial
+    else:
+        array = _numeric(f"region {name}", value)
+    if array.ndim != 3:
+        raise DataError(f"region {name} has shape {array.shape}: arrange it as (trials, bins, neurons)")
+    if 0 in array.shape:
+        what = ("trials", "bins", "neurons")[array.shape.index(0)]
+        raise DataError(f"region {name} has no {what} (shape {array.shape}): leave it out or load it again")
+    return array
+
+
+def _numeric(where: str, value: Any) -> np.ndarray:
+    try:
+        # A masked array would lose its mask in np.asarray without a word.
+        masked = isinstance(value, np.ma.MaskedArray)
+        array = np.ma.filled(value.astype(np.float64), np.nan) if masked else np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} is not one array of numbers ({error}): convert it first") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where} holds {array.dtype} instead of real numbers: convert it to float")
+    return array
+
+
+def read_coords(kind: str, coords: Mapping[str, ArrayLike] | None, sizes: Mapping[str, int]) -> Coords:
+    """Labels by region (one per neuron) or by name (one per trial)."""
+    read = {name: np.asarray(labels) for name, labels in (coords or {}).items()}
+    for name, array in read.items():
+        if array.shape != (sizes.get(name),):
+            wanted = f"{sizes[name]} labels" if name in sizes else f"a region's name ({', '.join(sizes)})"
+            raise DataError(f"{kind}_coords[{name!r}] has shape {array.shape}: it needs {wanted}")
+    # Files hold text, not Python objects.
+    return {name: array.astype(str) if array.dtype == object else array for name, array in read.items()}
+
+
+def living_neurons(name: str, array: np.ndarray, labels: np.ndarray | None, drop_dead: bool) -> np.ndarray:
+    """Which neurons take two values or more, bool (neuron,); refuses, or warns of, the others."""
+
+    def describe(neurons: np.ndarray) -> str:
+        named = [str(i) if labels is None else f"{i} (label {labels[i]})" for i in neurons[:20]]
+        more = f" and {neurons.size - 20} more" if neurons.size > 20 else ""
+        return f"region {name}, neuron{'s' if neurons.size > 1 else ''} {', '.join(named)}{more}"
+
+    infinite = np.isinf(array) if array.dtype.kind == "f" else np.zeros(1)
+    if infinite.any():
+        trial, time, neuron = np.argwhere(infinite)[0]
+        where = f"{describe(np.array([neuron]))}: infinite value in trial {trial}, bin {time}"
+        raise DataError(f"{where}; put NaN where a value is missing")
+    # fmax and fmin pass over NaN. Who moves in the first trial is alive, so that few need the long scan.
+    alive = np.fmax.reduce(array[0], axis=0) > np.fmin.reduce(array[0], axis=0)
+    still = array[:, :, ~alive]
+    alive[~alive] = np.fmax.reduce(still, axis=(0, 1)) > np.fmin.reduce(still, axis=(0, 1))
+    dead = np.flatnonzero(~alive)
+    if dead.size and not drop_dead:
+        never = dead[np.isnan(array[:, :, dead]).all(axis=(0, 1))]
+        what = "never observed (all NaN)" if never.size else "dead, the same value in every observed bin"
+        remedy = "remove it, or pass drop_dead=True to leave such neurons out"
+        raise DataError(f"{describe(never if never.size else dead)}: {what}; {remedy}")
+    if dead.size == alive.size:
+        raise DataError(f"region {name}: every neuron is dead; leave the region out of the recording")
+    if dead.size:
+        warnings.warn(f"left out as dead: {describe(dead)}", stacklevel=3)
+    return alive

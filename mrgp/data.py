@@ -1,0 +1,301 @@
+"""Recordings of several brain regions on one clock: checks, missing data, and the pytree that models see."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Self
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
+
+from mrgp.checks import Coords, DataError, living_neurons, read_coords, read_region
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is fixed about a recording apart from its numbers; hashable, so static under ``jax.jit``.
+
+    Attributes:
+        regions: region names; delays are measured from the first.
+        n_neurons: neurons per region, in the same order.
+        bin_width: seconds per bin.
+    """
+
+    regions: tuple[str, ...]
+    n_neurons: tuple[int, ...]
+    bin_width: float
+
+    @property
+    def n_regions(self) -> int:
+        return len(self.regions)
+
+    @property
+    def total_neurons(self) -> int:
+        return sum(self.n_neurons)
+
+    @property
+    def region_of_neuron(self) -> Int[np.ndarray, "neuron"]:
+        """Index of the region that each column of ``values`` belongs to."""
+        return np.repeat(np.arange(self.n_regions), self.n_neurons)
+
+    @property
+    def region_slices(self) -> dict[str, slice]:
+        """Columns of ``values`` per region."""
+        edges = np.cumsum([0, *self.n_neurons]).tolist()
+        return {name: slice(*edges[r : r + 2]) for r, name in enumerate(self.regions)}
+
+
+@jax.tree_util.register_pytree_node_class
+class MultiRegionData:
+    """Simultaneous recordings of one or more regions, checked, with missing entries described once.
+
+    Entry (b, t, i) is observed when ``t < length[b]`` and ``observed[pattern[b], t, i]``; None is "always".
+    Patterns are shared causally, on ``[0, length)``: a shorter trial without holes needs none of its own, and
+    a filter that runs forward computes one covariance recursion per pattern. As a pytree the arrays are
+    leaves and ``layout`` is static; coordinates do not travel through ``jit``.
+
+    Args:
+        regions: region name -> array (trials, bins, neurons), NaN = missing; or a list with one array
+            (bins_i, neurons) per trial, for trials of different length.
+        bin_width: seconds per bin.
+        neuron_coords: region name -> one label per neuron (channel, unit name).
+        trial_coords: coordinate name -> one value per trial (stimulus, block).
+        drop_dead: leave out neurons that never change or were never observed, with a warning that names them.
+
+    Attributes:
+        layout: regions, neuron counts, bin width.
+        values: float64 (trial, time, neuron), regions side by side, 0 where missing.
+        observed: bool (pattern, time, neuron); None when nothing is missing within any trial's length.
+        pattern: int32 (trial,), the row of ``observed`` that a trial follows; zeros when there is none.
+        length: int32 (trial,), 1 + last bin with any observed entry; None when every trial fills all bins.
+        center: (neuron,), mean over what was observed.
+        scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
+
+    Raises:
+        DataError: the recording cannot be used; the message names region and neuron and says what mends it.
+    """
+
+    layout: Layout
+    values: Float[np.ndarray, "trial time neuron"]
+    observed: Bool[np.ndarray, "pattern time neuron"] | None
+    pattern: Int[np.ndarray, "trial"]
+    length: Int[np.ndarray, "trial"] | None
+    center: Float[np.ndarray, "neuron"]
+    scale: Float[np.ndarray, "neuron"]
+
+    def __init__(
+        self,
+        regions: Mapping[str, ArrayLike | Sequence[ArrayLike]],
+        bin_width: float,
+        *,
+        neuron_coords: Mapping[str, ArrayLike] | None = None,
+        trial_coords: Mapping[str, ArrayLike] | None = None,
+        drop_dead: bool = False,
+    ) -> None:
+        try:
+            width = float(bin_width)
+        except (TypeError, ValueError):
+            width = np.nan
+        if not 0 < width < np.inf:
+            raise DataError(f"bin_width is {bin_width!r}: give the seconds per bin, such as 0.02 for 20 ms")
+        if not isinstance(regions, Mapping) or not regions:
+            raise DataError("a recording needs at least one region: pass a mapping like {'V1': array}")
+        arrays = {name: read_region(name, value) for name, value in regions.items()}
+        first, expected = next((name, array.shape) for name, array in arrays.items())
+        for name, array in arrays.items():
+            for what, size, wanted in zip(("trials", "bins"), array.shape, expected, strict=False):
+                if size != wanted:
+                    raise DataError(
+                        f"region {name} has {size} {what} but region {first} has {wanted}: "
+                        f"cut both to the same {what}, or put NaN where one is missing"
+                    )
+        labels = read_coords("neuron", neuron_coords, {name: a.shape[2] for name, a in arrays.items()})
+        trials = read_coords("trial", trial_coords, {str(name): expected[0] for name in trial_coords or {}})
+        for name, array in arrays.items():
+            alive = living_neurons(name, array, labels.get(name), drop_dead)
+            if not alive.all():
+                arrays[name] = array[:, :, alive]
+                labels.update({name: labels[name][alive]} if name in labels else {})
+        layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width)
+        self._fill(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials)
+
+    def _fill(self, layout: Layout, values: np.ndarray, labels: Coords, trials: Coords) -> Self:
+        """Set all attributes from ``values`` with NaN, which are overwritten by 0 in place."""
+        self.layout, self.values, self.neuron_coords, self.trial_coords = layout, values, labels, trials
+        self.observed, self.pattern, self.length = None, np.zeros(len(values), np.int32), None
+        if not (mask := ~np.isnan(values)).all():
+            self.observed, self.pattern, self.length = _share_patterns(mask)
+            if self.length is not None and not self.length.all():
+                trial, where = np.argmin(self.length), ", ".join(layout.regions)
+                raise DataError(f"trial {trial} has nothing observed in any neuron of {where}: leave it out")
+            values[~mask] = 0.0
+        count = len(values) * self.n_bins if self.is_complete else self.mask.sum(axis=(0, 1))
+        self.center = values.sum(axis=(0, 1)) / np.maximum(count, 1)
+        spread = np.einsum("btn,btn->n", values, values) / np.maximum(count, 1) - self.center**2
+        self.scale = np.sqrt(np.maximum(spread, np.finfo(float).tiny))
+        return self
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Layout]:
+        return (self.values, self.observed, self.pattern, self.length, self.center, self.scale), self.layout
+
+    @classmethod
+    def tree_unflatten(cls, layout: Layout, children: tuple[Any, ...]) -> Self:
+        # Children may be tracers or placeholders: nothing is checked or converted here.
+        data = object.__new__(cls)
+        data.layout, data.neuron_coords, data.trial_coords = layout, {}, {}
+        data.values, data.observed, data.pattern, data.length, data.center, data.scale = children
+        return data
+
+    @property
+    def n_trials(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def n_bins(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def bin_width(self) -> float:
+        """Seconds per bin."""
+        return self.layout.bin_width
+
+    @property
+    def times(self) -> Float[np.ndarray, "time"]:
+        """Start of each bin in seconds, bin 0 at 0."""
+        return np.arange(self.n_bins) * self.bin_width
+
+    @property
+    def is_complete(self) -> bool:
+        """True when nothing is missing and all trials have the same length."""
+        return self.observed is None and self.length is None
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "trial time neuron"]:
+        """True where an entry was observed, written out in full on the host."""
+        always = np.ones((1, *self.values.shape[1:]), bool)
+        observed = always if self.observed is None else np.asarray(self.observed)
+        length = np.full(self.n_trials, self.n_bins) if self.length is None else np.asarray(self.length)
+        return observed[self.pattern] & (np.arange(self.n_bins) < length[:, None])[:, :, None]
+
+    def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
+        """One region's values, NaN where missing."""
+        return self._with_nan()[:, :, self._columns(name)]
+
+    def select_trials(self, indices: ArrayLike | slice) -> Self:
+        """The recording of some trials, by position (integers, booleans or a slice), in all its bins."""
+        chosen = _choose(self.n_trials, indices, "trials")
+        if chosen.size == 0:
+            raise DataError("select_trials was given no trial: choose at least one")
+        trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
+        values = self._with_nan()[chosen]
+        return object.__new__(type(self))._fill(self.layout, values, dict(self.neuron_coords), trials)
+
+    def select_neurons(self, indices: Mapping[str, ArrayLike | slice]) -> Self:
+        """The recording of some neurons, by position within their region.
+
+        Args:
+            indices: region name -> integers, booleans or a slice. A region that is not named stays whole,
+                one that is given an empty list is left out.
+        """
+        parts = {name: self._columns(name) for name in (*self.layout.regions, *indices)}
+        kept = {
+            name: _choose(part.stop - part.start, indices.get(name, slice(None)), f"neurons of region {name}")
+            for name, part in parts.items()
+        }
+        kept = {name: chosen for name, chosen in kept.items() if chosen.size}
+        if not kept:
+            raise DataError("select_neurons was asked to leave out every neuron: keep at least one")
+        columns = [chosen + parts[name].start for name, chosen in kept.items()]
+        layout = Layout(tuple(kept), tuple(chosen.size for chosen in kept.values()), self.bin_width)
+        labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
+        values = self._with_nan()[:, :, np.concatenate(columns)]
+        return object.__new__(type(self))._fill(layout, values, labels, dict(self.trial_coords))
+
+    def require(self, n_regions_at_least: int, model: str = "this model") -> None:
+        """Raise DataError unless there are that many regions; the message speaks of ``model``."""
+        names = self.layout.regions
+        if len(names) < n_regions_at_least:
+            have = f"{len(names) if len(names) > 1 else 'one'} ({', '.join(names)})"
+            remedy = f"load at least {n_regions_at_least}, or use GPFA"
+            raise DataError(f"{model} compares regions; this recording has only {have}: {remedy}")
+
+    def to_xarray(self) -> xr.Dataset:
+        """One variable (trial, time, neuron_<region>) per region; time and attrs["bin_width"] in seconds."""
+        coords: dict[str, Any] = {"time": ("time", self.times, {"units": "s"})}
+        coords |= {name: ("trial", coord) for name, coord in self.trial_coords.items()}
+        coords |= {f"neuron_{name}": labels for name, labels in self.neuron_coords.items()}
+        names = self.layout.regions
+        arrays = {name: (("trial", "time", f"neuron_{name}"), self.region(name)) for name in names}
+        # Some file formats sort variables by name, and the order of regions is part of the recording.
+        return xr.Dataset(arrays, coords, {"bin_width": self.bin_width, "regions": json.dumps(names)})
+
+    @classmethod
+    def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool = False) -> Self:
+        """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable is a region."""
+        if "bin_width" not in dataset.attrs:
+            raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
+        names = json.loads(dataset.attrs.get("regions", "null")) or [str(name) for name in dataset.data_vars]
+        arrays = {}
+        for name in names:
+            dims = ("trial", "time", f"neuron_{name}")
+            if name not in dataset or set(dataset[name].dims) != set(dims):
+                raise DataError(f"region {name} must be a variable of the dataset with dimensions {dims}")
+            arrays[name] = dataset[name].transpose(*dims).values
+        coords = {str(name): coord for name, coord in dataset.coords.items()}
+        labels = {name: coords[f"neuron_{name}"].values for name in names if f"neuron_{name}" in coords}
+        trials = {name: coord.values for name, coord in coords.items() if coord.dims == ("trial",)}
+        width = dataset.attrs["bin_width"]
+        return cls(arrays, width, neuron_coords=labels, trial_coords=trials, drop_dead=drop_dead)
+
+    def __repr__(self) -> str:
+        holes = "" if self.observed is None else f", {len(self.observed)} pattern(s) of missing entries"
+        ragged = "" if self.length is None else ", trials of different length"
+        sizes = f"{self.n_trials} trials x {self.n_bins} bins of {1e3 * self.bin_width:g} ms"
+        counts = zip(self.layout.regions, self.layout.n_neurons, strict=True)
+        lines = [f"MultiRegionData: {sizes}{holes}{ragged}", *(f"{name}: {n} neurons" for name, n in counts)]
+        return "\n  ".join(lines)
+
+    def _with_nan(self) -> np.ndarray:
+        values = np.asarray(self.values)
+        return values if self.is_complete else np.where(self.mask, values, np.nan)
+
+    def _columns(self, name: str) -> slice:
+        if name not in self.layout.regions:
+            raise DataError(f"there is no region {name!r} here: choose from {', '.join(self.layout.regions)}")
+        return self.layout.region_slices[name]
+
+
+def _share_patterns(mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
+    """``observed``, ``pattern`` and ``length`` of a mask (trial, time, neuron), with few patterns.
+
+    Going from the longest trial to the shortest, a trial joins the first pattern that agrees on [0, length).
+    """
+    n_trials, n_bins, _ = mask.shape
+    seen = mask.any(axis=2)
+    length = np.where(seen.any(axis=1), n_bins - np.argmax(seen[:, ::-1], axis=1), 0).astype(np.int32)
+    pattern, ragged = np.zeros(n_trials, np.int32), length if (length < n_bins).any() else None
+    if mask.all(axis=2)[np.arange(n_bins) < length[:, None]].all():
+        return None, pattern, ragged
+    packed = np.packbits(mask, axis=2)
+    founders: list[int] = []  # the trial that each pattern was taken from
+    for bins, trials in groupby(np.argsort(-length, kind="stable").tolist(), key=length.__getitem__):
+        known = {packed[f, :bins].tobytes(): p for p, f in reversed(list(enumerate(founders)))}
+        for trial in trials:
+            pattern[trial] = known.setdefault(packed[trial, :bins].tobytes(), len(founders))
+            if pattern[trial] == len(founders):
+                founders.append(trial)
+    return mask[founders], pattern, ragged
+
+
+def _choose(n: int, indices: ArrayLike | slice, what: str) -> np.ndarray:
+    wanted = indices if isinstance(indices, slice) else np.asarray(indices)
+    if isinstance(wanted, np.ndarray) and wanted.size == 0:
+        return np.empty(0, int)
+    try:
+        return np.atleast_1d(np.arange(n)[wanted])
+    except IndexError as error:
+        raise DataError(f"cannot choose these {what}, there are {n}: {error}") from error

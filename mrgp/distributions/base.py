@@ -1,0 +1,145 @@
+r"""What the three likelihoods share: parameters, reduction of neurons, and the shape contract with NumPyro.
+
+One event is a trial, (time, neuron); the batch shape is the trials of a recording. With the readouts x of
+DESIGN section 1,
+
+    y = C x + d + e,   e ~ N(0, diag R),       log p(y) = constant + log E_x exp(b' x - x' Lambda x / 2),
+
+and a subclass only has to know the expectation under its representation of x.
+"""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, random
+from numpyro.distributions import Distribution, constraints
+from numpyro.distributions.util import is_prng_key, validate_sample
+
+from mrgp.kernels import Hyperparameters
+from mrgp.statespace.assemble import Latents, Prior
+from mrgp.statespace.reduce import Emission, Information, Missing, readout_loadings, reduce
+
+
+class DelayedGP(Distribution):
+    """Marginal distribution of multi-region trials whose latents are delayed Gaussian processes.
+
+    Args:
+        loadings: C, (neuron, column): across latents first, then the region's own (unused columns are ignored).
+        noise: R, observation variances, (neuron,).
+        offset: d, (neuron,).
+        delay: (time or 1, region, across_latent), bins; positive means the region lags region 1.
+        across: Kernel parameters of the across latents, ``{"timescale": (across_latent,)}``, bins.
+        within: Kernel parameters of the within latents, region after region, ``{"timescale": (within_latent,)}``.
+        prior: Kernel, GP noise and assignment of latents to regions.
+        n_bins: Bins per trial.
+        n_trials: Trials in the batch; None for an empty batch shape.
+        missing: Patterns of missing entries (then ``n_trials`` is taken from it); None when all is observed.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {
+        "loadings": constraints.independent(constraints.real, 2),
+        "noise": constraints.independent(constraints.positive, 1),
+        "offset": constraints.real_vector,
+        "delay": constraints.independent(constraints.real, 3),
+    }
+    support = constraints.independent(constraints.real, 2)
+    reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
+    pytree_data_fields = ("loadings", "noise", "offset", "delay", "across", "within", "missing")
+    pytree_aux_fields = ("prior", "n_bins")
+
+    def __init__(
+        self,
+        loadings: Array,
+        noise: Array,
+        offset: Array,
+        delay: Array,
+        across: Hyperparameters,
+        within: Hyperparameters,
+        *,
+        prior: Prior,
+        n_bins: int,
+        n_trials: int | None = None,
+        missing: Missing | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        assignment = prior.assignment
+        neurons = sum(assignment.n_neurons)
+        expected = {
+            "loadings": (jnp.shape(loadings), (neurons, assignment.n_columns)),
+            "noise": (jnp.shape(noise), (neurons,)),
+            "offset": (jnp.shape(offset), (neurons,)),
+            "delay": (jnp.shape(delay)[1:], (assignment.n_regions, assignment.n_across)),
+        }
+        for name, (given, wanted) in expected.items():
+            if given != wanted:
+                raise ValueError(f"{name} has shape {given}, but this model needs {wanted}")
+        self.loadings, self.noise, self.offset, self.delay = loadings, noise, offset, delay
+        self.across, self.within = dict(across), dict(within)
+        self.missing = missing
+        self.prior = prior
+        self.n_bins = n_bins
+        if missing is not None:
+            n_trials = missing.pattern.shape[0]
+        batch_shape = () if n_trials is None else (n_trials,)
+        super().__init__(batch_shape, (n_bins, neurons), validate_args=validate_args)
+
+    @property
+    def emission(self) -> Emission:
+        """Loadings, noise and offset together."""
+        return Emission(self.loadings, self.noise, self.offset)
+
+    @property
+    def latents(self) -> Latents:
+        """Delays and kernel parameters together."""
+        return Latents(self.delay, self.across, self.within)
+
+    def normalizer(self, information: Information) -> Array:
+        """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
+        raise NotImplementedError
+
+    def sample_readouts(self, key: Array, n_trials: int) -> Array:
+        """Draw x from the model, (trial, time, readout)."""
+        raise NotImplementedError
+
+    def _missing(self, n_trials: int) -> Missing:
+        if self.missing is not None:
+            return self.missing
+        return Missing(None, jnp.zeros(n_trials, int), None)
+
+    def information(self, value: Array) -> Information:
+        """Reduce trials (trial, time, neuron), zero where missing, to what they say about the readouts."""
+        return reduce(self.prior.assignment, self.emission, value, self._missing(value.shape[0]))
+
+    @validate_sample
+    def log_prob(self, value: Array) -> Array:
+        """log p(y) in nats of each trial; ``value`` (..., time, neuron) with zeros where entries are missing."""
+        value = jnp.asarray(value, jnp.result_type(float))
+        lead = value.shape[:-2]
+        if self.missing is not None and lead != self.batch_shape:
+            raise ValueError(f"a recording with missing entries must be scored whole: {self.batch_shape}, not {lead}")
+        information = self.information(value.reshape(int(np.prod(lead)), *value.shape[-2:]))
+        scores = information.constant + self.normalizer(information)
+        shape = jnp.broadcast_shapes(lead, self.batch_shape)
+        return jnp.broadcast_to(scores.reshape(lead), shape)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draw trials, sample_shape + (trial, time, neuron); missing entries are drawn too."""
+        if not is_prng_key(key):
+            raise ValueError("sample needs a JAX random key")
+        latent_key, noise_key = random.split(key)
+        shape = (*sample_shape, *self.batch_shape)
+        x = self.sample_readouts(latent_key, int(np.prod(shape)))
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        white = random.normal(noise_key, (*x.shape[:2], len(self.noise)), x.dtype)
+        y = x @ C.T + self.offset + jnp.sqrt(self.noise) * white
+        return y.reshape(*shape, *self.event_shape)
+
+    @property
+    def mean(self) -> Array:
+        return jnp.broadcast_to(self.offset, self.batch_shape + self.event_shape)
+
+    @property
+    def variance(self) -> Array:
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        return jnp.broadcast_to((C**2).sum(-1) + self.noise, self.batch_shape + self.event_shape)

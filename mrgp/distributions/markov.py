@@ -1,0 +1,201 @@
+r"""The default likelihood: a Kalman filter on the state-space lift, O(time), covariances shared by trials."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, random
+
+from mrgp.distributions.base import DelayedGP
+from mrgp.kalman.filter import Dynamics, Gains, Readout, filter_gains, filter_means, log_normalizer_terms
+from mrgp.kalman.scan import parallel_gains, parallel_means
+from mrgp.kalman.smoother import (
+    sample_prior,
+    smooth_covariances,
+    smooth_means,
+    synthetic_information,
+)
+from mrgp.statespace.assemble import StateSpace, assemble
+from mrgp.statespace.reduce import Information, Missing, exact_patterns
+
+
+class Posterior(NamedTuple):
+    """Posterior of states and readouts given a recording; covariances are shared by the trials of a pattern.
+
+    Attributes:
+        state_mean: (step, trial, state).
+        state_covariance: (step, pattern, state, state).
+        readout_mean: (trial, time, readout).
+        readout_covariance: (pattern, step, bin_in_step * readout, bin_in_step * readout).
+        pattern: (trial,).
+    """
+
+    state_mean: Array
+    state_covariance: Array
+    readout_mean: Array
+    readout_covariance: Array
+    pattern: Array
+
+
+class Filtered(NamedTuple):
+    """Everything one filter pass computes, in steps."""
+
+    dynamics: Dynamics
+    readout: Readout
+    gains: Gains
+    means: Array
+    information: Information
+
+
+class MarkovGP(DelayedGP):
+    """Delayed Gaussian processes as a linear state space (see :class:`DelayedGP` for the parameters).
+
+    Args:
+        space: Lift and window that represent the prior; its ``prior`` is the model.
+        parallel: Associative instead of sequential scans; None chooses by the device.
+        transient: Steps after which the gains of a time-invariant model are taken as constant; None never.
+    """
+
+    pytree_aux_fields = ("space", "parallel", "transient")
+
+    def __init__(
+        self,
+        *parameters: Any,
+        space: StateSpace,
+        parallel: bool | None = None,
+        transient: int | None = None,
+        **named: Any,
+    ) -> None:
+        self.space = space
+        self.parallel = parallel
+        self.transient = transient
+        super().__init__(*parameters, prior=space.prior, **named)
+
+    @property
+    def _in_parallel(self) -> bool:
+        return jax.default_backend() != "cpu" if self.parallel is None else self.parallel
+
+    def _in_steps(self, information: Information) -> Information:
+        """Group bins into the steps of the window; bins past the end carry no information."""
+        step = self.space.window.step
+        if step == 1:
+            return information
+        short = -self.n_bins % step
+
+        def grouped(array: Array) -> Array:
+            padded = jnp.pad(array, [(0, short)] + [(0, 0)] * (array.ndim - 1))
+            return padded.reshape(-1, step, *array.shape[1:])
+
+        vectors = jnp.moveaxis(grouped(information.vectors), 1, 2)   # (step, trial, bin, readout)
+        vectors = vectors.reshape(*vectors.shape[:2], -1)
+        precision = information.precision
+        if short or precision.shape[0] > 1:
+            precision = grouped(jnp.broadcast_to(precision, (self.n_bins, *precision.shape[1:])))
+        else:
+            precision = jnp.broadcast_to(precision[:, None], (1, step, *precision.shape[1:]))
+        laid = jnp.einsum("tbgij,bc->tgbicj", precision, jnp.eye(step, dtype=precision.dtype))
+        size = step * precision.shape[-1]
+        laid = laid.reshape(*laid.shape[:2], size, size)
+        return information._replace(vectors=vectors, precision=laid)
+
+    def _filter(self, information: Information, transient: int | None) -> Filtered:
+        dynamics, readout = assemble(self.space, self.latents)
+        information = self._in_steps(information)
+        n_steps = information.vectors.shape[0]
+        if self._in_parallel:
+            gains = parallel_gains(dynamics, readout, information.precision, n_steps)
+            means = parallel_means(gains, information.vectors, information.pattern)
+        else:
+            constant = information.precision.shape[0] == 1 and readout.weights.shape[0] == 1
+            gains = filter_gains(dynamics, readout, information.precision, n_steps, transient if constant else None)
+            means = filter_means(gains, information.vectors, information.pattern)
+        return Filtered(dynamics, readout, gains, means, information)
+
+    def normalizer(self, information: Information) -> Array:
+        if self.space.window.step > 1 and information.valid is not None:
+            # Bins of one step are scored together, so a trial's end must be written into the precision.
+            information = self._whole_steps(information)
+        _, readout, gains, means, stepped = self._filter(information, self.transient)
+        terms = log_normalizer_terms(gains, readout, means, stepped.vectors, stepped.pattern)
+        return terms.sum(0) if information.valid is None else (terms * information.valid).sum(0)
+
+    def _whole_steps(self, information: Information) -> Information:
+        valid = information.valid
+        assert valid is not None
+        per_trial = jnp.broadcast_to(
+            information.precision, (self.n_bins, *information.precision.shape[1:])
+        )[:, information.pattern] * valid[:, :, None, None]
+        return information._replace(precision=per_trial, pattern=jnp.arange(valid.shape[1]), valid=None)
+
+    def _exact(self, value: Array) -> Information:
+        """Information with every trial's end in its pattern, as smoothing needs it."""
+        missing = exact_patterns(self._missing(value.shape[0]), self.n_bins, len(self.noise))
+        clone = self._with_missing(missing)
+        return clone.information(value)
+
+    def _with_missing(self, missing: Missing) -> "MarkovGP":
+        return MarkovGP(
+            self.loadings, self.noise, self.offset, self.delay, self.across, self.within,
+            space=self.space, parallel=self.parallel, n_bins=self.n_bins, missing=missing,
+        )   # fmt: skip
+
+    def _in_bins(self, stacked: Array) -> Array:
+        """(step, trial, bin_in_step * readout) to (trial, time, readout)."""
+        n_readouts = self.prior.assignment.n_readouts
+        flat = jnp.swapaxes(stacked, 0, 1).reshape(stacked.shape[1], -1, n_readouts)
+        return flat[:, : self.n_bins]
+
+    def posterior(self, value: Array) -> Posterior:
+        """Smooth trials (trial, time, neuron), zero where missing."""
+        _, readout, gains, means, information = self._filter(self._exact(value), None)
+        smoothed = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
+        spread = smooth_covariances(gains, readout, self._in_parallel)
+        return Posterior(
+            smoothed.states,
+            spread.states,
+            self._in_bins(smoothed.readouts),
+            jnp.swapaxes(spread.readouts, 0, 1),
+            information.pattern,
+        )
+
+    def posterior_sample(self, key: Array, value: Array, n_draws: int) -> tuple[Array, Array]:
+        """Draw states (draw, step, trial, state) and readouts (draw, trial, time, readout) given the trials."""
+        dynamics, readout, gains, means, information = self._filter(self._exact(value), None)
+        n_steps, n_trials, _ = information.vectors.shape
+        mean = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
+
+        def draw(key: Array) -> tuple[Array, Array]:
+            prior_key, data_key = random.split(key)
+            prior = sample_prior(prior_key, dynamics, readout, n_steps, n_trials)
+            told = synthetic_information(data_key, prior.readouts, information.precision, information.pattern)
+            filtered = filter_means(gains, told, information.pattern)
+            back = smooth_means(gains, readout, filtered, told, information.pattern, self._in_parallel)
+            states = mean.states + prior.states - back.states
+            return states, self._in_bins(mean.readouts + prior.readouts - back.readouts)
+
+        return jax.lax.map(draw, random.split(key, n_draws))
+
+    def sample_readouts(self, key: Array, n_trials: int) -> Array:
+        dynamics, readout = assemble(self.space, self.latents)
+        n_steps = -(-self.n_bins // self.space.window.step)
+        return self._in_bins(sample_prior(key, dynamics, readout, n_steps, n_trials).readouts)
+
+
+def settling_steps(distribution: MarkovGP, value: Array, tolerance: float = 1e-9) -> int | None:
+    """Steps until the gains of a time-invariant model stop changing by more than ``tolerance``; None if never.
+
+    Runs the covariance recursion once at the distribution's own (concrete) parameters and adds a margin, since the
+    number is used while a fit moves the parameters; the fit checks it again at its end.
+    """
+    information = distribution._in_steps(distribution.information(value))
+    dynamics, readout = assemble(distribution.space, distribution.latents)
+    if information.precision.shape[0] > 1 or readout.weights.shape[0] > 1:
+        return None
+    n_steps = information.vectors.shape[0]
+    closed = np.asarray(jax.jit(filter_gains, static_argnums=3)(dynamics, readout, information.precision, n_steps).closed)
+    change = np.abs(np.diff(closed, axis=0)).max(axis=(1, 2, 3))
+    late = np.flatnonzero(change > tolerance)
+    settled = 2 if len(late) == 0 else int(late[-1]) + 3
+    margin = settled + max(5, settled // 4)
+    return margin if margin < n_steps else None

@@ -1,0 +1,344 @@
+"""A fitted model: its parameters with names and units, and what it says of a recording."""
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from scipy.stats import norm
+
+from mrgp import arviz_tree, posterior
+from mrgp.checks import DataError
+from mrgp.data import Layout, MultiRegionData
+from mrgp.distributions.markov import MarkovGP
+from mrgp.inference.curvature import Curvature, profile_curvature
+from mrgp.inference.map import Objective, transforms_of
+from mrgp.io import write_atomically
+
+FORMAT = 1   # of the saved file
+LIFT_ERROR_BINS = 100   # bins over which the error of the state space is measured
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {name: importlib.metadata.version(name) for name in ("mrgp", "jax", "numpyro", "arviz", "numpy", "scipy")}
+
+
+@dataclass
+class Fit:
+    """Parameters of one model inferred from one recording. Times are in seconds throughout.
+
+    Attributes:
+        model: The preset, with the window and delay bound it ended with.
+        layout: Regions, neurons per region and bin width of the recording.
+        sites: The model's sample sites by name, constrained, in seconds.
+        method: How they were inferred.
+        trace: log p(y, parameters) after every iteration, nats.
+        converged, reason: Whether the fit reached its tolerance, and why it stopped.
+        iterations, evaluations, wall_s, seed: Of the run.
+        notes: What the fit changed on its way (a bound widened, registers refined).
+        data: The recording, while it is in memory; not saved.
+    """
+
+    model: Any
+    layout: Layout
+    sites: dict[str, np.ndarray]
+    method: str
+    trace: np.ndarray
+    converged: bool
+    reason: str
+    iterations: int
+    evaluations: int
+    wall_s: float
+    seed: int
+    notes: tuple[str, ...] = ()
+    data: MultiRegionData | None = None
+    versions: dict[str, str] = field(default_factory=versions)
+    saved_curvature: Curvature | None = None
+
+    # ---- parameters ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def assignment(self) -> Any:
+        """Which neuron reads which latent."""
+        return self.model.assignment(self.layout)
+
+    @property
+    def within_names(self) -> list[str]:
+        """A name for every within latent: region and number, ``V1:0``."""
+        widths = zip(self.layout.regions, self.assignment.n_within, strict=False)
+        return [f"{name}:{j}" for name, width in widths for j in range(width)]
+
+    @property
+    def populations(self) -> tuple[str, ...]:
+        """The model's regions: those of the recording, or one where it pools them."""
+        return self.layout.regions if self.assignment.n_regions > 1 or self.layout.n_regions == 1 else ("all",)
+
+    @property
+    def delays(self) -> xr.DataArray:
+        """Delays in seconds, (region, across_latent); positive means the region lags the first one."""
+        return xr.DataArray(self._delay_table(self.sites.get("delay")), self._delay_coords, name="delay", attrs={"units": "s"})
+
+    @property
+    def _delay_coords(self) -> dict[str, Any]:
+        return {"region": list(self.populations), "across_latent": np.arange(self.assignment.n_across)}
+
+    def _delay_table(self, delay: Any) -> np.ndarray:
+        """Prepend the first region's zeros to (..., region - 1, across_latent)."""
+        if delay is None:
+            return np.zeros((self.assignment.n_regions, self.assignment.n_across))
+        return np.concatenate([np.zeros_like(delay[..., :1, :]), delay], axis=-2)
+
+    @property
+    def timescales(self) -> xr.Dataset:
+        """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
+        within = self.sites.get("timescale_within", np.zeros(0))
+        return xr.Dataset(
+            {"across": ("across_latent", self.sites.get("timescale_across", np.zeros(0))), "within": ("within_latent", within)},
+            {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names},
+            {"units": "s"},
+        )
+
+    @property
+    def loadings(self) -> dict[str, xr.DataArray]:
+        """Loadings per region, (neuron, latent): across latents ``across:k``, then the region's own ``V1:j``."""
+        names = [f"across:{k}" for k in range(self.assignment.n_across)]
+        own = dict(zip(self.populations, self.assignment.n_within, strict=True))
+        columns = dict(zip(self.populations, np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1]), strict=True))
+        return {
+            region: xr.DataArray(
+                block[:, : len(names) + own[region]],
+                {"neuron": np.arange(len(block)), "latent": names + [f"{region}:{j}" for j in range(own[region])]},
+                ("neuron", "latent"),
+                f"loadings_{region}",
+            )
+            for region, block in columns.items()
+        }
+
+    def _per_neuron(self, site: str) -> dict[str, xr.DataArray]:
+        parts = self.layout.region_slices.items()
+        return {region: xr.DataArray(self.sites[site][part], dims=("neuron",), name=site) for region, part in parts}
+
+    @property
+    def noise(self) -> dict[str, xr.DataArray]:
+        """Observation variance of every neuron, per region."""
+        return self._per_neuron("noise")
+
+    @property
+    def offset(self) -> dict[str, xr.DataArray]:
+        """Offset of every neuron, per region."""
+        return self._per_neuron("offset")
+
+    # ---- what it says of a recording -----------------------------------------------------------------------------
+
+    def _recording(self, data: MultiRegionData | None) -> MultiRegionData:
+        data = self.data if data is None else data
+        if data is None:
+            raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+        if data.layout != self.layout:
+            raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
+        return data
+
+    def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
+        """log p(y_trial | parameters) in nats, (trial,)."""
+        return self.model.log_likelihood(self._recording(data), self.sites)
+
+    def markov(self, data: MultiRegionData) -> MarkovGP:
+        """The state-space form of the fitted model, whatever likelihood it was fitted with."""
+        model = self.model if self.model.likelihood == "markov" else self.model.replace(likelihood="markov")
+        if model.window is None:
+            model = model.adapted(data, self.sites, 1.0)
+        return model.likelihood_at(data, self.sites)
+
+    def latents(self, data: MultiRegionData | None = None, refine: int = 1) -> xr.Dataset:
+        """Posterior mean and sd of the latents, on region 1's clock and ``refine`` points per bin.
+
+        Returns:
+            ``across_mean``, ``across_sd`` (trial, time, across_latent) and ``within_mean``, ``within_sd``
+            (trial, time, within_latent); time in seconds; a priori every latent has mean 0 and sd 1.
+        """
+        if refine < 1:
+            raise ValueError(f"refine is the number of points per bin, at least 1, not {refine}")
+        data = self._recording(data)
+        read = jax.jit(lambda d, y: posterior.signals(d, y, refine))(self.markov(data), jnp.asarray(data.values))
+        arrays = {
+            name: (("trial", "time", f"{name.split('_')[0]}_latent"), np.asarray(value))
+            for name, value in read._asdict().items()
+        }
+        coords = {
+            "trial": np.arange(data.n_trials),
+            "time": np.arange(data.n_bins * refine) / refine * self.layout.bin_width,
+            "across_latent": np.arange(self.assignment.n_across),
+            "within_latent": self.within_names,
+        }
+        return xr.Dataset(arrays, coords)
+
+    def predict(self, data: MultiRegionData | None = None) -> xr.Dataset:
+        """Reconstruction of every region given all of the recording: mean, and sd of a new observation.
+
+        Returns:
+            ``<region>_mean`` and ``<region>_sd``, (trial, time, neuron_<region>); missing entries are filled in.
+        """
+        data = self._recording(data)
+        mean, sd = jax.jit(posterior.predictions)(self.markov(data), jnp.asarray(data.values))
+        arrays = {}
+        for region, part in self.layout.region_slices.items():
+            dims = ("trial", "time", f"neuron_{region}")
+            arrays[f"{region}_mean"] = (dims, np.asarray(mean[..., part]))
+            arrays[f"{region}_sd"] = (dims, np.asarray(sd[..., part]))
+        return xr.Dataset(arrays, {"trial": np.arange(data.n_trials), "time": data.times})
+
+    def sample(self, n_trials: int, n_bins: int, seed: int = 0) -> MultiRegionData:
+        """A new recording drawn from the fitted model."""
+        drawn = np.asarray(self.markov(self._template(n_trials, n_bins)).sample(jax.random.key(seed)))
+        regions = {name: drawn[..., part] for name, part in self.layout.region_slices.items()}
+        return MultiRegionData(regions, self.layout.bin_width)
+
+    def lift_error(self, n_bins: int = LIFT_ERROR_BINS) -> float:
+        """KL divergence in nats per trial of ``n_bins`` bins from the exact model to the state space used."""
+        return posterior.lift_error(self.markov(self._template()), n_bins)
+
+    def _template(self, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:
+        """A stand-in recording of this layout, for what needs shapes but no values."""
+        rng = np.random.default_rng(0)
+        counts = zip(self.layout.regions, self.layout.n_neurons, strict=True)
+        noise = {name: rng.standard_normal((n_trials, n_bins, n)) for name, n in counts}
+        return MultiRegionData(noise, self.layout.bin_width)
+
+    # ---- uncertainty ---------------------------------------------------------------------------------------------
+
+    def curvature(self, data: MultiRegionData | None = None, progress: bool = False) -> Curvature:
+        """Gaussian uncertainty of delays and kernel parameters, everything else profiled out; computed once."""
+        if self.saved_curvature is None:
+            data = self._recording(data)
+            objective = Objective(self.model, data, self.sites, self.model.scales(data, self.sites["noise"]))
+            self.saved_curvature = profile_curvature(objective, self.model.dynamics_sites(self.layout), progress)
+        return self.saved_curvature
+
+    def _sites_from(self, curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """Constrained sites from unconstrained vectors (draw, parameter)."""
+        sites, first = {}, 0
+        transforms = transforms_of(self.model, self._template(), [n for n in self.sites if n not in curvature.names])
+        for name in curvature.names:
+            shape = self.sites[name].shape
+            size = int(np.prod(shape))
+            block = flat[:, first : first + size].reshape(-1, *shape)
+            sites[name] = np.asarray(transforms[name](jnp.asarray(block)))
+            first += size
+        return sites
+
+    def delay_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None, progress: bool = False) -> xr.Dataset:
+        """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``) from the curvature, seconds.
+
+        Dims (region, across_latent). The Gaussian lives in the unconstrained coordinate, so bounds are respected.
+        """
+        if not 0 < probability < 1:
+            raise ValueError(f"probability is between 0 and 1, not {probability}")
+        curvature = self.curvature(data, progress)
+        width = norm.ppf(0.5 + probability / 2) * np.sqrt(np.diag(curvature.covariance))
+        rows = np.stack([curvature.mean, curvature.mean - width, curvature.mean + width, curvature.mean - 1e-4 * width, curvature.mean + 1e-4 * width])
+        delay = self._sites_from(curvature, rows).get("delay")
+        tables = self._delay_table(delay) if delay is not None else np.zeros((5, *self.delays.shape))
+        z = norm.ppf(0.5 + probability / 2)
+        names = {"delay": tables[0], "lower": tables[1], "upper": tables[2], "sd": (tables[4] - tables[3]) / (2e-4 * z)}
+        arrays = {name: (("region", "across_latent"), table) for name, table in names.items()}
+        return xr.Dataset(arrays, self._delay_coords, {"units": "s", "probability": probability})
+
+    def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
+        """Draws of delays and kernel parameters from the Gaussian at the maximum, (draw, ...), seconds."""
+        curvature = self.curvature(data)
+        flat = np.random.default_rng(seed).multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
+        return self._sites_from(curvature, flat)
+
+    def to_arviz(self, data: MultiRegionData | None = None, n_draws: int = 100, seed: int = 0) -> xr.DataTree:
+        """An ArviZ DataTree: draws of delays and timescales from the Gaussian at the maximum.
+
+        Groups: ``posterior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive``,
+        ``observed_data``, and ``constant_data`` with loadings, noise and offsets, which are held at their maximum.
+        """
+        return arviz_tree.build(self, self._recording(data), n_draws, seed)
+
+    # ---- saving --------------------------------------------------------------------------------------------------
+
+    def summary(self) -> dict[str, Any]:
+        """The JSON-ready summary that the command line writes."""
+        return {
+            "model": type(self.model).__name__.lower(),
+            "settings": self.model.to_settings(),
+            "log_likelihood": float(self.log_likelihood().sum()) if self.data is not None else None,
+            "log_joint": float(self.trace[-1]) if len(self.trace) else None,
+            "delays": self.delays.values.tolist(),
+            "timescales": {kind: self.timescales[kind].values.tolist() for kind in ("across", "within")},
+            "converged": bool(self.converged),
+            "reason": self.reason,
+            "iterations": self.iterations,
+            "wall_s": self.wall_s,
+            "seed": self.seed,
+            "notes": list(self.notes),
+            "versions": self.versions,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the fit as NetCDF; an existing file is replaced only once the new one is whole."""
+        path = Path(path)
+        arrays: dict[str, Any] = {
+            name: ([f"{name}_{axis}" for axis in range(np.ndim(value))], value) for name, value in self.sites.items()
+        }
+        arrays["trace"] = (("iteration",), self.trace)
+        header = {
+            "settings": self.model.to_settings(),
+            "layout": [list(self.layout.regions), list(self.layout.n_neurons), self.layout.bin_width],
+            "run": [self.method, bool(self.converged), self.reason, self.iterations, self.evaluations, self.wall_s, self.seed],
+            "notes": list(self.notes),
+            "versions": self.versions,
+            "curvature": None,
+        }
+        if self.saved_curvature is not None:
+            header["curvature"] = [list(self.saved_curvature.names), self.saved_curvature.positive]
+            arrays["curvature_mean"] = (("parameter",), self.saved_curvature.mean)
+            arrays["curvature_covariance"] = (("parameter", "other_parameter"), self.saved_curvature.covariance)
+        dataset = xr.Dataset(arrays, attrs={"mrgp_fit": FORMAT, "header": json.dumps(header)})
+        write_atomically(path, lambda file: dataset.to_netcdf(file, engine="h5netcdf"))
+
+    @classmethod
+    def load(cls, path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> "Fit":
+        """Read what :meth:`save` wrote; ``preset_from`` rebuilds the model (see :func:`mrgp.load_fit`)."""
+        if not path.is_file():
+            raise DataError(f"there is no file {path}: check the path")
+        try:
+            dataset = xr.load_dataset(path, engine="h5netcdf")
+        except Exception as error:
+            raise DataError(f"{path} is damaged or not a fit: fit again, or restore the file") from error
+        if dataset.attrs.get("mrgp_fit") != FORMAT:
+            raise DataError(f"{path} is not a fit saved by this version of mrgp")
+        header = json.loads(dataset.attrs["header"])
+        curvature = None
+        if header["curvature"] is not None:
+            names, positive = header["curvature"]
+            curvature = Curvature(tuple(names), dataset["curvature_mean"].values, dataset["curvature_covariance"].values, positive)
+        regions, counts, bin_width = header["layout"]
+        method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
+        skip = ("trace", "curvature_mean", "curvature_covariance")
+        return cls(
+            model=preset_from(header["settings"]),
+            layout=Layout(tuple(regions), tuple(counts), bin_width),
+            sites={str(name): value.values for name, value in dataset.data_vars.items() if name not in skip},
+            method=method,
+            trace=dataset["trace"].values,
+            converged=converged,
+            reason=reason,
+            iterations=iterations,
+            evaluations=evaluations,
+            wall_s=wall_s,
+            seed=seed,
+            notes=tuple(header["notes"]),
+            versions=header["versions"],
+            saved_curvature=curvature,
+        )

@@ -1,0 +1,249 @@
+"""The recipe of ``fit(method="map")``: a start from the data, then the climb, with the model adapted on the way.
+
+1. Factor analysis reduces the recording to pseudo-neurons; the model is climbed on them several times under the
+   spectral likelihood and the best climb gives the start.
+2. The registers of the Markov likelihood are chosen for the timescales found, and log p(y, parameters) is climbed to
+   convergence.
+3. Where the result asks for it (a delay near its bound, a timescale shorter than the registers were made for), the
+   model is widened or refined and the climb goes on from where it was.
+
+It asks the model for what only the model knows through the methods named in :class:`Model`.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from mrgp.data import Layout, MultiRegionData
+from mrgp.distributions.markov import MarkovGP, settling_steps
+from mrgp.fit import Fit
+from mrgp.inference.map import Ascent, Objective, maximise
+from mrgp.inference.start import Compressed, compress, decompress
+from mrgp.io import write_atomically
+
+SEARCH_TOLERANCE = 0.5   # nats: the search only has to rank its climbs
+SEARCH_ITERATIONS = 200
+AGREEMENT = 1.0   # nats: two climbs that end this close have found the same optimum
+MARGIN = 0.8   # registers are made for timescales this much shorter than the start's
+MOST_ROUNDS = 5
+LONG = 256   # steps from which on it pays to find out when the gains have settled
+CHECKPOINT_SECONDS = 5.0
+
+
+class Model(Protocol):
+    """What the recipe needs of a model."""
+
+    likelihood: Any
+
+    def __call__(self, data: MultiRegionData) -> None: ...
+    def replace(self, **changes: Any) -> Self: ...
+    def assignment(self, layout: Layout) -> Any: ...
+    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]: ...
+    def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]: ...
+    def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self: ...
+    def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None: ...
+    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
+    def to_settings(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """Options of :meth:`mrgp.preset.Preset.fit`."""
+
+    seed: int
+    n_starts: int
+    tolerance: float
+    max_iterations: int
+    checkpoint: Path | None
+    progress: bool
+
+
+def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
+    """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
+    began = time.perf_counter()
+    store = Checkpoint(options.checkpoint, model, data)
+    resumed = store.read()
+    user_window = getattr(model, "window", None)
+    if resumed is not None:
+        sites = resumed
+    elif start is not None:
+        sites = dict(start.sites)
+    else:
+        model, sites = _search(model, data, options)
+    if user_window is None:
+        model = model.adapted(data, sites, MARGIN)
+    model = _settled(model, data, sites)
+    trace: list[float] = []
+    notes: list[str] = []
+    evaluations = 0
+    for _ in range(MOST_ROUNDS):
+        objective = Objective(model, data, sites, model.scales(data, np.asarray(sites["noise"])))
+        title = "climbing log p(y, parameters)" if options.progress else None
+        ascent = maximise(
+            objective,
+            tolerance=options.tolerance,
+            max_iterations=options.max_iterations - len(trace),
+            progress=title,
+            on_iteration=store.write,
+        )
+        sites = ascent.sites
+        trace += ascent.trace
+        evaluations += ascent.evaluations
+        if not ascent.converged:
+            break
+        revised, why = _revised(model, data, sites, user_window is not None)
+        if why is None:
+            break
+        notes.append(why)
+        model = _settled(revised, data, sites)
+    if ascent.reason == "interrupted":
+        store.write(sites, trace[-1], force=True)
+    else:
+        store.remove()
+    if not ascent.converged:
+        warnings.warn(f"the fit has not converged: {ascent.reason}", stacklevel=4)
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    return Fit(
+        model=model,
+        layout=data.layout,
+        sites={name: np.asarray(value) for name, value in sites.items()},
+        method="map",
+        trace=np.array(trace),
+        converged=ascent.converged,
+        reason=ascent.reason,
+        iterations=len(trace),
+        evaluations=evaluations,
+        wall_s=time.perf_counter() - began,
+        seed=options.seed,
+        notes=tuple(notes),
+        data=data,
+    )
+
+
+def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Model, dict[str, np.ndarray]]:
+    """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays."""
+    assignment = model.assignment(data.layout)
+    wanted = tuple(assignment.n_across + width for width in assignment.n_within)
+    compressed = compress(data, assignment.n_neurons, wanted)
+    best: Ascent | None = None
+    scores: list[float] = []
+    rng = np.random.default_rng(options.seed)
+    spectral = model.replace(likelihood="spectral", transient=None)
+    attempt = 0
+    while attempt < options.n_starts:
+        begin = spectral.draw_start(rng, compressed.data, attempt)
+        ascent = _climb(spectral, compressed, begin, f"start {attempt + 1} of {options.n_starts}", options)
+        if ascent.reason == "interrupted":
+            raise KeyboardInterrupt
+        wider = spectral.widened(ascent.sites, compressed.data.layout)
+        if wider is not None and (best is None or ascent.log_joint > best.log_joint):
+            again = _climb(wider, compressed, ascent.sites, "wider delays", options)
+            if again.log_joint > ascent.log_joint + SEARCH_TOLERANCE and wider.widened(again.sites, data.layout) is None:
+                spectral, ascent = wider, again
+                model = model.replace(max_delay=wider.max_delay)   # type: ignore[attr-defined]
+        scores.append(ascent.log_joint)
+        if best is None or ascent.log_joint > best.log_joint:
+            best = ascent
+        attempt += 1
+        if attempt >= 3 and np.sum(np.array(scores) > max(scores) - AGREEMENT) > 1:
+            break
+    assert best is not None
+    sites = {name: np.asarray(value) for name, value in best.sites.items()}
+    return model, {
+        **sites,
+        "loadings": decompress(compressed, sites["loadings"]),
+        "noise": compressed.noise,
+        "offset": compressed.offset,
+    }
+
+
+def _climb(
+    model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: MapOptions
+) -> Ascent:
+    ones = np.ones(compressed.data.layout.total_neurons)
+    scales = model.scales(compressed.data, ones)
+    objective = Objective(model, compressed.data, begin, scales, frozen=("noise", "offset"))
+    return maximise(
+        objective,
+        tolerance=SEARCH_TOLERANCE,
+        max_iterations=SEARCH_ITERATIONS,
+        progress=title if options.progress else None,
+    )
+
+
+def _settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> Model:
+    """The model with the number of steps after which its gains are constant, where that can save time."""
+    if model.likelihood != "markov" or data.observed is not None:
+        return model
+    model = model.replace(transient=None)
+    distribution = model.likelihood_at(data, sites)
+    if not isinstance(distribution, MarkovGP) or data.n_bins // distribution.space.window.step < LONG:
+        return model
+    return model.replace(transient=settling_steps(distribution, np.asarray(data.values[:1])))
+
+
+def _revised(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
+) -> tuple[Model, str | None]:
+    """A model that suits where the climb ended, and why; None where the present one does."""
+    wider = model.widened(sites, data.layout)
+    if wider is not None:
+        bound = getattr(wider, "max_delay", 0.0)
+        revised = wider if keep_window else wider.adapted(data, sites, 1.0)
+        return revised, f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
+    if model.likelihood != "markov":
+        return model, None
+    fine = model.adapted(data, sites, 1.0)
+    mine, needed = getattr(model, "window", None), getattr(fine, "window", None)
+    if not keep_window and mine is not None and needed is not None and needed.spacing < mine.spacing:
+        return fine, f"a timescale is shorter than the start's: registers refined to {needed.spacing:g} bins"
+    settled = _settled(model, data, sites)
+    before, now = getattr(model, "transient", None), getattr(settled, "transient", None)
+    if before is not None and (now is None or now > before):
+        return settled, f"the gains settle later than at the start: transient raised from {before} to {now or 'all'} steps"
+    return model, None
+
+
+class Checkpoint:
+    """The parameters of a fit under way, in one file that is replaced whole; nothing where ``path`` is None."""
+
+    def __init__(self, path: Path | None, model: Model, data: MultiRegionData) -> None:
+        self.path = path
+        settings = {k: v for k, v in model.to_settings().items() if k not in ("window", "transient", "max_delay")}
+        mark = [list(data.layout.regions), list(data.layout.n_neurons), *data.values.shape, float(data.center.sum())]
+        self.key = json.dumps([settings, mark], default=str)
+        self.last = -np.inf
+
+    def read(self) -> dict[str, np.ndarray] | None:
+        """The sites in the file, or None if there is none; another model's or recording's checkpoint is an error."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                key, sites = str(stored["key"]), {k: stored[k] for k in stored.files if k != "key"}
+        except Exception as error:
+            raise ValueError(f"{self.path} is not a readable checkpoint: remove it to start afresh") from error
+        if key != self.key:
+            raise ValueError(f"{self.path} belongs to another model or recording: remove it to start afresh")
+        return sites
+
+    def write(self, sites: Mapping[str, Any], log_joint: float, force: bool = False) -> None:
+        """Keep ``sites``, at most every few seconds unless forced."""
+        del log_joint
+        if self.path is None or (not force and time.monotonic() - self.last < CHECKPOINT_SECONDS):
+            return
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in sites.items()}
+        write_atomically(self.path, lambda file: np.savez(file, key=np.array(self.key), **arrays))
+        self.last = time.monotonic()
+
+    def remove(self) -> None:
+        """The fit is done."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+r"""The Kalman filter for observations that arrive as information, with covariances shared by trials.
+
+The model is a stationary state s and a few readouts x of it,
+
+    s_{t+1} = A s_t + q_t,   q ~ N(0, Q),   s_0 ~ N(0, P0),        x_t = W_t s_t + e_t,   e_t ~ N(0, diag E_t),
+
+and what was measured enters only through exp(b_t' x_t - x_t' Lambda_t x_t / 2). That form needs no inverse of
+Lambda, so readouts that nothing measures (a missing bin, fewer neurons than latents, a pruned latent) are no
+special case. The normalizer log E exp(sum_t b_t' x_t - x_t' Lambda_t x_t / 2) is the data-dependent part of a
+log-likelihood.
+
+Covariances depend on Lambda but not on b: they are computed once per *pattern* of missing data and shared by its
+trials. Where nothing depends on time they converge within a few bins; ``transient`` says after how many steps the
+last gain may be kept. Arrays over time have a time axis of length 1 when they are constant.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.scipy.linalg import solve_triangular
+
+
+class Dynamics(NamedTuple):
+    """A (state, state), Q (state, state) and the stationary covariance P0 (state, state)."""
+
+    transition: Array
+    process_noise: Array
+    stationary: Array
+
+
+class Readout(NamedTuple):
+    """W (time or 1, readout, state) and the diagonal of E (time or 1, readout), E > 0."""
+
+    weights: Array
+    noise: Array
+
+
+class Gains(NamedTuple):
+    """What filtering needs of the covariances; all arrays lead with (time, pattern).
+
+    Attributes:
+        predicted: P_t, covariance of s_t given the past, (..., state, state).
+        closed: A (I - L Lambda W), the closed-loop transition, (..., state, state).
+        gain: A L with L = P W' (I + Lambda V)^-1, (..., state, readout).
+        precision: Lambda, (..., readout, readout).
+        spread: V (I + Lambda V)^-1 with V = W P W' + E, symmetric, (..., readout, readout).
+        log_determinant: -log |I + Lambda V| / 2, (...).
+    """
+
+    predicted: Array
+    closed: Array
+    gain: Array
+    precision: Array
+    spread: Array
+    log_determinant: Array
+
+
+class Update(NamedTuple):
+    """One measurement update: L, V (I + Lambda V)^-1, -log|I + Lambda V|/2, and the filtered covariance."""
+
+    gain: Array
+    spread: Array
+    log_determinant: Array
+    filtered: Array
+
+
+def symmetric(matrix: Array) -> Array:
+    """The symmetric part, against round-off."""
+    return 0.5 * (matrix + jnp.swapaxes(matrix, -1, -2))
+
+
+def measurement_update(predicted: Array, weights: Array, noise: Array, precision: Array) -> Update:
+    r"""Condition N(., P) on information with precision Lambda about W s + e, in Joseph form.
+
+    With V = W P W' + E = S S' and B = I + S' Lambda S, everything follows from the Cholesky factor of B, whose
+    eigenvalues are at least 1: V (I + Lambda V)^-1 = S B^-1 S' and (I + Lambda V)^-1 = I - Lambda S B^-1 S'.
+    """
+    cross = predicted @ weights.T
+    root = jnp.linalg.cholesky(symmetric(weights @ cross) + jnp.diag(noise))
+    eye = jnp.eye(len(noise), dtype=root.dtype)
+    factor = jnp.linalg.cholesky(eye + root.T @ precision @ root)
+    half = solve_triangular(factor, root.T, lower=True)
+    spread = half.T @ half
+    gain = cross @ (eye - precision @ spread)
+    weighted = gain @ precision
+    # Joseph: (I - L Lambda W) P (I - L Lambda W)' + L (Lambda + Lambda E Lambda) L', kept low-rank.
+    left = predicted - weighted @ cross.T
+    filtered = left - (left @ weights.T) @ weighted.T + weighted @ gain.T + (weighted * noise) @ weighted.T
+    return Update(gain, spread, -jnp.log(jnp.diagonal(factor)).sum(), symmetric(filtered))
+
+
+def filter_gains(
+    dynamics: Dynamics, readout: Readout, precision: Array, n_steps: int, transient: int | None = None
+) -> Gains:
+    """Run the covariance recursion once per pattern.
+
+    Args:
+        dynamics: A, Q, P0.
+        readout: W and E.
+        precision: Lambda, (time or 1, pattern, readout, readout).
+        n_steps: Number of time steps.
+        transient: Steps after which gains are constant to tolerance (needs constant ``readout`` and
+            ``precision``); None runs them all.
+
+    Returns:
+        Gains over min(n_steps, transient) steps; later steps share the last.
+    """
+    steps = n_steps if transient is None else min(n_steps, transient)
+    update = jax.vmap(measurement_update, in_axes=(0, None, None, 0))
+    A = dynamics.transition
+    varying, constant = split_time((readout.weights, readout.noise, precision), steps)
+
+    def step(predicted: Array, inputs: tuple[Array | None, ...]) -> tuple[Array, Gains]:
+        weights, noise, info = (c if v is None else v for v, c in zip(inputs, constant, strict=True))
+        new = update(predicted, weights, noise, info)
+        closed = A - (A @ new.gain) @ (info @ weights)
+        following = symmetric(A @ new.filtered @ A.T) + dynamics.process_noise
+        return following, Gains(predicted, closed, A @ new.gain, info, new.spread, new.log_determinant)
+
+    start = jnp.broadcast_to(dynamics.stationary, (precision.shape[1], *dynamics.stationary.shape))
+    return lax.scan(step, start, varying, length=steps)[1]
+
+
+def split_time(
+    arrays: tuple[Array, ...], steps: int
+) -> tuple[tuple[Array | None, ...], tuple[Array | None, ...]]:
+    """Separate arrays with a time axis from constant ones (time axis of length 1, dropped)."""
+    varying = tuple(x[:steps] if x.shape[0] > 1 else None for x in arrays)
+    constant = tuple(x[0] if x.shape[0] == 1 else None for x in arrays)
+    return varying, constant
+
+
+def per_trial(matrices: Array, vectors: Array, pattern: Array) -> Array:
+    """Apply (pattern, row, column) matrices to (trial, column) vectors, each trial by its own pattern's."""
+    if matrices.shape[0] == 1:
+        return vectors @ matrices[0].T
+    return jnp.einsum("bij,bj->bi", matrices[pattern], vectors)
+
+
+def filter_means(gains: Gains, information: Array, pattern: Array) -> Array:
+    """Predicted means E[s_t | b_0 .. b_{t-1}], (time, trial, state), of information b (time, trial, readout)."""
+    steps = gains.closed.shape[0]
+    n_steps, n_trials, _ = information.shape
+
+    def step(mean: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        closed, gain, b = inputs
+        return per_trial(closed, mean, pattern) + per_trial(gain, b, pattern), mean
+
+    start = jnp.zeros((n_trials, gains.closed.shape[-1]), information.dtype)
+    mean, means = lax.scan(step, start, (gains.closed, gains.gain, information[:steps]))
+    if steps == n_steps:
+        return means
+    closed = gains.closed[-1]
+    drive = jax.vmap(per_trial, in_axes=(None, 0, None))(gains.gain[-1], information[steps:], pattern)
+
+    def steady(mean: Array, inflow: Array) -> tuple[Array, Array]:
+        return per_trial(closed, mean, pattern) + inflow, mean
+
+    _, later = lax.scan(steady, mean, drive, unroll=4)
+    return jnp.concatenate([means, later])
+
+
+def log_normalizer_terms(gains: Gains, readout: Readout, means: Array, information: Array, pattern: Array) -> Array:
+    """Contribution of each step to log E exp(b'x - x' Lambda x / 2), (time, trial).
+
+    log E = b'mu - mu' Lambda mu / 2 + r' V (I + Lambda V)^-1 r / 2 - log|I + Lambda V| / 2,  mu = W m, r = b - Lambda mu.
+    """
+    steps, n_steps = gains.closed.shape[0], means.shape[0]
+
+    def part(weights: Array, precision: Array, spread: Array, log_determinant: Array, m: Array, b: Array) -> Array:
+        mu = m @ weights.T
+        residual = b - per_trial(precision, mu, pattern)
+        quadratic = ((b + residual) * mu).sum(-1) + (residual * per_trial(spread, residual, pattern)).sum(-1)
+        return 0.5 * quadratic + log_determinant[pattern]
+
+    weights = jnp.broadcast_to(readout.weights, (n_steps, *readout.weights.shape[1:])) if readout.weights.shape[0] > 1 else readout.weights
+    early = (gains.precision, gains.spread, gains.log_determinant, means[:steps], information[:steps])
+    if weights.shape[0] > 1:
+        return jax.vmap(part)(weights, *early)
+    each = jax.vmap(part, in_axes=(None, 0, 0, 0, 0, 0))(weights[0], *early)
+    if steps == n_steps:
+        return each
+    late = jax.vmap(part, in_axes=(None, None, None, None, 0, 0))(
+        weights[0], gains.precision[-1], gains.spread[-1], gains.log_determinant[-1], means[steps:], information[steps:]
+    )
+    return jnp.concatenate([each, late])

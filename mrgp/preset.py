@@ -1,0 +1,416 @@
+r"""What every preset is: a frozen description of a model that is itself the NumPyro program, with ``.fit``.
+
+A preset holds choices in the user's units (seconds). Called with a recording inside NumPyro it runs the generative
+program; the subclasses in ``models/`` write that program, this class gives them the pieces: sizes, kernel
+parameters with their priors, and the likelihood of their choice.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import xarray as xr
+from jax import Array
+from numpyro import handlers
+
+from mrgp.data import Layout, MultiRegionData
+from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
+from mrgp.distributions.base import DelayedGP
+from mrgp.fit import Fit
+from mrgp.inference.recipe import MapOptions, fit_map
+from mrgp.inference.start import draw_loadings
+from mrgp.kernels import Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
+from mrgp.statespace.assemble import Prior, StateSpace
+from mrgp.statespace.choose import choose_window
+from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift
+from mrgp.statespace.readout import Window
+from mrgp.statespace.reduce import Assignment, Missing
+
+DEFAULT_MAX_DELAY = 5   # bins: the state grows with it, and a fit that needs more widens it and says so
+TYPICAL_TIMESCALE = 0.1   # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
+TIMESCALE_SPREAD = 1.5
+SHORTEST_EXPECTED = 1.4   # bins: what registers are made for before data have spoken
+
+SHORTEST_READ = 0.4   # bins: registers are not refined for latents so fast that every window sees them as white
+NEAR_BOUND, WIDER = 0.95, 1.5   # a delay this close to its bound widens it by this factor
+DYNAMICS_SCALE = 0.3   # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
+
+METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map}
+
+REGISTRY: dict[str, type["Preset"]] = {}
+"""Every preset by name; how a saved fit finds its model."""
+
+cached_lift = lru_cache(build_lift)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model of a recording. Subclasses write the generative program in ``__call__``.
+
+    Args:
+        n_across: Latents shared by all regions.
+        n_within: Private latents, one number for all regions or one per region; 0 is allowed.
+        kernel: Covariance of every latent.
+        max_delay: Bound of |delay| in seconds; None for 5 bins of whatever recording comes.
+        likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (periodic, fast).
+        gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).
+        order: States that approximate one latent whose kernel has no exact state space; 2 to 6.
+        window: Registers for the delays; None chooses them from kernel and ``max_delay``.
+        parallel: Scans in O(log time) depth; None chooses by the device.
+        transient: Steps after which the Kalman gains count as settled; ``fit`` sets it where that is exact.
+    """
+
+    n_across: int = 1
+    n_within: int | tuple[int, ...] = 0
+    kernel: Kernel = dataclasses.field(default_factory=SquaredExponential)
+    max_delay: float | None = None
+    likelihood: Literal["markov", "dense", "spectral"] = "markov"
+    gp_noise: float = 1e-3
+    order: int = DEFAULT_ORDER
+    window: Window | None = None
+    parallel: bool | None = None
+    transient: int | None = None
+
+    regions_needed: ClassVar[int] = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        REGISTRY[cls.__name__.lower()] = cls
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        within = self.n_within if isinstance(self.n_within, int) else tuple(int(w) for w in self.n_within)
+        object.__setattr__(self, "n_within", within)
+        if self.n_across < 0 or np.min(within) < 0 or self.n_across + np.max(within) == 0:
+            raise ValueError(f"{name}: n_across and n_within count latents; they cannot be negative, or all be 0")
+        if self.likelihood not in ("markov", "dense", "spectral"):
+            raise ValueError(f"{name}: likelihood is 'markov', 'dense' or 'spectral', not {self.likelihood!r}")
+        if self.max_delay is not None and not 0 < self.max_delay < np.inf:
+            raise ValueError(f"{name}: max_delay is a positive number of seconds, not {self.max_delay}")
+        if not 0 < self.gp_noise < 1:
+            raise ValueError(f"{name}: gp_noise is a share of variance between 0 and 1, not {self.gp_noise}")
+        if not isinstance(self.kernel, Kernel):
+            raise TypeError(f"{name}: kernel must be an mrgp.Kernel such as mrgp.SquaredExponential(), not {self.kernel!r}")
+
+    def __call__(self, data: MultiRegionData) -> None:
+        """The generative program: sample sites in seconds, and the recording as the observed site ``y``."""
+        raise NotImplementedError
+
+    # ---- sizes -------------------------------------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> Self:
+        """The same preset with some choices changed."""
+        return dataclasses.replace(self, **changes)
+
+    def assignment(self, layout: Layout) -> Assignment:
+        """Which neuron reads which latent."""
+        within = (self.n_within,) * layout.n_regions if isinstance(self.n_within, int) else self.n_within
+        if len(within) != layout.n_regions:
+            raise ValueError(
+                f"{type(self).__name__}: n_within={within} is for {len(within)} regions, but the recording has "
+                f"{layout.n_regions} ({', '.join(layout.regions)}): give one number, or one per region"
+            )
+        return Assignment(layout.n_neurons, self.n_across, within)
+
+    def prior(self, layout: Layout) -> Prior:
+        """The Gaussian-process prior of this recording's readouts."""
+        return Prior(self.kernel, self.gp_noise, self.assignment(layout))
+
+    def delay_bound(self, layout: Layout) -> float:
+        """The bound of |delay| in seconds."""
+        return DEFAULT_MAX_DELAY * layout.bin_width if self.max_delay is None else self.max_delay
+
+    @property
+    def lift(self) -> Lift:
+        """The kernel's state space."""
+        return cached_lift(self.kernel, self.order)
+
+    def state_space(self, layout: Layout) -> StateSpace:
+        """Lift and window; a preset without a window of its own gets one for timescales of SHORTEST_EXPECTED bins."""
+        prior = self.prior(layout)
+        window = self.window
+        if window is None:
+            typical = {
+                name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
+                for name, value in self.kernel.parameters().items()
+            }
+            hyper = in_bins({**typical, "timescale": np.array([SHORTEST_EXPECTED * layout.bin_width])}, layout.bin_width)
+            window = self.choose_window(layout, hyper, hyper)
+        return StateSpace(prior, self.lift, window)
+
+    def choose_window(self, layout: Layout, across: Mapping[str, Any], within: Mapping[str, Any]) -> Window:
+        """The cheapest sufficient window for kernel parameters in bins, each (latent,) (see ``statespace.choose``)."""
+        return choose_window(
+            self.prior(layout), self.lift, self.delay_bound(layout) / layout.bin_width, dict(across), dict(within)
+        )
+
+    # ---- pieces of a generative program --------------------------------------------------------------------------
+
+    def kernel_sites(self, kind: str, n_latents: int, bin_width: float) -> dict[str, Array]:
+        """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins, Hz x s.
+
+        Timescales are log-normal around 0.1 s; a kernel declares the priors of whatever else it has.
+        """
+        if n_latents == 0:
+            return {name: jnp.zeros(0) for name in ("timescale", *self.kernel.parameters())}
+        hyper: dict[str, Array] = {}
+        with numpyro.plate(f"{kind}_latent", n_latents):
+            hyper["timescale"] = numpyro.sample(
+                f"timescale_{kind}", dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
+            )
+            for name, prior in self.kernel.parameters().items():
+                inferred = not isinstance(prior, float)
+                hyper[name] = numpyro.sample(f"{name}_{kind}", prior) if inferred else jnp.full(n_latents, prior)
+        return in_bins(hyper, bin_width)
+
+    def emission_sites(self, data: MultiRegionData, n_columns: int) -> tuple[Array, Array, Array]:
+        """Sample loadings (neuron, column), noise variances and offsets (neuron,), with weak priors in each neuron's units.
+
+        loadings ~ N(0, (3 sd)^2), offset ~ N(mean, (10 sd)^2), noise ~ half-normal of twice the neuron's variance:
+        proper, flat where the data are informative, and worth far less than one trial.
+        """
+        with numpyro.plate("neuron", data.values.shape[-1]):
+            loadings = numpyro.sample(
+                "loadings", dist.Normal(0.0, 3 * jnp.asarray(data.scale)[:, None]).expand((len(data.scale), n_columns)).to_event(1)
+            )
+            noise = numpyro.sample("noise", dist.HalfNormal(2 * data.scale**2))
+            offset = numpyro.sample("offset", dist.Normal(data.center, 10 * data.scale))
+        return loadings, noise, offset
+
+    def observe(
+        self,
+        data: MultiRegionData,
+        loadings: Array,
+        noise: Array,
+        offset: Array,
+        delay: Array,
+        across: Mapping[str, Array],
+        within: Mapping[str, Array],
+    ) -> None:
+        """The observed site ``y``: every trial of the recording under the marginal likelihood of the preset's choice."""
+        layout = data.layout
+        n_trials, n_bins, _ = data.values.shape
+        missing = None if data.is_complete else Missing(data.observed, data.pattern, data.length)
+        common: dict[str, Any] = {"n_bins": n_bins, "n_trials": n_trials, "missing": missing}
+        parameters = (loadings, noise, offset, delay, across, within)
+        likelihood: DelayedGP
+        if self.likelihood == "dense":
+            likelihood = DenseGP(*parameters, prior=self.prior(layout), **common)
+        elif self.likelihood == "spectral":
+            likelihood = SpectralGP(*parameters, prior=self.prior(layout), **common)
+        else:
+            likelihood = MarkovGP(
+                *parameters, space=self.state_space(layout), parallel=self.parallel, transient=self.transient, **common
+            )
+        with numpyro.plate("trial", n_trials):
+            numpyro.sample("y", likelihood, obs=data.values)
+
+    # ---- what inference asks of a preset -------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: MultiRegionData,
+        method: str = "map",
+        *,
+        seed: int = 0,
+        start: Fit | None = None,
+        n_starts: int = 6,
+        tolerance: float = 0.01,
+        max_iterations: int = 1000,
+        checkpoint: str | Path | None = None,
+        progress: bool = True,
+    ) -> Fit:
+        """Infer the parameters from a recording.
+
+        Args:
+            data: The recording; neurons and regions as the preset expects.
+            method: "map": the maximum of log p(y, parameters), latents integrated out.
+            seed: Of the random part of the start; the same seed gives the same fit.
+            start: A fit of a preset with the same sites to go on from, instead of a search for a start.
+            n_starts: Climbs under the spectral likelihood on the recording's factors; the best is polished.
+            tolerance: Converged when the last few iterations together gained less than this, in nats.
+            max_iterations: Upper bound on iterations.
+            checkpoint: A file that keeps the parameters as the fit goes on; a fit that finds it resumes from it, and
+                removes it when done.
+            progress: Show a progress bar.
+
+        Raises:
+            DataError: the recording does not suit the model.
+            ValueError: unknown method, or a ``start`` of another shape.
+        """
+        data.require(self.regions_needed, type(self).__name__)
+        if method not in METHODS:
+            raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+        options = MapOptions(seed, n_starts, tolerance, max_iterations, None if checkpoint is None else Path(checkpoint), progress)
+        return METHODS[method](self, data, options, start)
+
+    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
+        """Sites at which a climb on pseudo-neurons of unit noise may begin; every third attempt is not aligned."""
+        layout = data.layout
+        assignment = self.assignment(layout)
+        bound = self.delay_bound(layout)
+        smooth = 2 * int(np.ceil(bound / layout.bin_width)) + 1
+        n_within = assignment.n_within
+        populations = assignment.n_regions
+        sites = {
+            "loadings": draw_loadings(rng, data, self.n_across, n_within, min(smooth, data.n_bins), attempt % 3 < 2),
+            "noise": np.ones(layout.total_neurons),
+            "offset": np.zeros(layout.total_neurons),
+        }
+        if populations > 1 and bound > 0:
+            sites["delay"] = 0.2 * bound * rng.uniform(-1, 1, (populations - 1, self.n_across))
+        longest = max(3.0, 0.1 * data.n_bins)
+        for kind, count in (("across", self.n_across), ("within", sum(n_within))):
+            if count:
+                bins = np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
+                sites[f"timescale_{kind}"] = bins * layout.bin_width
+                for name, prior in self.kernel.parameters().items():
+                    if not isinstance(prior, float):
+                        sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(0.3 * rng.standard_normal(count))
+        return sites
+
+    def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
+        """About one posterior standard deviation of each site in its unconstrained coordinate (see ``inference.map``)."""
+        bins = data.n_trials * data.n_bins
+        root = np.sqrt(np.asarray(noise) / bins)
+        small = np.asarray(1 / np.sqrt(bins))
+        dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
+        return {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}
+
+    def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
+        """Names of the sites that describe latents rather than neurons: what a posterior is asked about."""
+        counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
+        names = [n for n in ("timescale", *self.kernel.parameters()) if not isinstance(self.kernel.parameters().get(n), float)]
+        kernel = [f"{name}_{kind}" for kind, count in counts.items() if count for name in names]
+        delays = ["delay"] if self.assignment(layout).n_regions > 1 and self.n_across and self.delay_bound(layout) > 0 else []
+        return (*delays, *kernel)
+
+    def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
+        """Kernel parameters of one kind of latent in bins, from sites in seconds."""
+        count = self.n_across if kind == "across" else sum(self.assignment(layout).n_within)
+        hyper = {"timescale": np.asarray(sites[f"timescale_{kind}"]) if count else np.zeros(0)}
+        for name, prior in self.kernel.parameters().items():
+            fixed = isinstance(prior, float) or not count
+            hyper[name] = np.full(count, prior if isinstance(prior, float) else 0.0) if fixed else np.asarray(sites[f"{name}_{kind}"])
+        return in_bins(hyper, layout.bin_width)
+
+    def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
+        """This preset with the window that ``sites`` need, were timescales ``margin`` times as long.
+
+        A window that the user chose stays.
+        """
+        if self.likelihood != "markov":
+            return self
+        across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
+        for hyper in (across, within):
+            hyper["timescale"] = np.maximum(margin * hyper["timescale"], SHORTEST_READ)
+        return self.replace(window=self.choose_window(data.layout, across, within))
+
+    def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None:
+        """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None."""
+        bound = self.delay_bound(layout)
+        if "delay" not in sites or np.abs(sites["delay"]).max(initial=0.0) < NEAR_BOUND * bound:
+            return None
+        return self.replace(max_delay=WIDER * bound)
+
+    # ---- at given parameters -------------------------------------------------------------------------------------
+
+    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP:
+        """The distribution of the recording's trials at given sites."""
+        program = handlers.substitute(handlers.seed(self, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
+        distribution = handlers.trace(program).get_trace(data)["y"]["fn"]
+        return distribution
+
+    def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray:
+        """log p(y_trial | params) in nats, (trial,); ``params`` from :meth:`params_from` or ``fit.sites``."""
+        scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
+        coords = {"trial": np.arange(data.n_trials)}
+        return xr.DataArray(np.asarray(scores), coords, ("trial",), "log_likelihood", {"units": "nats"})
+
+    def params_from(
+        self,
+        layout: Layout,
+        *,
+        loadings: Mapping[str, Any],
+        noise: Any,
+        offset: Any,
+        timescale_across: Any,
+        timescale_within: Any = (),
+        delays: Any = None,
+        **hyperparameters: Any,
+    ) -> dict[str, np.ndarray]:
+        """Sites from plain arrays, for checks against other software.
+
+        Args:
+            layout: Of the recording (``data.layout``).
+            loadings: Region name -> (neuron, latent): across latents first, then the region's own.
+            noise, offset: (neuron,), regions one after the other.
+            timescale_across: (across_latent,), seconds. mbrila and DLAG give gamma: bin_width / sqrt(gamma).
+            timescale_within: (within_latent,), seconds, regions one after the other.
+            delays: (region, across_latent), seconds; the first region's row must be 0.
+            hyperparameters: Other kernel sites, such as ``frequency_across`` in Hz.
+        """
+        assignment = self.assignment(layout)
+        full = np.zeros((layout.total_neurons, assignment.n_columns))
+        for name, columns in layout.region_slices.items():
+            block = np.asarray(loadings[name], float)
+            full[columns, : block.shape[1]] = block
+        sites = {
+            "loadings": full,
+            "noise": np.asarray(noise, float),
+            "offset": np.asarray(offset, float),
+            "timescale_across": np.atleast_1d(np.asarray(timescale_across, float)),
+            **{name: np.atleast_1d(np.asarray(value, float)) for name, value in hyperparameters.items()},
+        }
+        if sum(assignment.n_within):
+            sites["timescale_within"] = np.atleast_1d(np.asarray(timescale_within, float))
+        if "delay" in self.dynamics_sites(layout):
+            table = np.asarray(delays, float)
+            if np.abs(table[0]).max(initial=0.0) > 0:
+                raise ValueError("delays are measured from the first region: its row must be 0")
+            sites["delay"] = table[1:]
+        return sites
+
+    # ---- saving ----------------------------------------------------------------------------------------------------
+
+    def to_settings(self) -> dict[str, Any]:
+        """What rebuilds this preset, as JSON-ready values (see :func:`preset_from`)."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["kernel"] = kernel_to_settings(self.kernel)
+        fields["window"] = None if self.window is None else dataclasses.asdict(self.window)
+        return {"model": type(self).__name__.lower(), **fields}
+
+
+def preset_from(settings: Mapping[str, Any]) -> Preset:
+    """The preset that :meth:`Preset.to_settings` described."""
+    fields = dict(settings)
+    name = fields.pop("model")
+    if name not in REGISTRY:
+        raise ValueError(f"this file is of a model {name!r} that is not defined here; known: {', '.join(REGISTRY)}")
+    fields["kernel"] = kernel_from_settings(fields["kernel"])
+    fields["window"] = None if fields["window"] is None else Window(**fields["window"])
+    if not isinstance(fields["n_within"], int):
+        fields["n_within"] = tuple(fields["n_within"])
+    return REGISTRY[name](**fields)
+
+
+def load_fit(path: str | Path) -> Fit:
+    """Load a fit that ``fit.save`` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged or not a fit.
+    """
+    return Fit.load(Path(path), preset_from)
+
+
+@partial(jax.jit, static_argnums=0)
+def _trial_scores(model: Preset, data: MultiRegionData, sites: dict[str, Array]) -> Array:
+    return model.likelihood_at(data, sites).log_prob(data.values)

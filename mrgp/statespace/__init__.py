@@ -1,0 +1,1 @@
+"""Gaussian processes as linear state spaces, with delays in the readout."""

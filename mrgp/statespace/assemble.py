@@ -1,0 +1,154 @@
+r"""The state space of a whole model: all across latents with their windows, then all within latents.
+
+States are ordered latent by latent; readouts as in :mod:`mrgp.statespace.reduce`. Blocks are built for all latents at
+once and laid out by products with identity matrices, which keeps the traced program small.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from mrgp.kalman.filter import Dynamics, Readout
+from mrgp.kernels import Hyperparameters, Kernel
+from mrgp.statespace.lift import Lift
+from mrgp.statespace.readout import LatentBlocks, Window, latent_blocks, readout_weights
+from mrgp.statespace.reduce import Assignment
+
+
+class Latents(NamedTuple):
+    """Parameters of the latent signals, in bins.
+
+    Attributes:
+        delay: (time or 1, region, across_latent); positive means the region lags region 1.
+        across: Kernel parameters of the across latents, each (across_latent,).
+        within: Kernel parameters of the within latents of all regions, each (within_latent,).
+    """
+
+    delay: Array
+    across: Hyperparameters
+    within: Hyperparameters
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The Gaussian-process prior of a model's readouts; static.
+
+    Attributes:
+        kernel: Covariance of every latent.
+        gp_noise: Share eps of white noise in every readout, independent between regions; in (0, 1).
+        assignment: Numbers of regions, neurons and latents.
+    """
+
+    kernel: Kernel
+    gp_noise: float
+    assignment: Assignment
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gp_noise < 1:
+            raise ValueError(f"gp_noise is a share of variance in (0, 1), not {self.gp_noise}")
+
+
+@dataclass(frozen=True)
+class StateSpace:
+    """How the prior is represented: the lift of its kernel and the window of registers; static."""
+
+    prior: Prior
+    lift: Lift
+    window: Window
+
+    @property
+    def n_states(self) -> int:
+        assignment = self.prior.assignment
+        across = (self.lift.order + self.window.n_registers) * assignment.n_across
+        return across + (self.lift.order + self.within_window.n_registers) * sum(assignment.n_within)
+
+    @property
+    def within_window(self) -> Window:
+        """Within latents have no delay; with several bins per step they still need registers to be read inside it."""
+        step = self.window.step
+        return Window(0) if step == 1 else Window(1, step)
+
+
+def block_diagonal(blocks: Array) -> Array:
+    """Lay (latent, row, column) blocks along the diagonal of one matrix."""
+    count, rows, columns = blocks.shape
+    laid = jnp.einsum("kij,kl->kilj", blocks, jnp.eye(count, dtype=blocks.dtype))
+    return laid.reshape(count * rows, count * columns)
+
+
+def _join(first: Array, second: Array) -> Array:
+    """Block diagonal of two matrices with the same leading axes."""
+    pad = [(0, 0)] * (first.ndim - 2)
+    top = jnp.pad(first, [*pad, (0, 0), (0, second.shape[-1])])
+    bottom = jnp.pad(second, [*pad, (0, 0), (first.shape[-1], 0)])
+    return jnp.concatenate([top, bottom], axis=-2)
+
+
+def assemble(space: StateSpace, latents: Latents) -> tuple[Dynamics, Readout]:
+    """Dynamics and readout of the model.
+
+    Returns:
+        Dynamics of all states, and a readout whose time axis counts steps. With ``window.step`` bins per step the
+        readouts of the step's bins are stacked, earliest bin first: (step or 1, bin_in_step * readout, state).
+    """
+    assignment = space.prior.assignment
+    across = latent_blocks(space.lift, space.window, latents.across)
+    within = latent_blocks(space.lift, space.within_window, latents.within)
+    dynamics = Dynamics(*(_join(block_diagonal(a), block_diagonal(w)) for a, w in zip(across, within, strict=True)))
+
+    delay = in_steps(latents.delay, space.window.step)   # (step or 1, bin_in_step, region, across_latent)
+    lead = space.window.center + _bins_behind(space.window.step)
+    weights_across, missed_across = _read_across(space, across, latents.across, delay + lead[:, None, None])
+    behind = space.within_window.center + _bins_behind(space.window.step)
+    offset = jnp.broadcast_to(behind[:, None], (len(behind), len(assignment.region_of_within)))
+    weights_within, missed_within = readout_weights(
+        space.lift, space.within_window, within, latents.within, offset.astype(delay.dtype)
+    )
+
+    steps, bins = delay.shape[:2]
+    identity = jnp.eye(assignment.n_across, dtype=delay.dtype)
+    rows_across = jnp.einsum("tbrkn,kl->tbrkln", weights_across, identity).reshape(
+        steps, bins, assignment.n_regions * assignment.n_across, assignment.n_across * weights_across.shape[-1]
+    )
+    n_within, size = weights_within.shape[1:]
+    rows_within = jnp.einsum("bjn,jl->bjln", weights_within, jnp.eye(n_within, dtype=delay.dtype))
+    rows_within = jnp.broadcast_to(
+        rows_within.reshape(bins, n_within, n_within * size), (steps, bins, n_within, n_within * size)
+    )
+    eps = space.prior.gp_noise
+    weights = jnp.sqrt(1 - eps) * _join(rows_across, rows_within)
+    missed = jnp.concatenate(
+        [
+            missed_across.reshape(steps, bins, assignment.n_regions * assignment.n_across),
+            jnp.broadcast_to(missed_within, (steps, *missed_within.shape)),
+        ],
+        axis=-1,
+    )
+    noise = (1 - eps) * missed + eps
+    return dynamics, Readout(weights.reshape(steps, -1, weights.shape[-1]), noise.reshape(steps, -1))
+
+
+def _bins_behind(step: int) -> np.ndarray:
+    """How far each bin of a step lies behind the step's last bin, earliest first."""
+    return np.arange(step)[::-1].astype(float)
+
+
+def _read_across(
+    space: StateSpace, blocks: LatentBlocks, hyper: Hyperparameters, offset: Array
+) -> tuple[Array, Array]:
+    """Readout weights (..., across_latent, state) and missed variances (...) at offsets (..., across_latent)."""
+    lead = offset.shape[:-1]
+    weights, missed = readout_weights(space.lift, space.window, blocks, hyper, offset.reshape(-1, offset.shape[-1]))
+    return weights.reshape(*lead, *weights.shape[1:]), missed.reshape(*lead, missed.shape[-1])
+
+
+def in_steps(array: Array, step: int) -> Array:
+    """Group a leading time axis (bins, padded by repetition) into (step, bin_in_step, ...); a constant stays one step."""
+    n_bins = array.shape[0]
+    if n_bins == 1:
+        return jnp.broadcast_to(array[:, None], (1, step, *array.shape[1:]))
+    padded = jnp.pad(array, [(0, -n_bins % step)] + [(0, 0)] * (array.ndim - 1), mode="edge")
+    return padded.reshape(-1, step, *array.shape[1:])

@@ -1,0 +1,175 @@
+r"""From neurons to information about readouts: all that a recording says, in as many numbers as there are latents.
+
+With y = C x + d + e, e ~ N(0, diag R), the data touch the readouts x only through
+
+    log p(y | x) = constant + b' x - x' Lambda x / 2,      b = C' R^-1 (y - d),      Lambda = C' R^-1 C,
+
+so no neuron-by-neuron matrix is ever formed, and missing entries simply leave the sums. Readouts are ordered: the
+copies of the across latents region by region, then every within latent.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which neuron reads which latent; static.
+
+    Attributes:
+        n_neurons: Neurons per region.
+        n_across: Latents shared by all regions.
+        n_within: Private latents per region; 0 is allowed.
+    """
+
+    n_neurons: tuple[int, ...]
+    n_across: int
+    n_within: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.n_neurons) != len(self.n_within):
+            raise ValueError(f"{len(self.n_neurons)} regions but n_within for {len(self.n_within)}")
+        if self.n_across < 0 or min(self.n_within) < 0:
+            raise ValueError("numbers of latents cannot be negative")
+        if self.n_across + max(self.n_within) == 0:
+            raise ValueError("a model needs at least one latent: n_across and n_within are all 0")
+
+    @property
+    def n_regions(self) -> int:
+        return len(self.n_neurons)
+
+    @property
+    def n_readouts(self) -> int:
+        return self.n_regions * self.n_across + sum(self.n_within)
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the loadings: the across latents, then as many as the richest region has of its own."""
+        return self.n_across + max(self.n_within)
+
+    @property
+    def region_of_neuron(self) -> np.ndarray:
+        return np.repeat(np.arange(self.n_regions), self.n_neurons)
+
+    @property
+    def region_of_within(self) -> np.ndarray:
+        """(within_latent,): the region that owns each within latent."""
+        return np.repeat(np.arange(self.n_regions), self.n_within)
+
+    @property
+    def region_of_readout(self) -> np.ndarray:
+        return np.concatenate([np.repeat(np.arange(self.n_regions), self.n_across), self.region_of_within])
+
+    @property
+    def column_of_readout(self) -> np.ndarray:
+        """The column of the loadings that each readout uses."""
+        within = [self.n_across + np.arange(width) for width in self.n_within]
+        return np.concatenate([np.tile(np.arange(self.n_across), self.n_regions), *within]).astype(int)
+
+    @property
+    def used(self) -> np.ndarray:
+        """(neuron, column), bool: a region with fewer within latents leaves its last columns unused."""
+        width = np.asarray(self.n_within)[self.region_of_neuron] + self.n_across
+        return np.arange(self.n_columns) < width[:, None]
+
+
+class Emission(NamedTuple):
+    """Loadings C (neuron, column), noise variances R (neuron,), offsets d (neuron,)."""
+
+    loadings: Array
+    noise: Array
+    offset: Array
+
+
+class Missing(NamedTuple):
+    """Which entries were observed; None where everything was.
+
+    Attributes:
+        observed: (pattern, time, neuron), bool.
+        pattern: (trial,), index into ``observed``.
+        length: (trial,), number of bins of each trial.
+    """
+
+    observed: Array | None
+    pattern: Array
+    length: Array | None
+
+
+class Information(NamedTuple):
+    """What the data say about the readouts.
+
+    Attributes:
+        vectors: b, (time, trial, readout).
+        precision: Lambda, (time or 1, pattern, readout, readout).
+        pattern: (trial,).
+        valid: (time, trial), 0 after a trial's last bin, else 1; None when trials are equally long.
+        constant: (trial,), log p(y | x = 0).
+    """
+
+    vectors: Array
+    precision: Array
+    pattern: Array
+    valid: Array | None
+    constant: Array
+
+
+def exact_patterns(missing: Missing, n_bins: int, n_neurons: int) -> Missing:
+    """The same missing data with every trial's end written into its pattern, as whatever looks back needs it.
+
+    Filtering forward, a short trial shares the pattern of a long one; smoothing it does not.
+    """
+    if missing.length is None:
+        return missing
+    if missing.observed is None:
+        full = jnp.ones((1, n_bins, n_neurons), bool)
+    else:
+        full = missing.observed
+    try:
+        pairs, pattern = np.unique(np.stack([missing.pattern, missing.length], -1), axis=0, return_inverse=True)
+    except jax.errors.TracerArrayConversionError:   # inside a traced function: a pattern per trial
+        pairs, pattern = jnp.stack([missing.pattern, missing.length], -1), jnp.arange(len(missing.length))
+    inside = jnp.arange(n_bins) < pairs[:, 1:]
+    return Missing(jnp.asarray(full)[pairs[:, 0]] & inside[..., None], jnp.asarray(pattern), None)
+
+
+def readout_loadings(assignment: Assignment, loadings: Array) -> Array:
+    """The block loadings (neuron, readout) of y = C x with all regions' readouts stacked in x."""
+    own = assignment.region_of_neuron[:, None] == assignment.region_of_readout
+    return jnp.where(own, loadings[:, assignment.column_of_readout], 0.0)
+
+
+def reduce(assignment: Assignment, emission: Emission, values: Array, missing: Missing) -> Information:
+    """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts."""
+    C = readout_loadings(assignment, emission.loadings)
+    scaled = C / emission.noise[:, None]
+    n_bins = values.shape[1]
+    vectors = jnp.swapaxes(values @ scaled, 0, 1)
+    squares, sums = (values**2).sum(1), values.sum(1)   # (trial, neuron)
+    if missing.length is None:
+        valid = None
+    else:
+        valid = (jnp.arange(n_bins)[:, None] < missing.length).astype(values.dtype)
+    if missing.observed is None:
+        shift = (emission.offset @ scaled)[None, None]
+        precision = (scaled.T @ C)[None, None]
+        bins = jnp.asarray(n_bins if missing.length is None else missing.length[:, None], values.dtype)
+        count = jnp.broadcast_to(bins, squares.shape)
+    else:
+        seen = jnp.swapaxes(missing.observed, 0, 1).astype(values.dtype)   # (time, pattern, neuron)
+        shift = (seen * emission.offset) @ scaled
+        precision = jnp.einsum("tgn,ni,nj->tgij", seen, scaled, C)
+        shift = shift[:, missing.pattern]
+        if valid is None:
+            count = seen.sum(0)[missing.pattern]
+        else:
+            total = jnp.cumsum(seen, axis=0)
+            count = total[missing.length - 1, missing.pattern]
+    vectors = vectors - shift if valid is None else vectors - shift * valid[..., None]
+    d, R = emission.offset, emission.noise
+    constant = -0.5 * ((squares - 2 * d * sums + count * d**2) / R + count * jnp.log(2 * jnp.pi * R)).sum(-1)
+    return Information(vectors, precision, missing.pattern, valid, constant)

@@ -1,0 +1,253 @@
+"""What all tests share: float64, warnings as errors, one registry of kernels, small random models."""
+
+import mrgp.runtime  # noqa: F401, I001  float64 before any array exists
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import gamma, kv
+
+from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
+from mrgp.kernels import (
+    Kernel,
+    Matern12,
+    Matern32,
+    Matern52,
+    RationalQuadratic,
+    Spectral,
+    SquaredExponential,
+    Stretched,
+)
+from mrgp.statespace.assemble import Prior, StateSpace
+from mrgp.statespace.lift import build_lift
+from mrgp.statespace.readout import Window
+from mrgp.statespace.reduce import Assignment, Missing
+
+BIN_WIDTH = 0.02  # seconds
+WINDOW = Window(6)  # reads delays of up to 3 bins
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "error")
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of recordings and reference values beside the checkout; the test is skipped without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no reference recordings beside this checkout")
+    return folder
+
+
+# --- kernels
+
+
+class Sech(Kernel):
+    """A kernel of a user's own: only ``cov``. Its spectrum is a sech too, so it is positive definite."""
+
+    def cov(self, tau):
+        return 2 * jnp.exp(-jnp.abs(tau)) / (1 + jnp.exp(-2 * jnp.abs(tau)))
+
+
+@dataclass(frozen=True)
+class KernelCase:
+    """A kernel and all that is known of it without its own code.
+
+    ``closed(lag, timescale)`` is its correlation in plain numpy; ``own`` has the parameters besides the
+    timescale as numbers in bins; ``exact`` says whether its state space is.
+    """
+
+    name: str
+    kernel: Kernel
+    closed: Callable[[np.ndarray, float], np.ndarray]
+    own: dict[str, float] = field(default_factory=dict)
+    exact: bool = False
+
+    def hyper(self, *timescales: float) -> dict[str, jnp.ndarray]:
+        """Per-latent parameters of as many latents as timescales."""
+        own = {name: jnp.full(len(timescales), value) for name, value in self.own.items()}
+        return {"timescale": jnp.array(timescales, float), **own}
+
+
+def gaussian(u: np.ndarray) -> np.ndarray:
+    return np.exp(-(u**2) / 2)
+
+
+def matern(u: np.ndarray, nu: float) -> np.ndarray:
+    """Matern correlation by its Bessel function (Rasmussen & Williams 2006, eq. 4.14)."""
+    s = np.sqrt(2 * nu) * np.abs(np.asarray(u, float))
+    safe = np.where(s > 0, s, 1.0)
+    return np.where(s > 0, 2 ** (1 - nu) / gamma(nu) * safe**nu * kv(nu, safe), 1.0)
+
+
+REGISTRY = [
+    KernelCase("squared_exponential", SquaredExponential(), lambda a, l: gaussian(a / l)),
+    KernelCase("matern12", Matern12(), lambda a, l: matern(a / l, 0.5), exact=True),
+    KernelCase("matern32", Matern32(), lambda a, l: matern(a / l, 1.5), exact=True),
+    KernelCase("matern52", Matern52(), lambda a, l: matern(a / l, 2.5), exact=True),
+    KernelCase("rational_quadratic_1", RationalQuadratic(), lambda a, l: 1 / (1 + (a / l) ** 2 / 2)),
+    KernelCase("rational_quadratic_2", RationalQuadratic(2.0), lambda a, l: (1 + (a / l) ** 2 / 4) ** -2.0),
+    KernelCase(
+        "spectral_fixed",
+        Spectral(frequency=4.0),
+        lambda a, l: gaussian(a / l) * np.cos(2 * np.pi * 4.0 * BIN_WIDTH * a),
+        own={"frequency": 4.0 * BIN_WIDTH},
+    ),
+    KernelCase(
+        "spectral_inferred",
+        Spectral(Matern32()),
+        lambda a, l: matern(a / l, 1.5) * np.cos(2 * np.pi * 0.13 * a),
+        own={"frequency": 0.13},
+        exact=True,
+    ),
+    KernelCase(
+        "sum_stretched",
+        3 * SquaredExponential() + 1.0 * Stretched(Matern12(), 0.2),
+        lambda a, l: 0.75 * gaussian(a / l) + 0.25 * matern(a / (0.2 * l), 0.5),
+    ),
+    KernelCase(
+        "sum_of_three",
+        Matern52() + Stretched(Spectral(Matern12(), frequency=5.0), 4.0) + 2 * Stretched(Matern32(), 10.0),
+        lambda a, l: (
+            0.25 * matern(a / l, 2.5)
+            + 0.25 * matern(a / (4 * l), 0.5) * np.cos(2 * np.pi * 5.0 * BIN_WIDTH * a)
+            + 0.5 * matern(a / (10 * l), 1.5)
+        ),
+        own={"frequency": 5.0 * BIN_WIDTH},
+        exact=True,
+    ),
+    KernelCase("users_own", Sech(), lambda a, l: 1 / np.cosh(np.clip(np.abs(a / l), 0, 700))),
+]
+LIFTS: dict[str, Any] = {}
+
+
+@pytest.fixture(params=REGISTRY, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> KernelCase:
+    """Every kernel of the registry in turn."""
+    return request.param
+
+
+@pytest.fixture
+def lift(case: KernelCase) -> Any:
+    """The state space of ``case`` at the default order, built once per session."""
+    if case.name not in LIFTS:
+        LIFTS[case.name] = build_lift(case.kernel)
+    return LIFTS[case.name]
+
+
+# --- small models
+
+
+@dataclass
+class SmallModel:
+    """Random parameters of a small model, and the three distributions made of them."""
+
+    prior: Prior
+    arguments: dict[str, Any]
+    n_bins: int
+
+    def _given(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"n_bins": self.n_bins, **self.arguments, **options}
+
+    def dense(self, **options: Any) -> DenseGP:
+        return DenseGP(prior=self.prior, **self._given(options))
+
+    def spectral(self, **options: Any) -> SpectralGP:
+        return SpectralGP(prior=self.prior, **self._given(options))
+
+    def markov(
+        self, window: Window = WINDOW, order: int = 5, parallel: bool = False, **options: Any
+    ) -> MarkovGP:
+        space = StateSpace(self.prior, shared_lift(self.prior.kernel, order), window)
+        return MarkovGP(space=space, parallel=parallel, **self._given(options))
+
+
+def shared_lift(kernel: Kernel, order: int) -> Any:
+    """One lift per kernel and order: functions jitted on its identity are compiled once."""
+    key = repr((kernel, order))
+    if key not in LIFTS:
+        LIFTS[key] = build_lift(kernel, order)
+    return LIFTS[key]
+
+
+def make_model(
+    n_neurons: tuple[int, ...] = (3, 2),
+    n_across: int = 2,
+    n_within: tuple[int, ...] = (1, 0),
+    n_bins: int = 7,
+    kernel: Kernel | None = None,
+    timescale: tuple[float, float] = (2.0, 6.0),
+    max_delay: float = 2.5,
+    delay_steps: int = 1,
+    gp_noise: float = 1e-2,
+    seed: int = 0,
+) -> SmallModel:
+    """A model with random loadings, noises, delays (0 in region 1) and timescales in the interval given."""
+    rng = np.random.default_rng(seed)
+    assignment = Assignment(n_neurons, n_across, n_within)
+    neurons = sum(n_neurons)
+    delay = rng.uniform(-max_delay, max_delay, (delay_steps, len(n_neurons), n_across))
+    delay[:, 0] = 0.0
+    arguments = {
+        "loadings": jnp.asarray(0.8 * rng.standard_normal((neurons, assignment.n_columns))),
+        "noise": jnp.asarray(rng.uniform(0.2, 0.8, neurons)),
+        "offset": jnp.asarray(rng.standard_normal(neurons)),
+        "delay": jnp.asarray(delay),
+        "across": {"timescale": jnp.asarray(rng.uniform(*timescale, n_across))},
+        "within": {"timescale": jnp.asarray(rng.uniform(*timescale, sum(n_within)))},
+    }
+    return SmallModel(Prior(kernel or SquaredExponential(), gp_noise, assignment), arguments, n_bins)
+
+
+@pytest.fixture
+def small_model() -> Callable[..., SmallModel]:
+    """The factory of small random models; see :func:`make_model` for its arguments."""
+    return make_model
+
+
+MISSING = ["complete", "holes", "ragged", "ragged_holes"]
+
+
+def make_missing(
+    kind: str, n_trials: int, n_bins: int, n_neurons: int, seed: int = 0
+) -> tuple[np.ndarray, Missing | None]:
+    """Which entries (trial, time, neuron) are observed, and the same as the likelihoods take it.
+
+    Three arrangements of holes are dealt out to the trials, one with a whole bin and a neuron missing.
+    """
+    rng = np.random.default_rng(seed)
+    mask = np.ones((n_trials, n_bins, n_neurons), bool)
+    observed, length = None, None
+    pattern = np.zeros(n_trials, int)
+    if "holes" in kind:
+        observed = rng.random((3, n_bins, n_neurons)) < 0.7
+        observed[1, n_bins // 2] = False
+        observed[1, :, 0] = False
+        pattern = np.arange(n_trials) % 3
+        mask &= observed[pattern]
+    if "ragged" in kind:
+        length = rng.integers(1, n_bins + 1, n_trials)
+        length[0] = n_bins
+        mask &= (np.arange(n_bins) < length[:, None])[..., None]
+    if kind == "complete":
+        return mask, None
+    arrays = [None if a is None else jnp.asarray(a) for a in (observed, pattern, length)]
+    return mask, Missing(*arrays)
+
+
+@pytest.fixture(params=MISSING)
+def missing_kind(request: pytest.FixtureRequest) -> str:
+    """Each way in which a recording can be incomplete."""
+    return request.param
+
+
+@pytest.fixture
+def missing_data() -> Callable[..., tuple[np.ndarray, Any]]:
+    """The factory of missing data; see :func:`make_missing` for its arguments."""
+    return make_missing

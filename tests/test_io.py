@@ -1,0 +1,431 @@
+"""Files: round trips, DLAG's .mat files, atomic writing, the fetched recording; all without a network."""
+
+import codecs
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import tarfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+import mrgp.io as recordings
+from mrgp.data import DataError, MultiRegionData
+from mrgp.io import fetch_v1v2, load_recording, save_recording, write_atomically
+
+BIN_WIDTH = 0.02
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def arrays(n_trials=4, n_bins=6, sizes=(3, 2)):
+    rng = np.random.default_rng(0)
+    return {f"V{r + 1}": rng.standard_normal((n_trials, n_bins, n)) for r, n in enumerate(sizes)}
+
+
+@pytest.fixture
+def data():
+    """Regions out of alphabetical order, a hole, a short trial, labels."""
+    values = arrays()
+    values["V1"][1, 2, 0] = np.nan
+    for array in values.values():
+        array[3, 4:] = np.nan
+    regions = {"V2": values["V2"], "V1": values["V1"]}
+    coords = {"stimulus": np.array([0.0, 22.5, 0.0, 45.0])}
+    return MultiRegionData(regions, BIN_WIDTH, neuron_coords={"V1": ["a", "b", "c"]}, trial_coords=coords)
+
+
+def assert_same(a: MultiRegionData, b: MultiRegionData):
+    assert a.layout == b.layout
+    for name in a.layout.regions:
+        np.testing.assert_array_equal(a.region(name), b.region(name))
+
+
+# --- npz, nc, mapping
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".nc"])
+def test_saved_recordings_come_back(data, tmp_path, suffix):
+    path = tmp_path / f"recording{suffix}"
+    save_recording(data, path)
+    again = load_recording(str(path))
+    assert_same(data, again)
+    assert again.layout.regions == ("V2", "V1")
+    np.testing.assert_array_equal(again.pattern, data.pattern)
+    np.testing.assert_array_equal(again.length, data.length)
+    np.testing.assert_array_equal(again.observed, data.observed)
+    assert again.neuron_coords["V1"].tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(again.trial_coords["stimulus"], data.trial_coords["stimulus"])
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".nc"])
+def test_regions_and_bin_width_can_be_given(data, tmp_path, suffix):
+    path = tmp_path / f"recording{suffix}"
+    save_recording(data, path)
+    again = load_recording(path, regions=["V1", "V2"], bin_width=0.01)
+    assert again.layout.regions == ("V1", "V2")
+    assert again.bin_width == 0.01
+    assert load_recording(path, regions=["V1"]).layout.n_neurons == (3,)
+    with pytest.raises(DataError, match="V9"):
+        load_recording(path, regions=["V9"])
+
+
+def test_plain_npz_and_mapping(tmp_path):
+    np.savez(tmp_path / "plain.npz", bin_width=BIN_WIDTH, **arrays())
+    expected = MultiRegionData(arrays(), BIN_WIDTH)
+    assert_same(load_recording(tmp_path / "plain.npz"), expected)
+    assert_same(load_recording({"bin_width": BIN_WIDTH, **arrays()}), expected)
+    ragged = load_recording({"V1": [np.eye(3), np.eye(3)[:2]]}, bin_width=BIN_WIDTH)
+    np.testing.assert_array_equal(ragged.length, [3, 2])
+
+
+def test_drop_dead_reaches_the_constructor():
+    values = arrays()
+    values["V1"][:, :, 1] = 0.0
+    with pytest.raises(DataError, match="region V1, neuron 1: dead"):
+        load_recording(values, bin_width=BIN_WIDTH)
+    with pytest.warns(UserWarning, match=r"region V1, neuron 1"):
+        assert load_recording(values, bin_width=BIN_WIDTH, drop_dead=True).layout.n_neurons == (2, 2)
+
+
+def test_missing_bin_width_is_explained(data, tmp_path):
+    np.savez(tmp_path / "plain.npz", **arrays())
+    with pytest.raises(DataError, match=r"plain.npz has no bin_width: add it .* or pass bin_width=0.02"):
+        load_recording(tmp_path / "plain.npz")
+    dataset = data.to_xarray()
+    del dataset.attrs["bin_width"]
+    dataset.to_netcdf(tmp_path / "plain.nc", engine="h5netcdf")
+    with pytest.raises(DataError, match="set it to the seconds per bin"):
+        load_recording(tmp_path / "plain.nc")
+    assert_same(load_recording(tmp_path / "plain.nc", bin_width=BIN_WIDTH), data)
+
+
+@pytest.mark.parametrize(
+    "extra", [{"labels": np.arange(3)}, {"V3": np.ones((2, 3))}, {"neuron_V9": np.arange(3)}]
+)
+def test_arrays_that_are_no_region_are_named(extra, tmp_path):
+    (name,) = extra
+    np.savez(tmp_path / "odd.npz", bin_width=BIN_WIDTH, **arrays(), **extra)
+    with pytest.raises(
+        DataError, match=rf"array '{name}' of odd.npz has \d dimension\(s\): make it \(trials"
+    ):
+        load_recording(tmp_path / "odd.npz")
+
+
+def test_missing_damaged_and_unknown_files(data, tmp_path):
+    with pytest.raises(DataError, match=r"there is no file .*absent.npz"):
+        load_recording(tmp_path / "absent.npz")
+    with pytest.raises(DataError, match="there is no file"):
+        load_recording(tmp_path / ".npz" / "x.nc")
+    with pytest.raises(DataError, match=r"x.csv is of an unknown kind: recordings are .npz, .nc or .mat"):
+        load_recording(tmp_path / "x.csv")
+    with pytest.raises(DataError, match=r"cannot write x.csv: give a path that ends in .npz or .nc"):
+        save_recording(data, tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".nc", ".mat"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise"])
+def test_damaged_files(data, tmp_path, suffix, damage):
+    path = tmp_path / f"recording{suffix}"
+    if suffix == ".mat":
+        savemat(path, dlag_contents())
+    else:
+        save_recording(data, path)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {"cut": whole[: len(whole) // 2], "empty": b"", "noise": b"nothing that a reader knows"}[damage]
+    )
+    with pytest.raises(DataError, match=f"recording{suffix}.* is damaged or is no recording"):
+        load_recording(path)
+
+
+def test_a_flipped_byte_in_an_npz_is_noticed(tmp_path):
+    path = tmp_path / "recording.npz"
+    np.savez(path, bin_width=BIN_WIDTH, **arrays())
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 0xFF
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match="damaged"):
+        load_recording(path)
+
+
+class Trap:
+    """Unpickling an instance calls ``os.mkdir(folder)``."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_pickled_objects_in_an_npz_are_refused(tmp_path):
+    trap = tmp_path / "sprung"
+    np.savez(tmp_path / "evil.npz", bin_width=BIN_WIDTH, V1=np.array([Trap(trap)], dtype=object))
+    with pytest.raises(DataError, match=r"array 'V1' of evil.npz is a pickled object, which could run code"):
+        load_recording(tmp_path / "evil.npz")
+    assert not trap.exists()
+
+
+# --- DLAG's .mat files
+
+
+TRIALS = [np.random.default_rng(b).standard_normal((5, n_bins)) for b, n_bins in enumerate((6, 4, 6))]
+
+
+def dlag_contents(name="seqTrue", trials=TRIALS, **extra):
+    """Variables of a DLAG file for scipy.io.savemat: neurons x bins, 20 ms bins, ragged."""
+    sequence = np.zeros((1, len(trials)), dtype=[("trialId", object), ("T", object), ("y", object)])
+    for b, y in enumerate(trials):
+        sequence[0, b] = (10 + b, y.shape[1], y)
+    return {name: sequence, "binWidth": 20, "yDims": [3, 2]} | extra
+
+
+def assert_dlag(data: MultiRegionData):
+    assert data.layout.regions == ("region1", "region2")
+    assert data.layout.n_neurons == (3, 2)
+    assert data.bin_width == 0.02
+    np.testing.assert_array_equal(data.length, [6, 4, 6])
+    assert data.observed is None
+    assert data.trial_coords["trial_id"].tolist() == [10, 11, 12]
+    for b, y in enumerate(TRIALS):
+        np.testing.assert_array_equal(data.region("region1")[b, : y.shape[1]], y[:3].T)
+        np.testing.assert_array_equal(data.region("region2")[b, : y.shape[1]], y[3:].T)
+
+
+@pytest.mark.parametrize("name", ["seqTrue", "seq", "seqTrain"])
+def test_mat_version_5(tmp_path, name):
+    savemat(tmp_path / "run.mat", dlag_contents(name))
+    assert_dlag(load_recording(tmp_path / "run.mat"))
+    named = load_recording(tmp_path / "run.mat", regions=("V1", "V2"), n_neurons=(1, 4), bin_width=0.001)
+    assert named.layout.n_neurons == (1, 4)
+    assert named.layout.regions == ("V1", "V2")
+    assert named.bin_width == 0.001
+
+
+def write_mat_7_3(path: Path, trials=TRIALS):
+    """As MATLAB writes it: arrays transposed, a struct array as one dataset of references per field."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["binWidth"] = np.array([[20.0]])
+        file["yDims"] = np.array([[3.0], [2.0]])
+        group, hidden = file.create_group("seqTrue"), file.create_group("#refs#")
+        for field in ("trialId", "T", "y"):
+            references = group.create_dataset(field, (len(trials), 1), dtype=h5py.ref_dtype)
+            for b, y in enumerate(trials):
+                value = {"trialId": [[10.0 + b]], "T": [[float(y.shape[1])]], "y": y.T}[field]
+                hidden[f"{field}{b}"] = np.asarray(value)
+                references[b, 0] = hidden[f"{field}{b}"].ref
+    with open(path, "r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+
+
+def test_mat_version_7_3(tmp_path):
+    write_mat_7_3(tmp_path / "run.mat")
+    assert_dlag(load_recording(tmp_path / "run.mat"))
+
+
+def test_mat_version_7_3_with_one_trial(tmp_path):
+    with h5py.File(tmp_path / "one.mat", "w") as file:
+        file["seq/y"], file["seq/T"], file["seq/trialId"] = TRIALS[0].T, [[6.0]], [[1.0]]
+    data = load_recording(tmp_path / "one.mat", n_neurons=(3, 2), bin_width=BIN_WIDTH)
+    np.testing.assert_array_equal(data.region("region2")[0], TRIALS[0][3:].T)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"other": np.eye(3)}, "no struct array seqTrue or seq or seqTrain with a field y"),
+        ({"seq": np.eye(3)}, "no struct array"),
+        ({"yDims": None}, r"does not say the neurons per region: pass n_neurons=\(n1, n2, ...\)"),
+        ({"binWidth": None}, r"has no binWidth: add it \(ms\), or pass bin_width=0.02"),
+        ({"binWidth": [20, 20]}, "damaged or is no recording"),
+        ({"yDims": [3, 3]}, r"y of trial 0 is \(5, 6\), not 6 neurons \(3 \+ 3\) x 6 bins"),
+    ],
+)
+def test_mat_files_without_what_is_needed(tmp_path, contents, message):
+    bare = set(contents) & {"other", "seq"}
+    variables = contents if bare else {k: v for k, v in (dlag_contents() | contents).items() if v is not None}
+    savemat(tmp_path / "run.mat", variables)
+    with pytest.raises(DataError, match=f"run.mat.*{message}"):
+        load_recording(tmp_path / "run.mat")
+
+
+def test_mat_trials_must_agree_with_their_length_and_regions_with_their_names(tmp_path):
+    contents = dlag_contents()
+    contents["seqTrue"][0, 1]["T"] = 5
+    savemat(tmp_path / "run.mat", contents)
+    with pytest.raises(DataError, match=r"y of trial 1 is \(5, 4\), not 5 neurons \(3 \+ 2\) x 5 bins"):
+        load_recording(tmp_path / "run.mat")
+    savemat(tmp_path / "run.mat", dlag_contents())
+    with pytest.raises(DataError, match="has 2 regions, regions= names 1"):
+        load_recording(tmp_path / "run.mat", regions=["V1"])
+
+
+# --- atomic writing
+
+
+def test_write_atomically_replaces_only_when_whole(tmp_path):
+    path = tmp_path / "notes.txt"
+    write_atomically(path, lambda file: file.write_text("first"))
+    assert path.read_text() == "first"
+
+    def broken(file: Path):
+        assert file.parent == tmp_path
+        assert file.suffix == ".txt"
+        file.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, broken)
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+    write_atomically(path, lambda file: file.write_text("second"))
+    assert path.read_text() == "second"
+
+
+def test_written_files_have_the_users_permissions(tmp_path):
+    (tmp_path / "plain").touch()
+    write_atomically(tmp_path / "atomic", lambda file: file.write_text(""))
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_that_cannot_be_written_is_named(data, tmp_path):
+    with pytest.raises(OSError, match=r"cannot write a.npz into folder .*absent: "):
+        save_recording(data, tmp_path / "absent" / "a.npz")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"into folder .*file: "):
+        save_recording(data, tmp_path / "file" / "a.nc")
+
+
+# --- the fetched recording
+
+
+def source_distribution(path: Path, content: bytes, monkeypatch, member=recordings._SOURCE_MEMBER) -> Path:
+    """A stand-in for the published file, whose checksum is made the expected one."""
+    with tarfile.open(path, "w:gz") as archive:
+        info = tarfile.TarInfo(member)
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    monkeypatch.setattr(recordings, "_SOURCE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("spelling", [b"numpy._core", b"numpy.core"])
+def test_fetch_reads_and_keeps_the_recording(tmp_path, monkeypatch, protocol, spelling):
+    pickled = pickle.dumps(arrays(), protocol=protocol)
+    if protocol == 2:  # only here names have no length in front, so that they can be respelled
+        pickled = pickled.replace(b"numpy._core", spelling)
+    source = source_distribution(tmp_path / "sdist.tar.gz", pickled, monkeypatch)
+    fetched = fetch_v1v2(tmp_path / "cache" / "deep", source)
+    assert_same(fetched, MultiRegionData(arrays(), 0.02))
+    source.unlink()
+    assert_same(fetch_v1v2(tmp_path / "cache" / "deep"), fetched)
+    assert [entry.name for entry in (tmp_path / "cache" / "deep").iterdir()] == ["v1v2.npz"]
+
+
+def test_fetch_uses_the_users_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fetch_v1v2(source=source_distribution(tmp_path / "sdist.tar.gz", pickle.dumps(arrays()), monkeypatch))
+    assert (tmp_path / "mrgp" / "v1v2.npz").is_file()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_fetch_refuses_a_pickle_that_runs_code(tmp_path, monkeypatch, inside):
+    trap = Trap(tmp_path / "sprung")
+    content = {**arrays(), "V2": np.array([trap], dtype=object)} if inside else trap
+    source = source_distribution(tmp_path / "sdist.tar.gz", pickle.dumps(content), monkeypatch)
+    with pytest.raises(DataError, match=r"refused a pickle that asks for \w+.mkdir: only NumPy arrays"):
+        fetch_v1v2(tmp_path / "cache", source)
+    assert not (tmp_path / "sprung").exists()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["eval", "getattr"])
+def test_fetch_refuses_builtins_and_dotted_names(tmp_path, monkeypatch, name):
+    for content in (
+        b"cbuiltins\n%s\n." % name.encode(),
+        b"\x80\x04\x8c\x05numpy\x8c\x0fndarray.tofile_\x93.",
+    ):
+        source = source_distribution(tmp_path / "sdist.tar.gz", content, monkeypatch)
+        with pytest.raises(DataError, match="refused a pickle"):
+            fetch_v1v2(tmp_path / "cache", source)
+
+
+def test_fetch_refuses_other_contents(tmp_path, monkeypatch):
+    source = tmp_path / "sdist.tar.gz"
+    for content in (pickle.dumps([1, 2]), pickle.dumps({"V1": np.ones(3)})):
+        with pytest.raises(DataError, match="does not hold the arrays V1 and V2"):
+            fetch_v1v2(tmp_path, source_distribution(source, content, monkeypatch))
+    with pytest.raises(DataError, match="damaged"):
+        fetch_v1v2(tmp_path, source_distribution(source, b"no pickle", monkeypatch))
+    with pytest.raises(DataError, match="damaged"):
+        fetch_v1v2(tmp_path, source_distribution(source, b"", monkeypatch, member="elsewhere"))
+    with pytest.raises(DataError, match="there is no file"):
+        fetch_v1v2(tmp_path, tmp_path / "absent.tar.gz")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sdist.tar.gz"]
+
+
+def test_fetch_refuses_a_wrong_checksum(tmp_path):
+    source = tmp_path / "sdist.tar.gz"
+    source.write_bytes(codecs.encode(b"anything", "hex"))
+    with pytest.raises(DataError, match=r"sdist.tar.gz has SHA-256 \w{64} instead of 0f8b6071\w+: download"):
+        fetch_v1v2(tmp_path / "cache", source)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_fetch_asks_pip_for_exactly_the_known_file(tmp_path, monkeypatch, has_pip):
+    source = source_distribution(tmp_path / "sdist.tar.gz", pickle.dumps(arrays()), monkeypatch)
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        if "download" in command:
+            requirement = Path(command[command.index("-r") + 1]).read_text()
+            assert requirement == f"mbrila==0.1.0 --hash=sha256:{recordings._SOURCE_SHA256}\n"
+            (Path(command[command.index("--dest") + 1]) / source.name).write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(recordings.importlib.util, "find_spec", lambda name: has_pip or None)
+    cached = tmp_path / "cache" / "v1v2.npz"
+    cached.parent.mkdir()
+    cached.write_bytes(b"damaged copies are fetched again")
+    fetch_v1v2(cached.parent)
+    assert len(commands) == (1 if has_pip else 2)
+    assert "--require-hashes" in commands[-1]
+    assert_same(load_recording(cached), MultiRegionData(arrays(), 0.02))
+
+
+def test_fetch_without_a_network_says_so(tmp_path, monkeypatch):
+    def run(command, **options):
+        raise subprocess.CalledProcessError(
+            1, command, stderr="WARNING: retry\nERROR: No distribution\nERROR: more"
+        )
+
+    monkeypatch.setattr(subprocess, "run", run)
+    message = r"could not download mbrila==0.1.0 \(ERROR: No distribution\): check the network, or .* source="
+    with pytest.raises(DataError, match=message):
+        fetch_v1v2(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_fetch_names_a_cache_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot make the cache folder .*file/mrgp"):
+        fetch_v1v2(tmp_path / "file" / "mrgp")
+
+
+@pytest.mark.skipif(not (SHARED / "v1v2_smoothed.npz").is_file(), reason="needs the development data")
+def test_the_real_recording_loads():
+    data = load_recording(SHARED / "v1v2_smoothed.npz")
+    assert data.layout.regions == ("V1", "V2")
+    assert data.layout.n_neurons == (72, 22)
+    assert (data.n_trials, data.n_bins, data.bin_width) == (400, 64, 0.02)
+    assert data.is_complete
+    assert data.require(2) is None

@@ -1,0 +1,339 @@
+"""Filter, smoother and sampler against dense Gaussian conditioning on the whole trial."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import random
+from scipy.linalg import block_diag, solve_discrete_lyapunov
+
+from mrgp.kalman.filter import Dynamics, Readout, filter_gains, filter_means, log_normalizer_terms
+from mrgp.kalman.scan import parallel_gains, parallel_means
+from mrgp.kalman.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
+from mrgp.kernels import SquaredExponential
+from mrgp.statespace.assemble import Latents, Prior, StateSpace, assemble
+from mrgp.statespace.lift import build_lift
+from mrgp.statespace.readout import Window
+from mrgp.statespace.reduce import Assignment
+
+
+class Problem(NamedTuple):
+    """Inputs of the filter: a pytree, so that gradients can be taken of all at once."""
+
+    dynamics: Dynamics
+    readout: Readout
+    precision: jax.Array
+    information: jax.Array
+    pattern: jax.Array
+
+
+def problem(n_steps=6, size=4, readouts=3, patterns=2, trials=5, moving=False, changing=False, seed=0):
+    """A random stationary model with process noise of rank 2.
+
+    Readout and precision are constant or vary in time. One pattern never measures its last readout; where the
+    precision varies, some steps measure nothing at all.
+    """
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((size, size))
+    A *= 0.9 / np.abs(np.linalg.eigvals(A)).max()
+    root = rng.standard_normal((size, min(2, size)))
+    Q = root @ root.T
+    steps = n_steps if moving else 1
+    W, E = rng.standard_normal((steps, readouts, size)), rng.uniform(0.05, 0.5, (steps, readouts))
+    half = rng.standard_normal((n_steps if changing else 1, patterns, readouts, readouts))
+    if readouts > 1:
+        half[:, 0, -1] = 0.0
+    if changing:
+        half[1, 0], half[-1, 1:] = 0.0, 0.0
+    precision = half @ np.swapaxes(half, -1, -2)
+    pattern = np.arange(trials) % patterns
+    # Information lies in the range of the precision, as that of a measurement does.
+    x = rng.standard_normal((n_steps, trials, readouts))
+    b = np.einsum("tbij,tbj->tbi", np.broadcast_to(precision, (n_steps, *precision.shape[1:]))[:, pattern], x)
+    parts = (A, Q, solve_discrete_lyapunov(A, Q)), (W, E), precision, b, pattern
+    (A, Q, P), (W, E), precision, b, pattern = jax.tree.map(jnp.asarray, parts)
+    return Problem(Dynamics(A, Q, P), Readout(W, E), precision, b, pattern)
+
+
+CASES = {
+    "constant": {},
+    "moving_readout": {"moving": True, "seed": 1},
+    "changing_precision": {"changing": True, "patterns": 3, "seed": 2},
+    "all_change": {"moving": True, "changing": True, "trials": 4, "seed": 3},
+    "one_readout_one_trial": {"readouts": 1, "trials": 1, "patterns": 1, "seed": 4},
+    "one_step": {"n_steps": 1, "seed": 5},
+    "one_state_one_step": {"n_steps": 1, "size": 1, "readouts": 1, "trials": 1, "patterns": 1, "seed": 6},
+}
+
+
+@pytest.fixture(params=CASES)
+def name(request):
+    return request.param
+
+
+@partial(jax.jit, static_argnames=("parallel", "transient"))
+def normalizer(given, parallel=False, transient=None):
+    """The log normalizer of each trial, (trial,)."""
+    dynamics, readout, precision, b, pattern = given
+    if parallel:
+        gains = parallel_gains(dynamics, readout, precision, len(b))
+        means = parallel_means(gains, b, pattern)
+    else:
+        gains = filter_gains(dynamics, readout, precision, len(b), transient)
+        means = filter_means(gains, b, pattern)
+    return log_normalizer_terms(gains, readout, means, b, pattern).sum(0)
+
+
+@partial(jax.jit, static_argnames="parallel")
+def posterior(given, parallel=False):
+    """Predicted means, smoothed means and smoothed covariances."""
+    dynamics, readout, precision, b, pattern = given
+    if parallel:
+        gains = parallel_gains(dynamics, readout, precision, len(b))
+        means = parallel_means(gains, b, pattern)
+    else:
+        gains = filter_gains(dynamics, readout, precision, len(b))
+        means = filter_means(gains, b, pattern)
+    smoothed = smooth_means(gains, readout, means, b, pattern, parallel)
+    return means, gains.predicted, smoothed, smooth_covariances(gains, readout, parallel)
+
+
+def joint(given, xp=np):
+    """Covariances of all states, states with readouts, and all readouts, time-major, by hand."""
+    (A, Q, P), (W, E), _, b, _ = given
+    steps, size = len(b), len(A)
+    W, E = (xp.broadcast_to(m, (steps, *m.shape[1:])) for m in (W, E))
+    blocks = [[None] * steps for _ in range(steps)]
+    for t in range(steps):
+        ahead = P
+        for u in range(t, steps):
+            blocks[u][t] = ahead
+            blocks[t][u] = ahead.T
+            ahead = A @ ahead
+        P = A @ P @ A.T + Q
+    S = xp.block(blocks)
+    eye = np.eye(steps)
+    big = (eye[:, None, :, None] * W[:, :, None]).reshape(-1, steps * size)
+    cross = S @ big.T
+    V = big @ cross
+    return S, cross, V + xp.diag(E.reshape(-1))
+
+
+def stacked_precision(given, trial):
+    precision, steps = np.asarray(given.precision), len(given.information)
+    full = np.broadcast_to(precision, (steps, *precision.shape[1:]))
+    return block_diag(*full[:, int(given.pattern[trial])])
+
+
+def dense_normalizer(given):
+    """-log|I + V Lambda| / 2 + b' V (I + Lambda V)^-1 b / 2 of each trial, differentiable."""
+    _, _, V = joint(given, jnp)
+    steps, trials, n = given.information.shape
+    full = jnp.broadcast_to(given.precision, (steps, *given.precision.shape[1:]))[:, given.pattern]
+    eye = np.eye(steps)
+    scores = []
+    for trial in range(trials):
+        L = (eye[:, None, :, None] * full[:, trial, :, None]).reshape(steps * n, steps * n)
+        b = given.information[:, trial].reshape(-1)
+        B = np.eye(steps * n) + L @ V
+        scores.append(0.5 * b @ V @ jnp.linalg.solve(B, b) - 0.5 * jnp.linalg.slogdet(B)[1])
+    return jnp.stack(scores)
+
+
+@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+def test_normalizer_is_the_dense_formula(name, parallel):
+    given = problem(**CASES[name])
+    np.testing.assert_allclose(normalizer(given, parallel), dense_normalizer(given), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+def test_posterior_is_that_of_gaussian_conditioning(name, parallel):
+    given = problem(**CASES[name])
+    means, predicted, smoothed, spread = (jax.tree.map(np.asarray, part) for part in posterior(given, parallel))
+    S, cross, V = joint(jax.tree.map(np.asarray, given))
+    steps, trials, n = given.information.shape
+    size = len(S) // steps
+    for trial in range(trials):
+        L, b = stacked_precision(given, trial), np.asarray(given.information[:, trial]).reshape(-1)
+        g = int(given.pattern[trial])
+        inverse = np.linalg.inv(np.eye(len(V)) + L @ V)
+        wanted = {
+            "states": (cross @ inverse @ b, S - cross @ inverse @ L @ cross.T, size),
+            "readouts": (V @ inverse @ b, V @ inverse, n),
+        }
+        for field, (mean, covariance, width) in wanted.items():
+            got = getattr(smoothed, field)[:, trial]
+            np.testing.assert_allclose(got, mean.reshape(steps, width), rtol=1e-8, atol=1e-8)
+            for t in range(steps):
+                own = slice(t * width, (t + 1) * width)
+                np.testing.assert_allclose(
+                    getattr(spread, field)[t, g], covariance[own, own], rtol=1e-8, atol=1e-8
+                )
+        # Prediction of a step knows only the information before it.
+        t = steps - 1
+        past = slice(0, t * n)
+        inverse = np.linalg.inv(np.eye(t * n) + L[past, past] @ V[past, past])
+        ahead = cross[t * size :, past]
+        np.testing.assert_allclose(means[t, trial], ahead @ inverse @ b[past], rtol=1e-8, atol=1e-8)
+        left = S[t * size :, t * size :] - ahead @ inverse @ L[past, past] @ ahead.T
+        np.testing.assert_allclose(predicted[t, g], left, rtol=1e-8, atol=1e-8)
+
+
+def test_nothing_measured_leaves_the_prior():
+    given = problem(**CASES["constant"])
+    given = given._replace(precision=0 * given.precision, information=0 * given.information)
+    np.testing.assert_allclose(normalizer(given), 0.0, atol=1e-12)
+    _, _, smoothed, spread = posterior(given)
+    np.testing.assert_allclose(smoothed.states, 0.0, atol=1e-12)
+    stationary = np.broadcast_to(given.dynamics.stationary, spread.states.shape)
+    np.testing.assert_allclose(spread.states, stationary, rtol=1e-10, atol=1e-12)
+
+
+def test_gains_kept_after_they_settle_change_nothing():
+    given = problem(n_steps=80, trials=3, seed=7)
+    full, kept = normalizer(given), normalizer(given, transient=60)
+    np.testing.assert_allclose(kept, full, rtol=1e-10)   # the gains' error shrinks by 0.6 or less at each step
+    early = normalizer(given, transient=2)
+    assert np.abs(np.asarray(early - full)).max() > 1e-6   # else the comparison above would say nothing
+    np.testing.assert_array_equal(normalizer(given, transient=80), full)
+
+
+@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+def test_gradient_is_that_of_the_dense_formula_and_of_finite_differences(parallel):
+    given = problem(**CASES["all_change"])
+    variables = given[:4]
+
+    def split(score):
+        return lambda parts: score(Problem(*parts, given.pattern)).sum()
+
+    value, dense = split(partial(normalizer, parallel=parallel)), split(dense_normalizer)
+    gradient = jax.grad(value)(variables)
+    expected = jax.jit(jax.grad(dense))(variables)
+
+    def symmetrised(parts):
+        """Covariances and precisions only move symmetrically: that part of their gradient is defined."""
+        dynamics, readout, precision, b = parts
+        transition, *rest = dynamics
+        sym = [0.5 * (m + jnp.swapaxes(m, -1, -2)) for m in (*rest, precision)]
+        return [transition, *readout, b, *sym]
+
+    for got, wanted in zip(symmetrised(gradient), symmetrised(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8 * np.abs(np.asarray(wanted)).max())
+
+    rng = np.random.default_rng(0)
+    leaves, tree = jax.tree.flatten(variables)
+    slopes = jax.tree.leaves(gradient)
+    for i, leaf in enumerate(leaves):
+        direction = rng.standard_normal(leaf.shape) * np.abs(np.asarray(leaf)).max()
+        if i in (1, 2, 5):   # Q, P0, Lambda
+            direction = direction + np.swapaxes(direction, -1, -2)
+        step = 1e-5
+        moved = [
+            [x + sign * step * direction if j == i else x for j, x in enumerate(leaves)] for sign in (1, -1)
+        ]
+        above, below = (float(value(jax.tree.unflatten(tree, new))) for new in moved)
+        difference = (above - below) / (2 * step)
+        # Truncation is step^2 and round-off 1e-15 |value| / step, both near 1e-9 of slopes of order 10.
+        assert float((slopes[i] * direction).sum()) == pytest.approx(difference, rel=1e-6, abs=1e-6)
+
+
+# --- draws
+
+
+def five_sigma(covariance, draws):
+    """Five standard errors of every entry of a sample covariance: exceeded by chance once in 1e6 entries."""
+    variance = np.diag(covariance)
+    return 5 * np.sqrt((np.outer(variance, variance) + covariance**2) / draws)
+
+
+def assert_moments(draws, mean, covariance):
+    """Mean and covariance of draws (draw, variable) within five standard errors."""
+    count = len(draws)
+    error = 5 * np.sqrt(np.diag(covariance) / count) + 1e-12
+    assert (np.abs(draws.mean(0) - mean) <= error).all()
+    assert (np.abs(np.cov(draws.T) - covariance) <= five_sigma(covariance, count) + 1e-12).all()
+
+
+N_DRAWS = 40_000
+SMALL = {"n_steps": 3, "size": 2, "readouts": 2, "patterns": 1, "trials": 1, "moving": True, "changing": True}
+
+
+def test_draws_from_the_prior_have_its_moments():
+    given = problem(**SMALL)
+    sample = jax.jit(sample_prior, static_argnums=(3, 4))
+    drawn = sample(random.key(0), given.dynamics, given.readout, 3, N_DRAWS)
+    S, cross, V = joint(jax.tree.map(np.asarray, given))
+    whole = np.block([[S, cross], [cross.T, V]])
+    flat = [np.swapaxes(np.asarray(part), 0, 1).reshape(N_DRAWS, -1) for part in drawn]
+    assert_moments(np.concatenate(flat, axis=1), np.zeros(len(whole)), whole)
+
+
+def test_synthetic_information_has_the_moments_of_a_measurement():
+    given = problem(**SMALL)
+    x = random.normal(random.key(1), (3, N_DRAWS, 2))
+    told = jax.jit(synthetic_information)(random.key(2), x, given.precision, jnp.zeros(N_DRAWS, int))
+    told_of = np.einsum("tij,tbj->tbi", np.asarray(given.precision)[:, 0], np.asarray(x))
+    rest = np.swapaxes(np.asarray(told) - told_of, 0, 1).reshape(N_DRAWS, -1)
+    precision = stacked_precision(given, 0)
+    # A direction that is not measured must carry nothing: its variance is 0 but for round-off.
+    assert_moments(rest, np.zeros(len(precision)), precision)
+
+
+@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+def test_draws_from_the_posterior_have_its_moments(parallel):
+    """A draw is the smoothed mean plus a draw of the prior minus what its own synthetic information makes of it."""
+    given = problem(**SMALL)
+    pattern = jnp.zeros(N_DRAWS, int)
+
+    @jax.jit
+    def draw(prior_key, data_key, given):
+        dynamics, readout, precision, b, _ = given
+        gains = filter_gains(dynamics, readout, precision, 3)
+        mean = smooth_means(gains, readout, filter_means(gains, b, given.pattern), b, given.pattern, parallel)
+        prior = sample_prior(prior_key, dynamics, readout, 3, N_DRAWS)
+        told = synthetic_information(data_key, prior.readouts, precision, pattern)
+        back = smooth_means(gains, readout, filter_means(gains, told, pattern), told, pattern, parallel)
+        return mean.readouts + prior.readouts - back.readouts
+
+    drawn = np.swapaxes(np.asarray(draw(random.key(3), random.key(4), given)), 0, 1).reshape(N_DRAWS, -1)
+    _, _, V = joint(jax.tree.map(np.asarray, given))
+    inverse = np.linalg.inv(np.eye(len(V)) + stacked_precision(given, 0) @ V)
+    assert_moments(drawn, V @ inverse @ np.asarray(given.information[:, 0]).reshape(-1), V @ inverse)
+
+
+# --- single precision
+
+
+def single(given):
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, given)
+
+
+def smooth_model(timescale, n_steps=50):
+    """Two delayed squared exponentials in two regions: the nearly singular covariances of real use."""
+    prior = Prior(SquaredExponential(), 1e-3, Assignment((1, 1), 2, (0, 0)))
+    space = StateSpace(prior, build_lift(SquaredExponential()), Window(6))
+    delay = jnp.array([[0.0, 0.0], [1.3, -2.2]])[None]
+    latents = Latents(delay, {"timescale": jnp.array(timescale)}, {"timescale": jnp.zeros(0)})
+    dynamics, readout = jax.jit(assemble, static_argnums=0)(space, latents)
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((1, 1, 4, 8))
+    precision = jnp.asarray(half @ np.swapaxes(half, -1, -2))
+    b = 3 * rng.standard_normal((n_steps, 3, 8)) @ np.swapaxes(half[0, 0], -1, -2)
+    return Problem(dynamics, readout, precision, jnp.asarray(b), jnp.zeros(3, int))
+
+
+@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+def test_single_precision_is_finite_and_close(parallel):
+    for given in (problem(**CASES["all_change"]), smooth_model((3.0, 30.0))):
+        low = normalizer(single(given), parallel)
+        assert low.dtype == jnp.float32
+        np.testing.assert_allclose(low, normalizer(given, parallel), rtol=1e-3)
+        _, _, smoothed, spread = posterior(single(given), parallel)
+        _, _, exact, exact_spread = posterior(given, parallel)
+        # The smoother subtracts prior variances up to 1e4 times what is left: 1e4 x 6e-8, and a margin.
+        scale = np.abs(np.asarray(exact.readouts)).max()
+        np.testing.assert_allclose(smoothed.readouts, exact.readouts, atol=5e-3 * scale)
+        np.testing.assert_allclose(spread.readouts, exact_spread.readouts, atol=5e-3)
