@@ -24,7 +24,7 @@ from mrgp.kernels import (
 )
 from mrgp.preset import load_fit
 from mrgp.statespace.readout import Window
-from mrgp import models  # every preset is known by name once mrgp is imported
+from mrgp import models  # type: ignore[attr-defined]  # lives in models/; every preset is known by name once mrgp is imported
 
 __version__ = "0.1.0"
 

@@ -156,6 +156,8 @@ def _read(time: ArrayLike, duration: float, *parameters: ArrayLike) -> list[np.n
     _require(0 < duration < np.inf, f"a trial's duration must be positive seconds, not {duration}")
     values = [np.asarray(value, float) for value in parameters]
     _require(all(np.isfinite(value).all() for value in values), "a delay shape needs finite parameters")
+    shapes = {value.shape for value in values} - {()}
+    _require(len(shapes) < 2, f"a delay shape needs numbers or arrays of one shape, not {sorted(shapes)}")
     return [np.asarray(time, float) / duration, *(value[..., None] for value in values)]
 
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
-Hyperparameters = Mapping[str, Array]
+Hyperparameters = Mapping[str, Array | np.ndarray]
 """Per-latent values, each of shape (latent,): always ``timescale`` (bins), plus what the kernel declares."""
 
 type Parameter = dist.Distribution | float
@@ -194,7 +195,7 @@ class Sum(Kernel):
         return sum(parts[1:], parts[0])
 
 
-def in_bins(hyper: Hyperparameters, bin_width: float) -> dict[str, Array]:
+def in_bins(hyper: Hyperparameters, bin_width: float) -> dict[str, Any]:
     """Kernel parameters in units of bins, from seconds and Hz; what has neither unit is left alone."""
     factor = {"timescale": 1 / bin_width, "frequency": bin_width}
     return {name: value * factor.get(name, 1.0) for name, value in hyper.items()}
@@ -215,14 +216,17 @@ def kernel_to_settings(kernel: Kernel) -> dict[str, Any]:
     """A kernel as JSON-ready values; see :func:`kernel_from_settings`."""
     if isinstance(kernel, Sum):
         return {"kernel": "Sum", "terms": [kernel_to_settings(term) for term in kernel.terms]}
-    values = {f.name: getattr(kernel, f.name) for f in fields(kernel)} if is_dataclass(kernel) else {}
+    values: dict[str, Any] = {}
+    if is_dataclass(kernel):
+        values = {f.name: getattr(kernel, f.name) for f in fields(kernel)}
     nested = {n: kernel_to_settings(v) if isinstance(v, Kernel) else v for n, v in values.items()}
     return {"kernel": type(kernel).__name__, **nested}
 
 
 def kernel_from_settings(settings: Mapping[str, Any]) -> Kernel:
     """Rebuild a kernel; one of the user's own must be defined before its fit is loaded."""
-    values = {n: kernel_from_settings(v) if isinstance(v, Mapping) else v for n, v in settings.items()}
+    values: dict[str, Any] = dict(settings)
+    values |= {n: kernel_from_settings(v) for n, v in settings.items() if isinstance(v, Mapping)}
     name = values.pop("kernel")
     if name == "Sum":
         terms = [kernel_from_settings(term) for term in values["terms"]]

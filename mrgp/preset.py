@@ -27,7 +27,7 @@ from mrgp.distributions.base import DelayedGP
 from mrgp.fit import Fit
 from mrgp.inference.recipe import MapOptions, fit_map
 from mrgp.inference.start import draw_loadings
-from mrgp.kernels import Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
+from mrgp.kernels import Hyperparameters, Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
 from mrgp.statespace.assemble import Prior, StateSpace
 from mrgp.statespace.choose import choose_window
 from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift
@@ -39,7 +39,7 @@ TYPICAL_TIMESCALE = 0.1   # s, prior median; the factor of 4.5 either way (one s
 TIMESCALE_SPREAD = 1.5
 SHORTEST_EXPECTED = 1.4   # bins: what registers are made for before data have spoken
 
-SHORTEST_READ = 0.4   # bins: registers are not refined for latents so fast that every window sees them as white
+SHORTEST_READ = 0.7   # bins: registers are not refined for latents so fast that every window sees them as white
 NEAR_BOUND, WIDER = 0.95, 1.5   # a delay this close to its bound widens it by this factor
 DYNAMICS_SCALE = 0.3   # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
 
@@ -138,7 +138,7 @@ class Preset:
         prior = self.prior(layout)
         window = self.window
         if window is None:
-            typical = {
+            typical: dict[str, np.ndarray] = {
                 name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
                 for name, value in self.kernel.parameters().items()
             }
@@ -192,13 +192,14 @@ class Preset:
         noise: Array,
         offset: Array,
         delay: Array,
-        across: Mapping[str, Array],
-        within: Mapping[str, Array],
+        across: Hyperparameters,
+        within: Hyperparameters,
     ) -> None:
         """The observed site ``y``: every trial of the recording under the marginal likelihood of the preset's choice."""
         layout = data.layout
         n_trials, n_bins, _ = data.values.shape
-        missing = None if data.is_complete else Missing(data.observed, data.pattern, data.length)
+        holes: Any = (data.observed, data.pattern, data.length)
+        missing = None if data.is_complete else Missing(*holes)
         common: dict[str, Any] = {"n_bins": n_bins, "n_trials": n_trials, "missing": missing}
         parameters = (loadings, noise, offset, delay, across, within)
         likelihood: DelayedGP
@@ -253,17 +254,18 @@ class Preset:
         return METHODS[method](self, data, options, start)
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
-        """Sites at which a climb on pseudo-neurons of unit noise may begin; every third attempt is not aligned."""
+        """Sites at which a climb on pseudo-neurons of unit noise may begin; every fourth attempt is wholly random."""
         layout = data.layout
         assignment = self.assignment(layout)
         bound = self.delay_bound(layout)
-        smooth = 2 * int(np.ceil(bound / layout.bin_width)) + 1
+        reach = 2 * int(np.ceil(bound / layout.bin_width)) + 1
+        width = (max(reach // 2, 3), reach, 3, None)[attempt % 4]
         n_within = assignment.n_within
         populations = assignment.n_regions
         sites = {
-            "loadings": draw_loadings(rng, data, self.n_across, n_within, min(smooth, data.n_bins), attempt % 3 < 2),
+            "loadings": draw_loadings(rng, data, self.n_across, n_within, width),
             "noise": np.ones(layout.total_neurons),
-            "offset": np.zeros(layout.total_neurons),
+            "offset": np.asarray(data.center),
         }
         if populations > 1 and bound > 0:
             sites["delay"] = 0.2 * bound * rng.uniform(-1, 1, (populations - 1, self.n_across))

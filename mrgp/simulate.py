@@ -123,7 +123,8 @@ def simulate(
         _require(0 <= value < 1, f"{name} is a fraction in [0, 1), not {value}")
     _require(len(regions) > 0, "a recording needs at least one region: pass regions like {'V1': 20}")
     within = np.asarray(n_within)
-    _require(within.shape in ((), (len(regions),)), f"n_within = {n_within} is not one number, or one per region")
+    per_region = within.shape in ((), (len(regions),))
+    _require(per_region, f"n_within = {n_within} is neither one number nor one per region")
     n_neurons, within = tuple(regions.values()), np.broadcast_to(within, len(regions))
     assignment = Assignment(n_neurons, n_across, tuple(within.tolist()))
     prior = Prior(SquaredExponential() if kernel is None else kernel, gp_noise, assignment)
@@ -177,7 +178,7 @@ def simulate(
         "region_of_within": ("within_latent", names[assignment.region_of_within]),
         "region_of_readout": ("readout", names[assignment.region_of_readout]),
     }
-    attrs = {"gp_noise": gp_noise, "bin_width": bin_width, "seed": seed}
+    attrs: dict[str, Any] = {"gp_noise": gp_noise, "bin_width": bin_width, "seed": seed}
     attrs["kernel"] = type(prior.kernel).__name__
     return Simulation(data, xr.Dataset(arrays, coords, attrs))
 

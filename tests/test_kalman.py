@@ -152,7 +152,7 @@ def test_normalizer_is_the_dense_formula(name, parallel):
 @pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
 def test_posterior_is_that_of_gaussian_conditioning(name, parallel):
     given = problem(**CASES[name])
-    means, predicted, smoothed, spread = (jax.tree.map(np.asarray, part) for part in posterior(given, parallel))
+    means, predicted, smoothed, spread = jax.tree.map(np.asarray, posterior(given, parallel))
     S, cross, V = joint(jax.tree.map(np.asarray, given))
     steps, trials, n = given.information.shape
     size = len(S) // steps
@@ -195,7 +195,7 @@ def test_nothing_measured_leaves_the_prior():
 def test_gains_kept_after_they_settle_change_nothing():
     given = problem(n_steps=80, trials=3, seed=7)
     full, kept = normalizer(given), normalizer(given, transient=60)
-    np.testing.assert_allclose(kept, full, rtol=1e-10)   # the gains' error shrinks by 0.6 or less at each step
+    np.testing.assert_allclose(kept, full, rtol=1e-10)   # gains settle by a factor 0.6 a step
     early = normalizer(given, transient=2)
     assert np.abs(np.asarray(early - full)).max() > 1e-6   # else the comparison above would say nothing
     np.testing.assert_array_equal(normalizer(given, transient=80), full)
@@ -284,7 +284,7 @@ def test_synthetic_information_has_the_moments_of_a_measurement():
 
 @pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
 def test_draws_from_the_posterior_have_its_moments(parallel):
-    """A draw is the smoothed mean plus a draw of the prior minus what its own synthetic information makes of it."""
+    """The smoothed mean, plus a prior draw, minus what its own synthetic information makes of it."""
     given = problem(**SMALL)
     pattern = jnp.zeros(N_DRAWS, int)
 

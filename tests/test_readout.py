@@ -35,7 +35,7 @@ def blocks_of(name, window):
 
 
 def transition(name, lag):
-    """A (latent, state, state) at one lag in bins; at a negative lag its transpose, as cov(z(t + lag), z(t))."""
+    """A (latent, state, state) at one lag in bins: cov(z(t + lag), z(t)), lags of either sign."""
     A = np.asarray(lift_of(name).propagate(jnp.full((1, 3), abs(lag)), HYPER)[0])
     return A if lag >= 0 else np.swapaxes(A, -1, -2)
 
@@ -112,7 +112,7 @@ class TestBlocks:
 
 
 def test_reading_is_no_better_than_it_can_be():
-    """A short timescale between two registers is mostly missed: the variance must go to the noise, not vanish."""
+    """A short timescale between two registers is mostly missed: that variance goes to the noise."""
     window = Window(6)
     blocks = blocks_of("squared_exponential", window)
     points = jnp.array([[2.5] * 3, [2.0] * 3])
@@ -165,7 +165,7 @@ def latents_of(timescale, delay):
 
 @cache
 def divergence_of(window):
-    """KL (nats per trial) of a window at (timescale, delay (time or 1, region)), observation variance 0.05."""
+    """KL (nats per trial) of a window, observation variance 0.05; called with timescale and delays."""
     space = StateSpace(PRIOR, lift_of("squared_exponential"), window)
 
     def kl(timescale, delay):

@@ -54,7 +54,8 @@ def by_information(information, x, mask=None):
     """constant + b'x - x' Lambda x / 2, each trial with its own pattern, up to its end."""
     precision = np.broadcast_to(information.precision, (N_BINS, *information.precision.shape[1:]))
     own = precision[:, np.asarray(information.pattern)]
-    per_bin = np.einsum("tbi,bti->tb", information.vectors, x) - 0.5 * np.einsum("bti,tbij,btj->tb", x, own, x)
+    per_bin = np.einsum("tbi,bti->tb", information.vectors, x)
+    per_bin -= 0.5 * np.einsum("bti,tbij,btj->tb", x, own, x)
     if information.valid is not None:
         per_bin = per_bin * np.asarray(information.valid)
     return np.asarray(information.constant) + per_bin.sum(0)

@@ -45,8 +45,8 @@ class DelayedGP(Distribution):
     }
     support = constraints.independent(constraints.real, 2)
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
-    pytree_data_fields = ("loadings", "noise", "offset", "delay", "across", "within", "missing")
-    pytree_aux_fields = ("prior", "n_bins")
+    pytree_data_fields: tuple[str, ...] = ("loadings", "noise", "offset", "delay", "across", "within", "missing")
+    pytree_aux_fields: tuple[str, ...] = ("prior", "n_bins")
 
     def __init__(
         self,

@@ -182,7 +182,7 @@ class MarkovGP(DelayedGP):
         return self._in_bins(sample_prior(key, dynamics, readout, n_steps, n_trials).readouts)
 
 
-def settling_steps(distribution: MarkovGP, value: Array, tolerance: float = 1e-9) -> int | None:
+def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) -> int | None:
     """Steps until the gains of a time-invariant model stop changing by more than ``tolerance``; None if never.
 
     Runs the covariance recursion once at the distribution's own (concrete) parameters and adds a margin, since the

@@ -1,7 +1,7 @@
 """The recipe of ``fit(method="map")``: a start from the data, then the climb, with the model adapted on the way.
 
-1. Factor analysis reduces the recording to pseudo-neurons; the model is climbed on them several times under the
-   spectral likelihood and the best climb gives the start.
+1. The recording is reduced to pseudo-neurons; the model is climbed on them several times under the spectral likelihood
+   and the best climb gives the start.
 2. The registers of the Markov likelihood are chosen for the timescales found, and log p(y, parameters) is climbed to
    convergence.
 3. Where the result asks for it (a delay near its bound, a timescale shorter than the registers were made for), the
@@ -28,7 +28,7 @@ from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.io import write_atomically
 
 SEARCH_TOLERANCE = 0.5   # nats: the search only has to rank its climbs
-SEARCH_ITERATIONS = 200
+SEARCH_ITERATIONS = 300
 AGREEMENT = 1.0   # nats: two climbs that end this close have found the same optimum
 MARGIN = 0.8   # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 5
@@ -70,6 +70,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
     store = Checkpoint(options.checkpoint, model, data)
     resumed = store.read()
     user_window = getattr(model, "window", None)
+    sites: dict[str, Any]
     if resumed is not None:
         sites = resumed
     elif start is not None:
@@ -156,20 +157,14 @@ def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[M
             break
     assert best is not None
     sites = {name: np.asarray(value) for name, value in best.sites.items()}
-    return model, {
-        **sites,
-        "loadings": decompress(compressed, sites["loadings"]),
-        "noise": compressed.noise,
-        "offset": compressed.offset,
-    }
+    loadings, noise = decompress(compressed, sites["loadings"])
+    return model, {**sites, "loadings": loadings, "noise": noise, "offset": compressed.offset}
 
 
 def _climb(
     model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: MapOptions
 ) -> Ascent:
-    ones = np.ones(compressed.data.layout.total_neurons)
-    scales = model.scales(compressed.data, ones)
-    objective = Objective(model, compressed.data, begin, scales, frozen=("noise", "offset"))
+    objective = Objective(model, compressed.data, begin, model.scales(compressed.data, np.asarray(begin["noise"])), frozen=("offset",))
     return maximise(
         objective,
         tolerance=SEARCH_TOLERANCE,

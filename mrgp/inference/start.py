@@ -1,162 +1,157 @@
-r"""A data-driven start: factor analysis per region, then a search over what the factors mean.
+r"""A data-driven start: where slow signals are, then a search over what they mean.
 
-Factor analysis finds the subspace that each region's latents span, but neither their rotation nor their dynamics. In
-that subspace a recording is a few pseudo-neurons of unit noise per region, so the model itself can be fitted to it many
-times over, under the cheap spectral likelihood and from different rotations: local optima with merged or white latents
-are real, and the best of several climbs avoids them.
+Averaging over time shows in which directions a region varies slowly; what remains of each neuron's variance is a first
+guess of its noise. In the subspace of slow and large signals a recording is a few pseudo-neurons per region, so the model
+itself can be fitted to it many times over, under the cheap spectral likelihood and from different rotations. Local optima
+with merged or white latents are real: starts are slow, so that a latent becomes white only where that pays, and the best
+of several climbs is taken.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
+from scipy.ndimage import uniform_filter1d
 
 from mrgp.data import MultiRegionData
 
-FACTOR_ITERATIONS = 200
-LEAST_UNIQUE = 0.005   # share of a neuron's variance that factor analysis must leave to its noise (Heywood cases)
+SLOW_WIDTHS = (3, 9, 21)   # bins: signals this slow get pseudo-neurons of their own, however small their variance
+MOST_WHOLE = 150   # neurons up to which a recording is searched as it is
+LEAST_NOISE = 0.3   # share of a neuron's variance that starts as noise
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """A recording reduced to its factors.
+    """A recording reduced to pseudo-neurons.
 
     Attributes:
-        data: Pseudo-neurons (trial, time, factor) of unit noise per region.
-        decode: Per region (neuron, factor): loadings of neurons = decode @ loadings of pseudo-neurons.
-        noise: (neuron,), of factor analysis.
+        data: Pseudo-neurons (trial, time, pseudo-neuron) per population, of noise variance near 1.
+        decode: Per population (neuron, pseudo-neuron): loadings of neurons = decode @ loadings of pseudo-neurons.
+        variance: (neuron,), of what was observed.
         offset: (neuron,), mean of what was observed.
     """
 
     data: MultiRegionData
     decode: tuple[np.ndarray, ...]
-    noise: np.ndarray
+    variance: np.ndarray
     offset: np.ndarray
 
 
-def factor_analysis(samples: np.ndarray, n_factors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum-likelihood factor analysis by EM (Rubin & Thayer 1982).
-
-    Args:
-        samples: (sample, neuron), centred.
-        n_factors: Fewer than neurons.
-
-    Returns:
-        Loadings (neuron, factor) and noise variances (neuron,).
-    """
-    n, neurons = samples.shape
-    if neurons <= n:
-        second = samples.T @ samples / n
-        variance = np.diag(second).copy()
-        values, vectors = np.linalg.eigh(second)
-        rest = values[:-n_factors].mean() if n_factors < neurons else 0.1 * values.mean()
-        loadings = vectors[:, -n_factors:] * np.sqrt(np.maximum(values[-n_factors:] - rest, 1e-6 * values[-1]))
-
-        def project(beta: np.ndarray) -> np.ndarray:
-            return second @ beta.T
-    else:
-        variance = (samples**2).mean(0)
-        _, scales, rows = np.linalg.svd(samples, full_matrices=False)
-        loadings = rows[:n_factors].T * scales[:n_factors] / np.sqrt(n)
-
-        def project(beta: np.ndarray) -> np.ndarray:
-            return samples.T @ (samples @ beta.T) / n
-
-    floor = LEAST_UNIQUE * variance
-    noise = np.maximum(variance - (loadings**2).sum(1), floor)
-    for _ in range(FACTOR_ITERATIONS):
-        weighted = loadings / noise[:, None]
-        beta = np.linalg.solve(np.eye(n_factors) + loadings.T @ weighted, weighted.T)
-        cross = project(beta)   # E[y x'], (neuron, factor)
-        moment = np.eye(n_factors) - beta @ loadings + beta @ cross
-        loadings = np.linalg.solve(moment, cross.T).T
-        updated = np.maximum(variance - (loadings * cross).sum(1), floor)
-        change = np.abs(updated / noise - 1).max()
-        noise = updated
-        if change < 1e-5:
-            break
-    return loadings, noise
+def moving_average(signals: np.ndarray, width: int) -> np.ndarray:
+    """Average (trial, time, channel) over ``width`` bins (odd) within trials; edges repeat the last bin."""
+    width = min(width, 2 * ((signals.shape[1] - 1) // 2) + 1)
+    return uniform_filter1d(signals, width, axis=1, mode="nearest")
 
 
 def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple[int, ...]) -> Compressed:
-    """Factor analysis of each population; missing entries stand at their neuron's mean, which only a start may do.
+    """Whiten each neuron by a first guess of its noise and project each population on the subspace that matters.
+
+    Missing entries stand at their neuron's mean, which only a start may do.
 
     Args:
         data: The recording.
         n_neurons: Neurons per population, in the order of ``data.values``: the model's idea of what a region is.
-        n_factors: Factors wanted per population; fewer where there are fewer neurons.
+        n_factors: Latents that each population reads.
     """
-    centred = np.where(data.mask, data.values - data.center, 0.0) if not data.is_complete else data.values - data.center
-    flat = centred.reshape(-1, centred.shape[-1])
-    arrays, decode, noise = {}, [], np.empty(flat.shape[1])
+    centred = data.values - data.center
+    if not data.is_complete:
+        centred = np.where(data.mask, centred, 0.0)
+    variance = np.maximum(centred.var(axis=(0, 1)), 1e-12 * data.scale**2)
+    small = centred.shape[2] <= MOST_WHOLE
+    arrays, decode = {}, []
     edges = np.cumsum([0, *n_neurons])
-    for population, (neurons, wanted) in enumerate(zip(n_neurons, n_factors, strict=True)):
-        columns = slice(edges[population], edges[population] + neurons)
-        own = flat[:, columns]
-        if neurons == 1:
-            loadings, unique = np.sqrt(0.5 * own.var(keepdims=True)).reshape(1, 1), 0.5 * own.var(axis=0)
+    for population, (first, last, wanted) in enumerate(zip(edges[:-1], edges[1:], n_factors, strict=True)):
+        scaled = centred[:, :, first:last] / np.sqrt(variance[first:last])
+        width = scaled.shape[2]
+        wanted = min(wanted, width)
+        slow = [_leading_directions(moving_average(scaled, bins), wanted) for bins in SLOW_WIDTHS]
+        explained = ((slow[0][0] * slow[0][1]) ** 2).sum(axis=1)
+        noise = np.maximum(1 - explained, LEAST_NOISE)
+        whitened = scaled / np.sqrt(noise)
+        if small or width <= 2 * wanted * len(SLOW_WIDTHS):
+            basis = np.eye(width)
         else:
-            loadings, unique = factor_analysis(own, min(wanted, neurons - 1))
-        noise[columns] = unique
-        values, vectors = np.linalg.eigh(loadings.T @ (loadings / unique[:, None]))
-        keep = values > 1e-8 * values[-1]
-        root = np.sqrt(values[keep])
-        scores = own @ (loadings / unique[:, None]) @ vectors[:, keep] / root
-        arrays[f"population{population + 1}"] = scores.reshape(*centred.shape[:2], -1)
-        decode.append(loadings @ vectors[:, keep] / root)
-    return Compressed(MultiRegionData(arrays, data.bin_width), tuple(decode), noise, np.array(data.center))
+            parts = [directions / np.sqrt(noise)[:, None] for directions, _ in slow]
+            parts.append(_leading_directions(whitened, wanted)[0])
+            left, sizes, _ = np.linalg.svd(np.concatenate([p / np.linalg.norm(p, axis=0) for p in parts], axis=1), full_matrices=False)
+            basis = left[:, sizes > 1e-3]
+        arrays[f"population{population + 1}"] = whitened @ basis
+        decode.append(np.sqrt(variance[first:last] * noise)[:, None] * basis)
+    return Compressed(MultiRegionData(arrays, data.bin_width), tuple(decode), variance, np.array(data.center))
 
 
-def decompress(compressed: Compressed, loadings: np.ndarray) -> np.ndarray:
-    """Loadings of the neurons (neuron, column) from those of the pseudo-neurons (factor, column)."""
+def _leading_directions(signals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal directions (channel, count) in which signals (trial, time, channel) vary most, and their sds."""
+    flat = signals.reshape(-1, signals.shape[-1])
+    if flat.shape[1] <= len(flat):
+        values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
+        return vectors[:, ::-1][:, :count], np.sqrt(np.maximum(values[::-1][:count], 0.0))
+    _, sizes, rows = np.linalg.svd(flat, full_matrices=False)
+    return rows[:count].T, sizes[:count] / np.sqrt(len(flat))
+
+
+def decompress(compressed: Compressed, loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Loadings (neuron, column) and noise variances (neuron,) of the neurons from loadings of the pseudo-neurons."""
     parts = compressed.data.layout.region_slices.values()
-    return np.concatenate([d @ loadings[part] for d, part in zip(compressed.decode, parts, strict=True)])
+    full = np.concatenate([d @ loadings[part] for d, part in zip(compressed.decode, parts, strict=True)])
+    left = compressed.variance - (full**2).sum(axis=1)
+    return full, np.maximum(left, 0.05 * compressed.variance)
 
 
 def draw_loadings(
-    rng: np.random.Generator,
-    data: MultiRegionData,
-    n_across: int,
-    n_within: tuple[int, ...],
-    smooth: int,
-    aligned: bool,
+    rng: np.random.Generator, data: MultiRegionData, n_across: int, n_within: tuple[int, ...], width: int | None
 ) -> np.ndarray:
-    """Loadings of pseudo-neurons (factor, column) that explain each region's covariance, up to a rotation.
+    """Loadings of pseudo-neurons (pseudo-neuron, column) to begin a climb from.
 
-    The rotation is random, or ``aligned``: the leading directions of generalized canonical correlation between the
-    regions, on signals averaged over ``smooth`` bins so that delays do not hide them.
+    Across latents begin at the canonical directions that the regions share in signals averaged over ``width`` bins (so
+    that neither delays nor noise hide them), spun at random; or, with ``width`` None, at random mixtures of what varies
+    most. Within latents begin at what varies most in the remainder of the same averaged signals.
     """
-    n_columns = n_across + max(n_within)
     parts = list(data.layout.region_slices.values())
-    values = data.values.reshape(-1, data.values.shape[-1])
-    roots = []
-    for part in parts:
-        spectrum, vectors = np.linalg.eigh(values[:, part].T @ values[:, part] / len(values))
-        roots.append(vectors * np.sqrt(np.maximum(spectrum - 1, 0.05)))
-    rotations = [np.linalg.qr(rng.standard_normal((root.shape[1],) * 2))[0] for root in roots]
-    if aligned and len(parts) > 1 and n_across > 0:
-        kernel = np.ones(smooth) / smooth
-        smoothed = np.apply_along_axis(np.convolve, 1, data.values, kernel, mode="same").reshape(values.shape)
-        whitened = [smoothed[:, part] @ np.linalg.pinv(root).T for part, root in zip(parts, roots, strict=True)]
-        widths = [w.shape[1] for w in whitened]
-        stacked = np.concatenate(whitened, axis=1)
-        cross = stacked.T @ stacked / len(stacked)
-        edges = np.cumsum([0, *widths])
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
-            cross[a:b, a:b] = 0.0
-        leading = np.linalg.eigh(cross)[1][:, ::-1][:, :n_across]
-        spin = np.linalg.qr(rng.standard_normal((n_across, n_across)))[0]
-        rotations = [_complete(leading[a:b] @ spin, r) for a, b, r in zip(edges[:-1], edges[1:], rotations, strict=True)]
-    loadings = np.zeros((values.shape[1], n_columns))
-    for part, root, rotation, width in zip(parts, roots, rotations, n_within, strict=True):
-        columns = min(n_across + width, root.shape[1])
-        loadings[part, :columns] = (root @ rotation)[:, :columns]
-        missing = slice(columns, n_across + width)   # more latents than factors: start the rest small
-        size = (part.stop - part.start, missing.stop - missing.start)
-        loadings[part, missing] = 0.1 * rng.standard_normal(size)
+    centred = data.values - data.center
+    slow = centred if width is None else moving_average(centred, width)
+    flat = slow.reshape(-1, slow.shape[-1])
+    shared = [np.zeros((part.stop - part.start, 0)) for part in parts]
+    if width is not None and n_across > 0:
+        shared = _canonical(rng, flat, parts, n_across)
+    loadings = np.zeros((flat.shape[1], n_across + max(n_within)))
+    for part, across, within in zip(parts, shared, n_within, strict=True):
+        columns, found = n_across + within, across.shape[1]
+        signal = flat[:, part].T @ flat[:, part] / len(flat) - across @ across.T
+        spin = np.linalg.qr(rng.standard_normal((columns - found,) * 2))[0]
+        loadings[part, :found] = across
+        loadings[part, found:columns] = _leading(signal, columns - found, rng) @ spin
     return loadings
 
 
-def _complete(directions: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """An orthogonal matrix that begins with ``directions`` as nearly as orthogonality allows."""
-    basis = np.linalg.qr(np.concatenate([directions, rest], axis=1))
-    return basis[0] * np.sign(np.diag(basis[1]))[: basis[0].shape[1]]
+def _leading(covariance: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Leading ``count`` columns of a factor of ``covariance``; small random ones where it has fewer."""
+    values, vectors = np.linalg.eigh(covariance)
+    found = min(count, len(values))
+    columns = vectors[:, ::-1][:, :found] * np.sqrt(np.maximum(values[::-1][:found], 0.05))
+    return np.concatenate([columns, 0.1 * rng.standard_normal((len(values), count - found))], axis=1)
+
+
+def _canonical(rng: np.random.Generator, slow: np.ndarray, parts: list[slice], n_across: int) -> list[np.ndarray]:
+    """Per region, loadings (pseudo-neuron, across) of the leading generalized canonical variates of ``slow``."""
+    covariance = slow.T @ slow / len(slow)
+    whiten, colour = [], []
+    for part in parts:
+        own = covariance[part, part]
+        values, vectors = np.linalg.eigh(own + 0.02 * np.trace(own) / len(own) * np.eye(len(own)))
+        whiten.append(vectors / np.sqrt(values))
+        colour.append(vectors * np.sqrt(values))
+    between = block_diag(*whiten).T @ covariance @ block_diag(*whiten)
+    edges = np.cumsum([0, *(part.stop - part.start for part in parts)])
+    if len(parts) > 1:   # one region shares with nobody: there its own leading directions serve
+        for a, b in zip(edges[:-1], edges[1:], strict=True):
+            between[a:b, a:b] = 0.0
+    leading = np.linalg.eigh(between)[1][:, ::-1][:, :n_across]
+    spin = np.linalg.qr(rng.standard_normal((leading.shape[1],) * 2))[0]
+    shared = []
+    for a, b, root in zip(edges[:-1], edges[1:], colour, strict=True):
+        directions = leading[a:b] / np.maximum(np.linalg.norm(leading[a:b], axis=0), 1e-6)
+        found = root @ (directions @ spin)
+        extra = 0.1 * rng.standard_normal((b - a, n_across - found.shape[1]))
+        shared.append(np.concatenate([found, extra], axis=1))
+    return shared

@@ -14,7 +14,7 @@ trials. Where nothing depends on time they converge within a few bins; ``transie
 last gain may be kept. Arrays over time have a time axis of length 1 when they are constant.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +112,7 @@ def filter_gains(
     A = dynamics.transition
     varying, constant = split_time((readout.weights, readout.noise, precision), steps)
 
-    def step(predicted: Array, inputs: tuple[Array | None, ...]) -> tuple[Array, Gains]:
+    def step(predicted: Array, inputs: tuple[Array, ...]) -> tuple[Array, Gains]:
         weights, noise, info = (c if v is None else v for v, c in zip(inputs, constant, strict=True))
         new = update(predicted, weights, noise, info)
         closed = A - (A @ new.gain) @ (info @ weights)
@@ -123,10 +123,8 @@ def filter_gains(
     return lax.scan(step, start, varying, length=steps)[1]
 
 
-def split_time(
-    arrays: tuple[Array, ...], steps: int
-) -> tuple[tuple[Array | None, ...], tuple[Array | None, ...]]:
-    """Separate arrays with a time axis from constant ones (time axis of length 1, dropped)."""
+def split_time(arrays: tuple[Array, ...], steps: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Separate arrays with a time axis from constant ones (time axis of length 1, dropped); None in the other."""
     varying = tuple(x[:steps] if x.shape[0] > 1 else None for x in arrays)
     constant = tuple(x[0] if x.shape[0] == 1 else None for x in arrays)
     return varying, constant

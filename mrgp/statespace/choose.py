@@ -88,7 +88,7 @@ def choose_window(
     for window in sorted(_candidates(max_delay), key=cost):
         edges = np.linspace(-max_delay, max_delay + window.step - 1, 8 * window.n_registers + 9)
         missed = missed_variance(lift, window, shortest_across, window.center + edges)
-        if window.step > 1 and sum(prior.assignment.n_within):
+        if window.step > 1 and any(prior.assignment.n_within):
             own = StateSpace(prior, lift, window).within_window
             inside = own.center + np.arange(window.step, dtype=float)
             missed = max(missed, missed_variance(lift, own, shortest_within, inside))

@@ -7,7 +7,7 @@ the squared exponential and any other kernel are represented by their best ratio
 
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +43,7 @@ class Lift(Protocol):
     def error(self) -> float:
         """Largest deviation of h' A h from the kernel's correlation; 0 where the lift is exact."""
 
-    def propagate(self, lag: Array, hyper: Hyperparameters) -> Array:
+    def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
         """A(lag) of shape (..., latent, state, state) for ``lag`` >= 0 in bins, shape (..., latent)."""
 
     def read(self) -> np.ndarray:
@@ -72,7 +72,7 @@ class ModalLift:
     def error(self) -> float:
         return self.rational.error
 
-    def propagate(self, lag: Array, hyper: Hyperparameters) -> Array:
+    def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
         u = (lag / hyper["timescale"])[..., None]
         xp = u.__array_namespace__()   # JAX in a model; NumPy where a window is chosen
         # u**0 has no derivative at u = 0 by the rule of powers: keep it a constant.
@@ -101,7 +101,7 @@ class RotatingLift:
     def error(self) -> float:
         return self.base.error
 
-    def propagate(self, lag: Array, hyper: Hyperparameters) -> Array:
+    def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
         A = self.base.propagate(lag, hyper)
         xp = A.__array_namespace__()
         angle = 2 * xp.pi * hyper["frequency"] * lag
@@ -129,7 +129,7 @@ class StretchedLift:
     def error(self) -> float:
         return self.base.error
 
-    def propagate(self, lag: Array, hyper: Hyperparameters) -> Array:
+    def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
         return self.base.propagate(lag, stretched(self.kernel, hyper))
 
     def read(self) -> np.ndarray:
@@ -151,7 +151,7 @@ class StackedLift:
     def error(self) -> float:
         return sum(w * part.error for w, part in zip(self.weights, self.parts, strict=True))
 
-    def propagate(self, lag: Array, hyper: Hyperparameters) -> Array:
+    def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
         rows, before = [], 0
         for part in self.parts:
             block = part.propagate(lag, hyper)

@@ -9,7 +9,7 @@ copies of the across latents region by region, then every within latent.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,16 +125,13 @@ def exact_patterns(missing: Missing, n_bins: int, n_neurons: int) -> Missing:
     """
     if missing.length is None:
         return missing
-    if missing.observed is None:
-        full = jnp.ones((1, n_bins, n_neurons), bool)
-    else:
-        full = missing.observed
-    try:
-        pairs, pattern = np.unique(np.stack([missing.pattern, missing.length], -1), axis=0, return_inverse=True)
-    except jax.errors.TracerArrayConversionError:   # inside a traced function: a pattern per trial
-        pairs, pattern = jnp.stack([missing.pattern, missing.length], -1), jnp.arange(len(missing.length))
-    inside = jnp.arange(n_bins) < pairs[:, 1:]
-    return Missing(jnp.asarray(full)[pairs[:, 0]] & inside[..., None], jnp.asarray(pattern), None)
+    full = jnp.ones((1, n_bins, n_neurons), bool) if missing.observed is None else jnp.asarray(missing.observed)
+    ends: Any = jnp.stack([missing.pattern, missing.length], -1)   # (trial, 2)
+    pattern: Any = jnp.arange(len(missing.length))
+    if not isinstance(ends, jax.core.Tracer):   # inside a traced function every trial keeps a pattern of its own
+        ends, pattern = np.unique(np.asarray(ends), axis=0, return_inverse=True)
+    inside = jnp.arange(n_bins) < ends[:, 1:]
+    return Missing(full[ends[:, 0]] & inside[..., None], jnp.asarray(pattern), None)
 
 
 def readout_loadings(assignment: Assignment, loadings: Array) -> Array:
@@ -164,11 +161,10 @@ def reduce(assignment: Assignment, emission: Emission, values: Array, missing: M
         shift = (seen * emission.offset) @ scaled
         precision = jnp.einsum("tgn,ni,nj->tgij", seen, scaled, C)
         shift = shift[:, missing.pattern]
-        if valid is None:
+        if missing.length is None:
             count = seen.sum(0)[missing.pattern]
         else:
-            total = jnp.cumsum(seen, axis=0)
-            count = total[missing.length - 1, missing.pattern]
+            count = jnp.cumsum(seen, axis=0)[missing.length - 1, missing.pattern]
     vectors = vectors - shift if valid is None else vectors - shift * valid[..., None]
     d, R = emission.offset, emission.noise
     constant = -0.5 * ((squares - 2 * d * sums + count * d**2) / R + count * jnp.log(2 * jnp.pi * R)).sum(-1)

@@ -1,0 +1,65 @@
+"""The published MATLAB DLAG fit of a real V1/V2 recording: its log-likelihood reproduced, and a fit of our own.
+
+    python tests/benchmarks/anchor.py [--no-fit]
+"""
+
+import argparse
+import time
+
+import numpy as np
+from common import peak_gb, record, reference, table
+
+import mrgp
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-fit", action="store_true")
+    args = parser.parse_args()
+    with np.load(reference("dlag_v1v2_reference.npz")) as stored:
+        published = dict(stored)
+    bin_width, target = float(published["bin_width"]), float(published["log_likelihood_train"])
+    whole = mrgp.MultiRegionData({"V1": published["V1"], "V2": published["V2"]}, bin_width)
+    data, held_out = whole.select_trials(published["train"]), whole.select_trials(published["test"])
+    dense = mrgp.models.DLAG(3, (17, 1), likelihood="dense", gp_noise=float(published["gp_noise"]))
+    params = dense.params_from(
+        data.layout,
+        loadings={region: published[f"loadings_{region}"] for region in ("V1", "V2")},
+        noise=published["noise_variance"],
+        offset=published["offset"],
+        timescale_across=bin_width / np.sqrt(published["gamma_across"]),
+        timescale_within=bin_width / np.sqrt(np.concatenate([published["gamma_within_V1"], published["gamma_within_V2"]])),
+        delays=published["delay_bins"] * bin_width,
+    )
+    rows = [["published, MATLAB", f"{target:.10f}", "0", ""]]
+
+    def row(name: str, model: mrgp.models.DLAG, sites: dict) -> float:
+        began = time.perf_counter()
+        value = float(model.log_likelihood(data, sites).sum())
+        rows.append([name, f"{value:.10f}", f"{value - target:+.3g}", f"{time.perf_counter() - began:.2f}"])
+        return value
+
+    row("dense, published parameters", dense, params)
+    for order in (5, 6):
+        markov = dense.replace(likelihood="markov", order=order).adapted(data, params, 1.0)
+        row(f"markov, order {order}, {markov.window.n_registers} registers, published parameters", markov, params)
+    body = ""
+    if not args.no_fit:
+        began = time.perf_counter()
+        fit = mrgp.models.DLAG(3, (17, 1)).fit(data, seed=0, progress=False)
+        wall = time.perf_counter() - began
+        row("markov, our fit from the data alone", fit.model, fit.sites)
+        row("dense, at our fit's parameters", dense, fit.sites)
+        ours, theirs = (float(dense.log_likelihood(held_out, s).sum()) for s in (fit.sites, params))
+        body = (
+            f"\n\nFit: {wall:.0f} s with compilation, {fit.iterations} iterations, converged: {fit.converged} ({fit.reason}), "
+            f"peak {peak_gb():.2f} GB. Held-out log-likelihood of the 100 test trials (dense): ours {ours:.2f}, published "
+            f"{theirs:.2f}. Delays (bins): {np.round(fit.delays.values[1] / bin_width, 3).tolist()}, published "
+            f"{np.round(published['delay_bins'][1], 3).tolist()}. MATLAB needed 35,940 iterations."
+        )
+    header = ["likelihood of the 300 training trials", "nats", "difference", "s, with compilation"]
+    record("Anchor: published DLAG fit of V1/V2", table(header, rows) + body, "python tests/benchmarks/anchor.py")
+
+
+if __name__ == "__main__":
+    main()

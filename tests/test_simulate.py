@@ -1,0 +1,299 @@
+"""The simulator against the model's own covariance, its promises, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from mrgp.delays import gaussian_bump
+from mrgp.io import load_recording
+from mrgp.kernels import Kernel, Matern32, Spectral, SquaredExponential, in_bins
+from mrgp.simulate import MAX_POINTS, SCENARIOS, Simulation, simulate, simulate_scenario
+from mrgp.statespace.assemble import Latents, Prior
+from mrgp.statespace.covariance import exact_covariance
+from mrgp.statespace.reduce import Assignment
+
+BIN = 0.02   # seconds
+SMALL = {"regions": {"A": 3, "B": 2}, "n_trials": 6, "n_bins": 8}
+
+
+def same(a: Simulation, b: Simulation) -> bool:
+    return a.truth.identical(b.truth) and np.array_equal(a.data.values, b.data.values)
+
+
+def assert_covariance(samples: np.ndarray, V: np.ndarray) -> None:
+    """Samples (sample, size) are consistent with N(0, V).
+
+    Whitened, the entries of their second moment are uncorrelated, with variance 1 / n, on the diagonal 2 / n.
+    Of some 4,000 entries one leaves 5 standard errors by chance with probability 2e-3; their mean square is 1
+    within 5 sqrt(2 / entries), which catches what is spread thinly.
+    """
+    white = np.linalg.solve(np.linalg.cholesky(V), samples.T)
+    n, size = samples.shape
+    error = (white @ white.T / n - np.eye(size)) / np.sqrt((1 + np.eye(size)) / n)
+    error = error[np.tril_indices(size)]
+    assert np.abs(error).max() < 5
+    assert np.mean(error**2) == pytest.approx(1.0, abs=5 * np.sqrt(2 / len(error)))
+
+
+def model_covariance(simulation: Simulation, kernel: Kernel, n_within: tuple[int, ...]) -> np.ndarray:
+    """The exact covariance (time * readout) of the model at the simulation's true parameters."""
+    truth, data = simulation.truth, simulation.data
+    assignment = Assignment(data.layout.n_neurons, truth.sizes["across_latent"], n_within)
+    delay = truth["delay"].values.reshape(*truth["delay"].shape[:2], -1)
+    delay = np.moveaxis(delay, -1, 0) / data.bin_width   # (time or 1, region, across_latent)
+
+    def hyper(kind: str) -> dict[str, jax.Array]:
+        seconds = truth[f"timescale_{kind}"].values
+        own = {name: jnp.full(len(seconds), value) for name, value in kernel.parameters().items()}
+        return in_bins({**own, "timescale": jnp.asarray(seconds)}, data.bin_width)
+
+    latents = Latents(jnp.asarray(delay), hyper("across"), hyper("within"))
+    prior = Prior(kernel, truth.attrs["gp_noise"], assignment)
+    return np.asarray(exact_covariance(prior, latents, data.n_bins))
+
+
+CONSTANT = np.array([[0, 0], [2.25, -0.75], [1.0, 0.5]]) * BIN
+MOVING = np.array([[0, 0], [1.5, 0.5], [-2.0, 3.0]])[..., None] * np.linspace(-1, 1, 10) ** 3 * BIN
+
+
+@pytest.mark.parametrize(
+    ("kernel", "delay"),
+    [(SquaredExponential(), CONSTANT), (Spectral(Matern32(), frequency=6.0), CONSTANT), (Matern32(), MOVING)],
+    ids=["constant", "rhythm", "moving"],
+)
+def test_readouts_have_the_covariance_of_the_model(kernel, delay):
+    simulation = simulate(
+        regions={"A": 1, "B": 1, "C": 1},
+        n_within=(1, 0, 2),
+        n_trials=4000,
+        n_bins=10,
+        timescale_across=(0.08, 0.03),
+        timescale_within=(0.05, 0.02, 0.1),
+        kernel=kernel,
+        delay=delay,
+        gp_noise=0.02,
+    )
+    V = model_covariance(simulation, kernel, (1, 0, 2))
+    x = simulation.truth["readouts"].values.reshape(4000, -1)
+    assert_covariance(x, V)
+    truth = simulation.truth
+    later = truth["delay"] + 0.05 * BIN * (truth["region"] == "C")
+    off = Simulation(simulation.data, truth.assign(delay=later))
+    with pytest.raises(AssertionError):   # a twentieth of a bin would be seen
+        assert_covariance(x, model_covariance(off, kernel, (1, 0, 2)))
+
+
+def test_observations_have_the_covariance_of_the_model():
+    delay = [[0, 0], [0.03, -0.05]]
+    simulation = simulate(**(SMALL | {"n_trials": 4000}), n_within=(0, 1), delay=delay, snr=2.0)
+    truth = simulation.truth
+    C = np.zeros((5, 5))   # readouts A: 0 1, B: 2 3, B's own: 4
+    C[:3, :2], C[3:, 2:] = truth["loadings"][:3, :2], truth["loadings"][3:]
+    V = model_covariance(simulation, SquaredExponential(), (0, 1)).reshape(8, 5, 8, 5)
+    S = np.einsum("ni,tisj,mj->tnsm", C, V, C).reshape(40, 40) + np.diag(np.tile(truth["noise"], 8))
+    y = (simulation.data.values - truth["offset"].values).reshape(4000, -1)
+    assert_covariance(y, S)
+    assert np.abs(y.mean(0) / np.sqrt(np.diag(S) / 4000)).max() < 5
+    assert not truth["loadings"][:3, 2].any()   # A has no private latent
+
+
+@pytest.mark.parametrize("delay_bins", [2.0, 0.37, -1.6])
+def test_cross_covariance_peaks_at_the_delay(delay_bins):
+    n_groups = 20
+    pair = {"regions": {"lead": 1, "lag": 1}, "n_across": 1, "n_within": 0, "timescale_across": 3 * BIN}
+    delay = [[0], [delay_bins * BIN]]
+    truth = simulate(**pair, n_trials=n_groups * 100, n_bins=40, delay=delay, seed=2).truth
+    lead, lag = np.moveaxis(truth["readouts"].values.reshape(n_groups, 100, 40, 2), -1, 0)
+    near = round(delay_bins) + np.arange(-1, 2)
+    inner = slice(4, 36)
+
+    def covariance(shift: int) -> np.ndarray:
+        return (lead[..., inner] * lag[..., 4 + shift : 36 + shift]).mean((1, 2))   # (group,)
+
+    # The logarithm of a squared exponential is a parabola: its top through three points is exact.
+    below, middle, above = np.log([covariance(int(shift)) for shift in near])
+    peak = near[1] + 0.5 * (below - above) / (below - 2 * middle + above)
+    assert abs(peak.mean() - delay_bins) < 4 * peak.std(ddof=1) / np.sqrt(n_groups)
+    assert peak.std(ddof=1) / np.sqrt(n_groups) < 0.02   # so a delay rounded to bins would be seen
+
+
+def test_region_1_is_the_undelayed_clock():
+    truth = simulate(**SMALL, gp_noise=1e-12).truth
+    np.testing.assert_allclose(truth["readouts"][..., :2], truth["across"], atol=1e-4)
+    np.testing.assert_allclose(truth["readouts"][..., 4:], truth["within"], atol=1e-4)
+
+
+def test_a_seed_is_a_recording():
+    assert same(simulate(**SMALL, seed=3), simulate(**SMALL, seed=3))
+    assert not same(simulate(**SMALL, seed=3), simulate(**SMALL, seed=4))
+
+
+def test_double_precision_whatever_the_session():
+    with jax.enable_x64(False):
+        single = simulate(**SMALL, n_within=(2, 0))
+    assert same(single, simulate(**SMALL, n_within=(2, 0)))
+
+
+def test_parameters_do_not_depend_on_trials_nor_values_on_gaps():
+    names = ["delay", "loadings", "noise", "offset"]
+    few, many = simulate(**SMALL).truth, simulate(**(SMALL | {"n_trials": 9})).truth
+    assert few[names].equals(many[names])
+    whole, gaps = simulate(**SMALL).data, simulate(**SMALL, ragged=0.5, missing=0.3).data
+    np.testing.assert_array_equal(gaps.values, np.where(gaps.mask, whole.values, 0))
+
+
+@pytest.mark.parametrize("heterogeneity", [0.0, 0.7])
+def test_snr_is_attained(heterogeneity):
+    wanted = np.array([0.5, 4.0])
+    size = {"regions": {"A": 8, "B": 5}, "n_trials": 400}
+    simulation = simulate(**size, snr=wanted, noise=0.3, heterogeneity=heterogeneity)
+    truth = simulation.truth
+    signal, noise = (truth["loadings"] ** 2).sum("column").values, truth["noise"].values
+    regions = truth["region_of_neuron"].values
+    ratio = [signal[regions == name].sum() / noise[regions == name].sum() for name in "AB"]
+    np.testing.assert_allclose(ratio, wanted, rtol=1e-12)
+    # In the data: the slowest latent, of 5 bins, decorrelates in 5 sqrt(pi) = 9 bins, the integral of k^2, so
+    # 40,000 bins are worth 4,400 samples; a variance then has a relative error of sqrt(2 / 4400) = 2%.
+    np.testing.assert_allclose(simulation.data.values.var((0, 1)), signal + noise, rtol=0.08)
+
+
+def test_heterogeneity_spreads_scales():
+    many = {"regions": {"A": 4000, "B": 10}, "n_trials": 1, "n_bins": 2}
+    assert np.ptp(simulate(**many, noise=0.2).truth["noise"].values) == 0
+    noise = simulate(**many, noise=0.2, heterogeneity=0.5).truth["noise"]
+    # Four standard errors: of the mean 0.5 / sqrt(4000) = 0.008, of the deviation 0.5 / sqrt(8000) = 0.006.
+    assert float(np.log(noise).mean()) == pytest.approx(np.log(0.2), abs=0.032)
+    assert float(np.log(noise).std()) == pytest.approx(0.5, abs=0.024)
+
+
+def test_random_delays_stay_within_max_delay():
+    many = SMALL | {"regions": dict.fromkeys("ABCDEF", 1), "n_across": 20}
+    delay = simulate(**many, max_delay=0.06).truth["delay"]
+    assert not delay[0].any()
+    assert 0.05 < delay.max() < 0.06
+    assert -0.06 < delay.min() < -0.05
+
+
+def test_delay_shape_moves_the_delay():
+    amplitude = np.array([[0, 0], [0.05, -0.02]])
+    parameters = {"center": [[0, 0], [0.25, 0.75]], "width": 0.2}
+    bumps = simulate(**SMALL, delay=amplitude, delay_shape="gaussian_bump", shape_parameters=parameters)
+    expected = gaussian_bump(np.arange(8) * BIN, 8 * BIN, amplitude, **parameters)
+    assert bumps.truth["delay"].dims == ("region", "across_latent", "time")
+    assert same(bumps, simulate(**SMALL, delay=expected))
+
+
+def test_ragged_and_missing_fractions():
+    size = {"n_trials": 400, "n_bins": 50}
+    data = simulate(**size, ragged=0.4).data
+    assert data.observed is None
+    assert (data.length.min(), data.length.max()) == (30, 50)
+    # Lengths are uniform on 30..50, of standard deviation sqrt((21^2 - 1) / 12) = 6.1; four standard errors.
+    assert data.length.mean() == pytest.approx(40, abs=4 * 6.1 / np.sqrt(400))
+
+    data = simulate(**size, missing=0.1).data
+    np.testing.assert_array_equal((~data.mask).sum((0, 1)), 2000)   # a tenth of every neuron's 20,000 entries
+    session = data.mask.reshape(-1, 40).astype(int)
+    switches = np.abs(session - np.roll(session, 1, axis=0)).sum(0)
+    np.testing.assert_array_equal(switches, 2)   # one block each, on the circle of the session
+    assert data.mask.mean(2).min() >= 0.9 - 1 / 40   # blocks are spread evenly
+
+    both = simulate(**size, ragged=0.4, missing=0.25).data
+    inside = both.mask.any(2).sum()
+    np.testing.assert_allclose((~both.mask[both.mask.any(2)]).sum(0), 0.25 * inside, atol=0.5)
+
+
+@pytest.mark.parametrize("latents", [{"n_within": (2, 0)}, {"n_within": 0}, {"n_across": 0}])
+def test_truth_and_recording_round_trip(tmp_path, latents):
+    simulation = simulate(**(SMALL | latents), ragged=0.3, missing=0.2, seed=5)
+    simulation.save(folder := tmp_path / "new" / "folder")
+    with xr.open_dataset(folder / "truth.nc", engine="h5netcdf") as truth:
+        xr.testing.assert_identical(truth.load(), simulation.truth)
+    data = load_recording(folder / "recording.nc")
+    np.testing.assert_array_equal(data.values, simulation.data.values)
+    np.testing.assert_array_equal(data.mask, simulation.data.mask)
+    assert data.layout == simulation.data.layout
+
+
+def test_what_truth_says():
+    within = {"n_within": (0, 2), "timescale_within": (0.05, 0.1)}
+    truth = simulate(**SMALL, **within, kernel=Matern32(), seed=7).truth
+    assert truth.attrs == {"gp_noise": 1e-3, "bin_width": BIN, "seed": 7, "kernel": "Matern32"}
+    assert list(truth["region_of_within"].values) == ["B", "B"]
+    assert list(truth["region_of_neuron"].values) == ["A"] * 3 + ["B"] * 2
+    assert list(truth["region_of_readout"].values) == ["A", "A", "B", "B", "B", "B"]
+    np.testing.assert_array_equal(truth["timescale_within"], [0.05, 0.1])
+    latents = {"across_latent": 2, "within_latent": 2, "column": 4, "readout": 6}
+    assert truth.sizes == {"trial": 6, "time": 8, "region": 2, "neuron": 5} | latents
+
+
+BENCHMARKS = {   # trials, bins, neurons per region, within latents
+    "dlag": (50, 200, (100,) * 2, 2),
+    **dict.fromkeys(("dlag_ssm", "adm"), (50, 200, (100,) * 5, 5)),
+    "mdlag": (50, 200, (100,) * 3, 0),
+    **dict.fromkeys(("small_constant", "small_bump"), (20, 50, (20, 20), 2)),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenarios(name):
+    shorter = {"n_trials": 2, "n_bins": 40}
+    simulation = simulate_scenario(name, seed=1, **shorter)
+    truth = simulation.truth
+    assert same(simulation, simulate(**(SCENARIOS[name] | shorter), seed=1))
+    if name in BENCHMARKS:
+        sizes = SCENARIOS[name]["n_trials"], SCENARIOS[name]["n_bins"], simulation.data.layout.n_neurons
+        assert (*sizes, truth.sizes["within_latent"]) == BENCHMARKS[name]
+        np.testing.assert_allclose(truth["timescale_across"] / BIN, [4.4721, 1.4142], rtol=1e-4)
+    delay = truth["delay"] / BIN
+    if name == "dlag_ssm":
+        np.testing.assert_allclose(delay, [[0, 0], [3, 1], [2.5, 5 / 6], [2, 2 / 3], [1.5, 0.5]])
+    if name == "adm":   # bumps at fractions .085, .135, .185, .235 of 40 bins
+        assert list(delay.argmax("time")[1:, 0].values) == [3, 5, 7, 9]
+        assert float(delay.max()) == pytest.approx(2.7, rel=0.03)
+
+
+class Box(Kernel):
+    def cov(self, tau):   # not positive definite
+        return jnp.where(jnp.abs(tau) < 1, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"timescale_across": -0.1}, "timescale_across must be positive"),
+        ({"timescale_across": [0.1, 0.2, 0.3]}, r"timescale_across has shape \(3,\): give one number, or 2"),
+        ({"timescale_within": [0.1, 0.0]}, "timescale_within must be positive"),
+        ({"snr": 0.0}, "snr must be positive"),
+        ({"bin_width": 0.0}, "bin_width must be positive"),
+        ({"n_within": (1, 2, 3)}, r"n_within = \(1, 2, 3\) is neither one number nor one per region"),
+        ({"n_within": -1}, "cannot be negative"),
+        ({"n_across": 0, "n_within": (1, 0)}, "region 2 of 2 reads no latent"),
+        ({"regions": {}}, "at least one region"),
+        ({"regions": {"A": 3, "B": 0}}, "B must count at least 1"),
+        ({"n_trials": 0}, "n_trials must count at least 1"),
+        ({"n_bins": MAX_POINTS // 2 + 1}, "n_bins = 2001 is too long to draw exactly: .* <= 2000"),
+        ({"delay": np.zeros((2, 2, 9))}, r"delay has shape \(2, 2, 9\), not"),
+        ({"delay_shape": "square"}, "no delay shape 'square': choose from constant"),
+        ({"delay_shape": "box", "delay": np.zeros((2, 2, 8))}, "delay_shape needs amplitudes"),
+        ({"delay_shape": "box", "shape_parameters": {"middle": 0.5}}, "no parameter 'middle'"),
+        ({"delay_shape": "box", "shape_parameters": {"center": np.ones((3, 2, 2))}}, "of one shape"),
+        ({"shape_parameters": {"center": 0.5}}, "shape_parameters need a delay_shape"),
+        ({"max_delay": -0.1}, "max_delay must be 0 or more"),
+        ({"ragged": 1.0}, r"ragged is a fraction in \[0, 1\)"),
+        ({"missing": -0.1}, r"missing is a fraction in \[0, 1\)"),
+        ({"gp_noise": 0.0}, "gp_noise is a share"),
+        ({"kernel": Spectral()}, "the kernel's frequency is left to be inferred"),
+        ({"kernel": Box(), "n_bins": 20}, "not positive definite"),
+    ],
+)
+def test_what_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(**(SMALL | arguments))
+
+
+def test_unknown_scenario():
+    with pytest.raises(ValueError, match="no scenario 'dlga': choose from dlag, dlag_ssm, adm"):
+        simulate_scenario("dlga")
