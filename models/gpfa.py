@@ -14,7 +14,8 @@ class GPFA(Preset):
     r"""Smooth latents shared by all neurons at once, without delays: ``n_across`` of them.
 
     .. math::
-        y(t) = C x(t) + d + e(t), \qquad x_k \sim GP(0, (1-\epsilon) k + \epsilon\, 1_{t=t'}), \qquad e \sim N(0, \mathrm{diag}\, R)
+        y(t) = C x(t) + d + e(t), \qquad
+        x_k \sim GP(0, (1-\epsilon) k + \epsilon\, 1_{t=t'}), \qquad e \sim N(0, \mathrm{diag}\, R)
 
     (eqs. 1-4 of the paper). Regions are one population here: each latent has one time course for all neurons.
     Sample sites: ``timescale_across`` in seconds; ``loadings`` (neuron, column), ``noise``, ``offset``.

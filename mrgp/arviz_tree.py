@@ -28,7 +28,9 @@ def build(fit: Any, data: MultiRegionData, n_draws: int, seed: int) -> xr.DataTr
         return jax.lax.map(one, (draws, keys))
 
     keys = jax.random.split(jax.random.key(seed), n_draws)
-    scores, replicas = at_draws({n: jnp.asarray(v) for n, v in draws.items()}, rest, jax.tree.map(jnp.asarray, data), keys)
+    scores, replicas = at_draws(
+        {n: jnp.asarray(v) for n, v in draws.items()}, rest, jax.tree.map(jnp.asarray, data), keys
+    )
     dims, coords, groups = {}, _coords(fit, data), {}
     groups["posterior"] = {name: np.asarray(value)[None] for name, value in draws.items()}
     if "delay" in draws:
@@ -45,9 +47,17 @@ def build(fit: Any, data: MultiRegionData, n_draws: int, seed: int) -> xr.DataTr
     groups["constant_data"] = held
     dims |= {"loadings": ["neuron", "column"], "noise": ["neuron"], "offset": ["neuron"]}
     tree = from_dict(groups, dims=dims, coords=coords)
-    about = "Gaussian at the maximum over delays and kernel parameters, all else profiled out; loadings, noise and offsets at the maximum"
-    tree.attrs |= {"inference_method": f"{fit.method}: {about}", "versions": json.dumps(fit.versions), "units": "s, Hz, nats"}
-    tree.attrs |= {"model": json.dumps(model.to_settings(), default=str), "converged": int(fit.converged), "seed": fit.seed}
+    about = "Gaussian at the maximum over delays and kernel parameters, all else profiled out"
+    tree.attrs |= {
+        "inference_method": f"{fit.method}: {about}",
+        "versions": json.dumps(fit.versions),
+        "units": "s, Hz, nats",
+    }
+    tree.attrs |= {
+        "model": json.dumps(model.to_settings(), default=str),
+        "converged": int(fit.converged),
+        "seed": fit.seed,
+    }
     return tree
 
 

@@ -22,8 +22,8 @@ from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import Objective, transforms_of
 from mrgp.io import write_atomically
 
-FORMAT = 1   # of the saved file
-LIFT_ERROR_BINS = 100   # bins over which the error of the state space is measured
+FORMAT = 1  # of the saved file
+LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
 def versions() -> dict[str, str]:
@@ -84,7 +84,9 @@ class Fit:
     @property
     def delays(self) -> xr.DataArray:
         """Delays in seconds, (region, across_latent); positive means the region lags the first one."""
-        return xr.DataArray(self._delay_table(self.sites.get("delay")), self._delay_coords, name="delay", attrs={"units": "s"})
+        return xr.DataArray(
+            self._delay_table(self.sites.get("delay")), self._delay_coords, name="delay", attrs={"units": "s"}
+        )
 
     @property
     def _delay_coords(self) -> dict[str, Any]:
@@ -101,7 +103,10 @@ class Fit:
         """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
         within = self.sites.get("timescale_within", np.zeros(0))
         return xr.Dataset(
-            {"across": ("across_latent", self.sites.get("timescale_across", np.zeros(0))), "within": ("within_latent", within)},
+            {
+                "across": ("across_latent", self.sites.get("timescale_across", np.zeros(0))),
+                "within": ("within_latent", within),
+            },
             {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names},
             {"units": "s"},
         )
@@ -111,7 +116,13 @@ class Fit:
         """Loadings per region, (neuron, latent): across latents ``across:k``, then the region's own ``V1:j``."""
         names = [f"across:{k}" for k in range(self.assignment.n_across)]
         own = dict(zip(self.populations, self.assignment.n_within, strict=True))
-        columns = dict(zip(self.populations, np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1]), strict=True))
+        columns = dict(
+            zip(
+                self.populations,
+                np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1]),
+                strict=True,
+            )
+        )
         return {
             region: xr.DataArray(
                 block[:, : len(names) + own[region]],
@@ -234,7 +245,9 @@ class Fit:
             first += size
         return sites
 
-    def delay_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None, progress: bool = False) -> xr.Dataset:
+    def delay_intervals(
+        self, probability: float = 0.9, data: MultiRegionData | None = None, progress: bool = False
+    ) -> xr.Dataset:
         """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``) from the curvature, seconds.
 
         Dims (region, across_latent). The Gaussian lives in the unconstrained coordinate, so bounds are respected.
@@ -243,7 +256,15 @@ class Fit:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
         curvature = self.curvature(data, progress)
         width = norm.ppf(0.5 + probability / 2) * np.sqrt(np.diag(curvature.covariance))
-        rows = np.stack([curvature.mean, curvature.mean - width, curvature.mean + width, curvature.mean - 1e-4 * width, curvature.mean + 1e-4 * width])
+        rows = np.stack(
+            [
+                curvature.mean,
+                curvature.mean - width,
+                curvature.mean + width,
+                curvature.mean - 1e-4 * width,
+                curvature.mean + 1e-4 * width,
+            ]
+        )
         delay = self._sites_from(curvature, rows).get("delay")
         tables = self._delay_table(delay) if delay is not None else np.zeros((5, *self.delays.shape))
         z = norm.ppf(0.5 + probability / 2)
@@ -254,7 +275,9 @@ class Fit:
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of delays and kernel parameters from the Gaussian at the maximum, (draw, ...), seconds."""
         curvature = self.curvature(data)
-        flat = np.random.default_rng(seed).multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
+        flat = np.random.default_rng(seed).multivariate_normal(
+            curvature.mean, curvature.covariance, n_draws, method="eigh"
+        )
         return self._sites_from(curvature, flat)
 
     def to_arviz(self, data: MultiRegionData | None = None, n_draws: int = 100, seed: int = 0) -> xr.DataTree:
@@ -295,7 +318,15 @@ class Fit:
         header = {
             "settings": self.model.to_settings(),
             "layout": [list(self.layout.regions), list(self.layout.n_neurons), self.layout.bin_width],
-            "run": [self.method, bool(self.converged), self.reason, self.iterations, self.evaluations, self.wall_s, self.seed],
+            "run": [
+                self.method,
+                bool(self.converged),
+                self.reason,
+                self.iterations,
+                self.evaluations,
+                self.wall_s,
+                self.seed,
+            ],
             "notes": list(self.notes),
             "versions": self.versions,
             "curvature": None,
@@ -322,7 +353,9 @@ class Fit:
         curvature = None
         if header["curvature"] is not None:
             names, positive = header["curvature"]
-            curvature = Curvature(tuple(names), dataset["curvature_mean"].values, dataset["curvature_covariance"].values, positive)
+            curvature = Curvature(
+                tuple(names), dataset["curvature_mean"].values, dataset["curvature_covariance"].values, positive
+            )
         regions, counts, bin_width = header["layout"]
         method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
         skip = ("trace", "curvature_mean", "curvature_covariance")

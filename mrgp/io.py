@@ -259,8 +259,7 @@ def _read_mat(path: Path) -> dict[str, Any]:
         found = {name: contents[name] for name in wanted if name in contents}
         structs = {name: value for name, value in found.items() if value.dtype.names}
         return found | {
-            name: {field: list(value[field].ravel()) for field in value.dtype.names}
-            for name, value in structs.items()
+            name: {field: list(value[field].ravel()) for field in value.dtype.names} for name, value in structs.items()
         }
     with h5py.File(path) as file:  # version 7.3: arrays transposed, one reference per trial and field
 

@@ -119,7 +119,9 @@ class Spectral(Kernel):
         if self.frequency is not None and not self.frequency > 0:
             raise ValueError(f"Spectral needs frequency > 0 Hz, not {self.frequency}; None infers it")
         if isinstance(self.base, Spectral | Sum):
-            raise TypeError("Spectral's base must be a kernel without a rhythm of its own; add Spectral kernels instead")
+            raise TypeError(
+                "Spectral's base must be a kernel without a rhythm of its own; add Spectral kernels instead"
+            )
 
     def parameters(self) -> dict[str, Parameter]:
         if self.frequency is None:
@@ -215,19 +217,19 @@ def _terms(kernel: Kernel) -> tuple[Weighted, ...]:
 def kernel_to_settings(kernel: Kernel) -> dict[str, Any]:
     """A kernel as JSON-ready values; see :func:`kernel_from_settings`."""
     if isinstance(kernel, Sum):
-        return {"kernel": "Sum", "terms": [kernel_to_settings(term) for term in kernel.terms]}
+        return {"class": "Sum", "terms": [kernel_to_settings(term) for term in kernel.terms]}
     values: dict[str, Any] = {}
     if is_dataclass(kernel):
         values = {f.name: getattr(kernel, f.name) for f in fields(kernel)}
     nested = {n: kernel_to_settings(v) if isinstance(v, Kernel) else v for n, v in values.items()}
-    return {"kernel": type(kernel).__name__, **nested}
+    return {"class": type(kernel).__name__, **nested}
 
 
 def kernel_from_settings(settings: Mapping[str, Any]) -> Kernel:
     """Rebuild a kernel; one of the user's own must be defined before its fit is loaded."""
     values: dict[str, Any] = dict(settings)
     values |= {n: kernel_from_settings(v) for n, v in settings.items() if isinstance(v, Mapping)}
-    name = values.pop("kernel")
+    name = values.pop("class")
     if name == "Sum":
         terms = [kernel_from_settings(term) for term in values["terms"]]
         return Sum(tuple(term for term in terms if isinstance(term, Weighted)))

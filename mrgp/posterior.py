@@ -8,13 +8,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from mrgp.distributions.markov import MarkovGP, Posterior
-from mrgp.kernels import Hyperparameters
 from mrgp.statespace.covariance import divergence, exact_covariance, lifted_covariance
-from mrgp.statespace.readout import Window, latent_blocks, readout_weights
 from mrgp.statespace.reduce import readout_loadings
 
 
@@ -30,38 +27,25 @@ class Signals(NamedTuple):
 def signals(distribution: MarkovGP, values: Array, refine: int) -> Signals:
     """Posterior of the latents of trials (trial, time, neuron), ``refine`` points per bin, on region 1's clock."""
     posterior = distribution.posterior(values)
-    space, latents = distribution.space, distribution.latents
-    assignment = space.prior.assignment
-    size = space.lift.order + space.window.n_registers
-    split = size * assignment.n_across
-    across = _read(distribution, posterior, space.window, latents.across, assignment.n_across, 0, refine)
-    count = len(assignment.region_of_within)
-    within = _read(distribution, posterior, space.within_window, latents.within, count, split, refine)
-    return Signals(*across, *within)
+    across = _read(distribution, posterior, "across", refine)
+    return Signals(*across, *_read(distribution, posterior, "within", refine))
 
 
-def _read(
-    distribution: MarkovGP, posterior: Posterior, window: Window, hyper: Hyperparameters, count: int, first: int, refine: int
-) -> tuple[Array, Array]:
-    """Mean and sd (trial, fine_time, latent) of one kind of latent, whose states begin at ``first``."""
-    step = distribution.space.window.step
-    n_trials = posterior.state_mean.shape[1]
+def _read(distribution: MarkovGP, posterior: Posterior, kind: str, refine: int) -> tuple[Array, Array]:
+    """Mean and sd (trial, fine_time, latent) of one kind of latent."""
+    reader = distribution.space.signal_reader(distribution.latents, kind, refine)
+    weights, missed = reader.weights, reader.missed
+    count, size = weights.shape[1:]
+    n_trials, points = posterior.state_mean.shape[1], distribution.n_bins * refine
     if count == 0:
-        empty = jnp.zeros((n_trials, distribution.n_bins * refine, 0))
+        empty = jnp.zeros((n_trials, points, 0))
         return empty, empty
-    lift = distribution.space.lift
-    size = lift.order + window.n_registers
-    after = np.arange(step * refine) / refine   # bins after the first bin of the step
-    offset = jnp.broadcast_to((window.center + step - 1 - after)[:, None], (len(after), count))
-    blocks = latent_blocks(lift, window, hyper)
-    weights, missed = readout_weights(lift, window, blocks, hyper, offset)   # (point, latent, state), (point, latent)
-    own = slice(first, first + count * size)
+    own = slice(reader.first, reader.first + count * size)
     states = posterior.state_mean[..., own].reshape(*posterior.state_mean.shape[:2], count, size)
     mean = jnp.einsum("pls,tbls->btpl", weights, states)
-    square = posterior.state_covariance[..., own, own].reshape(*posterior.state_covariance.shape[:2], count, size, count, size)
-    diagonal = jnp.einsum("tglilj->tglij", square)
-    variance = jnp.einsum("pli,tglij,plj->gtpl", weights, diagonal, weights) + missed
-    points = distribution.n_bins * refine
+    square = posterior.state_covariance[..., own, own]
+    square = square.reshape(*square.shape[:2], count, size, count, size)
+    variance = jnp.einsum("pli,tglilj,plj->gtpl", weights, square, weights) + missed
     sd = jnp.sqrt(jnp.maximum(variance, 0.0)).reshape(variance.shape[0], -1, count)[:, :points]
     return mean.reshape(n_trials, -1, count)[:, :points], sd[posterior.pattern]
 

@@ -29,19 +29,20 @@ from mrgp.inference.recipe import MapOptions, fit_map
 from mrgp.inference.start import draw_loadings
 from mrgp.kernels import Hyperparameters, Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
 from mrgp.statespace.assemble import Prior, StateSpace
+from mrgp.statespace.autoregressive import AutoregressiveSpace
 from mrgp.statespace.choose import choose_window
 from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift
 from mrgp.statespace.readout import Window
 from mrgp.statespace.reduce import Assignment, Missing
 
-DEFAULT_MAX_DELAY = 5   # bins: the state grows with it, and a fit that needs more widens it and says so
-TYPICAL_TIMESCALE = 0.1   # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
+DEFAULT_MAX_DELAY = 5  # bins: the state grows with it, and a fit that needs more widens it and says so
+TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
 TIMESCALE_SPREAD = 1.5
-SHORTEST_EXPECTED = 1.4   # bins: what registers are made for before data have spoken
+SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have spoken
 
-SHORTEST_READ = 0.7   # bins: registers are not refined for latents so fast that every window sees them as white
-NEAR_BOUND, WIDER = 0.95, 1.5   # a delay this close to its bound widens it by this factor
-DYNAMICS_SCALE = 0.3   # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
+SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
+NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
+DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
 
 METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map}
 
@@ -62,7 +63,9 @@ class Preset:
         max_delay: Bound of |delay| in seconds; None for 5 bins of whatever recording comes.
         likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (periodic, fast).
         gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).
-        order: States that approximate one latent whose kernel has no exact state space; 2 to 6.
+        lift: "readout" (default: delays in the readout) or "ar" (all delayed copies in the state, for comparison).
+        order: With "readout", states that approximate one latent whose kernel has no exact state space, 2 to 6; with
+            "ar", bins that the autoregression remembers.
         window: Registers for the delays; None chooses them from kernel and ``max_delay``.
         parallel: Scans in O(log time) depth; None chooses by the device.
         transient: Steps after which the Kalman gains count as settled; ``fit`` sets it where that is exact.
@@ -74,6 +77,7 @@ class Preset:
     max_delay: float | None = None
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
     gp_noise: float = 1e-3
+    lift: Literal["readout", "ar"] = "readout"
     order: int = DEFAULT_ORDER
     window: Window | None = None
     parallel: bool | None = None
@@ -93,12 +97,16 @@ class Preset:
             raise ValueError(f"{name}: n_across and n_within count latents; they cannot be negative, or all be 0")
         if self.likelihood not in ("markov", "dense", "spectral"):
             raise ValueError(f"{name}: likelihood is 'markov', 'dense' or 'spectral', not {self.likelihood!r}")
+        if self.lift not in ("readout", "ar"):
+            raise ValueError(f"{name}: lift is 'readout' or 'ar', not {self.lift!r}")
         if self.max_delay is not None and not 0 < self.max_delay < np.inf:
             raise ValueError(f"{name}: max_delay is a positive number of seconds, not {self.max_delay}")
         if not 0 < self.gp_noise < 1:
             raise ValueError(f"{name}: gp_noise is a share of variance between 0 and 1, not {self.gp_noise}")
         if not isinstance(self.kernel, Kernel):
-            raise TypeError(f"{name}: kernel must be an mrgp.Kernel such as mrgp.SquaredExponential(), not {self.kernel!r}")
+            raise TypeError(
+                f"{name}: kernel must be an mrgp.Kernel such as mrgp.SquaredExponential(), not {self.kernel!r}"
+            )
 
     def __call__(self, data: MultiRegionData) -> None:
         """The generative program: sample sites in seconds, and the recording as the observed site ``y``."""
@@ -129,33 +137,41 @@ class Preset:
         return DEFAULT_MAX_DELAY * layout.bin_width if self.max_delay is None else self.max_delay
 
     @property
-    def lift(self) -> Lift:
+    def kernel_lift(self) -> Lift:
         """The kernel's state space."""
         return cached_lift(self.kernel, self.order)
 
-    def state_space(self, layout: Layout) -> StateSpace:
+    def state_space(self, layout: Layout) -> StateSpace | AutoregressiveSpace:
         """Lift and window; a preset without a window of its own gets one for timescales of SHORTEST_EXPECTED bins."""
         prior = self.prior(layout)
+        if self.lift == "ar":
+            return AutoregressiveSpace(prior, self.order)
         window = self.window
         if window is None:
             typical: dict[str, np.ndarray] = {
                 name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
                 for name, value in self.kernel.parameters().items()
             }
-            hyper = in_bins({**typical, "timescale": np.array([SHORTEST_EXPECTED * layout.bin_width])}, layout.bin_width)
+            hyper = in_bins(
+                {**typical, "timescale": np.array([SHORTEST_EXPECTED * layout.bin_width])}, layout.bin_width
+            )
             window = self.choose_window(layout, hyper, hyper)
-        return StateSpace(prior, self.lift, window)
+        return StateSpace(prior, self.kernel_lift, window)
 
     def choose_window(self, layout: Layout, across: Mapping[str, Any], within: Mapping[str, Any]) -> Window:
         """The cheapest sufficient window for kernel parameters in bins, each (latent,) (see ``statespace.choose``)."""
         return choose_window(
-            self.prior(layout), self.lift, self.delay_bound(layout) / layout.bin_width, dict(across), dict(within)
+            self.prior(layout),
+            self.kernel_lift,
+            self.delay_bound(layout) / layout.bin_width,
+            dict(across),
+            dict(within),
         )
 
     # ---- pieces of a generative program --------------------------------------------------------------------------
 
     def kernel_sites(self, kind: str, n_latents: int, bin_width: float) -> dict[str, Array]:
-        """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins, Hz x s.
+        """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins.
 
         Timescales are log-normal around 0.1 s; a kernel declares the priors of whatever else it has.
         """
@@ -172,14 +188,15 @@ class Preset:
         return in_bins(hyper, bin_width)
 
     def emission_sites(self, data: MultiRegionData, n_columns: int) -> tuple[Array, Array, Array]:
-        """Sample loadings (neuron, column), noise variances and offsets (neuron,), with weak priors in each neuron's units.
+        """Sample loadings (neuron, column), noise variances and offsets (neuron,), weakly, in each neuron's units.
 
         loadings ~ N(0, (3 sd)^2), offset ~ N(mean, (10 sd)^2), noise ~ half-normal of twice the neuron's variance:
         proper, flat where the data are informative, and worth far less than one trial.
         """
         with numpyro.plate("neuron", data.values.shape[-1]):
             loadings = numpyro.sample(
-                "loadings", dist.Normal(0.0, 3 * jnp.asarray(data.scale)[:, None]).expand((len(data.scale), n_columns)).to_event(1)
+                "loadings",
+                dist.Normal(0.0, 3 * jnp.asarray(data.scale)[:, None]).expand((len(data.scale), n_columns)).to_event(1),
             )
             noise = numpyro.sample("noise", dist.HalfNormal(2 * data.scale**2))
             offset = numpyro.sample("offset", dist.Normal(data.center, 10 * data.scale))
@@ -195,7 +212,7 @@ class Preset:
         across: Hyperparameters,
         within: Hyperparameters,
     ) -> None:
-        """The observed site ``y``: every trial of the recording under the marginal likelihood of the preset's choice."""
+        """The observed site ``y``: every trial of the recording under the marginal likelihood chosen."""
         layout = data.layout
         n_trials, n_bins, _ = data.values.shape
         holes: Any = (data.observed, data.pattern, data.length)
@@ -250,7 +267,9 @@ class Preset:
         data.require(self.regions_needed, type(self).__name__)
         if method not in METHODS:
             raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
-        options = MapOptions(seed, n_starts, tolerance, max_iterations, None if checkpoint is None else Path(checkpoint), progress)
+        options = MapOptions(
+            seed, n_starts, tolerance, max_iterations, None if checkpoint is None else Path(checkpoint), progress
+        )
         return METHODS[method](self, data, options, start)
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
@@ -276,11 +295,13 @@ class Preset:
                 sites[f"timescale_{kind}"] = bins * layout.bin_width
                 for name, prior in self.kernel.parameters().items():
                     if not isinstance(prior, float):
-                        sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(0.3 * rng.standard_normal(count))
+                        sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(
+                            0.3 * rng.standard_normal(count)
+                        )
         return sites
 
     def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
-        """About one posterior standard deviation of each site in its unconstrained coordinate (see ``inference.map``)."""
+        """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
         bins = data.n_trials * data.n_bins
         root = np.sqrt(np.asarray(noise) / bins)
         small = np.asarray(1 / np.sqrt(bins))
@@ -290,9 +311,17 @@ class Preset:
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
         """Names of the sites that describe latents rather than neurons: what a posterior is asked about."""
         counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
-        names = [n for n in ("timescale", *self.kernel.parameters()) if not isinstance(self.kernel.parameters().get(n), float)]
+        names = [
+            n
+            for n in ("timescale", *self.kernel.parameters())
+            if not isinstance(self.kernel.parameters().get(n), float)
+        ]
         kernel = [f"{name}_{kind}" for kind, count in counts.items() if count for name in names]
-        delays = ["delay"] if self.assignment(layout).n_regions > 1 and self.n_across and self.delay_bound(layout) > 0 else []
+        delays = (
+            ["delay"]
+            if self.assignment(layout).n_regions > 1 and self.n_across and self.delay_bound(layout) > 0
+            else []
+        )
         return (*delays, *kernel)
 
     def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
@@ -301,7 +330,11 @@ class Preset:
         hyper = {"timescale": np.asarray(sites[f"timescale_{kind}"]) if count else np.zeros(0)}
         for name, prior in self.kernel.parameters().items():
             fixed = isinstance(prior, float) or not count
-            hyper[name] = np.full(count, prior if isinstance(prior, float) else 0.0) if fixed else np.asarray(sites[f"{name}_{kind}"])
+            hyper[name] = (
+                np.full(count, prior if isinstance(prior, float) else 0.0)
+                if fixed
+                else np.asarray(sites[f"{name}_{kind}"])
+            )
         return in_bins(hyper, layout.bin_width)
 
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
@@ -309,7 +342,7 @@ class Preset:
 
         A window that the user chose stays.
         """
-        if self.likelihood != "markov":
+        if self.likelihood != "markov" or self.lift == "ar":
             return self
         across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
         for hyper in (across, within):

@@ -149,7 +149,7 @@ def simulate(
     loadings, variance = _emission(assignment, ratio, noise, heterogeneity, rng)
     level = offset * rng.standard_normal(len(variance))
     scales = np.concatenate([scale_across, scale_within]) / bin_width
-    with jax.enable_x64(True):   # whatever the session's precision
+    with jax.enable_x64(True):  # whatever the session's precision
         smooth = _smooth_readouts(prior, scales, delays / bin_width, n_trials, n_bins, bin_width, rng)
         C = np.asarray(readout_loadings(assignment, jnp.asarray(loadings)))
     readouts = np.sqrt(1 - gp_noise) * smooth + np.sqrt(gp_noise) * rng.standard_normal(smooth.shape)
@@ -210,14 +210,19 @@ def _emission(
     loadings *= spread(len(snr), used.shape[1])[region]
     for r, wanted in enumerate(snr):
         own = region == r
-        signal = (loadings[own] ** 2).sum()   # readouts have unit variance
+        signal = (loadings[own] ** 2).sum()  # readouts have unit variance
         _require(signal > 0, f"region {r + 1} of {len(snr)} reads no latent, so its snr cannot be {wanted:g}")
         loadings[own] *= np.sqrt(wanted * variance[own].sum() / signal)
     return loadings, variance
 
 
 def _smooth_readouts(
-    prior: Prior, scales: np.ndarray, delays: np.ndarray, n_trials: int, n_bins: int, bin_width: float,
+    prior: Prior,
+    scales: np.ndarray,
+    delays: np.ndarray,
+    n_trials: int,
+    n_bins: int,
+    bin_width: float,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "trial time readout"]:
     """The readouts before GP noise; timescales (latent,), delays (region, across_latent[, time]) in bins."""
@@ -228,7 +233,7 @@ def _smooth_readouts(
         own |= in_bins({name: jnp.asarray([value])}, bin_width)
     n_regions, n_across = prior.assignment.n_regions, prior.assignment.n_across
     bins = np.arange(n_bins, dtype=float)
-    clock = bins - (delays if delays.ndim == 3 else delays[..., None])   # (region, across_latent, time)
+    clock = bins - (delays if delays.ndim == 3 else delays[..., None])  # (region, across_latent, time)
 
     def draw(points: np.ndarray, scale: float) -> Float[np.ndarray, "trial point"]:
         lag = jnp.asarray(points[:, None] - points)[..., None]
@@ -254,36 +259,46 @@ def _observed(
     length = rng.integers(max(1, round((1 - ragged) * n_bins)), n_bins + 1, n_trials)
     length[length.argmax()] = n_bins
     inside = np.arange(n_bins) < length[:, None]
-    place, total = inside.cumsum().reshape(inside.shape) - 1, inside.sum()   # of a bin in the session
+    place, total = inside.cumsum().reshape(inside.shape) - 1, inside.sum()  # of a bin in the session
     start = ((rng.permutation(n_neurons) + rng.random()) / n_neurons * total).astype(int)
     lost = (place[..., None] - start) % total < round(missing * total)
     return inside[..., None] & ~lost
 
 
-_BIN = 0.02   # seconds
-_LARGE: dict[str, Any] = {   # what the published benchmark recordings share; timescales of 4.47 and 1.41 bins
-    "n_trials": 50, "n_bins": 200, "snr": 0.6, "noise": 0.05, "offset": 0.0,
-    "timescale_across": np.sqrt([20.0, 2.0]) * _BIN, "timescale_within": np.sqrt(20.0) * _BIN,
+_BIN = 0.02  # seconds
+_LARGE: dict[str, Any] = {  # what the published benchmark recordings share; timescales of 4.47 and 1.41 bins
+    "n_trials": 50,
+    "n_bins": 200,
+    "snr": 0.6,
+    "noise": 0.05,
+    "offset": 0.0,
+    "timescale_across": np.sqrt([20.0, 2.0]) * _BIN,
+    "timescale_within": np.sqrt(20.0) * _BIN,
 }
 _SMALL = _LARGE | {"n_trials": 20, "n_bins": 50, "snr": 3.0}
 _FIVE = {"regions": {f"V{r}": 100 for r in range(1, 6)}}
 _TWO_DELAYS = {"delay": np.outer([0, 1], [2.25, 0.75]) * _BIN}
-_FALLING = [0, 1, 5 / 6, 2 / 3, 1 / 2]   # region by region, share of the longest delay
+_FALLING = [0, 1, 5 / 6, 2 / 3, 1 / 2]  # region by region, share of the longest delay
 _BUMPS = {"delay": np.outer(_FALLING, [2.7, 1]) * _BIN, "delay_shape": "gaussian_bump"}
-_BUMP_CENTERS = np.add.outer([0, 0, 0.05, 0.1, 0.15], [0.085, 0.685])   # later from region to region
+_BUMP_CENTERS = np.add.outer([0, 0, 0.05, 0.1, 0.15], [0.085, 0.685])  # later from region to region
 
 SCENARIOS: dict[str, dict[str, Any]] = {
     "dlag": _LARGE | _TWO_DELAYS | {"regions": {"V1": 100, "V2": 100}},
     "dlag_ssm": _LARGE | _FIVE | {"delay": np.outer(_FALLING, [3, 1]) * _BIN},
-    "adm": _LARGE | _FIVE | _BUMPS
+    "adm": _LARGE
+    | _FIVE
+    | _BUMPS
     | {"shape_parameters": {"center": _BUMP_CENTERS, "width": np.tile([0.045, 0.125], (5, 1))}},
-    "mdlag": _LARGE | {"regions": {"V1": 100, "V2": 100, "V3": 100}, "n_within": 0, "snr": 0.4}
+    "mdlag": _LARGE
+    | {"regions": {"V1": 100, "V2": 100, "V3": 100}, "n_within": 0, "snr": 0.4}
     | {"delay": np.outer([0, 1, 0.5], [3, 1]) * _BIN},
     "small_constant": _SMALL | _TWO_DELAYS,
-    "small_bump": _SMALL | _BUMPS | {"delay": np.outer([0, 1], [0.96, 0.62]) * _BIN}
+    "small_bump": _SMALL
+    | _BUMPS
+    | {"delay": np.outer([0, 1], [0.96, 0.62]) * _BIN}
     | {"shape_parameters": {"center": [[0.05, 0.64]] * 2, "width": [[0.07, 0.2]] * 2}},
     "demo": {"n_trials": 40, "n_bins": 50, "timescale_across": (0.12, 0.06), "heterogeneity": 0.3}
-    | {"delay": [[0, 0], [0.03, -0.02]]},   # one latent leads in V1, the other in V2
+    | {"delay": [[0, 0], [0.03, -0.02]]},  # one latent leads in V1, the other in V2
 }
 """Arguments of :func:`simulate` by name: the literature's benchmarks, delayed exactly, and a demo."""
 

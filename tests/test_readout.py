@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrgp.kernels import Matern32, Matern52, Spectral, SquaredExponential
-from mrgp.statespace.assemble import Latents, Prior, StateSpace, assemble
+from mrgp.statespace.assemble import Latents, Prior, StateSpace
 from mrgp.statespace.covariance import divergence, exact_covariance, lifted_covariance
 from mrgp.statespace.lift import build_lift
 from mrgp.statespace.readout import Window, latent_blocks, readout_weights
@@ -282,7 +282,7 @@ def test_lifted_covariance_is_near_the_exact_one(window, delay_steps):
 def test_assembled_sizes(window):
     prior, latents, _ = example()
     space = StateSpace(prior, lift_of("squared_exponential"), window)
-    dynamics, readout = jax.jit(assemble, static_argnums=0)(space, latents)
+    dynamics, readout = jax.jit(space.assemble)(latents)
     assert {m.shape for m in dynamics} == {(space.n_states, space.n_states)}
     assert readout.weights.shape == (1, window.step * prior.assignment.n_readouts, space.n_states)
     assert readout.noise.shape == readout.weights.shape[:2]

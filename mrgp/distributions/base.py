@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
 from numpyro.distributions import Distribution, constraints
-from numpyro.distributions.util import is_prng_key, validate_sample
+from numpyro.distributions.util import validate_sample
+from numpyro.util import is_prng_key
 
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.assemble import Latents, Prior

@@ -6,6 +6,7 @@ from jax import Array, random
 from jax.scipy.linalg import solve_triangular
 
 from mrgp.distributions.base import DelayedGP
+from mrgp.kalman.filter import per_trial
 from mrgp.statespace.covariance import exact_covariance
 from mrgp.statespace.reduce import Information, Missing, exact_patterns
 
@@ -31,10 +32,7 @@ class DenseGP(DelayedGP):
 
         half, log_determinant = jax.lax.map(shared, jnp.swapaxes(blocks, 0, 1))
         b = jnp.swapaxes(information.vectors, 0, 1).reshape(information.vectors.shape[1], -1)
-        if patterns == 1:
-            scaled = b @ half[0].T
-        else:
-            scaled = jnp.einsum("bni,bi->bn", half[information.pattern], b)
+        scaled = per_trial(half, b, information.pattern)
         return 0.5 * (scaled**2).sum(-1) + log_determinant[information.pattern]
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:

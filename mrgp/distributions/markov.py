@@ -16,7 +16,8 @@ from mrgp.kalman.smoother import (
     smooth_means,
     synthetic_information,
 )
-from mrgp.statespace.assemble import StateSpace, assemble
+from mrgp.statespace.assemble import StateSpace
+from mrgp.statespace.autoregressive import AutoregressiveSpace
 from mrgp.statespace.reduce import Information, Missing, exact_patterns
 
 
@@ -62,7 +63,7 @@ class MarkovGP(DelayedGP):
     def __init__(
         self,
         *parameters: Any,
-        space: StateSpace,
+        space: StateSpace | AutoregressiveSpace,
         parallel: bool | None = None,
         transient: int | None = None,
         **named: Any,
@@ -87,7 +88,7 @@ class MarkovGP(DelayedGP):
             padded = jnp.pad(array, [(0, short)] + [(0, 0)] * (array.ndim - 1))
             return padded.reshape(-1, step, *array.shape[1:])
 
-        vectors = jnp.moveaxis(grouped(information.vectors), 1, 2)   # (step, trial, bin, readout)
+        vectors = jnp.moveaxis(grouped(information.vectors), 1, 2)  # (step, trial, bin, readout)
         vectors = vectors.reshape(*vectors.shape[:2], -1)
         precision = information.precision
         if short or precision.shape[0] > 1:
@@ -100,7 +101,7 @@ class MarkovGP(DelayedGP):
         return information._replace(vectors=vectors, precision=laid)
 
     def _filter(self, information: Information, transient: int | None) -> Filtered:
-        dynamics, readout = assemble(self.space, self.latents)
+        dynamics, readout = self.space.assemble(self.latents)
         information = self._in_steps(information)
         n_steps = information.vectors.shape[0]
         if self._in_parallel:
@@ -123,9 +124,12 @@ class MarkovGP(DelayedGP):
     def _whole_steps(self, information: Information) -> Information:
         valid = information.valid
         assert valid is not None
-        per_trial = jnp.broadcast_to(
-            information.precision, (self.n_bins, *information.precision.shape[1:])
-        )[:, information.pattern] * valid[:, :, None, None]
+        per_trial = (
+            jnp.broadcast_to(information.precision, (self.n_bins, *information.precision.shape[1:]))[
+                :, information.pattern
+            ]
+            * valid[:, :, None, None]
+        )
         return information._replace(precision=per_trial, pattern=jnp.arange(valid.shape[1]), valid=None)
 
     def _exact(self, value: Array) -> Information:
@@ -138,7 +142,7 @@ class MarkovGP(DelayedGP):
         return MarkovGP(
             self.loadings, self.noise, self.offset, self.delay, self.across, self.within,
             space=self.space, parallel=self.parallel, n_bins=self.n_bins, missing=missing,
-        )   # fmt: skip
+        )  # fmt: skip
 
     def _in_bins(self, stacked: Array) -> Array:
         """(step, trial, bin_in_step * readout) to (trial, time, readout)."""
@@ -177,7 +181,7 @@ class MarkovGP(DelayedGP):
         return jax.lax.map(draw, random.split(key, n_draws))
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
-        dynamics, readout = assemble(self.space, self.latents)
+        dynamics, readout = self.space.assemble(self.latents)
         n_steps = -(-self.n_bins // self.space.window.step)
         return self._in_bins(sample_prior(key, dynamics, readout, n_steps, n_trials).readouts)
 
@@ -189,11 +193,13 @@ def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) 
     number is used while a fit moves the parameters; the fit checks it again at its end.
     """
     information = distribution._in_steps(distribution.information(value))
-    dynamics, readout = assemble(distribution.space, distribution.latents)
+    dynamics, readout = distribution.space.assemble(distribution.latents)
     if information.precision.shape[0] > 1 or readout.weights.shape[0] > 1:
         return None
     n_steps = information.vectors.shape[0]
-    closed = np.asarray(jax.jit(filter_gains, static_argnums=3)(dynamics, readout, information.precision, n_steps).closed)
+    closed = np.asarray(
+        jax.jit(filter_gains, static_argnums=3)(dynamics, readout, information.precision, n_steps).closed
+    )
     change = np.abs(np.diff(closed, axis=0)).max(axis=(1, 2, 3))
     late = np.flatnonzero(change > tolerance)
     settled = 2 if len(late) == 0 else int(late[-1]) + 3

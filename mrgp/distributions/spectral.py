@@ -41,10 +41,10 @@ class SpectralGP(DelayedGP):
         grid = jnp.broadcast_to(lag, (self.n_bins, n_latents))
         kernel = self.prior.kernel.correlation
         wrapped = (1 - share) * kernel(grid, hyper) + share * kernel(self.n_bins - grid, hyper)
-        density = jnp.maximum(jnp.fft.rfft(wrapped, axis=0).real, 0.0)   # (frequency, latent)
+        density = jnp.maximum(jnp.fft.rfft(wrapped, axis=0).real, 0.0)  # (frequency, latent)
         assignment = self.prior.assignment
         frequency, _ = self._frequencies()
-        angle = -2 * jnp.pi * frequency[:, None] * self.delay[0].reshape(-1)   # (frequency, region * across)
+        angle = -2 * jnp.pi * frequency[:, None] * self.delay[0].reshape(-1)  # (frequency, region * across)
         phase = jnp.where((frequency == 0.5)[:, None], jnp.cos(angle).astype(complex), jnp.exp(1j * angle))
         picks = np.tile(np.eye(assignment.n_across), (assignment.n_regions, 1))
         across = phase[:, :, None] * picks
@@ -67,8 +67,8 @@ class SpectralGP(DelayedGP):
         root = jnp.linalg.cholesky(V)
         adjoint = jnp.conj(jnp.swapaxes(root, -1, -2))
         factor = jnp.linalg.cholesky(eye + adjoint @ precision.astype(H.dtype) @ root)
-        half = solve_triangular(factor, adjoint, lower=True)   # (frequency, readout, readout)
-        b = jnp.fft.rfft(information.vectors, axis=0, norm="ortho")   # (frequency, trial, readout)
+        half = solve_triangular(factor, adjoint, lower=True)  # (frequency, readout, readout)
+        b = jnp.fft.rfft(information.vectors, axis=0, norm="ortho")  # (frequency, trial, readout)
         scaled = jnp.einsum("fij,fbj->fbi", half, b)
         _, count = self._frequencies()
         log_determinant = -jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1).real).sum(-1) @ count

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from mrgp.inference.map import Objective
 
-DIFFERENCE = 1e-3   # in posterior standard deviations: third-order error 1e-6, round-off 1e-10 of 1e6 nats / 1e-3
-CG_TOLERANCE = 1e-2   # of each column; enters the curvature squared
+DIFFERENCE = 1e-3  # in posterior standard deviations: third-order error 1e-6, round-off 1e-10 of 1e6 nats / 1e-3
+CG_TOLERANCE = 1e-2  # of each column; enters the curvature squared
 CG_ITERATIONS = 60
 
 
@@ -61,7 +61,9 @@ def profile_curvature(objective: Objective, names: Sequence[str], progress: bool
         whole[index] = 1.0
         column = product(whole)
         schur[:, j], columns[:, j] = column[few], column[many]
-    for j in tqdm(range(len(few)), desc="profiling", unit=" parameters", disable=not progress or not len(many), leave=False):
+    for j in tqdm(
+        range(len(few)), desc="profiling", unit=" parameters", disable=not progress or not len(many), leave=False
+    ):
         if len(many) and np.linalg.norm(columns[:, j]) > 0:
             solved, _ = cg(operator, columns[:, j], rtol=CG_TOLERANCE, maxiter=CG_ITERATIONS)
             schur[:, j] -= columns.T @ solved
@@ -70,7 +72,7 @@ def profile_curvature(objective: Objective, names: Sequence[str], progress: bool
     covariance = vectors / np.maximum(values, floor) @ vectors.T
     width = np.asarray(ravel_pytree(objective.scale)[0])[few]
     center = np.asarray(ravel_pytree(objective.origin)[0])[few]
-    ordered = tuple(site for site in sorted(objective.origin) if site in names)   # the order in which trees are raveled
+    ordered = tuple(site for site in sorted(objective.origin) if site in names)  # the order in which trees are raveled
     return Curvature(ordered, center, covariance * width[:, None] * width, bool(values[0] > floor))
 
 

@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 type Sites = dict[str, Array]
 
-MEMORY = 30   # L-BFGS pairs; gradients are the cost, not the pairs
-PATIENCE = 4   # iterations over which the gain must stay below the tolerance
+MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
+PATIENCE = 4  # iterations over which the gain must stay below the tolerance
 
 
 @dataclass
@@ -98,12 +98,14 @@ class Objective:
     def __init__(
         self, model: Callable[..., None], data: Any, sites: Mapping[str, Any], scale: Mapping[str, Any],
         frozen: tuple[str, ...] = (),
-    ) -> None:   # fmt: skip
+    ) -> None:  # fmt: skip
         self.model, self.data = model, jax.tree.map(jnp.asarray, data)
         self.frozen = {name: jnp.asarray(sites[name]) for name in frozen}
         self.transforms = transforms_of(model, data, self.frozen)
         self.origin = unconstrain(self.transforms, sites)
-        self.scale = {n: jnp.broadcast_to(jnp.asarray(scale.get(n, 1.0), v.dtype), v.shape) for n, v in self.origin.items()}
+        self.scale = {
+            n: jnp.broadcast_to(jnp.asarray(scale.get(n, 1.0), v.dtype), v.shape) for n, v in self.origin.items()
+        }
         zero, self.unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, self.origin))
         self.size = zero.size
         self.evaluations = 0
@@ -160,8 +162,8 @@ def maximise(
     try:
         result = minimize(
             objective, best, jac=True, method="L-BFGS-B", callback=after,
-            options={"maxcor": MEMORY, "maxiter": max_iterations, "maxfun": 20 * max_iterations, "ftol": 0.0, "gtol": 0.0},
-        )   # fmt: skip
+            options={"maxcor": MEMORY, "maxiter": max_iterations, "maxfun": 20 * max_iterations, "ftol": 0, "gtol": 0},
+        )  # fmt: skip
         if not state["converged"] and result.status != 1:
             # The line search found no further gain in double precision: the top, unless it was steep.
             flat = float(np.abs(result.jac).max()) < 1.0
@@ -173,4 +175,4 @@ def maximise(
     return Ascent(
         objective.sites(best), trace[-1], trace, bool(state["converged"]), str(state["reason"]), objective.evaluations,
         time.perf_counter() - started,
-    )   # fmt: skip
+    )  # fmt: skip

@@ -27,12 +27,12 @@ from mrgp.inference.map import Ascent, Objective, maximise
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.io import write_atomically
 
-SEARCH_TOLERANCE = 0.5   # nats: the search only has to rank its climbs
+SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300
-AGREEMENT = 1.0   # nats: two climbs that end this close have found the same optimum
-MARGIN = 0.8   # registers are made for timescales this much shorter than the start's
+AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
+MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 5
-LONG = 256   # steps from which on it pays to find out when the gains have settled
+LONG = 256  # steps from which on it pays to find out when the gains have settled
 CHECKPOINT_SECONDS = 5.0
 
 
@@ -146,9 +146,12 @@ def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[M
         wider = spectral.widened(ascent.sites, compressed.data.layout)
         if wider is not None and (best is None or ascent.log_joint > best.log_joint):
             again = _climb(wider, compressed, ascent.sites, "wider delays", options)
-            if again.log_joint > ascent.log_joint + SEARCH_TOLERANCE and wider.widened(again.sites, data.layout) is None:
+            if (
+                again.log_joint > ascent.log_joint + SEARCH_TOLERANCE
+                and wider.widened(again.sites, data.layout) is None
+            ):
                 spectral, ascent = wider, again
-                model = model.replace(max_delay=wider.max_delay)   # type: ignore[attr-defined]
+                model = model.replace(max_delay=wider.max_delay)  # type: ignore[attr-defined]
         scores.append(ascent.log_joint)
         if best is None or ascent.log_joint > best.log_joint:
             best = ascent
@@ -161,10 +164,10 @@ def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[M
     return model, {**sites, "loadings": loadings, "noise": noise, "offset": compressed.offset}
 
 
-def _climb(
-    model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: MapOptions
-) -> Ascent:
-    objective = Objective(model, compressed.data, begin, model.scales(compressed.data, np.asarray(begin["noise"])), frozen=("offset",))
+def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: MapOptions) -> Ascent:
+    objective = Objective(
+        model, compressed.data, begin, model.scales(compressed.data, np.asarray(begin["noise"])), frozen=("offset",)
+    )
     return maximise(
         objective,
         tolerance=SEARCH_TOLERANCE,
@@ -202,7 +205,10 @@ def _revised(
     settled = _settled(model, data, sites)
     before, now = getattr(model, "transient", None), getattr(settled, "transient", None)
     if before is not None and (now is None or now > before):
-        return settled, f"the gains settle later than at the start: transient raised from {before} to {now or 'all'} steps"
+        return (
+            settled,
+            f"the gains settle later than at the start: transient raised from {before} to {now or 'all'} steps",
+        )
     return model, None
 
 

@@ -1,13 +1,14 @@
 r"""A data-driven start: where slow signals are, then a search over what they mean.
 
 Averaging over time shows in which directions a region varies slowly; what remains of each neuron's variance is a first
-guess of its noise. In the subspace of slow and large signals a recording is a few pseudo-neurons per region, so the model
-itself can be fitted to it many times over, under the cheap spectral likelihood and from different rotations. Local optima
-with merged or white latents are real: starts are slow, so that a latent becomes white only where that pays, and the best
-of several climbs is taken.
+guess of its noise. In the subspace of slow and large signals a recording is a few pseudo-neurons per region, so the
+model itself can be fitted to it many times over, under the cheap spectral likelihood and from different rotations.
+Local optima with merged or white latents are real: starts are slow, so that a latent becomes white only where that
+pays, and the best of several climbs is taken.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -15,9 +16,9 @@ from scipy.ndimage import uniform_filter1d
 
 from mrgp.data import MultiRegionData
 
-SLOW_WIDTHS = (3, 9, 21)   # bins: signals this slow get pseudo-neurons of their own, however small their variance
-MOST_WHOLE = 150   # neurons up to which a recording is searched as it is
-LEAST_NOISE = 0.3   # share of a neuron's variance that starts as noise
+SLOW_WIDTHS = (3, 9, 21)  # bins: signals this slow get pseudo-neurons of their own, however small their variance
+MOST_WHOLE = 150  # neurons up to which a recording is searched as it is
+LEAST_NOISE = 0.3  # share of a neuron's variance that starts as noise
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
         else:
             parts = [directions / np.sqrt(noise)[:, None] for directions, _ in slow]
             parts.append(_leading_directions(whitened, wanted)[0])
-            left, sizes, _ = np.linalg.svd(np.concatenate([p / np.linalg.norm(p, axis=0) for p in parts], axis=1), full_matrices=False)
+            left, sizes, _ = np.linalg.svd(
+                np.concatenate([p / np.linalg.norm(p, axis=0) for p in parts], axis=1), full_matrices=False
+            )
             basis = left[:, sizes > 1e-3]
         arrays[f"population{population + 1}"] = whitened @ basis
         decode.append(np.sqrt(variance[first:last] * noise)[:, None] * basis)
@@ -143,8 +146,8 @@ def _canonical(rng: np.random.Generator, slow: np.ndarray, parts: list[slice], n
         colour.append(vectors * np.sqrt(values))
     between = block_diag(*whiten).T @ covariance @ block_diag(*whiten)
     edges = np.cumsum([0, *(part.stop - part.start for part in parts)])
-    if len(parts) > 1:   # one region shares with nobody: there its own leading directions serve
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+    if len(parts) > 1:  # one region shares with nobody: there its own leading directions serve
+        for a, b in pairwise(edges):
             between[a:b, a:b] = 0.0
     leading = np.linalg.eigh(between)[1][:, ::-1][:, :n_across]
     spin = np.linalg.qr(rng.standard_normal((leading.shape[1],) * 2))[0]

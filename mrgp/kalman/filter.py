@@ -163,7 +163,8 @@ def filter_means(gains: Gains, information: Array, pattern: Array) -> Array:
 def log_normalizer_terms(gains: Gains, readout: Readout, means: Array, information: Array, pattern: Array) -> Array:
     """Contribution of each step to log E exp(b'x - x' Lambda x / 2), (time, trial).
 
-    log E = b'mu - mu' Lambda mu / 2 + r' V (I + Lambda V)^-1 r / 2 - log|I + Lambda V| / 2,  mu = W m, r = b - Lambda mu.
+    log E = b'mu - mu' Lambda mu / 2 + r' V (I + Lambda V)^-1 r / 2 - log|I + Lambda V| / 2,
+    with mu = W m and r = b - Lambda mu.
     """
     steps, n_steps = gains.closed.shape[0], means.shape[0]
 
@@ -173,7 +174,11 @@ def log_normalizer_terms(gains: Gains, readout: Readout, means: Array, informati
         quadratic = ((b + residual) * mu).sum(-1) + (residual * per_trial(spread, residual, pattern)).sum(-1)
         return 0.5 * quadratic + log_determinant[pattern]
 
-    weights = jnp.broadcast_to(readout.weights, (n_steps, *readout.weights.shape[1:])) if readout.weights.shape[0] > 1 else readout.weights
+    weights = (
+        jnp.broadcast_to(readout.weights, (n_steps, *readout.weights.shape[1:]))
+        if readout.weights.shape[0] > 1
+        else readout.weights
+    )
     early = (gains.precision, gains.spread, gains.log_determinant, means[:steps], information[:steps])
     if weights.shape[0] > 1:
         return jax.vmap(part)(weights, *early)

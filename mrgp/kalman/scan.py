@@ -90,7 +90,7 @@ def parallel_gains(dynamics: Dynamics, readout: Readout, precision: Array, n_ste
 
     def compose(one: tuple[Array, Array, Array], two: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         (A1, C1, J1), (A2, C2, J2) = one, two
-        mixed = jnp.linalg.solve(eye + C1 @ J2, jnp.concatenate([A1, C1], -1))   # (I + C1 J2)^-1 [A1, C1]
+        mixed = jnp.linalg.solve(eye + C1 @ J2, jnp.concatenate([A1, C1], -1))  # (I + C1 J2)^-1 [A1, C1]
         passed, shrunk = mixed[..., : A1.shape[-1]], mixed[..., A1.shape[-1] :]
         return (
             A2 @ passed,

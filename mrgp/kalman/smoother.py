@@ -3,8 +3,8 @@ r"""Smoothing and posterior sampling by adjoint recursions (de Jong 1989; Durbin
 Smooth kernels and registers make the predicted covariance nearly singular, so the Rauch-Tung-Striebel gain, which
 inverts it, is replaced by the equal adjoint form. With u_t = (I + Lambda V)^-1 (b_t - Lambda W m_t),
 
-    lambda_t = u_t - Lambda gain' r_t,           r_{t-1} = W' lambda_t + A' r_t,          E[s_t | b] = m_t + P_t r_{t-1},
-    N_{t-1} = W' Phi W + closed' N_t closed,     cov(s_t | b) = P_t - P_t N_{t-1} P_t,    Phi = (I + Lambda V)^-1 Lambda,
+    lambda_t = u_t - Lambda gain' r_t,        r_{t-1} = W' lambda_t + A' r_t,       E[s_t | b] = m_t + P_t r_{t-1},
+    N_{t-1} = W' Phi W + closed' N_t closed,  cov(s_t | b) = P_t - P_t N_{t-1} P_t,  Phi = (I + Lambda V)^-1 Lambda,
 
 no inverse is taken and missing data need no special case. Draws follow from the same mean recursion: a draw from
 the prior with its own synthetic information, corrected by the smoothed mean of the difference.
@@ -47,8 +47,8 @@ def smooth_means(
     scaled = residual - apply(gains.precision, apply(gains.spread, residual, pattern), pattern)
     inflow = jnp.einsum("tis,tbi->tbs", weights, scaled)
     adjoint_closed = jnp.swapaxes(gains.closed, -1, -2)
-    before = affine_scan(adjoint_closed, inflow, pattern, reverse=True, parallel=parallel)   # r_{t-1}
-    after = jnp.concatenate([before[1:], jnp.zeros_like(before[:1])])   # r_t
+    before = affine_scan(adjoint_closed, inflow, pattern, reverse=True, parallel=parallel)  # r_{t-1}
+    after = jnp.concatenate([before[1:], jnp.zeros_like(before[:1])])  # r_t
     adjoint = scaled - apply(gains.precision, apply(jnp.swapaxes(gains.gain, -1, -2), after, pattern), pattern)
     states = means + apply(gains.predicted, before, pattern)
     noise = jnp.broadcast_to(readout.noise, (len(means), readout.noise.shape[-1]))
@@ -62,7 +62,7 @@ def smooth_covariances(gains: Gains, readout: Readout, parallel: bool = False) -
     noise = jnp.broadcast_to(readout.noise, (steps, readout.noise.shape[-1]))
     phi = symmetric(gains.precision - gains.precision @ gains.spread @ gains.precision)
     source = jnp.einsum("tis,tgij,tjr->tgsr", weights, phi, weights)
-    before = congruence_scan(gains.closed, source, parallel=parallel)   # N_{t-1}
+    before = congruence_scan(gains.closed, source, parallel=parallel)  # N_{t-1}
     after = jnp.concatenate([before[1:], jnp.zeros_like(before[:1])])
     states = symmetric(gains.predicted - gains.predicted @ before @ gains.predicted)
     # cov(x | b) = V - V Phi V - H N_t H',  H = W P closed' - E Lambda gain'

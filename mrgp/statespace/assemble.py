@@ -51,6 +51,35 @@ class Prior:
             raise ValueError(f"gp_noise is a share of variance in (0, 1), not {self.gp_noise}")
 
 
+class SignalReader(NamedTuple):
+    """How latents are read from the state at several points of a step.
+
+    Attributes:
+        weights: (point, latent, state_of_latent).
+        missed: Variance that reading misses, (point, latent).
+        first: Index of the first state of these latents, which follow one another.
+    """
+
+    weights: Array
+    missed: Array
+    first: int
+
+
+def block_diagonal(blocks: Array) -> Array:
+    """Lay (latent, row, column) blocks along the diagonal of one matrix."""
+    count, rows, columns = blocks.shape
+    laid = jnp.einsum("kij,kl->kilj", blocks, jnp.eye(count, dtype=blocks.dtype))
+    return laid.reshape(count * rows, count * columns)
+
+
+def join_diagonal(first: Array, second: Array) -> Array:
+    """Block diagonal of two matrices with the same leading axes."""
+    pad = [(0, 0)] * (first.ndim - 2)
+    top = jnp.pad(first, [*pad, (0, 0), (0, second.shape[-1])])
+    bottom = jnp.pad(second, [*pad, (0, 0), (first.shape[-1], 0)])
+    return jnp.concatenate([top, bottom], axis=-2)
+
+
 @dataclass(frozen=True)
 class StateSpace:
     """How the prior is represented: the lift of its kernel and the window of registers; static."""
@@ -71,64 +100,65 @@ class StateSpace:
         step = self.window.step
         return Window(0) if step == 1 else Window(1, step)
 
+    def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
+        """Dynamics and readout of the model.
 
-def block_diagonal(blocks: Array) -> Array:
-    """Lay (latent, row, column) blocks along the diagonal of one matrix."""
-    count, rows, columns = blocks.shape
-    laid = jnp.einsum("kij,kl->kilj", blocks, jnp.eye(count, dtype=blocks.dtype))
-    return laid.reshape(count * rows, count * columns)
+        Returns:
+            Dynamics of all states, and a readout whose time axis counts steps. With ``window.step`` bins per step the
+            readouts of the step's bins are stacked, earliest bin first: (step or 1, bin_in_step * readout, state).
+        """
+        assignment = self.prior.assignment
+        across = latent_blocks(self.lift, self.window, latents.across)
+        within = latent_blocks(self.lift, self.within_window, latents.within)
+        dynamics = Dynamics(
+            *(join_diagonal(block_diagonal(a), block_diagonal(w)) for a, w in zip(across, within, strict=True))
+        )
 
+        delay = in_steps(latents.delay, self.window.step)  # (step or 1, bin_in_step, region, across_latent)
+        lead = self.window.center + _bins_behind(self.window.step)
+        weights_across, missed_across = _read_across(self, across, latents.across, delay + lead[:, None, None])
+        behind = self.within_window.center + _bins_behind(self.window.step)
+        offset = jnp.broadcast_to(behind[:, None], (len(behind), len(assignment.region_of_within)))
+        weights_within, missed_within = readout_weights(
+            self.lift, self.within_window, within, latents.within, offset.astype(delay.dtype)
+        )
 
-def _join(first: Array, second: Array) -> Array:
-    """Block diagonal of two matrices with the same leading axes."""
-    pad = [(0, 0)] * (first.ndim - 2)
-    top = jnp.pad(first, [*pad, (0, 0), (0, second.shape[-1])])
-    bottom = jnp.pad(second, [*pad, (0, 0), (first.shape[-1], 0)])
-    return jnp.concatenate([top, bottom], axis=-2)
+        steps, bins = delay.shape[:2]
+        identity = jnp.eye(assignment.n_across, dtype=delay.dtype)
+        rows_across = jnp.einsum("tbrkn,kl->tbrkln", weights_across, identity).reshape(
+            steps, bins, assignment.n_regions * assignment.n_across, assignment.n_across * weights_across.shape[-1]
+        )
+        n_within, size = weights_within.shape[1:]
+        rows_within = jnp.einsum("bjn,jl->bjln", weights_within, jnp.eye(n_within, dtype=delay.dtype))
+        rows_within = jnp.broadcast_to(
+            rows_within.reshape(bins, n_within, n_within * size), (steps, bins, n_within, n_within * size)
+        )
+        eps = self.prior.gp_noise
+        weights = jnp.sqrt(1 - eps) * join_diagonal(rows_across, rows_within)
+        missed = jnp.concatenate(
+            [
+                missed_across.reshape(steps, bins, assignment.n_regions * assignment.n_across),
+                jnp.broadcast_to(missed_within, (steps, *missed_within.shape)),
+            ],
+            axis=-1,
+        )
+        noise = (1 - eps) * missed + eps
+        return dynamics, Readout(weights.reshape(steps, -1, weights.shape[-1]), noise.reshape(steps, -1))
 
-
-def assemble(space: StateSpace, latents: Latents) -> tuple[Dynamics, Readout]:
-    """Dynamics and readout of the model.
-
-    Returns:
-        Dynamics of all states, and a readout whose time axis counts steps. With ``window.step`` bins per step the
-        readouts of the step's bins are stacked, earliest bin first: (step or 1, bin_in_step * readout, state).
-    """
-    assignment = space.prior.assignment
-    across = latent_blocks(space.lift, space.window, latents.across)
-    within = latent_blocks(space.lift, space.within_window, latents.within)
-    dynamics = Dynamics(*(_join(block_diagonal(a), block_diagonal(w)) for a, w in zip(across, within, strict=True)))
-
-    delay = in_steps(latents.delay, space.window.step)   # (step or 1, bin_in_step, region, across_latent)
-    lead = space.window.center + _bins_behind(space.window.step)
-    weights_across, missed_across = _read_across(space, across, latents.across, delay + lead[:, None, None])
-    behind = space.within_window.center + _bins_behind(space.window.step)
-    offset = jnp.broadcast_to(behind[:, None], (len(behind), len(assignment.region_of_within)))
-    weights_within, missed_within = readout_weights(
-        space.lift, space.within_window, within, latents.within, offset.astype(delay.dtype)
-    )
-
-    steps, bins = delay.shape[:2]
-    identity = jnp.eye(assignment.n_across, dtype=delay.dtype)
-    rows_across = jnp.einsum("tbrkn,kl->tbrkln", weights_across, identity).reshape(
-        steps, bins, assignment.n_regions * assignment.n_across, assignment.n_across * weights_across.shape[-1]
-    )
-    n_within, size = weights_within.shape[1:]
-    rows_within = jnp.einsum("bjn,jl->bjln", weights_within, jnp.eye(n_within, dtype=delay.dtype))
-    rows_within = jnp.broadcast_to(
-        rows_within.reshape(bins, n_within, n_within * size), (steps, bins, n_within, n_within * size)
-    )
-    eps = space.prior.gp_noise
-    weights = jnp.sqrt(1 - eps) * _join(rows_across, rows_within)
-    missed = jnp.concatenate(
-        [
-            missed_across.reshape(steps, bins, assignment.n_regions * assignment.n_across),
-            jnp.broadcast_to(missed_within, (steps, *missed_within.shape)),
-        ],
-        axis=-1,
-    )
-    noise = (1 - eps) * missed + eps
-    return dynamics, Readout(weights.reshape(steps, -1, weights.shape[-1]), noise.reshape(steps, -1))
+    def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
+        """How to read the latents of one kind ("across", "within") from the state, ``refine`` points per bin."""
+        assignment = self.prior.assignment
+        across = kind == "across"
+        window, hyper = (self.window, latents.across) if across else (self.within_window, latents.within)
+        size = self.lift.order + self.window.n_registers
+        after = np.arange(window.step * refine) / refine  # bins after the first bin of the step
+        offset = jnp.asarray(window.center + window.step - 1 - after)[:, None]
+        count = assignment.n_across if across else len(assignment.region_of_within)
+        blocks = latent_blocks(self.lift, window, hyper)
+        weights, missed = readout_weights(
+            self.lift, window, blocks, hyper, jnp.broadcast_to(offset, (len(after), count))
+        )
+        return SignalReader(weights, missed, 0 if across else size * assignment.n_across)
 
 
 def _bins_behind(step: int) -> np.ndarray:
@@ -136,9 +166,7 @@ def _bins_behind(step: int) -> np.ndarray:
     return np.arange(step)[::-1].astype(float)
 
 
-def _read_across(
-    space: StateSpace, blocks: LatentBlocks, hyper: Hyperparameters, offset: Array
-) -> tuple[Array, Array]:
+def _read_across(space: StateSpace, blocks: LatentBlocks, hyper: Hyperparameters, offset: Array) -> tuple[Array, Array]:
     """Readout weights (..., across_latent, state) and missed variances (...) at offsets (..., across_latent)."""
     lead = offset.shape[:-1]
     weights, missed = readout_weights(space.lift, space.window, blocks, hyper, offset.reshape(-1, offset.shape[-1]))
@@ -146,7 +174,7 @@ def _read_across(
 
 
 def in_steps(array: Array, step: int) -> Array:
-    """Group a leading time axis (bins, padded by repetition) into (step, bin_in_step, ...); a constant stays one step."""
+    """Group a leading time axis of bins, padded by repetition, into (step, bin_in_step, ...); constants stay one."""
     n_bins = array.shape[0]
     if n_bins == 1:
         return jnp.broadcast_to(array[:, None], (1, step, *array.shape[1:]))

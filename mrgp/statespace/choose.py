@@ -14,8 +14,8 @@ from mrgp.statespace.readout import Window
 
 SUBSTEPS = (1, 2, 3, 4)
 STEPS = (2, 3, 4, 5, 8, 10)
-OVERHEAD_STATES = 40   # a step of 30 states costs about as much in overhead as in arithmetic
-SHARED_STEP = 0.1   # bins of one step miss the same part of the signal: ask more of windows that cover several
+OVERHEAD_STATES = 40  # a step of 30 states costs about as much in overhead as in arithmetic
+SHARED_STEP = 0.1  # bins of one step miss the same part of the signal: ask more of windows that cover several
 
 
 def missed_variance(lift: Lift, window: Window, hyper: dict[str, np.ndarray], offsets: np.ndarray) -> float:
@@ -23,10 +23,10 @@ def missed_variance(lift: Lift, window: Window, hyper: dict[str, np.ndarray], of
     h = lift.read()
     behind = np.arange(1, window.n_registers + 1) * window.spacing
 
-    def propagate(lags: np.ndarray) -> np.ndarray:   # (lag, latent, state, state)
+    def propagate(lags: np.ndarray) -> np.ndarray:  # (lag, latent, state, state)
         return np.asarray(lift.propagate(np.broadcast_to(lags[:, None], (len(lags), len(hyper["timescale"]))), hyper))
 
-    def correlation(lags: np.ndarray) -> np.ndarray:   # (..., latent)
+    def correlation(lags: np.ndarray) -> np.ndarray:  # (..., latent)
         flat = np.einsum("i,lkij,j->lk", h, propagate(np.abs(lags).ravel()), h)
         return flat.reshape(*lags.shape, flat.shape[-1])
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mrgp.statespace.assemble import Latents, Prior, StateSpace, assemble
+from mrgp.statespace.assemble import Latents, Prior, StateSpace
+from mrgp.statespace.autoregressive import AutoregressiveSpace
 
 
 def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
@@ -24,7 +25,7 @@ def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
     hyper = {name: jnp.concatenate([latents.across[name], latents.within[name]])[latent] for name in names}
     delay = jnp.broadcast_to(latents.delay, (n_bins, n_regions, n_across)).reshape(n_bins, n_regions * n_across)
     delay = jnp.pad(delay, [(0, 0), (0, sum(assignment.n_within))])
-    clock = jnp.arange(n_bins, dtype=delay.dtype)[:, None] - delay   # (time, readout)
+    clock = jnp.arange(n_bins, dtype=delay.dtype)[:, None] - delay  # (time, readout)
     lag = clock[:, :, None, None] - clock
     shared = (latent[:, None] == latent)[None, :, None, :]
     covariance = jnp.where(shared, prior.kernel.correlation(lag, hyper), 0.0)
@@ -33,9 +34,9 @@ def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
     return (1 - eps) * covariance.reshape(size, size) + eps * jnp.eye(size, dtype=delay.dtype)
 
 
-def lifted_covariance(space: StateSpace, latents: Latents, n_bins: int) -> Array:
+def lifted_covariance(space: StateSpace | AutoregressiveSpace, latents: Latents, n_bins: int) -> Array:
     """Covariance (time * readout, time * readout) of the readouts of the state-space model."""
-    dynamics, readout = assemble(space, latents)
+    dynamics, readout = space.assemble(latents)
     steps = -(-n_bins // space.window.step)
     weights = jnp.broadcast_to(readout.weights, (steps, *readout.weights.shape[1:]))
     noise = jnp.broadcast_to(readout.noise, (steps, readout.noise.shape[-1]))
@@ -43,7 +44,7 @@ def lifted_covariance(space: StateSpace, latents: Latents, n_bins: int) -> Array
     def advance(power: Array, _: None) -> tuple[Array, Array]:
         return dynamics.transition @ power, power
 
-    _, ahead = jax.lax.scan(advance, dynamics.stationary, None, length=steps)   # cov(s_{t+n}, s_t)
+    _, ahead = jax.lax.scan(advance, dynamics.stationary, None, length=steps)  # cov(s_{t+n}, s_t)
     lag = np.subtract.outer(np.arange(steps), np.arange(steps))
     forward = jnp.einsum("tis,tusv,ujv->tiuj", weights, ahead[np.maximum(lag, 0)], weights)
     size = steps * weights.shape[1]

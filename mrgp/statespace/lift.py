@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from scipy.linalg import solve_continuous_lyapunov
 
 from mrgp.kernels import (
@@ -29,7 +28,7 @@ from mrgp.kernels import (
 )
 from mrgp.statespace.rational import LONGEST_GRID, Rational, fit_kernel, squared_exponential
 
-DEFAULT_ORDER = 5   # error of the squared exponential 5e-5: a twentieth of the default GP noise
+DEFAULT_ORDER = 5  # error of the squared exponential 5e-5: a twentieth of the default GP noise
 
 
 class Lift(Protocol):
@@ -74,7 +73,7 @@ class ModalLift:
 
     def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
         u = (lag / hyper["timescale"])[..., None]
-        xp = u.__array_namespace__()   # JAX in a model; NumPy where a window is chosen
+        xp = u.__array_namespace__()  # JAX in a model; NumPy where a window is chosen
         # u**0 has no derivative at u = 0 by the rule of powers: keep it a constant.
         polynomial = xp.where(self.power > 0, u ** np.maximum(self.power, 1), 1.0)
         envelope = polynomial * xp.exp(-self.decay * u)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-GRID_END = 6.0   # exp(-6^2 / 2) = 1.5e-8: the squared exponential has nothing further out
-LONGEST_GRID = 40.0   # timescales; a heavier tail than this is left to the offset of the neurons
-NEGLIGIBLE = 1e-3   # a correlation below this ends the grid of a kernel that is not in the table
+GRID_END = 6.0  # exp(-6^2 / 2) = 1.5e-8: the squared exponential has nothing further out
+LONGEST_GRID = 40.0  # timescales; a heavier tail than this is left to the offset of the neurons
+NEGLIGIBLE = 1e-3  # a correlation below this ends the grid of a kernel that is not in the table
 
 # order: skew entries, l, h of the squared exponential, as this module derives them (errors vary by a
 # few percent along the flat bottom of the fit); largest errors of k 3.7e-2, 4.5e-3, 5.1e-4, 5.0e-5, 5.3e-6.
@@ -141,7 +141,7 @@ def fit_kernel(cov: Callable[[np.ndarray], np.ndarray], order: int) -> Rational:
     half = probe[np.argmax(values < 0.5)] or LONGEST_GRID
     lags = far * np.linspace(0.0, 1.0, 301) ** 2
     skew, dissipation, h = SQUARED_EXPONENTIAL[order]
-    speed = np.sqrt(2 * np.log(2)) / half   # match the lag at which the squared exponential has halved
+    speed = np.sqrt(2 * np.log(2)) / half  # match the lag at which the squared exponential has halved
     return best_of(cov, (np.array(skew) * speed, dissipation * np.sqrt(speed), np.array(h)), lags, 4)
 
 

@@ -25,7 +25,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.lift import Lift
 
-RIDGE = {8: 1e-11, 4: 1e-5}   # keeps the Cholesky of G finite where registers are nearly copies; by item size
+RIDGE = {8: 1e-11, 4: 1e-5}  # keeps the Cholesky of G finite where registers are nearly copies; by item size
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Window:
         if self.step < 1 or self.substeps < 1 or self.n_registers < 0:
             raise ValueError(f"a window needs step >= 1, substeps >= 1 and n_registers >= 0, not {self}")
         if 0 < self.n_registers < self.substeps or (self.step > 1 and self.substeps > 1):
-            raise ValueError(f"a window needs at least as many registers as substeps, and one of step and substeps 1: {self}")
+            raise ValueError(
+                f"a window needs at least as many registers as substeps, and one of step and substeps 1: {self}"
+            )
 
     @property
     def spacing(self) -> float:
@@ -78,27 +80,30 @@ def latent_blocks(lift: Lift, window: Window, hyper: Hyperparameters) -> LatentB
     p, n, m = lift.order, window.n_registers, window.substeps
     latents = hyper["timescale"].shape[0]
     lags = jnp.arange(max(n, m) + 1) * window.spacing
-    A = lift.propagate(jnp.broadcast_to(lags[:, None], (len(lags), latents)), hyper)   # (lag, latent, p, p)
+    A = lift.propagate(jnp.broadcast_to(lags[:, None], (len(lags), latents)), hyper)  # (lag, latent, p, p)
     h = jnp.asarray(lift.read(), A.dtype)
-    front = A @ h   # cov(z, g a lag earlier): (lag, latent, p)
-    back = jnp.einsum("i,klij->klj", h, A)   # row h' A(lag)
-    kappa = front @ h   # (lag, latent)
+    front = A @ h  # cov(z, g a lag earlier): (lag, latent, p)
+    back = jnp.einsum("i,klij->klj", h, A)  # row h' A(lag)
+    kappa = front @ h  # (lag, latent)
 
     apart = np.abs(np.subtract.outer(np.arange(1, n + 1), np.arange(1, n + 1)))
     registers = jnp.moveaxis(kappa[apart], -1, 0)
-    cross = jnp.moveaxis(front[1 : n + 1], 0, -1)   # (latent, p, n)
+    cross = jnp.moveaxis(front[1 : n + 1], 0, -1)  # (latent, p, n)
     top = jnp.concatenate([jnp.broadcast_to(jnp.eye(p, dtype=A.dtype), (latents, p, p)), cross], -1)
     stationary = jnp.concatenate([top, jnp.concatenate([jnp.swapaxes(cross, -1, -2), registers], -1)], -2)
 
     # Registers 1..m of the next state lie after the old front and are predicted from z; the rest shift.
-    predicted = jnp.moveaxis(back[m - 1 - np.arange(min(m, n))], 0, 1)   # (latent, m, p)
+    predicted = jnp.moveaxis(back[m - 1 - np.arange(min(m, n))], 0, 1)  # (latent, m, p)
     from_z = jnp.concatenate([A[m], predicted], axis=1)
     shift = np.eye(n, k=-m)[min(m, n) :]
     rows = jnp.concatenate(
-        [jnp.pad(from_z, [(0, 0), (0, 0), (0, n)]), jnp.broadcast_to(np.pad(shift, [(0, 0), (p, 0)]), (latents, n - min(m, n), p + n))],
+        [
+            jnp.pad(from_z, [(0, 0), (0, 0), (0, n)]),
+            jnp.broadcast_to(np.pad(shift, [(0, 0), (p, 0)]), (latents, n - min(m, n), p + n)),
+        ],
         axis=1,
     )
-    fresh = p + max(min(m, n) - 1, 0)   # register m is the old front itself: no noise enters it
+    fresh = p + max(min(m, n) - 1, 0)  # register m is the old front itself: no noise enters it
     noise = stationary[:, :fresh, :fresh] - from_z[:, :fresh] @ jnp.swapaxes(from_z[:, :fresh], -1, -2)
     rest = p + n - fresh
     return LatentBlocks(rows, jnp.pad(noise, [(0, 0), (0, rest), (0, rest)]), stationary)
@@ -121,12 +126,12 @@ def readout_weights(
     A = lift.propagate(jnp.abs(offset), hyper)
     with_front = jnp.where(offset[..., None] >= 0, A @ h, jnp.einsum("i,...ij->...j", h, A))
     behind = jnp.arange(1, window.n_registers + 1, dtype=offset.dtype) * window.spacing
-    apart = jnp.abs(offset[None] - behind[:, None, None])   # (register, point, latent)
+    apart = jnp.abs(offset[None] - behind[:, None, None])  # (register, point, latent)
     with_registers = jnp.einsum("i,...ij,j->...", h, lift.propagate(apart, hyper), h)
     k = jnp.concatenate([with_front, jnp.moveaxis(with_registers, 0, -1)], axis=-1)
     G = blocks.stationary
     if window.n_registers == 0:
-        weights = k   # G = I
+        weights = k  # G = I
     else:
         ridge = RIDGE[G.dtype.itemsize] * jnp.eye(G.shape[-1], dtype=G.dtype)
         weights = jnp.swapaxes(cho_solve(cho_factor(G + ridge), jnp.moveaxis(k, 0, -1)), -1, -2)

@@ -126,9 +126,9 @@ def exact_patterns(missing: Missing, n_bins: int, n_neurons: int) -> Missing:
     if missing.length is None:
         return missing
     full = jnp.ones((1, n_bins, n_neurons), bool) if missing.observed is None else jnp.asarray(missing.observed)
-    ends: Any = jnp.stack([missing.pattern, missing.length], -1)   # (trial, 2)
+    ends: Any = jnp.stack([missing.pattern, missing.length], -1)  # (trial, 2)
     pattern: Any = jnp.arange(len(missing.length))
-    if not isinstance(ends, jax.core.Tracer):   # inside a traced function every trial keeps a pattern of its own
+    if not isinstance(ends, jax.core.Tracer):  # inside a traced function every trial keeps a pattern of its own
         ends, pattern = np.unique(np.asarray(ends), axis=0, return_inverse=True)
     inside = jnp.arange(n_bins) < ends[:, 1:]
     return Missing(full[ends[:, 0]] & inside[..., None], jnp.asarray(pattern), None)
@@ -146,18 +146,16 @@ def reduce(assignment: Assignment, emission: Emission, values: Array, missing: M
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]
     vectors = jnp.swapaxes(values @ scaled, 0, 1)
-    squares, sums = (values**2).sum(1), values.sum(1)   # (trial, neuron)
-    if missing.length is None:
-        valid = None
-    else:
-        valid = (jnp.arange(n_bins)[:, None] < missing.length).astype(values.dtype)
+    squares, sums = (values**2).sum(1), values.sum(1)  # (trial, neuron)
+    length = missing.length
+    valid = None if length is None else (jnp.arange(n_bins)[:, None] < length).astype(values.dtype)
     if missing.observed is None:
         shift = (emission.offset @ scaled)[None, None]
         precision = (scaled.T @ C)[None, None]
         bins = jnp.asarray(n_bins if missing.length is None else missing.length[:, None], values.dtype)
         count = jnp.broadcast_to(bins, squares.shape)
     else:
-        seen = jnp.swapaxes(missing.observed, 0, 1).astype(values.dtype)   # (time, pattern, neuron)
+        seen = jnp.swapaxes(missing.observed, 0, 1).astype(values.dtype)  # (time, pattern, neuron)
         shift = (seen * emission.offset) @ scaled
         precision = jnp.einsum("tgn,ni,nj->tgij", seen, scaled, C)
         shift = shift[:, missing.pattern]

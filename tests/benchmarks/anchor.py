@@ -1,6 +1,6 @@
 """The published MATLAB DLAG fit of a real V1/V2 recording: its log-likelihood reproduced, and a fit of our own.
 
-    python tests/benchmarks/anchor.py [--no-fit]
+python tests/benchmarks/anchor.py [--no-fit]
 """
 
 import argparse
@@ -28,7 +28,8 @@ def main() -> None:
         noise=published["noise_variance"],
         offset=published["offset"],
         timescale_across=bin_width / np.sqrt(published["gamma_across"]),
-        timescale_within=bin_width / np.sqrt(np.concatenate([published["gamma_within_V1"], published["gamma_within_V2"]])),
+        timescale_within=bin_width
+        / np.sqrt(np.concatenate([published["gamma_within_V1"], published["gamma_within_V2"]])),
         delays=published["delay_bins"] * bin_width,
     )
     rows = [["published, MATLAB", f"{target:.10f}", "0", ""]]

@@ -34,7 +34,7 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     try:
         info = Path("/proc/cpuinfo").read_text()
-        model = re.search(r"model name\s*:\s*(.+)", info).group(1)   # type: ignore[union-attr]
+        model = re.search(r"model name\s*:\s*(.+)", info).group(1)  # type: ignore[union-attr]
     except (OSError, AttributeError):
         pass
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("jax", "numpyro", "numpy", "scipy"))

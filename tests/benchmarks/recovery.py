@@ -1,6 +1,6 @@
 """Delays recovered from data alone, ten seeds, each in a process of its own: wall time from start-up to the end.
 
-    python tests/benchmarks/recovery.py [dlag] [dlag_ssm] [--seeds 10]
+python tests/benchmarks/recovery.py [dlag] [dlag_ssm] [--seeds 10]
 """
 
 import argparse
@@ -57,10 +57,10 @@ def main() -> None:
             rows.append(
                 [seed, f"{got['pairs']:.4f}", f"{got['first']:.4f}", f"{got['log_likelihood']:.2f}", f"{got['log_joint']:.2f}",
                  got["converged"], got["iterations"], f"{got['fit_s']:.1f}", f"{wall:.1f}", f"{got['peak_gb']:.2f}"]
-            )   # fmt: skip
+            )  # fmt: skip
             print(rows[-1], flush=True)
         header = ["seed", "delay RMSE, pairs", "vs region 1", "log p(y)", "log p(y, parameters)", "converged", "iterations",
-                  "fit s", "process s", "peak GB"]   # fmt: skip
+                  "fit s", "process s", "peak GB"]  # fmt: skip
         spread = f"Optima differ by {max(joints) - min(joints):.3f} nats; slowest process {worst:.1f} s (start-up and compilation included)."
         body = f"{table(header, rows)}\n\n{spread} Delay errors in bins."
         record(f"Recovery: {name}", body, f"python tests/benchmarks/recovery.py {name} --seeds {args.seeds}")

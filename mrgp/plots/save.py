@@ -1,0 +1,43 @@
+"""All figures of a fit, as files."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mrgp.data import MultiRegionData
+from mrgp.fit import Fit
+from mrgp.io import write_atomically
+from mrgp.plots.parameters import plot_convergence, plot_delays, plot_loadings
+from mrgp.plots.signals import plot_latents, plot_reconstruction
+from mrgp.plots.style import DPI
+
+
+def save_figures(
+    fit: Fit,
+    folder: str | Path,
+    data: MultiRegionData | None = None,
+    truth: Any = None,
+    intervals: bool = True,
+) -> list[Path]:
+    """Write the figures of a fit into ``folder`` as PNG, each replaced whole, and return their paths.
+
+    They are ``convergence``, ``loadings``; ``delays`` if the model has any; ``latents`` and ``reconstruction``
+    if there is a recording, which is ``data`` or the fit's own.
+
+    Args:
+        fit: Of any model.
+        folder: Must exist.
+        data: The recording, where the fit does not hold it.
+        truth: Delays (region, across_latent) in seconds, to be marked.
+        intervals: Draw the delays with 90% intervals.
+    """
+    figures = {"convergence": plot_convergence(fit), "loadings": plot_loadings(fit)}
+    if len(fit.populations) > 1 and fit.delays.size:
+        figures["delays"] = plot_delays(fit, truth, intervals, data)
+    if data is not None or fit.data is not None:
+        figures["latents"] = plot_latents(fit, data=data)
+        figures["reconstruction"] = plot_reconstruction(fit, data)
+    paths = {name: Path(folder) / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        write_atomically(paths[name], partial(figure.savefig, dpi=DPI))
+    return list(paths.values())

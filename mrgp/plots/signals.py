@@ -1,0 +1,190 @@
+"""Figures of one trial: the latents, and the recording as they reconstruct it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from mrgp.checks import DataError
+from mrgp.data import MultiRegionData
+from mrgp.fit import Fit
+from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, WIDTH, hide, region_color, styled, tint
+
+FINE = 4   # points per bin at which a latent is drawn
+SCORED_TRIALS = 50   # spread over the recording, on which reconstructions are scored
+
+type Tables = Mapping[str, np.ndarray]
+
+
+@styled
+def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, most: int = 6) -> Figure:
+    """Posterior mean and 2 sd of the latents in one trial: those across regions, then those within one.
+
+    An across latent is drawn on the first region's clock, with its band; every other region reads a copy of it,
+    shifted by its delay. Of each kind the ``most`` latents with the largest loadings are drawn.
+    """
+    data = _recording(fit, data)
+    seconds = _trial_length(data, trial)
+    latents = fit.latents(data.select_trials([trial]), refine=FINE).isel(trial=0)
+    inside = latents["time"].values < seconds - 1e-9
+    time = latents["time"].values[inside]
+    tables = {str(name): table.values[inside] for name, table in latents.data_vars.items()}
+    across = _strongest(fit, [f"across:{k}" for k in range(fit.delays.sizes["across_latent"])], most)
+    own = [[name for name in fit.within_names if _region(name) == region] for region in fit.populations]
+    within = [_strongest(fit, names, most) for names in own if names]
+    lines = max([len(fit.populations), *map(len, within)])
+    rows = len(across) + len(within)
+    figure = Figure((WIDTH, 0.7 + rows * max(1.35, 0.35 + 0.17 * lines)), layout="constrained")
+    axes = figure.subplots(rows, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for ax, name in zip(axes, across, strict=False):
+        _draw_across(ax, fit, int(name.rpartition(":")[2]), time, tables)
+    for ax, names in zip(axes[len(across) :], within, strict=True):
+        _draw_within(ax, fit, names, time, tables)
+    for ax in axes:
+        ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
+        ax.set_xlim(0, seconds)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.08), handlelength=1.8, borderaxespad=0.2)
+    axes[-1].set_xlabel(f"time in trial {trial} (s)")
+    figure.supylabel(f"latent (prior sd = 1; band: ± {BAND} sd)", fontsize=LARGE)
+    return figure
+
+
+def _draw_across(ax: Axes, fit: Fit, k: int, time: np.ndarray, tables: Tables) -> None:
+    mean, sd = tables["across_mean"][:, k], tables["across_sd"][:, k]
+    for r, (region, delay) in enumerate(zip(fit.populations, fit.delays.values[:, k], strict=True)):
+        color, label = region_color(r), "all regions" if region == "all" else region
+        if r == 0:
+            ax.fill_between(time, mean - BAND * sd, mean + BAND * sd, color=color, alpha=0.2, linewidth=0)
+        else:
+            label += f" {'lags' if delay >= 0 else 'leads'} {1e3 * abs(delay):.1f} ms"
+        ax.plot(time + delay, mean, color=color, linewidth=1.8 if r == 0 else 1.2, label=label)
+    timescale = 1e3 * float(fit.timescales["across"][k])
+    ax.set_title(f"across latent {k}, timescale {timescale:.0f} ms", loc="left")
+
+
+def _draw_within(ax: Axes, fit: Fit, names: Sequence[str], time: np.ndarray, tables: Tables) -> None:
+    region = _region(names[0])
+    total = sum(_region(name) == region for name in fit.within_names)
+    for i, name in enumerate(names):
+        column = fit.within_names.index(name)
+        mean, sd = tables["within_mean"][:, column], tables["within_sd"][:, column]
+        color = tint(region_color(fit.populations.index(region)), 0.5 * i / len(names))
+        ax.fill_between(time, mean - BAND * sd, mean + BAND * sd, color=color, alpha=0.15, linewidth=0)
+        label = f"{name}, timescale {1e3 * float(fit.timescales['within'][column]):.0f} ms"
+        ax.plot(time, mean, DASHES[i % len(DASHES)], color=color, linewidth=1.5, label=label)
+    some = f": {len(names)} of {total}, those with the largest loadings" if len(names) < total else ""
+    ax.set_title(f"within {region}{some}", loc="left")
+
+
+@styled
+def plot_reconstruction(
+    fit: Fit,
+    data: MultiRegionData | None = None,
+    trial: int = 0,
+    neurons: Mapping[str, Sequence[int]] | None = None,
+) -> Figure:
+    """One trial as recorded, and as reconstructed from all neurons, with 2 sd of a new observation.
+
+    Args:
+        fit: Of any model.
+        data: The recording, where the fit does not hold it.
+        trial: Which trial.
+        neurons: Region -> neurons, by position; None takes each region's best, median and worst by R^2, the
+            share of a neuron's variance that its reconstruction explains over up to 50 trials.
+    """
+    data = _recording(fit, data)
+    seconds = _trial_length(data, trial)
+    spread = np.linspace(0, data.n_trials - 1, min(data.n_trials, SCORED_TRIALS)).astype(int)
+    scored = np.union1d(spread, trial)
+    some, row = data.select_trials(scored), int(np.searchsorted(scored, trial))
+    predicted = fit.predict(some)
+    scores = {r: _explained(some.region(r), predicted[f"{r}_mean"].values) for r in data.layout.regions}
+    panels = {r: _ranked(s) for r, s in scores.items()} if neurons is None else _asked(neurons, scores)
+    columns = max(map(len, panels.values()))
+    figure = Figure((WIDTH, 0.9 + 1.45 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), columns, sharex=True, squeeze=False)
+    inside = data.times < seconds - 1e-9
+    time = data.times[inside]
+    for line, (region, titles) in zip(axes, panels.items(), strict=True):
+        color = region_color(data.layout.regions.index(region))
+        recorded = some.region(region)[row, inside]
+        means, sds = (predicted[f"{region}_{kind}"].values[row, inside] for kind in ("mean", "sd"))
+        for ax, (neuron, rank) in zip(line, titles.items(), strict=False):
+            mean, sd = means[:, neuron], BAND * sds[:, neuron]
+            ax.fill_between(time, mean - sd, mean + sd, color=color, alpha=0.2, linewidth=0)
+            ax.plot(time, mean, color=color, linewidth=1.5)
+            ax.plot(time, recorded[:, neuron], ".", color=GREY, markersize=3.5)
+            ax.set_title(f"{rank}neuron {neuron}, R² {scores[region][neuron]:.2f}", loc="left", fontsize=SMALL)
+            ax.set_xlim(0, seconds)
+        line[0].set_ylabel(region)
+        hide(line[len(titles) :])
+    figure.supxlabel(f"time in trial {trial} (s)", fontsize=LARGE)
+    figure.supylabel("activity (data units)", fontsize=LARGE)
+    handles = [
+        Line2D([], [], marker=".", linestyle="none", color=GREY, label="recorded"),
+        Line2D([], [], color=GREY, label="reconstructed from all neurons"),
+        Patch(color=GREY, alpha=0.2, label=f"± {BAND} sd of a new observation"),
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=3)
+    return figure
+
+
+def _ranked(scores: np.ndarray) -> dict[int, str]:
+    """The best, median and worst neuron, as far as they are different ones."""
+    order = np.argsort(-scores, kind="stable").tolist()
+    chosen = {order[0]: "best: "}
+    if len(order) > 2:
+        chosen[order[len(order) // 2]] = "median: "
+    if len(order) > 1:
+        chosen[order[-1]] = "worst: "
+    return chosen
+
+
+def _asked(neurons: Mapping[str, Sequence[int]], scores: Mapping[str, np.ndarray]) -> dict[str, dict[int, str]]:
+    for region, wanted in neurons.items():
+        if region not in scores:
+            raise ValueError(f"there is no region {region!r} here: choose from {', '.join(scores)}")
+        if not wanted or min(wanted) < 0 or max(wanted) >= len(scores[region]):
+            last = len(scores[region]) - 1
+            raise ValueError(f"choose one or more of neurons 0 to {last} of region {region}, not {list(wanted)}")
+    return {region: dict.fromkeys(wanted, "") for region, wanted in neurons.items()}
+
+
+def _recording(fit: Fit, data: MultiRegionData | None) -> MultiRegionData:
+    found = fit.data if data is None else data
+    if found is None:
+        raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+    return found
+
+
+def _trial_length(data: MultiRegionData, trial: int) -> float:
+    """Seconds that a trial lasts."""
+    if not 0 <= trial < data.n_trials:
+        raise ValueError(f"the recording has trials 0 to {data.n_trials - 1}, not {trial}")
+    return float(data.n_bins if data.length is None else data.length[trial]) * data.bin_width
+
+
+def _region(name: str) -> str:
+    """The region that a within latent is named after."""
+    return name.rpartition(":")[0]
+
+
+def _strongest(fit: Fit, names: list[str], most: int) -> list[str]:
+    """The ``most`` latents with the largest loadings, in their own order."""
+    power = dict.fromkeys(names, 0.0)
+    for table in fit.loadings.values():
+        for name in power.keys() & set(table["latent"].values.tolist()):
+            power[name] += float((table.sel(latent=name).values ** 2).sum())
+    kept = sorted(names, key=lambda name: -power[name])[:most]
+    return [name for name in names if name in kept]
+
+
+def _explained(observed: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """R^2 of every neuron over what was observed, (neuron,); -inf where that never changes."""
+    seen = ~np.isnan(observed)
+    center = np.where(seen, observed, 0.0).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
+    total, missed = (np.where(seen, (observed - m) ** 2, 0.0).sum(axis=(0, 1)) for m in (center, mean))
+    return np.where(total > 0, 1 - missed / np.where(total > 0, total, 1.0), -np.inf)

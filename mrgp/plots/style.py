@@ -1,0 +1,53 @@
+"""What all figures share: sizes that stay readable at half size, and one colour per region.
+
+The colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+WIDTH = 7.5   # inches, the text width of a page
+DPI = 150
+BAND = 2   # standard deviations either way, wherever a band is drawn
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":", "-.")
+GREY = "0.35"
+LARGE, SMALL = 10, 9   # points
+
+styled = rc_context(
+    {
+        "font.size": LARGE,
+        "axes.titlesize": LARGE,
+        "axes.labelsize": LARGE,
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "legend.fontsize": SMALL,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.facecolor": "white",
+        "axes.facecolor": "white",
+    }
+)
+"""Decorates a function that draws: it draws in this style, and leaves the caller's settings as they were."""
+
+
+def region_color(index: int) -> str:
+    """The colour of region ``index`` in every figure."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def tint(color: str, share: float) -> tuple[float, float, float]:
+    """``color`` mixed with a share of white."""
+    red, green, blue = (1 - share) * np.array(to_rgb(color)) + share
+    return float(red), float(green), float(blue)
+
+
+def hide(axes: Iterable[Axes]) -> None:
+    """Leave these places of a grid empty."""
+    for ax in axes:
+        ax.set_visible(False)

@@ -1,0 +1,105 @@
+"""A fit as files in a folder, and as a table that fits on a screen."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.optimize import linear_sum_assignment
+
+from mrgp.fit import Fit
+from mrgp.io import write_atomically
+from mrgp.plots import direction
+
+PROBABILITY = 0.9   # of the intervals reported
+
+
+def has_delays(fit: Fit) -> bool:
+    """Whether there is a latent that regions share, each with a delay."""
+    return len(fit.populations) > 1 and fit.delays.size > 0
+
+
+def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> dict[str, Any]:
+    """Write ``fit.nc`` and ``summary.json``, each replaced whole; returns the summary.
+
+    The summary is :meth:`Fit.summary` with the names that its lists are in the order of, and ``delay_intervals``
+    where ``bounds`` (from :meth:`Fit.delay_intervals`) are given. Seconds and nats throughout.
+
+    Raises:
+        FloatingPointError: the fit ended at a log-likelihood that is not finite.
+        OSError: the folder cannot be written.
+    """
+    summary = fit.summary() | {"regions": list(fit.populations), "within_latents": fit.within_names}
+    if not np.isfinite(summary["log_likelihood"]):
+        raise FloatingPointError("the log-likelihood of the fit is not finite: check the units of the recording")
+    if bounds is not None:
+        limits = {name: bounds[name].values.tolist() for name in ("lower", "upper", "sd")}
+        summary["delay_intervals"] = {"probability": bounds.attrs["probability"], **limits}
+    fit.save(folder / "fit.nc")
+    text = json.dumps(summary, indent=1, default=str) + "\n"
+    write_atomically(folder / "summary.json", lambda path: path.write_text(text))
+    return summary
+
+
+def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
+    """Delays in ms, with intervals and in words, and timescales; ``truth`` in the order of the fit's latents."""
+    timescales = {kind: 1e3 * fit.timescales[kind].values for kind in ("across", "within")}
+    first, *others = fit.populations
+    rows = []
+    for k, timescale in enumerate(timescales["across"]):
+        for region in others if has_delays(fit) else ["all regions"]:
+            row = {"across latent": str(k), "timescale (ms)": f"{timescale:.0f}", "region": region}
+            if has_delays(fit):
+                row |= _delay_columns(fit, k, region, first, bounds, truth)
+            rows.append(row)
+    lines = _aligned(rows)
+    within = zip(fit.within_names, timescales["within"], strict=True)
+    if fit.within_names:
+        lines += ["", *_aligned([{"within latent": name, "timescale (ms)": f"{ms:.0f}"} for name, ms in within])]
+    return "\n".join(lines)
+
+
+def _delay_columns(
+    fit: Fit, k: int, region: str, first: str, bounds: xr.Dataset | None, truth: xr.DataArray | None
+) -> dict[str, str]:
+    at = {"region": region, "across_latent": k}
+
+    def milliseconds(delays: xr.DataArray) -> float:
+        return 1e3 * float(delays.sel(at))
+
+    delay = milliseconds(fit.delays)
+    columns = {} if truth is None else {"true delay (ms)": f"{milliseconds(truth):+.1f}"}
+    columns["delay (ms)"] = f"{delay:+.1f}"
+    lower = upper = delay
+    if bounds is not None:
+        lower, upper = milliseconds(bounds["lower"]), milliseconds(bounds["upper"])
+        columns[f"{100 * bounds.attrs['probability']:.0f}% interval"] = f"{lower:+.1f} to {upper:+.1f}"
+    columns["direction"] = direction(region, first, lower, upper)
+    return columns
+
+
+def _aligned(rows: list[dict[str, str]]) -> list[str]:
+    """Lines of a table, numbers to the right; no lines where there are no rows."""
+    if not rows:
+        return []
+    columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}
+    padded: list[list[str]] = []
+    for name, cells in columns.items():
+        pad: Callable[[str, int], str] = str.ljust if name in ("region", "direction") else str.rjust
+        padded.append([pad(cell, max(map(len, cells))) for cell in cells])
+    return ["   ".join(line).rstrip() for line in zip(*padded, strict=True)]
+
+
+def matched_delays(fit: Fit, truth: xr.Dataset) -> xr.DataArray:
+    """True delays of a simulation in the order of the fit's across latents: those of most similar loadings."""
+    count = fit.delays.sizes["across_latent"]
+
+    def directions(loadings: Any) -> np.ndarray:
+        columns = np.asarray(loadings)[:, :count]
+        return columns / np.linalg.norm(columns, axis=0)
+
+    likeness = np.abs(directions(fit.sites["loadings"]).T @ directions(truth["loadings"]))
+    _, order = linear_sum_assignment(-likeness)
+    return truth["delay"].isel(across_latent=order).assign_coords(fit.delays.coords)

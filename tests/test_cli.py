@@ -1,0 +1,440 @@
+"""The command line as a new user meets it: every flag right and wrong, unusable files, a run that is stopped."""
+
+import inspect
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import fields
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+import mrgp
+from mrgp.arguments import KERNELS, build_parser
+from mrgp.cli import main
+from mrgp.inference.map import Objective
+from mrgp.io import fetch_v1v2
+from mrgp.simulate import SCENARIOS, simulate
+
+DONE, FAILED, MISUSED = 0, 1, 2
+MODEL = ["--n-across", "1", "--n-within", "1,0"]
+QUICK = ["--n-starts", "1", "--no-figures", "--no-intervals"]
+BRIEF = [*QUICK, "--max-iterations", "3", "--quiet"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Carry out a command line; returns exit code, standard output and standard error."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """A small recording of two regions as plain arrays, 8 trials x 20 bins."""
+    drawn = simulate(regions={"V1": 6, "V2": 5}, n_across=1, n_within=(1, 0), n_trials=8, n_bins=20, delay=[[0], [0.03]])
+    return {name: drawn.data.region(name).copy() for name in ("V1", "V2")}
+
+
+@pytest.fixture
+def save(arrays, tmp_path):
+    """Write the small recording, with some of its arrays changed, and return the path."""
+
+    def save(name="recording.npz", bin_width=0.02, **changed):
+        np.savez(tmp_path / name, bin_width=bin_width, **(arrays | changed))
+        return tmp_path / name
+
+    return save
+
+
+def sentence(err):
+    """The one sentence of an error, after notes."""
+    *notes, last = err.strip().splitlines()
+    assert all(note.startswith("mrgp: note: ") for note in notes)
+    assert last.startswith("mrgp: ")
+    assert not last.startswith("mrgp: note")
+    return last
+
+
+# --- help and wrong use
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["fetch"], ["simulate"], ["fit"]], ids=str)
+def test_help_explains_every_option(run, command):
+    code, out, err = run(*command, "--help")
+    assert (code, err) == (DONE, "")
+    assert max(map(len, out.splitlines())) <= 100
+    parser = build_parser()
+    if command:
+        parser = parser._subparsers._group_actions[0].choices[command[0]]
+    assert [action.dest for action in parser._actions if not action.help] == []
+
+
+def test_defaults_are_those_of_the_library():
+    typed = vars(build_parser().parse_args(["fit", "x.npz", "--n-across", "1", "--out", "o"]))
+    preset = {field.name: field.default for field in fields(mrgp.models.DLAG)}
+    taken = {name: p.default for name, p in inspect.signature(mrgp.models.DLAG.fit).parameters.items()}
+    for name in ("max_delay", "likelihood", "gp_noise", "order"):
+        assert typed[name] == preset[name]
+    for name in ("seed", "n_starts", "tolerance", "max_iterations"):
+        assert typed[name] == taken[name]
+    assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
+
+
+NUMBERS = {
+    "--n-across": ["-1", "1.5", "many", "", "nan", "1e3"],
+    "--n-within": ["-1", "a", "1,", "1,-1", "1,x", "0.5"],
+    "--max-delay": ["0", "-0.1", "nan", "inf", "soon"],
+    "--gp-noise": ["0", "-1", "nan", "x"],
+    "--order": ["1", "7", "x"],
+    "--bin-width": ["0", "-0.02", "nan", "inf", "20ms"],
+    "--n-neurons": ["0,3", "a", "3,"],
+    "--regions": ["V1,", "", "V1,V1"],
+    "--seed": ["-1", "x", "0.5"],
+    "--n-starts": ["0", "-1", "x"],
+    "--tolerance": ["0", "-1", "nan", "x"],
+    "--max-iterations": ["0", "-1", "1e3"],
+    "--model": ["lds", ""],
+    "--kernel": ["cubic"],
+    "--likelihood": ["exact"],
+}
+
+
+@pytest.mark.parametrize(("flag", "value"), [(flag, value) for flag, values in NUMBERS.items() for value in values])
+def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
+    code, out, err = run("fit", "absent.npz", *MODEL, "--out", "absent", flag, value)
+    assert (code, out) == (MISUSED, "")
+    assert flag in sentence(err)
+    assert "mrgp fit --help" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["predict"], "invalid choice: 'predict'"),
+        (["fit"], "required: FILE, --out, --n-across"),
+        (["fit", "x.npz", *MODEL], "required: --out"),
+        (["fit", "x.npz", "--out", "o"], "required: --n-across"),
+        (["fit", "x.npz", *MODEL, "--out"], "--out: expected one argument"),
+        (["fit", "x.npz", *MODEL, "--out", "o", "--n-start", "3"], "unrecognized arguments: --n-start 3"),
+        (["demo", "more"], "unrecognized arguments: more"),
+        (["demo", "--seed", "x"], "--seed: 'x' is not a whole number, 0 or more"),
+        (["fetch"], "required: name"),
+        (["fetch", "v9"], "invalid choice: 'v9'"),
+        (["fetch", "v1v2", "--out", "x.csv"], "cannot write x.csv: give --out a path that ends in .npz or .nc"),
+        (["simulate"], "simulate needs SCENARIO and --out FILE"),
+        (["simulate", "demo"], "simulate needs SCENARIO and --out FILE"),
+        (["simulate", "demo", "--out", "x.mat"], "cannot write x.mat"),
+        (["simulate", "other", "--out", "x.npz"], "there is no scenario 'other': choose from dlag, dlag_ssm"),
+        (["simulate", "demo", "--out", "x.npz", "--n-trials", "0"], "--n-trials: '0' is not a whole number, 1 or more"),
+        (["simulate", "demo", "--out", "x.npz", "--n-bins", "x"], "--n-bins"),
+        (["simulate", "demo", "--out", "x.npz", "--n-bins", "1000000"], "too long to draw exactly"),
+        (["simulate", "demo", "--out", "x.npz", "--seed", "-1"], "--seed"),
+    ],
+)
+def test_wrong_use(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*arguments)
+    assert (code, out) == (MISUSED, "")
+    assert message in sentence(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-across", "1"], "dlag needs --n-within"),
+        (["--n-across", "0", "--n-within", "0"], "they cannot be negative, or all be 0"),
+        (["--n-across", "1", "--n-within", "1,1,1"], "for 3 regions, but the recording has 2 (V1, V2)"),
+        (["--n-across", "2", "--n-within", "9,1"], "12 latents for 11 neurons: lower --n-across or --n-within"),
+        (["--n-across", "1000000000000", "--n-within", "0"], "1000000000000 latents for 11 neurons"),
+        ([*MODEL, "--model", "gpfa"], "GPFA has no within latents"),
+        ([*MODEL, "--max-delay", "100"], "--max-delay 100 is not shorter than the trials, 0.4 s: give it in seconds"),
+        ([*MODEL, "--gp-noise", "1"], "gp_noise is a share of variance between 0 and 1, not 1.0"),
+    ],
+)
+def test_models_that_do_not_suit_the_recording(run, save, tmp_path, arguments, message):
+    code, out, err = run("fit", save(), "--out", tmp_path / "out", *arguments)
+    assert (code, out) == (MISUSED, "")
+    assert message in sentence(err)
+    assert not (tmp_path / "out").exists()
+
+
+# --- unusable recordings and folders
+
+
+def dead(array):
+    """The same with neuron 2 silent."""
+    return np.where(np.arange(array.shape[-1]) == 2, 0.0, array)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.npz", None, "there is no file"),
+        ("spikes.csv", b"1,2,3", "spikes.csv is of an unknown kind: recordings are .npz, .nc or .mat files"),
+        ("noise.npz", b"no archive", "noise.npz is damaged"),
+        ("noise.nc", b"no archive", "noise.nc is damaged"),
+        ("noise.mat", b"no archive", "noise.mat is damaged"),
+    ],
+)
+def test_files_that_are_no_recording(run, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    code, out, err = run("fit", tmp_path / name, *MODEL, "--out", tmp_path / "out")
+    assert (code, out) == (FAILED, "")
+    assert message in sentence(err)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda V1, V2: {"V2": dead(V2)}, [], "region V2, neuron 2: dead, the same value in every observed bin"),
+        (lambda V1, V2: {"V2": np.where(dead(V2) == 0, np.nan, V2)}, [], "region V2, neuron 2: never observed"),
+        (lambda V1, V2: {"V1": V1 / dead(np.ones_like(V1))}, [], "region V1, neuron 2: infinite value in trial 0"),
+        (lambda V1, V2: {"V2": V2[1:]}, [], "region V2 has 7 trials but region V1 has 8"),
+        (lambda V1, V2: {"V2": V2[0]}, [], "make it (trials, bins, neurons)"),
+        (lambda V1, V2: {"bin_width": -0.02}, [], "bin_width is"),
+        (lambda V1, V2: {}, ["--regions", "V1,V9"], "no region 'V9': choose from V1, V2"),
+        (lambda V1, V2: {}, ["--regions", "V1"], "DLAG compares regions; this recording has only one (V1)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_recordings_that_cannot_be_fitted(run, save, arrays, tmp_path, change, options, message):
+    path = save(**change(**arrays))
+    within = ["--n-across", "1", "--n-within", "0"]
+    code, out, err = run("fit", path, *within, "--out", tmp_path / "out", *options)
+    assert (code, out) == (FAILED, "")
+    assert message in sentence(err)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", [[], ["deeper", "still"]])
+def test_a_folder_that_cannot_be_written_is_found_before_the_fit(run, save, tmp_path, monkeypatch, below):
+    monkeypatch.setattr(mrgp.models.DLAG, "fit", lambda *_, **__: pytest.fail("the fit was started"))
+    (tmp_path / "file").write_text("kept")
+    out = (tmp_path / "file").joinpath(*below)
+    for arguments in (["fit", save(), *MODEL, "--out", out], ["demo", "--out", out]):
+        code, printed, err = run(*arguments)
+        assert (code, printed) == (FAILED, "")
+        assert f"cannot write into folder {out} (" in sentence(err)
+        assert "choose another --out" in err
+    code, _, err = run("simulate", "demo", "--out", tmp_path / "absent" / "x.npz")
+    assert code == FAILED
+    assert "cannot write x.npz into folder" in sentence(err)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 1 TB")])
+def test_want_of_memory_is_named(run, save, tmp_path, monkeypatch, error):
+    def fit(*_, **__):
+        raise error
+
+    monkeypatch.setattr(mrgp.models.DLAG, "fit", fit)
+    code, _, err = run("fit", save(), *MODEL, "--out", tmp_path / "out")
+    assert code == FAILED
+    assert "out of memory" in sentence(err)
+
+
+def test_a_fit_that_is_not_finite_fails(run, save, tmp_path):
+    huge = {"V1": np.random.default_rng(0).standard_normal((8, 20, 6)) * 1e200}
+    code, _, err = run("fit", save(**huge), *MODEL, "--out", tmp_path / "out", *BRIEF)
+    assert code == FAILED
+    assert "not finite" in sentence(err)
+    assert not (tmp_path / "out" / "fit.nc").exists()
+
+
+# --- what works
+
+
+def test_simulate_fit_and_load(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(SCENARIOS, "demo", SCENARIOS["demo"] | {"regions": {"V1": 6, "V2": 5}})
+    recording, out = tmp_path / "small.nc", tmp_path / "deep" / "out"
+    code, printed, err = run("simulate", "demo", "--out", recording, "--seed", 3, "--n-trials", 10, "--n-bins", 30)
+    assert (code, err) == (DONE, "")
+    assert "10 trials x 30 bins of 20 ms" in printed
+    assert "small_truth.nc" in printed
+    truth, data = xr.load_dataset(tmp_path / "small_truth.nc"), mrgp.load_recording(recording)
+    assert truth.attrs["seed"] == 3
+
+    code, printed, err = run("fit", recording, "--n-across", 2, "--n-within", 1, "--out", out, "--max-delay", 0.1)
+    assert (code, err) == (DONE, "")
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("convergence.png", "delays.png", "fit.nc", "latents.png", "loadings.png", "reconstruction.png", "summary.json"),
+    ]
+    summary, fit = json.loads((out / "summary.json").read_text()), mrgp.load_fit(out / "fit.nc")
+    assert summary["model"] == "dlag"
+    assert summary["settings"]["n_across"] == 2
+    assert summary["regions"] == ["V1", "V2"]
+    assert summary["converged"] is True
+    assert summary["iterations"] == len(fit.trace)
+    assert summary["wall_s"] > 0
+    assert {"mrgp", "jax", "numpyro", "arviz"} <= summary["versions"].keys()
+    assert summary["log_likelihood"] == pytest.approx(float(fit.log_likelihood(data).sum()), abs=1e-6)
+    np.testing.assert_array_equal(summary["delays"], fit.delays.values)
+    np.testing.assert_array_equal(summary["timescales"]["across"], fit.timescales["across"].values)
+    assert summary["within_latents"] == ["V1:0", "V2:0"]
+    bounds = fit.delay_intervals(0.9)   # from the curvature in the file: no recording is needed
+    np.testing.assert_allclose(summary["delay_intervals"]["lower"], bounds["lower"])
+    np.testing.assert_allclose(summary["delay_intervals"]["upper"], bounds["upper"])
+    for k in range(2):
+        delay, lower, upper = (1e3 * float(bounds[name][1, k]) for name in ("delay", "lower", "upper"))
+        words = "V2 lags V1" if lower > 0 else "V2 leads V1" if upper < 0 else "unclear"
+        row = next(line for line in printed.splitlines() if line.split()[:1] == [str(k)])
+        assert row.endswith(words)
+        assert f"{delay:+.1f}" in row
+        assert f"{lower:+.1f} to {upper:+.1f}" in row
+    assert str(out) in printed
+
+
+def interrupt(monkeypatch, evaluation, searching):
+    """Press Ctrl-C at an evaluation of the search for a start, or of the climb itself."""
+    original, seen = Objective.__call__, []
+
+    def evaluate(self, x):
+        if bool(self.frozen) == searching:
+            seen.append(1)
+        if len(seen) == evaluation and bool(self.frozen) == searching:
+            raise KeyboardInterrupt
+        return original(self, x)
+
+    monkeypatch.setattr(Objective, "__call__", evaluate)
+
+
+def test_a_stopped_run_goes_on_with_the_same_command(run, save, tmp_path):
+    path, out = save(), tmp_path / "out"
+    command = ["fit", path, *MODEL, *QUICK, "--max-delay", 0.1, "--out", out]
+    for searching, evaluation, kept in ((True, 4, []), (False, 1, []), (False, 6, ["fit.checkpoint.npz"])):
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt(patch, evaluation, searching)
+            code, _, err = run(*command)
+        assert code == FAILED
+        assert "interrupted" in sentence(err)
+        assert "the same command" in err
+        assert len(err.splitlines()) == 1
+        assert [file.name for file in out.iterdir()] == kept
+    assert str(out / kept[0]) in err
+
+    code, _, err = run("fit", path, "--n-across", 2, "--n-within", 1, *QUICK, "--out", out)
+    assert code == FAILED
+    assert "belongs to another model or recording: remove it to start afresh" in sentence(err)
+
+    code, printed, err = run(*command)
+    assert (code, err) == (DONE, "")
+    assert f"going on from {out / 'fit.checkpoint.npz'}" in printed
+    assert sorted(file.name for file in out.iterdir()) == ["fit.nc", "summary.json"]
+    resumed = json.loads((out / "summary.json").read_text())
+    run(*command[:-1], tmp_path / "straight")
+    straight = json.loads((tmp_path / "straight" / "summary.json").read_text())
+    assert resumed["converged"]
+    assert resumed["log_joint"] == pytest.approx(straight["log_joint"], abs=0.05)   # both end within 0.01 of the top
+    assert "delay_intervals" not in resumed
+
+
+def test_stopped_after_the_fit_what_is_done_is_kept(run, save, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mrgp.Fit, "delay_intervals", stop)
+    command = ["fit", save(), *MODEL, "--n-starts", 1, "--max-delay", 0.1, "--out", tmp_path / "out"]
+    code, _, err = run(*command)
+    assert code == FAILED
+    assert "interrupted after the fit" in sentence(err)
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["fit.nc", "summary.json"]
+    assert mrgp.load_fit(tmp_path / "out" / "fit.nc").converged
+
+
+def holes(array):
+    """The same with a block missing, and a trial that ends early."""
+    array = array.copy()
+    array[:3, 5:9, 1] = np.nan
+    array[4, 15:] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda V1, V2: {"V1": V1[:1], "V2": V2[:1]}, []),
+        (lambda V1, V2: {"V1": holes(V1), "V2": holes(V2)}, []),
+        (lambda V1, V2: {"V2": V2[..., :1]}, ["--n-across", "2", "--n-within", "2,1"]),
+        (lambda V1, V2: {"bin_width": 0.001}, []),
+        (lambda V1, V2: {}, ["--bin-width", "0.1", "--kernel", "matern32"]),
+        (lambda V1, V2: {"V2": dead(V2)}, ["--drop-dead", "--regions", "V2,V1", "--n-within", "0,1"]),
+        (lambda V1, V2: {}, ["--model", "gpfa", "--n-within", "0", "--likelihood", "dense"]),
+    ],
+    ids=["one-trial", "missing", "more-latents-than-neurons", "1ms", "100ms", "dead-neuron", "gpfa"],
+)
+def test_unusual_recordings_are_fitted(run, save, arrays, tmp_path, change, options):
+    changed = {"bin_width": 0.02} | change(**arrays)
+    code, out, err = run("fit", save(**changed), *MODEL, "--out", tmp_path / "out", *BRIEF, *options)
+    assert (code, out) == (DONE, "")
+    notes = err.splitlines()
+    assert len(set(notes)) == len(notes)
+    assert all(note.startswith("mrgp: note: ") for note in notes)
+    assert "mrgp: note: the fit has not converged: stopped after 3 iterations" in notes
+    assert ("mrgp: note: left out as dead: region V2, neuron 2" in notes) == ("--drop-dead" in options)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["converged"] is False
+    assert np.isfinite(summary["log_likelihood"])
+    if "--regions" in options:
+        assert summary["regions"] == ["V2", "V1"]
+        assert summary["delays"][0] == [0.0]
+
+
+def test_warnings_become_notes_once_and_only_those_for_users(run, monkeypatch):
+    def fetch():
+        for _ in range(2):
+            warnings.warn("a neuron was left out", stacklevel=1)
+            warnings.warn("a function will go", DeprecationWarning, stacklevel=1)
+        raise mrgp.DataError("no\nnetwork")
+
+    monkeypatch.setattr(mrgp, "fetch_v1v2", fetch)
+    code, out, err = run("fetch", "v1v2")
+    assert (code, out) == (FAILED, "")
+    assert err == "mrgp: note: a neuron was left out\nmrgp: no network\n"
+
+
+def test_fetch_says_where_the_recording_is(run, arrays, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "mrgp").mkdir()
+    mrgp.save_recording(mrgp.MultiRegionData(arrays, 0.02), tmp_path / "mrgp" / "v1v2.npz")
+    monkeypatch.setattr(mrgp, "fetch_v1v2", fetch_v1v2)
+    code, out, err = run("fetch", "v1v2", "--out", tmp_path / "copy.nc")
+    assert (code, err) == (DONE, "")
+    assert str(tmp_path / "mrgp" / "v1v2.npz") in out
+    np.testing.assert_array_equal(mrgp.load_recording(tmp_path / "copy.nc").region("V1"), arrays["V1"])
+
+
+def test_list_shows_the_scenarios(run):
+    code, out, err = run("simulate", "--list")
+    assert (code, err) == (DONE, "")
+    assert out.split() == list(SCENARIOS)
+
+
+@pytest.mark.slow
+def test_demo_finds_the_delays_it_made(run, tmp_path):
+    code, out, err = run("demo", "--out", tmp_path / "demo", "--no-figures")
+    assert (code, err) == (DONE, "")
+    rows = [line for line in out.splitlines() if "V2 l" in line]
+    assert sorted(row.split("   ")[-1].strip() for row in rows) == ["V2 lags V1", "V2 leads V1"]
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["fit.nc", "summary.json"]
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    np.testing.assert_allclose(sorted(summary["delays"][1]), [-0.02, 0.03], atol=0.006)   # 2.5 standard deviations
+
+
+def test_the_installed_command_fails_without_a_traceback():
+    command = [sys.executable, "-c", "import sys; from mrgp.cli import main; sys.exit(main())", "fit", "absent.npz"]
+    done = subprocess.run([*command, *MODEL, "--out", "absent"], capture_output=True, text=True, check=False)
+    assert done.returncode == FAILED
+    assert done.stderr == "mrgp: there is no file absent.npz: check the path\n"

@@ -1,0 +1,369 @@
+"""Fitting from data alone: recovery, reproducibility, resuming, saving, uncertainty, ArviZ."""
+
+import json
+import warnings
+
+import arviz as az
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro.infer.util import log_density
+
+import mrgp
+from mrgp.inference import map as climbing
+from mrgp.inference.curvature import profile_curvature
+from mrgp.inference.map import Objective
+from mrgp.models import DLAG, GPFA
+from mrgp.simulate import simulate
+
+BIN = 0.02
+DELAY = np.array([[0.0], [1.6 * BIN]])
+
+
+def recording(**changes):
+    settings = dict(
+        regions={"V1": 10, "V2": 8}, n_across=1, n_within=1, n_trials=20, n_bins=40, bin_width=BIN, delay=DELAY,
+        timescale_across=3 * BIN, timescale_within=4 * BIN, snr=1.0, seed=3,
+    )  # fmt: skip
+    return simulate(**{**settings, **changes})
+
+
+def preset(**changes):
+    return DLAG(**{**dict(n_across=1, n_within=1, max_delay=0.1, window=mrgp.Window(10)), **changes})
+
+
+@pytest.fixture(scope="module")
+def made():
+    return recording()
+
+
+@pytest.fixture(scope="module")
+def fit(made):
+    return preset().fit(made.data, seed=0, progress=False)
+
+
+def test_recovers_what_was_simulated(made, fit):
+    assert fit.converged
+    got = fit.delay_intervals(0.9)
+    sd = float(got.sd[1, 0])
+    assert 0.001 * BIN < sd < 0.3 * BIN
+    assert abs(float(got.delay[1, 0]) - DELAY[1, 0]) < 4 * sd
+    assert float(got.lower[1, 0]) < float(got.delay[1, 0]) < float(got.upper[1, 0])
+    assert float(got.delay[0, 0]) == 0
+    np.testing.assert_allclose(fit.timescales.across.values, 3 * BIN, rtol=0.25)
+    assert fit.delays.dims == ("region", "across_latent")
+    assert fit.delays.attrs["units"] == "s"
+
+
+def test_the_maximum_beats_the_truth(made, fit):
+    truth = made.truth
+    model = fit.model
+    sites = {
+        "loadings": truth.loadings.values,
+        "noise": truth.noise.values,
+        "offset": truth.offset.values,
+        "delay": truth.delay.values[1:],
+        "timescale_across": truth.timescale_across.values,
+        "timescale_within": truth.timescale_within.values,
+    }
+    at_truth = float(model.log_likelihood(made.data, sites).sum())
+    assert float(fit.log_likelihood().sum()) > at_truth
+
+
+def test_log_joint_never_decreases(fit):
+    assert (np.diff(fit.trace) >= -1e-6).all()
+
+
+def test_same_seed_same_fit_and_other_seed_same_optimum(made, fit):
+    again = preset().fit(made.data, seed=0, progress=False)
+    np.testing.assert_array_equal(again.sites["delay"], fit.sites["delay"])
+    other = preset().fit(made.data, seed=5, progress=False)
+    assert abs(other.trace[-1] - fit.trace[-1]) < 1.0
+
+
+def test_equal_models_and_shapes_share_one_compiled_objective(made, fit):
+    before = climbing._objective._cache_size()
+    preset(transient=fit.model.transient).fit(made.data, seed=1, n_starts=1, progress=False)
+    assert climbing._objective._cache_size() == before
+
+
+def test_gradient_is_the_derivative(made, fit):
+    objective = Objective(fit.model, made.data, fit.sites, fit.model.scales(made.data, fit.sites["noise"]))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(objective.size)
+    _, gradient = objective(x)
+    direction = rng.standard_normal(objective.size)
+    step = 1e-4
+    difference = (objective(x + step * direction)[0] - objective(x - step * direction)[0]) / (2 * step)
+    np.testing.assert_allclose(gradient @ direction, difference, rtol=1e-6)
+
+
+def test_curvature_is_the_schur_complement_of_the_hessian():
+    data = recording(regions={"A": 3, "B": 3}, n_trials=6, n_bins=20).data
+    small = preset().fit(data, seed=0, n_starts=3, progress=False)
+    objective = Objective(small.model, data, small.sites, small.model.scales(data, small.sites["noise"]))
+    names = small.model.dynamics_sites(data.layout)
+    ours = profile_curvature(objective, names)
+    # Reference: every column of the Hessian by differences, then the plain inverse of the whole.
+    eye = np.eye(objective.size)
+    columns = [(objective(1e-3 * e)[1] - objective(-1e-3 * e)[1]) / 2e-3 for e in eye]
+    hessian = 0.5 * (np.array(columns) + np.array(columns).T)
+    marks = objective.unravel(jnp.arange(objective.size, dtype=float))
+    few = np.concatenate([np.ravel(marks[name]).astype(int) for name in ours.names])
+    width = np.concatenate([np.ravel(objective.scale[name]) for name in ours.names])
+    expected = np.linalg.inv(hessian)[np.ix_(few, few)] * width[:, None] * width
+    np.testing.assert_allclose(np.sqrt(np.diag(ours.covariance)), np.sqrt(np.diag(expected)), rtol=0.02)
+
+
+def test_swapping_regions_flips_the_delay(made, fit):
+    data = made.data
+    swapped = mrgp.MultiRegionData({"V2": data.region("V2"), "V1": data.region("V1")}, BIN)
+    other = preset().fit(swapped, seed=0, progress=False)
+    np.testing.assert_allclose(other.delays.values[1], -fit.delays.values[1], atol=0.02 * BIN)
+
+
+def test_log_likelihood_is_the_models_and_is_per_trial(made, fit):
+    scores = fit.log_likelihood()
+    assert scores.dims == ("trial",)
+    assert scores.shape == (made.data.n_trials,)
+    joint = jax.jit(lambda sites: log_density(fit.model, (made.data,), {}, sites)[0])(fit.sites)
+    np.testing.assert_allclose(float(joint), fit.trace[-1], rtol=1e-12)
+    dense = fit.model.replace(likelihood="dense")
+    np.testing.assert_allclose(dense.log_likelihood(made.data, fit.sites), scores, atol=0.05)
+
+
+def test_latents_match_dense_conditioning(made, fit):
+    latents = fit.latents(refine=2)
+    assert latents.sizes == {"trial": 20, "time": 80, "across_latent": 1, "within_latent": 2}
+    np.testing.assert_allclose(latents.time[1] - latents.time[0], BIN / 2)
+    truth = made.truth.across.values[..., 0]
+    mean = latents.across_mean.values[:, ::2, 0]
+    assert abs(np.corrcoef(mean.ravel(), truth.ravel())[0, 1]) > 0.9
+    # Dense: the latent and all neurons are jointly Gaussian under the exact kernel.
+    data, sites, T = made.data, fit.sites, made.data.n_bins
+    eps, n = fit.model.gp_noise, data.layout.total_neurons
+    region = data.layout.region_of_neuron
+    clock = np.arange(T)[:, None] - (np.concatenate([[0.0], sites["delay"][:, 0]]) / BIN)[region]
+    lag = lambda a, b: np.subtract.outer(a, b)  # noqa: E731
+    l_across, l_within = sites["timescale_across"][0] / BIN, sites["timescale_within"] / BIN
+    flat = clock.ravel()
+    same_region = (region[:, None] == region)[None, :, None, :] & np.ones((T, 1, T, 1), bool)
+    same = (same_region & (np.arange(T)[:, None, None, None] == np.arange(T)[None, None, :, None])).reshape(T * n, -1)
+    across = (1 - eps) * np.exp(-0.5 * (lag(flat, flat) / l_across) ** 2) + eps * same
+    c, w = (np.tile(sites["loadings"][:, j], T) for j in (0, 1))
+    times = np.repeat(np.arange(T), n)
+    own = np.tile(region, T)
+    scale = l_within[own]
+    within = (1 - eps) * np.exp(-0.5 * (lag(times, times) / scale[:, None]) ** 2) * (own[:, None] == own) + eps * same
+    covariance = np.outer(c, c) * across + np.outer(w, w) * within + np.diag(np.tile(sites["noise"], T))
+    fine = np.arange(2 * T) / 2
+    cross = np.sqrt(1 - eps) * np.exp(-0.5 * (lag(fine, flat) / l_across) ** 2) * c
+    centred = (data.values - sites["offset"]).reshape(data.n_trials, -1)
+    expected = centred @ np.linalg.solve(covariance, cross.T)
+    variance = 1 - np.einsum("ij,ji->i", cross, np.linalg.solve(covariance, cross.T))
+    np.testing.assert_allclose(latents.across_mean.values[..., 0], expected, atol=0.02)
+    np.testing.assert_allclose(latents.across_sd.values[0, :, 0], np.sqrt(variance), atol=0.02)
+
+
+def test_predict_reconstructs_and_fills_in(made, fit):
+    predicted = fit.predict()
+    residual = made.data.region("V1") - predicted.V1_mean.values
+    assert residual.var() < made.data.region("V1").var() * 0.7
+    holed = made.data.region("V1").copy()
+    holed[0, 5:15, 2] = np.nan
+    data = mrgp.MultiRegionData({"V1": holed, "V2": made.data.region("V2")}, BIN)
+    filled = fit.predict(data)
+    assert np.isfinite(filled.V1_mean.values).all()
+    standard = (made.data.region("V1")[0, 5:15, 2] - filled.V1_mean.values[0, 5:15, 2]) / filled.V1_sd.values[0, 5:15, 2]
+    assert np.sqrt(np.mean(standard**2)) < 2.0
+
+
+def test_samples_have_the_models_moments(fit):
+    drawn = fit.sample(n_trials=400, n_bins=10, seed=1)
+    variance = (fit.sites["loadings"] ** 2).sum(1) + fit.sites["noise"]
+    np.testing.assert_allclose(drawn.values.var(axis=(0, 1)), variance, rtol=0.25)
+
+
+def test_save_and_load_round_trip(made, fit, tmp_path):
+    fit.curvature()
+    fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    assert again.model == fit.model
+    assert again.summary()["delays"] == fit.summary()["delays"]
+    np.testing.assert_array_equal(again.log_likelihood(made.data), fit.log_likelihood())
+    np.testing.assert_allclose(again.delay_intervals().sd, fit.delay_intervals().sd)
+    with pytest.raises(mrgp.DataError, match="holds no recording"):
+        again.log_likelihood()
+    assert list(tmp_path.iterdir()) == [tmp_path / "fit.nc"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a file", None])
+def test_damaged_fit_file_is_one_sentence(tmp_path, content):
+    path = tmp_path / "fit.nc"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(mrgp.DataError, match="damaged|no file"):
+        mrgp.load_fit(path)
+
+
+def test_every_kernel_survives_saving(tmp_path, fit):
+    kernels = [
+        mrgp.Matern52(), mrgp.RationalQuadratic(2.0), mrgp.Spectral(mrgp.Matern32(), 4.0),
+        0.3 * mrgp.SquaredExponential() + mrgp.Stretched(mrgp.Matern12(), 3.0),
+    ]  # fmt: skip
+    from mrgp.preset import preset_from
+
+    for kernel in kernels:
+        model = fit.model.replace(kernel=kernel)
+        assert preset_from(json.loads(json.dumps(model.to_settings()))) == model
+
+
+def test_arviz_works_on_the_tree(made, fit):
+    tree = fit.to_arviz(n_draws=50)
+    posterior = tree["posterior"]
+    assert posterior["delay"].dims == ("chain", "draw", "region", "across_latent")
+    assert list(posterior["region"].values) == ["V1", "V2"]
+    assert tree["log_likelihood"]["y"].dims == ("chain", "draw", "trial")
+    sd = float(posterior["delay"].sel(region="V2").std())
+    np.testing.assert_allclose(sd, float(fit.delay_intervals().sd[1, 0]), rtol=0.35)
+    summary = az.summary(tree, var_names=["timescale_across"])
+    assert np.isfinite(summary.iloc[0, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = az.loo(tree)
+    assert abs(result.elpd - float(fit.log_likelihood().sum())) < 60
+
+
+def test_interrupted_fit_resumes(made, tmp_path, monkeypatch):
+    checkpoint = tmp_path / "fit.checkpoint.npz"
+    original, calls = Objective.__call__, []
+
+    def stop_after(self, x):
+        calls.append(self.model.likelihood)
+        if calls.count("markov") == 6:
+            raise KeyboardInterrupt
+        return original(self, x)
+
+    monkeypatch.setattr(Objective, "__call__", stop_after)
+    with pytest.warns(UserWarning, match="interrupted"):
+        partial = preset().fit(made.data, checkpoint=checkpoint, progress=False)
+    assert not partial.converged
+    assert checkpoint.is_file()
+    monkeypatch.setattr(Objective, "__call__", original)
+    resumed = preset().fit(made.data, checkpoint=checkpoint, progress=False)
+    assert resumed.trace[0] >= partial.trace[-1] - 1e-6
+    assert resumed.converged
+    assert not checkpoint.exists()
+    checkpoint.write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        preset().fit(made.data, checkpoint=checkpoint, progress=False)
+
+
+def test_checkpoint_of_another_recording_is_refused(made, tmp_path, fit):
+    checkpoint = tmp_path / "fit.checkpoint.npz"
+    from mrgp.inference.recipe import Checkpoint
+
+    Checkpoint(checkpoint, fit.model, made.data).write(fit.sites, 0.0, force=True)
+    other = recording(seed=9).data
+    with pytest.raises(ValueError, match="another model or recording"):
+        preset().fit(other, checkpoint=checkpoint, progress=False)
+
+
+def test_a_delay_near_its_bound_widens_it(made):
+    with pytest.warns(UserWarning, match="max_delay widened"):
+        wide = preset(max_delay=1.61 * BIN, window=None).fit(made.data, seed=0, n_starts=1, progress=False)
+    assert wide.model.max_delay > 1.61 * BIN
+    assert abs(wide.delays.values[1, 0] - DELAY[1, 0]) < 0.3 * BIN
+
+
+def test_warm_start_from_another_fit(made, fit):
+    again = preset().fit(made.data, start=fit, progress=False)
+    assert again.iterations < 10
+    assert abs(again.trace[-1] - fit.trace[-1]) < 0.05
+
+
+@pytest.mark.parametrize("likelihood", ["dense", "spectral"])
+def test_other_likelihoods_fit_too(likelihood):
+    data = recording(n_bins=24, n_trials=12).data
+    other = preset(likelihood=likelihood).fit(data, seed=0, n_starts=1, progress=False)
+    assert other.converged
+    assert abs(other.delays.values[1, 0] - DELAY[1, 0]) < 0.5 * BIN
+    assert np.isfinite(other.latents().across_mean.values).all()
+
+
+def test_autoregressive_lift_fits_too(made, fit):
+    other = preset(lift="ar", order=4, window=None).fit(made.data, start=fit, progress=False)
+    np.testing.assert_allclose(other.delays.values[1], fit.delays.values[1], atol=0.05 * BIN)
+    np.testing.assert_allclose(other.latents().across_mean, fit.latents().across_mean, atol=0.2)
+
+
+def test_gpfa_pools_regions():
+    data = recording(delay=np.zeros((2, 1)), n_within=0).data
+    gpfa = GPFA(n_across=1).fit(data, seed=0, n_starts=1, progress=False)
+    assert gpfa.converged
+    np.testing.assert_allclose(gpfa.timescales.across.values, 3 * BIN, rtol=0.25)
+    assert gpfa.latents().across_mean.shape == (20, 40, 1)
+    assert gpfa.delays.values.tolist() == [[0.0]]
+    assert np.isfinite(gpfa.to_arviz(n_draws=5)["log_likelihood"]["y"].values).all()
+
+
+def test_ragged_and_missing_recording_fits():
+    made = recording(ragged=0.3, missing=0.1, n_trials=12)
+    fitted = preset().fit(made.data, seed=0, n_starts=1, progress=False)
+    assert fitted.converged
+    assert abs(fitted.delays.values[1, 0] - DELAY[1, 0]) < 0.5 * BIN
+
+
+def test_awkward_recordings_fit_or_say_why():
+    one_trial = recording(n_trials=1, n_bins=60).data
+    assert np.isfinite(preset().fit(one_trial, n_starts=1, progress=False, max_iterations=200).trace[-1])
+    few = recording(regions={"A": 2, "B": 1}, n_trials=5).data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # flat directions: more latents than neurons
+        fitted = preset(n_across=2, n_within=2).fit(few, n_starts=1, progress=False, max_iterations=60)
+    assert np.isfinite(fitted.trace[-1])
+    single = mrgp.MultiRegionData({"V1": few.region("A")}, BIN)
+    with pytest.raises(mrgp.DataError, match="DLAG compares regions"):
+        preset().fit(single)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_across": -1}, "count latents"),
+        ({"n_across": 0, "n_within": 0}, "count latents"),
+        ({"likelihood": "exact"}, "likelihood is"),
+        ({"max_delay": -0.1}, "max_delay"),
+        ({"gp_noise": 0.0}, "gp_noise"),
+        ({"kernel": "rbf"}, "kernel must be"),
+        ({"lift": "companion"}, "lift is"),
+    ],
+)
+def test_preset_arguments_are_checked(changes, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        preset(**changes)
+
+
+def test_wrong_use_of_fit(made, fit):
+    with pytest.raises(ValueError, match="method is one of"):
+        preset().fit(made.data, method="magic")
+    with pytest.raises(ValueError, match="one number, or one per region"):
+        preset(n_within=(1, 1, 1)).fit(made.data)
+    with pytest.raises(ValueError, match="no within latents"):
+        GPFA(n_across=1, n_within=1).fit(made.data)
+    other = recording(regions={"V1": 4, "V2": 4}).data
+    with pytest.raises(mrgp.DataError, match="but the fit is of"):
+        fit.log_likelihood(other)
+    with pytest.raises(ValueError, match="refine"):
+        fit.latents(refine=0)
+
+
+def test_preset_is_a_numpyro_model(made, fit):
+    from numpyro.infer import MCMC, NUTS, init_to_value
+
+    data = made.data.select_trials(slice(0, 4))
+    start = init_to_value(values={k: jnp.asarray(v) for k, v in fit.sites.items()})
+    mcmc = MCMC(NUTS(fit.model, init_strategy=start, max_tree_depth=3), num_warmup=3, num_samples=3, progress_bar=False)
+    mcmc.run(jax.random.key(0), data)
+    assert np.isfinite(np.asarray(mcmc.get_samples()["delay"])).all()

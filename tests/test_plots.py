@@ -1,0 +1,225 @@
+"""Figures: what they draw is what the fit says, with names and units that can be read."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+import mrgp
+from mrgp import plots
+from mrgp.simulate import simulate
+
+EVERY = ["convergence", "loadings", "delays", "latents", "reconstruction"]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def agg():
+    """Draw without a screen."""
+    mpl.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    """A small recording of two regions, and the truth."""
+    return simulate(
+        regions={"V1": 6, "PFC": 5}, n_within=(1, 0), n_trials=8, n_bins=20, delay=[[0, 0], [0.03, -0.02]], snr=3.0
+    )
+
+
+@pytest.fixture(scope="module")
+def fit(simulation):
+    """A tiny fit with delays, and its intervals."""
+    found = mrgp.models.DLAG(2, (1, 0), max_delay=0.06).fit(simulation.data, n_starts=1, progress=False)
+    found.delay_intervals()
+    return found
+
+
+@pytest.fixture(scope="module")
+def pooled(simulation):
+    """A tiny fit without regions, of the same recording."""
+    return mrgp.models.GPFA(2).fit(simulation.data, n_starts=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def figures(fit):
+    """Every figure of the tiny fit."""
+    return {name: getattr(plots, f"plot_{name}")(fit) for name in EVERY}
+
+
+def shown(figure):
+    """The axes of a figure that are not left empty."""
+    return [ax for ax in figure.axes if ax.get_visible()]
+
+
+def lines(ax, marker):
+    """Points (x, y) of what is drawn with a marker, without legends' stand-ins."""
+    found = [np.array(line.get_xydata()) for line in ax.lines if line.get_marker() == marker]
+    return np.concatenate([points for points in found if len(points)])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_figure_can_be_read_on_a_page(figures, name):
+    figure = figures[name]
+    figure.canvas.draw()
+    assert 7 <= figure.get_figwidth() <= 8
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    assert min(text.get_fontsize() for text in texts) >= 9
+    said = " ".join(text.get_text() for text in texts)
+    wanted = {
+        "convergence": ["iteration", "nats"],
+        "delays": ["delay (ms)", "leads V1", "lags V1", "V1\n(reference)", "PFC", "90% interval"],
+        "latents": ["time in trial 0 (s)", "prior sd = 1", "PFC lags", "PFC leads", "within V1", "timescale"],
+        "loadings": ["neuron", "latent", "data units per sd", "V1", "PFC", "across:1", "V1:0"],
+        "reconstruction": ["time in trial 0 (s)", "data units", "best: neuron", "worst: neuron", "R²", "V1", "PFC"],
+    }
+    assert [phrase for phrase in wanted[name] if phrase not in said] == []
+
+
+def test_convergence_is_the_gap_to_the_end(fit, figures):
+    (ax,) = figures["convergence"].axes
+    np.testing.assert_allclose(lines(ax, "o")[:, 1], fit.trace[-1] - fit.trace)
+    assert fit.reason in ax.get_title("left")
+    assert ax.get_ylim()[0] < 0 < fit.trace[-1] - fit.trace[0] < ax.get_ylim()[1]
+
+
+def test_delays_are_those_of_the_fit_in_ms(fit, figures):
+    bounds = fit.delay_intervals(0.9)
+    for k, ax in enumerate(shown(figures["delays"])):
+        np.testing.assert_allclose(lines(ax, "o"), np.stack([1e3 * fit.delays[:, k], [0, 1]], axis=1))
+        ends = 1e3 * np.array([bounds["lower"][1, k], bounds["upper"][1, k]])
+        np.testing.assert_allclose(lines(ax, "|")[:, 0], ends)
+        assert ax.get_xlim()[0] == -ax.get_xlim()[1]   # the words under the axis stand on their side of zero
+        assert ax.get_ylim()[0] > ax.get_ylim()[1]   # the first region on top
+
+
+def test_truth_is_marked_and_intervals_can_be_left_out(fit, simulation):
+    truth = simulation.truth["delay"]
+    figure = plots.plot_delays(fit, truth, intervals=False)
+    for k, ax in enumerate(shown(figure)):
+        np.testing.assert_allclose(lines(ax, "^")[:, 0], 1e3 * truth[1:, k])
+        assert "|" not in [line.get_marker() for line in ax.lines]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["estimate", "truth"]
+    with pytest.raises(ValueError, match=r"truth has shape \(1, 2\)"):
+        plots.plot_delays(fit, truth[1:], intervals=False)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "words"), [(1, 2, "B lags A"), (-2, -1, "B leads A"), (-1, 1, "unclear"), (0, 0, "unclear")]
+)
+def test_direction_in_words(lower, upper, words):
+    assert plots.direction("B", "A", lower, upper) == words
+
+
+def test_latents_are_shifted_by_their_delays(fit, simulation, figures):
+    latents = fit.latents(simulation.data, refine=4).isel(trial=0)
+    *across, within = shown(figures["latents"])
+    for k, ax in enumerate(across):
+        first, other = (line.get_xydata() for line in ax.lines[:2])
+        np.testing.assert_allclose(first, np.stack([latents["time"], latents["across_mean"][:, k]], axis=1))
+        shift = np.broadcast_to([float(fit.delays[1, k]), 0], first.shape)
+        np.testing.assert_allclose(other - first, shift, atol=1e-12)
+        band = ax.collections[0].get_paths()[0].vertices
+        assert band[:, 1].max() == pytest.approx(float((latents["across_mean"] + 2 * latents["across_sd"])[:, k].max()))
+        assert ax.get_xlim() == (0, 0.4)
+    np.testing.assert_allclose(within.lines[0].get_ydata(), latents["within_mean"][:, 0])
+
+
+def test_only_the_strongest_latents_are_drawn(fit):
+    strength = [sum(float((table[:, k] ** 2).sum()) for table in fit.loadings.values()) for k in range(2)]
+    across, within = shown(plots.plot_latents(fit, trial=3, most=1))
+    assert f"across latent {np.argmax(strength)}" in across.get_title("left")
+    assert "within V1" in within.get_title("left")
+
+
+def test_a_short_trial_is_drawn_as_far_as_it_goes(fit, simulation):
+    regions = {name: simulation.data.region(name).copy() for name in ("V1", "PFC")}
+    for values in regions.values():
+        values[2, 12:] = np.nan
+    regions["V1"][2, 3] = np.nan
+    cut = mrgp.MultiRegionData(regions, 0.02)
+    for figure in (plots.plot_latents(fit, 2, cut), plots.plot_reconstruction(fit, cut, 2)):
+        ax = shown(figure)[0]
+        assert ax.get_xlim() == pytest.approx((0, 0.24))
+        assert ax.lines[0].get_xdata().max() < 0.24
+
+
+def test_loadings_share_one_scale_around_zero(fit, figures):
+    maps = [ax for ax in figures["loadings"].axes if ax.images]
+    for ax, (region, table) in zip(maps, fit.loadings.items(), strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), table.values)
+        lowest, highest = ax.images[0].get_clim()
+        assert -lowest == highest == maps[0].images[0].get_clim()[1]
+        assert ax.get_title() == region
+        assert [label.get_text() for label in ax.get_xticklabels()] == table["latent"].values.tolist()
+
+
+def test_many_latents_get_more_rows(fit):
+    assert plots.parameters._arranged([3, 3]) == (1, [4.0, 4.0])
+    assert plots.parameters._arranged([20, 4]) == (1, [21.0, 5.0])
+    rows, ratios = plots.parameters._arranged([24, 8, 9, 10])
+    assert rows == 2
+    assert sum(ratios) <= plots.parameters.MOST_COLUMNS
+    assert plots.parameters._arranged([100, 100]) == (2, [101.0])
+
+
+def test_reconstruction_shows_the_chosen_neurons(fit, simulation):
+    figure = plots.plot_reconstruction(fit, trial=1, neurons={"PFC": [4], "V1": [0, 2]})
+    axes = shown(figure)
+    predicted = fit.predict(simulation.data)
+    assert [ax.get_title("left").split(",")[0] for ax in axes] == ["neuron 4", "neuron 0", "neuron 2"]
+    for ax, (region, neuron) in zip(axes, [("PFC", 4), ("V1", 0), ("V1", 2)], strict=True):
+        np.testing.assert_allclose(ax.lines[0].get_ydata(), predicted[f"{region}_mean"][1, :, neuron], atol=1e-9)
+        np.testing.assert_array_equal(ax.lines[1].get_ydata(), simulation.data.region(region)[1, :, neuron])
+        share = float(ax.get_title("left").split()[-1])
+        observed, mean = simulation.data.region(region)[..., neuron], predicted[f"{region}_mean"].values[..., neuron]
+        assert share == pytest.approx(1 - ((observed - mean) ** 2).sum() / (observed.var() * observed.size), abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"trial": 8}, "trials 0 to 7, not 8"),
+        ({"trial": -1}, "trials 0 to 7, not -1"),
+        ({"neurons": {"V9": [0]}}, "no region 'V9' here: choose from V1, PFC"),
+        ({"neurons": {"PFC": [5]}}, r"neurons 0 to 4 of region PFC, not \[5\]"),
+        ({"neurons": {"PFC": []}}, r"one or more of neurons 0 to 4"),
+    ],
+)
+def test_wrong_choices_are_named(fit, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plots.plot_reconstruction(fit, **arguments)
+
+
+def test_one_population_has_no_delays_but_all_else(pooled, tmp_path):
+    with pytest.raises(ValueError, match="GPFA has no delays to draw"):
+        plots.plot_delays(pooled)
+    maps = [ax for ax in plots.plot_loadings(pooled).axes if ax.images]
+    assert [ax.get_title() for ax in maps] == ["V1", "PFC"]
+    np.testing.assert_array_equal(maps[1].images[0].get_array(), pooled.loadings["all"][6:])
+    paths = plots.save_figures(pooled, tmp_path)
+    assert [path.stem for path in paths] == ["convergence", "loadings", "latents", "reconstruction"]
+
+
+def test_saving_writes_whole_pictures_and_leaves_pyplot_alone(fit, tmp_path):
+    before = dict(mpl.rcParams)
+    paths = plots.save_figures(fit, tmp_path)
+    assert sorted(path.stem for path in paths) == sorted(EVERY)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    for path in paths:
+        content = path.read_bytes()
+        assert content.startswith(PNG)
+        assert len(content) > 5000
+    assert dict(mpl.rcParams) == before
+    assert mpl.pyplot.get_fignums() == []
+    with pytest.raises(OSError, match=r"cannot write convergence\.png into folder"):
+        plots.save_figures(fit, tmp_path / "absent")
+
+
+def test_a_loaded_fit_draws_what_needs_no_recording(fit, simulation, tmp_path):
+    fit.save(tmp_path / "fit.nc")
+    loaded = mrgp.load_fit(tmp_path / "fit.nc")
+    with pytest.raises(mrgp.DataError, match="pass data="):
+        plots.plot_latents(loaded)
+    assert [path.stem for path in plots.save_figures(loaded, tmp_path)] == ["convergence", "loadings", "delays"]
+    assert len(plots.save_figures(loaded, tmp_path, simulation.data)) == 5
