@@ -139,8 +139,8 @@ def _add_fit(commands: Any) -> None:
     add("--n-within", type=counts, metavar="W[,W..]", help=text)
     text = "longest delay considered (5 bins); widened by itself if a delay comes close"
     add("--max-delay", type=positive, metavar="SECONDS", help=text)
-    text = "covariance of the latents: how smooth they are, or spectral: rhythms (%(default)s)"
-    add("--kernel", choices=KERNELS, default="squared_exponential", help=text)
+    text = f"how smooth latents are, or whether they are rhythms: {', '.join(KERNELS)} (%(default)s)"
+    add("--kernel", choices=KERNELS, default="squared_exponential", metavar="NAME", help=text)
     text = "markov: fast; dense: exact, for short trials; spectral: takes a trial for a circle (%(default)s)"
     add("--likelihood", choices=["markov", "dense", "spectral"], default="markov", help=text)
     text = "white share of every latent's variance, between 0 and 1 (%(default)s)"

@@ -131,6 +131,8 @@ def run_simulate(args: argparse.Namespace) -> None:
 
 def run_fit(args: argparse.Namespace) -> None:
     """Load, fit, write; a run that is stopped can be resumed."""
+    import numpy as np
+
     import mrgp
 
     given = {name: getattr(args, name) for name in ("bin_width", "regions", "n_neurons", "drop_dead")}
@@ -147,6 +149,8 @@ def run_fit(args: argparse.Namespace) -> None:
         fit = model.fit(data, checkpoint=checkpoint, progress=progress, **settings)
     except KeyboardInterrupt:
         pass
+    except np.linalg.LinAlgError as error:
+        raise Failure(f"the numbers of {args.file.name} are too large or too small: check its units") from error
     except ValueError as error:
         raise Failure(str(error)) from error
     if checkpoint.is_file():   # a fit that comes to its end removes it

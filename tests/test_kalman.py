@@ -62,7 +62,7 @@ CASES = {
     "constant": {},
     "moving_readout": {"moving": True, "seed": 1},
     "changing_precision": {"changing": True, "patterns": 3, "seed": 2},
-    "all_change": {"moving": True, "changing": True, "trials": 4, "seed": 3},
+    "all_change": {"n_steps": 4, "moving": True, "changing": True, "trials": 4, "seed": 3},
     "one_readout_one_trial": {"readouts": 1, "trials": 1, "patterns": 1, "seed": 4},
     "one_step": {"n_steps": 1, "seed": 5},
     "one_state_one_step": {"n_steps": 1, "size": 1, "readouts": 1, "trials": 1, "patterns": 1, "seed": 6},
@@ -322,7 +322,7 @@ def single(given):
     return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, given)
 
 
-def smooth_model(timescale, n_steps=50):
+def smooth_model(timescale, n_steps=12):
     """Two delayed squared exponentials in two regions: the nearly singular covariances of real use."""
     prior = Prior(SquaredExponential(), 1e-3, Assignment((1, 1), 2, (0, 0)))
     space = StateSpace(prior, build_lift(SquaredExponential()), Window(6))
