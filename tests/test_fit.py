@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mrgp.models import DLAG, GPFA
 from numpyro.infer.util import log_density
 
 import mrgp
 from mrgp.inference import map as climbing
 from mrgp.inference.curvature import profile_curvature
 from mrgp.inference.map import Objective
-from mrgp.models import DLAG, GPFA
 from mrgp.simulate import simulate
 
 BIN = 0.02
@@ -22,15 +22,15 @@ DELAY = np.array([[0.0], [1.6 * BIN]])
 
 
 def recording(**changes):
-    settings = dict(
-        regions={"V1": 10, "V2": 8}, n_across=1, n_within=1, n_trials=20, n_bins=40, bin_width=BIN, delay=DELAY,
-        timescale_across=3 * BIN, timescale_within=4 * BIN, snr=1.0, seed=3,
-    )  # fmt: skip
+    settings = {
+        "regions": {"V1": 10, "V2": 8}, "n_across": 1, "n_within": 1, "n_trials": 20, "n_bins": 40,
+        "bin_width": BIN, "delay": DELAY, "timescale_across": 3 * BIN, "timescale_within": 4 * BIN, "snr": 1.0, "seed": 3,
+    }  # fmt: skip
     return simulate(**{**settings, **changes})
 
 
 def preset(**changes):
-    return DLAG(**{**dict(n_across=1, n_within=1, max_delay=0.1, window=mrgp.Window(10)), **changes})
+    return DLAG(**{**{"n_across": 1, "n_within": 1, "max_delay": 0.1, "window": mrgp.Window(10)}, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,8 @@ def test_predict_reconstructs_and_fills_in(made, fit):
     data = mrgp.MultiRegionData({"V1": holed, "V2": made.data.region("V2")}, BIN)
     filled = fit.predict(data)
     assert np.isfinite(filled.V1_mean.values).all()
-    standard = (made.data.region("V1")[0, 5:15, 2] - filled.V1_mean.values[0, 5:15, 2]) / filled.V1_sd.values[0, 5:15, 2]
+    mean, sd = (filled[f"V1_{what}"].values[0, 5:15, 2] for what in ("mean", "sd"))
+    standard = (made.data.region("V1")[0, 5:15, 2] - mean) / sd
     assert np.sqrt(np.mean(standard**2)) < 2.0
 
 
@@ -203,7 +204,7 @@ def test_damaged_fit_file_is_one_sentence(tmp_path, content):
     path = tmp_path / "fit.nc"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(mrgp.DataError, match="damaged|no file"):
+    with pytest.raises(mrgp.DataError, match=r"damaged|no file"):
         mrgp.load_fit(path)
 
 
