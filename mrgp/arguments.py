@@ -146,7 +146,7 @@ def _add_fit(commands: Any) -> None:
     text = "white share of every latent's variance, between 0 and 1 (%(default)s)"
     add("--gp-noise", type=positive, default=1e-3, metavar="SHARE", help=text)
     text = "states per latent of the markov likelihood: more are closer to the kernel (%(default)s)"
-    add("--order", type=int, choices=range(2, 7), default=5, help=text)
+    add("--order", type=int, choices=range(2, 7), default=6, help=text)
 
     add = fit.add_argument_group("recording").add_argument
     add("--bin-width", type=positive, metavar="SECONDS", help="instead of what the file says")

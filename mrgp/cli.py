@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):   # JAX's want of memory
             raise
-        code, sentence = FAILED, "out of memory: take fewer latents or bins, or the markov likelihood"
+        code, sentence = FAILED, "out of memory: take fewer latents, trials or bins, or the markov likelihood"
     print(f"mrgp: {' '.join(sentence.split())}", file=sys.stderr)
     return code
 

@@ -349,6 +349,11 @@ class Preset:
             hyper["timescale"] = np.maximum(margin * hyper["timescale"], SHORTEST_READ)
         return self.replace(window=self.choose_window(data.layout, across, within))
 
+    def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self:
+        """This preset, with a ``max_delay`` that admits the delays of ``sites``, which may come from another fit."""
+        largest = float(np.abs(sites["delay"]).max(initial=0.0)) if "delay" in sites else 0.0
+        return self if largest < self.delay_bound(layout) else self.replace(max_delay=WIDER * largest)
+
     def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None:
         """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None."""
         bound = self.delay_bound(layout)

@@ -76,7 +76,7 @@ def _delay_columns(
     if bounds is not None:
         lower, upper = milliseconds(bounds["lower"]), milliseconds(bounds["upper"])
         columns[f"{100 * bounds.attrs['probability']:.0f}% interval"] = f"{lower:+.1f} to {upper:+.1f}"
-    columns["direction"] = direction(region, first, lower, upper)
+    columns["direction" if bounds is not None else "direction (no interval)"] = direction(region, first, lower, upper)
     return columns
 
 
@@ -87,7 +87,7 @@ def _aligned(rows: list[dict[str, str]]) -> list[str]:
     columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}
     padded: list[list[str]] = []
     for name, cells in columns.items():
-        pad: Callable[[str, int], str] = str.ljust if name in ("region", "direction") else str.rjust
+        pad: Callable[[str, int], str] = str.ljust if name.startswith(("region", "direction")) else str.rjust
         padded.append([pad(cell, max(map(len, cells))) for cell in cells])
     return ["   ".join(line).rstrip() for line in zip(*padded, strict=True)]
 

@@ -24,7 +24,8 @@ DELAY = np.array([[0.0], [1.6 * BIN]])
 def recording(**changes):
     settings = {
         "regions": {"V1": 10, "V2": 8}, "n_across": 1, "n_within": 1, "n_trials": 20, "n_bins": 40,
-        "bin_width": BIN, "delay": DELAY, "timescale_across": 3 * BIN, "timescale_within": 4 * BIN, "snr": 1.0, "seed": 3,
+        "bin_width": BIN, "delay": DELAY, "timescale_across": 3 * BIN, "timescale_within": 4 * BIN,
+        "snr": 1.0, "seed": 3,
     }  # fmt: skip
     return simulate(**{**settings, **changes})
 
@@ -276,6 +277,15 @@ def test_a_delay_near_its_bound_widens_it(made):
         wide = preset(max_delay=1.61 * BIN, window=None).fit(made.data, seed=0, n_starts=1, progress=False)
     assert wide.model.max_delay > 1.61 * BIN
     assert abs(wide.delays.values[1, 0] - DELAY[1, 0]) < 0.3 * BIN
+
+
+def test_warm_start_admits_the_delays_it_brings(made, fit):
+    narrow = preset(max_delay=1.0 * BIN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = narrow.fit(made.data, start=fit, progress=False, max_iterations=3)
+    assert again.model.max_delay > DELAY[1, 0]
+    assert np.isfinite(again.trace).all()
 
 
 def test_warm_start_from_another_fit(made, fit):

@@ -76,6 +76,10 @@ def test_every_figure_can_be_read_on_a_page(figures, name):
     assert [phrase for phrase in wanted[name] if phrase not in said] == []
 
 
+def test_a_notebook_shows_a_figure_that_is_returned(figures):
+    assert figures["convergence"]._repr_png_().startswith(PNG)
+
+
 def test_convergence_is_the_gap_to_the_end(fit, figures):
     (ax,) = figures["convergence"].axes
     np.testing.assert_allclose(lines(ax, "o")[:, 1], fit.trace[-1] - fit.trace)

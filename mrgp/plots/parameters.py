@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, WIDTH, hide, region_color, styled
+from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, region_color, styled
 
 LEAST_GAP = 0.01   # nats: below it the convergence axis is linear, so that the end itself can be shown
 SHORT_NAME = 6   # letters of a region's name up to which three panels of delays fit beside each other
@@ -26,7 +26,7 @@ def direction(region: str, first: str, lower: float, upper: float) -> str:
 @styled
 def plot_convergence(fit: Fit) -> Figure:
     """log p(y, parameters) by iteration, as nats below its value at the end, on a logarithmic axis."""
-    figure = Figure((WIDTH, 3.4), layout="constrained")
+    figure = Page(3.4)
     ax = figure.add_subplot()
     gap = fit.trace[-1] - fit.trace
     ax.axhline(0, color="0.7", linewidth=0.8)
@@ -69,7 +69,7 @@ def plot_delays(
     first, place = regions[0], np.arange(len(regions))
     columns = min(n_latents, 3 if len(first) <= SHORT_NAME else 2)
     rows = -(-n_latents // columns)
-    figure = Figure((WIDTH, 0.5 + rows * (1.1 + 0.45 * len(regions))), layout="constrained")
+    figure = Page(0.5 + rows * (1.1 + 0.45 * len(regions)))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     dot: dict[str, Any] = {"marker": "o", "markersize": 5, "linestyle": "none"}
     mark: dict[str, Any] = {"marker": "^", "markersize": 7, "markerfacecolor": "none", "markeredgecolor": "black"}
@@ -116,7 +116,7 @@ def plot_loadings(fit: Fit) -> Figure:
         ((values, names),) = tables.values()
         tables = {region: (values[part], names) for region, part in fit.layout.region_slices.items()}
     rows, ratios = _arranged([len(names) for _, names in tables.values()])
-    figure = Figure((WIDTH, 0.6 + 3.2 * rows), layout="constrained")
+    figure = Page(0.6 + 3.2 * rows)
     axes = figure.subplots(rows, len(ratios), squeeze=False, width_ratios=ratios)
     sizes = np.abs(np.concatenate([values.ravel() for values, _ in tables.values()]))
     limit = max(float(np.quantile(sizes, 1 - CLIPPED)), 1e-12)

@@ -11,9 +11,10 @@ from matplotlib.patches import Patch
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, WIDTH, hide, region_color, styled, tint
+from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, hide, region_color, styled, tint
 
 FINE = 4   # points per bin at which a latent is drawn
+TOGETHER = 3   # within latents drawn over each other; more cannot be told apart
 SCORED_TRIALS = 50   # spread over the recording, on which reconstructions are scored
 
 type Tables = Mapping[str, np.ndarray]
@@ -24,7 +25,8 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
     """Posterior mean and 2 sd of the latents in one trial: those across regions, then those within one.
 
     An across latent is drawn on the first region's clock, with its band; every other region reads a copy of it,
-    shifted by its delay. Of each kind the ``most`` latents with the largest loadings are drawn.
+    shifted by its delay. Of the across latents the ``most`` with the largest loadings are drawn, of those within
+    each region three.
     """
     data = _recording(fit, data)
     seconds = _trial_length(data, trial)
@@ -34,10 +36,10 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
     tables = {str(name): table.values[inside] for name, table in latents.data_vars.items()}
     across = _strongest(fit, [f"across:{k}" for k in range(fit.delays.sizes["across_latent"])], most)
     own = [[name for name in fit.within_names if _region(name) == region] for region in fit.populations]
-    within = [_strongest(fit, names, most) for names in own if names]
+    within = [_strongest(fit, names, TOGETHER) for names in own if names]
     lines = max([len(fit.populations), *map(len, within)])
     rows = len(across) + len(within)
-    figure = Figure((WIDTH, 0.7 + rows * max(1.35, 0.35 + 0.17 * lines)), layout="constrained")
+    figure = Page(0.7 + rows * max(1.35, 0.35 + 0.17 * lines))
     axes = figure.subplots(rows, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for ax, name in zip(axes, across, strict=False):
         _draw_across(ax, fit, int(name.rpartition(":")[2]), time, tables)
@@ -104,7 +106,7 @@ def plot_reconstruction(
     scores = {r: _explained(some.region(r), predicted[f"{r}_mean"].values) for r in data.layout.regions}
     panels = {r: _ranked(s) for r, s in scores.items()} if neurons is None else _asked(neurons, scores)
     columns = max(map(len, panels.values()))
-    figure = Figure((WIDTH, 0.9 + 1.45 * len(panels)), layout="constrained")
+    figure = Page(0.9 + 1.45 * len(panels))
     axes = figure.subplots(len(panels), columns, sharex=True, squeeze=False)
     inside = data.times < seconds - 1e-9
     time = data.times[inside]

@@ -4,11 +4,13 @@ The colours are those of Okabe and Ito (2008), which colour-blind readers can te
 """
 
 from collections.abc import Iterable
+from io import BytesIO
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 WIDTH = 7.5   # inches, the text width of a page
 DPI = 150
@@ -34,6 +36,18 @@ styled = rc_context(
     }
 )
 """Decorates a function that draws: it draws in this style, and leaves the caller's settings as they were."""
+
+
+class Page(Figure):
+    """A figure that pyplot does not know of, and that notebooks show all the same."""
+
+    def __init__(self, height: float) -> None:
+        super().__init__((WIDTH, height), layout="constrained")
+
+    def _repr_png_(self) -> bytes:
+        picture = BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
 
 
 def region_color(index: int) -> str:

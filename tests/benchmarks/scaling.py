@@ -174,10 +174,8 @@ def growth(names: Sequence[str], load: str, command: str) -> None:
             points = []
             for size in SERIES[name]:
                 key = json.dumps({**BASE, **size, "transient": transient})
-                if key not in measured:
-                    measured[key] = run({**size, "transient": transient})
-                points.append(measured[key])
-            for point in points:
+                point = measured[key] = measured.get(key) or run({**size, "transient": transient})
+                points.append(point)
                 where = [label, *(f"{point[key]:,}" for key in BASE)]
                 settled = ("never" if point["settled"] is None else point["settled"]) if transient else ""
                 numbers = [f"{point['seconds']:.4f}", f"{point['cpu']:.4f}", f"{point['compile']:.1f}"]
@@ -204,11 +202,8 @@ def against_peer(peer_python: str, load: str, command: str) -> None:
     for size in PEER_SIZES:
         few = size["bins"] * size["trials"] <= PARALLEL_UP_TO
         mine = run(size)
-        theirs = {
-            f"mbrila, {name}": run({**size, **way}, peer_python)
-            for name, way in PEER_WAYS.items()
-            if few or way["sequential"]
-        }
+        ways = {f"mbrila, {name}": way for name, way in PEER_WAYS.items() if few or way["sequential"]}
+        theirs = {label: run({**size, **way}, peer_python) for label, way in ways.items()}
         for label, got in {"mrgp": mine, **theirs}.items():
             where = [label, *(f"{got[key]:,}" for key in BASE)]
             if "error" in got:
