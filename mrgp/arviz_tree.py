@@ -14,23 +14,22 @@ from mrgp.data import MultiRegionData
 
 def build(fit: Any, data: MultiRegionData, n_draws: int, seed: int) -> xr.DataTree:
     """The DataTree of :meth:`mrgp.fit.Fit.to_arviz`."""
-    draws = fit.draws(n_draws, seed, data)
-    rest = {name: jnp.asarray(value) for name, value in fit.sites.items() if name not in draws}
-    model = fit.model
+    everything = fit.draws(n_draws, seed, data)
+    model, dynamics = fit.model, fit.model.dynamics_sites(fit.layout)
+    draws = {name: value for name, value in everything.items() if name in dynamics}
+    count = np.maximum(data.mask.sum(1), 1)
 
     @jax.jit
-    def at_draws(draws: dict[str, Any], rest: dict[str, Any], data: MultiRegionData, keys: Any) -> tuple[Any, Any]:
+    def at_draws(draws: dict[str, Any], data: MultiRegionData, mask: Any, keys: Any) -> tuple[Any, Any]:
         def one(inputs: Any) -> tuple[Any, Any]:
             sites, key = inputs
-            distribution = model.likelihood_at(data, {**sites, **rest})
-            return distribution.log_prob(data.values), distribution.sample(key).mean(axis=1)
+            distribution = model.likelihood_at(data, sites)
+            return distribution.log_prob(data.values), (distribution.sample(key) * mask).sum(1) / count
 
         return jax.lax.map(one, (draws, keys))
 
     keys = jax.random.split(jax.random.key(seed), n_draws)
-    scores, replicas = at_draws(
-        {n: jnp.asarray(v) for n, v in draws.items()}, rest, jax.tree.map(jnp.asarray, data), keys
-    )
+    scores, replicas = at_draws(*jax.tree.map(jnp.asarray, (everything, data, data.mask)), keys)
     dims, coords, groups = {}, _coords(fit, data), {}
     groups["posterior"] = {name: np.asarray(value)[None] for name, value in draws.items()}
     if "delay" in draws:
@@ -40,11 +39,10 @@ def build(fit: Any, data: MultiRegionData, n_draws: int, seed: int) -> xr.DataTr
     groups["log_likelihood"] = {"y": np.asarray(scores)[None]}
     dims["y"] = ["trial"]
     groups["posterior_predictive"] = {"trial_mean": np.asarray(replicas)[None]}
-    mean = np.where(data.mask, data.values, 0.0).sum(1) / np.maximum(data.mask.sum(1), 1)
+    mean = data.values.sum(1) / count  # missing entries are 0
     groups["observed_data"] = {"trial_mean": mean}
     dims["trial_mean"] = ["trial", "neuron"]
-    held = {name: np.asarray(value) for name, value in rest.items()}
-    groups["constant_data"] = held
+    groups["constant_data"] = {n: np.asarray(v) for n, v in fit.sites.items() if n not in dynamics}
     dims |= {"loadings": ["neuron", "column"], "noise": ["neuron"], "offset": ["neuron"]}
     tree = from_dict(groups, dims=dims, coords=coords)
     about = "Gaussian at the maximum over delays and kernel parameters, all else profiled out"

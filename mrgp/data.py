@@ -183,7 +183,7 @@ class MultiRegionData:
 
     def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
         """One region's values, NaN where missing."""
-        return self._with_nan()[:, :, self._columns(name)]
+        return self._with_nan()[:, :, self._columns(name)].copy()
 
     def select_trials(self, indices: ArrayLike | slice) -> Self:
         """The recording of some trials, by position (integers, booleans or a slice), in all its bins."""

@@ -225,13 +225,18 @@ class Fit:
 
     # ---- uncertainty ---------------------------------------------------------------------------------------------
 
-    def curvature(self, data: MultiRegionData | None = None, progress: bool = False) -> Curvature:
-        """Gaussian uncertainty of delays and kernel parameters, everything else profiled out; computed once."""
-        if self.saved_curvature is None:
+    def curvature(self, data: MultiRegionData | None = None, progress: bool = False, follow: bool = False) -> Curvature:
+        """Gaussian uncertainty of delays and kernel parameters, everything else profiled out; computed once.
+
+        ``follow`` asks for how everything else follows them too, which a saved fit does not keep.
+        """
+        known = self.saved_curvature
+        if known is None or (follow and known.response is None):
             data = self._recording(data)
             objective = Objective(self.model, data, self.sites, self.model.scales(data, self.sites["noise"]))
-            self.saved_curvature = profile_curvature(objective, self.model.dynamics_sites(self.layout), progress)
-        return self.saved_curvature
+            known = profile_curvature(objective, self.model.dynamics_sites(self.layout), progress)
+            self.saved_curvature = known
+        return known
 
     def _sites_from(self, curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:
         """Constrained sites from unconstrained vectors (draw, parameter)."""
@@ -273,18 +278,27 @@ class Fit:
         return xr.Dataset(arrays, self._delay_coords, {"units": "s", "probability": probability})
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
-        """Draws of delays and kernel parameters from the Gaussian at the maximum, (draw, ...), seconds."""
-        curvature = self.curvature(data)
-        flat = np.random.default_rng(seed).multivariate_normal(
-            curvature.mean, curvature.covariance, n_draws, method="eigh"
-        )
-        return self._sites_from(curvature, flat)
+        """Draws of all sites, (draw, ...), seconds: delays and kernel parameters from the Gaussian at the maximum.
+
+        Loadings, noise and offsets take their best values given each draw, to first order, without spread of their own.
+        """
+        curvature = self.curvature(data, follow=True)
+        rng = np.random.default_rng(seed)
+        flat = rng.multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
+        sites = self._sites_from(curvature, flat)
+        transforms = transforms_of(self.model, self._template(), curvature.names)
+        for name, response in (curvature.response or {}).items():
+            center = np.asarray(transforms[name].inv(jnp.asarray(self.sites[name])))
+            moved = center + np.tensordot(flat - curvature.mean, response, 1)
+            sites[name] = np.asarray(transforms[name](jnp.asarray(moved)))
+        return sites
 
     def to_arviz(self, data: MultiRegionData | None = None, n_draws: int = 100, seed: int = 0) -> xr.DataTree:
-        """An ArviZ DataTree: draws of delays and timescales from the Gaussian at the maximum.
+        """An ArviZ DataTree: draws of delays and timescales from the Gaussian at the maximum (see :meth:`draws`).
 
-        Groups: ``posterior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive``,
-        ``observed_data``, and ``constant_data`` with loadings, noise and offsets, which are held at their maximum.
+        Groups: ``posterior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive`` and
+        ``observed_data`` (each neuron's mean over the observed bins of each trial), and ``constant_data`` with the
+        loadings, noise and offsets at the maximum.
         """
         return arviz_tree.build(self, self._recording(data), n_draws, seed)
 
@@ -350,6 +364,10 @@ class Fit:
         if dataset.attrs.get("mrgp_fit") != FORMAT:
             raise DataError(f"{path} is not a fit saved by this version of mrgp")
         header = json.loads(dataset.attrs["header"])
+        try:
+            model = preset_from(header["settings"])
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path} is not a fit saved by this version of mrgp") from error
         curvature = None
         if header["curvature"] is not None:
             names, positive = header["curvature"]
@@ -360,7 +378,7 @@ class Fit:
         method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
         skip = ("trace", "curvature_mean", "curvature_covariance")
         return cls(
-            model=preset_from(header["settings"]),
+            model=model,
             layout=Layout(tuple(regions), tuple(counts), bin_width),
             sites={str(name): value.values for name, value in dataset.data_vars.items() if name not in skip},
             method=method,

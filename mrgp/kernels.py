@@ -119,14 +119,12 @@ class Spectral(Kernel):
         if self.frequency is not None and not self.frequency > 0:
             raise ValueError(f"Spectral needs frequency > 0 Hz, not {self.frequency}; None infers it")
         if isinstance(self.base, Spectral | Sum):
-            raise TypeError(
-                "Spectral's base must be a kernel without a rhythm of its own; add Spectral kernels instead"
-            )
+            raise TypeError("Spectral's base must be a kernel without a rhythm of its own")
 
     def parameters(self) -> dict[str, Parameter]:
         if self.frequency is None:
             return {"frequency": dist.LogNormal(math.log(self.typical), 1.0)}
-        return {"frequency": self.frequency}
+        return {"frequency": float(self.frequency)}
 
     def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
         return self.base.correlation(lag, hyper) * jnp.cos(2 * jnp.pi * hyper["frequency"] * lag)
@@ -145,6 +143,8 @@ class Weighted(Kernel):
 
     def __mul__(self, weight: float) -> "Weighted":
         return Weighted(self.kernel, self.weight * float(weight))
+
+    __rmul__ = __mul__
 
     def parameters(self) -> dict[str, Parameter]:
         return self.kernel.parameters()
@@ -182,7 +182,8 @@ class Sum(Kernel):
         for term in self.terms:
             own = term.parameters()
             if shared := merged.keys() & own.keys():
-                raise ValueError(f"two terms of a kernel sum both own the parameter {sorted(shared)[0]!r}; fix one")
+                name = sorted(shared)[0]
+                raise ValueError(f"only one term of a kernel sum can have a {name} of its own: leave one out")
             merged |= own
         return merged
 

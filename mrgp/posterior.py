@@ -26,6 +26,8 @@ class Signals(NamedTuple):
 
 def signals(distribution: MarkovGP, values: Array, refine: int) -> Signals:
     """Posterior of the latents of trials (trial, time, neuron), ``refine`` points per bin, on region 1's clock."""
+    if refine > 1:
+        distribution = distribution.with_space(distribution.space.for_reading())
     posterior = distribution.posterior(values)
     across = _read(distribution, posterior, "across", refine)
     return Signals(*across, *_read(distribution, posterior, "within", refine))

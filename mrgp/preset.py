@@ -8,7 +8,8 @@ parameters with their priors, and the likelihood of their choice.
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -30,7 +31,7 @@ from mrgp.inference.start import draw_loadings
 from mrgp.kernels import Hyperparameters, Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
 from mrgp.statespace.assemble import Prior, StateSpace
 from mrgp.statespace.autoregressive import AutoregressiveSpace
-from mrgp.statespace.choose import choose_window
+from mrgp.statespace.choose import choose_window, missed_variance
 from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift
 from mrgp.statespace.readout import Window
 from mrgp.statespace.reduce import Assignment, Missing
@@ -48,8 +49,6 @@ METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map}
 
 REGISTRY: dict[str, type["Preset"]] = {}
 """Every preset by name; how a saved fit finds its model."""
-
-cached_lift = lru_cache(build_lift)
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,8 @@ class Preset:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        within = self.n_within if isinstance(self.n_within, int) else tuple(int(w) for w in self.n_within)
+        single = isinstance(self.n_within, Integral)
+        within: Any = int(self.n_within) if single else tuple(int(w) for w in self.n_within)  # type: ignore
         object.__setattr__(self, "n_within", within)
         if self.n_across < 0 or np.min(within) < 0 or self.n_across + np.max(within) == 0:
             raise ValueError(f"{name}: n_across and n_within count latents; they cannot be negative, or all be 0")
@@ -139,7 +139,7 @@ class Preset:
     @property
     def kernel_lift(self) -> Lift:
         """The kernel's state space."""
-        return cached_lift(self.kernel, self.order)
+        return build_lift(self.kernel, self.order)
 
     def state_space(self, layout: Layout) -> StateSpace | AutoregressiveSpace:
         """Lift and window; a preset without a window of its own gets one for timescales of SHORTEST_EXPECTED bins."""
@@ -267,6 +267,8 @@ class Preset:
         data.require(self.regions_needed, type(self).__name__)
         if method not in METHODS:
             raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+        if start is not None and start.layout != data.layout:
+            raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         options = MapOptions(
             seed, n_starts, tolerance, max_iterations, None if checkpoint is None else Path(checkpoint), progress
         )
@@ -338,10 +340,7 @@ class Preset:
         return in_bins(hyper, layout.bin_width)
 
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
-        """This preset with the window that ``sites`` need, were timescales ``margin`` times as long.
-
-        A window that the user chose stays.
-        """
+        """This preset with the window that ``sites`` need, were timescales ``margin`` times as long."""
         if self.likelihood != "markov" or self.lift == "ar":
             return self
         across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
@@ -349,9 +348,22 @@ class Preset:
             hyper["timescale"] = np.maximum(margin * hyper["timescale"], SHORTEST_READ)
         return self.replace(window=self.choose_window(data.layout, across, within))
 
+    def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float:
+        """Largest share of a latent's variance that the state space misses or misrepresents at ``sites``."""
+        if self.likelihood != "markov" or self.lift == "ar" or self.window is None or not self.n_across:
+            return 0.0
+        hyper = self.hyperparameters(sites, "across", data.layout)
+        hyper["timescale"] = np.maximum(hyper["timescale"], SHORTEST_READ)
+        delay = np.ravel(sites.get("delay", 0.0)) / data.layout.bin_width
+        offsets = np.concatenate([delay, [0.0]])[:, None] + np.arange(self.window.step)
+        missed = missed_variance(self.kernel_lift, self.window, hyper, self.window.center + offsets.ravel())
+        return max(missed, self.kernel_lift.error)
+
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self:
         """This preset, with a ``max_delay`` that admits the delays of ``sites``, which may come from another fit."""
-        largest = float(np.abs(sites["delay"]).max(initial=0.0)) if "delay" in sites else 0.0
+        if "delay" not in sites:
+            return self
+        largest = float(np.abs(sites["delay"]).max(initial=0.0))
         return self if largest < self.delay_bound(layout) else self.replace(max_delay=WIDER * largest)
 
     def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None:
@@ -366,8 +378,15 @@ class Preset:
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP:
         """The distribution of the recording's trials at given sites."""
         program = handlers.substitute(handlers.seed(self, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
-        distribution = handlers.trace(program).get_trace(data)["y"]["fn"]
-        return distribution
+        trace = handlers.trace(program).get_trace(data)
+        own = {name for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+        if missing := sorted(name for name in own - sites.keys() if np.size(trace[name]["value"])):
+            raise ValueError(f"parameters are missing: {', '.join(missing)}")
+        if unknown := sorted(sites.keys() - own):
+            raise ValueError(
+                f"{type(self).__name__} has no parameters {', '.join(unknown)}; it has {', '.join(sorted(own))}"
+            )
+        return trace["y"]["fn"]
 
     def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray:
         """log p(y_trial | params) in nats, (trial,); ``params`` from :meth:`params_from` or ``fit.sites``."""
@@ -413,6 +432,8 @@ class Preset:
         if sum(assignment.n_within):
             sites["timescale_within"] = np.atleast_1d(np.asarray(timescale_within, float))
         if "delay" in self.dynamics_sites(layout):
+            if delays is None:
+                raise ValueError("delays are needed: (region, across_latent) in seconds, zeros for the first region")
             table = np.asarray(delays, float)
             if np.abs(table[0]).max(initial=0.0) > 0:
                 raise ValueError("delays are measured from the first region: its row must be 0")

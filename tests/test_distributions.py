@@ -685,7 +685,7 @@ def test_posterior_draws_have_the_posteriors_moments(small_model, missing_data):
         means = np.asarray(states[:, :, trial]).mean(0)
         spread = np.diagonal(expected.state_covariance[:, int(expected.pattern[trial])], axis1=-2, axis2=-1)
         error = 5 * np.sqrt(np.maximum(spread, 0) / draws) + 1e-6   # a state known exactly has no spread
-        assert (np.abs(means - np.asarray(expected.state_mean[trial])) <= error).all()
+        assert (np.abs(means - np.asarray(expected.state_mean[:, trial])) <= error).all()
 
 
 # --- settling gains, single precision, a published value

@@ -266,7 +266,7 @@ def test_checkpoint_of_another_recording_is_refused(made, tmp_path, fit):
     checkpoint = tmp_path / "fit.checkpoint.npz"
     from mrgp.inference.recipe import Checkpoint
 
-    Checkpoint(checkpoint, fit.model, made.data).write(fit.sites, 0.0, force=True)
+    Checkpoint(checkpoint, fit.model, made.data).write(fit.sites, force=True)
     other = recording(seed=9).data
     with pytest.raises(ValueError, match="another model or recording"):
         preset().fit(other, checkpoint=checkpoint, progress=False)

@@ -23,7 +23,7 @@ WINDOWS = [Window(0), Window(6), Window(12, 1, 2), Window(4, 3), Window(2, 1, 2)
 TIMESCALES = (0.3, 2.0, 15.0)
 HYPER = {"timescale": jnp.array(TIMESCALES), "frequency": jnp.full(3, 0.08)}
 
-lift_of = cache(lambda name: build_lift(KERNELS[name]))
+lift_of = cache(lambda name: build_lift(KERNELS[name], 5))  # the order of the design's table
 read = jax.jit(readout_weights, static_argnums=(0, 1))
 lifted = jax.jit(lifted_covariance, static_argnums=(0, 2))
 exact = jax.jit(exact_covariance, static_argnums=(0, 2))

@@ -72,6 +72,12 @@ class DelayedGP(Distribution):
             "offset": (jnp.shape(offset), (neurons,)),
             "delay": (jnp.shape(delay)[1:], (assignment.n_regions, assignment.n_across)),
         }
+        counts = {"across": assignment.n_across, "within": sum(assignment.n_within)}
+        for kind, hyper in (("across", across), ("within", within)):
+            count = counts[kind]
+            expected |= {f"{kind}[{name!r}]": (jnp.shape(value), (count,)) for name, value in hyper.items()}
+        if jnp.shape(delay)[0] not in (1, n_bins):
+            raise ValueError(f"delay has {jnp.shape(delay)[0]} times, but this model needs 1 or {n_bins}")
         for name, (given, wanted) in expected.items():
             if given != wanted:
                 raise ValueError(f"{name} has shape {given}, but this model needs {wanted}")

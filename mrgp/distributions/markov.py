@@ -138,11 +138,16 @@ class MarkovGP(DelayedGP):
         clone = self._with_missing(missing)
         return clone.information(value)
 
-    def _with_missing(self, missing: Missing) -> "MarkovGP":
-        return MarkovGP(
-            self.loadings, self.noise, self.offset, self.delay, self.across, self.within,
-            space=self.space, parallel=self.parallel, n_bins=self.n_bins, missing=missing,
-        )  # fmt: skip
+    def _rebuilt(self, space: StateSpace | AutoregressiveSpace, missing: Missing | None) -> "MarkovGP":
+        parameters = (self.loadings, self.noise, self.offset, self.delay, self.across, self.within)
+        return MarkovGP(*parameters, space=space, parallel=self.parallel, n_bins=self.n_bins, missing=missing)
+
+    def _with_missing(self, missing: Missing | None) -> "MarkovGP":
+        return self._rebuilt(self.space, missing)
+
+    def with_space(self, space: StateSpace | AutoregressiveSpace) -> "MarkovGP":
+        """The same model and recording in another state space."""
+        return self._rebuilt(space, self.missing)
 
     def _in_bins(self, stacked: Array) -> Array:
         """(step, trial, bin_in_step * readout) to (trial, time, readout)."""
@@ -192,7 +197,9 @@ def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) 
     Runs the covariance recursion once at the distribution's own (concrete) parameters and adds a margin, since the
     number is used while a fit moves the parameters; the fit checks it again at its end.
     """
-    information = distribution._in_steps(distribution.information(value))
+    # Gains depend on the patterns of missing entries, not on where trials end.
+    whole = distribution._with_missing(None)
+    information = whole._in_steps(whole.information(value))
     dynamics, readout = distribution.space.assemble(distribution.latents)
     if information.precision.shape[0] > 1 or readout.weights.shape[0] > 1:
         return None

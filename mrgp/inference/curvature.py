@@ -9,6 +9,7 @@ of the Hessian of -log p(y, parameters). No dense Hessian over c is formed: its 
 and H_cc^-1 is applied by conjugate gradients, fast because the objective's coordinates make H_cc nearly the identity.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from mrgp.inference.map import Objective
 
 DIFFERENCE = 1e-3  # in posterior standard deviations: third-order error 1e-6, round-off 1e-10 of 1e6 nats / 1e-3
 CG_TOLERANCE = 1e-2  # of each column; enters the curvature squared
-CG_ITERATIONS = 60
+CG_ITERATIONS = 150
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class Curvature:
         names: Sites, raveled one after the other.
         mean: (parameter,), unconstrained.
         covariance: (parameter, parameter).
-        positive: Whether the curvature was positive definite; if not, flat directions got the prior's width at most.
+        positive: Whether the curvature was positive definite and all solves converged; if not, trust no width.
+        response: How the other sites' unconstrained coordinates follow, (parameter, ...) per site; None if unknown.
     """
 
     names: tuple[str, ...]
     mean: np.ndarray
     covariance: np.ndarray
     positive: bool
+    response: dict[str, np.ndarray] | None = None
 
 
 def profile_curvature(objective: Objective, names: Sequence[str], progress: bool = False) -> Curvature:
@@ -61,19 +64,27 @@ def profile_curvature(objective: Objective, names: Sequence[str], progress: bool
         whole[index] = 1.0
         column = product(whole)
         schur[:, j], columns[:, j] = column[few], column[many]
-    for j in tqdm(
-        range(len(few)), desc="profiling", unit=" parameters", disable=not progress or not len(many), leave=False
-    ):
+    solutions, failed = np.zeros((len(many), len(few))), 0
+    for j in tqdm(range(len(few)), desc="profiling", unit=" parameters", disable=not progress, leave=False):
         if len(many) and np.linalg.norm(columns[:, j]) > 0:
-            solved, _ = cg(operator, columns[:, j], rtol=CG_TOLERANCE, maxiter=CG_ITERATIONS)
-            schur[:, j] -= columns.T @ solved
+            solutions[:, j], status = cg(operator, columns[:, j], rtol=CG_TOLERANCE, maxiter=CG_ITERATIONS)
+            failed += status != 0
+    schur -= columns.T @ solutions
     values, vectors = np.linalg.eigh(0.5 * (schur + schur.T))
     floor = 1e-8 * max(values[-1], 1.0)
     covariance = vectors / np.maximum(values, floor) @ vectors.T
     width = np.asarray(ravel_pytree(objective.scale)[0])[few]
     center = np.asarray(ravel_pytree(objective.origin)[0])[few]
-    ordered = tuple(site for site in sorted(objective.origin) if site in names)  # the order in which trees are raveled
-    return Curvature(ordered, center, covariance * width[:, None] * width, bool(values[0] > floor))
+    ordered = tuple(site for site in sorted(objective.origin) if site in names)  # the order of raveled trees
+    sound = bool(values[0] > floor) and not failed
+    if not sound:
+        warnings.warn("the curvature at the maximum is not sound: intervals may be meaningless", stacklevel=3)
+    moves = np.zeros((len(few), objective.size))
+    moves[:, many] = -solutions.T
+    steps = [objective.unravel(move / w) for move, w in zip(moves, width, strict=True)]
+    others = [site for site in objective.origin if site not in names]
+    response = {site: np.stack([np.asarray(step[site] * objective.scale[site]) for step in steps]) for site in others}
+    return Curvature(ordered, center, covariance * width[:, None] * width, sound, response)
 
 
 def _hessian_product(objective: Objective) -> Callable[[np.ndarray], np.ndarray]:

@@ -129,7 +129,7 @@ def maximise(
     tolerance: float,
     max_iterations: int,
     progress: str | None = None,
-    on_iteration: Callable[[Sites, float], None] | None = None,
+    on_iteration: Callable[[Sites], None] | None = None,
 ) -> Ascent:
     """Climb from the objective's start until the gain over PATIENCE iterations is below ``tolerance`` nats.
 
@@ -148,7 +148,7 @@ def maximise(
         bar.update()
         bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
         if on_iteration is not None:
-            on_iteration(objective.sites(best), trace[-1])
+            on_iteration(objective.sites(best))
         if len(trace) > PATIENCE and trace[-1] - trace[-1 - PATIENCE] < tolerance:
             state.update(reason=f"gain below {tolerance:g} nats over {PATIENCE} iterations", converged=True)
             raise StopIteration

@@ -10,6 +10,7 @@
 It asks the model for what only the model knows through the methods named in :class:`Model`.
 """
 
+import hashlib
 import json
 import time
 import warnings
@@ -34,6 +35,7 @@ MARGIN = 0.8  # registers are made for timescales this much shorter than the sta
 MOST_ROUNDS = 5
 LONG = 256  # steps from which on it pays to find out when the gains have settled
 CHECKPOINT_SECONDS = 5.0
+UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
 class Model(Protocol):
@@ -50,6 +52,7 @@ class Model(Protocol):
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self: ...
     def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None: ...
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
+    def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float: ...
     def to_settings(self) -> dict[str, Any]: ...
 
 
@@ -78,13 +81,14 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         sites = dict(start.sites)
     else:
         model, sites = _search(model, data, options)
+        store.write(sites, force=True)
     model = model.admitting(sites, data.layout)
     if user_window is None:
         model = model.adapted(data, sites, MARGIN)
     model = _settled(model, data, sites)
     trace: list[float] = []
     notes: list[str] = []
-    evaluations = 0
+    evaluations = iterations = 0
     for _ in range(MOST_ROUNDS):
         objective = Objective(model, data, sites, model.scales(data, np.asarray(sites["noise"])))
         title = "climbing log p(y, parameters)" if options.progress else None
@@ -97,6 +101,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         )
         sites = ascent.sites
         trace += ascent.trace
+        iterations += len(ascent.trace) - 1
         evaluations += ascent.evaluations
         if not ascent.converged:
             break
@@ -105,8 +110,13 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
             break
         notes.append(why)
         model = _settled(revised, data, sites)
+    if (missed := model.unread_variance(data, sites)) > UNREAD:
+        notes.append(
+            f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
+            "raise order, or give a finer window (see lift_error)"
+        )
     if ascent.reason == "interrupted":
-        store.write(sites, trace[-1], force=True)
+        store.write(sites, force=True)
     else:
         store.remove()
     if not ascent.converged:
@@ -121,7 +131,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         trace=np.array(trace),
         converged=ascent.converged,
         reason=ascent.reason,
-        iterations=len(trace),
+        iterations=iterations,
         evaluations=evaluations,
         wall_s=time.perf_counter() - began,
         seed=options.seed,
@@ -220,8 +230,8 @@ class Checkpoint:
     def __init__(self, path: Path | None, model: Model, data: MultiRegionData) -> None:
         self.path = path
         settings = {k: v for k, v in model.to_settings().items() if k not in ("window", "transient", "max_delay")}
-        mark = [list(data.layout.regions), list(data.layout.n_neurons), *data.values.shape, float(data.center.sum())]
-        self.key = json.dumps([settings, mark], default=str)
+        digest = hashlib.sha256(np.ascontiguousarray(data.values).view(np.uint8)).hexdigest() if path else ""
+        self.key = json.dumps([settings, repr(data.layout), list(data.values.shape), digest], default=str)
         self.last = -np.inf
 
     def read(self) -> dict[str, np.ndarray] | None:
@@ -237,9 +247,8 @@ class Checkpoint:
             raise ValueError(f"{self.path} belongs to another model or recording: remove it to start afresh")
         return sites
 
-    def write(self, sites: Mapping[str, Any], log_joint: float, force: bool = False) -> None:
+    def write(self, sites: Mapping[str, Any], force: bool = False) -> None:
         """Keep ``sites``, at most every few seconds unless forced."""
-        del log_joint
         if self.path is None or (not force and time.monotonic() - self.last < CHECKPOINT_SECONDS):
             return
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in sites.items()}

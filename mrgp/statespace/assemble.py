@@ -4,7 +4,7 @@ States are ordered latent by latent; readouts as in :mod:`mrgp.statespace.reduce
 once and laid out by products with identity matrices, which keeps the traced program small.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -87,6 +87,7 @@ class StateSpace:
     prior: Prior
     lift: Lift
     window: Window
+    within_registers: int = 0
 
     @property
     def n_states(self) -> int:
@@ -98,7 +99,13 @@ class StateSpace:
     def within_window(self) -> Window:
         """Within latents have no delay; with several bins per step they still need registers to be read inside it."""
         step = self.window.step
-        return Window(0) if step == 1 else Window(1, step)
+        return Window(self.within_registers) if step == 1 else Window(max(1, self.within_registers), step)
+
+    def for_reading(self) -> "StateSpace":
+        """This state space with registers on both sides of every bin, so that latents can be read between bins."""
+        window = self.window
+        registers = max(window.n_registers, 2 * window.substeps) if window.step == 1 else window.n_registers + 1
+        return replace(self, window=replace(window, n_registers=registers), within_registers=2)
 
     def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
         """Dynamics and readout of the model.
@@ -169,7 +176,9 @@ def _bins_behind(step: int) -> np.ndarray:
 def _read_across(space: StateSpace, blocks: LatentBlocks, hyper: Hyperparameters, offset: Array) -> tuple[Array, Array]:
     """Readout weights (..., across_latent, state) and missed variances (...) at offsets (..., across_latent)."""
     lead = offset.shape[:-1]
-    weights, missed = readout_weights(space.lift, space.window, blocks, hyper, offset.reshape(-1, offset.shape[-1]))
+    weights, missed = readout_weights(
+        space.lift, space.window, blocks, hyper, offset.reshape(int(np.prod(lead)), offset.shape[-1])
+    )
     return weights.reshape(*lead, *weights.shape[1:]), missed.reshape(*lead, missed.shape[-1])
 
 

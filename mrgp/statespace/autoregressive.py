@@ -64,6 +64,10 @@ class AutoregressiveSpace:
         noise = jnp.full(assignment.n_readouts, eps)
         return dynamics, Readout(np.sqrt(1 - eps) * weights[None], noise[None])
 
+    def for_reading(self) -> "AutoregressiveSpace":
+        """Refused: its state knows one side of a point between bins only."""
+        raise ValueError("the autoregressive lift gives latents at the bins only: use refine=1, or lift='readout'")
+
     def _covariance(self, hyper: Hyperparameters, clock: Array, other: Array) -> Array:
         """k between times (point, latent) and (other_point, latent), (latent, point, other_point)."""
         return jnp.moveaxis(self.prior.kernel.correlation(clock[:, None] - other, hyper), -1, 0)

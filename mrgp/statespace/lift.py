@@ -6,7 +6,7 @@ the squared exponential and any other kernel are represented by their best ratio
 """
 
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -74,9 +74,7 @@ class ModalLift:
     def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
         u = (lag / hyper["timescale"])[..., None]
         xp = u.__array_namespace__()  # JAX in a model; NumPy where a window is chosen
-        # u**0 has no derivative at u = 0 by the rule of powers: keep it a constant.
-        polynomial = xp.where(self.power > 0, u ** np.maximum(self.power, 1), 1.0)
-        envelope = polynomial * xp.exp(-self.decay * u)
+        envelope = u**self.power * xp.exp(-self.decay * u)
         angle = self.rotation * u
         cosine, sine = xp.asarray(self.cosine), xp.asarray(self.sine)
         return xp.tensordot(envelope * xp.cos(angle), cosine, 1) + xp.tensordot(envelope * xp.sin(angle), sine, 1)
@@ -164,44 +162,57 @@ class StackedLift:
         return np.concatenate([np.sqrt(w) * part.read() for w, part in zip(self.weights, self.parts, strict=True)])
 
 
-@singledispatch
+@lru_cache
 def build_lift(kernel: Kernel, order: int = DEFAULT_ORDER) -> Lift:
-    """The state space of ``kernel``; ``order`` is the number of states of each approximated term.
+    """The state space of ``kernel``; ``order`` is the number of states of each approximated term, 2 to 6.
+
+    Built once per kernel and order, so that models built anew share what was compiled for them.
 
     Raises:
-        ValueError: the kernel is not a correlation function; the message says which property fails.
+        ValueError: the kernel is not a correlation function (the message says which property fails), or the order
+            is not on offer.
     """
+    return _build(kernel, order)
+
+
+@singledispatch
+def _build(kernel: Kernel, order: int) -> Lift:
     check_correlation(kernel)
     return _modal(fit_kernel(lambda tau: np.asarray(kernel.cov(jnp.asarray(tau)), float), order))
 
 
-@build_lift.register
-def _(kernel: SquaredExponential, order: int = DEFAULT_ORDER) -> Lift:
+@_build.register
+def _(kernel: SquaredExponential, order: int) -> Lift:
+    if type(kernel) is not SquaredExponential:  # a subclass with a covariance of its own
+        return _build.dispatch(Kernel)(kernel, order)
     return _modal(squared_exponential(order))
 
 
-@build_lift.register
-def _(kernel: Matern12 | Matern32 | Matern52, order: int = DEFAULT_ORDER) -> Lift:
-    return _modal(_matern({Matern12: 1, Matern32: 2, Matern52: 3}[type(kernel)]))
+@_build.register
+def _(kernel: Matern12 | Matern32 | Matern52, order: int) -> Lift:
+    exact = {Matern12: 1, Matern32: 2, Matern52: 3}
+    if type(kernel) not in exact:
+        return _build.dispatch(Kernel)(kernel, order)
+    return _modal(_matern(exact[type(kernel)]))
 
 
-@build_lift.register
-def _(kernel: Spectral, order: int = DEFAULT_ORDER) -> Lift:
+@_build.register
+def _(kernel: Spectral, order: int) -> Lift:
     return RotatingLift(build_lift(kernel.base, order), kernel.frequency)
 
 
-@build_lift.register
-def _(kernel: Stretched, order: int = DEFAULT_ORDER) -> Lift:
+@_build.register
+def _(kernel: Stretched, order: int) -> Lift:
     return StretchedLift(build_lift(kernel.kernel, order), kernel)
 
 
-@build_lift.register
-def _(kernel: Weighted, order: int = DEFAULT_ORDER) -> Lift:
+@_build.register
+def _(kernel: Weighted, order: int) -> Lift:
     return build_lift(kernel.kernel, order)
 
 
-@build_lift.register
-def _(kernel: Sum, order: int = DEFAULT_ORDER) -> Lift:
+@_build.register
+def _(kernel: Sum, order: int) -> Lift:
     return StackedLift(tuple(build_lift(term, order) for term in kernel.terms), kernel.weights)
 
 
@@ -255,4 +266,4 @@ def _modal(rational: Rational) -> ModalLift:
     twice = np.where(values.imag > 0, 2.0, 1.0)[keep]
     modes = np.einsum("im,mj->mij", vectors, np.linalg.inv(vectors))[keep] * twice[:, None, None]
     kept = values[keep]
-    return ModalLift(rational, np.zeros(len(kept)), -kept.real, kept.imag, modes.real, -modes.imag)
+    return ModalLift(rational, np.zeros(len(kept), int), -kept.real, kept.imag, modes.real, -modes.imag)

@@ -93,9 +93,13 @@ def squared_exponential(order: int) -> Rational:
         raise ValueError(f"the squared exponential has state spaces of order 2 to 6, not {order}")
     skew, dissipation, h = SQUARED_EXPONENTIAL[order]
     F, readout = schwarz(np.array(skew), dissipation), np.array(h) / np.linalg.norm(h)
-    lags = np.linspace(0.0, GRID_END, 241)
-    error = np.abs(rational_correlation(F, readout, lags) - np.exp(-(lags**2) / 2)).max()
-    return Rational(F, readout, float(error))
+    return Rational(F, readout, _largest_error(F, readout, lambda tau: np.exp(-(tau**2) / 2)))
+
+
+def _largest_error(F: np.ndarray, h: np.ndarray, cov: Callable[[np.ndarray], np.ndarray]) -> float:
+    """The largest error of h' expm(F tau) h, well beyond where it was fitted too."""
+    lags = np.concatenate([np.linspace(0.0, 10.0, 4001), np.linspace(10.0, 2 * LONGEST_GRID, 1401)])
+    return float(np.abs(rational_correlation(F, h, lags) - cov(lags)).max())
 
 
 def fit_schwarz(
@@ -135,27 +139,39 @@ def fit_kernel(cov: Callable[[np.ndarray], np.ndarray], order: int) -> Rational:
 
     The lags run as far as the correlation matters, denser near zero, where delays are read.
     """
+    if order not in SQUARED_EXPONENTIAL:
+        raise ValueError(f"a kernel has state spaces of order 2 to 6, not {order}")
     probe = np.linspace(0.0, LONGEST_GRID, 4001)
     values = cov(probe)
     far = probe[np.flatnonzero(np.abs(values) > NEGLIGIBLE)[-1]]
     half = probe[np.argmax(values < 0.5)] or LONGEST_GRID
     lags = far * np.linspace(0.0, 1.0, 301) ** 2
-    skew, dissipation, h = SQUARED_EXPONENTIAL[order]
     speed = np.sqrt(2 * np.log(2)) / half  # match the lag at which the squared exponential has halved
-    return best_of(cov, (np.array(skew) * speed, dissipation * np.sqrt(speed), np.array(h)), lags, 4)
+    fits = []
+    for smaller in range(max(2, order - 1), order + 1):
+        skew, dissipation, h = SQUARED_EXPONENTIAL[smaller]
+        fits.append(best_of(cov, (np.array(skew) * speed, dissipation * np.sqrt(speed), np.array(h)), lags, 4))
+    if order > 2:  # a local optimum is escaped from the best with one state less
+        fits.append(best_of(cov, _one_state_more(fits[0]), lags, 2))
+    best = min(fits[-2:], key=lambda fit: fit.error)
+    return Rational(best.F, best.h, _largest_error(best.F, best.h, cov))
+
+
+def _one_state_more(fit: Rational) -> tuple[np.ndarray, float, np.ndarray]:
+    """A start (skew, l, h) for the next order: the last pole split in two."""
+    skew = np.abs(np.diag(fit.F, 1))
+    split = (0.62, 1.27) if len(skew) > 1 else (0.9, 1.9)
+    return np.append(skew[:-1], skew[-1] * np.array(split)), 1.15 * np.sqrt(-2 * fit.F[-1, -1]), np.append(fit.h, 0.0)
 
 
 def derive_squared_exponential(highest: int = 6) -> dict[int, Rational]:
     """The table above from nothing: each order starts from the one below with its last pole split in two."""
-    skew, dissipation, h = np.array([1.3]), 2.0, np.array([1.0, 0.0])
+    start = (np.array([1.3]), 2.0, np.array([1.0, 0.0]))
     lags = np.linspace(0.0, GRID_END, 241)
     table = {}
     for order in range(2, highest + 1):
-        table[order] = best_of(lambda tau: np.exp(-(tau**2) / 2), (skew, dissipation, h), lags, 6)
-        skew, h = np.abs(np.diag(table[order].F, 1)), np.append(table[order].h, 0.0)
-        dissipation = 1.15 * np.sqrt(-2 * table[order].F[-1, -1])
-        split = (0.62, 1.27) if order > 2 else (0.9, 1.9)
-        skew = np.append(skew[:-1], skew[-1] * np.array(split))
+        table[order] = best_of(lambda tau: np.exp(-(tau**2) / 2), start, lags, 6)
+        start = _one_state_more(table[order])
     return table
 
 

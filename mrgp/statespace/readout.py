@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from mrgp.kernels import Hyperparameters
@@ -130,11 +130,12 @@ def readout_weights(
     with_registers = jnp.einsum("i,...ij,j->...", h, lift.propagate(apart, hyper), h)
     k = jnp.concatenate([with_front, jnp.moveaxis(with_registers, 0, -1)], axis=-1)
     G = blocks.stationary
-    if window.n_registers == 0:
+    if window.n_registers == 0 or G.size == 0:
         weights = k  # G = I
     else:
         ridge = RIDGE[G.dtype.itemsize] * jnp.eye(G.shape[-1], dtype=G.dtype)
         weights = jnp.swapaxes(cho_solve(cho_factor(G + ridge), jnp.moveaxis(k, 0, -1)), -1, -2)
         weights = jnp.swapaxes(weights, 0, 1)
     missed = 1 - jnp.einsum("qki,qki->qk", weights, 2 * k - jnp.einsum("kij,qkj->qki", G, weights))
-    return weights, jnp.maximum(missed, 0.0)
+    # Round-off may leave it just below 0; the correction is a constant, so that the derivative stays whole.
+    return weights, missed + lax.stop_gradient(jnp.maximum(-missed, 0.0))

@@ -162,7 +162,8 @@ def reduce(assignment: Assignment, emission: Emission, values: Array, missing: M
         if missing.length is None:
             count = seen.sum(0)[missing.pattern]
         else:
-            count = jnp.cumsum(seen, axis=0)[missing.length - 1, missing.pattern]
+            so_far = jnp.pad(jnp.cumsum(seen, axis=0), [(1, 0), (0, 0), (0, 0)])
+            count = so_far[missing.length, missing.pattern]
     vectors = vectors - shift if valid is None else vectors - shift * valid[..., None]
     d, R = emission.offset, emission.noise
     constant = -0.5 * ((squares - 2 * d * sums + count * d**2) / R + count * jnp.log(2 * jnp.pi * R)).sum(-1)
