@@ -331,7 +331,7 @@ def test_awkward_recordings_fit_or_say_why():
     assert np.isfinite(preset().fit(one_trial, n_starts=1, progress=False, max_iterations=200).trace[-1])
     few = recording(regions={"A": 2, "B": 1}, n_trials=5).data
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")   # flat directions: more latents than neurons
+        warnings.simplefilter("ignore")  # flat directions: more latents than neurons
         fitted = preset(n_across=2, n_within=2).fit(few, n_starts=1, progress=False, max_iterations=60)
     assert np.isfinite(fitted.trace[-1])
     single = mrgp.MultiRegionData({"V1": few.region("A")}, BIN)
@@ -378,3 +378,40 @@ def test_preset_is_a_numpyro_model(made, fit):
     mcmc = MCMC(NUTS(fit.model, init_strategy=start, max_tree_depth=3), num_warmup=3, num_samples=3, progress_bar=False)
     mcmc.run(jax.random.key(0), data)
     assert np.isfinite(np.asarray(mcmc.get_samples()["delay"])).all()
+
+
+def test_parameters_are_checked_by_name(made, fit):
+    fewer = {name: value for name, value in fit.sites.items() if name != "delay"}
+    with pytest.raises(ValueError, match="parameters are missing: delay"):
+        fit.model.log_likelihood(made.data, fewer)
+    with pytest.raises(ValueError, match="no parameters delays"):
+        fit.model.log_likelihood(made.data, {**fit.sites, "delays": fit.sites["delay"]})
+
+
+def test_long_ragged_recording_settles_its_gains():
+    data = recording(n_trials=3, n_bins=300, ragged=0.2).data
+    assert data.length is not None
+    fitted = preset().fit(data, n_starts=1, progress=False, max_iterations=30, tolerance=100.0)
+    assert fitted.model.transient is not None
+    exact = fitted.model.replace(transient=None).log_likelihood(data, fitted.sites)
+    np.testing.assert_allclose(fitted.log_likelihood(), exact, atol=1e-5)
+
+
+def test_latents_between_bins_know_both_neighbours():
+    """A rough latent read half-way between two bins, against conditioning in the exact process."""
+    data = recording(n_trials=2, n_bins=12, regions={"A": 4, "B": 4}).data
+    model = GPFA(n_across=1, kernel=mrgp.Matern12())
+    rng = np.random.default_rng(0)
+    loadings, noise = rng.standard_normal((8, 1)), rng.uniform(0.2, 0.5, 8)
+    sites = {"loadings": loadings, "noise": noise, "offset": np.zeros(8), "timescale_across": np.array([2 * BIN])}
+    fitted = mrgp.Fit(model, data.layout, sites, "map", np.zeros(1), True, "", 0, 0, 0.0, 0, data=data)
+    got = fitted.latents(refine=2)
+    times, fine, eps = np.arange(12), np.arange(24) / 2, model.gp_noise
+    kernel = lambda a, b: np.exp(-np.abs(np.subtract.outer(a, b)) / 2)  # noqa: E731
+    own = (1 - eps) * kernel(times, times) + eps * np.eye(12)
+    covariance = np.kron(own, loadings @ loadings.T) + np.kron(np.eye(12), np.diag(noise))
+    cross = np.kron(np.sqrt(1 - eps) * kernel(fine, times), loadings.T)
+    expected = data.values.reshape(2, -1) @ np.linalg.solve(covariance, cross.T)
+    variance = 1 - np.einsum("ij,ji->i", cross, np.linalg.solve(covariance, cross.T))
+    np.testing.assert_allclose(got.across_mean.values[:, :-1, 0], expected[:, :-1], atol=1e-6)
+    np.testing.assert_allclose(got.across_sd.values[0, :-1, 0], np.sqrt(variance)[:-1], atol=1e-6)

@@ -44,7 +44,7 @@ PEER_WAYS: dict[str, dict[str, Any]] = {   # bins of its autoregression: the cla
 }
 PARALLEL_UP_TO = 1000   # bins of all trials; beyond, an iteration of its parallel scan takes too long here
 ACROSS, WITHIN, REGISTERS, MAX_DELAY, TIMESCALE = 2, 1, 10, 5.0, 5.0   # the last two in bins
-BIN = 0.02   # s
+BIN, ORDER = 0.02, 6   # s; states of a latent without its registers
 REPEATS = 5
 
 
@@ -72,7 +72,8 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     regions = {f"region{r}": values for r, values in enumerate(recording(size))}
     data = mrgp.MultiRegionData(regions, BIN)
     model = mrgp.models.DLAG(
-        n_across=ACROSS, n_within=WITHIN, max_delay=MAX_DELAY * BIN, window=mrgp.Window(REGISTERS), parallel=False
+        n_across=ACROSS, n_within=WITHIN, max_delay=MAX_DELAY * BIN, order=ORDER, window=mrgp.Window(REGISTERS),
+        parallel=False,
     )
     neurons, count = data.layout.total_neurons, size["regions"]
     delays = rng.uniform(-2, 2, (count, ACROSS)) * BIN
@@ -112,6 +113,7 @@ def peer(size: dict[str, Any]) -> dict[str, Any]:
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
+    torch.set_num_threads(1)   # on shared cores two wait for each other: the same iteration took 0.08 to 5 s
     y = torch.as_tensor(np.concatenate(recording(size), axis=2))
     count = size["regions"]
     data = mbrila.core.data.MultiRegionData(y=y, y_dims=(size["neurons"] // count,) * count, bin_width=1e3 * BIN)
@@ -136,10 +138,9 @@ def peer(size: dict[str, Any]) -> dict[str, Any]:
     model.fit(data, max_iter=REPEATS + 2, tol=0.0)   # the first iteration is the warm-up
     seconds, cpu = np.median(np.diff(stamps[1:], axis=0), axis=0).tolist()
     states = model.dynamics.H_select.shape[-1]
-    threads, version = torch.get_num_threads(), torch.__version__
     return {
-        "seconds": seconds, "cpu": cpu, "peak": peak_gb(), "before": before, "states": states, "threads": threads,
-        "torch": version,
+        "seconds": seconds, "cpu": cpu, "peak": peak_gb(), "before": before, "states": states,
+        "torch": torch.__version__,
     }   # fmt: skip
 
 
@@ -188,7 +189,7 @@ def growth(names: Sequence[str], load: str, command: str) -> None:
     summary = table(["series", "range", *between], slopes)
     note = (
         f"DLAG, {ACROSS} across and {WITHIN} within latents per region, squared exponential of about {TIMESCALE:g} "
-        f"bins, Window({REGISTERS}), sequential scan. Seconds: median of {REPEATS} evaluations of "
+        f"bins, Window({REGISTERS}), order {ORDER}, sequential scan. Seconds: median of {REPEATS} evaluations of "
         "log p(y, parameters) and its gradient; CPU s: of all cores together. Peak memory of a process with this one "
         "point, compilation included; 'before' is the peak up to the first evaluation (imports, data, settling). "
         f"With settled gains, the last gain is kept after the steps given. {load}"
@@ -198,7 +199,7 @@ def growth(names: Sequence[str], load: str, command: str) -> None:
 
 def against_peer(peer_python: str, load: str, command: str) -> None:
     """Measure both packages on the same recordings, one after the other."""
-    rows, version, threads = [], "?", "?"
+    rows, version = [], "?"
     for size in PEER_SIZES:
         few = size["bins"] * size["trials"] <= PARALLEL_UP_TO
         mine = run(size)
@@ -209,13 +210,13 @@ def against_peer(peer_python: str, load: str, command: str) -> None:
             if "error" in got:
                 rows.append([*where, *["-"] * 5, got["error"]])
                 continue
-            version, threads = got.get("torch", version), got.get("threads", threads)
+            version = got.get("torch", version)
             ratio = f"{got['seconds'] / mine['seconds']:.1f}"
             numbers = [f"{got[key]:.3f}" for key in ("seconds", "cpu")]
             rows.append([*where, got["states"], *numbers, ratio, f"{got['peak']:.2f}", f"{got['before']:.2f}"])
     header = ["package", *BASE, "states", "seconds per iteration", "CPU s", "times ours", "peak GB", "before GB"]
     note = (
-        f"mbrila 0.1.0 on torch {version} ({threads} threads, CPU): DLAG(engine='kalman'), float64, started by its "
+        f"mbrila 0.1.0 on torch {version} (CPU, one thread: with two, times on shared cores vary fiftyfold): DLAG(engine='kalman'), float64, started by its "
         f"pCCA; median of {REPEATS} intervals between optimizer steps, each one smoother pass and one gradient of the "
         "expected joint log-likelihood (generalized EM). Ours: one marginal log-likelihood and its gradient, as in "
         "the table of cost. Both on the same random recordings. Its parallel scan is its default on every device; "
