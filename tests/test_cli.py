@@ -277,7 +277,7 @@ def test_simulate_fit_and_load(run, tmp_path, monkeypatch):
     assert (summary["settings"]["n_across"], summary["settings"]["n_within"]) == (1, [1, 0])
     assert summary["regions"] == ["V1", "V2"]
     assert summary["converged"] is True
-    assert summary["iterations"] == len(fit.trace)
+    assert summary["iterations"] == len(fit.trace) - 1  # the trace begins with the start
     assert summary["wall_s"] > 0
     assert {"mrgp", "jax", "numpyro", "arviz"} <= summary["versions"].keys()
     assert summary["log_likelihood"] == pytest.approx(float(fit.log_likelihood(data).sum()), abs=1e-6)
@@ -312,7 +312,8 @@ def interrupt(monkeypatch, evaluation, searching):
 def test_a_stopped_run_goes_on_with_the_same_command(run, save, tmp_path):
     path, out = save(), tmp_path / "out"
     command = ["fit", path, *MODEL, *QUICK, "--max-delay", 0.1, "--out", out]
-    for searching, evaluation, kept in ((True, 4, []), (False, 1, []), (False, 6, ["fit.checkpoint.npz"])):
+    checkpoint = ["fit.checkpoint.npz"]
+    for searching, evaluation, kept in ((True, 4, []), (False, 1, checkpoint), (False, 6, checkpoint)):
         with pytest.MonkeyPatch.context() as patch:
             interrupt(patch, evaluation, searching)
             code, _, err = run(*command)
