@@ -139,8 +139,7 @@ def peer(size: dict[str, Any]) -> dict[str, Any]:
     seconds, cpu = np.median(np.diff(stamps[1:], axis=0), axis=0).tolist()
     states = model.dynamics.H_select.shape[-1]
     return {
-        "seconds": seconds, "cpu": cpu, "peak": peak_gb(), "before": before, "states": states,
-        "torch": torch.__version__,
+        "seconds": seconds, "cpu": cpu, "peak": peak_gb(), "before": before, "states": states, "torch": torch.__version__
     }   # fmt: skip
 
 
@@ -167,8 +166,7 @@ def exponents(name: str, points: Sequence[dict[str, Any]]) -> list[str]:
 
 def growth(names: Sequence[str], load: str, command: str) -> None:
     """Measure and record the series of ``names``."""
-    rows, slopes = [], []
-    measured: dict[str, dict[str, Any]] = {}
+    rows, slopes, measured = [], [], {}
     for name in names:
         for transient in (False, True) if name == "bins" else (False,):
             label = f"{name}, settled gains" if transient else name
@@ -216,7 +214,8 @@ def against_peer(peer_python: str, load: str, command: str) -> None:
             rows.append([*where, got["states"], *numbers, ratio, f"{got['peak']:.2f}", f"{got['before']:.2f}"])
     header = ["package", *BASE, "states", "seconds per iteration", "CPU s", "times ours", "peak GB", "before GB"]
     note = (
-        f"mbrila 0.1.0 on torch {version} (CPU, one thread: with two, times on shared cores vary fiftyfold): DLAG(engine='kalman'), float64, started by its "
+        f"mbrila 0.1.0 on torch {version}, CPU, one thread (two gave 0.08 to 5 s for one and the same iteration while "
+        "others used the cores); ours as it comes: compare CPU s. DLAG(engine='kalman'), float64, started by its "
         f"pCCA; median of {REPEATS} intervals between optimizer steps, each one smoother pass and one gradient of the "
         "expected joint log-likelihood (generalized EM). Ours: one marginal log-likelihood and its gradient, as in "
         "the table of cost. Both on the same random recordings. Its parallel scan is its default on every device; "
