@@ -33,8 +33,8 @@ def build(fit: Any, data: MultiRegionData, n_draws: int, seed: int) -> xr.DataTr
     dims, coords, groups = {}, _coords(fit, data), {}
     groups["posterior"] = {name: np.asarray(value)[None] for name, value in draws.items()}
     if "delay" in draws:
-        groups["posterior"]["delay"] = fit._delay_table(draws["delay"])[None]
-        dims["delay"] = ["region", "across_latent"]
+        groups["posterior"]["delay"] = fit.model.delay_table(draws, fit.layout, data.n_bins)[None]
+        dims["delay"] = list(fit.delays.dims)
     dims |= {name: [f"{name.rsplit('_', 1)[1]}_latent"] for name in draws if name != "delay"}
     groups["log_likelihood"] = {"y": np.asarray(scores)[None]}
     dims["y"] = ["trial"]
@@ -67,5 +67,6 @@ def _coords(fit: Any, data: MultiRegionData) -> dict[str, Any]:
         "within_latent": fit.within_names,
         "neuron": labels,
         "trial": np.arange(data.n_trials),
+        "time": data.times,
         "column": np.arange(fit.assignment.n_columns),
     }

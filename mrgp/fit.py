@@ -22,7 +22,7 @@ from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import Objective, transforms_of
 from mrgp.io import write_atomically
 
-FORMAT = 1  # of the saved file
+FORMAT = 2  # of the saved file
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -38,6 +38,7 @@ class Fit:
     Attributes:
         model: The preset, with the window and delay bound it ended with.
         layout: Regions, neurons per region and bin width of the recording.
+        n_bins: Bins of its longest trial.
         sites: The model's sample sites by name, constrained, in seconds.
         method: How they were inferred.
         trace: log p(y, parameters) after every iteration, nats.
@@ -49,6 +50,7 @@ class Fit:
 
     model: Any
     layout: Layout
+    n_bins: int
     sites: dict[str, np.ndarray]
     method: str
     trace: np.ndarray
@@ -83,33 +85,33 @@ class Fit:
 
     @property
     def delays(self) -> xr.DataArray:
-        """Delays in seconds, (region, across_latent); positive means the region lags the first one."""
-        return xr.DataArray(
-            self._delay_table(self.sites.get("delay")), self._delay_coords, name="delay", attrs={"units": "s"}
-        )
+        """Delays in seconds, (region, across_latent) or (region, across_latent, time) where they vary.
+
+        Positive means that the region lags the first one.
+        """
+        table = self.model.delay_table(self.sites, self.layout, self.n_bins)
+        coords = self.delay_coords if table.ndim == 2 else self.delay_coords | self.time_coords
+        return xr.DataArray(table, coords, tuple(coords), "delay", {"units": "s"})
 
     @property
-    def _delay_coords(self) -> dict[str, Any]:
+    def delay_coords(self) -> dict[str, Any]:
+        """Coordinates of a table of delays."""
         return {"region": list(self.populations), "across_latent": np.arange(self.assignment.n_across)}
 
-    def _delay_table(self, delay: Any) -> np.ndarray:
-        """Prepend the first region's zeros to (..., region - 1, across_latent)."""
-        if delay is None:
-            return np.zeros((self.assignment.n_regions, self.assignment.n_across))
-        return np.concatenate([np.zeros_like(delay[..., :1, :]), delay], axis=-2)
+    @property
+    def time_coords(self) -> dict[str, Any]:
+        """Start of every bin in seconds."""
+        return {"time": np.arange(self.n_bins) * self.layout.bin_width}
 
     @property
     def timescales(self) -> xr.Dataset:
         """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
-        within = self.sites.get("timescale_within", np.zeros(0))
-        return xr.Dataset(
-            {
-                "across": ("across_latent", self.sites.get("timescale_across", np.zeros(0))),
-                "within": ("within_latent", within),
-            },
-            {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names},
-            {"units": "s"},
-        )
+        tables = {
+            kind: (f"{kind}_latent", self.model.timescale_table(self.sites, kind, self.layout))
+            for kind in ("across", "within")
+        }
+        coords = {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names}
+        return xr.Dataset(tables, coords, {"units": "s"})
 
     @property
     def loadings(self) -> dict[str, xr.DataArray]:
@@ -255,27 +257,29 @@ class Fit:
     ) -> xr.Dataset:
         """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``) from the curvature, seconds.
 
-        Dims (region, across_latent). The Gaussian lives in the unconstrained coordinate, so bounds are respected.
+        Dims (region, across_latent), and time where delays vary. The Gaussian lives in artanh(delay / bound), so that
+        intervals respect the bound.
         """
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
         curvature = self.curvature(data, progress)
-        width = norm.ppf(0.5 + probability / 2) * np.sqrt(np.diag(curvature.covariance))
-        rows = np.stack(
-            [
-                curvature.mean,
-                curvature.mean - width,
-                curvature.mean + width,
-                curvature.mean - 1e-4 * width,
-                curvature.mean + 1e-4 * width,
-            ]
-        )
-        delay = self._sites_from(curvature, rows).get("delay")
-        tables = self._delay_table(delay) if delay is not None else np.zeros((5, *self.delays.shape))
-        z = norm.ppf(0.5 + probability / 2)
-        names = {"delay": tables[0], "lower": tables[1], "upper": tables[2], "sd": (tables[4] - tables[3]) / (2e-4 * z)}
-        arrays = {name: (("region", "across_latent"), table) for name, table in names.items()}
-        return xr.Dataset(arrays, self._delay_coords, {"units": "s", "probability": probability})
+        widths = np.sqrt(np.diag(curvature.covariance))
+        steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
+        tables = self.model.delay_table(self._sites_from(curvature, curvature.mean + steps), self.layout, self.n_bins)
+        tables = np.broadcast_to(tables, (len(steps), *self.delays.shape))
+        bound = max(self.model.delay_bound(self.layout), 1e-12)
+        ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
+        slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * self.delays.ndim)), 0, -1)
+        sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
+        center, z = np.arctanh(tables[0] / bound), norm.ppf(0.5 + probability / 2)
+        names = {
+            "delay": tables[0],
+            "lower": bound * np.tanh(center - z * sd),
+            "upper": bound * np.tanh(center + z * sd),
+            "sd": bound * (1 - np.tanh(center) ** 2) * sd,
+        }
+        arrays = {name: (self.delays.dims, table) for name, table in names.items()}
+        return xr.Dataset(arrays, self.delays.coords, {"units": "s", "probability": probability})
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: delays and kernel parameters from the Gaussian at the maximum.
@@ -332,6 +336,7 @@ class Fit:
         header = {
             "settings": self.model.to_settings(),
             "layout": [list(self.layout.regions), list(self.layout.n_neurons), self.layout.bin_width],
+            "n_bins": self.n_bins,
             "run": [
                 self.method,
                 bool(self.converged),
@@ -380,6 +385,7 @@ class Fit:
         return cls(
             model=model,
             layout=Layout(tuple(regions), tuple(counts), bin_width),
+            n_bins=header["n_bins"],
             sites={str(name): value.values for name, value in dataset.data_vars.items() if name not in skip},
             method=method,
             trace=dataset["trace"].values,

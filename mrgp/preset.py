@@ -339,6 +339,20 @@ class Preset:
             )
         return in_bins(hyper, layout.bin_width)
 
+    def delay_table(self, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> np.ndarray:
+        """Delays in seconds, (..., region, across_latent), of sites that may have leading axes of draws.
+
+        A model whose delays vary returns (..., region, across_latent, time) for trials of ``n_bins`` bins.
+        """
+        if "delay" not in sites:
+            return np.zeros((self.assignment(layout).n_regions, self.n_across))
+        delay = np.asarray(sites["delay"])
+        return np.concatenate([np.zeros_like(delay[..., :1, :]), delay], axis=-2)
+
+    def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
+        """Timescales in seconds of the latents of one kind ("across", "within"), (latent,)."""
+        return np.asarray(self.hyperparameters(sites, kind, layout)["timescale"]) * layout.bin_width
+
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
         """This preset with the window that ``sites`` need, were timescales ``margin`` times as long."""
         if self.likelihood != "markov" or self.lift == "ar":

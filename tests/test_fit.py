@@ -404,7 +404,7 @@ def test_latents_between_bins_know_both_neighbours():
     rng = np.random.default_rng(0)
     loadings, noise = rng.standard_normal((8, 1)), rng.uniform(0.2, 0.5, 8)
     sites = {"loadings": loadings, "noise": noise, "offset": np.zeros(8), "timescale_across": np.array([2 * BIN])}
-    fitted = mrgp.Fit(model, data.layout, sites, "map", np.zeros(1), True, "", 0, 0, 0.0, 0, data=data)
+    fitted = mrgp.Fit(model, data.layout, data.n_bins, sites, "map", np.zeros(1), True, "", 0, 0, 0.0, 0, data=data)
     got = fitted.latents(refine=2)
     times, fine, eps = np.arange(12), np.arange(24) / 2, model.gp_noise
     kernel = lambda a, b: np.exp(-np.abs(np.subtract.outer(a, b)) / 2)  # noqa: E731

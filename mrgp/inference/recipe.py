@@ -126,6 +126,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
     return Fit(
         model=model,
         layout=data.layout,
+        n_bins=data.n_bins,
         sites={name: np.asarray(value) for name, value in sites.items()},
         method="map",
         trace=np.array(trace),
