@@ -84,7 +84,7 @@ def run_demo(args: argparse.Namespace) -> None:
     """Simulate, fit, compare."""
     from mrgp.models import DLAG
     from mrgp.report import matched_delays
-    from mrgp.simulate import simulate_scenario
+    from mrgp.scenarios import simulate_scenario
 
     _make_folder(args.out)
     recording = simulate_scenario("demo", seed=args.seed)
@@ -110,7 +110,7 @@ def run_simulate(args: argparse.Namespace) -> None:
     """A scenario's recording and its truth."""
     import mrgp
     from mrgp.io import write_atomically
-    from mrgp.simulate import SCENARIOS, simulate_scenario
+    from mrgp.scenarios import SCENARIOS, simulate_scenario
 
     if args.list:
         print(*SCENARIOS, sep="\n")

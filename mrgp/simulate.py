@@ -8,6 +8,7 @@ region: nothing is interpolated between bins, nothing is special at a trial's ed
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from mrgp.data import MultiRegionData
 from mrgp.delays import check_delay, trajectory
+from mrgp.io import save_recording, write_atomically
 from mrgp.kernels import Kernel, SquaredExponential, in_bins
 from mrgp.statespace.assemble import Prior
 from mrgp.statespace.reduce import Assignment, readout_loadings
@@ -42,21 +44,29 @@ class Simulation:
     Attributes:
         data: The recording, NaN where something was left out.
         truth: In seconds ``delay`` (region, across_latent[, time]), ``timescale_across`` (across_latent),
-            ``timescale_within`` (within_latent). ``loadings`` (neuron, column), variances ``noise`` and
-            ``offset`` (neuron). For every bin, kept or not: the smooth latents ``across`` (trial, time,
-            across_latent), on region 1's clock, and ``within`` (trial, time, within_latent); ``readouts``
-            (trial, time, readout), delayed and with GP noise. Coordinates ``region_of_neuron``, ``_within``,
-            ``_readout`` name regions. Attributes ``gp_noise``, ``kernel``, ``bin_width`` (s), ``seed``.
+            ``timescale_within`` (within_latent). ``shared_by`` (region, across_latent), bool. ``loadings``
+            (neuron, column), 0 where nothing is read, variances ``noise`` and ``offset`` (neuron). For every
+            bin, kept or not: the smooth latents ``across`` (trial, time, across_latent), on region 1's clock,
+            and ``within`` (trial, time, within_latent); ``readouts`` (trial, time, readout), delayed and with
+            GP noise. Coordinates ``region_of_neuron``, ``_within``, ``_readout`` name regions. Attributes
+            ``gp_noise``, ``kernel``, ``bin_width`` (s), ``seed``.
     """
 
     data: MultiRegionData
     truth: xr.Dataset
 
     def save(self, folder: str | Path) -> None:
-        """Write ``recording.nc`` and ``truth.nc`` into ``folder``, which is made if need be."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.data.to_xarray().to_netcdf(Path(folder) / "recording.nc", engine="h5netcdf")
-        self.truth.to_netcdf(Path(folder) / "truth.nc", engine="h5netcdf")
+        """Write ``recording.nc`` and ``truth.nc`` into ``folder``, which is made if need be.
+
+        A file that exists is replaced only once the new one is whole.
+
+        Raises:
+            OSError: The folder cannot be made or written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_recording(self.data, folder / "recording.nc")
+        write_atomically(folder / "truth.nc", partial(self.truth.to_netcdf, engine="h5netcdf"))
 
 
 def simulate(
@@ -64,6 +74,7 @@ def simulate(
     regions: Mapping[str, int] = TWO_REGIONS,
     n_across: int = 2,
     n_within: int | Sequence[int] = 1,
+    shared_by: ArrayLike | None = None,
     n_trials: int = 50,
     n_bins: int = 100,
     bin_width: float = 0.02,
@@ -75,7 +86,7 @@ def simulate(
     delay_shape: str | None = None,
     shape_parameters: Mapping[str, ArrayLike] | None = None,
     snr: ArrayLike = 1.0,
-    noise: float = 1.0,
+    noise: ArrayLike = 1.0,
     offset: float = 1.0,
     heterogeneity: float = 0.0,
     ragged: float = 0.0,
@@ -87,8 +98,11 @@ def simulate(
 
     Args:
         regions: Region name -> number of neurons; delays are measured from the first.
-        n_across: Latents shared by all regions.
+        n_across: Latents that regions share.
         n_within: Private latents of every region, or one number per region; 0 is allowed.
+        shared_by: Which region reads which across latent, (region, across_latent) of booleans; None: all
+            read all. The delay of a region that does not read a latent has no effect; of a latent that the
+            first region does not read, only differences of delays do.
         n_trials: Number of trials; the parameters do not depend on it.
         n_bins: Bins of a whole trial.
         bin_width: Seconds per bin.
@@ -102,7 +116,8 @@ def simulate(
         shape_parameters: Parameters of that shape by name, each a number or (region, across_latent).
         snr: Variance of the signal over variance of the noise, each summed over a region's neurons; a number
             or (region,). Met exactly, by scaling the region's loadings, which are N(0, 1) before.
-        noise: Median over neurons of the noise variance.
+        noise: Noise variance, a number or (neuron,), those of the first region first; with heterogeneity
+            the median of a neuron's.
         offset: Standard deviation of the neurons' offsets.
         heterogeneity: Standard deviation of the logarithm of three scales that are else equal: each neuron's
             noise variance, each neuron's loadings, each latent's loadings in each region.
@@ -113,7 +128,8 @@ def simulate(
         seed: Seeds the one generator that everything is drawn from.
 
     Raises:
-        ValueError: An argument is out of range or misshapen, or a trial is too long for a dense factor.
+        ValueError: An argument is out of range or misshapen, a region reads nothing, an across latent is
+            read by no region, or a trial is too long for a dense factor.
     """
     for name, count in {"n_trials": n_trials, "n_bins": n_bins, **regions}.items():
         _require(count >= 1, f"{name} must count at least 1, not {count}")
@@ -127,11 +143,12 @@ def simulate(
     _require(per_region, f"n_within = {n_within} is neither one number nor one per region")
     n_neurons, within = tuple(regions.values()), np.broadcast_to(within, len(regions))
     assignment = Assignment(n_neurons, n_across, tuple(within.tolist()))
+    readers = _readers(shared_by, assignment, tuple(regions))
     prior = Prior(SquaredExponential() if kernel is None else kernel, gp_noise, assignment)
     longest = MAX_POINTS // (len(regions) if n_across else 1)
     _require(n_bins <= longest, f"n_bins = {n_bins} is too long to draw exactly: take trials of <= {longest}")
     _positive("bin_width", bin_width)
-    _positive("noise", noise)
+    typical_noise = _positive("noise", noise, sum(n_neurons))
     scale_across = _positive("timescale_across", timescale_across, n_across)
     scale_within = _positive("timescale_within", timescale_within, int(within.sum()))
     ratio = _positive("snr", snr, len(regions))
@@ -146,7 +163,7 @@ def simulate(
         delays = trajectory(delay_shape, times, n_bins * bin_width, delays, shape_parameters or {})
         delays = check_delay(delays, len(regions), n_across, n_bins)
     _require(delay_shape is not None or not shape_parameters, "shape_parameters need a delay_shape")
-    loadings, variance = _emission(assignment, ratio, noise, heterogeneity, rng)
+    loadings, variance = _emission(assignment, readers, ratio, typical_noise, heterogeneity, rng)
     level = offset * rng.standard_normal(len(variance))
     scales = np.concatenate([scale_across, scale_within]) / bin_width
     with jax.enable_x64(True):  # whatever the session's precision
@@ -164,6 +181,7 @@ def simulate(
         "delay": (("region", "across_latent", "time")[: delays.ndim], delays, seconds),
         "timescale_across": ("across_latent", scale_across, seconds),
         "timescale_within": ("within_latent", scale_within, seconds),
+        "shared_by": (("region", "across_latent"), readers),
         "loadings": (("neuron", "column"), loadings),
         "noise": ("neuron", variance),
         "offset": ("neuron", level),
@@ -196,11 +214,34 @@ def _positive(name: str, value: ArrayLike, count: int = 1) -> np.ndarray:
     return np.broadcast_to(array, count)
 
 
+def _readers(
+    shared_by: ArrayLike | None, assignment: Assignment, names: Sequence[str]
+) -> Bool[np.ndarray, "region across_latent"]:
+    """Which region reads which across latent; every region reads something, every latent is read."""
+    shape = assignment.n_regions, assignment.n_across
+    table = np.asarray(True if shared_by is None else shared_by)
+    given = shared_by is None or table.shape == shape
+    _require(given, f"shared_by has shape {table.shape}, not (region, across_latent) = {shape}")
+    _require(np.isin(table, (0, 1)).all(), f"shared_by says yes or no, True or False, not {table}")
+    readers = np.broadcast_to(table.astype(bool), shape)
+    for name, reads, n_within in zip(names, readers, assignment.n_within, strict=True):
+        _require(reads.any() or n_within > 0, f"region {name} reads no latent, so it has no signal: give it one")
+    for k, read in enumerate(readers.any(0)):
+        _require(read, f"across latent {k + 1} of {shape[1]} is read by no region: give it one, or leave it out")
+    return readers
+
+
 def _emission(
-    assignment: Assignment, snr: np.ndarray, noise: float, heterogeneity: float, rng: np.random.Generator
+    assignment: Assignment,
+    readers: Bool[np.ndarray, "region across_latent"],
+    snr: Float[np.ndarray, "region"],
+    noise: Float[np.ndarray, "neuron"],
+    heterogeneity: float,
+    rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, "neuron column"], Float[np.ndarray, "neuron"]]:
-    """Loadings and noise variances with signal-to-noise ratios ``snr`` (region,)."""
-    region, used = assignment.region_of_neuron, assignment.used
+    """Loadings and noise variances with signal-to-noise ratios ``snr``."""
+    region = assignment.region_of_neuron
+    used = np.hstack([readers[region], assignment.used[:, assignment.n_across :]])
 
     def spread(*shape: int) -> np.ndarray:
         return np.exp(heterogeneity * rng.standard_normal(shape))
@@ -211,7 +252,6 @@ def _emission(
     for r, wanted in enumerate(snr):
         own = region == r
         signal = (loadings[own] ** 2).sum()  # readouts have unit variance
-        _require(signal > 0, f"region {r + 1} of {len(snr)} reads no latent, so its snr cannot be {wanted:g}")
         loadings[own] *= np.sqrt(wanted * variance[own].sum() / signal)
     return loadings, variance
 
@@ -263,51 +303,3 @@ def _observed(
     start = ((rng.permutation(n_neurons) + rng.random()) / n_neurons * total).astype(int)
     lost = (place[..., None] - start) % total < round(missing * total)
     return inside[..., None] & ~lost
-
-
-_BIN = 0.02  # seconds
-_LARGE: dict[str, Any] = {  # what the published benchmark recordings share; timescales of 4.47 and 1.41 bins
-    "n_trials": 50,
-    "n_bins": 200,
-    "snr": 0.6,
-    "noise": 0.05,
-    "offset": 0.0,
-    "timescale_across": np.sqrt([20.0, 2.0]) * _BIN,
-    "timescale_within": np.sqrt(20.0) * _BIN,
-}
-_SMALL = _LARGE | {"n_trials": 20, "n_bins": 50, "snr": 3.0}
-_FIVE = {"regions": {f"V{r}": 100 for r in range(1, 6)}}
-_TWO_DELAYS = {"delay": np.outer([0, 1], [2.25, 0.75]) * _BIN}
-_FALLING = [0, 1, 5 / 6, 2 / 3, 1 / 2]  # region by region, share of the longest delay
-_BUMPS = {"delay": np.outer(_FALLING, [2.7, 1]) * _BIN, "delay_shape": "gaussian_bump"}
-_BUMP_CENTERS = np.add.outer([0, 0, 0.05, 0.1, 0.15], [0.085, 0.685])  # later from region to region
-
-SCENARIOS: dict[str, dict[str, Any]] = {
-    "dlag": _LARGE | _TWO_DELAYS | {"regions": {"V1": 100, "V2": 100}},
-    "dlag_ssm": _LARGE | _FIVE | {"delay": np.outer(_FALLING, [3, 1]) * _BIN},
-    "adm": _LARGE
-    | _FIVE
-    | _BUMPS
-    | {"shape_parameters": {"center": _BUMP_CENTERS, "width": np.tile([0.045, 0.125], (5, 1))}},
-    "mdlag": _LARGE
-    | {"regions": {"V1": 100, "V2": 100, "V3": 100}, "n_within": 0, "snr": 0.4}
-    | {"delay": np.outer([0, 1, 0.5], [3, 1]) * _BIN},
-    "small_constant": _SMALL | _TWO_DELAYS,
-    "small_bump": _SMALL
-    | _BUMPS
-    | {"delay": np.outer([0, 1], [0.96, 0.62]) * _BIN}
-    | {"shape_parameters": {"center": [[0.05, 0.64]] * 2, "width": [[0.07, 0.2]] * 2}},
-    "demo": {"n_trials": 40, "n_bins": 50, "timescale_across": (0.12, 0.06), "heterogeneity": 0.3}
-    | {"delay": [[0, 0], [0.03, -0.02]]},  # one latent leads in V1, the other in V2
-}
-"""Arguments of :func:`simulate` by name: the literature's benchmarks, delayed exactly, and a demo."""
-
-
-def simulate_scenario(name: str, seed: int = 0, **overrides: Any) -> Simulation:
-    """Draw the recording of one of SCENARIOS, with any arguments of :func:`simulate` changed.
-
-    Raises:
-        ValueError: There is no such scenario, or :func:`simulate` refuses its arguments.
-    """
-    _require(name in SCENARIOS, f"there is no scenario {name!r}: choose from {', '.join(SCENARIOS)}")
-    return simulate(**(SCENARIOS[name] | {"seed": seed} | overrides))

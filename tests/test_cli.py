@@ -17,7 +17,8 @@ from mrgp.arguments import KERNELS, build_parser
 from mrgp.cli import main
 from mrgp.inference.map import Objective
 from mrgp.io import fetch_v1v2
-from mrgp.simulate import SCENARIOS, simulate
+from mrgp.scenarios import SCENARIOS
+from mrgp.simulate import simulate
 
 DONE, FAILED, MISUSED = 0, 1, 2
 MODEL = ["--n-across", "1", "--n-within", "1,0"]

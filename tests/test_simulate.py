@@ -9,7 +9,8 @@ import xarray as xr
 from mrgp.delays import gaussian_bump
 from mrgp.io import load_recording
 from mrgp.kernels import Kernel, Matern32, Spectral, SquaredExponential, in_bins
-from mrgp.simulate import MAX_POINTS, SCENARIOS, Simulation, simulate, simulate_scenario
+from mrgp.scenarios import SCENARIOS, simulate_scenario
+from mrgp.simulate import MAX_POINTS, Simulation, simulate
 from mrgp.statespace.assemble import Latents, Prior
 from mrgp.statespace.covariance import exact_covariance
 from mrgp.statespace.reduce import Assignment
@@ -159,6 +160,35 @@ def test_snr_is_attained(heterogeneity):
     np.testing.assert_allclose(simulation.data.values.var((0, 1)), signal + noise, rtol=0.08)
 
 
+@pytest.mark.parametrize("heterogeneity", [0.0, 0.7])
+def test_a_region_loads_on_the_latents_it_reads(heterogeneity):
+    table = np.array([[True, False, True], [True, True, False], [False, False, False]])
+    size = SMALL | {"regions": {"A": 4, "B": 3, "C": 2}, "n_across": 3, "n_within": (0, 1, 1)}
+    simulation = simulate(**size, shared_by=table, snr=[0.5, 1.0, 2.0], heterogeneity=heterogeneity)
+    truth = simulation.truth
+    xr.testing.assert_equal(truth["shared_by"], truth["shared_by"].copy(data=table))
+    assert truth["shared_by"].dtype == bool
+    read = np.column_stack([table, [False, True, True]])[[0] * 4 + [1] * 3 + [2] * 2]
+    np.testing.assert_array_equal(truth["loadings"] != 0, read)
+    signal, noise = (truth["loadings"] ** 2).sum("column"), truth["noise"]
+    ratio = signal.groupby("region_of_neuron").sum() / noise.groupby("region_of_neuron").sum()
+    np.testing.assert_allclose(ratio, [0.5, 1.0, 2.0], rtol=1e-12)
+    # What C does not read does not reach it: its own latent and noise are all it shows, with delays or without.
+    moved = simulate(**size, shared_by=table, snr=[0.5, 1.0, 2.0], heterogeneity=heterogeneity, delay=np.zeros((3, 3)))
+    np.testing.assert_array_equal(moved.data.region("C"), simulation.data.region("C"))
+
+
+def test_all_read_all_unless_told():
+    assert same(simulate(**SMALL, heterogeneity=0.5), simulate(**SMALL, heterogeneity=0.5, shared_by=np.ones((2, 2))))
+    assert simulate(**SMALL).truth["shared_by"].values.all()
+
+
+def test_noise_of_every_neuron():
+    noise = np.array([0.1, 2.0, 0.3, 0.4, 5.0])
+    np.testing.assert_array_equal(simulate(**SMALL, noise=noise).truth["noise"], noise)
+    assert same(simulate(**SMALL, noise=0.3), simulate(**SMALL, noise=[0.3] * 5))
+
+
 def test_heterogeneity_spreads_scales():
     many = {"regions": {"A": 4000, "B": 10}, "n_trials": 1, "n_bins": 2}
     assert np.ptp(simulate(**many, noise=0.2).truth["noise"].values) == 0
@@ -217,6 +247,25 @@ def test_truth_and_recording_round_trip(tmp_path, latents):
     assert data.layout == simulation.data.layout
 
 
+@pytest.mark.parametrize("broken", ["recording", "truth"])
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch, broken):
+    simulate(**SMALL, seed=1).save(tmp_path)
+    before = (tmp_path / f"{broken}.nc").read_bytes()
+    write = xr.Dataset.to_netcdf
+
+    def fill_the_disk(dataset, path, **options):
+        if broken not in path.name:
+            return write(dataset, path, **options)
+        path.write_bytes(b"half a file")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", fill_the_disk)
+    with pytest.raises(OSError, match="the disk is full"):
+        simulate(**SMALL, seed=2).save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"recording.nc", "truth.nc"}
+    assert (tmp_path / f"{broken}.nc").read_bytes() == before
+
+
 def test_what_truth_says():
     within = {"n_within": (0, 2), "timescale_within": (0.05, 0.1)}
     truth = simulate(**SMALL, **within, kernel=Matern32(), seed=7).truth
@@ -255,6 +304,25 @@ def test_scenarios(name):
         assert float(delay.max()) == pytest.approx(2.7, rel=0.03)
 
 
+DRAWN = {   # |loadings|, noise, |readouts|, |data|, each summed, as commit 20f5b48 drew them
+    "dlag": (48.13580622, 10, 395.77989, 3569.471321),
+    "dlag_ssm": (120.4957561, 25, 937.5919703, 8805.603825),
+    "adm": (120.4957561, 25, 932.9954379, 8775.06893),
+    "mdlag": (48.15997959, 15, 403.6433133, 5069.649548),
+    "small_constant": (21.20553143, 2, 388.7881415, 1079.25963),
+    "small_bump": (21.20553143, 2, 387.1006538, 1072.454698),
+    "demo": (51.26642531, 40.64383665, 384.70306, 3930.121321),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_seed_draws_what_it_always_drew(name):
+    simulation = simulate_scenario(name, seed=1, n_trials=2, n_bins=40)
+    drawn = [simulation.truth[key] for key in ("loadings", "noise", "readouts")] + [simulation.data.values]
+    # Rounding of 1e-15, in a factor with pivots of 3e-5 (the root of the jitter), stays below 1e-9 of a sum.
+    np.testing.assert_allclose([float(np.abs(values).sum()) for values in drawn], DRAWN[name], rtol=1e-8)
+
+
 class Box(Kernel):
     def cov(self, tau):   # not positive definite
         return jnp.where(jnp.abs(tau) < 1, 1.0, 0.0)
@@ -267,10 +335,16 @@ class Box(Kernel):
         ({"timescale_across": [0.1, 0.2, 0.3]}, r"timescale_across has shape \(3,\): give one number, or 2"),
         ({"timescale_within": [0.1, 0.0]}, "timescale_within must be positive"),
         ({"snr": 0.0}, "snr must be positive"),
+        ({"noise": [0.1, 0.0, 0.1, 0.1, 0.1]}, "noise must be positive"),
+        ({"noise": [0.1, 0.2]}, r"noise has shape \(2,\): give one number, or 5"),
         ({"bin_width": 0.0}, "bin_width must be positive"),
         ({"n_within": (1, 2, 3)}, r"n_within = \(1, 2, 3\) is neither one number nor one per region"),
         ({"n_within": -1}, "cannot be negative"),
-        ({"n_across": 0, "n_within": (1, 0)}, "region 2 of 2 reads no latent"),
+        ({"n_across": 0, "n_within": (1, 0)}, "region B reads no latent"),
+        ({"shared_by": [[1, 1], [0, 0]], "n_within": (0, 0)}, "region B reads no latent"),
+        ({"shared_by": [[1, 0], [1, 0]]}, "across latent 2 of 2 is read by no region"),
+        ({"shared_by": [True, False]}, r"shared_by has shape \(2,\), not \(region, across_latent\) = \(2, 2\)"),
+        ({"shared_by": [[1, 0.5], [1, 1]]}, "shared_by says yes or no"),
         ({"regions": {}}, "at least one region"),
         ({"regions": {"A": 3, "B": 0}}, "B must count at least 1"),
         ({"n_trials": 0}, "n_trials must count at least 1"),
