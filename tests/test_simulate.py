@@ -299,18 +299,87 @@ def test_scenarios(name):
     delay = truth["delay"] / BIN
     if name == "dlag_ssm":
         np.testing.assert_allclose(delay, [[0, 0], [3, 1], [2.5, 5 / 6], [2, 2 / 3], [1.5, 0.5]])
+    if name in ("gpfa", "no_delay"):
+        assert not delay.values.any()
+    assert truth.attrs["kernel"] == ("Matern52" if name == "matern" else "SquaredExponential")
     if name == "adm":   # bumps at fractions .085, .135, .185, .235 of 40 bins
         assert list(delay.argmax("time")[1:, 0].values) == [3, 5, 7, 9]
         assert float(delay.max()) == pytest.approx(2.7, rel=0.03)
 
 
-DRAWN = {   # |loadings|, noise, |readouts|, |data|, each summed, as commit 20f5b48 drew them
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_trials_of_every_scenario_can_differ_in_length(name):
+    data = simulate_scenario(name, n_trials=4, ragged=0.3, seed=2).data
+    n_bins = SCENARIOS[name]["n_bins"]
+    assert data.length.max() == n_bins
+    assert round(0.7 * n_bins) <= data.length.min() < n_bins
+    inside = np.arange(n_bins) < data.length[:, None]
+    np.testing.assert_array_equal(data.mask, np.broadcast_to(inside[..., None], data.values.shape))
+
+
+PUBLISHED = {   # file; per latent, how near in bins the delays come, see the comment in the scenarios' source
+    "dlag": ("dlag", 1e-9),
+    "dlag_ssm": ("dlag_ssm", 1e-9),
+    "mdlag": ("mdlag", 1e-9),
+    "mdlag_demo": ("mdlag_demo", 1e-9),
+    "small_constant": ("small_const_K2", 1e-9),
+    "adm": ("adm", (5e-3, 1e-3)),
+    "small_bump": ("small_gauss_K2", (0.025, 1e-3)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_scenarios_are_the_published_recordings(shared_data, name):
+    file, near = PUBLISHED[name]
+    with np.load(shared_data / f"{file}.npz") as recording, np.load(shared_data / f"{file}_truth.npz") as published:
+        arrays = [values for values in recording.values() if values.ndim == 3]
+        expected, bin_width = dict(published), float(recording["bin_width"])
+    n_neurons = tuple(values.shape[2] for values in arrays)
+    one = simulate_scenario(name, n_trials=1)
+    truth, scenario = one.truth, SCENARIOS[name]
+    assert one.data.layout.n_neurons == n_neurons
+    assert (scenario["n_trials"], scenario["n_bins"]) == arrays[0].shape[:2]
+    assert truth.attrs["bin_width"] == bin_width
+    assert truth.attrs["gp_noise"] == 1e-3
+
+    delay = truth["delay"].transpose(..., "region", "across_latent").values / bin_width
+    wanted = expected["delay_bins"]
+    assert delay.shape == wanted.shape
+    before = slice(-17) if delay.ndim == 3 else slice(None)   # the published bumps are mirrored in the last 17 bins
+    assert (np.abs(delay - wanted)[before] <= near).all()
+
+    lengths = {"across": expected.get("lengthscale_across_bins", expected.get("lengthscale_bins"))}
+    if truth.sizes["within_latent"]:
+        lengths["within"] = expected["lengthscale_within_bins"]
+        assert truth.sizes["within_latent"] == len(n_neurons) * expected["n_within"]
+    for kind, length in lengths.items():
+        np.testing.assert_allclose(truth[f"timescale_{kind}"], length * bin_width, rtol=1e-9)
+
+    power = (expected["loadings"] ** 2).sum(1)
+    regions = np.repeat(np.arange(len(n_neurons)), n_neurons)
+    if name == "mdlag_demo":
+        np.testing.assert_array_equal(truth["shared_by"], expected["significant"].astype(bool))
+        # Noise is what is left of the recording's variance. The longest latent, of 6 bins, is worth 2500 / (6
+        # sqrt(pi)) = 235 samples: 9% of the signal is one standard error. Of the noise it is sqrt(2 / 2500) = 3%.
+        noise, rough = truth["noise"].values, 0.05   # ratios agree to 5%: the variances have two digits
+        left = np.concatenate(arrays, axis=2).var((0, 1)) - power
+        assert (np.abs(noise - left) < 4 * (0.09 * power + 0.03 * noise)).all()
+    else:
+        assert truth["shared_by"].values.all()
+        noise, rough = expected["noise_variance"], 1e-6
+        np.testing.assert_allclose(truth["noise"], noise, rtol=1e-9)
+        np.testing.assert_allclose(truth["offset"], expected["offset"], atol=1e-9)
+    ratio = np.bincount(regions, power) / np.bincount(regions, noise)
+    np.testing.assert_allclose(np.broadcast_to(scenario["snr"], len(n_neurons)), ratio, rtol=rough)
+
+
+DRAWN = {   # |loadings|, noise, |readouts|, |data|, each summed, of commit 20f5b48; bumps as they are since
     "dlag": (48.13580622, 10, 395.77989, 3569.471321),
     "dlag_ssm": (120.4957561, 25, 937.5919703, 8805.603825),
-    "adm": (120.4957561, 25, 932.9954379, 8775.06893),
+    "adm": (120.4957561, 25, 933.0510792, 8775.384309),
     "mdlag": (48.15997959, 15, 403.6433133, 5069.649548),
     "small_constant": (21.20553143, 2, 388.7881415, 1079.25963),
-    "small_bump": (21.20553143, 2, 387.1006538, 1072.454698),
+    "small_bump": (21.20553143, 2, 387.7173696, 1073.620545),
     "demo": (51.26642531, 40.64383665, 384.70306, 3930.121321),
 }
 
