@@ -19,7 +19,7 @@ from mrgp.checks import DataError
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP
 from mrgp.inference.curvature import Curvature, profile_curvature
-from mrgp.inference.map import Objective, transforms_of
+from mrgp.inference.map import LogJoint, Objective, transforms_of
 from mrgp.io import write_atomically
 
 FORMAT = 2  # of the saved file
@@ -46,6 +46,7 @@ class Fit:
         iterations, evaluations, wall_s, seed: Of the run.
         notes: What the fit changed on its way (a bound widened, registers refined).
         data: The recording, while it is in memory; not saved.
+        loadings_covariance: Of method "vb", (neuron, column, column): then sites are posterior means.
     """
 
     model: Any
@@ -64,6 +65,7 @@ class Fit:
     data: MultiRegionData | None = None
     versions: dict[str, str] = field(default_factory=versions)
     saved_curvature: Curvature | None = None
+    loadings_covariance: np.ndarray | None = None
 
     # ---- parameters ----------------------------------------------------------------------------------------------
 
@@ -168,7 +170,8 @@ class Fit:
         model = self.model if self.model.likelihood == "markov" else self.model.replace(likelihood="markov")
         if model.window is None:
             model = model.adapted(data, self.sites, 1.0)
-        return model.likelihood_at(data, self.sites)
+        spread = None if self.loadings_covariance is None else jnp.asarray(self.loadings_covariance)
+        return model.likelihood_at(data, self.sites).with_spread(spread)
 
     def latents(self, data: MultiRegionData | None = None, refine: int = 1) -> xr.Dataset:
         """Posterior mean and sd of the latents, on region 1's clock and ``refine`` points per bin.
@@ -235,7 +238,7 @@ class Fit:
         known = self.saved_curvature
         if known is None or (follow and known.response is None):
             data = self._recording(data)
-            objective = Objective(self.model, data, self.sites, self.model.scales(data, self.sites["noise"]))
+            objective = Objective(LogJoint(self.model), data, self.sites, self.model.scales(data, self.sites["noise"]))
             known = profile_curvature(objective, self.model.dynamics_sites(self.layout), progress)
             self.saved_curvature = known
         return known
@@ -333,6 +336,8 @@ class Fit:
             name: ([f"{name}_{axis}" for axis in range(np.ndim(value))], value) for name, value in self.sites.items()
         }
         arrays["trace"] = (("iteration",), self.trace)
+        if self.loadings_covariance is not None:
+            arrays["loadings_covariance"] = (("loadings_0", "loadings_1", "loadings_2"), self.loadings_covariance)
         header = {
             "settings": self.model.to_settings(),
             "layout": [list(self.layout.regions), list(self.layout.n_neurons), self.layout.bin_width],
@@ -381,7 +386,8 @@ class Fit:
             )
         regions, counts, bin_width = header["layout"]
         method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
-        skip = ("trace", "curvature_mean", "curvature_covariance")
+        skip = ("trace", "curvature_mean", "curvature_covariance", "loadings_covariance")
+        spread = dataset["loadings_covariance"].values if "loadings_covariance" in dataset else None
         return cls(
             model=model,
             layout=Layout(tuple(regions), tuple(counts), bin_width),
@@ -398,4 +404,5 @@ class Fit:
             notes=tuple(header["notes"]),
             versions=header["versions"],
             saved_curvature=curvature,
+            loadings_covariance=spread,
         )

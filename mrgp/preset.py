@@ -27,6 +27,7 @@ from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
 from mrgp.distributions.base import DelayedGP
 from mrgp.fit import Fit
 from mrgp.inference.recipe import MapOptions, fit_map
+from mrgp.inference.vb import fit_vb
 from mrgp.inference.start import draw_loadings
 from mrgp.kernels import Hyperparameters, Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
 from mrgp.statespace.assemble import Prior, StateSpace
@@ -45,7 +46,7 @@ SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that 
 NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
 DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
 
-METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map}
+METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map, "vb": fit_vb}
 
 REGISTRY: dict[str, type["Preset"]] = {}
 """Every preset by name; how a saved fit finds its model."""
@@ -83,6 +84,7 @@ class Preset:
     transient: int | None = None
 
     regions_needed: ClassVar[int] = 1
+    held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -302,6 +304,32 @@ class Preset:
                         )
         return sites
 
+    def prepared(self, data: MultiRegionData) -> Self:
+        """This preset with what it takes from the recording it is fitted to."""
+        return self
+
+    def for_search(self) -> Self:
+        """The preset whose climbs give the start: the same latents under the spectral likelihood."""
+        return self.replace(likelihood="spectral", transient=None)
+
+    def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
+        return dict(sites)
+
+    def keeping(self, sites: Mapping[str, Any], layout: Layout, across: np.ndarray) -> tuple[Self, dict[str, Any]]:
+        """This preset and its sites with some of the across latents only, by index."""
+        n_columns = self.assignment(layout).n_columns
+        columns = np.concatenate([across, np.arange(self.n_across, n_columns)])
+        kept = {}
+        for name, value in sites.items():
+            if name in ("loadings", "alpha"):
+                kept[name] = value[:, columns]
+            elif name.startswith("delay"):
+                kept[name] = value[:, across]
+            else:
+                kept[name] = value[across] if name.endswith("_across") else value
+        return self.replace(n_across=len(across)), kept
+
     def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
         """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
         bins = data.n_trials * data.n_bins
@@ -368,8 +396,8 @@ class Preset:
             return 0.0
         hyper = self.hyperparameters(sites, "across", data.layout)
         hyper["timescale"] = np.maximum(hyper["timescale"], SHORTEST_READ)
-        delay = np.ravel(sites.get("delay", 0.0)) / data.layout.bin_width
-        offsets = np.concatenate([delay, [0.0]])[:, None] + np.arange(self.window.step)
+        delay = self.delay_table(sites, data.layout, data.n_bins).ravel() / data.layout.bin_width
+        offsets = np.unique(np.round(delay, 2))[:, None] + np.arange(self.window.step)  # region 1's zeros included
         missed = missed_variance(self.kernel_lift, self.window, hyper, self.window.center + offsets.ravel())
         return max(missed, self.kernel_lift.error)
 
@@ -380,10 +408,11 @@ class Preset:
         largest = float(np.abs(sites["delay"]).max(initial=0.0))
         return self if largest < self.delay_bound(layout) else self.replace(max_delay=WIDER * largest)
 
-    def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None:
+    def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
         """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None."""
-        bound = self.delay_bound(layout)
-        if "delay" not in sites or np.abs(sites["delay"]).max(initial=0.0) < NEAR_BOUND * bound:
+        bound = self.delay_bound(data.layout)
+        reached = np.abs(self.delay_table(sites, data.layout, data.n_bins)).max(initial=0.0)
+        if "delay" not in sites or reached < NEAR_BOUND * bound:
             return None
         return self.replace(max_delay=WIDER * bound)
 

@@ -8,7 +8,8 @@ DESIGN section 1,
 and a subclass only has to know the expectation under its representation of x.
 """
 
-from typing import Any, ClassVar
+import copy
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +47,7 @@ class DelayedGP(Distribution):
     }
     support = constraints.independent(constraints.real, 2)
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
-    pytree_data_fields: tuple[str, ...] = ("loadings", "noise", "offset", "delay", "across", "within", "missing")
+    pytree_data_fields: tuple[str, ...] = ("loadings", "noise", "offset", "delay", "across", "within", "missing", "spread")
     pytree_aux_fields: tuple[str, ...] = ("prior", "n_bins")
 
     def __init__(
@@ -84,6 +85,7 @@ class DelayedGP(Distribution):
         self.loadings, self.noise, self.offset, self.delay = loadings, noise, offset, delay
         self.across, self.within = dict(across), dict(within)
         self.missing = missing
+        self.spread: Array | None = None
         self.prior = prior
         self.n_bins = n_bins
         if missing is not None:
@@ -94,7 +96,16 @@ class DelayedGP(Distribution):
     @property
     def emission(self) -> Emission:
         """Loadings, noise and offset together."""
-        return Emission(self.loadings, self.noise, self.offset)
+        return Emission(self.loadings, self.noise, self.offset, self.spread)
+
+    def with_spread(self, spread: Array | None) -> Self:
+        """The same with loadings that are known only up to covariances (neuron, column, column).
+
+        ``log_prob`` then is the expectation of log p(y | x, C) over C with x integrated out: a lower bound.
+        """
+        other = copy.copy(self)
+        other.spread = spread
+        return other
 
     @property
     def latents(self) -> Latents:

@@ -140,7 +140,8 @@ class MarkovGP(DelayedGP):
 
     def _rebuilt(self, space: StateSpace | AutoregressiveSpace, missing: Missing | None) -> "MarkovGP":
         parameters = (self.loadings, self.noise, self.offset, self.delay, self.across, self.within)
-        return MarkovGP(*parameters, space=space, parallel=self.parallel, n_bins=self.n_bins, missing=missing)
+        rebuilt = MarkovGP(*parameters, space=space, parallel=self.parallel, n_bins=self.n_bins, missing=missing)
+        return rebuilt.with_spread(self.spread)
 
     def _with_missing(self, missing: Missing | None) -> "MarkovGP":
         return self._rebuilt(self.space, missing)

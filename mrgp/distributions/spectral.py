@@ -1,11 +1,12 @@
-r"""The circulant likelihood: in the frequency domain a delay is a phase, and frequencies are independent.
+r"""The likelihood in the frequency domain, where frequencies are taken as independent and each is treated exactly.
 
-Readouts follow the periodic process with spectrum S_k(f), the expected periodogram of a trial of the true process
-(the debiased Whittle likelihood of Sykulski et al. 2019, eq. 8), so that no wrapped sum is truncated:
+The Fourier coefficients X(f) of a trial's readouts have the covariance that the true process gives them at each
+frequency, the expected cross-periodogram (the debiased Whittle likelihood of Sykulski et al. 2019, eqs. 8 and 10),
 
-    V(f) = (1 - eps) H(f) diag(S(f)) H(f)^* + eps I,         H_{(r,k),k}(f) = exp(-2 pi i f delay_{r,k}).
+    V_rs(f) = (1 - eps) sum_tau (1 - |tau| / T) k(tau - (delay_r - delay_s)) exp(-2 pi i f tau) + eps [r = s].
 
-At the Nyquist frequency of an even number of bins, H is its real part, as a real signal requires.
+A delay is a phase, as in a circulant model, but one that a trial of finite length damps: what leaves the trial at one
+end does not come back at the other, so that estimates of delays are not drawn to zero by its edges.
 """
 
 import jax.numpy as jnp
@@ -14,11 +15,12 @@ from jax import Array, random
 from jax.scipy.linalg import solve_triangular
 
 from mrgp.distributions.base import DelayedGP
+from mrgp.kernels import Hyperparameters
 from mrgp.statespace.reduce import Information
 
 
 class SpectralGP(DelayedGP):
-    """Periodic Gaussian processes, O(time x readouts^3): a fast start, and good for long trials.
+    """Independent frequencies, O(time x readouts^3): a fast start, and good for long trials.
 
     Needs complete trials of equal length and delays that are constant in time.
     """
@@ -29,29 +31,28 @@ class SpectralGP(DelayedGP):
         alone = (frequency == 0) | (frequency == 0.5)
         return frequency, np.where(alone, 1.0, 2.0)
 
-    def spectrum(self) -> tuple[Array, Array]:
-        """Mixing H (frequency, readout, latent) and spectra S (frequency, latent) of across, then within latents."""
+    def spectrum(self) -> Array:
+        """V(f), Hermitian, (frequency, readout, readout)."""
         if self.delay.shape[0] != 1:
             raise ValueError("the spectral likelihood needs delays that are constant in time: use likelihood='markov'")
-        names = self.across.keys()
-        hyper = {name: jnp.concatenate([self.across[name], self.within[name]]) for name in names}
-        lag = jnp.arange(self.n_bins, dtype=self.delay.dtype)[:, None]
+        assignment, eps = self.prior.assignment, self.prior.gp_noise
+        regions, across, extra = assignment.n_regions, assignment.n_across, sum(assignment.n_within)
+        delay = self.delay[0]
+        pairs = self._periodogram(self.across, delay[:, None] - delay)  # (frequency, region, region, across)
+        shared = jnp.einsum("frsk,kl->frksl", pairs, jnp.eye(across))
+        shared = shared.reshape(len(pairs), regions * across, regions * across)
+        own = self._periodogram(self.within, jnp.zeros(extra))
+        V = jnp.pad(shared, [(0, 0), (0, extra), (0, extra)])
+        alone = jnp.pad(own, [(0, 0), (regions * across, 0)])
+        return (1 - eps) * (V + alone[:, :, None] * np.eye(V.shape[-1])) + eps * np.eye(V.shape[-1])
+
+    def _periodogram(self, hyper: Hyperparameters, shift: Array) -> Array:
+        """Expected cross-periodogram of two copies ``shift`` (..., latent) bins apart, (frequency, ..., latent)."""
+        lag = jnp.arange(self.n_bins, dtype=shift.dtype).reshape(-1, *[1] * shift.ndim)
         share = lag / self.n_bins
-        n_latents = hyper["timescale"].shape[0]
-        grid = jnp.broadcast_to(lag, (self.n_bins, n_latents))
         kernel = self.prior.kernel.correlation
-        wrapped = (1 - share) * kernel(grid, hyper) + share * kernel(self.n_bins - grid, hyper)
-        density = jnp.maximum(jnp.fft.rfft(wrapped, axis=0).real, 0.0)  # (frequency, latent)
-        assignment = self.prior.assignment
-        frequency, _ = self._frequencies()
-        angle = -2 * jnp.pi * frequency[:, None] * self.delay[0].reshape(-1)  # (frequency, region * across)
-        phase = jnp.where((frequency == 0.5)[:, None], jnp.cos(angle).astype(complex), jnp.exp(1j * angle))
-        picks = np.tile(np.eye(assignment.n_across), (assignment.n_regions, 1))
-        across = phase[:, :, None] * picks
-        extra = sum(assignment.n_within)
-        H = jnp.pad(across, [(0, 0), (0, extra), (0, extra)])
-        own = np.pad(np.eye(extra), [(assignment.n_regions * assignment.n_across, 0), (assignment.n_across, 0)])
-        return H + own, density
+        wrapped = (1 - share) * kernel(lag - shift, hyper) + share * kernel(lag - self.n_bins - shift, hyper)
+        return jnp.fft.rfft(wrapped, axis=0)
 
     def normalizer(self, information: Information) -> Array:
         if self.missing is not None and (self.missing.observed is not None or self.missing.length is not None):
@@ -59,14 +60,11 @@ class SpectralGP(DelayedGP):
                 "the spectral likelihood needs complete trials of equal length: use likelihood='markov', "
                 "or keep the trials without missing bins with data.select_trials"
             )
-        H, density = self.spectrum()
-        eps = self.prior.gp_noise
         precision = information.precision[0, 0]
-        eye = jnp.eye(len(precision), dtype=H.dtype)
-        V = (1 - eps) * (H * density[:, None, :]) @ jnp.conj(jnp.swapaxes(H, -1, -2)) + eps * eye
-        root = jnp.linalg.cholesky(V)
+        root = jnp.linalg.cholesky(self.spectrum())
         adjoint = jnp.conj(jnp.swapaxes(root, -1, -2))
-        factor = jnp.linalg.cholesky(eye + adjoint @ precision.astype(H.dtype) @ root)
+        eye = jnp.eye(len(precision), dtype=root.dtype)
+        factor = jnp.linalg.cholesky(eye + adjoint @ precision.astype(root.dtype) @ root)
         half = solve_triangular(factor, adjoint, lower=True)  # (frequency, readout, readout)
         b = jnp.fft.rfft(information.vectors, axis=0, norm="ortho")  # (frequency, trial, readout)
         scaled = jnp.einsum("fij,fbj->fbi", half, b)
@@ -75,13 +73,8 @@ class SpectralGP(DelayedGP):
         return 0.5 * jnp.einsum("f,fbi->b", count, scaled.real**2 + scaled.imag**2) + log_determinant
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
-        H, density = self.spectrum()
-        eps = self.prior.gp_noise
-        signal_key, noise_key = random.split(key)
+        root = jnp.linalg.cholesky(self.spectrum())
         # White noise in time has the spectrum of a real signal; colour it frequency by frequency.
-        white = random.normal(signal_key, (self.n_bins, n_trials, density.shape[-1]), density.dtype)
-        waves = jnp.fft.rfft(white, axis=0, norm="ortho") * jnp.sqrt(density)[:, None]
-        mixed = jnp.einsum("fil,fbl->fbi", H, waves)
-        signal = jnp.fft.irfft(mixed, n=self.n_bins, axis=0, norm="ortho")
-        noise = random.normal(noise_key, signal.shape, signal.dtype)
-        return jnp.swapaxes(jnp.sqrt(1 - eps) * signal + jnp.sqrt(eps) * noise, 0, 1)
+        white = random.normal(key, (self.n_bins, n_trials, root.shape[-1]), self.delay.dtype)
+        waves = jnp.einsum("fij,fbj->fbi", root, jnp.fft.rfft(white, axis=0, norm="ortho"))
+        return jnp.swapaxes(jnp.fft.irfft(waves, n=self.n_bins, axis=0, norm="ortho"), 0, 1)

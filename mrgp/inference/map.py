@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
@@ -54,7 +55,8 @@ class Ascent:
 
 def transforms_of(model: Callable[..., None], data: Any, frozen: Collection[str]) -> dict[str, Any]:
     """From the real line to the support of every unobserved site of ``model`` that is not ``frozen``."""
-    trace = handlers.trace(handlers.seed(model, 0)).get_trace(data)
+    with numpyro.validation_enabled(False):  # values drawn from a vague prior may overflow; only supports are read
+        trace = handlers.trace(handlers.seed(model, 0)).get_trace(data)
     free = {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
     return {name: biject_to(site["fn"].support) for name, site in free.items() if name not in frozen}
 
@@ -69,26 +71,46 @@ def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
     return {name: transforms[name](free[name]) for name in transforms}
 
 
+class Density(Protocol):
+    """What is to be maximised: a hashable description, so that equal ones share a compiled function."""
+
+    def __call__(self, sites: Sites, data: Any) -> Array: ...
+    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class LogJoint:
+    """log p(y, sites) of a NumPyro program that takes ``data``."""
+
+    model: Callable[..., None]
+
+    def __call__(self, sites: Sites, data: Any) -> Array:
+        return log_density(self.model, (data,), {}, sites)[0]
+
+    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
+        """Of the sites that are free."""
+        return transforms_of(self.model, data, frozen)
+
+
 @partial(jax.jit, static_argnums=0)
 def _objective(
-    model: Callable[..., None], x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any
+    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any
 ) -> tuple[Array, Sites]:
-    """-log p(y, sites) and its gradient at origin + scale * x."""
-    transforms = transforms_of(model, data, frozen)
+    """The negative density and its gradient at origin + scale * x."""
+    transforms = density.transforms(data, frozen)
 
     def negative(x: Sites) -> Array:
         free = jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)
-        sites = {**constrain(transforms, free), **frozen}
-        return -log_density(model, (data,), {}, sites)[0]
+        return -density({**constrain(transforms, free), **frozen}, data)
 
     return jax.value_and_grad(negative)(x)
 
 
 class Objective:
-    """-log p(y, sites) as a function of one flat vector in scaled coordinates, for SciPy.
+    """The negative of a density as a function of one flat vector in scaled coordinates, for SciPy.
 
     Args:
-        model: A NumPyro program that takes ``data``; hashable, so that equal models share a compiled function.
+        density: What is to be maximised, such as ``LogJoint(model)``.
         data: A pytree.
         sites: Where to start, constrained.
         scale: About one posterior standard deviation of each site in its unconstrained coordinate.
@@ -96,12 +118,12 @@ class Objective:
     """
 
     def __init__(
-        self, model: Callable[..., None], data: Any, sites: Mapping[str, Any], scale: Mapping[str, Any],
+        self, density: Density, data: Any, sites: Mapping[str, Any], scale: Mapping[str, Any],
         frozen: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        self.model, self.data = model, jax.tree.map(jnp.asarray, data)
+        self.density, self.data = density, jax.tree.map(jnp.asarray, data)
         self.frozen = {name: jnp.asarray(sites[name]) for name in frozen}
-        self.transforms = transforms_of(model, data, self.frozen)
+        self.transforms = density.transforms(data, self.frozen)
         self.origin = unconstrain(self.transforms, sites)
         self.scale = {
             n: jnp.broadcast_to(jnp.asarray(scale.get(n, 1.0), v.dtype), v.shape) for n, v in self.origin.items()
@@ -113,7 +135,7 @@ class Objective:
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         self.evaluations += 1
         moved = self.unravel(jnp.asarray(x))
-        value, gradient = _objective(self.model, moved, self.origin, self.scale, self.frozen, self.data)
+        value, gradient = _objective(self.density, moved, self.origin, self.scale, self.frozen, self.data)
         return float(value), np.asarray(ravel_pytree(gradient)[0], float)
 
     def sites(self, x: np.ndarray) -> Sites:

@@ -24,7 +24,7 @@ import numpy as np
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.fit import Fit
-from mrgp.inference.map import Ascent, Objective, maximise
+from mrgp.inference.map import Ascent, LogJoint, Objective, maximise
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.io import write_atomically
 
@@ -42,6 +42,7 @@ class Model(Protocol):
     """What the recipe needs of a model."""
 
     likelihood: Any
+    held_in_search: tuple[str, ...]
 
     def __call__(self, data: MultiRegionData) -> None: ...
     def replace(self, **changes: Any) -> Self: ...
@@ -50,7 +51,10 @@ class Model(Protocol):
     def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]: ...
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self: ...
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self: ...
-    def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None: ...
+    def prepared(self, data: MultiRegionData) -> Self: ...
+    def for_search(self) -> Self: ...
+    def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]: ...
+    def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None: ...
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
     def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float: ...
     def to_settings(self) -> dict[str, Any]: ...
@@ -71,26 +75,14 @@ class MapOptions:
 def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
     """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     began = time.perf_counter()
+    keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options.checkpoint, model, data)
-    resumed = store.read()
-    user_window = getattr(model, "window", None)
-    sites: dict[str, Any]
-    if resumed is not None:
-        sites = resumed
-    elif start is not None:
-        sites = dict(start.sites)
-    else:
-        model, sites = _search(model, data, options)
-        store.write(sites, force=True)
-    model = model.admitting(sites, data.layout)
-    if user_window is None:
-        model = model.adapted(data, sites, MARGIN)
-    model = _settled(model, data, sites)
+    model, sites = begin(model, data, options, start, store)
     trace: list[float] = []
     notes: list[str] = []
     evaluations = iterations = 0
     for _ in range(MOST_ROUNDS):
-        objective = Objective(model, data, sites, model.scales(data, np.asarray(sites["noise"])))
+        objective = Objective(LogJoint(model), data, sites, model.scales(data, np.asarray(sites["noise"])))
         title = "climbing log p(y, parameters)" if options.progress else None
         ascent = maximise(
             objective,
@@ -105,11 +97,11 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         evaluations += ascent.evaluations
         if not ascent.converged:
             break
-        revised, why = _revised(model, data, sites, user_window is not None)
+        changed, why = revised(model, data, sites, keep_window)
         if why is None:
             break
         notes.append(why)
-        model = _settled(revised, data, sites)
+        model = settled(changed, data, sites)
     if (missed := model.unread_variance(data, sites)) > UNREAD:
         notes.append(
             f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
@@ -141,6 +133,28 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
     )
 
 
+def begin(
+    model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None, store: "Checkpoint"
+) -> tuple[Model, dict[str, Any]]:
+    """The model made ready for the recording, and sites: of a checkpoint, of ``start``, or of a search."""
+    model = model.prepared(data)
+    chosen = getattr(model, "window", None) is not None
+    sites: dict[str, Any]
+    resumed = store.read()
+    if resumed is not None:
+        sites = resumed
+    elif start is not None:
+        sites = dict(start.sites)
+    else:
+        model, sites = _search(model, data, options)
+        store.write(sites, force=True)
+    model = model.admitting(sites, data.layout)
+    sites = model.completed(sites, data)
+    if not chosen:
+        model = model.adapted(data, sites, MARGIN)
+    return settled(model, data, sites), sites
+
+
 def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Model, dict[str, np.ndarray]]:
     """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays."""
     assignment = model.assignment(data.layout)
@@ -149,19 +163,19 @@ def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[M
     best: Ascent | None = None
     scores: list[float] = []
     rng = np.random.default_rng(options.seed)
-    spectral = model.replace(likelihood="spectral", transient=None)
+    spectral = model.for_search()
     attempt = 0
     while attempt < options.n_starts:
         begin = spectral.draw_start(rng, compressed.data, attempt)
         ascent = _climb(spectral, compressed, begin, f"start {attempt + 1} of {options.n_starts}", options)
         if ascent.reason == "interrupted":
             raise KeyboardInterrupt
-        wider = spectral.widened(ascent.sites, compressed.data.layout)
+        wider = spectral.widened(ascent.sites, compressed.data)
         if wider is not None and (best is None or ascent.log_joint > best.log_joint):
             again = _climb(wider, compressed, ascent.sites, "wider delays", options)
             if (
                 again.log_joint > ascent.log_joint + SEARCH_TOLERANCE
-                and wider.widened(again.sites, data.layout) is None
+                and wider.widened(again.sites, compressed.data) is None
             ):
                 spectral, ascent = wider, again
                 model = model.replace(max_delay=wider.max_delay)  # type: ignore[attr-defined]
@@ -179,7 +193,7 @@ def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[M
 
 def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: MapOptions) -> Ascent:
     objective = Objective(
-        model, compressed.data, begin, model.scales(compressed.data, np.asarray(begin["noise"])), frozen=("offset",)
+        LogJoint(model), compressed.data, begin, model.scales(compressed.data, np.asarray(begin["noise"])), frozen=model.held_in_search
     )
     return maximise(
         objective,
@@ -189,7 +203,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     )
 
 
-def _settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> Model:
+def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> Model:
     """The model with the number of steps after which its gains are constant, where that can save time."""
     if model.likelihood != "markov" or data.observed is not None:
         return model
@@ -200,26 +214,25 @@ def _settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> M
     return model.replace(transient=settling_steps(distribution, np.asarray(data.values[:1])))
 
 
-def _revised(
+def revised(
     model: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
 ) -> tuple[Model, str | None]:
     """A model that suits where the climb ended, and why; None where the present one does."""
-    wider = model.widened(sites, data.layout)
+    wider = model.widened(sites, data)
     if wider is not None:
         bound = getattr(wider, "max_delay", 0.0)
-        revised = wider if keep_window else wider.adapted(data, sites, 1.0)
-        return revised, f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
+        return (wider if keep_window else wider.adapted(data, sites, 1.0)), f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
     if model.likelihood != "markov":
         return model, None
     fine = model.adapted(data, sites, 1.0)
     mine, needed = getattr(model, "window", None), getattr(fine, "window", None)
     if not keep_window and mine is not None and needed is not None and needed.spacing < mine.spacing:
         return fine, f"a timescale is shorter than the start's: registers refined to {needed.spacing:g} bins"
-    settled = _settled(model, data, sites)
-    before, now = getattr(model, "transient", None), getattr(settled, "transient", None)
+    latest = settled(model, data, sites)
+    before, now = getattr(model, "transient", None), getattr(latest, "transient", None)
     if before is not None and (now is None or now > before):
         return (
-            settled,
+            latest,
             f"the gains settle later than at the start: transient raised from {before} to {now or 'all'} steps",
         )
     return model, None

@@ -79,11 +79,16 @@ class Assignment:
 
 
 class Emission(NamedTuple):
-    """Loadings C (neuron, column), noise variances R (neuron,), offsets d (neuron,)."""
+    """Loadings C (neuron, column), noise variances R (neuron,), offsets d (neuron,).
+
+    ``spread`` (neuron, column, column) are the covariances of loadings that are not known exactly: Lambda then is the
+    expectation of C' R^-1 C, as variational Bayes needs it.
+    """
 
     loadings: Array
     noise: Array
     offset: Array
+    spread: Array | None = None
 
 
 class Missing(NamedTuple):
@@ -151,11 +156,12 @@ def reduce(assignment: Assignment, emission: Emission, values: Array, missing: M
     valid = None if length is None else (jnp.arange(n_bins)[:, None] < length).astype(values.dtype)
     if missing.observed is None:
         shift = (emission.offset @ scaled)[None, None]
+        weight = jnp.ones((1, 1, len(scaled)), values.dtype)
         precision = (scaled.T @ C)[None, None]
         bins = jnp.asarray(n_bins if missing.length is None else missing.length[:, None], values.dtype)
         count = jnp.broadcast_to(bins, squares.shape)
     else:
-        seen = jnp.swapaxes(missing.observed, 0, 1).astype(values.dtype)  # (time, pattern, neuron)
+        seen = weight = jnp.swapaxes(missing.observed, 0, 1).astype(values.dtype)  # (time, pattern, neuron)
         shift = (seen * emission.offset) @ scaled
         precision = jnp.einsum("tgn,ni,nj->tgij", seen, scaled, C)
         shift = shift[:, missing.pattern]
@@ -164,6 +170,11 @@ def reduce(assignment: Assignment, emission: Emission, values: Array, missing: M
         else:
             so_far = jnp.pad(jnp.cumsum(seen, axis=0), [(1, 0), (0, 0), (0, 0)])
             count = so_far[missing.length, missing.pattern]
+    if emission.spread is not None:
+        own = assignment.region_of_neuron[:, None] == assignment.region_of_readout  # (neuron, readout)
+        column = assignment.column_of_readout
+        wide = emission.spread[:, column][:, :, column] * (own[:, :, None] & own[:, None, :])
+        precision = precision + jnp.einsum("tgn,nij->tgij", weight / emission.noise, wide)
     vectors = vectors - shift if valid is None else vectors - shift * valid[..., None]
     d, R = emission.offset, emission.noise
     constant = -0.5 * ((squares - 2 * d * sums + count * d**2) / R + count * jnp.log(2 * jnp.pi * R)).sum(-1)

@@ -1,0 +1,256 @@
+r"""``fit(method="vb")``: variational Bayes by rounds of two steps, neither of which can lower the bound.
+
+1. The closed-form updates of q(C), q(alpha), q(phi) and q(d) given the optimal q(x), which are mDLAG's (Gokcen et al.
+   2023, appendix B), several cycles of them for one pass through the latents.
+2. A joint climb in E[C], E[d], E[phi], delays and kernel parameters with x integrated out. Without it the alternation
+   of x and C would need thousands of rounds.
+
+Two kinds of leaps join them, each kept only where the bound is higher for it: loadings of a region on a latent that
+have all but vanished are set to zero, which the updates reach only in the limit; and two latents that reach a region
+along the same direction are turned into one that does and one that does not. Latents that no region reads are removed,
+so that what remains is smaller and faster. Start and adaptation of the model are those of the maximum a posteriori
+(see ``recipe``), followed by rounds under the spectral likelihood where the recording admits it.
+"""
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from mrgp.data import MultiRegionData
+from mrgp.fit import Fit
+from mrgp.inference.bound import Bound, Mixed, Setting, relevance_of, update
+from mrgp.inference.map import Objective, maximise
+from mrgp.inference.recipe import MOST_ROUNDS, Checkpoint, MapOptions, Model, begin, revised, settled
+from mrgp.statespace.reduce import Assignment
+
+FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a joint climb, and their growth: covariances change ever less
+MIXING = 0.3  # scale of the mixing of latents, in 1 / sqrt(bins): 0.1 to 1 are as good on mDLAG's demo, 2 is too much
+SPECTRAL_TOLERANCE = 0.05  # nats a round: the spectral rounds only have to find which region reads what
+VANISHED = 1e-3  # share of a region's shared variance below which loadings are tried at zero
+NEGLIGIBLE = 1e-6  # share of every region's shared variance below which a latent is removed
+ZERO = 1e-10  # of a loading's prior variance: what zero loadings are given
+COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents seem to be one in a region
+
+
+@dataclass
+class State:
+    """Where the ascent is: the model as it is by now, sites without alpha, and what the bound was on the way."""
+
+    model: Any
+    sites: dict[str, Any]
+    setting: Setting
+    options: MapOptions
+    trace: list[float] = field(default_factory=list)
+    evaluations: int = 0
+    removed: int = 0
+    converged: bool = False
+
+    @property
+    def assignment(self) -> Assignment:
+        return self.model.assignment(self.setting.data.layout)
+
+    @property
+    def complete(self) -> dict[str, Any]:
+        """The model's sites, alpha included."""
+        return {**self.sites, "alpha": relevance_of(self.model, self.sites, self.setting)}
+
+    @property
+    def share(self) -> np.ndarray:
+        """Share of each column of loadings in a region's shared variance, (region, column)."""
+        return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
+
+
+def shared_variance(assignment: Assignment, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """E[|c|^2] of each column of loadings as a share of its region's, (region, column)."""
+    square = (mean**2 + np.diagonal(covariance, axis1=1, axis2=2)) * assignment.used
+    power = np.stack([square[assignment.region_of_neuron == r].sum(0) for r in range(assignment.n_regions)])
+    return power / power.sum(1, keepdims=True)
+
+
+def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
+    """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
+    began = time.perf_counter()
+    keep_window = getattr(model, "window", None) is not None
+    store = Checkpoint(options.checkpoint, model, data)
+    fresh = start is None and store.read() is None
+    model, sites = begin(model, data, options, start, store)
+    bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
+    state = _entered(model, data, sites, options)
+    notes: list[str] = []
+    reason = f"stopped after {options.max_iterations} iterations"
+    try:
+        if fresh and model.likelihood != "spectral" and data.is_complete:
+            spectral = _entered(model.for_search(), data, sites, options)
+            _ascend(spectral, SPECTRAL_TOLERANCE, bar, None)
+            adapted: Any = model.replace(n_across=spectral.model.n_across)  # type: ignore[attr-defined]
+            adapted = adapted.admitting(spectral.sites, data.layout)
+            if not keep_window:
+                adapted = adapted.adapted(data, spectral.sites, 1.0)
+            state = State(settled(adapted, data, spectral.complete), spectral.sites, spectral.setting, options)
+            state.removed = spectral.removed
+        for _ in range(MOST_ROUNDS):
+            _ascend(state, options.tolerance, bar, store)
+            if not state.converged:
+                break
+            reason = f"bound rose less than {options.tolerance:g} nats in a round"
+            changed, why = revised(state.model, data, state.complete, keep_window)
+            if why is None:
+                break
+            notes.append(why)
+            state.model = settled(changed, data, state.complete)
+    except KeyboardInterrupt:
+        state.converged, reason = False, "interrupted"
+    bar.close()
+    sites = state.complete
+    if reason == "interrupted":
+        store.write(sites, force=True)
+    else:
+        store.remove()
+    if state.removed:
+        notes.append(f"across latents removed because no region reads them: {state.removed}")
+    if not state.converged:
+        warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    return Fit(
+        model=state.model,
+        layout=data.layout,
+        n_bins=data.n_bins,
+        sites={name: np.asarray(value) for name, value in sites.items()},
+        method="vb",
+        trace=np.array(state.trace),
+        converged=state.converged,
+        reason=reason,
+        iterations=len(state.trace),
+        evaluations=state.evaluations,
+        wall_s=time.perf_counter() - began,
+        seed=options.seed,
+        notes=tuple(notes),
+        data=data,
+        loadings_covariance=np.asarray(state.setting.covariance),
+    )
+
+
+def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: MapOptions) -> State:
+    """A state at point estimates: loadings as uncertain as their noise makes them."""
+    count = jnp.asarray(data.mask.sum((0, 1)), float)
+    variance = jnp.asarray(sites["noise"]) / count
+    covariance = variance[:, None, None] * jnp.eye(np.shape(sites["loadings"])[1])
+    free = {name: jnp.asarray(value) for name, value in sites.items() if name != "alpha"}
+    return State(model, free, Setting(jax.tree.map(jnp.asarray, data), covariance, count), options)
+
+
+def _ascend(state: State, tolerance: float, bar: tqdm, store: Checkpoint | None) -> None:
+    """Rounds and leaps until a round and every leap gain less than ``tolerance``."""
+    longest = float(FIRST_CLIMB)
+    state.converged = False
+    while len(state.trace) < state.options.max_iterations:
+        before = state.trace[-1] if state.trace else -np.inf
+        _round(state, tolerance, int(longest), bar)
+        longest *= LONGER
+        if store is not None:
+            store.write(state.complete)
+        gained = state.trace[-1] - before
+        if gained < 100 * tolerance and _cleared(state):
+            continue
+        if gained < tolerance and not _turned(state, tolerance, bar):
+            state.converged = True
+            return
+
+
+def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
+    """Closed-form updates, then a joint climb."""
+    sites, covariance = update(state.model, state.sites, state.setting)
+    setting = state.setting._replace(covariance=covariance)
+    columns = np.shape(sites["loadings"])[1]
+    scale = state.model.scales(setting.data, np.asarray(sites["noise"]))
+    scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
+    start = {**sites, "mixing": jnp.zeros((columns, columns))}
+    objective = Objective(Mixed(Bound(state.model)), setting, start, scale)
+    ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)
+    if ascent.reason == "interrupted":
+        raise KeyboardInterrupt
+    state.sites, state.setting = Mixed.mixed(ascent.sites), setting
+    state.trace += ascent.trace
+    state.evaluations += ascent.evaluations + 1
+    bar.update(len(ascent.trace))
+    bar.set_postfix_str(f"bound = {state.trace[-1]:.2f}")
+
+
+def _bound(state: State, sites: dict[str, Any], covariance: Any) -> float:
+    state.evaluations += 1
+    return float(_value(state.model, sites, state.setting._replace(covariance=covariance)))
+
+
+_value = jax.jit(lambda model, sites, setting: Bound(model)(sites, setting), static_argnums=0)
+
+
+def _cleared(state: State) -> bool:
+    """Set loadings that have all but vanished to zero where that raises the bound; whether a latent was removed."""
+    small = (state.share < VANISHED)[state.assignment.region_of_neuron] & state.assignment.used
+    variance = np.array(state.setting.covariance)
+    diagonal = np.diagonal(variance, axis1=1, axis2=2)
+    if small.any() and diagonal[small].max() > 10 * ZERO:
+        kept = ~small
+        covariance = variance * (kept[:, :, None] & kept[:, None, :])
+        rows, columns = np.nonzero(small)
+        covariance[rows, columns, columns] = ZERO
+        sites = {**state.sites, "loadings": state.sites["loadings"] * kept}
+        value = _bound(state, sites, jnp.asarray(covariance))
+        if value >= state.trace[-1]:
+            state.sites, state.setting = sites, state.setting._replace(covariance=jnp.asarray(covariance))
+            state.trace.append(value)
+    n_across, n_columns = state.assignment.n_across, state.assignment.n_columns
+    keep = np.flatnonzero(state.share[:, :n_across].max(0) > NEGLIGIBLE)
+    if len(keep) in (0, n_across):
+        return False
+    columns = np.concatenate([keep, np.arange(n_across, n_columns)])
+    state.model, state.sites = state.model.keeping(state.sites, state.setting.data.layout, keep)
+    covariance = state.setting.covariance[:, columns][:, :, columns]
+    state.setting = state.setting._replace(covariance=covariance)
+    state.removed += n_across - len(keep)
+    return True
+
+
+def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
+    """Turn pairs of latents that share a direction in a region; whether a turn raised the bound and was kept."""
+    for first, second, angle in list(_turns(state)):
+        c, s = np.cos(angle), np.sin(angle)
+        loadings = state.sites["loadings"]
+        turned = loadings.at[:, first].set(c * loadings[:, first] + s * loadings[:, second])
+        turned = turned.at[:, second].set(c * loadings[:, second] - s * loadings[:, first])
+        trial = State(state.model, {**state.sites, "loadings": turned}, state.setting, state.options)
+        for longest in (FIRST_CLIMB, 4 * FIRST_CLIMB, 8 * FIRST_CLIMB):
+            _round(trial, tolerance, longest, bar)
+            if trial.trace[-1] > state.trace[-1] + tolerance:
+                break
+        state.evaluations += trial.evaluations
+        if trial.trace[-1] > state.trace[-1] + tolerance:
+            state.sites, state.setting = trial.sites, trial.setting
+            state.trace.append(trial.trace[-1])
+            return True
+    return False
+
+
+def _turns(state: State) -> Iterator[tuple[int, int, float]]:
+    """Pairs of across latents whose loadings in a region point the same way, and the angles that part them."""
+    loadings, assignment, share = np.asarray(state.sites["loadings"]), state.assignment, state.share
+    for first, second in combinations(range(assignment.n_across), 2):
+        for region in range(assignment.n_regions):
+            if share[region, [first, second]].min() < PRESENT:
+                continue
+            a, b = loadings[assignment.region_of_neuron == region][:, [first, second]].T
+            size = np.linalg.norm(a), np.linalg.norm(b)
+            cosine = a @ b / (size[0] * size[1])
+            if abs(cosine) > COLLINEAR:
+                angle = np.arctan2(np.sign(cosine) * size[1], size[0])
+                yield first, second, float(angle)  # the second no longer reaches the region
+                yield first, second, float(angle - np.sign(angle) * np.pi / 2)  # nor the first
