@@ -21,8 +21,10 @@ from mrgp.distributions.markov import MarkovGP
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective, transforms_of
 from mrgp.io import write_atomically
+from mrgp.statespace.reduce import shared_variance
 
 FORMAT = 2  # of the saved file
+SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -45,6 +47,7 @@ class Fit:
         converged, reason: Whether the fit reached its tolerance, and why it stopped.
         iterations, evaluations, wall_s, seed: Of the run.
         notes: What the fit changed on its way (a bound widened, registers refined).
+        fixed: Sites that were not inferred.
         data: The recording, while it is in memory; not saved.
         loadings_covariance: Of method "vb", (neuron, column, column): then sites are posterior means.
     """
@@ -62,6 +65,7 @@ class Fit:
     wall_s: float
     seed: int
     notes: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
     data: MultiRegionData | None = None
     versions: dict[str, str] = field(default_factory=versions)
     saved_curvature: Curvature | None = None
@@ -136,6 +140,27 @@ class Fit:
             )
             for region, block in columns.items()
         }
+
+    @property
+    def shared_variance(self) -> xr.DataArray:
+        """Share of each latent in the variance that latents explain in a region, (region, latent).
+
+        Latents are ``across:k``, then ``within:j``, the j-th of each region's own; rows sum to 1. The expectation of
+        the squared loadings, where they are known as a distribution (method "vb").
+        """
+        share = shared_variance(self.assignment, self.sites["loadings"], self.loadings_covariance)
+        names = [f"across:{k}" for k in range(self.assignment.n_across)]
+        names += [f"within:{j}" for j in range(max(self.assignment.n_within))]
+        return xr.DataArray(share, {"region": list(self.populations), "latent": names}, name="shared_variance")
+
+    def shared_by(self, least: float = SHARED) -> xr.DataArray:
+        """Which regions read which across latent, (region, across_latent) bool.
+
+        A region reads a latent that explains at least ``least`` of the variance shared by its neurons (Gokcen et al.
+        2023 take 2%).
+        """
+        share = self.shared_variance.values[:, : self.assignment.n_across]
+        return xr.DataArray(share >= least, self.delay_coords, name="shared_by")
 
     def _per_neuron(self, site: str) -> dict[str, xr.DataArray]:
         parts = self.layout.region_slices.items()
@@ -238,10 +263,16 @@ class Fit:
         known = self.saved_curvature
         if known is None or (follow and known.response is None):
             data = self._recording(data)
-            objective = Objective(LogJoint(self.model), data, self.sites, self.model.scales(data, self.sites["noise"]))
-            known = profile_curvature(objective, self.model.dynamics_sites(self.layout), progress)
+            scale = self.model.scales(data, self.sites["noise"])
+            objective = Objective(LogJoint(self.model), data, self.sites, scale, self.fixed)
+            known = profile_curvature(objective, self.uncertain_sites, progress)
             self.saved_curvature = known
         return known
+
+    @property
+    def uncertain_sites(self) -> tuple[str, ...]:
+        """Sites that describe latents and were inferred: what intervals are given for."""
+        return tuple(name for name in self.model.dynamics_sites(self.layout) if name not in self.fixed)
 
     def _sites_from(self, curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:
         """Constrained sites from unconstrained vectors (draw, parameter)."""
@@ -268,7 +299,8 @@ class Fit:
         curvature = self.curvature(data, progress)
         widths = np.sqrt(np.diag(curvature.covariance))
         steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
-        tables = self.model.delay_table(self._sites_from(curvature, curvature.mean + steps), self.layout, self.n_bins)
+        moved = {**self.sites, **self._sites_from(curvature, curvature.mean + steps)}
+        tables = self.model.delay_table(moved, self.layout, self.n_bins)
         tables = np.broadcast_to(tables, (len(steps), *self.delays.shape))
         bound = max(self.model.delay_bound(self.layout), 1e-12)
         ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
@@ -352,6 +384,7 @@ class Fit:
                 self.seed,
             ],
             "notes": list(self.notes),
+            "fixed": list(self.fixed),
             "versions": self.versions,
             "curvature": None,
         }
@@ -402,6 +435,7 @@ class Fit:
             wall_s=wall_s,
             seed=seed,
             notes=tuple(header["notes"]),
+            fixed=tuple(header["fixed"]),
             versions=header["versions"],
             saved_curvature=curvature,
             loadings_covariance=spread,

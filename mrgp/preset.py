@@ -26,9 +26,10 @@ from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
 from mrgp.distributions.base import DelayedGP
 from mrgp.fit import Fit
+from mrgp.inference.map import free_sites
 from mrgp.inference.recipe import MapOptions, fit_map
-from mrgp.inference.vb import fit_vb
 from mrgp.inference.start import draw_loadings
+from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters, Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
 from mrgp.statespace.assemble import Prior, StateSpace
 from mrgp.statespace.autoregressive import AutoregressiveSpace
@@ -62,6 +63,8 @@ class Preset:
         kernel: Covariance of every latent.
         max_delay: Bound of |delay| in seconds; None for 5 bins of whatever recording comes.
         likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (periodic, fast).
+        timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
+            None for a log-normal prior around 0.1 s.
         gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).
         lift: "readout" (default: delays in the readout) or "ar" (all delayed copies in the state, for comparison).
         order: With "readout", states that approximate one latent whose kernel has no exact state space, 2 to 6; with
@@ -75,6 +78,7 @@ class Preset:
     n_within: int | tuple[int, ...] = 0
     kernel: Kernel = dataclasses.field(default_factory=SquaredExponential)
     max_delay: float | None = None
+    timescale_bounds: tuple[float, float] | None = None
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
     gp_noise: float = 1e-3
     lift: Literal["readout", "ar"] = "readout"
@@ -84,6 +88,7 @@ class Preset:
     transient: int | None = None
 
     regions_needed: ClassVar[int] = 1
+    default_method: ClassVar[str] = "map"
     held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -103,6 +108,11 @@ class Preset:
             raise ValueError(f"{name}: lift is 'readout' or 'ar', not {self.lift!r}")
         if self.max_delay is not None and not 0 < self.max_delay < np.inf:
             raise ValueError(f"{name}: max_delay is a positive number of seconds, not {self.max_delay}")
+        if self.timescale_bounds is not None:
+            low, high = (float(bound) for bound in self.timescale_bounds)
+            if not 0 < low < high < np.inf:
+                raise ValueError(f"{name}: timescale_bounds are two positive seconds, low < high, not {low}, {high}")
+            object.__setattr__(self, "timescale_bounds", (low, high))
         if not 0 < self.gp_noise < 1:
             raise ValueError(f"{name}: gp_noise is a share of variance between 0 and 1, not {self.gp_noise}")
         if not isinstance(self.kernel, Kernel):
@@ -175,15 +185,16 @@ class Preset:
     def kernel_sites(self, kind: str, n_latents: int, bin_width: float) -> dict[str, Array]:
         """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins.
 
-        Timescales are log-normal around 0.1 s; a kernel declares the priors of whatever else it has.
+        Timescales are log-normal around 0.1 s, or log-uniform between ``timescale_bounds``; a kernel declares the
+        priors of whatever else it has.
         """
         if n_latents == 0:
             return {name: jnp.zeros(0) for name in ("timescale", *self.kernel.parameters())}
         hyper: dict[str, Array] = {}
         with numpyro.plate(f"{kind}_latent", n_latents):
-            hyper["timescale"] = numpyro.sample(
-                f"timescale_{kind}", dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
-            )
+            free = dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
+            bounded = self.timescale_bounds and dist.LogUniform(*self.timescale_bounds)
+            hyper["timescale"] = numpyro.sample(f"timescale_{kind}", bounded or free)
             for name, prior in self.kernel.parameters().items():
                 inferred = not isinstance(prior, float)
                 hyper[name] = numpyro.sample(f"{name}_{kind}", prior) if inferred else jnp.full(n_latents, prior)
@@ -238,10 +249,11 @@ class Preset:
     def fit(
         self,
         data: MultiRegionData,
-        method: str = "map",
+        method: str | None = None,
         *,
         seed: int = 0,
         start: Fit | None = None,
+        fixed: Mapping[str, Any] | None = None,
         n_starts: int = 6,
         tolerance: float = 0.01,
         max_iterations: int = 1000,
@@ -252,9 +264,13 @@ class Preset:
 
         Args:
             data: The recording; neurons and regions as the preset expects.
-            method: "map": the maximum of log p(y, parameters), latents integrated out.
+            method: "map": the maximum of log p(y, parameters), latents integrated out. "vb": variational Bayes, for
+                presets with automatic relevance determination. None for the preset's own default.
             seed: Of the random part of the start; the same seed gives the same fit.
-            start: A fit of a preset with the same sites to go on from, instead of a search for a start.
+            start: A fit to go on from instead of a search for a start: of this preset or one with the same sites, such
+                as one with another likelihood, or DLAG for ADM.
+            fixed: Sites held at a value in seconds or data units, a number or an array of the site's shape, such as
+                ``{"delay": 0}``.
             n_starts: Climbs under the spectral likelihood on the recording's factors; the best is polished.
             tolerance: Converged when the last few iterations together gained less than this, in nats.
             max_iterations: Upper bound on iterations.
@@ -267,14 +283,35 @@ class Preset:
             ValueError: unknown method, or a ``start`` of another shape.
         """
         data.require(self.regions_needed, type(self).__name__)
+        method = method or self.default_method
         if method not in METHODS:
             raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
         if start is not None and start.layout != data.layout:
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
-        options = MapOptions(
-            seed, n_starts, tolerance, max_iterations, None if checkpoint is None else Path(checkpoint), progress
-        )
+        place = None if checkpoint is None else Path(checkpoint)
+        held = self.checked(fixed or {}, data)
+        options = MapOptions(seed, n_starts, tolerance, max_iterations, place, progress, held)
         return METHODS[method](self, data, options, start)
+
+    def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
+        """Values for some of the sites, as arrays of their shapes.
+
+        Raises:
+            ValueError: there is no such site, or it cannot have this value.
+        """
+        free = free_sites(self.prepared(data), data)
+        held = {}
+        for name, value in fixed.items():
+            if name not in free:
+                raise ValueError(f"{type(self).__name__} has no site {name!r} to fix; it has {', '.join(free)}")
+            shape = np.shape(free[name]["value"])
+            try:
+                held[name] = np.broadcast_to(np.asarray(value, float), shape).copy()
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"fixed[{name!r}] must be a number or of shape {shape}") from error
+            if not np.all(free[name]["fn"].support(jnp.asarray(held[name]))):
+                raise ValueError(f"fixed[{name!r}] has values that the site cannot take: {free[name]['fn'].support}")
+        return held
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
         """Sites at which a climb on pseudo-neurons of unit noise may begin; every fourth attempt is wholly random."""
@@ -295,8 +332,9 @@ class Preset:
         longest = max(3.0, 0.1 * data.n_bins)
         for kind, count in (("across", self.n_across), ("within", sum(n_within))):
             if count:
-                bins = np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
-                sites[f"timescale_{kind}"] = bins * layout.bin_width
+                seconds = layout.bin_width * np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
+                low, high = self.timescale_bounds or (0.0, np.inf)
+                sites[f"timescale_{kind}"] = np.clip(seconds, 1.01 * low, 0.99 * high)
                 for name, prior in self.kernel.parameters().items():
                     if not isinstance(prior, float):
                         sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(
@@ -501,6 +539,8 @@ def preset_from(settings: Mapping[str, Any]) -> Preset:
         raise ValueError(f"this file is of a model {name!r} that is not defined here; known: {', '.join(REGISTRY)}")
     fields["kernel"] = kernel_from_settings(fields["kernel"])
     fields["window"] = None if fields["window"] is None else Window(**fields["window"])
+    bounds = fields["timescale_bounds"]
+    fields["timescale_bounds"] = None if bounds is None else tuple(bounds)
     if not isinstance(fields["n_within"], int):
         fields["n_within"] = tuple(fields["n_within"])
     return REGISTRY[name](**fields)

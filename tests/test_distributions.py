@@ -374,7 +374,7 @@ def test_swapping_regions_flips_the_sign_of_the_delay(small_model):
     same_sign = {**swapped, "delay": model.arguments["delay"]}
     assert gap_of(model.dense(), model.dense(**same_sign), value, other) > 0.1   # else the rest says nothing
     assert gap_of(model.dense(), model.dense(**swapped), value, other) < 1e-9
-    assert gap_of(model.spectral(), model.spectral(**swapped), value, other) < 1e-9   # odd number of bins
+    assert gap_of(model.spectral(), model.spectral(**swapped), value, other) < 1e-9
     # A lift is not symmetric in time: its error of k, 5e-5, over eps = 1e-2 in some 30 readouts.
     assert gap_of(model.markov(), model.markov(**swapped), value, other) < 0.05
 

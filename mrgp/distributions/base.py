@@ -47,7 +47,9 @@ class DelayedGP(Distribution):
     }
     support = constraints.independent(constraints.real, 2)
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
-    pytree_data_fields: tuple[str, ...] = ("loadings", "noise", "offset", "delay", "across", "within", "missing", "spread")
+    pytree_data_fields: tuple[str, ...] = (
+        "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread",
+    )  # fmt: skip
     pytree_aux_fields: tuple[str, ...] = ("prior", "n_bins")
 
     def __init__(

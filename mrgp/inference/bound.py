@@ -50,7 +50,7 @@ class Setting(NamedTuple):
 
     data: MultiRegionData
     covariance: Array  # (neuron, column, column)
-    count: Array  # (neuron,): observed entries
+    observed: Array  # (neuron,): number of observed entries
 
 
 def trace_of(model: Any, data: Any, sites: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,11 +53,16 @@ class Ascent:
     wall_s: float = 0.0
 
 
+def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
+    """Every unobserved site of ``model`` as NumPyro traces it, at values of no meaning."""
+    with numpyro.validation_enabled(False):  # values drawn from a vague prior may overflow
+        trace = handlers.trace(handlers.seed(model, 0)).get_trace(data)
+    return {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+
+
 def transforms_of(model: Callable[..., None], data: Any, frozen: Collection[str]) -> dict[str, Any]:
     """From the real line to the support of every unobserved site of ``model`` that is not ``frozen``."""
-    with numpyro.validation_enabled(False):  # values drawn from a vague prior may overflow; only supports are read
-        trace = handlers.trace(handlers.seed(model, 0)).get_trace(data)
-    free = {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+    free = free_sites(model, data)
     return {name: biject_to(site["fn"].support) for name, site in free.items() if name not in frozen}
 
 

@@ -15,7 +15,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -24,7 +24,7 @@ import numpy as np
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.fit import Fit
-from mrgp.inference.map import Ascent, LogJoint, Objective, maximise
+from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.io import write_atomically
 
@@ -35,6 +35,7 @@ MARGIN = 0.8  # registers are made for timescales this much shorter than the sta
 MOST_ROUNDS = 5
 LONG = 256  # steps from which on it pays to find out when the gains have settled
 CHECKPOINT_SECONDS = 5.0
+PER_NEURON = ("loadings", "noise", "offset")
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
@@ -70,6 +71,12 @@ class MapOptions:
     max_iterations: int
     checkpoint: Path | None
     progress: bool
+    fixed: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """Sites that are not inferred, sorted."""
+        return tuple(sorted(self.fixed))
 
 
 def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
@@ -82,7 +89,8 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
     notes: list[str] = []
     evaluations = iterations = 0
     for _ in range(MOST_ROUNDS):
-        objective = Objective(LogJoint(model), data, sites, model.scales(data, np.asarray(sites["noise"])))
+        scale = model.scales(data, np.asarray(sites["noise"]))
+        objective = Objective(LogJoint(model), data, sites, scale, options.fixed_names)
         title = "climbing log p(y, parameters)" if options.progress else None
         ascent = maximise(
             objective,
@@ -129,6 +137,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         wall_s=time.perf_counter() - began,
         seed=options.seed,
         notes=tuple(notes),
+        fixed=options.fixed_names,
         data=data,
     )
 
@@ -144,12 +153,12 @@ def begin(
     if resumed is not None:
         sites = resumed
     elif start is not None:
-        sites = dict(start.sites)
+        sites = _from_fit(model, data, start)
     else:
         model, sites = _search(model, data, options)
         store.write(sites, force=True)
     model = model.admitting(sites, data.layout)
-    sites = model.completed(sites, data)
+    sites = {**model.completed(sites, data), **options.fixed}
     if not chosen:
         model = model.adapted(data, sites, MARGIN)
     return settled(model, data, sites), sites
@@ -191,10 +200,23 @@ def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[M
     return model, {**sites, "loadings": loadings, "noise": noise, "offset": compressed.offset}
 
 
+def _from_fit(model: Model, data: MultiRegionData, start: Fit) -> dict[str, Any]:
+    """Sites of another fit, if they are those of this model."""
+    sites = model.completed(start.sites, data)
+    wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}
+    found = {name: np.shape(sites[name]) for name in wanted if name in sites}
+    if found != wanted:
+        raise ValueError(f"start has sites {found}, but this model needs {wanted}: fit a preset with the same latents")
+    return {name: sites[name] for name in wanted}
+
+
 def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: MapOptions) -> Ascent:
-    objective = Objective(
-        LogJoint(model), compressed.data, begin, model.scales(compressed.data, np.asarray(begin["noise"])), frozen=model.held_in_search
-    )
+    # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
+    shared = {name: value for name, value in options.fixed.items() if name not in PER_NEURON}
+    begin = {**begin, **shared}
+    scale = model.scales(compressed.data, np.asarray(begin["noise"]))
+    frozen = tuple(sorted({*model.held_in_search, *shared} & begin.keys()))
+    objective = Objective(LogJoint(model), compressed.data, begin, scale, frozen)
     return maximise(
         objective,
         tolerance=SEARCH_TOLERANCE,
@@ -221,7 +243,8 @@ def revised(
     wider = model.widened(sites, data)
     if wider is not None:
         bound = getattr(wider, "max_delay", 0.0)
-        return (wider if keep_window else wider.adapted(data, sites, 1.0)), f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
+        wider = wider if keep_window else wider.adapted(data, sites, 1.0)
+        return wider, f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
     if model.likelihood != "markov":
         return model, None
     fine = model.adapted(data, sites, 1.0)

@@ -29,7 +29,7 @@ from mrgp.fit import Fit
 from mrgp.inference.bound import Bound, Mixed, Setting, relevance_of, update
 from mrgp.inference.map import Objective, maximise
 from mrgp.inference.recipe import MOST_ROUNDS, Checkpoint, MapOptions, Model, begin, revised, settled
-from mrgp.statespace.reduce import Assignment
+from mrgp.statespace.reduce import Assignment, shared_variance
 
 FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a joint climb, and their growth: covariances change ever less
 MIXING = 0.3  # scale of the mixing of latents, in 1 / sqrt(bins): 0.1 to 1 are as good on mDLAG's demo, 2 is too much
@@ -68,15 +68,11 @@ class State:
         return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
 
 
-def shared_variance(assignment: Assignment, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """E[|c|^2] of each column of loadings as a share of its region's, (region, column)."""
-    square = (mean**2 + np.diagonal(covariance, axis1=1, axis2=2)) * assignment.used
-    power = np.stack([square[assignment.region_of_neuron == r].sum(0) for r in range(assignment.n_regions)])
-    return power / power.sum(1, keepdims=True)
-
-
 def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
+    if unsuited := {"loadings", "noise", "offset", "alpha"} & options.fixed.keys():
+        names = ", ".join(sorted(unsuited))
+        raise ValueError(f"method 'vb' infers {names}: fix delays or kernel parameters, or use method='map'")
     began = time.perf_counter()
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options.checkpoint, model, data)
@@ -134,6 +130,7 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
         wall_s=time.perf_counter() - began,
         seed=options.seed,
         notes=tuple(notes),
+        fixed=options.fixed_names,
         data=data,
         loadings_covariance=np.asarray(state.setting.covariance),
     )
@@ -174,7 +171,7 @@ def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
     scale = state.model.scales(setting.data, np.asarray(sites["noise"]))
     scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
     start = {**sites, "mixing": jnp.zeros((columns, columns))}
-    objective = Objective(Mixed(Bound(state.model)), setting, start, scale)
+    objective = Objective(Mixed(Bound(state.model)), setting, start, scale, state.options.fixed_names)
     ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)
     if ascent.reason == "interrupted":
         raise KeyboardInterrupt

@@ -179,3 +179,11 @@ def reduce(assignment: Assignment, emission: Emission, values: Array, missing: M
     d, R = emission.offset, emission.noise
     constant = -0.5 * ((squares - 2 * d * sums + count * d**2) / R + count * jnp.log(2 * jnp.pi * R)).sum(-1)
     return Information(vectors, precision, missing.pattern, valid, constant)
+
+
+def shared_variance(assignment: Assignment, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
+    """E[|c|^2] of each column of loadings as a share of its region's, (region, column); rows sum to 1."""
+    square = loadings**2 if spread is None else loadings**2 + np.diagonal(spread, axis1=1, axis2=2)
+    member = assignment.region_of_neuron == np.arange(assignment.n_regions)[:, None]
+    power = member @ (square * assignment.used)
+    return power / np.maximum(power.sum(1, keepdims=True), np.finfo(float).tiny)
