@@ -41,7 +41,7 @@ class Fit:
         n_bins: Bins of its longest trial.
         sites: The model's sample sites by name, constrained, in seconds.
         method: How they were inferred.
-        trace: log p(y, parameters) after every iteration, nats.
+        trace: log p(y, parameters) after every iteration, nats; of method "em", log p(y | parameters).
         converged, reason: Whether the fit reached its tolerance, and why it stopped.
         iterations, evaluations, wall_s, seed: Of the run.
         notes: What the fit changed on its way (a bound widened, registers refined).
@@ -288,7 +288,9 @@ class Fit:
         """
         curvature = self.curvature(data, follow=True)
         rng = np.random.default_rng(seed)
-        flat = rng.multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
+        flat = np.zeros((n_draws, 0))
+        if curvature.names:  # models of white latents have nothing to draw
+            flat = rng.multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
         sites = self._sites_from(curvature, flat)
         transforms = transforms_of(self.model, self._template(), curvature.names)
         for name, response in (curvature.response or {}).items():
@@ -302,7 +304,8 @@ class Fit:
 
         Groups: ``posterior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive`` and
         ``observed_data`` (each neuron's mean over the observed bins of each trial), and ``constant_data`` with the
-        loadings, noise and offsets at the maximum.
+        loadings, noise and offsets at the maximum. A model without delays and timescales has nothing to draw: its
+        tree has no ``posterior``, and ``arviz.loo`` takes it with ``reff=1``.
         """
         return arviz_tree.build(self, self._recording(data), n_draws, seed)
 

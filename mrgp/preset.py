@@ -26,15 +26,16 @@ from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
 from mrgp.distributions.base import DelayedGP
 from mrgp.fit import Fit
+from mrgp.inference.em import fit_em
 from mrgp.inference.recipe import MapOptions, fit_map
 from mrgp.inference.start import draw_loadings
 from mrgp.kernels import Hyperparameters, Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
-from mrgp.statespace.assemble import Prior, StateSpace
+from mrgp.statespace.assemble import Prior, Space, StateSpace
 from mrgp.statespace.autoregressive import AutoregressiveSpace
 from mrgp.statespace.choose import choose_window, missed_variance
 from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift
 from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import Assignment, Missing
+from mrgp.statespace.reduce import Assignment, Missing, ordered
 
 DEFAULT_MAX_DELAY = 5  # bins: the state grows with it, and a fit that needs more widens it and says so
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
@@ -43,9 +44,11 @@ SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have sp
 
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
 NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
+TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
 DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
 
-METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map}
+METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map, "em": fit_em}
+"""Ways to fit by name; a preset says in ``methods`` which of them it has."""
 
 REGISTRY: dict[str, type["Preset"]] = {}
 """Every preset by name; how a saved fit finds its model."""
@@ -83,6 +86,9 @@ class Preset:
     transient: int | None = None
 
     regions_needed: ClassVar[int] = 1
+    methods: ClassVar[tuple[str, ...]] = ("map",)
+    search_likelihood: ClassVar[str] = "spectral"
+    """Under which the start is searched for."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -137,11 +143,16 @@ class Preset:
         return DEFAULT_MAX_DELAY * layout.bin_width if self.max_delay is None else self.max_delay
 
     @property
+    def reads_between_bins(self) -> bool:
+        """Whether latents have values between bins that the recording says something of."""
+        return self.kernel.has_timescale and self.lift == "readout"
+
+    @property
     def kernel_lift(self) -> Lift:
         """The kernel's state space."""
         return build_lift(self.kernel, self.order)
 
-    def state_space(self, layout: Layout) -> StateSpace | AutoregressiveSpace:
+    def state_space(self, layout: Layout) -> Space:
         """Lift and window; a preset without a window of its own gets one for timescales of SHORTEST_EXPECTED bins."""
         prior = self.prior(layout)
         if self.lift == "ar":
@@ -173,15 +184,19 @@ class Preset:
     def kernel_sites(self, kind: str, n_latents: int, bin_width: float) -> dict[str, Array]:
         """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins.
 
-        Timescales are log-normal around 0.1 s; a kernel declares the priors of whatever else it has.
+        Timescales are log-normal around 0.1 s, for kernels that have one; a kernel declares the priors of whatever
+        else it has.
         """
         if n_latents == 0:
             return {name: jnp.zeros(0) for name in ("timescale", *self.kernel.parameters())}
         hyper: dict[str, Array] = {}
         with numpyro.plate(f"{kind}_latent", n_latents):
-            hyper["timescale"] = numpyro.sample(
-                f"timescale_{kind}", dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
-            )
+            if self.kernel.has_timescale:
+                hyper["timescale"] = numpyro.sample(
+                    f"timescale_{kind}", dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
+                )
+            else:
+                hyper["timescale"] = jnp.full(n_latents, TIMELESS * bin_width)
             for name, prior in self.kernel.parameters().items():
                 inferred = not isinstance(prior, float)
                 hyper[name] = numpyro.sample(f"{name}_{kind}", prior) if inferred else jnp.full(n_latents, prior)
@@ -250,7 +265,8 @@ class Preset:
 
         Args:
             data: The recording; neurons and regions as the preset expects.
-            method: "map": the maximum of log p(y, parameters), latents integrated out.
+            method: "map": the maximum of log p(y, parameters), latents integrated out. "em", for models that have
+                it: the maximum of log p(y | parameters) by expectation-maximization.
             seed: Of the random part of the start; the same seed gives the same fit.
             start: A fit of a preset with the same sites to go on from, instead of a search for a start.
             n_starts: Climbs under the spectral likelihood on the recording's factors; the best is polished.
@@ -265,8 +281,8 @@ class Preset:
             ValueError: unknown method, or a ``start`` of another shape.
         """
         data.require(self.regions_needed, type(self).__name__)
-        if method not in METHODS:
-            raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+        if method not in self.methods:
+            raise ValueError(f"method is one of {', '.join(self.methods)} for {type(self).__name__}, not {method!r}")
         if start is not None and start.layout != data.layout:
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         options = MapOptions(
@@ -279,12 +295,10 @@ class Preset:
         layout = data.layout
         assignment = self.assignment(layout)
         bound = self.delay_bound(layout)
-        reach = 2 * int(np.ceil(bound / layout.bin_width)) + 1
-        width = (max(reach // 2, 3), reach, 3, None)[attempt % 4]
         n_within = assignment.n_within
         populations = assignment.n_regions
         sites = {
-            "loadings": draw_loadings(rng, data, self.n_across, n_within, width),
+            "loadings": draw_loadings(rng, data, self.n_across, n_within, self.smoothing(layout, attempt)),
             "noise": np.ones(layout.total_neurons),
             "offset": np.asarray(data.center),
         }
@@ -293,14 +307,24 @@ class Preset:
         longest = max(3.0, 0.1 * data.n_bins)
         for kind, count in (("across", self.n_across), ("within", sum(n_within))):
             if count:
-                bins = np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
-                sites[f"timescale_{kind}"] = bins * layout.bin_width
+                if self.kernel.has_timescale:
+                    bins = np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
+                    sites[f"timescale_{kind}"] = bins * layout.bin_width
                 for name, prior in self.kernel.parameters().items():
                     if not isinstance(prior, float):
                         sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(
                             0.3 * rng.standard_normal(count)
                         )
         return sites
+
+    def smoothing(self, layout: Layout, attempt: int) -> int | None:
+        """Bins over which a start averages the recording to see its signals; None where it takes any that vary most.
+
+        Slow signals stand out where noise and delays are averaged away; white ones are only lost by averaging.
+        """
+        reach = 2 * int(np.ceil(self.delay_bound(layout) / layout.bin_width)) + 1
+        widths = (max(reach // 2, 3), reach, 3, None) if self.kernel.has_timescale else (1, 1, 1, None)
+        return widths[attempt % 4]
 
     def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
         """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
@@ -313,11 +337,8 @@ class Preset:
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
         """Names of the sites that describe latents rather than neurons: what a posterior is asked about."""
         counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
-        names = [
-            n
-            for n in ("timescale", *self.kernel.parameters())
-            if not isinstance(self.kernel.parameters().get(n), float)
-        ]
+        own = self.kernel.parameters()
+        names = ["timescale"] * self.kernel.has_timescale + [n for n in own if not isinstance(own[n], float)]
         kernel = [f"{name}_{kind}" for kind, count in counts.items() if count for name in names]
         delays = (
             ["delay"]
@@ -329,7 +350,9 @@ class Preset:
     def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
         """Kernel parameters of one kind of latent in bins, from sites in seconds."""
         count = self.n_across if kind == "across" else sum(self.assignment(layout).n_within)
-        hyper = {"timescale": np.asarray(sites[f"timescale_{kind}"]) if count else np.zeros(0)}
+        hyper = {"timescale": np.full(count, TIMELESS * layout.bin_width)}
+        if count and self.kernel.has_timescale:
+            hyper["timescale"] = np.asarray(sites[f"timescale_{kind}"])
         for name, prior in self.kernel.parameters().items():
             fixed = isinstance(prior, float) or not count
             hyper[name] = (
@@ -350,8 +373,9 @@ class Preset:
         return np.concatenate([np.zeros_like(delay[..., :1, :]), delay], axis=-2)
 
     def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
-        """Timescales in seconds of the latents of one kind ("across", "within"), (latent,)."""
-        return np.asarray(self.hyperparameters(sites, kind, layout)["timescale"]) * layout.bin_width
+        """Timescales in seconds of the latents of one kind ("across", "within"), (latent,); 0 where they are white."""
+        bins = np.asarray(self.hyperparameters(sites, kind, layout)["timescale"])
+        return bins * layout.bin_width * self.kernel.has_timescale
 
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
         """This preset with the window that ``sites`` need, were timescales ``margin`` times as long."""
@@ -379,6 +403,16 @@ class Preset:
             return self
         largest = float(np.abs(sites["delay"]).max(initial=0.0))
         return self if largest < self.delay_bound(layout) else self.replace(max_delay=WIDER * largest)
+
+    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        """The same parameters as a fit shows them: what no recording can decide is put into an order.
+
+        White latents are exchangeable, up to a rotation: they are rotated to explain as much as they can one by one.
+        """
+        arrays = {name: np.asarray(value) for name, value in sites.items()}
+        if not self.kernel.has_timescale and "delay" not in sites:
+            arrays["loadings"] = ordered(self.assignment(layout), arrays["loadings"], arrays["noise"])
+        return arrays
 
     def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None:
         """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None."""
@@ -415,7 +449,7 @@ class Preset:
         loadings: Mapping[str, Any],
         noise: Any,
         offset: Any,
-        timescale_across: Any,
+        timescale_across: Any = (),
         timescale_within: Any = (),
         delays: Any = None,
         **hyperparameters: Any,
@@ -426,7 +460,8 @@ class Preset:
             layout: Of the recording (``data.layout``).
             loadings: Region name -> (neuron, latent): across latents first, then the region's own.
             noise, offset: (neuron,), regions one after the other.
-            timescale_across: (across_latent,), seconds. mbrila and DLAG give gamma: bin_width / sqrt(gamma).
+            timescale_across: (across_latent,), seconds, where the kernel has one. mbrila and DLAG give gamma:
+                bin_width / sqrt(gamma).
             timescale_within: (within_latent,), seconds, regions one after the other.
             delays: (region, across_latent), seconds; the first region's row must be 0.
             hyperparameters: Other kernel sites, such as ``frequency_across`` in Hz.
@@ -440,11 +475,13 @@ class Preset:
             "loadings": full,
             "noise": np.asarray(noise, float),
             "offset": np.asarray(offset, float),
-            "timescale_across": np.atleast_1d(np.asarray(timescale_across, float)),
             **{name: np.atleast_1d(np.asarray(value, float)) for name, value in hyperparameters.items()},
         }
-        if sum(assignment.n_within):
-            sites["timescale_within"] = np.atleast_1d(np.asarray(timescale_within, float))
+        given = {"across": timescale_across, "within": timescale_within}
+        for name in self.dynamics_sites(layout):
+            base, _, kind = name.partition("_")
+            if base == "timescale":
+                sites[name] = np.atleast_1d(np.asarray(given[kind], float))
         if "delay" in self.dynamics_sites(layout):
             if delays is None:
                 raise ValueError("delays are needed: (region, across_latent) in seconds, zeros for the first region")

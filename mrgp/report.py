@@ -50,15 +50,20 @@ def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None
     rows = []
     for k, timescale in enumerate(timescales["across"]):
         for region in others if has_delays(fit) else ["all regions"]:
-            row = {"across latent": str(k), "timescale (ms)": f"{timescale:.0f}", "region": region}
+            row = {"across latent": str(k), "timescale (ms)": _duration(timescale), "region": region}
             if has_delays(fit):
                 row |= _delay_columns(fit, k, region, first, bounds, truth)
             rows.append(row)
     lines = _aligned(rows)
     within = zip(fit.within_names, timescales["within"], strict=True)
     if fit.within_names:
-        lines += ["", *_aligned([{"within latent": name, "timescale (ms)": f"{ms:.0f}"} for name, ms in within])]
+        lines += ["", *_aligned([{"within latent": name, "timescale (ms)": _duration(ms)} for name, ms in within])]
     return "\n".join(lines)
+
+
+def _duration(ms: float) -> str:
+    """A timescale in ms; latents that remember nothing are white."""
+    return f"{ms:.0f}" if ms > 0 else "white"
 
 
 def _delay_columns(

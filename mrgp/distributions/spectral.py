@@ -14,6 +14,7 @@ from jax import Array, random
 from jax.scipy.linalg import solve_triangular
 
 from mrgp.distributions.base import DelayedGP
+from mrgp.statespace.assemble import Prior
 from mrgp.statespace.reduce import Information
 
 
@@ -22,6 +23,8 @@ class SpectralGP(DelayedGP):
 
     Needs complete trials of equal length and delays that are constant in time.
     """
+
+    prior: Prior
 
     def _frequencies(self) -> tuple[np.ndarray, np.ndarray]:
         """Cycles per bin of the independent frequencies, and how many of the ``n_bins`` each stands for."""

@@ -1,7 +1,7 @@
 """The recipe of ``fit(method="map")``: a start from the data, then the climb, with the model adapted on the way.
 
-1. The recording is reduced to pseudo-neurons; the model is climbed on them several times under the spectral likelihood
-   and the best climb gives the start.
+1. The recording is reduced to pseudo-neurons; the model is climbed on them several times under a cheap likelihood
+   (the spectral one, where the model has it) and the best climb gives the start.
 2. The registers of the Markov likelihood are chosen for the timescales found, and log p(y, parameters) is climbed to
    convergence.
 3. Where the result asks for it (a delay near its bound, a timescale shorter than the registers were made for), the
@@ -42,6 +42,7 @@ class Model(Protocol):
     """What the recipe needs of a model."""
 
     likelihood: Any
+    search_likelihood: Any
 
     def __call__(self, data: MultiRegionData) -> None: ...
     def replace(self, **changes: Any) -> Self: ...
@@ -50,6 +51,7 @@ class Model(Protocol):
     def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]: ...
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self: ...
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self: ...
+    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]: ...
     def widened(self, sites: Mapping[str, Any], layout: Layout) -> Self | None: ...
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
     def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float: ...
@@ -80,7 +82,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
     elif start is not None:
         sites = dict(start.sites)
     else:
-        model, sites = _search(model, data, options)
+        model, sites = search(model, data, options)
         store.write(sites, force=True)
     model = model.admitting(sites, data.layout)
     if user_window is None:
@@ -127,7 +129,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         model=model,
         layout=data.layout,
         n_bins=data.n_bins,
-        sites={name: np.asarray(value) for name, value in sites.items()},
+        sites=model.presented(sites, data.layout),
         method="map",
         trace=np.array(trace),
         converged=ascent.converged,
@@ -141,7 +143,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
     )
 
 
-def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Model, dict[str, np.ndarray]]:
+def search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Model, dict[str, np.ndarray]]:
     """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays."""
     assignment = model.assignment(data.layout)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
@@ -149,21 +151,21 @@ def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[M
     best: Ascent | None = None
     scores: list[float] = []
     rng = np.random.default_rng(options.seed)
-    spectral = model.replace(likelihood="spectral", transient=None)
+    searched = model.replace(likelihood=model.search_likelihood, transient=None)
     attempt = 0
     while attempt < options.n_starts:
-        begin = spectral.draw_start(rng, compressed.data, attempt)
-        ascent = _climb(spectral, compressed, begin, f"start {attempt + 1} of {options.n_starts}", options)
+        begin = searched.draw_start(rng, compressed.data, attempt)
+        ascent = _climb(searched, compressed, begin, f"start {attempt + 1} of {options.n_starts}", options)
         if ascent.reason == "interrupted":
             raise KeyboardInterrupt
-        wider = spectral.widened(ascent.sites, compressed.data.layout)
+        wider = searched.widened(ascent.sites, compressed.data.layout)
         if wider is not None and (best is None or ascent.log_joint > best.log_joint):
             again = _climb(wider, compressed, ascent.sites, "wider delays", options)
             if (
                 again.log_joint > ascent.log_joint + SEARCH_TOLERANCE
                 and wider.widened(again.sites, data.layout) is None
             ):
-                spectral, ascent = wider, again
+                searched, ascent = wider, again
                 model = model.replace(max_delay=wider.max_delay)  # type: ignore[attr-defined]
         scores.append(ascent.log_joint)
         if best is None or ascent.log_joint > best.log_joint:
