@@ -317,7 +317,7 @@ class Fit:
             "model": type(self.model).__name__.lower(),
             "settings": self.model.to_settings(),
             "log_likelihood": float(self.log_likelihood().sum()) if self.data is not None else None,
-            "log_joint": float(self.trace[-1]) if len(self.trace) else None,
+            "log_joint": float(self.trace[-1]) if len(self.trace) and self.method != "em" else None,
             "delays": self.delays.values.tolist(),
             "timescales": {kind: self.timescales[kind].values.tolist() for kind in ("across", "within")},
             "converged": bool(self.converged),

@@ -174,6 +174,10 @@ def test_posterior_is_that_of_gaussian_conditioning(name, parallel):
                 np.testing.assert_allclose(
                     getattr(spread, field)[t, g], covariance[own, own], rtol=1e-8, atol=1e-8
                 )
+        joint_states = S - cross @ np.linalg.solve(np.eye(len(V)) + L @ V, L @ cross.T)
+        for t in range(steps - 1):
+            own, following = slice(t * size, (t + 1) * size), slice((t + 1) * size, (t + 2) * size)
+            np.testing.assert_allclose(spread.lagged[t, g], joint_states[own, following], rtol=1e-8, atol=1e-8)
         # Prediction of a step knows only the information before it.
         t = steps - 1
         past = slice(0, t * n)

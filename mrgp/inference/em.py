@@ -147,24 +147,28 @@ def dynamics_update(
         loss, slope = _stationary_loss(jnp.asarray(x), sums, n_trials)
         return float(loss), np.asarray(slope)
 
-    starts = [
-        np.concatenate([np.asarray(_TO_CONTRACTION.inv(jnp.asarray(A))), np.asarray(_TO_ROOT.inv(jnp.asarray(T)))])
-        for A, T in candidates
-    ]
-    starts = [x for x in starts if np.isfinite(x).all()]
+    starts = [x for A, T in candidates if np.isfinite(x := np.asarray(_coordinates(A, T))).all()]
     losses = [value(x)[0] for x in starts]
     best = starts[int(np.nanargmin(losses))]
     result = minimize(value, best, jac=True, method="BFGS", options={"maxiter": DYNAMICS_ITERATIONS, "gtol": 1e-9})
     x = result.x if result.fun <= np.nanmin(losses) else best
-    size = len(transition)
-    return (
-        {"transition": np.asarray(_TO_CONTRACTION(jnp.asarray(x[: size**2])))},
-        np.asarray(_TO_ROOT(jnp.asarray(x[size**2 :]))),
-    )
+    new, T = (np.asarray(part) for part in _from_coordinates(jnp.asarray(x), len(transition)))
+    return {"transition": new}, T
 
 
 _TO_CONTRACTION = biject_to(contraction)
 _TO_ROOT = biject_to(constraints.lower_cholesky)
+
+
+@jax.jit
+def _coordinates(transition: Array, T: Array) -> Array:
+    """Free coordinates of a contraction A and a root T, one after the other."""
+    return jnp.concatenate([_TO_CONTRACTION.inv(transition), _TO_ROOT.inv(T)])
+
+
+@partial(jax.jit, static_argnums=1)
+def _from_coordinates(x: Array, size: int) -> tuple[Array, Array]:
+    return _TO_CONTRACTION(x[: size**2]), _TO_ROOT(x[size**2 :])
 
 
 @jax.jit
@@ -173,7 +177,7 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
 
     def loss(x: Array) -> Array:
         size = moments.present.shape[0]
-        A, T = _TO_CONTRACTION(x[: size**2]), _TO_ROOT(x[size**2 :])
+        A, T = _from_coordinates(x, size)
 
         def changed(square: Array) -> Array:
             half = jax.scipy.linalg.solve_triangular(T, square, lower=True)
