@@ -94,6 +94,11 @@ class Fit:
         return xr.DataArray(table, coords, tuple(coords), "delay", {"units": "s"})
 
     @property
+    def has_delays(self) -> bool:
+        """Whether there is a latent that regions share, each with a delay of its own."""
+        return len(self.populations) > 1 and self.delays.size > 0 and self.model.delay_bound(self.layout) > 0
+
+    @property
     def delay_coords(self) -> dict[str, Any]:
         """Coordinates of a table of delays."""
         return {"region": list(self.populations), "across_latent": np.arange(self.assignment.n_across)}

@@ -183,7 +183,8 @@ def test_every_vector_is_a_contraction_and_back(size):
     up, down = (jax.jit(lambda v: transform(v))(x[0] + move * np.eye(size**2)) for move in (step, -step))
     moved = (up - down) / (2 * step)
     expected = np.linalg.slogdet(moved.reshape(size**2, size**2))[1]
-    assert float(jax.jit(lambda v: transform.log_abs_det_jacobian(v, A))(x)[0]) == pytest.approx(float(expected), abs=1e-6)
+    got = jax.jit(lambda v: transform.log_abs_det_jacobian(v, A))(x)[0]
+    assert float(got) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_uniform_contractions_fill_their_volume():
@@ -358,6 +359,31 @@ def prior_alone(model, data):
     """The model's sample sites without the recording."""
     with handlers.block(hide_fn=lambda site: site["name"] == "y"):
         model(data)
+
+
+def test_interrupted_em_resumes(data, fits, tmp_path, monkeypatch):
+    from mrgp.inference import em
+
+    checkpoint, original, calls = tmp_path / "fit.checkpoint.npz", em.expectation, []
+    begin = dataclasses.replace(fits["learned"], sites={**fits["learned"].sites, "noise": np.ones(12)})
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(em, "expectation", stop)
+    settings = {"method": "em", "checkpoint": checkpoint, "progress": False}
+    with pytest.warns(UserWarning, match="interrupted"):
+        partial_fit = begin.model.fit(data, start=begin, **settings)
+    monkeypatch.setattr(em, "expectation", original)
+    resumed = begin.model.fit(data, **settings)
+    assert resumed.converged
+    assert resumed.trace[0] == pytest.approx(partial_fit.trace[-1])
+    assert not checkpoint.exists()
+    with pytest.warns(UserWarning, match="stopped after 2 iterations"):
+        assert begin.model.fit(data, start=begin, method="em", max_iterations=2, progress=False).iterations == 2
 
 
 def test_learned_start_finds_where_trials_begin(fits):

@@ -162,6 +162,8 @@ def test_pcca_with_full_private_covariance_reaches_the_maximum(made):
     assert best - 0.1 < float(fit.log_likelihood().sum()) < best + 0.01
     assert fit.loadings["V1"].shape == (5, 5)
     np.testing.assert_array_equal(fit.delays, np.zeros((2, 1)))
+    assert not fit.has_delays
+    assert "all regions" in table(fit)
 
 
 def test_a_white_latent_has_no_timescale_anywhere(made, fit):

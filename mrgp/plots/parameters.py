@@ -59,8 +59,8 @@ def plot_delays(
         DataError: intervals are wanted, but there is no recording to compute them from.
     """
     regions, n_latents = list(fit.populations), fit.delays.sizes["across_latent"]
-    if len(regions) < 2 or n_latents == 0:
-        raise ValueError(f"this {type(fit.model).__name__} has no delays to draw: its regions share no latent")
+    if not fit.has_delays:
+        raise ValueError(f"this {type(fit.model).__name__} has no delays to draw")
     delay = 1e3 * fit.delays.values
     bounds = fit.delay_intervals(0.9, data) if intervals else None
     lower, upper = (delay if bounds is None else 1e3 * bounds[name].values for name in ("lower", "upper"))

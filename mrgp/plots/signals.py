@@ -57,7 +57,8 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
 
 def _draw_across(ax: Axes, fit: Fit, k: int, time: np.ndarray, tables: Tables) -> None:
     mean, sd = tables["across_mean"][:, k], tables["across_sd"][:, k]
-    for r, (region, delay) in enumerate(zip(fit.populations, fit.delays.values[:, k], strict=True)):
+    regions = fit.populations if fit.has_delays or len(fit.populations) == 1 else ("all",)  # copies that coincide
+    for r, (region, delay) in enumerate(zip(regions, fit.delays.values[:, k], strict=False)):
         color, label = region_color(r), "all regions" if region == "all" else region
         if r == 0:
             ax.fill_between(time, mean - BAND * sd, mean + BAND * sd, color=color, alpha=0.2, linewidth=0)
