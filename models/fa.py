@@ -1,4 +1,4 @@
-"""Factor analysis (Everett 1984, An Introduction to Latent Variable Models, ch. 2; Rubin & Thayer 1982)."""
+"""Factor analysis (Everitt 1984, An Introduction to Latent Variable Models, ch. 2; Rubin & Thayer 1982)."""
 
 import dataclasses
 from dataclasses import dataclass

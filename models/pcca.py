@@ -21,8 +21,8 @@ class PCCA(Preset):
         y_r(t) &= C_r x(t) + B_r w_r(t) + d_r + e_r(t), \qquad x, w_r \sim N(0, I), \qquad
         e_r \sim N(0, \mathrm{diag}\, R_r)
 
-    (Bach & Jordan, eq. 3, with the private covariance Psi_r = B_r B_r' + diag R_r of inter-battery factor analysis:
-    Klami, Virtanen & Kaski 2013, J. Mach. Learn. Res. 14, 965-1003, eq. 3). Regions depend on each other through the
+    (Bach & Jordan, section 4, with the private covariance Psi_r = B_r B_r' + diag R_r of inter-battery factor analysis:
+    Klami, Virtanen & Kaski 2013, J. Mach. Learn. Res. 14, 965-1003). Regions depend on each other through the
     shared latents alone, and time plays no part. ``n_within`` = N_r - 1 makes Psi_r a full covariance; fewer private
     latents are a check on overfitting. Latents are known up to a rotation among their kind.
     Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``.

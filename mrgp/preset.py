@@ -269,7 +269,8 @@ class Preset:
                 it: the maximum of log p(y | parameters) by expectation-maximization.
             seed: Of the random part of the start; the same seed gives the same fit.
             start: A fit of a preset with the same sites to go on from, instead of a search for a start.
-            n_starts: Climbs under the spectral likelihood on the recording's factors; the best is polished.
+            n_starts: Climbs on the recording's factors, under the spectral likelihood where the model has one; the best
+                is polished.
             tolerance: Converged when the last few iterations together gained less than this, in nats.
             max_iterations: Upper bound on iterations.
             checkpoint: A file that keeps the parameters as the fit goes on; a fit that finds it resumes from it, and

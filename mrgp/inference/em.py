@@ -1,7 +1,7 @@
 r"""Expectation-maximization for a linear dynamical system: the maximum of log p(y | parameters), without priors.
 
 E-step: the smoother's moments E[s_t], E[s_t s_t'], E[s_t s_{t-1}'], summed over what was observed. M-step, in closed
-form (Shumway & Stoffer 1982, eqs. 12-14; Ghahramani & Hinton 1996, eqs. 14-21), with sums over trials and bins:
+form (Shumway & Stoffer 1982, eqs. 12-14; Ghahramani & Hinton 1996, the M-step), with sums over trials and bins:
 
     [C d]_n = (sum y_n [s; 1]') (sum [s; 1] [s; 1]')^-1,        R_n = mean of y_n^2 - [C d]_n [s; 1] y_n,
     A = (sum s_t s_{t-1}') (sum s_{t-1} s_{t-1}')^-1,           Q = mean of s_t s_t' - A s_{t-1} s_t',

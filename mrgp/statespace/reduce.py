@@ -143,8 +143,8 @@ def readout_loadings(assignment: Assignment, loadings: Array) -> Array:
 def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Loadings (neuron, column) with the latents of each kind rotated to explain as much as they can one by one.
 
-    The rotation that makes C' R^-1 C diagonal, largest first (Rubin & Thayer 1982): it changes nothing where the
-    latents of a kind are exchangeable. Across latents are rotated together in all regions, private ones region by
+    The rotation that makes C' R^-1 C diagonal, largest first (Lawley & Maxwell 1971, ch. 2): it changes nothing where
+    the latents of a kind are exchangeable. Across latents are rotated together in all regions, private ones region by
     region.
     """
     C, shared = np.array(loadings), assignment.n_across
