@@ -2,7 +2,11 @@
 
 from mrgp.models.adm import ADM
 from mrgp.models.dlag import DLAG
+from mrgp.models.fa import FA
+from mrgp.models.gfa import GFA
 from mrgp.models.gpfa import GPFA
+from mrgp.models.lds import LDS
 from mrgp.models.mdlag import MDLAG
+from mrgp.models.pcca import PCCA
 
-__all__ = ["ADM", "DLAG", "GPFA", "MDLAG"]
+__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "LDS", "MDLAG", "PCCA"]

@@ -21,6 +21,7 @@ from mrgp.kernels import (
     SquaredExponential,
     Stretched,
     Sum,
+    White,
 )
 from mrgp.preset import load_fit
 from mrgp.statespace.readout import Window
@@ -45,6 +46,7 @@ __all__ = [
     "SquaredExponential",
     "Stretched",
     "Sum",
+    "White",
     "Window",
     "fetch_v1v2",
     "load_fit",

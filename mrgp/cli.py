@@ -231,12 +231,12 @@ def _finish(
 ) -> None:
     """Write what was found and print it; the fit itself first, as what follows takes a while."""
     from mrgp.plots import save_figures
-    from mrgp.report import PROBABILITY, has_delays, table, write_results
+    from mrgp.report import PROBABILITY, table, write_results
 
     total = write_results(fit, folder)["log_likelihood"]
     bounds = None
     try:
-        if intervals and has_delays(fit):
+        if intervals and fit.has_delays:
             bounds = fit.delay_intervals(PROBABILITY, progress=not quiet and _watched())
             write_results(fit, folder, bounds)
             if not fit.curvature().positive:

@@ -43,7 +43,7 @@ class Fit:
         n_bins: Bins of its longest trial.
         sites: The model's sample sites by name, constrained, in seconds.
         method: How they were inferred.
-        trace: log p(y, parameters) after every iteration, nats.
+        trace: log p(y, parameters) after every iteration, nats; of method "em", log p(y | parameters).
         converged, reason: Whether the fit reached its tolerance, and why it stopped.
         iterations, evaluations, wall_s, seed: Of the run.
         notes: What the fit changed on its way (a bound widened, registers refined).
@@ -98,6 +98,11 @@ class Fit:
         table = self.model.delay_table(self.sites, self.layout, self.n_bins)
         coords = self.delay_coords if table.ndim == 2 else self.delay_coords | self.time_coords
         return xr.DataArray(table, coords, tuple(coords), "delay", {"units": "s"})
+
+    @property
+    def has_delays(self) -> bool:
+        """Whether there is a latent that regions share, each with a delay of its own."""
+        return len(self.populations) > 1 and self.delays.size > 0 and self.model.delay_bound(self.layout) > 0
 
     @property
     def delay_coords(self) -> dict[str, Any]:
@@ -323,7 +328,9 @@ class Fit:
         """
         curvature = self.curvature(data, follow=True)
         rng = np.random.default_rng(seed)
-        flat = rng.multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
+        flat = np.zeros((n_draws, 0))
+        if curvature.names:  # models of white latents have nothing to draw
+            flat = rng.multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
         sites = self._sites_from(curvature, flat)
         transforms = transforms_of(self.model, self._template(), curvature.names)
         for name, response in (curvature.response or {}).items():
@@ -337,7 +344,8 @@ class Fit:
 
         Groups: ``posterior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive`` and
         ``observed_data`` (each neuron's mean over the observed bins of each trial), and ``constant_data`` with the
-        loadings, noise and offsets at the maximum.
+        loadings, noise and offsets at the maximum. A model without delays and timescales has nothing to draw: its
+        tree has no ``posterior``, and ``arviz.loo`` takes it with ``reff=1``.
         """
         return arviz_tree.build(self, self._recording(data), n_draws, seed)
 
@@ -349,7 +357,7 @@ class Fit:
             "model": type(self.model).__name__.lower(),
             "settings": self.model.to_settings(),
             "log_likelihood": float(self.log_likelihood().sum()) if self.data is not None else None,
-            "log_joint": float(self.trace[-1]) if len(self.trace) else None,
+            "log_joint": float(self.trace[-1]) if len(self.trace) and self.method != "em" else None,
             "delays": self.delays.values.tolist(),
             "timescales": {kind: self.timescales[kind].values.tolist() for kind in ("across", "within")},
             "converged": bool(self.converged),

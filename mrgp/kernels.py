@@ -21,7 +21,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 Hyperparameters = Mapping[str, Array | np.ndarray]
-"""Per-latent values, each of shape (latent,): always ``timescale`` (bins), plus what the kernel declares."""
+"""Per-latent values, latents first. Of a kernel each is (latent,): ``timescale`` (bins) and what it declares."""
 
 type Parameter = dist.Distribution | float
 
@@ -31,6 +31,11 @@ class Kernel:
 
     Subclasses give ``cov``; those with further parameters also ``parameters`` and ``correlation``.
     """
+
+    @property
+    def has_timescale(self) -> bool:
+        """Whether the correlation depends on a timescale; where not, what stands in its place has no effect."""
+        return True
 
     def cov(self, tau: Array) -> Array:
         """Correlation at the dimensionless lag ``tau`` (lag / timescale), any shape; even, and 1 at 0."""
@@ -88,6 +93,21 @@ class Matern52(Kernel):
 
 
 @dataclass(frozen=True)
+class White(Kernel):
+    """k(0) = 1 and 0 elsewhere: every bin anew, as in factor analysis. It has no timescale.
+
+    Two copies of a white latent are one where their delays are equal to the last bit, and independent else.
+    """
+
+    @property
+    def has_timescale(self) -> bool:
+        return False
+
+    def cov(self, tau: Array) -> Array:
+        return jnp.where(tau == 0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
 class RationalQuadratic(Kernel):
     """k(tau) = (1 + tau^2 / (2 alpha))^-alpha: a mixture of squared exponentials of many timescales.
 
@@ -121,6 +141,10 @@ class Spectral(Kernel):
         if isinstance(self.base, Spectral | Sum):
             raise TypeError("Spectral's base must be a kernel without a rhythm of its own")
 
+    @property
+    def has_timescale(self) -> bool:
+        return self.base.has_timescale
+
     def parameters(self) -> dict[str, Parameter]:
         if self.frequency is None:
             return {"frequency": dist.LogNormal(math.log(self.typical), 1.0)}
@@ -146,6 +170,10 @@ class Weighted(Kernel):
 
     __rmul__ = __mul__
 
+    @property
+    def has_timescale(self) -> bool:
+        return self.kernel.has_timescale
+
     def parameters(self) -> dict[str, Parameter]:
         return self.kernel.parameters()
 
@@ -164,6 +192,10 @@ class Stretched(Kernel):
         if not self.factor > 0:
             raise ValueError(f"Stretched needs a positive factor, not {self.factor}")
 
+    @property
+    def has_timescale(self) -> bool:
+        return self.kernel.has_timescale
+
     def parameters(self) -> dict[str, Parameter]:
         return self.kernel.parameters()
 
@@ -176,6 +208,10 @@ class Sum(Kernel):
     """k = sum_i weight_i k_i / sum_i weight_i, written ``0.7 * SquaredExponential() + 0.3 * Matern12()``."""
 
     terms: tuple[Weighted, ...]
+
+    @property
+    def has_timescale(self) -> bool:
+        return any(term.has_timescale for term in self.terms)
 
     def parameters(self) -> dict[str, Parameter]:
         merged: dict[str, Parameter] = {}

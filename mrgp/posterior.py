@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mrgp.distributions.markov import MarkovGP, Posterior
+from mrgp.statespace.assemble import Prior
 from mrgp.statespace.covariance import divergence, exact_covariance, lifted_covariance
 from mrgp.statespace.reduce import readout_loadings
 
@@ -69,8 +70,12 @@ def predictions(distribution: MarkovGP, values: Array) -> tuple[Array, Array]:
 def lift_error(distribution: MarkovGP, n_bins: int) -> float:
     """KL divergence per trial of ``n_bins`` complete bins, in nats, from the exact model to its state space.
 
-    What the state-space representation costs: below 0.1 nats no comparison of models can notice it.
+    What the state-space representation costs: below 0.1 nats no comparison of models can notice it. 0 where the state
+    space is the model itself.
     """
+    prior = distribution.prior
+    if not isinstance(prior, Prior):
+        return 0.0
     C = readout_loadings(distribution.prior.assignment, distribution.loadings)
     precision = C.T @ (C / distribution.noise[:, None])
     latents = distribution.latents
@@ -80,7 +85,7 @@ def lift_error(distribution: MarkovGP, n_bins: int) -> float:
     @jax.jit
     def gap(precision: Array) -> Array:
         whole = jnp.kron(jnp.eye(n_bins, dtype=precision.dtype), precision)
-        exact = exact_covariance(distribution.prior, latents, n_bins)
+        exact = exact_covariance(prior, latents, n_bins)
         return divergence(exact, lifted_covariance(distribution.space, latents, n_bins), whole)
 
     return float(gap(precision))

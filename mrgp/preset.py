@@ -26,17 +26,18 @@ from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
 from mrgp.distributions.base import DelayedGP
 from mrgp.fit import Fit
+from mrgp.inference.em import fit_em
 from mrgp.inference.map import free_sites
 from mrgp.inference.recipe import MapOptions, fit_map
 from mrgp.inference.start import draw_loadings
 from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters, Kernel, SquaredExponential, in_bins, kernel_from_settings, kernel_to_settings
-from mrgp.statespace.assemble import Prior, StateSpace
+from mrgp.statespace.assemble import Prior, Space, StateSpace
 from mrgp.statespace.autoregressive import AutoregressiveSpace
 from mrgp.statespace.choose import choose_window, missed_variance
 from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift
 from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import Assignment, Missing
+from mrgp.statespace.reduce import Assignment, Missing, ordered
 
 DEFAULT_MAX_DELAY = 5  # bins: the state grows with it, and a fit that needs more widens it and says so
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
@@ -45,9 +46,11 @@ SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have sp
 
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
 NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
+TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
 DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
 
-METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map, "vb": fit_vb}
+METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map, "em": fit_em, "vb": fit_vb}
+"""Ways to fit by name; a preset says in ``methods`` which of them it has."""
 
 REGISTRY: dict[str, type["Preset"]] = {}
 """Every preset by name; how a saved fit finds its model."""
@@ -88,7 +91,8 @@ class Preset:
     transient: int | None = None
 
     regions_needed: ClassVar[int] = 1
-    default_method: ClassVar[str] = "map"
+    methods: ClassVar[tuple[str, ...]] = ("map",)
+    """Ways to fit it, the default first."""
     held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -149,11 +153,16 @@ class Preset:
         return DEFAULT_MAX_DELAY * layout.bin_width if self.max_delay is None else self.max_delay
 
     @property
+    def reads_between_bins(self) -> bool:
+        """Whether latents have values between bins that the recording says something of."""
+        return self.kernel.has_timescale and self.lift == "readout"
+
+    @property
     def kernel_lift(self) -> Lift:
         """The kernel's state space."""
         return build_lift(self.kernel, self.order)
 
-    def state_space(self, layout: Layout) -> StateSpace | AutoregressiveSpace:
+    def state_space(self, layout: Layout) -> Space:
         """Lift and window; a preset without a window of its own gets one for timescales of SHORTEST_EXPECTED bins."""
         prior = self.prior(layout)
         if self.lift == "ar":
@@ -185,16 +194,19 @@ class Preset:
     def kernel_sites(self, kind: str, n_latents: int, bin_width: float) -> dict[str, Array]:
         """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins.
 
-        Timescales are log-normal around 0.1 s, or log-uniform between ``timescale_bounds``; a kernel declares the
-        priors of whatever else it has.
+        Timescales, of kernels that have one, are log-normal around 0.1 s, or log-uniform between ``timescale_bounds``;
+        a kernel declares the priors of whatever else it has.
         """
         if n_latents == 0:
             return {name: jnp.zeros(0) for name in ("timescale", *self.kernel.parameters())}
         hyper: dict[str, Array] = {}
         with numpyro.plate(f"{kind}_latent", n_latents):
-            free = dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
-            bounded = self.timescale_bounds and dist.LogUniform(*self.timescale_bounds)
-            hyper["timescale"] = numpyro.sample(f"timescale_{kind}", bounded or free)
+            if self.kernel.has_timescale:
+                free = dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
+                bounded = self.timescale_bounds and dist.LogUniform(*self.timescale_bounds)
+                hyper["timescale"] = numpyro.sample(f"timescale_{kind}", bounded or free)
+            else:
+                hyper["timescale"] = jnp.full(n_latents, TIMELESS * bin_width)
             for name, prior in self.kernel.parameters().items():
                 inferred = not isinstance(prior, float)
                 hyper[name] = numpyro.sample(f"{name}_{kind}", prior) if inferred else jnp.full(n_latents, prior)
@@ -264,14 +276,16 @@ class Preset:
 
         Args:
             data: The recording; neurons and regions as the preset expects.
-            method: "map": the maximum of log p(y, parameters), latents integrated out. "vb": variational Bayes, for
+            method: "map": the maximum of log p(y, parameters), latents integrated out. "em", for models that have
+                it: the maximum of log p(y | parameters) by expectation-maximization. "vb": variational Bayes, for
                 presets with automatic relevance determination. None for the preset's own default.
             seed: Of the random part of the start; the same seed gives the same fit.
             start: A fit to go on from instead of a search for a start: of this preset or one with the same sites, such
                 as one with another likelihood, or DLAG for ADM.
             fixed: Sites held at a value in seconds or data units, a number or an array of the site's shape, such as
                 ``{"delay": 0}``.
-            n_starts: Climbs under the spectral likelihood on the recording's factors; the best is polished.
+            n_starts: Climbs on the recording's factors, under the spectral likelihood where the model has one; the best
+                is polished.
             tolerance: Converged when the last few iterations together gained less than this, in nats.
             max_iterations: Upper bound on iterations.
             checkpoint: A file that keeps the parameters as the fit goes on; a fit that finds it resumes from it, and
@@ -283,15 +297,21 @@ class Preset:
             ValueError: unknown method, or a ``start`` of another shape.
         """
         data.require(self.regions_needed, type(self).__name__)
-        method = method or self.default_method
-        if method not in METHODS:
-            raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
+        method = method or self.methods[0]
+        if method not in self.methods:
+            raise ValueError(f"method is one of {', '.join(self.methods)} for {type(self).__name__}, not {method!r}")
+        if (objection := self.objection(method)) is not None:
+            raise ValueError(f"{type(self).__name__}: {objection}")
         if start is not None and start.layout != data.layout:
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)
         options = MapOptions(seed, n_starts, tolerance, max_iterations, place, progress, held)
         return METHODS[method](self, data, options, start)
+
+    def objection(self, method: str) -> str | None:
+        """Why these settings do not suit one of the preset's methods; None where they do."""
+        return None
 
     def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
         """Values for some of the sites, as arrays of their shapes.
@@ -318,12 +338,10 @@ class Preset:
         layout = data.layout
         assignment = self.assignment(layout)
         bound = self.delay_bound(layout)
-        reach = 2 * int(np.ceil(bound / layout.bin_width)) + 1
-        width = (max(reach // 2, 3), reach, 3, None)[attempt % 4]
         n_within = assignment.n_within
         populations = assignment.n_regions
         sites = {
-            "loadings": draw_loadings(rng, data, self.n_across, n_within, width),
+            "loadings": draw_loadings(rng, data, self.n_across, n_within, self.smoothing(layout, attempt)),
             "noise": np.ones(layout.total_neurons),
             "offset": np.asarray(data.center),
         }
@@ -332,9 +350,10 @@ class Preset:
         longest = max(3.0, 0.1 * data.n_bins)
         for kind, count in (("across", self.n_across), ("within", sum(n_within))):
             if count:
-                seconds = layout.bin_width * np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
-                low, high = self.timescale_bounds or (0.0, np.inf)
-                sites[f"timescale_{kind}"] = np.clip(seconds, 1.01 * low, 0.99 * high)
+                if self.kernel.has_timescale:
+                    seconds = layout.bin_width * np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
+                    low, high = self.timescale_bounds or (0.0, np.inf)
+                    sites[f"timescale_{kind}"] = np.clip(seconds, 1.01 * low, 0.99 * high)
                 for name, prior in self.kernel.parameters().items():
                     if not isinstance(prior, float):
                         sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(
@@ -367,6 +386,14 @@ class Preset:
             else:
                 kept[name] = value[across] if name.endswith("_across") else value
         return self.replace(n_across=len(across)), kept
+    def smoothing(self, layout: Layout, attempt: int) -> int | None:
+        """Bins over which a start averages the recording to see its signals; None where it takes any that vary most.
+
+        Slow signals stand out where noise and delays are averaged away; white ones are only lost by averaging.
+        """
+        reach = 2 * int(np.ceil(self.delay_bound(layout) / layout.bin_width)) + 1
+        widths = (max(reach // 2, 3), reach, 3, None) if self.kernel.has_timescale else (1, 1, 1, None)
+        return widths[attempt % 4]
 
     def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
         """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
@@ -379,11 +406,8 @@ class Preset:
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
         """Names of the sites that describe latents rather than neurons: what a posterior is asked about."""
         counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
-        names = [
-            n
-            for n in ("timescale", *self.kernel.parameters())
-            if not isinstance(self.kernel.parameters().get(n), float)
-        ]
+        own = self.kernel.parameters()
+        names = ["timescale"] * self.kernel.has_timescale + [n for n in own if not isinstance(own[n], float)]
         kernel = [f"{name}_{kind}" for kind, count in counts.items() if count for name in names]
         delays = (
             ["delay"]
@@ -395,7 +419,9 @@ class Preset:
     def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
         """Kernel parameters of one kind of latent in bins, from sites in seconds."""
         count = self.n_across if kind == "across" else sum(self.assignment(layout).n_within)
-        hyper = {"timescale": np.asarray(sites[f"timescale_{kind}"]) if count else np.zeros(0)}
+        hyper = {"timescale": np.full(count, TIMELESS * layout.bin_width)}
+        if count and self.kernel.has_timescale:
+            hyper["timescale"] = np.asarray(sites[f"timescale_{kind}"])
         for name, prior in self.kernel.parameters().items():
             fixed = isinstance(prior, float) or not count
             hyper[name] = (
@@ -416,8 +442,9 @@ class Preset:
         return np.concatenate([np.zeros_like(delay[..., :1, :]), delay], axis=-2)
 
     def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
-        """Timescales in seconds of the latents of one kind ("across", "within"), (latent,)."""
-        return np.asarray(self.hyperparameters(sites, kind, layout)["timescale"]) * layout.bin_width
+        """Timescales in seconds of the latents of one kind ("across", "within"), (latent,); 0 where they are white."""
+        bins = np.asarray(self.hyperparameters(sites, kind, layout)["timescale"])
+        return bins * layout.bin_width * self.kernel.has_timescale
 
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
         """This preset with the window that ``sites`` need, were timescales ``margin`` times as long."""
@@ -445,6 +472,16 @@ class Preset:
             return self
         largest = float(np.abs(sites["delay"]).max(initial=0.0))
         return self if largest < self.delay_bound(layout) else self.replace(max_delay=WIDER * largest)
+
+    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        """The same parameters as a fit shows them: what no recording can decide is put into an order.
+
+        White latents are exchangeable, up to a rotation: they are rotated to explain as much as they can one by one.
+        """
+        arrays = {name: np.asarray(value) for name, value in sites.items()}
+        if not self.kernel.has_timescale and not {"delay", "alpha"} & sites.keys():
+            arrays["loadings"] = ordered(self.assignment(layout), arrays["loadings"], arrays["noise"])
+        return arrays
 
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
         """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None."""
@@ -482,7 +519,7 @@ class Preset:
         loadings: Mapping[str, Any],
         noise: Any,
         offset: Any,
-        timescale_across: Any,
+        timescale_across: Any = (),
         timescale_within: Any = (),
         delays: Any = None,
         **hyperparameters: Any,
@@ -493,7 +530,8 @@ class Preset:
             layout: Of the recording (``data.layout``).
             loadings: Region name -> (neuron, latent): across latents first, then the region's own.
             noise, offset: (neuron,), regions one after the other.
-            timescale_across: (across_latent,), seconds. mbrila and DLAG give gamma: bin_width / sqrt(gamma).
+            timescale_across: (across_latent,), seconds, where the kernel has one. mbrila and DLAG give gamma:
+                bin_width / sqrt(gamma).
             timescale_within: (within_latent,), seconds, regions one after the other.
             delays: (region, across_latent), seconds; the first region's row must be 0.
             hyperparameters: Other kernel sites, such as ``frequency_across`` in Hz.
@@ -507,11 +545,13 @@ class Preset:
             "loadings": full,
             "noise": np.asarray(noise, float),
             "offset": np.asarray(offset, float),
-            "timescale_across": np.atleast_1d(np.asarray(timescale_across, float)),
             **{name: np.atleast_1d(np.asarray(value, float)) for name, value in hyperparameters.items()},
         }
-        if sum(assignment.n_within):
-            sites["timescale_within"] = np.atleast_1d(np.asarray(timescale_within, float))
+        given = {"across": timescale_across, "within": timescale_within}
+        for name in self.dynamics_sites(layout):
+            base, _, kind = name.partition("_")
+            if base == "timescale":
+                sites[name] = np.atleast_1d(np.asarray(given[kind], float))
         if "delay" in self.dynamics_sites(layout):
             if delays is None:
                 raise ValueError("delays are needed: (region, across_latent) in seconds, zeros for the first region")

@@ -16,11 +16,6 @@ from mrgp.plots import direction
 PROBABILITY = 0.9   # of the intervals reported
 
 
-def has_delays(fit: Fit) -> bool:
-    """Whether there is a latent that regions share, each with a delay."""
-    return len(fit.populations) > 1 and fit.delays.size > 0
-
-
 def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> dict[str, Any]:
     """Write ``fit.nc`` and ``summary.json``, each replaced whole; returns the summary.
 
@@ -49,16 +44,21 @@ def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None
     first, *others = fit.populations
     rows = []
     for k, timescale in enumerate(timescales["across"]):
-        for region in others if has_delays(fit) else ["all regions"]:
-            row = {"across latent": str(k), "timescale (ms)": f"{timescale:.0f}", "region": region}
-            if has_delays(fit):
+        for region in others if fit.has_delays else ["all regions"]:
+            row = {"across latent": str(k), "timescale (ms)": _duration(timescale), "region": region}
+            if fit.has_delays:
                 row |= _delay_columns(fit, k, region, first, bounds, truth)
             rows.append(row)
     lines = _aligned(rows)
     within = zip(fit.within_names, timescales["within"], strict=True)
     if fit.within_names:
-        lines += ["", *_aligned([{"within latent": name, "timescale (ms)": f"{ms:.0f}"} for name, ms in within])]
+        lines += ["", *_aligned([{"within latent": name, "timescale (ms)": _duration(ms)} for name, ms in within])]
     return "\n".join(lines)
+
+
+def _duration(ms: float) -> str:
+    """A timescale in ms; latents that remember nothing are white."""
+    return f"{ms:.0f}" if ms > 0 else "white"
 
 
 def _delay_columns(

@@ -107,7 +107,7 @@ def simulate(
         n_bins: Bins of a whole trial.
         bin_width: Seconds per bin.
         kernel: Covariance of every latent, its own parameters fixed; None is the squared exponential.
-        timescale_across: A number or (across_latent,).
+        timescale_across: A number or (across_latent,); without effect, and 0 in the truth, if the kernel has none.
         timescale_within: A number or (within_latent,), those of the first region first.
         delay: (region, across_latent) or (region, across_latent, time), positive where a region lags the
             first, whose own delays are 0; None draws them uniformly from [-max_delay, max_delay].
@@ -179,8 +179,8 @@ def simulate(
     names, seconds = np.array(list(regions)), {"units": "s"}
     arrays = {
         "delay": (("region", "across_latent", "time")[: delays.ndim], delays, seconds),
-        "timescale_across": ("across_latent", scale_across, seconds),
-        "timescale_within": ("within_latent", scale_within, seconds),
+        "timescale_across": ("across_latent", prior.kernel.has_timescale * scale_across, seconds),
+        "timescale_within": ("within_latent", prior.kernel.has_timescale * scale_within, seconds),
         "shared_by": (("region", "across_latent"), readers),
         "loadings": (("neuron", "column"), loadings),
         "noise": ("neuron", variance),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ WINDOW = Window(6)  # reads delays of up to 3 bins
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh_compiler():
+    """Programs compiled for one file are dropped after it: each holds memory maps, of which a process has 65530."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

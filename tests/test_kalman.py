@@ -106,7 +106,7 @@ def run(given, parallel=False):
 
 def joint(given, xp=np):
     """Covariances of all states, states with readouts, and all readouts, time-major, by hand."""
-    (A, Q, P), (W, E), _, b, _ = given
+    (A, Q, P, _), (W, E), _, b, _ = given
     steps, size = len(b), len(A)
     W, E = (xp.broadcast_to(m, (steps, *m.shape[1:])) for m in (W, E))
     blocks = [[None] * steps for _ in range(steps)]
@@ -174,6 +174,10 @@ def test_posterior_is_that_of_gaussian_conditioning(name, parallel):
                 np.testing.assert_allclose(
                     getattr(spread, field)[t, g], covariance[own, own], rtol=1e-8, atol=1e-8
                 )
+        joint_states = S - cross @ np.linalg.solve(np.eye(len(V)) + L @ V, L @ cross.T)
+        for t in range(steps - 1):
+            own, following = slice(t * size, (t + 1) * size), slice((t + 1) * size, (t + 2) * size)
+            np.testing.assert_allclose(spread.lagged[t, g], joint_states[own, following], rtol=1e-8, atol=1e-8)
         # Prediction of a step knows only the information before it.
         t = steps - 1
         past = slice(0, t * n)
@@ -227,7 +231,7 @@ def test_gradient_is_that_of_the_dense_formula_and_of_finite_differences(paralle
     def symmetrised(parts):
         """Covariances and precisions only move symmetrically: that part of their gradient is defined."""
         dynamics, readout, precision, b = parts
-        transition, *rest = dynamics
+        transition, *rest, _ = dynamics
         sym = [0.5 * (m + jnp.swapaxes(m, -1, -2)) for m in (*rest, precision)]
         return [transition, *readout, b, *sym]
 

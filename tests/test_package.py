@@ -13,7 +13,7 @@ STAIR = [
     {"runtime", "kernels", "checks", "delays", "data", "kalman"},
     {"io", "statespace", "simulate", "scenarios"},
     {"distributions", "inference", "posterior", "arviz_tree", "fit", "plots"},
-    {"preset"},
+    {"preset", "relevance"},
     {"models"},
     {"report"},
     {"cli", "arguments"},
@@ -61,8 +61,9 @@ def test_no_model_imports_a_sibling():
 def test_models_are_importable_and_known_by_name():
     from mrgp.preset import REGISTRY
 
-    assert {"dlag", "gpfa"} <= REGISTRY.keys()
-    assert mrgp.models.DLAG is REGISTRY["dlag"]
+    assert {"adm", "dlag", "fa", "gfa", "gpfa", "lds", "mdlag", "pcca"} <= REGISTRY.keys()
+    for name in mrgp.models.__all__:
+        assert getattr(mrgp.models, name) is REGISTRY[name.lower()]
 
 
 def test_double_precision_is_on():

@@ -283,7 +283,8 @@ def test_assembled_sizes(window):
     prior, latents, _ = example()
     space = StateSpace(prior, lift_of("squared_exponential"), window)
     dynamics, readout = jax.jit(space.assemble)(latents)
-    assert {m.shape for m in dynamics} == {(space.n_states, space.n_states)}
+    assert {m.shape for m in dynamics[:3]} == {(space.n_states, space.n_states)}
+    assert dynamics.mean is None
     assert readout.weights.shape == (1, window.step * prior.assignment.n_readouts, space.n_states)
     assert readout.noise.shape == readout.weights.shape[:2]
     assert np.asarray(readout.noise).min() >= prior.gp_noise

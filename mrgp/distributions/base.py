@@ -9,7 +9,7 @@ and a subclass only has to know the expectation under its representation of x.
 """
 
 import copy
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +19,15 @@ from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
 from mrgp.kernels import Hyperparameters
-from mrgp.statespace.assemble import Latents, Prior
-from mrgp.statespace.reduce import Emission, Information, Missing, readout_loadings, reduce
+from mrgp.statespace.assemble import Latents
+from mrgp.statespace.reduce import Assignment, Emission, Information, Missing, readout_loadings, reduce
+
+
+class Assigned(Protocol):
+    """What every prior of readouts has; the rest is between it and the distribution that understands it."""
+
+    @property
+    def assignment(self) -> Assignment: ...
 
 
 class DelayedGP(Distribution):
@@ -31,9 +38,9 @@ class DelayedGP(Distribution):
         noise: R, observation variances, (neuron,).
         offset: d, (neuron,).
         delay: (time or 1, region, across_latent), bins; positive means the region lags region 1.
-        across: Kernel parameters of the across latents, ``{"timescale": (across_latent,)}``, bins.
-        within: Kernel parameters of the within latents, region after region, ``{"timescale": (within_latent,)}``.
-        prior: Kernel, GP noise and assignment of latents to regions.
+        across: Parameters of the across latents, latents first: ``{"timescale": (across_latent,)}``, bins.
+        within: Parameters of the within latents, region after region: ``{"timescale": (within_latent,)}``.
+        prior: Kernel, GP noise and assignment of latents to regions (:class:`mrgp.statespace.assemble.Prior`).
         n_bins: Bins per trial.
         n_trials: Trials in the batch; None for an empty batch shape.
         missing: Patterns of missing entries (then ``n_trials`` is taken from it); None when all is observed.
@@ -61,7 +68,7 @@ class DelayedGP(Distribution):
         across: Hyperparameters,
         within: Hyperparameters,
         *,
-        prior: Prior,
+        prior: Assigned,
         n_bins: int,
         n_trials: int | None = None,
         missing: Missing | None = None,
@@ -78,7 +85,10 @@ class DelayedGP(Distribution):
         counts = {"across": assignment.n_across, "within": sum(assignment.n_within)}
         for kind, hyper in (("across", across), ("within", within)):
             count = counts[kind]
-            expected |= {f"{kind}[{name!r}]": (jnp.shape(value), (count,)) for name, value in hyper.items()}
+            expected |= {
+                f"{kind}[{name!r}]": (jnp.shape(value), (count, *jnp.shape(value)[1:]))
+                for name, value in hyper.items()
+            }
         if jnp.shape(delay)[0] not in (1, n_bins):
             raise ValueError(f"delay has {jnp.shape(delay)[0]} times, but this model needs 1 or {n_bins}")
         for name, (given, wanted) in expected.items():

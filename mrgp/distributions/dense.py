@@ -7,12 +7,15 @@ from jax.scipy.linalg import solve_triangular
 
 from mrgp.distributions.base import DelayedGP
 from mrgp.kalman.filter import per_trial
+from mrgp.statespace.assemble import Prior
 from mrgp.statespace.covariance import exact_covariance
 from mrgp.statespace.reduce import Information, Missing, exact_patterns
 
 
 class DenseGP(DelayedGP):
     """Exact Gaussian processes, O((time x readouts)^3) once per pattern of missing data, shared by its trials."""
+
+    prior: Prior
 
     def _missing(self, n_trials: int) -> Missing:
         return exact_patterns(super()._missing(n_trials), self.n_bins, len(self.noise))

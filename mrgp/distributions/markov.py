@@ -16,9 +16,8 @@ from mrgp.kalman.smoother import (
     smooth_means,
     synthetic_information,
 )
-from mrgp.statespace.assemble import StateSpace
-from mrgp.statespace.autoregressive import AutoregressiveSpace
-from mrgp.statespace.reduce import Information, Missing, exact_patterns
+from mrgp.statespace.assemble import Space
+from mrgp.statespace.reduce import Information, Missing, exact_patterns, readout_loadings
 
 
 class Posterior(NamedTuple):
@@ -27,6 +26,7 @@ class Posterior(NamedTuple):
     Attributes:
         state_mean: (step, trial, state).
         state_covariance: (step, pattern, state, state).
+        state_lagged: Covariance of a step's state (rows) with the next, (step - 1, pattern, state, state).
         readout_mean: (trial, time, readout).
         readout_covariance: (pattern, step, bin_in_step * readout, bin_in_step * readout).
         pattern: (trial,).
@@ -34,6 +34,7 @@ class Posterior(NamedTuple):
 
     state_mean: Array
     state_covariance: Array
+    state_lagged: Array
     readout_mean: Array
     readout_covariance: Array
     pattern: Array
@@ -53,7 +54,7 @@ class MarkovGP(DelayedGP):
     """Delayed Gaussian processes as a linear state space (see :class:`DelayedGP` for the parameters).
 
     Args:
-        space: Lift and window that represent the prior; its ``prior`` is the model.
+        space: State space that represents the prior; its ``prior`` is the model.
         parallel: Associative instead of sequential scans; None chooses by the device.
         transient: Steps after which the gains of a time-invariant model are taken as constant; None never.
     """
@@ -63,7 +64,7 @@ class MarkovGP(DelayedGP):
     def __init__(
         self,
         *parameters: Any,
-        space: StateSpace | AutoregressiveSpace,
+        space: Space,
         parallel: bool | None = None,
         transient: int | None = None,
         **named: Any,
@@ -72,6 +73,38 @@ class MarkovGP(DelayedGP):
         self.parallel = parallel
         self.transient = transient
         super().__init__(*parameters, prior=space.prior, **named)
+
+    @property
+    def mean(self) -> Array:
+        moments = self._started()
+        if moments is None:
+            return super().mean
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        return jnp.broadcast_to(moments[0] @ C.T + self.offset, self.batch_shape + self.event_shape)
+
+    @property
+    def variance(self) -> Array:
+        moments = self._started()
+        if moments is None:
+            return super().variance
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        signal = jnp.einsum("ni,tij,nj->tn", C, moments[1], C)
+        return jnp.broadcast_to(signal + self.noise, self.batch_shape + self.event_shape)
+
+    def _started(self) -> tuple[Array, Array] | None:
+        """Prior mean (time, readout) and covariance (time, readout, readout) where the process is not stationary."""
+        dynamics, readout = self.space.assemble(self.latents)
+        if dynamics.mean is None:
+            return None
+        size = readout.weights.shape[1]
+        nothing = jnp.zeros((self.n_bins, 1, size)), jnp.zeros((1, 1, size, size)), jnp.zeros(1, int)
+        gains = filter_gains(dynamics, readout, nothing[1], self.n_bins)
+        states = filter_means(gains, nothing[0], nothing[2], dynamics.mean)
+        W = readout.weights
+        return (
+            jnp.einsum("tis,ts->ti", jnp.broadcast_to(W, (self.n_bins, *W.shape[1:])), states[:, 0]),
+            W @ gains.predicted[:, 0] @ jnp.swapaxes(W, -1, -2) + jax.vmap(jnp.diag)(readout.noise),
+        )
 
     @property
     def _in_parallel(self) -> bool:
@@ -106,11 +139,11 @@ class MarkovGP(DelayedGP):
         n_steps = information.vectors.shape[0]
         if self._in_parallel:
             gains = parallel_gains(dynamics, readout, information.precision, n_steps)
-            means = parallel_means(gains, information.vectors, information.pattern)
+            means = parallel_means(gains, information.vectors, information.pattern, dynamics.mean)
         else:
             constant = information.precision.shape[0] == 1 and readout.weights.shape[0] == 1
             gains = filter_gains(dynamics, readout, information.precision, n_steps, transient if constant else None)
-            means = filter_means(gains, information.vectors, information.pattern)
+            means = filter_means(gains, information.vectors, information.pattern, dynamics.mean)
         return Filtered(dynamics, readout, gains, means, information)
 
     def normalizer(self, information: Information) -> Array:
@@ -135,18 +168,19 @@ class MarkovGP(DelayedGP):
     def _exact(self, value: Array) -> Information:
         """Information with every trial's end in its pattern, as smoothing needs it."""
         missing = exact_patterns(self._missing(value.shape[0]), self.n_bins, len(self.noise))
-        clone = self._with_missing(missing)
+        clone = self.with_missing(missing)
         return clone.information(value)
 
-    def _rebuilt(self, space: StateSpace | AutoregressiveSpace, missing: Missing | None) -> "MarkovGP":
+    def _rebuilt(self, space: Space, missing: Missing | None) -> "MarkovGP":
         parameters = (self.loadings, self.noise, self.offset, self.delay, self.across, self.within)
         rebuilt = MarkovGP(*parameters, space=space, parallel=self.parallel, n_bins=self.n_bins, missing=missing)
         return rebuilt.with_spread(self.spread)
 
-    def _with_missing(self, missing: Missing | None) -> "MarkovGP":
+    def with_missing(self, missing: Missing | None) -> "MarkovGP":
+        """The same model of a recording with other missing data."""
         return self._rebuilt(self.space, missing)
 
-    def with_space(self, space: StateSpace | AutoregressiveSpace) -> "MarkovGP":
+    def with_space(self, space: Space) -> "MarkovGP":
         """The same model and recording in another state space."""
         return self._rebuilt(space, self.missing)
 
@@ -164,6 +198,7 @@ class MarkovGP(DelayedGP):
         return Posterior(
             smoothed.states,
             spread.states,
+            spread.lagged,
             self._in_bins(smoothed.readouts),
             jnp.swapaxes(spread.readouts, 0, 1),
             information.pattern,
@@ -179,7 +214,7 @@ class MarkovGP(DelayedGP):
             prior_key, data_key = random.split(key)
             prior = sample_prior(prior_key, dynamics, readout, n_steps, n_trials)
             told = synthetic_information(data_key, prior.readouts, information.precision, information.pattern)
-            filtered = filter_means(gains, told, information.pattern)
+            filtered = filter_means(gains, told, information.pattern, dynamics.mean)
             back = smooth_means(gains, readout, filtered, told, information.pattern, self._in_parallel)
             states = mean.states + prior.states - back.states
             return states, self._in_bins(mean.readouts + prior.readouts - back.readouts)
@@ -199,7 +234,7 @@ def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) 
     number is used while a fit moves the parameters; the fit checks it again at its end.
     """
     # Gains depend on the patterns of missing entries, not on where trials end.
-    whole = distribution._with_missing(None)
+    whole = distribution.with_missing(None)
     information = whole._in_steps(whole.information(value))
     dynamics, readout = distribution.space.assemble(distribution.latents)
     if information.precision.shape[0] > 1 or readout.weights.shape[0] > 1:

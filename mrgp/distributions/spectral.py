@@ -16,6 +16,7 @@ from jax.scipy.linalg import solve_triangular
 
 from mrgp.distributions.base import DelayedGP
 from mrgp.kernels import Hyperparameters
+from mrgp.statespace.assemble import Prior
 from mrgp.statespace.reduce import Information
 
 
@@ -24,6 +25,8 @@ class SpectralGP(DelayedGP):
 
     Needs complete trials of equal length and delays that are constant in time.
     """
+
+    prior: Prior
 
     def _frequencies(self) -> tuple[np.ndarray, np.ndarray]:
         """Cycles per bin of the independent frequencies, and how many of the ``n_bins`` each stands for."""

@@ -51,6 +51,9 @@ def profile_curvature(objective: Objective, names: Sequence[str], progress: bool
     """Covariance of the sites ``names`` at the objective's start, which must be a maximum."""
     marks = {site: np.full(np.shape(value), float(site in names)) for site, value in objective.origin.items()}
     few = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
+    if few.size == 0:  # a model of white latents: nothing is asked for
+        nothing = {site: np.zeros((0, *np.shape(value))) for site, value in objective.origin.items()}
+        return Curvature((), np.zeros(0), np.zeros((0, 0)), True, nothing)
     many = np.setdiff1d(np.arange(objective.size), few)
     product = _hessian_product(objective)
 

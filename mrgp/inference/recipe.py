@@ -1,7 +1,7 @@
 """The recipe of ``fit(method="map")``: a start from the data, then the climb, with the model adapted on the way.
 
-1. The recording is reduced to pseudo-neurons; the model is climbed on them several times under the spectral likelihood
-   and the best climb gives the start.
+1. The recording is reduced to pseudo-neurons; the model is climbed on them several times under a cheap likelihood
+   (the spectral one, where the model has it) and the best climb gives the start.
 2. The registers of the Markov likelihood are chosen for the timescales found, and log p(y, parameters) is climbed to
    convergence.
 3. Where the result asks for it (a delay near its bound, a timescale shorter than the registers were made for), the
@@ -56,6 +56,7 @@ class Model(Protocol):
     def for_search(self) -> Self: ...
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]: ...
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None: ...
+    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]: ...
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
     def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float: ...
     def to_settings(self) -> dict[str, Any]: ...
@@ -127,7 +128,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         model=model,
         layout=data.layout,
         n_bins=data.n_bins,
-        sites={name: np.asarray(value) for name, value in sites.items()},
+        sites=model.presented(sites, data.layout),
         method="map",
         trace=np.array(trace),
         converged=ascent.converged,
@@ -155,7 +156,7 @@ def begin(
     elif start is not None:
         sites = _from_fit(model, data, start)
     else:
-        model, sites = _search(model, data, options)
+        model, sites = search(model, data, options)
         store.write(sites, force=True)
     model = model.admitting(sites, data.layout)
     sites = {**model.completed(sites, data), **options.fixed}
@@ -164,7 +165,7 @@ def begin(
     return settled(model, data, sites), sites
 
 
-def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Model, dict[str, np.ndarray]]:
+def search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Model, dict[str, np.ndarray]]:
     """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays."""
     assignment = model.assignment(data.layout)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
@@ -172,21 +173,21 @@ def _search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[M
     best: Ascent | None = None
     scores: list[float] = []
     rng = np.random.default_rng(options.seed)
-    spectral = model.for_search()
+    searched = model.for_search()
     attempt = 0
     while attempt < options.n_starts:
-        begin = spectral.draw_start(rng, compressed.data, attempt)
-        ascent = _climb(spectral, compressed, begin, f"start {attempt + 1} of {options.n_starts}", options)
+        begin = searched.draw_start(rng, compressed.data, attempt)
+        ascent = _climb(searched, compressed, begin, f"start {attempt + 1} of {options.n_starts}", options)
         if ascent.reason == "interrupted":
             raise KeyboardInterrupt
-        wider = spectral.widened(ascent.sites, compressed.data)
+        wider = searched.widened(ascent.sites, compressed.data)
         if wider is not None and (best is None or ascent.log_joint > best.log_joint):
             again = _climb(wider, compressed, ascent.sites, "wider delays", options)
             if (
                 again.log_joint > ascent.log_joint + SEARCH_TOLERANCE
                 and wider.widened(again.sites, compressed.data) is None
             ):
-                spectral, ascent = wider, again
+                searched, ascent = wider, again
                 model = model.replace(max_delay=wider.max_delay)  # type: ignore[attr-defined]
         scores.append(ascent.log_joint)
         if best is None or ascent.log_joint > best.log_joint:

@@ -1,8 +1,8 @@
 r"""The Kalman filter for observations that arrive as information, with covariances shared by trials.
 
-The model is a stationary state s and a few readouts x of it,
+The model is a state s and a few readouts x of it,
 
-    s_{t+1} = A s_t + q_t,   q ~ N(0, Q),   s_0 ~ N(0, P0),        x_t = W_t s_t + e_t,   e_t ~ N(0, diag E_t),
+    s_{t+1} = A s_t + q_t,   q ~ N(0, Q),   s_0 ~ N(m0, P0),       x_t = W_t s_t + e_t,   e_t ~ N(0, diag E_t),
 
 and what was measured enters only through exp(b_t' x_t - x_t' Lambda_t x_t / 2). That form needs no inverse of
 Lambda, so readouts that nothing measures (a missing bin, fewer neurons than latents, a pruned latent) are no
@@ -23,15 +23,19 @@ from jax.scipy.linalg import solve_triangular
 
 
 class Dynamics(NamedTuple):
-    """A (state, state), Q (state, state) and the stationary covariance P0 (state, state)."""
+    """A (state, state), Q (state, state), and the law of the first state.
+
+    P0 (state, state), ``stationary`` unless a model learns it, and its mean m0 (state,), None for zeros.
+    """
 
     transition: Array
     process_noise: Array
     stationary: Array
+    mean: Array | None = None
 
 
 class Readout(NamedTuple):
-    """W (time or 1, readout, state) and the diagonal of E (time or 1, readout), E > 0."""
+    """W (time or 1, readout, state) and the diagonal of E (time or 1, readout); W P W' + E > 0 at all times."""
 
     weights: Array
     noise: Array
@@ -137,8 +141,11 @@ def per_trial(matrices: Array, vectors: Array, pattern: Array) -> Array:
     return jnp.einsum("bij,bj->bi", matrices[pattern], vectors)
 
 
-def filter_means(gains: Gains, information: Array, pattern: Array) -> Array:
-    """Predicted means E[s_t | b_0 .. b_{t-1}], (time, trial, state), of information b (time, trial, readout)."""
+def filter_means(gains: Gains, information: Array, pattern: Array, first: Array | None = None) -> Array:
+    """Predicted means E[s_t | b_0 .. b_{t-1}], (time, trial, state), of information b (time, trial, readout).
+
+    ``first`` (state,) is the mean of s_0, None for zeros.
+    """
     steps = gains.closed.shape[0]
     n_steps, n_trials, _ = information.shape
 
@@ -147,6 +154,7 @@ def filter_means(gains: Gains, information: Array, pattern: Array) -> Array:
         return per_trial(closed, mean, pattern) + per_trial(gain, b, pattern), mean
 
     start = jnp.zeros((n_trials, gains.closed.shape[-1]), information.dtype)
+    start = start if first is None else start + first
     mean, means = lax.scan(step, start, (gains.closed, gains.gain, information[:steps]))
     if steps == n_steps:
         return means

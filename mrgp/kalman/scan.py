@@ -107,8 +107,12 @@ def parallel_gains(dynamics: Dynamics, readout: Readout, precision: Array, n_ste
     return Gains(predicted, closed, A @ final.gain, info, final.spread, final.log_determinant)
 
 
-def parallel_means(gains: Gains, information: Array, pattern: Array) -> Array:
+def parallel_means(gains: Gains, information: Array, pattern: Array, first: Array | None = None) -> Array:
     """What :func:`mrgp.kalman.filter.filter_means` computes, in O(log time) depth."""
     drive = jax.vmap(per_trial, in_axes=(0, 0, None))(gains.gain, information, pattern)
+    start = jnp.zeros_like(drive[:1])
+    if first is not None:
+        start = start + first
+        drive = drive.at[0].add(per_trial(gains.closed[0], start[0], pattern))
     ahead = affine_scan(gains.closed, drive, pattern, reverse=False, parallel=True)
-    return jnp.concatenate([jnp.zeros_like(ahead[:1]), ahead[:-1]])
+    return jnp.concatenate([start, ahead[:-1]])

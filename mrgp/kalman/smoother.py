@@ -5,6 +5,7 @@ inverts it, is replaced by the equal adjoint form. With u_t = (I + Lambda V)^-1 
 
     lambda_t = u_t - Lambda gain' r_t,        r_{t-1} = W' lambda_t + A' r_t,       E[s_t | b] = m_t + P_t r_{t-1},
     N_{t-1} = W' Phi W + closed' N_t closed,  cov(s_t | b) = P_t - P_t N_{t-1} P_t,  Phi = (I + Lambda V)^-1 Lambda,
+    cov(s_t, s_{t+1} | b) = P_t closed' (I - N_t P_{t+1}),
 
 no inverse is taken and missing data need no special case. Draws follow from the same mean recursion: a draw from
 the prior with its own synthetic information, corrected by the smoothed mean of the difference.
@@ -25,6 +26,20 @@ class Smoothed(NamedTuple):
 
     states: Array
     readouts: Array
+
+
+class Spread(NamedTuple):
+    """Posterior covariances, shared by the trials of a pattern.
+
+    Attributes:
+        states: cov(s_t), (time, pattern, state, state).
+        readouts: cov(x_t), (time, pattern, readout, readout).
+        lagged: cov(s_t, s_{t+1}), (time - 1, pattern, state, state); rows are s_t.
+    """
+
+    states: Array
+    readouts: Array
+    lagged: Array
 
 
 def smooth_means(
@@ -55,8 +70,8 @@ def smooth_means(
     return Smoothed(states, jnp.einsum("tis,tbs->tbi", weights, states) + noise[:, None] * adjoint)
 
 
-def smooth_covariances(gains: Gains, readout: Readout, parallel: bool = False) -> Smoothed:
-    """Posterior covariances of states (time, pattern, state, state) and readouts (time, pattern, readout, readout)."""
+def smooth_covariances(gains: Gains, readout: Readout, parallel: bool = False) -> Spread:
+    """Posterior covariances of states and readouts given all information."""
     steps = gains.closed.shape[0]
     weights = jnp.broadcast_to(readout.weights, (steps, *readout.weights.shape[1:]))
     noise = jnp.broadcast_to(readout.noise, (steps, readout.noise.shape[-1]))
@@ -71,7 +86,9 @@ def smooth_covariances(gains: Gains, readout: Readout, parallel: bool = False) -
     H = cross @ jnp.swapaxes(gains.closed, -1, -2) - noise[:, None, :, None] * (
         gains.precision @ jnp.swapaxes(gains.gain, -1, -2)
     )
-    return Smoothed(states, symmetric(V - V @ phi @ V - H @ after @ jnp.swapaxes(H, -1, -2)))
+    through = (gains.predicted @ jnp.swapaxes(gains.closed, -1, -2))[:-1]
+    lagged = through - through @ before[1:] @ gains.predicted[1:]
+    return Spread(states, symmetric(V - V @ phi @ V - H @ after @ jnp.swapaxes(H, -1, -2)), lagged)
 
 
 def psd_root(matrix: Array) -> Array:
@@ -85,6 +102,7 @@ def sample_prior(key: Array, dynamics: Dynamics, readout: Readout, n_steps: int,
     first, state_key, readout_key = random.split(key, 3)
     size, dtype = len(dynamics.transition), dynamics.transition.dtype
     start = random.normal(first, (n_trials, size), dtype) @ psd_root(dynamics.stationary).T
+    start = start if dynamics.mean is None else start + dynamics.mean
     kicks = random.normal(state_key, (n_steps, n_trials, size), dtype) @ psd_root(dynamics.process_noise).T
 
     def step(state: Array, kick: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, region_color, styled
+from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, duration, hide, region_color, styled
 
 LEAST_GAP = 0.01   # nats: below it the convergence axis is linear, so that the end itself can be shown
 SHORT_NAME = 6   # letters of a region's name up to which three panels of delays fit beside each other
@@ -25,7 +25,8 @@ def direction(region: str, first: str, lower: float, upper: float) -> str:
 
 @styled
 def plot_convergence(fit: Fit) -> Figure:
-    """log p(y, parameters) by iteration, as nats below its value at the end, on a logarithmic axis."""
+    """What the fit climbed, by iteration, as nats below its value at the end, on a logarithmic axis."""
+    climbed = "log p(y | parameters)" if fit.method == "em" else "log p(y, parameters)"
     figure = Page(3.4)
     ax = figure.add_subplot()
     gap = fit.trace[-1] - fit.trace
@@ -34,9 +35,9 @@ def plot_convergence(fit: Fit) -> Figure:
     ax.set_yscale("symlog", linthresh=LEAST_GAP, linscale=0.5)
     ax.set_ylim(min(0.0, 1.5 * gap.min()) - 0.1 * LEAST_GAP, 2 * max(gap.max(), LEAST_GAP))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="iteration", ylabel="log p(y, parameters)\n(nats below the end)")
+    ax.set(xlabel="iteration", ylabel=f"{climbed}\n(nats below the end)")
     state = "converged" if fit.converged else "NOT converged"
-    end = f"log p(y, parameters) = {fit.trace[-1]:.2f} nats at the end"
+    end = f"{climbed} = {fit.trace[-1]:.2f} nats at the end"
     ax.set_title(f"{state}: {fit.reason}\n{end}", loc="left")
     return figure
 
@@ -58,8 +59,8 @@ def plot_delays(
         DataError: intervals are wanted, but there is no recording to compute them from.
     """
     regions, n_latents = list(fit.populations), fit.delays.sizes["across_latent"]
-    if len(regions) < 2 or n_latents == 0:
-        raise ValueError(f"this {type(fit.model).__name__} has no delays to draw: its regions share no latent")
+    if not fit.has_delays:
+        raise ValueError(f"this {type(fit.model).__name__} has no delays to draw")
     delay = 1e3 * fit.delays.values
     bounds = fit.delay_intervals(0.9, data) if intervals else None
     lower, upper = (delay if bounds is None else 1e3 * bounds[name].values for name in ("lower", "upper"))
@@ -88,7 +89,7 @@ def plot_delays(
                 ax.annotate(number, (delay[r, k], r), (0, 6), ha="center", fontsize=SMALL, **label)
         if truth is not None:
             ax.plot(true[1:, k], place[1:] + 0.25, **mark)
-        ax.set_title(f"across latent {k}\ntimescale {1e3 * float(fit.timescales['across'][k]):.0f} ms", loc="left")
+        ax.set_title(f"across latent {k}\n{duration(fit.timescales['across'][k])}", loc="left")
         ax.set_xlabel(f"delay (ms)\n← leads {first}  |  lags {first} →")
         ax.xaxis.set_tick_params(labelbottom=True)
     hide(axes.flat[n_latents:])

@@ -32,7 +32,7 @@ def save_figures(
         intervals: Draw the delays with 90% intervals.
     """
     figures = {"convergence": plot_convergence(fit), "loadings": plot_loadings(fit)}
-    if len(fit.populations) > 1 and fit.delays.size:
+    if fit.has_delays:
         figures["delays"] = plot_delays(fit, truth, intervals, data)
     if data is not None or fit.data is not None:
         figures["latents"] = plot_latents(fit, data=data)

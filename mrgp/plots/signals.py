@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, hide, region_color, styled, tint
+from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, duration, hide, region_color, styled, tint
 
-FINE = 4   # points per bin at which a latent is drawn
+FINE = 4   # points per bin at which a latent that lives between bins is drawn
 TOGETHER = 3   # within latents drawn over each other; more cannot be told apart
 SCORED_TRIALS = 50   # spread over the recording, on which reconstructions are scored
 
@@ -30,7 +30,8 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
     """
     data = _recording(fit, data)
     seconds = _trial_length(data, trial)
-    latents = fit.latents(data.select_trials([trial]), refine=FINE).isel(trial=0)
+    points = FINE if fit.model.reads_between_bins else 1
+    latents = fit.latents(data.select_trials([trial]), refine=points).isel(trial=0)
     inside = latents["time"].values < seconds - 1e-9
     time = latents["time"].values[inside]
     tables = {str(name): table.values[inside] for name, table in latents.data_vars.items()}
@@ -56,15 +57,15 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
 
 def _draw_across(ax: Axes, fit: Fit, k: int, time: np.ndarray, tables: Tables) -> None:
     mean, sd = tables["across_mean"][:, k], tables["across_sd"][:, k]
-    for r, (region, delay) in enumerate(zip(fit.populations, fit.delays.values[:, k], strict=True)):
+    regions = fit.populations if fit.has_delays or len(fit.populations) == 1 else ("all",)  # copies that coincide
+    for r, (region, delay) in enumerate(zip(regions, fit.delays.values[:, k], strict=False)):
         color, label = region_color(r), "all regions" if region == "all" else region
         if r == 0:
             ax.fill_between(time, mean - BAND * sd, mean + BAND * sd, color=color, alpha=0.2, linewidth=0)
         else:
             label += f" {'lags' if delay >= 0 else 'leads'} {1e3 * abs(delay):.1f} ms"
         ax.plot(time + delay, mean, color=color, linewidth=1.8 if r == 0 else 1.2, label=label)
-    timescale = 1e3 * float(fit.timescales["across"][k])
-    ax.set_title(f"across latent {k}, timescale {timescale:.0f} ms", loc="left")
+    ax.set_title(f"across latent {k}, {duration(fit.timescales['across'][k])}", loc="left")
 
 
 def _draw_within(ax: Axes, fit: Fit, names: Sequence[str], time: np.ndarray, tables: Tables) -> None:
@@ -75,7 +76,7 @@ def _draw_within(ax: Axes, fit: Fit, names: Sequence[str], time: np.ndarray, tab
         mean, sd = tables["within_mean"][:, column], tables["within_sd"][:, column]
         color = tint(region_color(fit.populations.index(region)), 0.5 * i / len(names))
         ax.fill_between(time, mean - BAND * sd, mean + BAND * sd, color=color, alpha=0.15, linewidth=0)
-        label = f"{name}, timescale {1e3 * float(fit.timescales['within'][column]):.0f} ms"
+        label = f"{name}, {duration(fit.timescales['within'][column])}"
         ax.plot(time, mean, DASHES[i % len(DASHES)], color=color, linewidth=1.5, label=label)
     some = f": {len(names)} of {total}, those with the largest loadings" if len(names) < total else ""
     ax.set_title(f"within {region}{some}", loc="left")

@@ -5,6 +5,7 @@ The colours are those of Okabe and Ito (2008), which colour-blind readers can te
 
 from collections.abc import Iterable
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -65,3 +66,8 @@ def hide(axes: Iterable[Axes]) -> None:
     """Leave these places of a grid empty."""
     for ax in axes:
         ax.set_visible(False)
+
+
+def duration(timescale: Any) -> str:
+    """A latent's timescale (seconds) in words; one that remembers nothing is white."""
+    return f"timescale {1e3 * float(timescale):.0f} ms" if timescale > 0 else "white"

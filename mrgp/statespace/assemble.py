@@ -5,7 +5,7 @@ once and laid out by products with identity matrices, which keeps the traced pro
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,8 +23,8 @@ class Latents(NamedTuple):
 
     Attributes:
         delay: (time or 1, region, across_latent); positive means the region lags region 1.
-        across: Kernel parameters of the across latents, each (across_latent,).
-        within: Kernel parameters of the within latents of all regions, each (within_latent,).
+        across: Parameters of the across latents, each (across_latent, ...); of a kernel, (across_latent,).
+        within: Parameters of the within latents of all regions, each (within_latent, ...).
     """
 
     delay: Array
@@ -63,6 +63,27 @@ class SignalReader(NamedTuple):
     weights: Array
     missed: Array
     first: int
+
+
+class Space(Protocol):
+    """A state space of latents and their readouts: what a Markov likelihood asks of it. Static and hashable."""
+
+    @property
+    def prior(self) -> Any:
+        """What is represented; has an ``assignment``."""
+
+    @property
+    def window(self) -> Window:
+        """Bins per step, and registers."""
+
+    def for_reading(self) -> Self:
+        """The same with latents that can be read between bins; ValueError where they have no values there."""
+
+    def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
+        """Dynamics of all states, and how readouts are read from them."""
+
+    def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
+        """How the latents of one kind ("across", "within") are read, ``refine`` points per bin."""
 
 
 def block_diagonal(blocks: Array) -> Array:

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mrgp.statespace.assemble import Latents, Prior, StateSpace
-from mrgp.statespace.autoregressive import AutoregressiveSpace
+from mrgp.statespace.assemble import Latents, Prior, Space
 
 
 def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
@@ -34,7 +33,7 @@ def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
     return (1 - eps) * covariance.reshape(size, size) + eps * jnp.eye(size, dtype=delay.dtype)
 
 
-def lifted_covariance(space: StateSpace | AutoregressiveSpace, latents: Latents, n_bins: int) -> Array:
+def lifted_covariance(space: Space, latents: Latents, n_bins: int) -> Array:
     """Covariance (time * readout, time * readout) of the readouts of the state-space model."""
     dynamics, readout = space.assemble(latents)
     steps = -(-n_bins // space.window.step)

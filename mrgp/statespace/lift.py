@@ -24,6 +24,7 @@ from mrgp.kernels import (
     Stretched,
     Sum,
     Weighted,
+    White,
     stretched,
 )
 from mrgp.statespace.rational import LONGEST_GRID, Rational, fit_kernel, squared_exponential
@@ -81,6 +82,22 @@ class ModalLift:
 
     def read(self) -> np.ndarray:
         return self.rational.h
+
+
+@dataclass(frozen=True)
+class WhiteLift:
+    """One state that remembers nothing: A(0) = 1, A(a) = 0 for a > 0."""
+
+    order: int = 1
+    error: float = 0.0
+
+    def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
+        u = lag / hyper["timescale"]
+        xp = u.__array_namespace__()
+        return xp.where(u == 0, 1.0, 0.0)[..., None, None]
+
+    def read(self) -> np.ndarray:
+        return np.ones(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +211,11 @@ def _(kernel: Matern12 | Matern32 | Matern52, order: int) -> Lift:
     if type(kernel) not in exact:
         return _build.dispatch(Kernel)(kernel, order)
     return _modal(_matern(exact[type(kernel)]))
+
+
+@_build.register
+def _(kernel: White, order: int) -> Lift:
+    return WhiteLift()
 
 
 @_build.register

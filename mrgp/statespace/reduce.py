@@ -145,6 +145,24 @@ def readout_loadings(assignment: Assignment, loadings: Array) -> Array:
     return jnp.where(own, loadings[:, assignment.column_of_readout], 0.0)
 
 
+def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Loadings (neuron, column) with the latents of each kind rotated to explain as much as they can one by one.
+
+    The rotation that makes C' R^-1 C diagonal, largest first (Lawley & Maxwell 1971, ch. 2): it changes nothing where
+    the latents of a kind are exchangeable. Across latents are rotated together in all regions, private ones region by
+    region.
+    """
+    C, shared = np.array(loadings), assignment.n_across
+    edges = np.cumsum([0, *assignment.n_neurons])
+    own = zip(edges[:-1], edges[1:], assignment.n_within, strict=True)
+    blocks = [(slice(None), slice(0, shared)), *((slice(a, b), slice(shared, shared + w)) for a, b, w in own)]
+    for rows, columns in blocks:
+        block = C[rows, columns]
+        _, vectors = np.linalg.eigh(block.T @ (block / noise[rows, None]))
+        C[rows, columns] = block @ vectors[:, ::-1]
+    return C
+
+
 def reduce(assignment: Assignment, emission: Emission, values: Array, missing: Missing) -> Information:
     """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts."""
     C = readout_loadings(assignment, emission.loadings)

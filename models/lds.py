@@ -1,0 +1,133 @@
+"""Linear dynamical system (Shumway & Stoffer 1982, J. Time Ser. Anal. 3, 253-264; Ghahramani & Hinton 1996)."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+
+from mrgp.data import Layout, MultiRegionData
+from mrgp.distributions.contraction import UniformContraction
+from mrgp.inference.start import draw_loadings
+from mrgp.preset import Preset
+from mrgp.statespace.linear import LinearSpace, LinearSystem, first_order, rotated, slowest_first
+from mrgp.statespace.reduce import Assignment
+
+SPREAD = 3.0  # prior sd of the entries of A, in units of one step's noise: a mode that doubles in a bin has 2
+START_SPREAD = 30.0  # the same of the first state: a mode of timescale 2000 bins has this sd
+TRANSITION_SCALE = 1.0  # posterior sd of A's free coordinates times sqrt(bins), to start with; L-BFGS finds the rest
+
+
+@dataclass(frozen=True)
+class LDS(Preset):
+    r"""Latents that drive each other, ``n_across`` of them, shared by all neurons at once; no kernel, no delay.
+
+    .. math::
+        s_{t+1} = A s_t + q_t, \quad q \sim N(0, Q), \qquad y_t = C s_t + d + e_t, \quad e \sim N(0, \mathrm{diag}\, R)
+
+    (Ghahramani & Hinton, eqs. 1-2). Regions are one population here. Scale and rotation of the states are free, so
+    coordinates are fixed:
+
+    - ``start="stationary"``: a trial begins anywhere in a process that always was, s_0 ~ N(0, P), P = A P A' + Q.
+      Coordinates make P = I, so Q = I - A A' and ``transition`` A is any matrix of singular values below 1.
+    - ``start="learned"``: s_0 ~ N(m0, S S' + 1e-6 I). Coordinates make Q = I; ``transition`` is any matrix, modes
+      that grow included. Sites ``start_mean`` m0 (across_latent,), ``start_root`` S (across_latent, across_latent).
+
+    What is left, a rotation, ``fit`` chooses so that A is block triangular, its slowest mode first.
+    Sample sites: ``transition`` (across_latent, across_latent), per bin; ``loadings`` (neuron, column), ``noise``,
+    ``offset``. Timescales are those of the modes of A. ``fit`` knows method "map" and "em" (closed-form updates).
+    """
+
+    start: Literal["stationary", "learned"] = "stationary"
+
+    methods: ClassVar[tuple[str, ...]] = ("map", "em")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.likelihood != "markov":
+            raise ValueError(f"LDS is a state space of its own: likelihood is 'markov', not {self.likelihood!r}")
+        if self.start not in ("stationary", "learned"):
+            raise ValueError(f"LDS: start is 'stationary' or 'learned', not {self.start!r}")
+        for field in dataclasses.fields(Preset):
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            if field.name in ("kernel", "max_delay", "gp_noise", "lift", "order", "window") and default != getattr(
+                self, field.name
+            ):
+                raise ValueError(f"LDS learns its dynamics and has no {field.name}: leave it out, or use GPFA")
+
+    def assignment(self, layout: Layout) -> Assignment:
+        if self.n_within != 0:
+            raise ValueError("LDS has no within latents: leave n_within at 0")
+        return Assignment((layout.total_neurons,), self.n_across, (0,))
+
+    def state_space(self, layout: Layout) -> LinearSpace:
+        return LinearSpace(self.assignment(layout), self.start == "learned")
+
+    def __call__(self, data: MultiRegionData) -> None:
+        size = self.n_across
+        loadings, noise, offset = self.emission_sites(data, size)
+        self.observe(data, loadings, noise, offset, jnp.zeros((1, 1, size)), self.dynamics(size), {})
+
+    def dynamics(self, size: int) -> dict[str, Array]:
+        """Sample A and, where it is learned, the start."""
+        if self.start == "stationary":
+            return {"transition": numpyro.sample("transition", UniformContraction(size))}
+        weak = dist.Normal(0.0, START_SPREAD)
+        return {
+            "transition": numpyro.sample("transition", dist.Normal(0.0, SPREAD).expand((size, size)).to_event(2)),
+            "start_mean": numpyro.sample("start_mean", weak.expand((size,)).to_event(1)),
+            "start_root": numpyro.sample("start_root", weak.expand((size, size)).to_event(2)),
+        }
+
+    # ---- what inference asks of it ---------------------------------------------------------------------------------
+
+    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
+        """Factor scores of slow signals, and their regression on the bin before."""
+        width = self.smoothing(data.layout, attempt)
+        loadings = draw_loadings(rng, data, self.n_across, (0,), width)
+        precision = loadings.T @ loadings + np.eye(self.n_across)  # pseudo-neurons have unit noise
+        scores = (data.values - data.center) @ np.linalg.solve(precision, loadings.T).T
+        A, T = first_order(scores)
+        system = LinearSystem(A, np.eye(len(A)) - A @ A.T, np.zeros(len(A)), np.eye(len(A)))
+        dynamics, change = self.state_space(data.layout).normalised(system)
+        emission = {"noise": np.ones(data.layout.total_neurons), "offset": np.asarray(data.center)}
+        return {**dynamics, **emission, "loadings": loadings @ T @ change}
+
+    def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
+        start = np.asarray(1 / np.sqrt(data.n_trials))
+        transition = np.asarray(TRANSITION_SCALE / np.sqrt(data.n_trials * data.n_bins))
+        return {**super().scales(data, noise), "transition": transition, "start_mean": start, "start_root": start}
+
+    def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
+        """None: the entries of A turn with the coordinates of the states, so none has a posterior of its own."""
+        return ()
+
+    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        return rotated(sites, slowest_first(np.asarray(sites["transition"])))
+
+    def delay_bound(self, layout: Layout) -> float:
+        return 0.0
+
+    def for_search(self) -> Self:
+        return self.replace(transient=None)
+
+    @property
+    def reads_between_bins(self) -> bool:
+        return False
+
+    def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
+        return self
+
+    def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
+        """Timescales -1 / log|eigenvalue| of the modes of A in seconds, longest first; inf for modes that grow."""
+        if kind == "within":
+            return np.zeros(0)
+        size = np.sort(np.abs(np.linalg.eigvals(np.asarray(sites["transition"]))))[::-1]
+        with np.errstate(divide="ignore"):
+            bins = np.where(size < 1, -1 / np.log(np.minimum(size, 1.0)), np.inf)
+        return bins * layout.bin_width

@@ -1,0 +1,78 @@
+"""What presets with automatic relevance determination share: priors, start, and variational Bayes as their method."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+
+from mrgp.data import MultiRegionData
+from mrgp.preset import Preset
+
+LEAST_SHAPE = 1e-3  # of alpha's prior: below it "map" runs to loadings of zero
+VAGUE = 3.0  # prior sd of loadings in each region's units while a start is searched for
+
+
+@dataclass(frozen=True)
+class RelevancePreset(Preset):
+    r"""A preset whose regions choose among the latents.
+
+    .. math::
+        C_{r,:,k} \sim N(0, \alpha_{r,k}^{-1} I), \qquad \alpha_{r,k}, \phi_n \sim \mathrm{Gamma}(a, b), \qquad
+        d \sim N(0, \beta^{-1} I)
+
+    (Gokcen et al. 2023, eqs. 5-8), phi_n = 1 / R_n being the precision of a neuron's noise.
+
+    Args:
+        shape, rate: a and b. The reference values of 1e-12 hold no information; under them the joint density of
+            loadings and alpha grows without limit at zero loadings, so for "map", SVI or NUTS take values near 1.
+        offset_precision: beta.
+    """
+
+    shape: float = 1e-12
+    rate: float = 1e-12
+    offset_precision: float = 1e-12
+
+    methods: ClassVar[tuple[str, ...]] = ("vb", "map")
+    held_in_search: ClassVar[tuple[str, ...]] = ("offset", "alpha")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("shape", "rate", "offset_precision"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{type(self).__name__}: {name} is a positive number, not {getattr(self, name)}")
+
+    def objection(self, method: str) -> str | None:
+        if method == "map" and self.shape < LEAST_SHAPE:
+            return (
+                f"with shape={self.shape:g} the density has no maximum, as loadings that go to zero gain without "
+                "limit: use method='vb', or shape and rate near 1"
+            )
+        return super().objection(method)
+
+    def relevance_sites(self, data: MultiRegionData) -> tuple[Array, Array, Array]:
+        """Sample alpha (region, column), and with it loadings (neuron, column), noise variances and offsets."""
+        assignment = self.assignment(data.layout)
+        table = (assignment.n_regions, assignment.n_columns)
+        alpha = numpyro.sample("alpha", dist.Gamma(self.shape, self.rate).expand(table).to_event(2))
+        with numpyro.plate("neuron", data.values.shape[-1]):
+            spread = 1 / jnp.sqrt(alpha[assignment.region_of_neuron])
+            loadings = numpyro.sample("loadings", dist.Normal(0.0, spread).to_event(1))
+            noise = numpyro.sample("noise", dist.InverseGamma(self.shape, self.rate))
+            offset = numpyro.sample("offset", dist.Normal(0.0, self.offset_precision**-0.5))
+        return loadings, noise, offset
+
+    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
+        return {**super().draw_start(rng, data, attempt), "alpha": self._vague(data)}
+
+    def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        return {"alpha": self._vague(data), **sites}
+
+    def _vague(self, data: MultiRegionData) -> np.ndarray:
+        assignment = self.assignment(data.layout)
+        size = np.array([np.mean(data.scale[part] ** 2) for part in data.layout.region_slices.values()])
+        return np.tile(1 / (VAGUE**2 * size)[:, None], (1, assignment.n_columns))
