@@ -1,6 +1,6 @@
 """Adaptive delay model: latents shared across regions with delays that vary during a trial (Li et al. 2025, ICML)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -15,6 +15,11 @@ from mrgp.data import Layout, MultiRegionData
 from mrgp.preset import Preset
 
 KNOTS_PER_TIMESCALE = 4 / 3  # leaves 1e-3 of the variance of a squared exponential between two knots
+FIRST_TIMESCALE = 0.2  # s: where learning how fast delays change begins
+TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes of a slow process cannot show a fast one
+SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from noise
+LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
+SAME_SPREAD = 0.2  # of the logarithm: the evidence is flat within it
 LEAST_MODE = 1e-6  # of the first mode's variance: a mode below it cannot be seen in the delays
 
 
@@ -30,18 +35,22 @@ class ADM(Preset):
 
     The delays of a trial's clock are the same in every trial. D is ``max_delay``; D tanh u is the level around which
     the delay moves. f is a sum of the process's principal modes over the trial, the smoothest first.
-    Sample sites: those of DLAG, ``delay`` (region - 1, across_latent) being the level in seconds, and
-    ``delay_change`` (region - 1, across_latent, mode), standard normal.
+    Sample sites: those of DLAG, ``delay`` (region - 1, across_latent) being the level in seconds;
+    ``delay_spread`` s (region - 1, across_latent) in seconds; ``delay_change`` (region - 1, across_latent, mode),
+    standard normal. ``fit`` sets s and l where the evidence is highest, the changes integrated out: a delay that does
+    not change gets an s near 0, which no joint maximum would give it.
 
     Args:
-        delay_timescale: l in seconds: how fast delays may change.
-        delay_spread: s in seconds, prior sd of the change; None for one bin.
+        delay_timescale: l in seconds: how fast delays may change; None to learn it.
+        learned_timescale: What ``fit`` found for l where it was not set.
+        typical_spread: Scale of the half-normal prior of s in seconds, and its start; None for one bin.
         duration: Seconds that the modes cover; None for the trials of the recording (``fit`` sets it).
         varying: False holds delays constant, which is DLAG: where the search for a start begins.
     """
 
-    delay_timescale: float = 0.2
-    delay_spread: float | None = None
+    delay_timescale: float | None = None
+    learned_timescale: float | None = None
+    typical_spread: float | None = None
     duration: float | None = None
     varying: bool = True
 
@@ -49,7 +58,7 @@ class ADM(Preset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("delay_timescale", "delay_spread", "duration"):
+        for name in ("delay_timescale", "learned_timescale", "typical_spread", "duration"):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"ADM: {name} is a positive number of seconds, not {value}")
@@ -63,20 +72,28 @@ class ADM(Preset):
         level = numpyro.sample("delay", dist.Uniform(-bound, bound).expand(lagging).to_event(2))
         delay = level[..., None]
         if self.varying:
-            basis = self.basis(layout, data.n_bins)
-            white = dist.Normal().expand((*lagging, basis.shape[1])).to_event(3)
-            change = numpyro.sample("delay_change", white) @ basis.T
+            modes = self.modes(layout, data.n_bins)
+            spread = numpyro.sample("delay_spread", dist.HalfNormal(self._typical(layout)).expand(lagging).to_event(2))
+            white = dist.Normal().expand((*lagging, modes.shape[1])).to_event(3)
+            change = spread[..., None] * (numpyro.sample("delay_change", white) @ modes.T)
             delay = bound * jnp.tanh(jnp.arctanh(delay / bound) + change / bound)
         steps = jnp.moveaxis(jnp.pad(delay, [(1, 0), (0, 0), (0, 0)]), -1, 0) / bin_width
         loadings, noise, offset = self.emission_sites(data, assignment.n_columns)
         self.observe(data, loadings, noise, offset, steps, across, within)
 
-    def basis(self, layout: Layout, n_bins: int) -> np.ndarray:
-        """The modes of f in seconds, (time, mode); past their end a delay stays where it was."""
+    def modes(self, layout: Layout, n_bins: int) -> np.ndarray:
+        """The modes of f / s, (time, mode); past their end a delay stays where it was."""
         covered = n_bins if self.duration is None else round(self.duration / layout.bin_width)
-        spread = layout.bin_width if self.delay_spread is None else self.delay_spread
-        modes = spread * smooth_modes(covered, self.delay_timescale / layout.bin_width)
+        modes = smooth_modes(covered, self.timescale_of_delay / layout.bin_width)
         return modes[np.minimum(np.arange(n_bins), covered - 1)]
+
+    @property
+    def timescale_of_delay(self) -> float:
+        """l in seconds as it is by now."""
+        return self.delay_timescale or self.learned_timescale or FIRST_TIMESCALE
+
+    def _typical(self, layout: Layout) -> float:
+        return layout.bin_width if self.typical_spread is None else self.typical_spread
 
     # ---- what differs from constant delays ---------------------------------------------------------------------------
 
@@ -87,26 +104,89 @@ class ADM(Preset):
         return super().for_search().replace(varying=False)
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-        still = np.zeros((*np.shape(sites["delay"]), self.basis(data.layout, data.n_bins).shape[1]))
-        return {"delay_change": still, **sites} if self.varying else dict(sites)
+        if not self.varying:
+            return dict(sites)
+        series = np.shape(sites["delay"])
+        still = np.zeros((*series, self.modes(data.layout, data.n_bins).shape[1]))
+        return {"delay_change": still, "delay_spread": np.full(series, self._typical(data.layout)), **sites}
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        return ("delay_spread",) if self.varying else ()
+
+    def learned(
+        self,
+        data: MultiRegionData,
+        sites: Mapping[str, Any],
+        curvature: Callable[[str], np.ndarray],
+        fixed: Collection[str],
+    ) -> tuple[Self, dict[str, Any]] | None:
+        """Spreads, and the timescale unless it is set, of highest evidence; None where they hardly differ.
+
+        Around the fit, each course f is taken as measured with one precision h per bin, that of its level per bin: then
+        its modes are measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and the evidence of
+        (s, l) is the density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make.
+        """
+        if not self.varying or ("delay_spread" in fixed and self.delay_timescale is not None):
+            return None
+        layout, bound = data.layout, self.delay_bound(data.layout)
+        modes = self.modes(layout, data.n_bins)
+        size = (modes**2).sum(0)
+        slope = 0.5 * bound * (1 - (np.asarray(sites["delay"]) / bound) ** 2)  # of delay by its free coordinate
+        precision = np.maximum(curvature("delay"), 1e-12) / slope**2 / data.n_bins
+        spread, change = np.asarray(sites["delay_spread"]), np.asarray(sites["delay_change"])
+        gain = spread[..., None] ** 2 * size * precision[..., None]
+        measured = spread[..., None] * np.sqrt(size) * change * (1 + gain) / gain
+        along = modes / np.sqrt(size)
+        centred = along - along.mean(0)  # the level, which may be anything, takes up what is constant
+        left, kept, _ = np.linalg.svd(centred, full_matrices=False)
+        directions = left[:, kept > 1e-6]
+        measured = measured @ along.T @ directions
+        least, most = LEAST_SPREAD * layout.bin_width, 10 * self._typical(layout)
+        spreads = np.geomspace(least, most, 60)
+        own = self.timescale_of_delay
+        timescales = own * TIMESCALE_STEPS if self.delay_timescale is None else np.array([own])
+        best, answer = -np.inf, (own, spread)
+        shortest, longest = SHORTEST_CHANGE * layout.bin_width, data.n_bins * layout.bin_width
+        for timescale in np.clip(timescales, shortest, max(longest, shortest)):
+            lag = np.subtract.outer(np.arange(data.n_bins), np.arange(data.n_bins)) * layout.bin_width / timescale
+            values, turn = np.linalg.eigh(directions.T @ np.exp(-0.5 * lag**2) @ directions)
+            variance = spreads[:, None] ** 2 * np.maximum(values, 0.0) + 1 / precision[..., None, None]
+            density = -0.5 * ((measured @ turn)[..., None, :] ** 2 / variance + np.log(variance)).sum(-1)
+            density -= 0.5 * (spreads / self._typical(layout)) ** 2
+            total = density.max(-1).sum() - 0.5 * np.log(timescale / FIRST_TIMESCALE) ** 2
+            if total > best:
+                best, answer = total, (float(timescale), spreads[density.argmax(-1)])
+        timescale, found = answer
+        found = spread if "delay_spread" in fixed else found
+        if abs(np.log(timescale / own)) < 0.1 and np.all(np.abs(np.log(found / spread)) < SAME_SPREAD):
+            return None
+        model = self if self.delay_timescale else self.replace(learned_timescale=timescale)
+        course = spread[..., None] * (change @ modes.T)
+        fresh = model.modes(layout, data.n_bins)
+        weight = np.linalg.solve(fresh.T @ fresh + 1e-6 * np.eye(fresh.shape[1]), fresh.T)
+        shrunk = np.minimum(found / spread, 1.0)[..., None]  # a course of less spread is a smaller one
+        return model, {**sites, "delay_spread": found, "delay_change": shrunk * course @ weight.T / found[..., None]}
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
         varying = ("delay_change",) if self.varying else ()
         return (*super().dynamics_sites(layout), *varying)
 
-    def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
-        scales = super().scales(data, noise)
+    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        scales = super().scales(data, sites)
+        if not self.varying:
+            return scales
         # A level known to sd / bin says as much per bin; modes are orthogonal, so each gains by its own size.
         level = scales["delay"] * 0.5 * self.delay_bound(data.layout)
-        gained = (self.basis(data.layout, data.n_bins) ** 2).sum(0) / (level**2 * data.n_bins)
-        return {**scales, "delay_change": 1 / np.sqrt(1 + gained)}
+        gained = (self.modes(data.layout, data.n_bins) ** 2).sum(0) / (level**2 * data.n_bins)
+        return {**scales, "delay_change": 1 / np.sqrt(1 + np.asarray(sites["delay_spread"])[..., None] ** 2 * gained)}
 
     def delay_table(self, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> np.ndarray:
         level = super().delay_table(sites, layout, n_bins)
         if not self.varying:
             return level
         bound = self.delay_bound(layout)
-        change = np.asarray(sites["delay_change"]) @ self.basis(layout, n_bins).T
+        change = np.asarray(sites["delay_spread"])[..., None] * (sites["delay_change"] @ self.modes(layout, n_bins).T)
         first = np.zeros_like(change[..., :1, :, :])
         return bound * np.tanh(np.arctanh(level / bound)[..., None] + np.concatenate([first, change], -3) / bound)
 

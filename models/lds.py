@@ -98,10 +98,10 @@ class LDS(Preset):
         emission = {"noise": np.ones(data.layout.total_neurons), "offset": np.asarray(data.center)}
         return {**dynamics, **emission, "loadings": loadings @ T @ change}
 
-    def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
+    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         start = np.asarray(1 / np.sqrt(data.n_trials))
         transition = np.asarray(TRANSITION_SCALE / np.sqrt(data.n_trials * data.n_bins))
-        return {**super().scales(data, noise), "transition": transition, "start_mean": start, "start_root": start}
+        return {**super().scales(data, sites), "transition": transition, "start_mean": start, "start_root": start}
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
         """None: the entries of A turn with the coordinates of the states, so none has a posterior of its own."""

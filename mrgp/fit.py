@@ -268,8 +268,9 @@ class Fit:
         known = self.saved_curvature
         if known is None or (follow and known.response is None):
             data = self._recording(data)
-            scale = self.model.scales(data, self.sites["noise"])
-            objective = Objective(LogJoint(self.model), data, self.sites, scale, self.fixed)
+            scale = self.model.scales(data, self.sites)
+            frozen = tuple(sorted({*self.fixed, *self.model.held}))
+            objective = Objective(LogJoint(self.model), data, self.sites, scale, frozen)
             known = profile_curvature(objective, self.uncertain_sites, progress)
             self.saved_curvature = known
         return known
@@ -337,7 +338,8 @@ class Fit:
             center = np.asarray(transforms[name].inv(jnp.asarray(self.sites[name])))
             moved = center + np.tensordot(flat - curvature.mean, response, 1)
             sites[name] = np.asarray(transforms[name](jnp.asarray(moved)))
-        return sites
+        still = {name: value for name, value in self.sites.items() if name not in sites}
+        return sites | {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in still.items()}
 
     def to_arviz(self, data: MultiRegionData | None = None, n_draws: int = 100, seed: int = 0) -> xr.DataTree:
         """An ArviZ DataTree: draws of delays and timescales from the Gaussian at the maximum (see :meth:`draws`).

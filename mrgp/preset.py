@@ -6,7 +6,7 @@ parameters with their priors, and the likelihood of their choice.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -395,10 +395,28 @@ class Preset:
         widths = (max(reach // 2, 3), reach, 3, None) if self.kernel.has_timescale else (1, 1, 1, None)
         return widths[attempt % 4]
 
-    def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]:
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Sites that climbs leave alone, since :meth:`learned` sets them between climbs."""
+        return ()
+
+    def learned(
+        self,
+        data: MultiRegionData,
+        sites: Mapping[str, Any],
+        curvature: Callable[[str], np.ndarray],
+        fixed: Collection[str],
+    ) -> tuple[Self, dict[str, Any]] | None:
+        """After a climb, this preset and its sites with better values of what is held; None where they are good.
+
+        ``curvature(site)`` gives the negative log density's second derivative by each free coordinate of a site.
+        """
+        return None
+
+    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
         bins = data.n_trials * data.n_bins
-        root = np.sqrt(np.asarray(noise) / bins)
+        root = np.sqrt(np.asarray(sites["noise"]) / bins)
         small = np.asarray(1 / np.sqrt(bins))
         dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
         return {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}

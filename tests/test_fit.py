@@ -90,7 +90,7 @@ def test_equal_models_and_shapes_share_one_compiled_objective(made, fit):
 
 
 def test_gradient_is_the_derivative(made, fit):
-    objective = Objective(LogJoint(fit.model), made.data, fit.sites, fit.model.scales(made.data, fit.sites["noise"]))
+    objective = Objective(LogJoint(fit.model), made.data, fit.sites, fit.model.scales(made.data, fit.sites))
     rng = np.random.default_rng(0)
     x = rng.standard_normal(objective.size)
     _, gradient = objective(x)
@@ -103,7 +103,7 @@ def test_gradient_is_the_derivative(made, fit):
 def test_curvature_is_the_schur_complement_of_the_hessian():
     data = recording(regions={"A": 3, "B": 3}, n_trials=6, n_bins=20).data
     small = preset().fit(data, seed=0, n_starts=3, progress=False)
-    objective = Objective(LogJoint(small.model), data, small.sites, small.model.scales(data, small.sites["noise"]))
+    objective = Objective(LogJoint(small.model), data, small.sites, small.model.scales(data, small.sites))
     names = small.model.dynamics_sites(data.layout)
     ours = profile_curvature(objective, names)
     # Reference: every column of the Hessian by differences, then the plain inverse of the whole.

@@ -96,6 +96,16 @@ def profile_curvature(objective: Objective, names: Sequence[str], progress: bool
     return Curvature(ordered, center, covariance * width[:, None] * width, sound, response)
 
 
+def diagonal(objective: Objective, name: str) -> np.ndarray:
+    """Second derivatives by each free coordinate of one site at the objective's start, in the site's shape."""
+    product = _hessian_product(objective)
+    marks = {site: np.full(np.shape(value), float(site == name)) for site, value in objective.origin.items()}
+    places = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
+    width = np.asarray(ravel_pytree(objective.scale)[0])
+    second = [product(np.eye(1, objective.size, place)[0])[place] / width[place] ** 2 for place in places]
+    return np.reshape(second, np.shape(objective.origin[name]))
+
+
 def _hessian_product(objective: Objective) -> Callable[[np.ndarray], np.ndarray]:
     """v -> H v at the objective's start, by a difference of gradients."""
     here = objective(np.zeros(objective.size))[1]

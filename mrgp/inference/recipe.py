@@ -14,8 +14,9 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -24,6 +25,7 @@ import numpy as np
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.fit import Fit
+from mrgp.inference.curvature import diagonal
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.io import write_atomically
@@ -32,7 +34,7 @@ SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
-MOST_ROUNDS = 5
+MOST_ROUNDS = 8
 LONG = 256  # steps from which on it pays to find out when the gains have settled
 CHECKPOINT_SECONDS = 5.0
 PER_NEURON = ("loadings", "noise", "offset")
@@ -45,11 +47,17 @@ class Model(Protocol):
     likelihood: Any
     held_in_search: tuple[str, ...]
 
+    @property
+    def held(self) -> tuple[str, ...]: ...
+
     def __call__(self, data: MultiRegionData) -> None: ...
     def replace(self, **changes: Any) -> Self: ...
     def assignment(self, layout: Layout) -> Any: ...
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]: ...
-    def scales(self, data: MultiRegionData, noise: np.ndarray) -> dict[str, np.ndarray]: ...
+    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]: ...
+    def learned(
+        self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Any, fixed: Collection[str]
+    ) -> tuple[Self, dict[str, Any]] | None: ...
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self: ...
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self: ...
     def prepared(self, data: MultiRegionData) -> Self: ...
@@ -90,8 +98,8 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
     notes: list[str] = []
     evaluations = iterations = 0
     for _ in range(MOST_ROUNDS):
-        scale = model.scales(data, np.asarray(sites["noise"]))
-        objective = Objective(LogJoint(model), data, sites, scale, options.fixed_names)
+        scale = model.scales(data, sites)
+        objective = Objective(LogJoint(model), data, sites, scale, _frozen(model, options))
         title = "climbing log p(y, parameters)" if options.progress else None
         ascent = maximise(
             objective,
@@ -107,10 +115,15 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         if not ascent.converged:
             break
         changed, why = revised(model, data, sites, keep_window)
-        if why is None:
+        if why is not None:
+            notes.append(why)
+            model = settled(changed, data, sites)
+            continue
+        here = Objective(LogJoint(model), data, sites, model.scales(data, sites), _frozen(model, options))
+        relearned = model.learned(data, sites, partial(diagonal, here), options.fixed)
+        if relearned is None:
             break
-        notes.append(why)
-        model = settled(changed, data, sites)
+        model, sites = relearned
     if (missed := model.unread_variance(data, sites)) > UNREAD:
         notes.append(
             f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
@@ -141,6 +154,10 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         fixed=options.fixed_names,
         data=data,
     )
+
+
+def _frozen(model: Model, options: MapOptions) -> tuple[str, ...]:
+    return tuple(sorted({*options.fixed_names, *model.held}))
 
 
 def begin(
@@ -215,7 +232,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
     shared = {name: value for name, value in options.fixed.items() if name not in PER_NEURON}
     begin = {**begin, **shared}
-    scale = model.scales(compressed.data, np.asarray(begin["noise"]))
+    scale = model.scales(compressed.data, begin)
     frozen = tuple(sorted({*model.held_in_search, *shared} & begin.keys()))
     objective = Objective(LogJoint(model), compressed.data, begin, scale, frozen)
     return maximise(

@@ -168,7 +168,7 @@ def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
     sites, covariance = update(state.model, state.sites, state.setting)
     setting = state.setting._replace(covariance=covariance)
     columns = np.shape(sites["loadings"])[1]
-    scale = state.model.scales(setting.data, np.asarray(sites["noise"]))
+    scale = state.model.scales(setting.data, sites)
     scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
     start = {**sites, "mixing": jnp.zeros((columns, columns))}
     objective = Objective(Mixed(Bound(state.model)), setting, start, scale, state.options.fixed_names)
