@@ -132,14 +132,15 @@ class DelayedGP(Distribution):
         """Draw x from the model, (trial, time, readout)."""
         raise NotImplementedError
 
-    def _missing(self, n_trials: int) -> Missing:
+    def patterns(self, n_trials: int) -> Missing:
+        """Which entries of as many trials were observed, in the patterns that the covariances are computed for."""
         if self.missing is not None:
             return self.missing
         return Missing(None, jnp.zeros(n_trials, int), None)
 
     def information(self, value: Array) -> Information:
         """Reduce trials (trial, time, neuron), zero where missing, to what they say about the readouts."""
-        return reduce(self.prior.assignment, self.emission, value, self._missing(value.shape[0]))
+        return reduce(self.prior.assignment, self.emission, value, self.patterns(value.shape[0]))
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:

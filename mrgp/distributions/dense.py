@@ -17,8 +17,8 @@ class DenseGP(DelayedGP):
 
     prior: Prior
 
-    def _missing(self, n_trials: int) -> Missing:
-        return exact_patterns(super()._missing(n_trials), self.n_bins, len(self.noise))
+    def patterns(self, n_trials: int) -> Missing:
+        return exact_patterns(super().patterns(n_trials), self.n_bins, len(self.noise))
 
     def normalizer(self, information: Information) -> Array:
         V = exact_covariance(self.prior, self.latents, self.n_bins)

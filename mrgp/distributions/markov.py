@@ -167,7 +167,7 @@ class MarkovGP(DelayedGP):
 
     def _exact(self, value: Array) -> Information:
         """Information with every trial's end in its pattern, as smoothing needs it."""
-        missing = exact_patterns(self._missing(value.shape[0]), self.n_bins, len(self.noise))
+        missing = exact_patterns(self.patterns(value.shape[0]), self.n_bins, len(self.noise))
         clone = self.with_missing(missing)
         return clone.information(value)
 

@@ -191,10 +191,11 @@ def _moments(distribution: Any, data: MultiRegionData) -> Moments:
 
     means, squares = jax.grad(total, (0, 1))(information.vectors, information.precision)
     second = -(squares + jnp.swapaxes(squares, -1, -2))  # (time or 1, pattern, readout, readout)
-    assignment, missing = distribution.prior.assignment, distribution.missing
+    assignment = distribution.prior.assignment
+    missing = distribution.patterns(data.values.shape[0])
     neurons = data.values.shape[-1]
     yx = jnp.einsum("btn,tbi->ni", data.values, means)
-    if missing is None or missing.observed is None:
+    if missing.observed is None:
         xx = jnp.broadcast_to(second.sum((0, 1)), (neurons, *second.shape[2:]))
         x = jnp.broadcast_to(means.sum((0, 1)), yx.shape)
     else:

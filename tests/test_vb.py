@@ -1,0 +1,284 @@
+"""Variational Bayes against explicit sums over a dense posterior, and what its fits must get right."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
+from numpyro.optim import Adam
+from scipy import stats
+from scipy.special import digamma, gammaln
+
+import mrgp
+from mrgp.inference.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of, update
+from mrgp.inference.map import free_sites
+from mrgp.models import DLAG, GFA, MDLAG
+from mrgp.simulate import simulate
+from mrgp.statespace.covariance import exact_covariance
+from mrgp.statespace.reduce import readout_loadings, shared_variance
+
+BIN = 0.02
+N_TRIALS, N_BINS = 4, 6
+
+
+def recording(kind: str = "complete", seed: int = 0) -> mrgp.MultiRegionData:
+    rng = np.random.default_rng(seed)
+    regions = {"A": rng.standard_normal((N_TRIALS, N_BINS, 3)), "B": 2 + rng.standard_normal((N_TRIALS, N_BINS, 2))}
+    if "holes" in kind:
+        regions["A"][1, 2:4, 0] = np.nan
+        regions["B"][2, 0] = np.nan
+    if "ragged" in kind:
+        for array in regions.values():
+            array[3, 4:] = np.nan
+    return mrgp.MultiRegionData(regions, BIN)
+
+
+def state(model, data, seed=1):
+    """Random sites, and random covariances of the loadings (zero where a column is not used)."""
+    rng = np.random.default_rng(seed)
+    assignment = model.assignment(data.layout)
+    neurons, columns = data.layout.total_neurons, assignment.n_columns
+    within = sum(assignment.n_within)
+    sites = {
+        "loadings": rng.standard_normal((neurons, columns)),
+        "noise": rng.uniform(0.3, 1.0, neurons),
+        "offset": rng.standard_normal(neurons),
+        "timescale_across": BIN * rng.uniform(1.5, 4.0, model.n_across),
+        "delay": BIN * rng.uniform(-2, 2, (assignment.n_regions - 1, model.n_across)),
+    }
+    if within:
+        sites["timescale_within"] = BIN * rng.uniform(1.5, 4.0, within)
+    root = 0.3 * rng.standard_normal((neurons, columns, columns))
+    both = assignment.used[:, :, None] & assignment.used[:, None, :]
+    covariance = np.where(both, root @ np.swapaxes(root, 1, 2) + 0.05 * np.eye(columns), np.eye(columns))
+    setting = Setting(
+        jax.tree.map(jnp.asarray, data), jnp.asarray(covariance), jnp.asarray(data.mask.sum((0, 1)), float)
+    )
+    return {name: jnp.asarray(value) for name, value in sites.items()}, setting
+
+
+def explicit_bound(model, data, sites, covariance):
+    """E_q[log p(y, x, C, alpha, phi, d)] - E_q[log q], every term written out; q(x) by dense conditioning."""
+    a, b, beta = model.shape, model.rate, model.offset_precision
+    distribution = trace_of(model, data, sites)["y"]["fn"]
+    assignment = distribution.prior.assignment
+    V = np.asarray(exact_covariance(distribution.prior, distribution.latents, data.n_bins))
+    m, T = assignment.n_readouts, data.n_bins
+    C = np.asarray(readout_loadings(assignment, sites["loadings"]))
+    column, own = assignment.column_of_readout, assignment.region_of_neuron[:, None] == assignment.region_of_readout
+    S = covariance[:, column][:, :, column] * (own[:, :, None] & own[:, None, :])
+    second = S + C[:, :, None] * C[:, None, :]   # E[c c']
+    mask = data.mask
+    count = mask.sum((0, 1))
+    shape = a + count / 2
+    rate = shape * np.asarray(sites["noise"])
+    phi, log_phi = shape / rate, digamma(shape) - np.log(rate)
+    d, variance = np.asarray(sites["offset"]), 1 / (beta + count * phi)
+    total = 0.0
+    for y, seen in zip(data.values, mask, strict=True):
+        precision, vector = np.linalg.inv(V), np.zeros((T, m))
+        for t in range(T):
+            block = slice(t * m, (t + 1) * m)
+            precision[block, block] += np.einsum("n,nij->ij", phi * seen[t], second)
+            vector[t] = ((y[t] - d) * phi * seen[t]) @ C
+        P = np.linalg.inv(precision)
+        x = (P @ vector.ravel()).reshape(T, m)
+        gap = np.linalg.slogdet(V)[1] - np.linalg.slogdet(P)[1] - T * m
+        total -= 0.5 * (np.trace(np.linalg.solve(V, P)) + x.ravel() @ np.linalg.solve(V, x.ravel()) + gap)
+        for t in range(T):
+            block = slice(t * m, (t + 1) * m)
+            xx = P[block, block] + np.outer(x[t], x[t])
+            error = (y[t] - d) ** 2 + variance - 2 * (y[t] - d) * (C @ x[t]) + np.einsum("nij,ij->n", second, xx)
+            total += (seen[t] * 0.5 * (log_phi - np.log(2 * np.pi) - phi * error)).sum()
+    # Gamma: E[log p] - E[log q] with scipy's entropy
+    def gamma_terms(shape, rate):
+        prior = a * np.log(b) - gammaln(a)
+        expected = prior + (a - 1) * (digamma(shape) - np.log(rate)) - b * shape / rate
+        return (expected + stats.gamma(shape, scale=1 / rate).entropy()).sum()
+
+    total += gamma_terms(shape, rate)
+    total += (0.5 * np.log(beta / (2 * np.pi)) - 0.5 * beta * (d**2 + variance)).sum()
+    total += stats.norm(scale=np.sqrt(variance)).entropy().sum()
+    square = (np.asarray(sites["loadings"]) ** 2 + np.diagonal(covariance, axis1=1, axis2=2)) * assignment.used
+    for r in range(assignment.n_regions):
+        rows = assignment.region_of_neuron == r
+        for k in range(assignment.n_across + assignment.n_within[r]):
+            shape, rate = a + rows.sum() / 2, b + square[rows, k].sum() / 2
+            expected_log = digamma(shape) - np.log(rate)
+            total += 0.5 * (rows.sum() * (expected_log - np.log(2 * np.pi)) - shape / rate * square[rows, k].sum())
+            total += gamma_terms(np.array([shape]), np.array([rate]))
+    for n in range(len(d)):
+        used = assignment.used[n]
+        total += stats.multivariate_normal(cov=covariance[n][np.ix_(used, used)]).entropy()
+    return total
+
+
+MODELS = {
+    "shared": MDLAG(n_across=2, likelihood="dense", max_delay=3 * BIN, shape=0.7, rate=0.4, offset_precision=0.2),
+    "within": MDLAG(n_across=1, n_within=(1, 0), likelihood="dense", max_delay=3 * BIN, shape=0.7, rate=0.4),
+}
+
+
+@pytest.mark.parametrize("kind", ["complete", "ragged_holes"])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_bound_is_the_sum_of_its_terms(name, kind):
+    model, data = MODELS[name], recording(kind)
+    sites, setting = state(model, data)
+    expected = explicit_bound(model, data, sites, np.asarray(setting.covariance))
+    found = float(Bound(model, point_priors=False)(sites, setting))
+    assert found == pytest.approx(expected, abs=1e-7 * abs(expected))
+
+
+@pytest.mark.parametrize("likelihood", ["dense", "markov", "spectral"])
+@pytest.mark.parametrize("kind", ["complete", "ragged_holes"])
+def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind):
+    if likelihood == "spectral" and kind != "complete":
+        pytest.skip("spectral needs complete trials")
+    model, data = MODELS["shared"].replace(likelihood=likelihood), recording(kind)
+    sites, setting = state(model, data)
+
+    @jax.jit
+    def value_and_slopes(sites, covariance):
+        return jax.value_and_grad(lambda s, c: Bound(model)(s, setting._replace(covariance=c)), (0, 1))(sites, covariance)
+
+    trace, covariance = [], setting.covariance
+    for _ in range(100):
+        value, (slope, turn) = value_and_slopes(sites, covariance)
+        trace.append(float(value))
+        sites, covariance = update(model, sites, setting._replace(covariance=covariance))
+    # The lift's own error is in the moments as in the bound: one is the other's derivative, to round-off.
+    assert np.diff(trace).min() > -1e-8
+    assert trace[-1] - trace[0] > 1.0
+    for name in ("loadings", "noise", "offset"):
+        assert np.abs(np.asarray(slope[name])).max() < 0.2, name
+    turn = np.asarray(turn)   # by a symmetric matrix: what is not symmetric in it means nothing
+    assert np.abs(turn + np.swapaxes(turn, 1, 2)).max() < 0.2
+
+
+def test_markov_and_dense_bounds_agree():
+    data = recording()
+    sites, setting = state(MODELS["shared"], data)
+    models = [MODELS["shared"].replace(likelihood=kind) for kind in ("dense", "markov")]
+    dense, markov = (float(Bound(model)(sites, setting)) for model in models)
+    assert markov == pytest.approx(dense, abs=0.02)
+
+
+def test_mixing_is_absorbed():
+    model, data = MODELS["shared"], recording()
+    sites, setting = state(model, data)
+    mixing = 0.1 * jnp.asarray(np.random.default_rng(3).standard_normal((2, 2)))
+    mixed = Mixed.mixed({**sites, "mixing": mixing})
+    density = Mixed(Bound(model))
+    assert float(density({**sites, "mixing": mixing}, setting)) == pytest.approx(float(Bound(model)(mixed, setting)))
+    np.testing.assert_allclose(mixed["loadings"], np.asarray(sites["loadings"]) @ (np.eye(2) + np.asarray(mixing)))
+
+
+def test_relevance_is_its_posterior_mean():
+    model, data = MODELS["within"], recording()
+    sites, setting = state(model, data)
+    alpha = np.asarray(relevance_of(model, sites, setting))
+    square = np.asarray(sites["loadings"])[:3, 1] ** 2 + np.asarray(setting.covariance)[:3, 1, 1]
+    assert alpha[0, 1] == pytest.approx((0.7 + 1.5) / (0.4 + square.sum() / 2))
+    assert alpha[1, 1] == 1.0   # region B has no within latent
+
+
+def test_shared_variance_by_hand():
+    model, data = MODELS["within"], recording()
+    loadings = np.arange(10.0).reshape(5, 2)
+    share = shared_variance(model.assignment(data.layout), loadings, None)
+    first = np.array([0 + 4 + 16, 1 + 9 + 25])
+    np.testing.assert_allclose(share, [first / first.sum(), [1.0, 0.0]])
+
+
+def test_priors_are_read_from_the_program():
+    data = recording()
+    prior = priors_of(trace_of(MODELS["shared"], data, state(MODELS["shared"], data)[0]))
+    assert float(prior.alpha_shape.ravel()[0]) == pytest.approx(0.7)
+    assert float(prior.offset_precision.ravel()[0]) == pytest.approx(0.2)
+    plain = DLAG(n_across=1)
+    with pytest.raises(ValueError, match="needs a Gamma prior on the site 'alpha'"):
+        priors_of(free_sites(plain, data))
+
+
+SHARED_BY = np.array([[1, 1, 0], [1, 0, 1]], bool)
+
+
+@pytest.fixture(scope="module")
+def shared_recording():
+    return simulate(
+        regions={"A": 10, "B": 10}, n_across=3, n_within=0, n_trials=25, n_bins=30, timescale_across=(0.1, 0.05, 0.07),
+        delay=[[0, 0, 0], [0.03, 0, 0]], shared_by=SHARED_BY, snr=2.0, seed=2,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(shared_recording):
+    model = MDLAG(n_across=5, likelihood="spectral", max_delay=0.1)
+    with pytest.warns(UserWarning, match="across latents removed"):
+        return model.fit(shared_recording.data, progress=False)
+
+
+def test_fit_keeps_what_is_there_and_removes_the_rest(shared_recording, fitted):
+    assert fitted.converged
+    assert fitted.method == "vb"
+    assert fitted.model.n_across == fitted.delays.sizes["across_latent"] == 3
+    assert fitted.sites["alpha"].shape == (2, 3)
+    assert fitted.loadings_covariance.shape == (20, 3, 3)
+    assert np.diff(fitted.trace).min() > -1e-6 * abs(fitted.trace[-1]) * 1e-3
+    found = {tuple(column) for column in fitted.shared_by().values.T}
+    assert found == {tuple(column) for column in SHARED_BY.T}
+    both = int(np.flatnonzero(fitted.shared_by().values.all(0))[0])
+    assert float(fitted.delays[1, both]) == pytest.approx(0.03, abs=0.5 * BIN)
+    assert float(fitted.timescales.across[both]) == pytest.approx(0.1, rel=0.2)
+
+
+def test_fit_survives_a_round_trip(fitted, tmp_path):
+    fitted.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_array_equal(again.shared_variance, fitted.shared_variance)
+    np.testing.assert_array_equal(again.loadings_covariance, fitted.loadings_covariance)
+
+
+def test_polish_goes_on_from_another_likelihood(shared_recording, fitted):
+    fit = fitted.model.replace(likelihood="dense").fit(
+        shared_recording.data, start=fitted, tolerance=0.1, progress=False
+    )
+    assert fit.converged
+    assert fit.iterations < fitted.iterations
+    np.testing.assert_allclose(fit.delays, fitted.delays, atol=0.5 * BIN)
+
+
+def test_fixed_delays_stay(shared_recording):
+    model = MDLAG(n_across=3, likelihood="spectral")
+    fit = model.fit(shared_recording.data, progress=False, fixed={"delay": 0.0}, tolerance=0.1)
+    assert not fit.delays.values.any()
+    with pytest.raises(ValueError, match="method 'vb' infers noise"):
+        model.fit(shared_recording.data, progress=False, fixed={"noise": 1.0})
+
+
+def test_map_needs_a_proper_prior(shared_recording):
+    with pytest.raises(ValueError, match="no maximum"):
+        MDLAG(n_across=2).fit(shared_recording.data, method="map")
+
+
+def test_stochastic_inference_runs_on_the_program(shared_recording):
+    """MDLAG is a NumPyro model: SVI with a mean-field guide raises its own bound."""
+    data = shared_recording.data.select_trials(slice(0, 6))
+    model = MDLAG(n_across=2, likelihood="spectral", shape=1.0, rate=1.0)
+    start = model.completed(model.draw_start(np.random.default_rng(0), data, 0), data)
+    start["noise"] = np.asarray(data.scale) ** 2
+    guide = autoguide.AutoNormal(model, init_loc_fn=init_to_value(values=start), init_scale=0.01)
+    svi = SVI(model, guide, Adam(0.02), Trace_ELBO())
+    losses = np.asarray(svi.run(jax.random.key(0), 120, data, progress_bar=False).losses)
+    assert np.isfinite(losses).all()
+    assert losses[-20:].mean() < losses[:20].mean() - 20
+
+
+def test_group_factor_analysis_finds_who_shares_what():
+    made = simulate(
+        regions={"A": 10, "B": 10}, n_across=3, n_within=0, n_trials=30, n_bins=10, kernel=mrgp.White(),
+        delay=np.zeros((2, 3)), shared_by=SHARED_BY, snr=2.0, seed=4,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="across latents removed"):
+        fit = GFA(n_across=4, likelihood="spectral").fit(made.data, progress=False)
+    assert {tuple(column) for column in fit.shared_by().values.T} == {tuple(column) for column in SHARED_BY.T}
