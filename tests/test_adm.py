@@ -1,0 +1,146 @@
+"""Delays that vary: the likelihood against the dense one, the modes against their process, recovery, learning."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mrgp
+from mrgp.inference.bound import trace_of
+from mrgp.models import ADM, DLAG
+from mrgp.models.adm import smooth_modes
+from mrgp.scenarios import simulate_scenario
+from mrgp.simulate import simulate
+
+BIN = 0.02
+
+
+@pytest.mark.parametrize(("n_bins", "timescale"), [(40, 4.0), (40, 200.0), (7, 3.0), (1, 5.0)])
+def test_modes_are_those_of_the_process(n_bins, timescale):
+    modes = smooth_modes(n_bins, timescale)
+    lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) / timescale
+    # The knots leave 1e-3 of the variance between them.
+    np.testing.assert_allclose(modes @ modes.T, np.exp(-0.5 * lag**2), atol=2e-3)
+    overlap = modes.T @ modes
+    np.testing.assert_allclose(overlap, np.diag(np.diag(overlap)), atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A recording, a model, and sites with delays that vary."""
+    rng = np.random.default_rng(0)
+    data = mrgp.MultiRegionData({n: rng.standard_normal((3, 12, 3)) for n in "AB"}, BIN)
+    model = ADM(n_across=1, n_within=1, max_delay=4 * BIN, delay_timescale=0.1).prepared(data)
+    count = model.modes(data.layout, data.n_bins).shape[1]
+    sites = {
+        "loadings": rng.standard_normal((6, 2)), "noise": rng.uniform(0.3, 1, 6), "offset": rng.standard_normal(6),
+        "timescale_across": np.array([3 * BIN]), "timescale_within": np.array([2 * BIN, 4 * BIN]),
+        "delay": np.array([[0.8 * BIN]]), "delay_spread": np.array([[0.7 * BIN]]),
+        "delay_change": rng.standard_normal((1, 1, count)),
+    }  # fmt: skip
+    return data, model, sites
+
+
+def test_program_reads_the_delays_of_the_table(small):
+    data, model, sites = small
+    table = model.delay_table(sites, data.layout, data.n_bins)
+    assert table.shape == (2, 1, 12)
+    assert not table[0].any()
+    change = 0.7 * BIN * model.modes(data.layout, 12) @ sites["delay_change"][0, 0]
+    bound = 4 * BIN
+    np.testing.assert_allclose(table[1, 0], bound * np.tanh(np.arctanh(0.2) + change / bound), rtol=1e-12)
+    distribution = trace_of(model, data, {n: jnp.asarray(v) for n, v in sites.items()})["y"]["fn"]
+    np.testing.assert_allclose(distribution.delay[:, :, 0].T * BIN, table[:, 0], rtol=1e-12)
+
+
+def test_markov_is_near_dense(small):
+    data, model, sites = small
+    exact, lifted = (
+        model.replace(likelihood=kind, gp_noise=1e-2).log_likelihood(data, sites).values for kind in ("dense", "markov")
+    )
+    np.testing.assert_allclose(lifted, exact, atol=0.02)
+    with pytest.raises(ValueError, match="constant in time"):
+        model.replace(likelihood="spectral").log_likelihood(data, sites)
+
+
+def test_without_spread_it_is_dlag(small):
+    data, model, sites = small
+    still = {**sites, "delay_change": np.zeros_like(sites["delay_change"])}
+    plain = {n: v for n, v in sites.items() if n not in ("delay_change", "delay_spread")}
+    dlag = DLAG(n_across=1, n_within=1, max_delay=4 * BIN)
+    np.testing.assert_allclose(model.log_likelihood(data, still), dlag.log_likelihood(data, plain), rtol=1e-10)
+
+
+def test_gradient_is_that_of_finite_differences(small):
+    data, model, sites = small
+
+    @jax.jit
+    def total(change):
+        filled = {**{n: jnp.asarray(v) for n, v in sites.items()}, "delay_change": change}
+        return model.likelihood_at(data, filled).log_prob(jnp.asarray(data.values)).sum()
+
+    change = jnp.asarray(sites["delay_change"])
+    slope = np.asarray(jax.jit(jax.grad(total))(change))[0, 0]
+    for mode in (0, 2):
+        step = jnp.zeros_like(change).at[0, 0, mode].set(1e-5)
+        assert slope[mode] == pytest.approx(float(total(change + step) - total(change - step)) / 2e-5, rel=1e-5)
+
+
+def test_a_shorter_trial_has_the_beginning_of_the_course(small):
+    data, model, sites = small
+    whole, short = (model.delay_table(sites, data.layout, bins) for bins in (12, 5))
+    np.testing.assert_array_equal(short, whole[..., :5])
+    longer = model.delay_table(sites, data.layout, 20)
+    np.testing.assert_array_equal(longer[..., 12:], np.repeat(whole[..., -1:], 8, -1))
+
+
+@pytest.fixture(scope="module")
+def bump():
+    made = simulate(
+        regions={"A": 15, "B": 15}, n_across=1, n_within=0, n_trials=30, n_bins=40, timescale_across=0.06,
+        delay=[[0], [1.5 * BIN]], delay_shape="gaussian_bump", shape_parameters={"center": 0.5, "width": 0.12},
+        snr=2.0, seed=1,
+    )  # fmt: skip
+    return made, ADM(n_across=1, delay_timescale=0.1).fit(made.data, progress=False)
+
+
+def test_a_bump_is_found_with_its_interval(bump):
+    made, fit = bump
+    assert fit.converged
+    assert fit.delays.dims == ("region", "across_latent", "time")
+    error = (fit.delays - made.truth["delay"].values).values[1, 0]
+    intervals = fit.delay_intervals(0.9)
+    sd = intervals["sd"].values[1, 0]
+    assert np.sqrt(np.mean(error**2)) < 0.15 * BIN
+    # Neighbouring bins err together: some 7 modes, of which 90% are inside, 99% more than half of them.
+    inside = (intervals["lower"] <= made.truth["delay"].values) & (intervals["upper"] >= made.truth["delay"].values)
+    assert inside.values[1, 0].mean() > 0.6
+    assert 0.2 < np.sqrt(np.mean((error / sd) ** 2)) < 2.0
+    assert float(fit.sites["delay_spread"][0, 0]) > 0.2 * BIN
+
+
+def test_round_trip_and_draws(bump, tmp_path):
+    made, fit = bump
+    fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_array_equal(again.delays, fit.delays)
+    assert again.log_likelihood(made.data).sum() == pytest.approx(float(fit.log_likelihood().sum()), abs=1e-8)
+
+
+def test_a_delay_that_is_constant_stays_so():
+    """The evidence takes the spread to its least value: no joint maximum would."""
+    made = simulate_scenario("small_constant", seed=200)
+    dlag = DLAG(n_across=2, n_within=1).fit(made.data, progress=False)
+    fit = ADM(n_across=2, n_within=1).fit(made.data, start=dlag, progress=False)
+    assert fit.sites["delay_spread"].max() < 0.05 * BIN
+    assert np.ptp(fit.delays.values, axis=-1).max() < 0.05 * BIN
+
+
+def test_spread_and_timescale_can_be_set(bump):
+    made, fit = bump
+    held = ADM(n_across=1, delay_timescale=0.1).fit(
+        made.data, start=fit, fixed={"delay_spread": BIN}, progress=False, tolerance=0.1
+    )
+    assert (held.sites["delay_spread"] == BIN).all()
+    with pytest.raises(ValueError, match="delay_timescale is a positive number"):
+        ADM(n_across=1, delay_timescale=-1.0)
