@@ -35,7 +35,7 @@ from mrgp.kernels import Hyperparameters, Kernel, SquaredExponential, in_bins, k
 from mrgp.statespace.assemble import Prior, Space, StateSpace
 from mrgp.statespace.autoregressive import AutoregressiveSpace
 from mrgp.statespace.choose import choose_window, missed_variance
-from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift
+from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift, check_own
 from mrgp.statespace.readout import Window
 from mrgp.statespace.reduce import Assignment, Missing, ordered
 
@@ -123,6 +123,7 @@ class Preset:
             raise TypeError(
                 f"{name}: kernel must be an mrgp.Kernel such as mrgp.SquaredExponential(), not {self.kernel!r}"
             )
+        check_own(self.kernel)
 
     def __call__(self, data: MultiRegionData) -> None:
         """The generative program: sample sites in seconds, and the recording as the observed site ``y``."""

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mrgp.models import ADM, DLAG
+from mrgp.models.adm import smooth_modes
 
 import mrgp
 from mrgp.inference.bound import trace_of
-from mrgp.models import ADM, DLAG
-from mrgp.models.adm import smooth_modes
 from mrgp.scenarios import simulate_scenario
 from mrgp.simulate import simulate
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mrgp.models import DLAG, GFA, MDLAG
 from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
 from numpyro.optim import Adam
 from scipy import stats
@@ -12,7 +13,6 @@ from scipy.special import digamma, gammaln
 import mrgp
 from mrgp.inference.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of, update
 from mrgp.inference.map import free_sites
-from mrgp.models import DLAG, GFA, MDLAG
 from mrgp.simulate import simulate
 from mrgp.statespace.covariance import exact_covariance
 from mrgp.statespace.reduce import readout_loadings, shared_variance
@@ -139,7 +139,8 @@ def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind
 
     @jax.jit
     def value_and_slopes(sites, covariance):
-        return jax.value_and_grad(lambda s, c: Bound(model)(s, setting._replace(covariance=c)), (0, 1))(sites, covariance)
+        bound = jax.value_and_grad(lambda s, c: Bound(model)(s, setting._replace(covariance=c)), (0, 1))
+        return bound(sites, covariance)
 
     trace, covariance = [], setting.covariance
     for _ in range(100):

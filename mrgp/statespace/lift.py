@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache, singledispatch
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
@@ -189,7 +190,8 @@ def build_lift(kernel: Kernel, order: int = DEFAULT_ORDER) -> Lift:
         ValueError: the kernel is not a correlation function (the message says which property fails), or the order
             is not on offer.
     """
-    return _build(kernel, order)
+    with jax.ensure_compile_time_eval():  # a fit to numbers, also where the first call is inside a traced function
+        return _build(kernel, order)
 
 
 @singledispatch
@@ -236,6 +238,13 @@ def _(kernel: Weighted, order: int) -> Lift:
 @_build.register
 def _(kernel: Sum, order: int) -> Lift:
     return StackedLift(tuple(build_lift(term, order) for term in kernel.terms), kernel.weights)
+
+
+def check_own(kernel: Kernel) -> None:
+    """:func:`check_correlation` for a kernel of a user's own; those that come with the package, and sums, are valid."""
+    if _build.dispatch(type(kernel)) is _build.dispatch(Kernel):
+        with jax.ensure_compile_time_eval():
+            check_correlation(kernel)
 
 
 def check_correlation(kernel: Kernel) -> None:

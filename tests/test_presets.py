@@ -1,0 +1,128 @@
+"""Every preset with every kernel; settings that all presets share."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mrgp.models import ADM, DLAG, GFA, GPFA, MDLAG, PCCA
+
+import mrgp
+from mrgp.kernels import Matern12, Matern32, Matern52, White
+from mrgp.simulate import simulate
+
+BIN = 0.02
+RNG = np.random.default_rng(0)
+DATA = mrgp.MultiRegionData({name: RNG.standard_normal((2, 6, 3)) for name in "AB"}, BIN)
+PRESETS = {
+    "gpfa": GPFA(n_across=2),
+    "dlag": DLAG(n_across=1, n_within=1, max_delay=3 * BIN),
+    "adm": ADM(n_across=1, n_within=1, max_delay=3 * BIN, delay_timescale=0.1),
+    "mdlag": MDLAG(n_across=2, max_delay=3 * BIN, shape=1.0, rate=1.0),
+}
+
+
+def sites_of(preset, delay=2.0):
+    """Sites at which the likelihood can be read; whole delays, which rough kernels are read at exactly."""
+    rng = np.random.default_rng(1)
+    # Where regions are pooled, as in GPFA, a start is drawn for the pooled neurons.
+    pooled = len(preset.assignment(DATA.layout).n_neurons) == 1
+    whole = mrgp.MultiRegionData({"all": DATA.values}, BIN) if pooled else DATA
+    sites = preset.draw_start(rng, whole, 0)
+    for name in sites:
+        if name.startswith("timescale"):
+            sites[name] = BIN * (2.0 + np.arange(len(sites[name])))
+    if "delay" in sites:
+        sites["delay"] = np.full(sites["delay"].shape, delay * BIN)
+    return preset.completed(sites, DATA)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_each_preset_runs_with_each_kernel(preset, case):
+    """The state space against the exact covariance; Matern exactly, at whole delays."""
+    model = PRESETS[preset].replace(kernel=case.kernel, gp_noise=1e-2)
+    sites = sites_of(model)
+    exact = model.replace(likelihood="dense").log_likelihood(DATA, sites).values
+    lifted = model.log_likelihood(DATA, sites).values
+    assert np.isfinite(exact).all()
+    is_matern = type(model.kernel) in (Matern12, Matern32, Matern52)
+    # Registers stand on whole bins; the ridge of their conditioning, 1e-11, is what is left.
+    np.testing.assert_allclose(lifted, exact, atol=1e-6 if is_matern else 0.02)
+
+
+class Wrong(mrgp.Kernel):
+    """A box is no covariance: its spectrum is a sinc, negative in places."""
+
+    def cov(self, tau):
+        return jnp.where(jnp.abs(tau) < 1, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("likelihood", ["markov", "dense", "spectral"])
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_kernel_that_is_no_covariance_is_refused(preset, likelihood):
+    with pytest.raises(ValueError, match=r"Wrong\.cov is not positive definite"):
+        PRESETS[preset].replace(kernel=Wrong(), likelihood=likelihood)
+
+
+@pytest.mark.parametrize("preset", [PCCA, GFA])
+def test_white_models_stay_white(preset):
+    assert isinstance(preset(n_across=1).kernel, White)
+    with pytest.raises(ValueError, match="latents are white"):
+        preset(n_across=1, kernel=Matern32())
+
+
+@pytest.fixture(scope="module")
+def made():
+    return simulate(
+        regions={"A": 6, "B": 6}, n_across=1, n_within=0, n_trials=12, n_bins=30, delay=[[0], [0.03]], snr=2.0, seed=1
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(made):
+    return DLAG(n_across=1, likelihood="spectral").fit(made.data, progress=False)
+
+
+def test_fixed_sites_are_not_inferred(made, fitted):
+    held = DLAG(n_across=1, likelihood="spectral").fit(
+        made.data, start=fitted, fixed={"delay": 0, "timescale_across": [0.08]}, progress=False
+    )
+    assert not held.delays.values.any()
+    assert held.fixed == ("delay", "timescale_across")
+    np.testing.assert_array_equal(held.timescales.across, [0.08])
+    assert held.trace[-1] < fitted.trace[-1] - 3   # the delay of 1.5 bins is there
+    assert not held.delay_intervals()["sd"].values.any()
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"lag": 0}, "no site 'lag'"),
+        ({"delay": 5.0}, "values that the site cannot take"),
+        ({"delay": np.zeros(3)}, "must be a number or of shape"),
+        ({"noise": -1.0}, "values that the site cannot take"),
+    ],
+)
+def test_fixed_values_are_checked(made, fixed, message):
+    with pytest.raises(ValueError, match=message):
+        DLAG(n_across=1).fit(made.data, fixed=fixed, progress=False)
+
+
+def test_bounds_of_timescales_hold(made, fitted):
+    model = DLAG(n_across=1, likelihood="spectral", timescale_bounds=(0.02, 0.06))
+    fit = model.fit(made.data, progress=False, tolerance=0.1)
+    assert float(fitted.timescales.across[0]) > 0.07   # 0.1 s is true
+    assert 0.02 < float(fit.timescales.across[0]) < 0.06
+    with pytest.raises(ValueError, match="low < high"):
+        DLAG(n_across=1, timescale_bounds=(0.2, 0.1))
+
+
+def test_a_spectral_fit_is_polished_by_another_likelihood(made, fitted):
+    fit = DLAG(n_across=1, likelihood="dense").fit(made.data, start=fitted, progress=False)
+    assert fit.iterations < fitted.iterations + 20
+    np.testing.assert_allclose(fit.delays, fitted.delays, atol=0.2 * BIN)
+    with pytest.raises(ValueError, match="but this model needs"):
+        DLAG(n_across=2).fit(made.data, start=fitted, progress=False)
+
+
+def test_method_must_be_one_of_the_presets(made):
+    with pytest.raises(ValueError, match="method is one of map for DLAG, not 'vb'"):
+        DLAG(n_across=1).fit(made.data, method="vb")
