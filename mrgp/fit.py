@@ -18,6 +18,7 @@ from mrgp import arviz_tree, posterior
 from mrgp.checks import DataError
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP
+from mrgp.inference.bound import Bound, Setting
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective, transforms_of
 from mrgp.io import write_atomically
@@ -25,6 +26,8 @@ from mrgp.statespace.reduce import shared_variance
 
 FORMAT = 2  # of the saved file
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
+GONE = 1e-3  # of the same: loadings that have vanished, and do not follow delays
+UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -267,12 +270,23 @@ class Fit:
         """
         known = self.saved_curvature
         if known is None or (follow and known.response is None):
-            data = self._recording(data)
-            scale = self.model.scales(data, self.sites["noise"])
-            objective = Objective(LogJoint(self.model), data, self.sites, scale, self.fixed)
-            known = profile_curvature(objective, self.uncertain_sites, progress)
+            known = self._curvature(self._recording(data), progress)
             self.saved_curvature = known
         return known
+
+    def _curvature(self, data: MultiRegionData, progress: bool) -> Curvature:
+        """Of log p(y, parameters), or of the bound with the means of loadings, noise and offsets profiled out."""
+        scale, names = self.model.scales(data, self.sites["noise"]), self.uncertain_sites
+        if self.loadings_covariance is None:
+            return profile_curvature(
+                Objective(LogJoint(self.model), data, self.sites, scale, self.fixed), names, progress
+            )
+        count = jnp.asarray(data.mask.sum((0, 1)), float)
+        setting = Setting(data, jnp.asarray(self.loadings_covariance), count)
+        objective = Objective(Bound(self.model), setting, self.sites, scale, self.fixed)
+        share = shared_variance(self.assignment, self.sites["loadings"], self.loadings_covariance)
+        unread = (share < GONE)[self.assignment.region_of_neuron] | ~self.assignment.used
+        return profile_curvature(objective, names, progress, {"loadings": unread}, {"delay": UNIFORM_PRECISION})
 
     @property
     def uncertain_sites(self) -> tuple[str, ...]:
@@ -316,7 +330,7 @@ class Fit:
             "delay": tables[0],
             "lower": bound * np.tanh(center - z * sd),
             "upper": bound * np.tanh(center + z * sd),
-            "sd": bound * (1 - np.tanh(center) ** 2) * sd,
+            "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, bound / np.sqrt(3)),  # at most the prior's
         }
         arrays = {name: (self.delays.dims, table) for name, table in names.items()}
         return xr.Dataset(arrays, self.delays.coords, {"units": "s", "probability": probability})
