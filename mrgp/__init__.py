@@ -14,7 +14,8 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 from mrgp import runtime  # noqa: F401  double precision, before any array exists
 
 if TYPE_CHECKING:
-    from mrgp import fit, io, kernels, models, plots, preset, scenarios, simulate  # type: ignore[attr-defined]
+    from mrgp import models  # type: ignore[attr-defined]  # lives in models/
+    from mrgp import plots as plots
     from mrgp.checks import DataError
     from mrgp.data import Layout, MultiRegionData
     from mrgp.distributions import DenseGP, MarkovGP, SpectralGP

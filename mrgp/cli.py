@@ -251,7 +251,8 @@ def _finish(
     bounds = None
     try:
         if intervals and fit.has_delays:
-            bounds = fit.delay_intervals(PROBABILITY, progress=not quiet and _watched())
+            shown = not quiet and _watched()
+            bounds = fit.delay_intervals(PROBABILITY, progress=shown, over_time=True)
             write_results(fit, folder, bounds)
             if not fit.curvature().positive:
                 warnings.warn("the recording does not determine every delay: distrust wide intervals", stacklevel=2)
@@ -263,5 +264,8 @@ def _finish(
     if not quiet:
         state = "converged" if fit.converged else "NOT converged"
         state += f" after {fit.iterations} iterations, {fit.wall_s:.0f} s"
-        print(f"{state}; log p(y | parameters) = {total:.2f} nats\n\n{table(fit, bounds, truth)}\n")
+        reached = f"log p(y | parameters) = {total:.2f} nats"
+        if fit.method == "vb":
+            reached += f", {fit.climbed} = {fit.trace[-1]:.2f} nats"
+        print(f"{state}; {reached}\n\n{table(fit, bounds, truth)}\n")
         print(f"summary.json, fit.nc{' and figures' * figures} are in {folder}")

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import norm
 
-from mrgp import arviz_tree, posterior
+from mrgp import arviz_tree, posterior, summaries
 from mrgp.checks import DataError
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP
@@ -46,7 +46,8 @@ class Fit:
         n_bins: Bins of its longest trial.
         sites: The model's sample sites by name, constrained, in seconds.
         method: How they were inferred.
-        trace: log p(y, parameters) after every iteration, nats; of method "em", log p(y | parameters).
+        trace: After every iteration, nats: log p(y, parameters); of method "em" log p(y | parameters), of "vb" a lower
+            bound of log p(y).
         converged, reason: Whether the fit reached its tolerance, and why it stopped.
         iterations, evaluations, wall_s, seed: Of the run.
         notes: What the fit changed on its way (a bound widened, registers refined).
@@ -106,6 +107,22 @@ class Fit:
     def has_delays(self) -> bool:
         """Whether there is a latent that regions share, each with a delay of its own."""
         return len(self.populations) > 1 and self.delays.size > 0 and self.model.delay_bound(self.layout) > 0
+
+    @property
+    def delays_vary(self) -> bool:
+        """Whether delays move during a trial."""
+        return "time" in self.delays.dims
+
+    @property
+    def has_relevance(self) -> bool:
+        """Whether the model finds out which region reads which latent."""
+        return "alpha" in self.sites
+
+    @property
+    def climbed(self) -> str:
+        """What ``trace`` is, in symbols."""
+        bound = "bound of log p(y)" if self.method == "vb" else "log p(y, parameters)"
+        return "log p(y | parameters)" if self.method == "em" else bound
 
     @property
     def delay_coords(self) -> dict[str, Any]:
@@ -306,12 +323,16 @@ class Fit:
         return sites
 
     def delay_intervals(
-        self, probability: float = 0.9, data: MultiRegionData | None = None, progress: bool = False
+        self,
+        probability: float = 0.9,
+        data: MultiRegionData | None = None,
+        progress: bool = False,
+        over_time: bool = False,
     ) -> xr.Dataset:
         """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``) from the curvature, seconds.
 
-        Dims (region, across_latent), and time where delays vary. The Gaussian lives in artanh(delay / bound), so that
-        intervals respect the bound.
+        Dims (region, across_latent), and time where delays vary; ``over_time`` asks for their mean over the trial
+        instead. The Gaussian lives in artanh(delay / bound), so that intervals respect the bound.
         """
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
@@ -321,9 +342,12 @@ class Fit:
         moved = {**self.sites, **self._sites_from(curvature, curvature.mean + steps)}
         tables = self.model.delay_table(moved, self.layout, self.n_bins)
         tables = np.broadcast_to(tables, (len(steps), *self.delays.shape))
+        shown = self.delays
+        if over_time and self.delays_vary:
+            tables, shown = tables.mean(-1), shown.mean("time")
         bound = max(self.model.delay_bound(self.layout), 1e-12)
         ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
-        slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * self.delays.ndim)), 0, -1)
+        slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * shown.ndim)), 0, -1)
         sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
         center, z = np.arctanh(tables[0] / bound), norm.ppf(0.5 + probability / 2)
         names = {
@@ -332,8 +356,8 @@ class Fit:
             "upper": bound * np.tanh(center + z * sd),
             "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, bound / np.sqrt(3)),  # at most the prior's
         }
-        arrays = {name: (self.delays.dims, table) for name, table in names.items()}
-        return xr.Dataset(arrays, self.delays.coords, {"units": "s", "probability": probability})
+        arrays = {name: (shown.dims, table) for name, table in names.items()}
+        return xr.Dataset(arrays, shown.coords, {"units": "s", "probability": probability})
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: delays and kernel parameters from the Gaussian at the maximum.
@@ -351,37 +375,25 @@ class Fit:
             center = np.asarray(transforms[name].inv(jnp.asarray(self.sites[name])))
             moved = center + np.tensordot(flat - curvature.mean, response, 1)
             sites[name] = np.asarray(transforms[name](jnp.asarray(moved)))
-        return sites
+        rest = {name: value for name, value in self.sites.items() if name not in sites}  # fixed, or relevance
+        return sites | {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in rest.items()}
 
     def to_arviz(self, data: MultiRegionData | None = None, n_draws: int = 100, seed: int = 0) -> xr.DataTree:
         """An ArviZ DataTree: draws of delays and timescales from the Gaussian at the maximum (see :meth:`draws`).
 
         Groups: ``posterior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive`` and
-        ``observed_data`` (each neuron's mean over the observed bins of each trial), and ``constant_data`` with the
-        loadings, noise and offsets at the maximum. A model without delays and timescales has nothing to draw: its
-        tree has no ``posterior``, and ``arviz.loo`` takes it with ``reff=1``.
+        ``observed_data`` (each neuron's mean over the observed bins of each trial), and ``constant_data`` with what is
+        not drawn: loadings, noise and offsets at the maximum. Of a model without delays and timescales nothing is
+        drawn: its ``posterior`` repeats the parameters at the maximum, of which intervals mean nothing, and
+        ``arviz.loo`` refuses it; a warning says so.
         """
         return arviz_tree.build(self, self._recording(data), n_draws, seed)
 
     # ---- saving --------------------------------------------------------------------------------------------------
 
     def summary(self) -> dict[str, Any]:
-        """The JSON-ready summary that the command line writes."""
-        return {
-            "model": type(self.model).__name__.lower(),
-            "settings": self.model.to_settings(),
-            "log_likelihood": float(self.log_likelihood().sum()) if self.data is not None else None,
-            "log_joint": float(self.trace[-1]) if len(self.trace) and self.method != "em" else None,
-            "delays": self.delays.values.tolist(),
-            "timescales": {kind: self.timescales[kind].values.tolist() for kind in ("across", "within")},
-            "converged": bool(self.converged),
-            "reason": self.reason,
-            "iterations": self.iterations,
-            "wall_s": self.wall_s,
-            "seed": self.seed,
-            "notes": list(self.notes),
-            "versions": self.versions,
-        }
+        """The JSON-ready summary that the command line writes: what exists for the model, seconds and nats."""
+        return summaries.build(self)
 
     def save(self, path: str | Path) -> None:
         """Write the fit as NetCDF; an existing file is replaced only once the new one is whole."""
