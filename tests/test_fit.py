@@ -354,7 +354,7 @@ def test_interrupted_fit_resumes(made, tmp_path, monkeypatch):
     original, calls = Objective.__call__, []
 
     def stop_after(self, x):
-        calls.append(self.model.likelihood)
+        calls.append(self.density.model.likelihood)
         if calls.count("markov") == 6:
             raise KeyboardInterrupt
         return original(self, x)
