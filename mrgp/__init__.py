@@ -1,31 +1,40 @@
-"""Delayed Gaussian-process models of multi-region neural recordings, with honest uncertainty."""
+"""Delayed Gaussian-process models of multi-region neural recordings, with honest uncertainty.
 
+What is listed in ``__all__`` is imported when it is first asked for: JAX and ArviZ take seconds, and a question to the
+command line should not wait for them.
+"""
+
+import importlib.util
 import pkgutil
+from typing import TYPE_CHECKING, Any
 
 # Started from the repository root, the source folder would hide an installed `mrgp.models`: look in both.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-from mrgp import runtime  # noqa: F401, I001  double precision, before any array exists
-from mrgp.checks import DataError
-from mrgp.data import Layout, MultiRegionData
-from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
-from mrgp.fit import Fit
-from mrgp.io import fetch_v1v2, load_recording, save_recording
-from mrgp.kernels import (
-    Kernel,
-    Matern12,
-    Matern32,
-    Matern52,
-    RationalQuadratic,
-    Spectral,
-    SquaredExponential,
-    Stretched,
-    Sum,
-    White,
-)
-from mrgp.preset import load_fit
-from mrgp.statespace.readout import Window
-from mrgp import models  # type: ignore[attr-defined]  # lives in models/; every preset is known by name once mrgp is imported
+from mrgp import runtime  # noqa: F401  double precision, before any array exists
+
+if TYPE_CHECKING:
+    from mrgp import models  # type: ignore[attr-defined]  # lives in models/
+    from mrgp import plots as plots
+    from mrgp.checks import DataError
+    from mrgp.data import Layout, MultiRegionData
+    from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
+    from mrgp.fit import Fit
+    from mrgp.io import fetch_v1v2, load_recording, save_recording
+    from mrgp.kernels import (
+        Kernel,
+        Matern12,
+        Matern32,
+        Matern52,
+        RationalQuadratic,
+        Spectral,
+        SquaredExponential,
+        Stretched,
+        Sum,
+        White,
+    )
+    from mrgp.preset import load_fit
+    from mrgp.statespace.readout import Window
 
 __version__ = "0.1.0"
 
@@ -54,3 +63,41 @@ __all__ = [
     "models",
     "save_recording",
 ]
+
+_HOMES = {
+    "checks": ["DataError"],
+    "data": ["Layout", "MultiRegionData"],
+    "distributions": ["DenseGP", "MarkovGP", "SpectralGP"],
+    "fit": ["Fit"],
+    "io": ["fetch_v1v2", "load_recording", "save_recording"],
+    "kernels": [
+        "Kernel",
+        "Matern12",
+        "Matern32",
+        "Matern52",
+        "RationalQuadratic",
+        "Spectral",
+        "SquaredExponential",
+        "Stretched",
+        "Sum",
+        "White",
+    ],
+    "preset": ["load_fit"],
+    "statespace.readout": ["Window"],
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value = getattr(importlib.import_module(f"mrgp.{_MODULES[name]}"), name)
+    elif not name.startswith("_") and importlib.util.find_spec(f"mrgp.{name}") is not None:
+        value = importlib.import_module(f"mrgp.{name}")
+    else:
+        raise AttributeError(f"module 'mrgp' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

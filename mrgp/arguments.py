@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +31,15 @@ FILES = """FILE is one of
 DIR receives summary.json, fit.nc (for mrgp.load_fit) and figures. A run that is stopped
 keeps DIR/fit.checkpoint.npz, and the same command goes on from there."""
 
+MODELS = """dlag    latents across regions, each with a constant delay per region, and within regions
+adm     the same with delays that vary during the trial
+mdlag   as dlag, and finds out which regions read which latent
+gpfa    one population of smooth latents, no delays
+lds     one population whose latents drive each other, no delays
+fa      one population of white latents
+pcca    white latents across and within regions
+gfa     as pcca, and finds out which regions read which latent"""
+
 KERNELS = {
     "squared_exponential": "SquaredExponential",
     "matern12": "Matern12",
@@ -40,6 +49,45 @@ KERNELS = {
     "spectral": "Spectral",
 }
 """Kernels by the name they have on the command line."""
+
+METHODS = {
+    "dlag": ("map",),
+    "adm": ("map",),
+    "mdlag": ("vb", "map"),
+    "gpfa": ("map",),
+    "lds": ("map", "em"),
+    "fa": ("map",),
+    "pcca": ("map",),
+    "gfa": ("vb", "map"),
+}
+"""Models, and how each can be fitted, its default first."""
+
+NEEDS_WITHIN = ("dlag", "adm", "pcca")   # models in which private latents are part of the question
+
+SMOOTH = ("dlag", "adm", "mdlag", "gpfa")   # latents have a kernel with a timescale
+MEANT_FOR = {
+    "n_within": (*NEEDS_WITHIN, "mdlag", "gfa"),
+    "max_delay": ("dlag", "adm", "mdlag"),
+    "kernel": SMOOTH,
+    "timescale_bounds": SMOOTH,
+    "likelihood": SMOOTH,
+    "gp_noise": SMOOTH,
+    "order": SMOOTH,
+    "lift": ("dlag", "mdlag", "gpfa"),   # an autoregression has no delays that vary
+    "delay_timescale": ("adm",),
+    "typical_spread": ("adm",),
+    "shape": ("mdlag", "gfa"),
+    "rate": ("mdlag", "gfa"),
+    "start_state": ("lds",),
+}
+"""Options that are for some models only."""
+
+CONJUGATE = {"loadings", "noise", "offset", "alpha"}   # sites of which method vb has distributions
+
+FLAGS = {"shape": "--relevance-shape", "rate": "--relevance-rate"}
+"""Options whose name is not that of the preset's argument."""
+
+ORDERS = (2, 6)   # states of one latent in the markov likelihood, from and to
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,6 +132,68 @@ def names(text: str) -> tuple[str, ...]:
     if "" in found or len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of different names such as V1,V2")
     return found
+
+
+def bounds(text: str) -> tuple[float, float]:
+    """Shortest and longest, ``0.01,1``."""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two positive numbers LOW,HIGH such as 0.01,1")
+    low, high = (positive(part) for part in parts)
+    if low >= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH: the first is not below the second")
+    return low, high
+
+
+def site(text: str) -> tuple[str, float]:
+    """A parameter and its value, ``delay=0``."""
+    name, sign, value = text.partition("=")
+    if not (name.strip() and sign):
+        raise argparse.ArgumentTypeError(f"{text!r} is not SITE=VALUE such as delay=0")
+    return name.strip(), _number(value, float, -sys.float_info.max, "a number")
+
+
+def flag(option: str) -> str:
+    """How an option is typed."""
+    return FLAGS.get(option, f"--{option.replace('_', '-')}")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, understood and checked as far as that goes without a recording; exits on wrong use."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command == "fit" and (wrong := contradiction(args)) is not None:
+        args.parser.error(wrong)
+    return args
+
+
+def contradiction(args: argparse.Namespace) -> str | None:
+    """What cannot be meant together among the options of ``mrgp fit``, in a sentence; None where all is well."""
+    model = args.model
+    for option, models in MEANT_FOR.items():
+        given = getattr(args, option)
+        if given is None or model in models or (option == "n_within" and given == 0):
+            continue
+        if option == "n_within":
+            return f"{model} has no latents private to a region: leave --n-within out"
+        return f"{flag(option)} is not for {model}, but for {', '.join(models)}: leave it out"
+    if model in NEEDS_WITHIN and args.n_within is None:
+        return f"{model} needs --n-within, the latents private to each region: such as 2, or 17,1, or 0 for none"
+    if args.method not in (None, *METHODS[model]):
+        return f"--method {args.method} is not for {model}: it has {', '.join(METHODS[model])}"
+    method, names = args.method or METHODS[model][0], [name for name, _ in args.fixed]
+    if method == "em" and names:
+        return "--method em updates every parameter: for --fixed, take --method map"
+    if method == "vb" and (inferred := sorted(CONJUGATE & set(names))):
+        return f"--method vb infers {', '.join(inferred)}: fix delays or timescales, or take --method map"
+    if len(set(names)) < len(names):
+        return f"--fixed gives {max(names, key=names.count)} two values"
+    if args.start is not None and args.n_starts is not None:
+        return "--n-starts is of the search for a start, which --start takes the place of: leave one out"
+    low, high = ORDERS
+    if args.order is not None and args.lift != "ar" and not low <= args.order <= high:
+        return f"--order is {low} to {high}, not {args.order} (bins remembered, any number, with --lift ar)"
+    return None
 
 
 def build_parser() -> Parser:
@@ -131,22 +241,9 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("file", type=Path, metavar="FILE", help="the recording, see below")
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results, see below")
 
-    add = fit.add_argument_group("model").add_argument
-    text = "dlag: latents across regions, with delays, and within; gpfa: one population, no delays (%(default)s)"
-    add("--model", choices=["dlag", "gpfa"], default="dlag", help=text)
-    add("--n-across", type=count, required=True, metavar="K", help="latents that all regions share")
-    text = "latents private to a region: one number for all, or one per region; dlag needs it"
-    add("--n-within", type=counts, metavar="W[,W..]", help=text)
-    text = "longest delay considered (5 bins); widened by itself if a delay comes close"
-    add("--max-delay", type=positive, metavar="SECONDS", help=text)
-    text = f"how smooth latents are, or whether they are rhythms: {', '.join(KERNELS)} (%(default)s)"
-    add("--kernel", choices=KERNELS, default="squared_exponential", metavar="NAME", help=text)
-    text = "markov: fast; dense: exact, for short trials; spectral: takes a trial for a circle (%(default)s)"
-    add("--likelihood", choices=["markov", "dense", "spectral"], default="markov", help=text)
-    text = "white share of every latent's variance, between 0 and 1 (%(default)s)"
-    add("--gp-noise", type=positive, default=1e-3, metavar="SHARE", help=text)
-    text = "states per latent of the markov likelihood: more are closer to the kernel (%(default)s)"
-    add("--order", type=int, choices=range(2, 7), default=6, help=text)
+    fit.set_defaults(parser=fit)
+    _add_model(fit)
+    _add_method(fit)
 
     add = fit.add_argument_group("recording").add_argument
     add("--bin-width", type=positive, metavar="SECONDS", help="instead of what the file says")
@@ -156,10 +253,50 @@ def _add_fit(commands: Any) -> None:
 
     add = fit.add_argument_group("run").add_argument
     add("--seed", type=count, default=0, help="of the search for a start (%(default)s)")
-    add("--n-starts", type=positive_count, default=6, metavar="N", help="starts to try (%(default)s)")
+    add("--n-starts", type=positive_count, metavar="N", help="starts to try (6)")
+    text = "go on from a fit saved before, instead of a search: of this model, or dlag for adm"
+    add("--start", type=Path, metavar="FIT.nc", help=text)
     text = "done when the last few iterations together gained less than this (%(default)s)"
     add("--tolerance", type=positive, default=0.01, metavar="NATS", help=text)
     add("--max-iterations", type=positive_count, default=1000, metavar="N", help="at most (%(default)s)")
     add("--no-figures", action="store_true", help="draw no figures")
     add("--no-intervals", action="store_true", help="leave out the intervals of the delays")
     add("--quiet", action="store_true", help="print nothing but notes and errors")
+
+
+def _add_model(fit: Parser) -> None:
+    add = fit.add_argument_group("model", MODELS).add_argument
+    add("--model", choices=METHODS, default="dlag", metavar="NAME", help=f"{', '.join(METHODS)} (%(default)s)")
+    add("--n-across", type=count, required=True, metavar="K", help="latents that all regions share")
+    needing = ", ".join(NEEDS_WITHIN)
+    text = f"latents private to a region: one number for all, or one per region; {needing} need it, mdlag and gfa may"
+    add("--n-within", type=counts, metavar="W[,W..]", help=text)
+    text = "dlag, adm, mdlag: longest delay considered (5 bins); widened by itself if a delay comes close"
+    add("--max-delay", type=positive, metavar="SECONDS", help=text)
+    add("--delay-timescale", type=positive, metavar="SECONDS", help="adm: how fast delays may change (learned)")
+    add("--typical-spread", type=positive, metavar="SECONDS", help="adm: how far delays typically move, a priori (one bin)")
+    text = f"{', '.join(SMOOTH)}: how smooth latents are, or whether they are rhythms: {', '.join(KERNELS)} "
+    add("--kernel", choices=KERNELS, metavar="NAME", help=text + "(squared_exponential)")
+    text = f"{', '.join(SMOOTH)}: shortest and longest timescale in seconds (none, but 0.1 s is typical)"
+    add("--timescale-bounds", type=bounds, metavar="LOW,HIGH", help=text)
+    text = f"{', '.join(SMOOTH)}: white share of every latent's variance, between 0 and 1 (0.001)"
+    add("--gp-noise", type=positive, metavar="SHARE", help=text)
+    text = "lds: a trial begins anywhere in a process that always was, or where it is learned to begin (stationary)"
+    add("--start-state", choices=["stationary", "learned"], help=text)
+    text = "mdlag, gfa: of the Gamma priors of relevance and noise precision (1e-12: none to speak of)"
+    add("--relevance-shape", dest="shape", type=positive, metavar="A", help=text)
+    add("--relevance-rate", dest="rate", type=positive, metavar="B", help="mdlag, gfa: the same (1e-12)")
+
+
+def _add_method(fit: Parser) -> None:
+    add = fit.add_argument_group("method").add_argument
+    text = "map: most likely parameters; vb: variational Bayes, for mdlag, gfa (their default); em: for lds"
+    add("--method", choices=["map", "vb", "em"], help=text)
+    text = "hold a parameter at a value in seconds or data units, such as delay=0; can be repeated"
+    add("--fixed", type=site, action="append", default=[], metavar="SITE=VALUE", help=text)
+    text = f"{', '.join(SMOOTH)}: markov: fast; dense: exact, for short trials; spectral: a trial is a circle (markov)"
+    add("--likelihood", choices=["markov", "dense", "spectral"], help=text)
+    text = "dlag, mdlag, gpfa: where delays enter the state space of the markov likelihood (readout)"
+    add("--lift", choices=["readout", "ar"], help=text)
+    text = "states per latent of the markov likelihood, 2 to 6: more are closer to the kernel (6); with --lift ar, bins"
+    add("--order", type=positive_count, metavar="N", help=text)

@@ -8,13 +8,13 @@ import argparse
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrgp.arguments import KERNELS, MISUSED, build_parser
+from mrgp.arguments import KERNELS, MEANT_FOR, MISUSED, parse
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,7 +37,7 @@ class Failure(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line and return its exit code."""
     try:
-        args = build_parser().parse_args(argv)
+        args = parse(argv)
     except SystemExit as stop:   # the parser has said why
         return stop.code if isinstance(stop.code, int) else FAILED
     from mrgp.checks import DataError
@@ -138,15 +138,21 @@ def run_fit(args: argparse.Namespace) -> None:
     given = {name: getattr(args, name) for name in ("bin_width", "regions", "n_neurons", "drop_dead")}
     data = mrgp.load_recording(args.file, **given)
     model = _model(args, data)
+    fixed = dict(args.fixed)
+    try:
+        model.checked(fixed, data)
+    except ValueError as error:
+        raise Misuse(f"--fixed: {error}") from error
+    start = None if args.start is None else mrgp.load_fit(args.start)
     _make_folder(args.out)
     checkpoint = args.out / "fit.checkpoint.npz"
     progress = not args.quiet and _watched()
     if not args.quiet:
         print(f"{data}\n{f'going on from {checkpoint}' if checkpoint.is_file() else 'fitting'} ...", flush=True)
-    settings = {name: getattr(args, name) for name in ("seed", "n_starts", "tolerance", "max_iterations")}
+    settings = _given(args, ("method", "seed", "n_starts", "tolerance", "max_iterations"))
     fit = None
     try:
-        fit = model.fit(data, checkpoint=checkpoint, progress=progress, **settings)
+        fit = model.fit(data, start=start, fixed=fixed, checkpoint=checkpoint, progress=progress, **settings)
     except KeyboardInterrupt:
         pass
     except np.linalg.LinAlgError as error:
@@ -181,6 +187,11 @@ def _check_suffix(path: Path) -> None:
         raise Misuse(f"cannot write {path.name}: give --out a path that ends in .npz or .nc")
 
 
+def _given(args: argparse.Namespace, options: Iterable[str]) -> dict[str, Any]:
+    """Options that were typed; the library has the defaults of all others."""
+    return {name: value for name in options if (value := getattr(args, name)) is not None}
+
+
 def _make_folder(folder: Path) -> None:
     """Find out now, and not after the fit, that results cannot be written."""
     try:
@@ -195,21 +206,24 @@ def _model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
     """The model that the arguments describe, if it suits the recording."""
     import mrgp
 
-    if args.model == "dlag" and args.n_within is None:
-        raise Misuse("dlag needs --n-within, the latents private to each region: such as 2, or 17,1, or 0 for none")
     seconds = data.n_bins * data.bin_width
     if args.max_delay is not None and args.max_delay >= seconds:
         wrong = f"--max-delay {args.max_delay:g} is not shorter than the trials, {seconds:g} s"
         raise Misuse(f"{wrong}: give it in seconds, 0.1 for 100 ms")
     if data.bin_width > LONG_BIN:
         warnings.warn(f"bins of {data.bin_width:g} s: is that right? bin_width is in seconds", stacklevel=2)
-    chosen = {name: getattr(args, name) for name in ("n_across", "max_delay", "likelihood", "gp_noise", "order")}
-    kernel = getattr(mrgp, KERNELS[args.kernel])()
+    chosen = _given(args, ("n_across", *MEANT_FOR))
+    if "kernel" in chosen:
+        chosen["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
+    if "start_state" in chosen:
+        chosen["start"] = chosen.pop("start_state")
+    preset = getattr(mrgp.models, args.model.upper())
     try:
-        preset = {"dlag": mrgp.models.DLAG, "gpfa": mrgp.models.GPFA}[args.model]
-        model = preset(**chosen, n_within=args.n_within or 0, kernel=kernel)
+        model = preset(**chosen)
         data.require(model.regions_needed, preset.__name__)
         assignment = model.assignment(data.layout)
+        if (objection := model.objection(args.method or model.methods[0])) is not None:
+            raise ValueError(f"{preset.__name__}: {objection}")
     except mrgp.DataError:
         raise
     except ValueError as error:
@@ -237,7 +251,8 @@ def _finish(
     bounds = None
     try:
         if intervals and fit.has_delays:
-            bounds = fit.delay_intervals(PROBABILITY, progress=not quiet and _watched())
+            shown = not quiet and _watched()
+            bounds = fit.delay_intervals(PROBABILITY, progress=shown, over_time=True)
             write_results(fit, folder, bounds)
             if not fit.curvature().positive:
                 warnings.warn("the recording does not determine every delay: distrust wide intervals", stacklevel=2)
@@ -249,5 +264,8 @@ def _finish(
     if not quiet:
         state = "converged" if fit.converged else "NOT converged"
         state += f" after {fit.iterations} iterations, {fit.wall_s:.0f} s"
-        print(f"{state}; log p(y | parameters) = {total:.2f} nats\n\n{table(fit, bounds, truth)}\n")
+        reached = f"log p(y | parameters) = {total:.2f} nats"
+        if fit.method == "vb":
+            reached += f", {fit.climbed} = {fit.trace[-1]:.2f} nats"
+        print(f"{state}; {reached}\n\n{table(fit, bounds, truth)}\n")
         print(f"summary.json, fit.nc{' and figures' * figures} are in {folder}")

@@ -14,10 +14,11 @@ import numpy as np
 import xarray as xr
 from scipy.stats import norm
 
-from mrgp import arviz_tree, posterior
+from mrgp import arviz_tree, posterior, summaries
 from mrgp.checks import DataError
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP
+from mrgp.inference.bound import Bound, Setting
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective, transforms_of
 from mrgp.io import write_atomically
@@ -25,6 +26,8 @@ from mrgp.statespace.reduce import shared_variance
 
 FORMAT = 2  # of the saved file
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
+GONE = 1e-3  # of the same: loadings that have vanished, and do not follow delays
+UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -43,7 +46,8 @@ class Fit:
         n_bins: Bins of its longest trial.
         sites: The model's sample sites by name, constrained, in seconds.
         method: How they were inferred.
-        trace: log p(y, parameters) after every iteration, nats; of method "em", log p(y | parameters).
+        trace: After every iteration, nats: log p(y, parameters); of method "em" log p(y | parameters), of "vb" a lower
+            bound of log p(y).
         converged, reason: Whether the fit reached its tolerance, and why it stopped.
         iterations, evaluations, wall_s, seed: Of the run.
         notes: What the fit changed on its way (a bound widened, registers refined).
@@ -103,6 +107,22 @@ class Fit:
     def has_delays(self) -> bool:
         """Whether there is a latent that regions share, each with a delay of its own."""
         return len(self.populations) > 1 and self.delays.size > 0 and self.model.delay_bound(self.layout) > 0
+
+    @property
+    def delays_vary(self) -> bool:
+        """Whether delays move during a trial."""
+        return "time" in self.delays.dims
+
+    @property
+    def has_relevance(self) -> bool:
+        """Whether the model finds out which region reads which latent."""
+        return "alpha" in self.sites
+
+    @property
+    def climbed(self) -> str:
+        """What ``trace`` is, in symbols."""
+        bound = "bound of log p(y)" if self.method == "vb" else "log p(y, parameters)"
+        return "log p(y | parameters)" if self.method == "em" else bound
 
     @property
     def delay_coords(self) -> dict[str, Any]:
@@ -267,13 +287,22 @@ class Fit:
         """
         known = self.saved_curvature
         if known is None or (follow and known.response is None):
-            data = self._recording(data)
-            scale = self.model.scales(data, self.sites)
-            frozen = tuple(sorted({*self.fixed, *self.model.held}))
-            objective = Objective(LogJoint(self.model), data, self.sites, scale, frozen)
-            known = profile_curvature(objective, self.uncertain_sites, progress)
+            known = self._curvature(self._recording(data), progress)
             self.saved_curvature = known
         return known
+
+    def _curvature(self, data: MultiRegionData, progress: bool) -> Curvature:
+        """Of log p(y, parameters), or of the bound with the means of loadings, noise and offsets profiled out."""
+        scale, names = self.model.scales(data, self.sites), self.uncertain_sites
+        frozen = tuple(sorted({*self.fixed, *self.model.held}))
+        if self.loadings_covariance is None:
+            return profile_curvature(Objective(LogJoint(self.model), data, self.sites, scale, frozen), names, progress)
+        count = jnp.asarray(data.mask.sum((0, 1)), float)
+        setting = Setting(data, jnp.asarray(self.loadings_covariance), count)
+        objective = Objective(Bound(self.model), setting, self.sites, scale, frozen)
+        share = shared_variance(self.assignment, self.sites["loadings"], self.loadings_covariance)
+        unread = (share < GONE)[self.assignment.region_of_neuron] | ~self.assignment.used
+        return profile_curvature(objective, names, progress, {"loadings": unread}, {"delay": UNIFORM_PRECISION})
 
     @property
     def uncertain_sites(self) -> tuple[str, ...]:
@@ -293,12 +322,16 @@ class Fit:
         return sites
 
     def delay_intervals(
-        self, probability: float = 0.9, data: MultiRegionData | None = None, progress: bool = False
+        self,
+        probability: float = 0.9,
+        data: MultiRegionData | None = None,
+        progress: bool = False,
+        over_time: bool = False,
     ) -> xr.Dataset:
         """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``) from the curvature, seconds.
 
-        Dims (region, across_latent), and time where delays vary. The Gaussian lives in artanh(delay / bound), so that
-        intervals respect the bound.
+        Dims (region, across_latent), and time where delays vary; ``over_time`` asks for their mean over the trial
+        instead. The Gaussian lives in artanh(delay / bound), so that intervals respect the bound.
         """
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
@@ -308,19 +341,22 @@ class Fit:
         moved = {**self.sites, **self._sites_from(curvature, curvature.mean + steps)}
         tables = self.model.delay_table(moved, self.layout, self.n_bins)
         tables = np.broadcast_to(tables, (len(steps), *self.delays.shape))
+        shown = self.delays
+        if over_time and self.delays_vary:
+            tables, shown = tables.mean(-1), shown.mean("time")
         bound = max(self.model.delay_bound(self.layout), 1e-12)
         ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
-        slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * self.delays.ndim)), 0, -1)
+        slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * shown.ndim)), 0, -1)
         sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
         center, z = np.arctanh(tables[0] / bound), norm.ppf(0.5 + probability / 2)
         names = {
             "delay": tables[0],
             "lower": bound * np.tanh(center - z * sd),
             "upper": bound * np.tanh(center + z * sd),
-            "sd": bound * (1 - np.tanh(center) ** 2) * sd,
+            "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, bound / np.sqrt(3)),  # at most the prior's
         }
-        arrays = {name: (self.delays.dims, table) for name, table in names.items()}
-        return xr.Dataset(arrays, self.delays.coords, {"units": "s", "probability": probability})
+        arrays = {name: (shown.dims, table) for name, table in names.items()}
+        return xr.Dataset(arrays, shown.coords, {"units": "s", "probability": probability})
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: delays and kernel parameters from the Gaussian at the maximum.
@@ -338,38 +374,25 @@ class Fit:
             center = np.asarray(transforms[name].inv(jnp.asarray(self.sites[name])))
             moved = center + np.tensordot(flat - curvature.mean, response, 1)
             sites[name] = np.asarray(transforms[name](jnp.asarray(moved)))
-        still = {name: value for name, value in self.sites.items() if name not in sites}
-        return sites | {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in still.items()}
+        rest = {name: value for name, value in self.sites.items() if name not in sites}  # fixed, or relevance
+        return sites | {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in rest.items()}
 
     def to_arviz(self, data: MultiRegionData | None = None, n_draws: int = 100, seed: int = 0) -> xr.DataTree:
         """An ArviZ DataTree: draws of delays and timescales from the Gaussian at the maximum (see :meth:`draws`).
 
         Groups: ``posterior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive`` and
-        ``observed_data`` (each neuron's mean over the observed bins of each trial), and ``constant_data`` with the
-        loadings, noise and offsets at the maximum. A model without delays and timescales has nothing to draw: its
-        tree has no ``posterior``, and ``arviz.loo`` takes it with ``reff=1``.
+        ``observed_data`` (each neuron's mean over the observed bins of each trial), and ``constant_data`` with what is
+        not drawn: loadings, noise and offsets at the maximum. Of a model without delays and timescales nothing is
+        drawn: its ``posterior`` repeats the parameters at the maximum, of which intervals mean nothing, and
+        ``arviz.loo`` refuses it; a warning says so.
         """
         return arviz_tree.build(self, self._recording(data), n_draws, seed)
 
     # ---- saving --------------------------------------------------------------------------------------------------
 
     def summary(self) -> dict[str, Any]:
-        """The JSON-ready summary that the command line writes."""
-        return {
-            "model": type(self.model).__name__.lower(),
-            "settings": self.model.to_settings(),
-            "log_likelihood": float(self.log_likelihood().sum()) if self.data is not None else None,
-            "log_joint": float(self.trace[-1]) if len(self.trace) and self.method != "em" else None,
-            "delays": self.delays.values.tolist(),
-            "timescales": {kind: self.timescales[kind].values.tolist() for kind in ("across", "within")},
-            "converged": bool(self.converged),
-            "reason": self.reason,
-            "iterations": self.iterations,
-            "wall_s": self.wall_s,
-            "seed": self.seed,
-            "notes": list(self.notes),
-            "versions": self.versions,
-        }
+        """The JSON-ready summary that the command line writes: what exists for the model, seconds and nats."""
+        return summaries.build(self)
 
     def save(self, path: str | Path) -> None:
         """Write the fit as NetCDF; an existing file is replaced only once the new one is whole."""

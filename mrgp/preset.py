@@ -6,6 +6,7 @@ parameters with their priors, and the likelihood of their choice.
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -594,6 +595,8 @@ def preset_from(settings: Mapping[str, Any]) -> Preset:
     """The preset that :meth:`Preset.to_settings` described."""
     fields = dict(settings)
     name = fields.pop("model")
+    if name not in REGISTRY:
+        importlib.import_module("mrgp.models")  # each preset there enters itself
     if name not in REGISTRY:
         raise ValueError(f"this file is of a model {name!r} that is not defined here; known: {', '.join(REGISTRY)}")
     fields["kernel"] = kernel_from_settings(fields["kernel"])

@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 
-from mrgp.fit import Fit
+from mrgp.fit import SHARED, Fit
 from mrgp.io import write_atomically
 from mrgp.plots import direction
+from mrgp.summaries import over_time
 
 PROBABILITY = 0.9   # of the intervals reported
 
@@ -19,19 +20,20 @@ PROBABILITY = 0.9   # of the intervals reported
 def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> dict[str, Any]:
     """Write ``fit.nc`` and ``summary.json``, each replaced whole; returns the summary.
 
-    The summary is :meth:`Fit.summary` with the names that its lists are in the order of, and ``delay_intervals``
-    where ``bounds`` (from :meth:`Fit.delay_intervals`) are given. Seconds and nats throughout.
+    The summary is :meth:`Fit.summary`, with ``delay_intervals``
+    where ``bounds`` (from :meth:`Fit.delay_intervals`, over time where delays vary) are given. Seconds and nats.
 
     Raises:
         FloatingPointError: the fit ended at a log-likelihood that is not finite.
         OSError: the folder cannot be written.
     """
-    summary = fit.summary() | {"regions": list(fit.populations), "within_latents": fit.within_names}
+    summary = fit.summary()
     if not np.isfinite(summary["log_likelihood"]):
         raise FloatingPointError("the log-likelihood of the fit is not finite: check the units of the recording")
     if bounds is not None:
         limits = {name: bounds[name].values.tolist() for name in ("lower", "upper", "sd")}
-        summary["delay_intervals"] = {"probability": bounds.attrs["probability"], **limits}
+        what = "mean_delay_intervals" if fit.delays_vary else "delay_intervals"
+        summary[what] = {"probability": bounds.attrs["probability"], **limits}
     fit.save(folder / "fit.nc")
     text = json.dumps(summary, indent=1, default=str) + "\n"
     write_atomically(folder / "summary.json", lambda path: path.write_text(text))
@@ -39,25 +41,51 @@ def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> d
 
 
 def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
-    """Delays in ms, with intervals and in words, and timescales; ``truth`` in the order of the fit's latents."""
+    """Delays in ms, with intervals and in words, timescales, and which regions read which latent.
+
+    Args:
+        fit: Of any model; what it does not have is not in the table.
+        bounds: From :meth:`Fit.delay_intervals`, over time where delays vary.
+        truth: Delays in the order of the fit's latents.
+    """
     timescales = {kind: 1e3 * fit.timescales[kind].values for kind in ("across", "within")}
     first, *others = fit.populations
+    reads = fit.shared_by().values if fit.has_relevance else np.ones((len(others) + 1, len(timescales["across"])), bool)
     rows = []
     for k, timescale in enumerate(timescales["across"]):
-        for region in others if fit.has_delays else ["all regions"]:
-            row = {"across latent": str(k), "timescale (ms)": _duration(timescale), "region": region}
-            if fit.has_delays:
-                row |= _delay_columns(fit, k, region, first, bounds, truth)
-            rows.append(row)
-    lines = _aligned(rows)
+        latent = {"across latent": str(k), "timescale (ms)": _duration(timescale)}
+        readers = [region for region, reading in zip(fit.populations, reads[:, k], strict=True) if reading]
+        late = [region for region in others if region in readers] if fit.has_delays and first in readers else []
+        if not fit.has_delays:
+            rows.append(latent if fit.has_relevance else latent | {"region": "all regions"})
+        rows += [latent | {"region": region} | _delay_columns(fit, k, region, first, bounds, truth) for region in late]
+        if fit.has_delays and not late:
+            without = f" without {first}" if len(readers) > 1 else " alone"
+            rows.append(latent | {"region": ", ".join(readers) + without if readers else "none"})
+    tables = [_aligned(rows)]
     within = zip(fit.within_names, timescales["within"], strict=True)
-    if fit.within_names:
-        lines += ["", *_aligned([{"within latent": name, "timescale (ms)": _duration(ms)} for name, ms in within])]
-    return "\n".join(lines)
+    tables.append(_aligned([{"within latent": name, "timescale (ms)": _duration(ms)} for name, ms in within]))
+    if fit.has_relevance:
+        tables.append(_reading(fit))
+    return "\n\n".join("\n".join(lines) for lines in tables if lines)
+
+
+def _reading(fit: Fit) -> list[str]:
+    """Which regions read which latent: percent of shared variance, in brackets where that is next to nothing."""
+    share, count = fit.shared_variance, fit.assignment.n_across
+    rows = []
+    for k in range(count):
+        percent = {str(region): float(100 * share.values[r, k]) for r, region in enumerate(fit.populations)}
+        cells = {name: f"{value:.1f}" if value >= 100 * SHARED else f"({value:.1f})" for name, value in percent.items()}
+        rows.append({"across latent": str(k), **{f"% of {name}": cell for name, cell in cells.items()}})
+    below = f"% of the variance that a region's latents explain; in brackets, below {100 * SHARED:.0f}%: not read there"
+    return [*_aligned(rows), below] if rows else []
 
 
 def _duration(ms: float) -> str:
-    """A timescale in ms; latents that remember nothing are white."""
+    """A timescale in ms; latents that remember nothing are white, those that never settle grow."""
+    if np.isinf(ms):
+        return "grows"
     return f"{ms:.0f}" if ms > 0 else "white"
 
 
@@ -67,15 +95,19 @@ def _delay_columns(
     at = {"region": region, "across_latent": k}
 
     def milliseconds(delays: xr.DataArray) -> float:
-        return 1e3 * float(delays.sel(at))
+        return 1e3 * float((delays.mean("time") if "time" in delays.dims else delays).sel(at))
 
-    delay = milliseconds(fit.delays)
-    columns = {} if truth is None else {"true delay (ms)": f"{milliseconds(truth):+.1f}"}
-    columns["delay (ms)"] = f"{delay:+.1f}"
+    delay, mean = milliseconds(fit.delays), "mean " * fit.delays_vary
+    columns = {} if truth is None else {f"true {mean}delay (ms)": f"{milliseconds(truth):+.1f}"}
+    columns[f"{mean}delay (ms)"] = f"{delay:+.1f}"
     lower = upper = delay
     if bounds is not None:
         lower, upper = milliseconds(bounds["lower"]), milliseconds(bounds["upper"])
         columns[f"{100 * bounds.attrs['probability']:.0f}% interval"] = f"{lower:+.1f} to {upper:+.1f}"
+    if fit.delays_vary:
+        course = over_time(fit.delays).sel(at)
+        columns["from, to (ms)"] = f"{1e3 * float(course['lowest']):+.1f}, {1e3 * float(course['highest']):+.1f}"
+        columns["farthest from it at (s)"] = f"{float(course['farthest_at']):.2f}"
     columns["direction" if bounds is not None else "direction (no interval)"] = direction(region, first, lower, upper)
     return columns
 
@@ -84,7 +116,8 @@ def _aligned(rows: list[dict[str, str]]) -> list[str]:
     """Lines of a table, numbers to the right; no lines where there are no rows."""
     if not rows:
         return []
-    columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [name, *(row.get(name, "") for row in rows)] for name in names}
     padded: list[list[str]] = []
     for name, cells in columns.items():
         pad: Callable[[str, int], str] = str.ljust if name.startswith(("region", "direction")) else str.rjust

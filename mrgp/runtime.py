@@ -3,12 +3,16 @@
 Double precision is on: a delay of a hundredth of a bin moves the log-likelihood in its tenth digit. Setting
 ``JAX_ENABLE_X64=0`` in the environment keeps single precision, which every fast path also supports.
 Compiled programs are kept on disk between sessions, so that the second notebook of the day starts at once.
+
+``import mrgp`` imports this module and this module does not import JAX, which takes seconds: where nobody has, the
+settings wait in the environment, from which JAX takes them as it is imported (so do processes started from this one).
 """
 
 import os
+import sys
 from pathlib import Path
 
-import jax
+LEAST_COMPILE_TIME = 0.3  # s: what compiles faster is not worth a file
 
 
 def cache_folder() -> Path:
@@ -19,11 +23,19 @@ def cache_folder() -> Path:
 
 def configure() -> None:
     """Turn on double precision and the persistent compilation cache, unless the environment says otherwise."""
+    settings: dict[str, bool | float | str] = {}
     if "JAX_ENABLE_X64" not in os.environ:
-        jax.config.update("jax_enable_x64", True)
+        settings["jax_enable_x64"] = True
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        settings["jax_compilation_cache_dir"] = str(cache_folder() / "xla")
+        settings["jax_persistent_cache_min_compile_time_secs"] = LEAST_COMPILE_TIME
+    if "jax" in sys.modules:
+        import jax
+
+        for name, value in settings.items():
+            jax.config.update(name, value)
+    else:
+        os.environ.update({name.upper(): str(value) for name, value in settings.items()})
 
 
 configure()

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import mrgp
-from mrgp.arguments import KERNELS, build_parser
+from mrgp.arguments import KERNELS, MEANT_FOR, METHODS, build_parser
 from mrgp.cli import main
 from mrgp.inference.map import Objective
 from mrgp.io import fetch_v1v2
@@ -21,6 +21,7 @@ from mrgp.scenarios import SCENARIOS
 from mrgp.simulate import simulate
 
 DONE, FAILED, MISUSED = 0, 1, 2
+FIT = ["fit", "x.npz", "--n-across", "1", "--model"]
 MODEL = ["--n-across", "1", "--n-within", "1,0"]
 QUICK = ["--n-starts", "1", "--no-figures", "--no-intervals"]
 BRIEF = [*QUICK, "--max-iterations", "3", "--quiet"]
@@ -81,14 +82,41 @@ def test_help_explains_every_option(run, command):
 
 
 def test_defaults_are_those_of_the_library():
-    typed = vars(build_parser().parse_args(["fit", "x.npz", "--n-across", "1", "--out", "o"]))
-    preset = {field.name: field.default for field in fields(mrgp.models.DLAG)}
+    parser = build_parser()
+    typed = vars(parser.parse_args(["fit", "x.npz", "--n-across", "1", "--out", "o"]))
     taken = {name: p.default for name, p in inspect.signature(mrgp.models.DLAG.fit).parameters.items()}
-    for name in ("max_delay", "likelihood", "gp_noise", "order"):
-        assert typed[name] == preset[name]
-    for name in ("seed", "n_starts", "tolerance", "max_iterations"):
+    for name in ("seed", "tolerance", "max_iterations"):
         assert typed[name] == taken[name]
+    assert [typed[name] for name in (*MEANT_FOR, "method", "n_starts")] == [None] * (len(MEANT_FOR) + 2)
+    # What help says of the others, which are left to the library.
+    helps = " ".join(a.help for a in parser._subparsers._group_actions[0].choices["fit"]._actions).split("(")
+    adm, mdlag = mrgp.models.ADM(), mrgp.models.MDLAG()
+    said = [adm.likelihood, adm.lift, f"{adm.order}", f"{adm.gp_noise}", f"{adm.delay_timescale}", f"{mdlag.rate:g}"]
+    said += [str(taken["n_starts"]), mrgp.models.LDS().start]
+    assert [word for word in said if not any(part.startswith(word) for part in helps)] == []
     assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
+
+
+def test_what_is_for_which_model_is_as_in_the_library():
+    assert {name.lower() for name in mrgp.models.__all__} == METHODS.keys()
+    for name, methods in METHODS.items():
+        preset = getattr(mrgp.models, name.upper())
+        assert preset.methods == methods
+        known = {field.name for field in fields(preset)}
+        for option, models in MEANT_FOR.items():
+            if name in models:
+                assert {"start_state": "start"}.get(option, option) in known
+        own = known - {field.name for field in fields(mrgp.preset.Preset)} - {"start"}
+        meant = {option for option, models in MEANT_FOR.items() if name in models}
+        assert own - meant <= {"duration", "varying", "offset_precision"}   # what a command line can do without
+
+
+def test_questions_and_wrong_use_wait_for_no_library():
+    """In a process of its own: none of what takes seconds to import is."""
+    asked = [["fit", "--help"], ["fit", "x", *MODEL, "--out", "o", "--method", "em"], ["fit", "x", "--seed", "x"]]
+    script = f"from mrgp.cli import main; print(*map(main, {asked}))\nimport sys; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["0 2 2", "False"]
 
 
 NUMBERS = {
@@ -104,7 +132,16 @@ NUMBERS = {
     "--n-starts": ["0", "-1", "x"],
     "--tolerance": ["0", "-1", "nan", "x"],
     "--max-iterations": ["0", "-1", "1e3"],
-    "--model": ["lds", ""],
+    "--model": ["plds", ""],
+    "--method": ["nuts", "em", "vb"],
+    "--lift": ["companion"],
+    "--fixed": ["delay", "=0", "delay=", "delay=x", "delay=nan", "delay=inf"],
+    "--timescale-bounds": ["1", "0.1,0.1", "1,0.1", "0,1", "a,b", "1,2,3"],
+    "--delay-timescale": ["0", "0.2"],
+    "--typical-spread": ["-1", "0.02"],
+    "--relevance-shape": ["0", "1"],
+    "--relevance-rate": ["x", "1"],
+    "--start-state": ["stationary", "cold"],
     "--kernel": ["cubic"],
     "--likelihood": ["exact"],
 }
@@ -130,6 +167,17 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         (["fit", "x.npz", *MODEL, "--out", "o", "--n-start", "3"], "unrecognized arguments: --n-start 3"),
         (["demo", "more"], "unrecognized arguments: more"),
         (["demo", "--seed", "x"], "--seed: 'x' is not a whole number, 0 or more"),
+        (["fit", "x.npz", "--n-across", "1", "--out", "o"], "dlag needs --n-within"),
+        ([*FIT, "adm", "--out", "o"], "adm needs --n-within"),
+        ([*FIT, "gpfa", "--out", "o", "--n-within", "1,0"], "gpfa has no latents private to a region"),
+        ([*FIT, "fa", "--out", "o", "--kernel", "matern12"], "--kernel is not for fa, but for dlag, adm, mdlag, gpfa"),
+        ([*FIT, "lds", "--out", "o", "--likelihood", "dense"], "--likelihood is not for lds"),
+        ([*FIT, "adm", "--out", "o", "--n-within", "0", "--lift", "ar"], "--lift is not for adm"),
+        ([*FIT, "gfa", "--out", "o", "--method", "em"], "--method em is not for gfa: it has vb, map"),
+        ([*FIT, "gfa", "--out", "o", "--fixed", "noise=1"], "--method vb infers noise"),
+        ([*FIT, "lds", "--out", "o", "--method", "em", "--fixed", "noise=1"], "em updates every parameter"),
+        ([*FIT, "fa", "--out", "o", "--fixed", "noise=1", "--fixed", "noise=2"], "--fixed gives noise two values"),
+        ([*FIT, "fa", "--out", "o", "--start", "x.nc", "--n-starts", "2"], "--n-starts is of the search"),
         (["fetch"], "required: name"),
         (["fetch", "v9"], "invalid choice: 'v9'"),
         (["fetch", "v1v2", "--out", "x.csv"], "cannot write x.csv: give --out a path that ends in .npz or .nc"),
@@ -154,12 +202,13 @@ def test_wrong_use(run, tmp_path, monkeypatch, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--n-across", "1"], "dlag needs --n-within"),
+        ([*MODEL, "--fixed", "delays=0"], "--fixed: DLAG has no site 'delays' to fix; it has timescale"),
+        ([*MODEL, "--fixed", "delay=1"], "fixed['delay'] has values that the site cannot take"),
+        (["--n-across", "1", "--model", "mdlag", "--method", "map"], "use method='vb', or shape and rate near 1"),
         (["--n-across", "0", "--n-within", "0"], "they cannot be negative, or all be 0"),
         (["--n-across", "1", "--n-within", "1,1,1"], "for 3 regions, but the recording has 2 (V1, V2)"),
         (["--n-across", "2", "--n-within", "9,1"], "12 latents for 11 neurons: lower --n-across or --n-within"),
         (["--n-across", "1000000000000", "--n-within", "0"], "1000000000000 latents for 11 neurons"),
-        ([*MODEL, "--model", "gpfa"], "GPFA has no within latents"),
         ([*MODEL, "--max-delay", "100"], "--max-delay 100 is not shorter than the trials, 0.4 s: give it in seconds"),
         ([*MODEL, "--gp-noise", "1"], "gp_noise is a share of variance between 0 and 1, not 1.0"),
     ],
@@ -362,6 +411,55 @@ def holes(array):
     return array
 
 
+EVERY = {
+    "adm": ["--n-within", "0", "--delay-timescale", "0.1", "--typical-spread", "0.01", "--timescale-bounds", "0.01,1"],
+    "mdlag": ["--fixed", "delay=0", "--likelihood", "spectral"],
+    "lds": ["--method", "em", "--start-state", "learned"],
+    "fa": [],
+    "pcca": ["--n-within", "1"],
+    "gfa": ["--relevance-shape", "1", "--relevance-rate", "1", "--method", "map"],
+}
+
+
+@pytest.mark.parametrize("model", EVERY)
+def test_every_model_is_fitted_and_says_what_it_has(run, save, tmp_path, model):
+    brief = ["--n-starts", "1", "--no-figures", "--no-intervals", "--max-iterations", "3"]
+    code, out, _ = run("fit", save(), "--model", model, "--n-across", 1, "--out", tmp_path, *brief, *EVERY[model])
+    assert code == DONE
+    summary, fit = json.loads((tmp_path / "summary.json").read_text()), mrgp.load_fit(tmp_path / "fit.nc")
+    assert summary["model"] == model
+    assert ("delay (ms)" in out) == ("delays" in summary) == (model in ("adm", "mdlag"))
+    assert ("% of V1" in out) == ("shared_variance" in summary) == (model in ("mdlag", "gfa"))
+    assert ("white" in out) == (not summary["timescales"]) == (model in ("fa", "pcca", "gfa"))
+    assert ("bound of log p(y)" in out) == ("bound" in summary) == (fit.method == "vb")
+    assert (summary["log_joint"] is None) == (fit.method != "map")
+    if model == "adm":
+        assert (fit.model.delay_timescale, fit.model.typical_spread, fit.model.timescale_bounds) == (0.1, 0.01, (0.01, 1))
+        course = fit.delays[1, 0]
+        np.testing.assert_allclose(summary["delays_over_time"]["mean"][1][0], course.mean())
+        assert f"{1e3 * float(course.min()):+.1f}, {1e3 * float(course.max()):+.1f}" in out
+        assert "mean delay (ms)" in out
+    if model == "mdlag":
+        assert (summary["fixed"], summary["delays"], fit.method) == (["delay"], [[0.0], [0.0]], "vb")
+        assert fit.model.likelihood == "spectral"
+    if model == "lds":
+        assert (fit.model.start, fit.method) == ("learned", "em")
+    if model == "gfa":
+        assert (fit.model.shape, fit.model.rate, fit.method) == (1.0, 1.0, "map")
+
+
+def test_a_fit_goes_on_from_another(run, save, tmp_path):
+    common = ["fit", save(), "--model", "fa", "--n-across", 1, "--no-figures", "--quiet"]
+    assert run(*common, "--out", tmp_path / "a", "--n-starts", 1)[0] == DONE
+    assert run(*common, "--out", tmp_path / "b", "--start", tmp_path / "a" / "fit.nc")[0] == DONE
+    before, after = (json.loads((tmp_path / name / "summary.json").read_text())["log_joint"] for name in "ab")
+    assert after == pytest.approx(before, abs=0.05)
+    code, _, err = run(*common, "--out", tmp_path / "c", "--start", tmp_path / "absent.nc")
+    assert (code, "there is no file" in sentence(err)) == (FAILED, True)
+    code, _, err = run(*common[:-3], 2, *common[-2:], "--out", tmp_path / "c", "--start", tmp_path / "a" / "fit.nc")
+    assert (code, "fit a preset with the same latents" in sentence(err)) == (FAILED, True)
+
+
 @pytest.mark.parametrize(
     ("change", "options"),
     [
@@ -384,7 +482,9 @@ def test_unusual_recordings_are_fitted(run, save, arrays, tmp_path, change, opti
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["converged"] is False
     assert np.isfinite(summary["log_likelihood"])
-    assert summary["delays"][0] == [0.0] * summary["settings"]["n_across"]
+    zeros = [0.0] * summary["settings"]["n_across"]
+    assert summary.get("delays", [zeros])[0] == zeros
+    assert ("delays" in summary) == (summary["model"] == "dlag")
     order = ("V2", "V1") if "--regions" in options else ("V1", "V2")
     assert mrgp.load_fit(tmp_path / "out" / "fit.nc").layout.regions == order
 

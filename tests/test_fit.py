@@ -1,5 +1,6 @@
 """Fitting from data alone: recovery, reproducibility, resuming, saving, uncertainty, ArviZ."""
 
+import dataclasses
 import json
 import warnings
 
@@ -8,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mrgp.models import DLAG, GPFA
+from mrgp.models import ADM, DLAG, GPFA, MDLAG
 from numpyro.infer.util import log_density
 
 import mrgp
 from mrgp.inference import map as climbing
-from mrgp.inference.curvature import profile_curvature
+from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective
 from mrgp.simulate import simulate
 
@@ -237,12 +238,123 @@ def test_arviz_works_on_the_tree(made, fit):
     assert abs(result.elpd - float(fit.log_likelihood().sum())) < 60
 
 
+@pytest.fixture(scope="module")
+def relevant(made, fit):
+    """The same recording by variational Bayes, from the other fit."""
+    return MDLAG(1, 1, max_delay=0.1, window=mrgp.Window(10)).fit(made.data, start=fit, progress=False)
+
+
+def test_intervals_of_variational_bayes_are_those_of_the_maximum_where_all_is_read(fit, relevant):
+    assert relevant.method == "vb"
+    assert relevant.shared_by().all()
+    ours, theirs = relevant.delay_intervals(), fit.delay_intervals()
+    assert relevant.curvature().positive
+    np.testing.assert_allclose(ours.delay[1], theirs.delay[1], atol=0.2 * float(theirs.sd[1, 0]))
+    for name in ("sd", "lower", "upper"):
+        np.testing.assert_allclose(ours[name][1], theirs[name][1], rtol=0.1)
+    np.testing.assert_allclose(
+        np.diag(relevant.curvature().covariance), np.diag(fit.curvature().covariance), rtol=0.2
+    )  # timescales too
+
+
+def test_arviz_tree_of_variational_bayes(relevant):
+    tree = relevant.to_arviz(n_draws=50)
+    sd = float(tree["posterior"]["delay"].sel(region="V2").std())
+    np.testing.assert_allclose(sd, float(relevant.delay_intervals().sd[1, 0]), rtol=0.35)
+    assert tree["constant_data"]["alpha"].dims == ("region", "column")
+    assert "maximum of the bound" in tree.attrs["inference_method"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert abs(az.loo(tree).elpd - float(relevant.log_likelihood().sum())) < 60
+
+
+def test_a_delay_of_which_nothing_is_known_is_as_wide_as_its_prior(relevant):
+    second = relevant.layout.region_of_neuron == 1
+    loadings = np.where(second[:, None] & (np.arange(relevant.sites["loadings"].shape[1]) == 0), 1e-9, 1.0)
+    spread = np.where(second[:, None, None] & (np.arange(2) == 0)[:, None], 1e-18 * np.eye(2), 1.0)
+    unread = dataclasses.replace(
+        relevant,
+        sites={**relevant.sites, "loadings": loadings * relevant.sites["loadings"]},
+        loadings_covariance=spread * relevant.loadings_covariance,
+        saved_curvature=None,
+    )
+    assert unread.shared_by().values.tolist() == [[True], [False]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the loadings are not where the bound is highest
+        got = unread.delay_intervals()
+    bound = unread.model.max_delay
+    assert float(got.sd[1, 0]) == pytest.approx(bound / np.sqrt(3), rel=0.05)
+    assert float(got.upper[1, 0] - got.lower[1, 0]) > 1.6 * bound
+
+
+def varying(made, n_bins=40):
+    """A fit of delays that vary, put together by hand; 1 region lags, 1 latent."""
+    model = ADM(1, 1, max_delay=0.1, window=mrgp.Window(10), duration=n_bins * BIN)
+    modes = model.basis(made.data.layout, n_bins).shape[1]
+    sites = {name: made.truth[name].values for name in ("loadings", "noise", "offset")}
+    sites |= {"timescale_across": made.truth.timescale_across.values, "delay": DELAY[1:]}
+    sites |= {"timescale_within": made.truth.timescale_within.values}
+    change = np.random.default_rng(0).standard_normal((1, 1, modes))
+    sites["delay_change"] = change
+    names = ("delay", "delay_change")
+    mean = np.concatenate([[2 * np.arctanh(DELAY[1, 0] / 0.1)], change.ravel()])
+    root = 0.1 * np.random.default_rng(1).standard_normal((modes + 1, modes + 1)) / np.sqrt(modes)
+    known = Curvature(names, mean, root @ root.T, True, {n: np.zeros((modes + 1, *sites[n].shape)) for n in sites})
+    known.response.pop("delay"), known.response.pop("delay_change")
+    fit = mrgp.Fit(model, made.data.layout, n_bins, sites, "map", np.zeros(1), True, "", 0, 0, 0.0, 0, data=made.data)
+    fit.saved_curvature = known
+    return fit
+
+
+def test_delays_that_vary_have_bands_and_an_interval_of_their_mean(made):
+    fit = varying(made)
+    assert fit.delays_vary
+    band, mean = fit.delay_intervals(0.9), fit.delay_intervals(0.9, over_time=True)
+    assert band["lower"].dims == ("region", "across_latent", "time")
+    assert mean["lower"].dims == ("region", "across_latent")
+    drawn = fit.draws(2000, seed=1)
+    table = fit.model.delay_table(drawn, fit.layout, fit.n_bins)[:, 1, 0]
+    # Monte-Carlo error of a standard deviation from 2000 draws: 1.6%; the rest is the linearisation.
+    np.testing.assert_allclose(table.std(0), band["sd"][1, 0], rtol=0.08)
+    np.testing.assert_allclose(table.mean(1).std(), mean["sd"][1, 0], rtol=0.08)
+    assert float(mean["sd"][1, 0]) < float(band["sd"][1, 0].max())
+    np.testing.assert_allclose(mean["delay"][1, 0], fit.delays[1, 0].mean())
+
+
+def test_arviz_tree_of_delays_that_vary(made):
+    fit = varying(made)
+    fit.data = made.data.select_trials(slice(0, 3))
+    tree = fit.to_arviz(n_draws=5)
+    assert tree["posterior"]["delay"].dims == ("chain", "draw", "region", "across_latent", "time")
+    assert "delay_change" not in tree["posterior"]
+    np.testing.assert_allclose(tree["posterior"]["time"], fit.delays["time"])
+    assert np.isfinite(tree["log_likelihood"]["y"].values).all()
+
+
+def test_summary_tells_the_course_of_delays_and_is_json(made):
+    fit = varying(made)
+    told = json.loads(json.dumps(fit.summary(), allow_nan=False))
+    course = told["delays_over_time"]
+    assert told["delay_dims"] == ["region", "across_latent", "time"]
+    values = fit.delays.values[1, 0]
+    assert course["highest"][1][0] == values.max()
+    at = int(np.argmax(abs(values - values.mean())))
+    assert course["farthest_at"][1][0] == pytest.approx(at * BIN)
+
+
+def test_a_fixed_delay_is_in_the_tree_but_not_drawn(fit):
+    held = dataclasses.replace(fit, fixed=("delay",), saved_curvature=None)
+    tree = held.to_arviz(n_draws=5)
+    assert "delay" not in tree["posterior"]
+    np.testing.assert_array_equal(tree["constant_data"]["delay"], fit.sites["delay"])
+
+
 def test_interrupted_fit_resumes(made, tmp_path, monkeypatch):
     checkpoint = tmp_path / "fit.checkpoint.npz"
     original, calls = Objective.__call__, []
 
     def stop_after(self, x):
-        calls.append(self.model.likelihood)
+        calls.append(self.density.model.likelihood)
         if calls.count("markov") == 6:
             raise KeyboardInterrupt
         return original(self, x)

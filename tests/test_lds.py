@@ -416,7 +416,9 @@ def test_a_fit_serves_as_any_other(data, fits, start, tmp_path):
     few = data.select_trials(slice(0, 2))
     assert np.isfinite(fit.predict(few).A_mean.values).all()
     if start == "learned":
-        tree = fit.to_arviz(n_draws=2)
+        with pytest.warns(UserWarning, match="LDS has no delays or timescales to draw"):
+            tree = fit.to_arviz(n_draws=2)
+        np.testing.assert_array_equal(tree["posterior"]["transition"][0, 1], fit.sites["transition"])
         np.testing.assert_allclose(tree["log_likelihood"]["y"][0, 0], fit.log_likelihood(), rtol=1e-10)
         plot_latents(fit)
     with pytest.raises(ValueError, match="no values between bins: use refine=1"):

@@ -1,8 +1,12 @@
 """The package as a newcomer gets it: what is listed is what exists, and imports go down the stair."""
 
 import ast
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import mrgp
 
@@ -12,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 STAIR = [
     {"runtime", "kernels", "checks", "delays", "data", "kalman"},
     {"io", "statespace", "simulate", "scenarios"},
-    {"distributions", "inference", "posterior", "arviz_tree", "fit", "plots"},
+    {"distributions", "inference", "posterior", "arviz_tree", "summaries", "fit", "plots"},
     {"preset", "relevance"},
     {"models"},
     {"report"},
@@ -61,9 +65,39 @@ def test_no_model_imports_a_sibling():
 def test_models_are_importable_and_known_by_name():
     from mrgp.preset import REGISTRY
 
-    assert {"adm", "dlag", "fa", "gfa", "gpfa", "lds", "mdlag", "pcca"} <= REGISTRY.keys()
     for name in mrgp.models.__all__:
         assert getattr(mrgp.models, name) is REGISTRY[name.lower()]
+    assert {"adm", "dlag", "fa", "gfa", "gpfa", "lds", "mdlag", "pcca"} <= REGISTRY.keys()
+
+
+def fresh(script):
+    """What a process of its own prints."""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_names_are_imported_when_asked_for():
+    tree = ast.parse((ROOT / "mrgp" / "__init__.py").read_text())
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name for node in ast.walk(checked) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen - {"plots"} == set(mrgp.__all__) == {*mrgp._MODULES, "models"}
+    assert all(getattr(mrgp, name) is not None for name in mrgp.__all__)
+    assert set(mrgp.__all__) <= set(dir(mrgp))
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = mrgp.absent
+    assert fresh("import mrgp, sys; print('jax' in sys.modules, mrgp.plots.__name__)") == ["False", "mrgp.plots"]
+
+
+@pytest.mark.parametrize(
+    "first", ["import mrgp.kernels", "import jax, mrgp", "from mrgp.models import DLAG", "import mrgp; mrgp.MarkovGP"]
+)
+def test_double_precision_is_on_whatever_is_imported_first(first):
+    assert fresh(f"{first}\nimport jax.numpy as jnp\nprint(jnp.zeros(1).dtype)") == ["float64"]
+
+
+def test_a_saved_preset_is_known_without_the_zoo():
+    script = "from mrgp.preset import preset_from, REGISTRY; print(len(REGISTRY)); "
+    settings = mrgp.models.FA(2).to_settings()
+    assert fresh(f"{script} print(preset_from({settings!r}).n_across)") == ["0", "2"]
 
 
 def test_double_precision_is_on():

@@ -1,5 +1,7 @@
 """Figures: what they draw is what the fit says, with names and units that can be read."""
 
+import dataclasses
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from matplotlib.text import Text
 
 import mrgp
 from mrgp import plots
+from mrgp.inference.curvature import Curvature
 from mrgp.simulate import simulate
 
 EVERY = ["convergence", "loadings", "delays", "latents", "reconstruction"]
@@ -203,6 +206,112 @@ def test_one_population_has_no_delays_but_all_else(pooled, tmp_path):
     np.testing.assert_array_equal(maps[1].images[0].get_array(), pooled.loadings["all"][6:])
     paths = plots.save_figures(pooled, tmp_path)
     assert [path.stem for path in paths] == ["convergence", "loadings", "latents", "reconstruction"]
+
+
+def by_hand(model, simulation, sites, **changes):
+    """A fit that was not fitted: the truth's parameters, and others."""
+    truth, data = simulation.truth, simulation.data
+    names = ("loadings", "noise", "offset", "timescale_across", "timescale_within")
+    sites = {name: truth[name].values for name in names} | sites
+    settings = {"method": "map", "trace": np.arange(3.0), "converged": True, "reason": "", "iterations": 2}
+    settings |= {"evaluations": 2, "wall_s": 0.0, "seed": 0, "data": data}
+    return mrgp.Fit(model, data.layout, data.n_bins, sites, **(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def varying(simulation):
+    """Delays that vary, and their curvature."""
+    model = mrgp.models.ADM(2, (1, 0), max_delay=0.06, duration=0.4)
+    modes = model.basis(simulation.data.layout, 20).shape[1]
+    change = np.random.default_rng(0).standard_normal((1, 2, modes))
+    fit = by_hand(model, simulation, {"delay": simulation.truth["delay"].values[1:], "delay_change": change})
+    size = 2 + change.size
+    fit.saved_curvature = Curvature(("delay", "delay_change"), np.zeros(size), 0.01 * np.eye(size), True, {})
+    return fit
+
+
+@pytest.fixture(scope="module")
+def chosen(simulation):
+    """Relevance: PFC does not read the second latent, V1 not the third."""
+    model = mrgp.models.MDLAG(3, (1, 0), max_delay=0.06)
+    loadings = simulation.truth["loadings"].values
+    loadings = np.concatenate([loadings[:, :2], loadings[:, 1:2], loadings[:, 2:]], axis=1)
+    loadings[6:, 1] = loadings[:6, 2] = 1e-3
+    sites = {"loadings": loadings, "alpha": np.ones((2, 4)), "timescale_across": np.full(3, 0.1)}
+    sites |= {"delay": np.array([[0.02, 0.01, -0.03]])}
+    return by_hand(model, simulation, sites, method="vb", loadings_covariance=np.tile(1e-6 * np.eye(4), (11, 1, 1)))
+
+
+def words(figure):
+    figure.canvas.draw()
+    return " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+def test_delays_that_vary_are_drawn_against_time(varying):
+    truth = 0.9 * varying.delays
+    figure = plots.plot_delays(varying, truth)
+    band = varying.delay_intervals(0.9)
+    for k, ax in enumerate(shown(figure)):
+        _, course, true = (line.get_xydata() for line in ax.lines)
+        np.testing.assert_allclose(course, np.stack([varying.delays["time"], 1e3 * varying.delays[1, k]], axis=1))
+        np.testing.assert_allclose(true[:, 1], 1e3 * truth[1, k])
+        assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(1e3 * band["upper"][1, k].max())
+    said = words(figure)
+    wanted = ["time in trial (s)", "delay (ms)", "leads V1", "lags V1", "PFC", "90% interval", "truth", "latent 1"]
+    assert [phrase for phrase in wanted if phrase not in said] == []
+    with pytest.raises(ValueError, match=r"the delays are \(region, across_latent, time\)"):
+        plots.plot_delays(varying, truth[..., 0])
+
+
+def test_latents_whose_delays_vary(varying, simulation):
+    figure = plots.plot_latents(varying)
+    latents = varying.latents(refine=4).isel(trial=0)
+    ax = shown(figure)[0]
+    time, copy = ax.lines[1].get_xydata().T
+    delay = np.interp(time, varying.delays["time"], varying.delays[1, 0])
+    np.testing.assert_allclose(copy, np.interp(time - delay, latents["time"], latents["across_mean"][:, 0]), atol=1e-9)
+    assert "ms on average" in words(figure)
+
+
+def test_shared_variance_is_percent_of_each_region(chosen):
+    figure = plots.plot_shared_variance(chosen)
+    (ax,) = figure.axes
+    names = [label.get_text().replace("\n", ":") for label in ax.get_xticklabels()]
+    assert names[0] == "across:0"   # both regions read it
+    assert names[-1] == "within:0"
+    share = 100 * chosen.shared_variance.sel(latent=names).values
+    drawn = ax.images[0].get_array()
+    np.testing.assert_allclose(drawn.filled(0.0), np.where(share < 2, 0.0, share))
+    np.testing.assert_array_equal(drawn.mask, share < 2)
+    cells = {tuple(text.get_position()): text.get_text() for text in ax.texts}
+    assert (3, 1) not in cells   # PFC has no latent of its own
+    assert all(cells[k, r] == f"{share[r, k]:.0f}" for k, r in cells if share[r, k] >= 1)
+
+
+def test_a_region_that_does_not_read_a_latent_has_no_delay_in_figures(chosen):
+    figure = plots.plot_delays(chosen, intervals=False)
+    first, second, third = shown(figure)
+    np.testing.assert_allclose(lines(first, "o")[:, 0], [0, 20])
+    np.testing.assert_allclose(lines(second, "o")[:, 0], [0])
+    assert not any(len(line.get_xdata()) for line in third.lines if line.get_marker() == "o")
+    assert words(figure).count("does not read it") == 2
+    assert "delay unknown" in words(figure)
+    assert "V1 does not read it" in words(plots.plot_latents(chosen))
+
+
+@pytest.mark.parametrize(
+    ("method", "climbed"),
+    [("map", "log p(y, parameters)"), ("vb", "bound of log p(y)"), ("em", "log p(y | parameters)")],
+)
+def test_convergence_says_what_was_climbed(fit, method, climbed):
+    (ax,) = plots.plot_convergence(dataclasses.replace(fit, method=method)).axes
+    assert ax.get_ylabel() == f"{climbed}\n(nats below the end)"
+    assert f"{climbed} = " in ax.get_title("left")
+
+
+def test_what_applies_is_saved(chosen, tmp_path):
+    names = [path.stem for path in plots.save_figures(chosen, tmp_path, intervals=False)]
+    assert names == ["convergence", "loadings", "delays", "shared_variance", "latents", "reconstruction"]
 
 
 def test_saving_writes_whole_pictures_and_leaves_pyplot_alone(fit, tmp_path):

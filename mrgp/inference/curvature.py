@@ -11,7 +11,7 @@ Of many theta (the course of a delay in time) H_cc is taken as the identity, whi
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ MOST_SOLVED = 60  # parameters; of more, H_cc is taken as the identity (standard
 # small benchmark with varying delays)
 CG_TOLERANCE = 1e-2  # of each column; enters the curvature squared
 CG_ITERATIONS = 150
+ROUGH = 1e-3  # of the largest curvature: what the approximations of a likelihood may bend an undetermined direction
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,31 @@ class Curvature:
     response: dict[str, np.ndarray] | None = None
 
 
-def profile_curvature(objective: Objective, names: Sequence[str], progress: bool = False) -> Curvature:
-    """Covariance of the sites ``names`` at the objective's start, which must be a maximum."""
+def profile_curvature(
+    objective: Objective,
+    names: Sequence[str],
+    progress: bool = False,
+    still: Mapping[str, np.ndarray] | None = None,
+    known: Mapping[str, float] | None = None,
+) -> Curvature:
+    """Covariance of the sites ``names`` at the objective's start, which must be a maximum.
+
+    Args:
+        objective: The negative of a log density, or of a lower bound of one.
+        names: The few sites.
+        progress: Show a progress bar.
+        still: Entries of other sites that do not follow, bool of the site's shape.
+        known: Precision of a prior that is added to the unconstrained coordinates of a site, so that what the
+            recording says nothing of is as wide as its prior.
+    """
     marks = {site: np.full(np.shape(value), float(site in names)) for site, value in objective.origin.items()}
     few = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
     if few.size == 0:  # a model of white latents: nothing is asked for
         nothing = {site: np.zeros((0, *np.shape(value))) for site, value in objective.origin.items()}
         return Curvature((), np.zeros(0), np.zeros((0, 0)), True, nothing)
-    many = np.setdiff1d(np.arange(objective.size), few)
+    rest = {site: np.zeros(np.shape(value)) for site, value in objective.origin.items()}
+    held = np.asarray(ravel_pytree(rest | {site: np.asarray(mask, float) for site, mask in (still or {}).items()})[0])
+    many = np.setdiff1d(np.flatnonzero(held == 0), few)
     product = _hessian_product(objective)
 
     def on_many(v: np.ndarray) -> np.ndarray:
@@ -79,13 +97,18 @@ def profile_curvature(objective: Objective, names: Sequence[str], progress: bool
             solutions[:, j], status = cg(operator, columns[:, j], rtol=CG_TOLERANCE, maxiter=CG_ITERATIONS)
             failed += status != 0
     schur -= columns.T @ solutions
+    width = np.asarray(ravel_pytree(objective.scale)[0])[few]
     values, vectors = np.linalg.eigh(0.5 * (schur + schur.T))
     floor = 1e-8 * max(values[-1], 1.0)
+    sound = bool(values[0] > floor) and not failed
+    if known:
+        prior = {site: np.full(np.shape(value), known.get(site, 0.0)) for site, value in objective.origin.items()}
+        precision = np.asarray(ravel_pytree(prior)[0])[few] * width**2
+        sound = bool(values[0] > -ROUGH * values[-1]) and not failed
+        values, vectors = np.linalg.eigh(vectors * np.maximum(values, 0.0) @ vectors.T + np.diag(precision))
     covariance = vectors / np.maximum(values, floor) @ vectors.T
-    width = np.asarray(ravel_pytree(objective.scale)[0])[few]
     center = np.asarray(ravel_pytree(objective.origin)[0])[few]
     ordered = tuple(site for site in sorted(objective.origin) if site in names)  # the order of raveled trees
-    sound = bool(values[0] > floor) and not failed
     if not sound:
         warnings.warn("the curvature at the maximum is not sound: intervals may be meaningless", stacklevel=3)
     moves = np.zeros((len(few), objective.size))

@@ -1,6 +1,7 @@
 """Figures of a fit, for the eyes of a neuroscientist: each function returns a matplotlib Figure, none shows it."""
 
-from mrgp.plots.parameters import direction, plot_convergence, plot_delays, plot_loadings
+from mrgp.plots.delays import direction, plot_delays
+from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.save import save_figures
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 
@@ -11,5 +12,6 @@ __all__ = [
     "plot_latents",
     "plot_loadings",
     "plot_reconstruction",
+    "plot_shared_variance",
     "save_figures",
 ]

@@ -1,4 +1,4 @@
-"""Figures of what was inferred: how the fit came to its end, the delays, the loadings."""
+"""Figures of what was inferred: how the fit came to its end, the loadings, which regions read which latent."""
 
 from typing import Any
 
@@ -6,27 +6,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mrgp.data import MultiRegionData
-from mrgp.fit import Fit
-from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, duration, hide, region_color, styled
+from mrgp.fit import SHARED, Fit
+from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, styled
 
 LEAST_GAP = 0.01   # nats: below it the convergence axis is linear, so that the end itself can be shown
-SHORT_NAME = 6   # letters of a region's name up to which three panels of delays fit beside each other
 MOST_COLUMNS = 36   # of heat maps beside each other, so that the names of latents do not touch
+MOST_ACROSS = 12   # names of latents that fit beside each other
+DARK = 55   # percent from which on a cell is so dark that its number is white
 CLIPPED = 0.005   # share of loadings allowed to saturate, so that one neuron does not pale all others
-
-
-def direction(region: str, first: str, lower: float, upper: float) -> str:
-    """In words which of two regions goes ahead, from an interval of the delay of ``region`` behind ``first``."""
-    if lower > 0:
-        return f"{region} lags {first}"
-    return f"{region} leads {first}" if upper < 0 else "unclear"
 
 
 @styled
 def plot_convergence(fit: Fit) -> Figure:
     """What the fit climbed, by iteration, as nats below its value at the end, on a logarithmic axis."""
-    climbed = "log p(y | parameters)" if fit.method == "em" else "log p(y, parameters)"
+    climbed = fit.climbed
     figure = Page(3.4)
     ax = figure.add_subplot()
     gap = fit.trace[-1] - fit.trace
@@ -39,70 +32,6 @@ def plot_convergence(fit: Fit) -> Figure:
     state = "converged" if fit.converged else "NOT converged"
     end = f"{climbed} = {fit.trace[-1]:.2f} nats at the end"
     ax.set_title(f"{state}: {fit.reason}\n{end}", loc="left")
-    return figure
-
-
-@styled
-def plot_delays(
-    fit: Fit, truth: Any = None, intervals: bool = True, data: MultiRegionData | None = None
-) -> Figure:
-    """Delay of every region behind the first, one panel per across latent, with 90% intervals.
-
-    Args:
-        fit: Of a model with delays.
-        truth: (region, across_latent) in seconds, in the order of the fit's latents, to be marked too.
-        intervals: Draw intervals; they are computed from the recording unless the fit has them already.
-        data: The recording, where the fit does not hold it.
-
-    Raises:
-        ValueError: the model has no delays, or ``truth`` has another shape.
-        DataError: intervals are wanted, but there is no recording to compute them from.
-    """
-    regions, n_latents = list(fit.populations), fit.delays.sizes["across_latent"]
-    if not fit.has_delays:
-        raise ValueError(f"this {type(fit.model).__name__} has no delays to draw")
-    delay = 1e3 * fit.delays.values
-    bounds = fit.delay_intervals(0.9, data) if intervals else None
-    lower, upper = (delay if bounds is None else 1e3 * bounds[name].values for name in ("lower", "upper"))
-    true = delay if truth is None else 1e3 * np.asarray(truth, float)
-    if true.shape != delay.shape:
-        raise ValueError(f"truth has shape {true.shape}, the delays are (region, across_latent) {delay.shape}")
-    first, place = regions[0], np.arange(len(regions))
-    columns = min(n_latents, 3 if len(first) <= SHORT_NAME else 2)
-    rows = -(-n_latents // columns)
-    figure = Page(0.5 + rows * (1.1 + 0.45 * len(regions)))
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    dot: dict[str, Any] = {"marker": "o", "markersize": 5, "linestyle": "none"}
-    mark: dict[str, Any] = {"marker": "^", "markersize": 7, "markerfacecolor": "none", "markeredgecolor": "black"}
-    mark["linestyle"] = "none"
-    plain = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}   # so that the zero line does not cross numbers
-    label: dict[str, Any] = {"textcoords": "offset points", "bbox": plain}
-    for k, ax in enumerate(axes.flat[:n_latents]):
-        ax.axvline(0, color="0.6", linewidth=1)
-        for r in range(len(regions)):
-            color, row = region_color(r), [r, r]
-            if bounds is not None and r > 0:
-                ax.plot([lower[r, k], upper[r, k]], row, color=color, linewidth=2, marker="|", markersize=9)
-            ax.plot(delay[r, k], r, color=color, **dot)
-            if r > 0:
-                number = f"{delay[r, k]:+.1f}".replace("-", "−")
-                ax.annotate(number, (delay[r, k], r), (0, 6), ha="center", fontsize=SMALL, **label)
-        if truth is not None:
-            ax.plot(true[1:, k], place[1:] + 0.25, **mark)
-        ax.set_title(f"across latent {k}\n{duration(fit.timescales['across'][k])}", loc="left")
-        ax.set_xlabel(f"delay (ms)\n← leads {first}  |  lags {first} →")
-        ax.xaxis.set_tick_params(labelbottom=True)
-    hide(axes.flat[n_latents:])
-    reach = 1.3 * max(np.abs(np.stack([lower, upper, delay, true])).max(), 1e-3)
-    names = [f"{name}\n(reference)" if r == 0 else name for r, name in enumerate(regions)]
-    axes[0, 0].set_yticks(place, names)
-    axes[0, 0].set(xlim=(-reach, reach), ylim=(len(regions) - 0.5, -0.5))
-    handles = axes[0, 0].plot([], [], color=GREY, label="estimate", **dot)
-    if bounds is not None:
-        handles += axes[0, 0].plot([], [], color=GREY, linewidth=2, label="90% interval")
-    if truth is not None:
-        handles += axes[0, 0].plot([], [], label="truth", **mark)
-    figure.legend(handles=handles, loc="outside upper right", ncols=3)
     return figure
 
 
@@ -139,6 +68,47 @@ def plot_loadings(fit: Fit) -> Figure:
     extend = "both" if sizes.max() > limit else "neither"
     bar = figure.colorbar(image, ax=axes, extend=extend, pad=0.02, aspect=20 * rows)
     bar.set_label("loading (data units per sd of the latent)")
+    return figure
+
+
+@styled
+def plot_shared_variance(fit: Fit, least: float = SHARED) -> Figure:
+    """Percent of the variance that a region's latents explain together, latent by latent; rows sum to 100.
+
+    Latents that most regions read come first; a line divides them from the regions' own. Cells below ``least``,
+    where a region does not read a latent, are grey.
+    """
+    share = fit.shared_variance
+    count = fit.assignment.n_across
+    readers = fit.shared_by(least).values.sum(0)
+    order = [*np.lexsort((-share.values[:, :count].max(0), -readers)), *range(count, share.sizes["latent"])]
+    percent = 100 * share.values[:, order]
+    rows, columns = percent.shape
+    figure = Page(1.1 + 0.45 * rows + 0.5)
+    ax = figure.add_subplot()
+    below = percent < 100 * least
+    ax.imshow(np.where(below, np.nan, percent), aspect="auto", cmap="Blues", vmin=0, vmax=100)
+    ax.set_facecolor("0.88")
+    used = np.array([[name.startswith("across") or int(name[7:]) < width for name in share["latent"].values[order]]
+                     for width in fit.assignment.n_within])   # fmt: skip
+    for r, k in np.argwhere(used):
+        value = percent[r, k]
+        color = GREY if below[r, k] else "white" if value > DARK else "black"
+        text = f"{value:.0f}" if value >= 1 or value < 0.05 else f"{value:.1f}"
+        ax.text(k, r, text, ha="center", va="center", color=color, fontsize=SMALL)
+    names = [str(name).replace(":", "\n" if columns <= MOST_ACROSS else " ") for name in share["latent"].values[order]]
+    ax.set_xticks(range(columns), names, rotation=0 if columns <= MOST_ACROSS else 90)
+    ax.set_yticks(range(rows), list(fit.populations))
+    ax.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=1.5)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    if 0 < count < columns:
+        ax.axvline(count - 0.5, color="black", linewidth=1)
+    below_cut = f"grey: below {100 * least:g}%, not read there"
+    ax.set_title(f"percent of the variance that a region's latents explain\n{below_cut}", loc="left")
+    ax.set_xlabel("latent")
     return figure
 
 

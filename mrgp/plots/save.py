@@ -7,7 +7,8 @@ from typing import Any
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
 from mrgp.io import write_atomically
-from mrgp.plots.parameters import plot_convergence, plot_delays, plot_loadings
+from mrgp.plots.delays import plot_delays
+from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 from mrgp.plots.style import DPI
 
@@ -21,19 +22,22 @@ def save_figures(
 ) -> list[Path]:
     """Write the figures of a fit into ``folder`` as PNG, each replaced whole, and return their paths.
 
-    They are ``convergence``, ``loadings``; ``delays`` if the model has any; ``latents`` and ``reconstruction``
+    They are ``convergence``, ``loadings``; ``delays`` if the model has any; ``shared_variance`` if it finds out which
+    regions read which latent; ``latents`` and ``reconstruction``
     if there is a recording, which is ``data`` or the fit's own.
 
     Args:
         fit: Of any model.
         folder: Must exist.
         data: The recording, where the fit does not hold it.
-        truth: Delays (region, across_latent) in seconds, to be marked.
+        truth: Delays in seconds, as the fit has them, to be marked.
         intervals: Draw the delays with 90% intervals.
     """
     figures = {"convergence": plot_convergence(fit), "loadings": plot_loadings(fit)}
     if fit.has_delays:
         figures["delays"] = plot_delays(fit, truth, intervals, data)
+    if fit.has_relevance:
+        figures["shared_variance"] = plot_shared_variance(fit)
     if data is not None or fit.data is not None:
         figures["latents"] = plot_latents(fit, data=data)
         figures["reconstruction"] = plot_reconstruction(fit, data)

@@ -58,13 +58,23 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
 def _draw_across(ax: Axes, fit: Fit, k: int, time: np.ndarray, tables: Tables) -> None:
     mean, sd = tables["across_mean"][:, k], tables["across_sd"][:, k]
     regions = fit.populations if fit.has_delays or len(fit.populations) == 1 else ("all",)  # copies that coincide
+    reads = fit.shared_by().values[:, k] if fit.has_relevance else np.ones(len(fit.populations), bool)
+    reference = int(np.argmax(reads))   # the first region that reads the latent
     for r, (region, delay) in enumerate(zip(regions, fit.delays.values[:, k], strict=False)):
         color, label = region_color(r), "all regions" if region == "all" else region
         if r == 0:
+            color, label = (color, label) if reads[0] else (GREY, f"{region} does not read it")
             ax.fill_between(time, mean - BAND * sd, mean + BAND * sd, color=color, alpha=0.2, linewidth=0)
-        else:
-            label += f" {'lags' if delay >= 0 else 'leads'} {1e3 * abs(delay):.1f} ms"
-        ax.plot(time + delay, mean, color=color, linewidth=1.8 if r == 0 else 1.2, label=label)
+            ax.plot(time, mean, color=color, linewidth=1.8, label=label)
+        elif reads[r]:
+            # A copy at t is the latent at t - delay(t).
+            course = np.interp(time, fit.delays["time"].values, delay) if fit.delays_vary else delay
+            copy = np.interp(time - course, time, mean) if fit.delays_vary else mean
+            late = np.mean(delay) - np.mean(fit.delays.values[reference, k])
+            if r != reference:
+                label += f" {'lags' if late >= 0 else 'leads'}{f' {regions[reference]}' * (reference > 0)}"
+                label += f" {1e3 * abs(late):.1f} ms{' on average' * fit.delays_vary}"
+            ax.plot(time if fit.delays_vary else time + course, copy, color=color, linewidth=1.2, label=label)
     ax.set_title(f"across latent {k}, {duration(fit.timescales['across'][k])}", loc="left")
 
 

@@ -69,5 +69,7 @@ def hide(axes: Iterable[Axes]) -> None:
 
 
 def duration(timescale: Any) -> str:
-    """A latent's timescale (seconds) in words; one that remembers nothing is white."""
+    """A latent's timescale (seconds) in words; one that remembers nothing is white, one that never settles grows."""
+    if np.isinf(timescale):
+        return "grows"
     return f"timescale {1e3 * float(timescale):.0f} ms" if timescale > 0 else "white"
