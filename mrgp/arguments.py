@@ -274,7 +274,7 @@ def _add_model(fit: Parser) -> None:
     text = "dlag, adm, mdlag: longest delay considered (5 bins); widened by itself if a delay comes close"
     add("--max-delay", type=positive, metavar="SECONDS", help=text)
     add("--delay-timescale", type=positive, metavar="SECONDS", help="adm: how fast delays may change (learned)")
-    add("--typical-spread", type=positive, metavar="SECONDS", help="adm: how far delays typically move, a priori (one bin)")
+    add("--typical-spread", type=positive, metavar="SECONDS", help="adm: how far delays move, a priori (one bin)")
     text = f"{', '.join(SMOOTH)}: how smooth latents are, or whether they are rhythms: {', '.join(KERNELS)} "
     add("--kernel", choices=KERNELS, metavar="NAME", help=text + "(squared_exponential)")
     text = f"{', '.join(SMOOTH)}: shortest and longest timescale in seconds (none, but 0.1 s is typical)"
