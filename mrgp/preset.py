@@ -66,7 +66,7 @@ class Preset:
         n_within: Private latents, one number for all regions or one per region; 0 is allowed.
         kernel: Covariance of every latent.
         max_delay: Bound of |delay| in seconds; None for 5 bins of whatever recording comes.
-        likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (periodic, fast).
+        likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (fast).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
         gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).

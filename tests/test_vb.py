@@ -1,5 +1,7 @@
 """Variational Bayes against explicit sums over a dense posterior, and what its fits must get right."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from scipy import stats
 from scipy.special import digamma, gammaln
 
 import mrgp
+from mrgp.inference import vb
 from mrgp.inference.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of, update
 from mrgp.inference.map import free_sites
 from mrgp.simulate import simulate
@@ -247,6 +250,28 @@ def test_polish_goes_on_from_another_likelihood(shared_recording, fitted):
     assert fit.converged
     assert fit.iterations < fitted.iterations
     np.testing.assert_allclose(fit.delays, fitted.delays, atol=0.5 * BIN)
+
+
+def test_interrupted_fit_resumes_without_latents_it_removed(shared_recording, fitted, tmp_path, monkeypatch):
+    data, place = shared_recording.data, tmp_path / "fit.checkpoint.npz"
+    model = MDLAG(n_across=5, likelihood="spectral", max_delay=0.1)
+    plain = vb._round
+
+    def interrupting(state, *rest):
+        if state.model.n_across == 3:
+            raise KeyboardInterrupt
+        plain(state, *rest)
+
+    monkeypatch.setattr(vb, "_round", interrupting)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # of the interruption, and of what was removed
+        assert model.fit(data, checkpoint=place, progress=False).reason == "interrupted"
+    assert place.is_file()
+    monkeypatch.undo()
+    again = model.fit(data, checkpoint=place, progress=False)
+    assert not place.is_file()
+    assert again.model.n_across == 3
+    assert again.trace[-1] == pytest.approx(fitted.trace[-1], abs=0.5)
 
 
 def test_fixed_delays_stay(shared_recording):

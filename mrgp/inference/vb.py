@@ -76,7 +76,11 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
     began = time.perf_counter()
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options.checkpoint, model, data)
-    fresh = start is None and store.read() is None
+    resumed = store.read()
+    fresh = start is None and resumed is None
+    if resumed is not None:  # latents may have been removed since
+        within = max(model.assignment(data.layout).n_within)
+        model = model.replace(n_across=np.shape(resumed["loadings"])[1] - within)
     model, sites = begin(model, data, options, start, store)
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
     state = _entered(model, data, sites, options)
