@@ -1,0 +1,114 @@
+"""Latents are told apart, and errors of delays do not depend on order, sign or the region they are measured from."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from mrgp.align import delay_rmse, match_latents
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def by_hand(delays, truth):
+    """The definition, over all orders of the latents."""
+    n, k = truth.shape
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+
+    def error(order):
+        d = delays[:, order]
+        return np.sqrt(np.mean([((d[j] - d[i]) - (truth[j] - truth[i])) ** 2 for i, j in pairs]))
+
+    return min(map(error, permutations(range(k))))
+
+
+@pytest.mark.parametrize("shape", [(6, 30), (40,)])
+def test_order_and_signs_are_found(rng, shape):
+    truth = rng.standard_normal((*shape, 4))
+    order, signs = np.array([2, 0, 3, 1]), np.array([1.0, -1.0, -1.0, 1.0])
+    estimate = np.empty_like(truth)
+    estimate[..., order] = signs * truth + 0.1 * rng.standard_normal(truth.shape)
+    found = match_latents(estimate, truth)
+    np.testing.assert_array_equal(found.estimated, order)
+    np.testing.assert_array_equal(found.true, np.arange(4))
+    np.testing.assert_array_equal(found.signs, signs)
+    assert (found.likeness > 0.9).all()
+
+
+def test_unequal_numbers_pair_the_lesser(rng):
+    truth = rng.standard_normal((50, 4))
+    found = match_latents(-truth[:, [3, 1]], truth)
+    assert (found.true.tolist(), found.estimated.tolist()) == ([1, 3], [1, 0])
+    np.testing.assert_allclose(found.likeness, 1)
+    more = match_latents(truth, truth[:, [2, 0]])
+    assert (more.true.tolist(), more.estimated.tolist()) == ([0, 1], [2, 0])
+
+
+def test_column_of_zeros_is_like_nothing(rng):
+    truth = rng.standard_normal((50, 2))
+    found = match_latents(truth * [1, 0], truth)
+    np.testing.assert_allclose(found.likeness, [1, 0])
+
+
+def test_latents_of_other_samples_are_refused(rng):
+    with pytest.raises(ValueError, match="all axes but the last"):
+        match_latents(np.zeros((5, 2)), np.zeros((6, 2)))
+
+
+@pytest.mark.parametrize("n_regions", [2, 5])
+def test_rmse_is_its_definition(rng, n_regions):
+    delays, truth = rng.standard_normal((2, n_regions, 3))
+    assert delay_rmse(delays, truth) == pytest.approx(by_hand(delays, truth))
+
+
+def test_rmse_ignores_order_and_reference(rng):
+    delays, truth = rng.standard_normal((2, 4, 3))
+    expected = delay_rmse(delays, truth)
+    assert delay_rmse(delays[:, [1, 2, 0]], truth) == pytest.approx(expected)
+    assert delay_rmse(delays + np.array([1.0, -2.0, 0.5]), truth) == pytest.approx(expected)
+    assert delay_rmse(truth[:, ::-1], truth) == pytest.approx(0, abs=1e-12)
+
+
+def test_varying_delays_average_over_time(rng):
+    delays, truth = rng.standard_normal((2, 3, 1, 20))
+    each = [delay_rmse(delays[..., t], truth[..., t]) for t in range(20)]
+    assert delay_rmse(delays, truth) == pytest.approx(np.sqrt(np.mean(np.square(each))))
+
+
+def test_constant_and_varying_compare(rng):
+    constant, varying = rng.standard_normal((3, 2)), rng.standard_normal((3, 2, 10))
+    expected = delay_rmse(np.repeat(constant[..., None], 10, axis=2), varying)
+    assert delay_rmse(constant, varying) == pytest.approx(expected)
+    assert delay_rmse(varying, constant) == pytest.approx(expected)
+
+
+def test_match_decides_which_latent_is_which(rng):
+    truth = rng.standard_normal((3, 2))
+    shapes = rng.standard_normal((30, 2))
+    swapped = match_latents(shapes[:, ::-1], shapes)
+    assert delay_rmse(truth[:, ::-1], truth, swapped) == pytest.approx(0, abs=1e-12)
+    assert delay_rmse(truth[:, ::-1], truth, match_latents(shapes, shapes)) > 0.1
+
+
+def test_regions_that_do_not_read_a_latent_are_left_out(rng):
+    delays, truth = rng.standard_normal((2, 3, 1))
+    truth[2] = np.nan
+    assert delay_rmse(delays, truth) == pytest.approx(abs((delays[1] - delays[0] - truth[1] + truth[0]).item()))
+
+
+@pytest.mark.parametrize(
+    ("delays", "truth"),
+    [
+        (np.zeros(3), np.zeros(3)),
+        (np.zeros((2, 1)), np.zeros((3, 1))),
+        (np.zeros((2, 1, 5)), np.zeros((2, 1, 6))),
+        (np.zeros((1, 2)), np.zeros((1, 2))),
+        (np.zeros((2, 1)), np.full((2, 1), np.nan)),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(delays, truth):
+    with pytest.raises(ValueError, match="delays"):
+        delay_rmse(delays, truth)
