@@ -1,11 +1,16 @@
 """Latents are told apart, and errors of delays do not depend on order, sign or the region they are measured from."""
 
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from mrgp.align import delay_rmse, match_latents
+from mrgp.checks import DataError
+from mrgp.report import explained_variance, match_loadings, matched_delays
+from mrgp.simulate import simulate
 
 
 @pytest.fixture
@@ -112,3 +117,59 @@ def test_regions_that_do_not_read_a_latent_are_left_out(rng):
 def test_what_cannot_be_compared_is_refused(delays, truth):
     with pytest.raises(ValueError, match="delays"):
         delay_rmse(delays, truth)
+
+
+# --- a fit against the truth of a simulation
+
+
+def stand_in(made, order, signs, delays):
+    """What the comparison reads of a fit whose latents are those of a simulation in another order."""
+    loadings = made.truth["loadings"].values[:, : len(order)][:, order] * signs
+    coords = {"region": list(made.data.layout.regions), "across_latent": np.arange(len(order))}
+    if delays.ndim == 3:
+        coords["time"] = made.data.times
+    return SimpleNamespace(sites={"loadings": loadings}, delays=xr.DataArray(delays, coords, tuple(coords)))
+
+
+@pytest.fixture(scope="module")
+def bump():
+    amplitudes = [[0, 0], [0.02, -0.01]]
+    return simulate(regions={"V1": 6, "V2": 6}, n_trials=2, n_bins=10, delay=amplitudes, delay_shape="sine")
+
+
+def test_truth_is_put_in_the_fits_order_at_every_time(bump):
+    delays = bump.truth["delay"].values
+    fit = stand_in(bump, [1, 0], [-1, 1], delays[:, ::-1])
+    xr.testing.assert_allclose(matched_delays(fit, bump.truth), fit.delays)
+    np.testing.assert_array_equal(match_loadings(fit, bump.truth).signs, [1, -1])
+
+
+def test_constant_fit_keeps_the_truths_times(bump):
+    matched = matched_delays(stand_in(bump, [1, 0], [1, 1], np.zeros((2, 2))), bump.truth)
+    assert matched.dims == ("region", "across_latent", "time")
+    np.testing.assert_allclose(matched, bump.truth["delay"].values[:, ::-1])
+
+
+def test_constant_truth_holds_at_all_times_of_the_fit():
+    made = simulate(regions={"V1": 6, "V2": 6}, n_trials=2, n_bins=10, shared_by=[[1, 0], [1, 1]])
+    matched = matched_delays(stand_in(made, [0, 1], [1, 1], np.zeros((2, 2, 10))), made.truth)
+    assert matched.dims == ("region", "across_latent", "time")
+    np.testing.assert_allclose(matched[..., 3], [[0, np.nan], made.truth["delay"].values[1]])
+
+
+def test_latents_beyond_those_of_the_truth_have_no_delay(bump):
+    fit = stand_in(bump, [1, 0, 0], [1, 1, 0], np.zeros((2, 3)))
+    matched = matched_delays(fit, bump.truth)
+    assert np.isnan(matched[:, 2]).all()
+    assert not np.isnan(matched[:, :2]).any()
+
+
+def test_explained_variance_skips_what_is_missing():
+    made = simulate(regions={"V1": 6, "V2": 6}, n_trials=3, n_bins=10, missing=0.2, seed=1)
+    means = {name: np.nanmean(made.data.region(name), axis=(0, 1)) for name in ("V1", "V2")}
+    half = {f"{name}_mean": (("trial", "time", f"neuron_{name}"), 0.5 * (np.nan_to_num(made.data.region(name)) + mean))
+            for name, mean in means.items()}  # fmt: skip
+    fit = SimpleNamespace(data=made.data, predict=lambda data: xr.Dataset(half))
+    np.testing.assert_allclose(explained_variance(fit), 0.75)
+    with pytest.raises(DataError, match="no recording"):
+        explained_variance(SimpleNamespace(data=None))
