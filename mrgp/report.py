@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.optimize import linear_sum_assignment
 
+from mrgp.align import Match, match_latents
+from mrgp.checks import DataError
+from mrgp.data import MultiRegionData
 from mrgp.fit import SHARED, Fit
 from mrgp.io import write_atomically
 from mrgp.plots import direction
@@ -126,13 +128,43 @@ def _aligned(rows: list[dict[str, str]]) -> list[str]:
 
 
 def matched_delays(fit: Fit, truth: xr.Dataset) -> xr.DataArray:
-    """True delays of a simulation in the order of the fit's across latents: those of most similar loadings."""
-    count = fit.delays.sizes["across_latent"]
+    """True delays of a simulation in the order of the fit's across latents: those of most similar loadings.
 
-    def directions(loadings: Any) -> np.ndarray:
-        columns = np.asarray(loadings)[:, :count]
-        return columns / np.linalg.norm(columns, axis=0)
+    (region, across_latent), or (region, across_latent, time) where either delay varies; NaN for latents that the truth
+    has none for, and where a region does not read the true one.
+    """
+    estimated, true, *_ = match_loadings(fit, truth)
+    order = np.full(fit.delays.sizes["across_latent"], -1)
+    order[estimated] = true
+    known = truth["delay"].where(truth["shared_by"]) if "shared_by" in truth else truth["delay"]
+    matched = known.isel(across_latent=order)
+    matched = matched.where(xr.DataArray(order >= 0, dims="across_latent"))
+    if "time" in fit.delays.dims and "time" not in matched.dims:
+        matched = matched.expand_dims(time=fit.delays["time"].values, axis=-1)
+    return matched.assign_coords({name: fit.delays[name] for name in fit.delays.dims}).rename("delay")
 
-    likeness = np.abs(directions(fit.sites["loadings"]).T @ directions(truth["loadings"]))
-    _, order = linear_sum_assignment(-likeness)
-    return truth["delay"].isel(across_latent=order).assign_coords(fit.delays.coords)
+
+def match_loadings(fit: Fit, truth: xr.Dataset) -> Match:
+    """Which across latent of the fit is which of a simulation: those of most similar loadings."""
+    ours, theirs = fit.delays.sizes["across_latent"], truth.sizes["across_latent"]
+    return match_latents(fit.sites["loadings"][:, :ours], truth["loadings"].values[:, :theirs])
+
+
+def explained_variance(fit: Fit, data: MultiRegionData | None = None) -> xr.DataArray:
+    """Share of each region's variance over bins and trials that the reconstruction explains, (region,).
+
+    Every neuron's own mean is taken off first; NaN entries are left out. The reconstruction knows the bin that it
+    explains, so noise that a model follows counts in its favour: compare models on neurons or trials held out.
+
+    Raises:
+        DataError: the fit was loaded from a file and there is no recording.
+    """
+    data = fit.data if data is None else data
+    if data is None:
+        raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+    predicted, shares = fit.predict(data), []
+    for name in data.layout.regions:
+        observed = data.region(name)
+        total = np.nansum((observed - np.nanmean(observed, axis=(0, 1))) ** 2)
+        shares.append(1 - np.nansum((observed - predicted[f"{name}_mean"].values) ** 2) / total)
+    return xr.DataArray(shares, {"region": list(data.layout.regions)}, ("region",), "explained_variance")

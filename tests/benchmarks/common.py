@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mrgp.align import delay_rmse
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
 DATA = Path(os.environ.get("MRGP_BENCHMARK_DATA", HERE.parents[2] / "shared" / "data"))
@@ -67,12 +69,5 @@ def record(section: str, body: str, command: str) -> None:
 
 def delay_errors(delays: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """RMS error in bins of (region, latent) delays after matching latents: over all pairs i < j, and against region 1."""
-    regions, latents = truth.shape
-    pairs = [(i, j) for i in range(regions) for j in range(i + 1, regions)]
-
-    def rmse(order: Sequence[int]) -> float:
-        d = delays[:, order]
-        return float(np.sqrt(np.mean([((d[j] - d[i]) - (truth[j] - truth[i])) ** 2 for i, j in pairs])))
-
-    best = min(permutations(range(latents)), key=rmse)
-    return rmse(best), float(np.sqrt(np.mean((delays[1:, best] - truth[1:]) ** 2)))
+    against_first = min(np.mean((delays[1:, order] - truth[1:]) ** 2) for order in map(list, permutations(range(truth.shape[1]))))
+    return delay_rmse(delays, truth), float(np.sqrt(against_first))

@@ -1,0 +1,70 @@
+"""Notebooks run from top to bottom in their quick setting, and are committed with sound results."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*/*.ipynb"))
+MOST_BYTES = 1_500_000
+EXPECTED = (  # of few iterations on little data
+    "the fit has not converged",
+    "the curvature at the maximum is not sound",
+    "registers or states are too few",
+    "a timescale is shorter",
+    "a delay came close",
+    "across latents removed",
+)
+SYNTHETIC = {
+    "adm", "custom_kernel", "dlag_dense", "dlag_markov", "gpfa", "lds", "matern", "mdlag_dense", "mdlag_markov",
+    "mdlag_spectral",
+}  # fmt: skip
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+
+
+def code_cells(path: Path) -> list[dict[str, Any]]:
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def test_all_are_there():
+    assert {path.stem for path in NOTEBOOKS if path.parent.name == "synthetic"} == SYNTHETIC
+
+
+@each_notebook
+def test_committed_with_results(path):
+    cells = code_cells(path)
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert outputs
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert path.stat().st_size < MOST_BYTES
+    text = json.dumps([output.get("text", "") for output in outputs])
+    assert "/home/" not in text
+    assert "/work/" not in text
+
+
+@pytest.mark.slow
+@each_notebook
+def test_quick_run(path, monkeypatch):
+    monkeypatch.setenv("MRGP_NOTEBOOK_QUICK", "1")
+    with matplotlib.rc_context():
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+        names: dict[str, Any] = {"__name__": "__main__"}
+        with warnings.catch_warnings():
+            for expected in EXPECTED:
+                warnings.filterwarnings("ignore", expected)
+            for number, cell in enumerate(code_cells(path), 1):
+                code = compile("".join(cell["source"]), f"{path.name}, code cell {number}", "exec")
+                exec(code, names)
+        plt.close("all")
+    assert names["headline"]
+    assert np.isfinite(list(names["headline"].values())).all()
