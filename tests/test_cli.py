@@ -91,7 +91,7 @@ def test_defaults_are_those_of_the_library():
     # What help says of the others, which are left to the library.
     helps = " ".join(a.help for a in parser._subparsers._group_actions[0].choices["fit"]._actions).split("(")
     adm, mdlag = mrgp.models.ADM(), mrgp.models.MDLAG()
-    said = [adm.likelihood, adm.lift, f"{adm.order}", f"{adm.gp_noise}", f"{adm.delay_timescale}", f"{mdlag.rate:g}"]
+    said = [adm.likelihood, adm.lift, f"{adm.order}", f"{adm.gp_noise}", f"{mdlag.rate:g}"]
     said += [str(taken["n_starts"]), mrgp.models.LDS().start]
     assert [word for word in said if not any(part.startswith(word) for part in helps)] == []
     assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
@@ -108,7 +108,8 @@ def test_what_is_for_which_model_is_as_in_the_library():
                 assert {"start_state": "start"}.get(option, option) in known
         own = known - {field.name for field in fields(mrgp.preset.Preset)} - {"start"}
         meant = {option for option, models in MEANT_FOR.items() if name in models}
-        assert own - meant <= {"duration", "varying", "offset_precision"}   # what a command line can do without
+        left = {"duration", "varying", "learned_timescale", "offset_precision"}
+        assert own - meant <= left   # what a command line can do without
 
 
 def test_questions_and_wrong_use_wait_for_no_library():
