@@ -171,10 +171,11 @@ class Preset:
             return AutoregressiveSpace(prior, self.order)
         window = self.window
         if window is None:
-            typical: dict[str, np.ndarray] = {
-                name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
-                for name, value in self.kernel.parameters().items()
-            }
+            with jax.ensure_compile_time_eval():  # numbers, also inside a traced function
+                typical: dict[str, np.ndarray] = {
+                    name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
+                    for name, value in self.kernel.parameters().items()
+                }
             hyper = in_bins(
                 {**typical, "timescale": np.array([SHORTEST_EXPECTED * layout.bin_width])}, layout.bin_width
             )

@@ -348,7 +348,7 @@ def test_em_with_missing_data_ends_where_the_likelihood_is_flat(fits, start):
     assert (np.diff(fit.trace) >= -1e-8 * np.abs(fit.trace[:-1])).all()
     assert float(fit.log_likelihood().sum()) == pytest.approx(fit.trace[-1], abs=1e-6)
     objective = Objective(LogJoint(model), data, fit.sites, model.scales(data, fit.sites))
-    prior = Objective(partial(prior_alone, model), data, fit.sites, objective.scale)
+    prior = Objective(LogJoint(partial(prior_alone, model)), data, fit.sites, objective.scale)
     zero = np.zeros(objective.size)
     slope = objective(zero)[1] - prior(zero)[1]
     # Coordinates are posterior sds: what is left to gain is about slope^2 / 2 nats.
