@@ -49,7 +49,7 @@ def test_committed_with_results(path):
     assert "/work/" not in text
 
 
-@pytest.mark.slow
+@pytest.mark.notebook
 @each_notebook
 def test_quick_run(path, monkeypatch):
     monkeypatch.setenv("MRGP_NOTEBOOK_QUICK", "1")
