@@ -31,8 +31,6 @@ from mrgp.inference.map import Sites, transforms_of
 from mrgp.statespace.reduce import readout_loadings
 
 CYCLES = 5  # of closed-form updates for one evaluation of the moments
-ZERO = 1e-10  # of a neuron's variance: the variance of a loading that is set to zero
-ALIVE = 1e-8  # of a neuron's variance: a loading with less is held at zero, where the bound is too steep to climb
 EMISSION = ("loadings", "noise", "offset", "alpha")
 
 
@@ -82,12 +80,6 @@ def priors_of(trace: Mapping[str, Any]) -> Conjugate:
     return Conjugate(*(jnp.asarray(value) for value in values))
 
 
-def living(setting: Setting) -> Array:
-    """Which loadings have not been set to zero, (neuron, column) bool."""
-    variance = jnp.diagonal(setting.covariance, axis1=-2, axis2=-1)
-    return variance > ALIVE * jnp.asarray(setting.data.scale)[:, None] ** 2
-
-
 @dataclass(frozen=True)
 class Bound:
     """The evidence lower bound of ``model`` as a function of delays, kernel parameters and the factors' means.
@@ -106,7 +98,6 @@ class Bound:
 
     def __call__(self, sites: Sites, data: Setting) -> Array:
         recording, covariance, count = data
-        sites = {**sites, "loadings": jnp.where(living(data), sites["loadings"], 0.0)}
         trace = trace_of(self.model, recording, sites)
         prior, distribution = priors_of(trace), trace["y"]["fn"].with_spread(covariance)
         information = distribution.information(recording.values)

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.inference.bound import ALIVE, ZERO, Bound, Mixed, Setting, living, relevance_of, update
+from mrgp.inference.bound import Bound, Mixed, Setting, relevance_of, update
 from mrgp.inference.map import Objective, maximise
 from mrgp.inference.recipe import MOST_ROUNDS, Checkpoint, MapOptions, Model, begin, revised, settled
 from mrgp.statespace.reduce import Assignment, shared_variance
@@ -36,6 +36,7 @@ MIXING = 0.3  # scale of the mixing of latents, in 1 / sqrt(bins): 0.1 to 1 are 
 SPECTRAL_TOLERANCE = 0.05  # nats a round: the spectral rounds only have to find which region reads what
 VANISHED = 1e-3  # share of a region's shared variance below which loadings are tried at zero
 NEGLIGIBLE = 1e-6  # share of every region's shared variance below which a latent is removed
+ZERO = 1e-10  # of a loading's prior variance: what zero loadings are given
 COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents seem to be one in a region
 
 
@@ -178,8 +179,7 @@ def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
     ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)
     if ascent.reason == "interrupted":
         raise KeyboardInterrupt
-    climbed = Mixed.mixed(ascent.sites)
-    state.sites, state.setting = {**climbed, "loadings": jnp.where(living(setting), climbed["loadings"], 0.0)}, setting
+    state.sites, state.setting = Mixed.mixed(ascent.sites), setting
     state.trace += ascent.trace
     state.evaluations += ascent.evaluations + 1
     bar.update(len(ascent.trace))
@@ -199,12 +199,11 @@ def _cleared(state: State) -> bool:
     small = (state.share < VANISHED)[state.assignment.region_of_neuron] & state.assignment.used
     variance = np.array(state.setting.covariance)
     diagonal = np.diagonal(variance, axis1=1, axis2=2)
-    scale = np.asarray(state.setting.data.scale)[:, None] ** 2
-    if (small & (diagonal > ALIVE * scale)).any():
+    if small.any() and diagonal[small].max() > 10 * ZERO:
         kept = ~small
         covariance = variance * (kept[:, :, None] & kept[:, None, :])
         rows, columns = np.nonzero(small)
-        covariance[rows, columns, columns] = (ZERO * scale)[rows, 0]
+        covariance[rows, columns, columns] = ZERO
         sites = {**state.sites, "loadings": state.sites["loadings"] * kept}
         value = _bound(state, sites, jnp.asarray(covariance))
         if value >= state.trace[-1]:
