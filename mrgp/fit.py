@@ -297,8 +297,7 @@ class Fit:
         frozen = tuple(sorted({*self.fixed, *self.model.held}))
         if self.loadings_covariance is None:
             return profile_curvature(Objective(LogJoint(self.model), data, self.sites, scale, frozen), names, progress)
-        count = jnp.asarray(data.mask.sum((0, 1)), float)
-        setting = Setting(data, jnp.asarray(self.loadings_covariance), count)
+        setting = Setting.of(data, self.sites["loadings"], self.loadings_covariance)
         objective = Objective(Bound(self.model), setting, self.sites, scale, frozen)
         share = shared_variance(self.assignment, self.sites["loadings"], self.loadings_covariance)
         unread = (share < GONE)[self.assignment.region_of_neuron] | ~self.assignment.used

@@ -1,5 +1,6 @@
 """Variational Bayes against explicit sums over a dense posterior, and what its fits must get right."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -10,11 +11,13 @@ from mrgp.models import DLAG, GFA, MDLAG
 from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
 from numpyro.optim import Adam
 from scipy import stats
+from scipy.integrate import trapezoid
+from scipy.optimize import minimize_scalar
 from scipy.special import digamma, gammaln
 
 import mrgp
 from mrgp.inference import vb
-from mrgp.inference.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of, update
+from mrgp.inference.bound import Bound, Mixed, Setting, priors_of, relevance_of, revival, trace_of, update
 from mrgp.inference.map import free_sites
 from mrgp.simulate import simulate
 from mrgp.statespace.covariance import exact_covariance
@@ -54,23 +57,40 @@ def state(model, data, seed=1):
     root = 0.3 * rng.standard_normal((neurons, columns, columns))
     both = assignment.used[:, :, None] & assignment.used[:, None, :]
     covariance = np.where(both, root @ np.swapaxes(root, 1, 2) + 0.05 * np.eye(columns), np.eye(columns))
-    setting = Setting(
-        jax.tree.map(jnp.asarray, data), jnp.asarray(covariance), jnp.asarray(data.mask.sum((0, 1)), float)
-    )
+    setting = Setting.of(data, sites["loadings"], covariance)
     return {name: jnp.asarray(value) for name, value in sites.items()}, setting
 
 
-def explicit_bound(model, data, sites, covariance):
-    """E_q[log p(y, x, C, alpha, phi, d)] - E_q[log q], every term written out; q(x) by dense conditioning."""
-    a, b, beta = model.shape, model.rate, model.offset_precision
+def dense_posterior(model, data, sites, covariance):
+    """V, E[c c'], and q(x) of every trial by conditioning: covariance (time x readout, same), mean (time, readout)."""
     distribution = trace_of(model, data, sites)["y"]["fn"]
     assignment = distribution.prior.assignment
     V = np.asarray(exact_covariance(distribution.prior, distribution.latents, data.n_bins))
     m, T = assignment.n_readouts, data.n_bins
     C = np.asarray(readout_loadings(assignment, sites["loadings"]))
     column, own = assignment.column_of_readout, assignment.region_of_neuron[:, None] == assignment.region_of_readout
-    S = covariance[:, column][:, :, column] * (own[:, :, None] & own[:, None, :])
-    second = S + C[:, :, None] * C[:, None, :]   # E[c c']
+    S = np.asarray(covariance)[:, column][:, :, column] * (own[:, :, None] & own[:, None, :])
+    second = S + C[:, :, None] * C[:, None, :]
+    phi, d = 1 / np.asarray(sites["noise"]), np.asarray(sites["offset"])
+    latents = []
+    for y, seen in zip(data.values, data.mask, strict=True):
+        precision, vector = np.linalg.inv(V), np.zeros((T, m))
+        for t in range(T):
+            block = slice(t * m, (t + 1) * m)
+            precision[block, block] += np.einsum("n,nij->ij", phi * seen[t], second)
+            vector[t] = ((y[t] - d) * phi * seen[t]) @ C
+        P = np.linalg.inv(precision)
+        latents.append((P, (P @ vector.ravel()).reshape(T, m)))
+    return V, second, latents
+
+
+def explicit_bound(model, data, sites, covariance):
+    """E_q[log p(y, x, C, alpha, phi, d)] - E_q[log q], every term written out; q(x) by dense conditioning."""
+    a, b, beta = model.shape, model.rate, model.offset_precision
+    assignment = model.assignment(data.layout)
+    m, T = assignment.n_readouts, data.n_bins
+    V, second, latents = dense_posterior(model, data, sites, covariance)
+    C = np.asarray(readout_loadings(assignment, sites["loadings"]))
     mask = data.mask
     count = mask.sum((0, 1))
     shape = a + count / 2
@@ -78,14 +98,7 @@ def explicit_bound(model, data, sites, covariance):
     phi, log_phi = shape / rate, digamma(shape) - np.log(rate)
     d, variance = np.asarray(sites["offset"]), 1 / (beta + count * phi)
     total = 0.0
-    for y, seen in zip(data.values, mask, strict=True):
-        precision, vector = np.linalg.inv(V), np.zeros((T, m))
-        for t in range(T):
-            block = slice(t * m, (t + 1) * m)
-            precision[block, block] += np.einsum("n,nij->ij", phi * seen[t], second)
-            vector[t] = ((y[t] - d) * phi * seen[t]) @ C
-        P = np.linalg.inv(precision)
-        x = (P @ vector.ravel()).reshape(T, m)
+    for y, seen, (P, x) in zip(data.values, mask, latents, strict=True):
         gap = np.linalg.slogdet(V)[1] - np.linalg.slogdet(P)[1] - T * m
         total -= 0.5 * (np.trace(np.linalg.solve(V, P)) + x.ravel() @ np.linalg.solve(V, x.ravel()) + gap)
         for t in range(T):
@@ -132,13 +145,27 @@ def test_bound_is_the_sum_of_its_terms(name, kind):
     assert found == pytest.approx(expected, abs=1e-7 * abs(expected))
 
 
+def held_at_zero(sites, setting):
+    """Region A's loadings on the second latent held at zero, independent of the others."""
+    block = (np.arange(len(sites["noise"])) < 3)[:, None] & (np.arange(2) == 1)
+    other = ~block[:, :, None] & ~block[:, None, :] | np.eye(2, dtype=bool)
+    setting = setting._replace(living=jnp.asarray(~block), covariance=setting.covariance * other)
+    return setting.held(sites), setting, block
+
+
+@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("likelihood", ["dense", "markov", "spectral"])
 @pytest.mark.parametrize("kind", ["complete", "ragged_holes"])
-def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind):
+def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind, held):
     if likelihood == "spectral" and kind != "complete":
         pytest.skip("spectral needs complete trials")
+    if held and likelihood != "dense":
+        pytest.skip("what holds loadings does not depend on the likelihood")
     model, data = MODELS["shared"].replace(likelihood=likelihood), recording(kind)
     sites, setting = state(model, data)
+    block = np.zeros((5, 2), bool)
+    if held:
+        sites, setting, block = held_at_zero(sites, setting)
 
     @jax.jit
     def value_and_slopes(sites, covariance):
@@ -156,7 +183,48 @@ def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind
     for name in ("loadings", "noise", "offset"):
         assert np.abs(np.asarray(slope[name])).max() < 0.2, name
     turn = np.asarray(turn)   # by a symmetric matrix: what is not symmetric in it means nothing
-    assert np.abs(turn + np.swapaxes(turn, 1, 2)).max() < 0.2
+    joined = ~block[:, :, None] & ~block[:, None, :] | np.eye(2, dtype=bool)
+    assert np.abs((turn + np.swapaxes(turn, 1, 2)) * joined).max() < 0.2
+    assert not np.asarray(sites["loadings"])[block].any()
+    assert not np.asarray(covariance)[~joined].any()
+
+
+@pytest.mark.parametrize("kind", ["complete", "ragged_holes"])
+def test_revival_by_quadrature(kind):
+    """The gain of loadings held at zero, given q(x): each neuron's loading integrated out numerically."""
+    model, data = MODELS["shared"], recording(kind)
+    sites, setting, block = held_at_zero(*state(model, data))
+    found = revival(model, sites, setting)
+    _, _, latents = dense_posterior(model, data, sites, setting.covariance)
+    assignment, rows = model.assignment(data.layout), slice(0, 3)
+    other, readout = 0, 1   # of region A: the living, and the one held at zero
+    assert list(assignment.column_of_readout[:2]) == [other, readout]
+    assert not assignment.region_of_readout[:2].any()
+    q, s = np.zeros(3), np.zeros(3)
+    for y, seen, (P, x) in zip(data.values, data.mask, latents, strict=True):
+        for t in range(data.n_bins):
+            bins = slice(t * assignment.n_readouts, (t + 1) * assignment.n_readouts)
+            xx = P[bins, bins] + np.outer(x[t], x[t])
+            phi = seen[t, rows] / np.asarray(sites["noise"])[rows]
+            left = (y[t, rows] - np.asarray(sites["offset"])[rows]) * x[t, readout]
+            q += phi * (left - np.asarray(sites["loadings"])[rows, other] * xx[other, readout])
+            s += phi * xx[readout, readout]
+
+    def negative(log_alpha):
+        alpha, total = np.exp(log_alpha), 0.0
+        for qn, sn in zip(q, s, strict=True):
+            center, width = qn / (sn + alpha), 12 / np.sqrt(sn + alpha)
+            peak = qn * center - 0.5 * (sn + alpha) * center**2
+            grid = center + width * np.linspace(-1, 1, 2001)
+            area = trapezoid(np.exp(qn * grid - 0.5 * (sn + alpha) * grid**2 - peak), grid)
+            total += peak + np.log(area * np.sqrt(alpha / (2 * np.pi)))
+        return -total
+
+    best = minimize_scalar(negative, bounds=(np.log(1e-4 * s.mean()), np.log(1e2 * s.mean())), method="bounded")
+    gain = np.asarray(found.gain)
+    assert gain[0, 1] == pytest.approx(-best.fun, rel=0.01, abs=0.02)   # the grid's spacing
+    assert np.isneginf(np.delete(gain.ravel(), 1)).all()   # the others live
+    np.testing.assert_allclose(np.asarray(found.mean)[block], q / (s + np.exp(best.x)), rtol=0.05)
 
 
 def test_markov_and_dense_bounds_agree():
@@ -250,6 +318,15 @@ def test_polish_goes_on_from_another_likelihood(shared_recording, fitted):
     assert fit.converged
     assert fit.iterations < fitted.iterations
     np.testing.assert_allclose(fit.delays, fitted.delays, atol=0.5 * BIN)
+
+
+def test_loadings_that_were_wrongly_zeroed_come_back(shared_recording, fitted):
+    both = int(np.flatnonzero(fitted.shared_by().values.all(0))[0])
+    sites = {**fitted.sites, "loadings": fitted.sites["loadings"].copy()}
+    sites["loadings"][10:, both] = 0.0
+    fit = fitted.model.fit(shared_recording.data, start=dataclasses.replace(fitted, sites=sites), progress=False)
+    assert fit.trace[-1] == pytest.approx(fitted.trace[-1], abs=0.1)
+    assert {tuple(column) for column in fit.shared_by().values.T} == {tuple(column) for column in SHARED_BY.T}
 
 
 def test_interrupted_fit_resumes_without_latents_it_removed(shared_recording, fitted, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from mrgp.inference.map import Sites, transforms_of
 from mrgp.statespace.reduce import readout_loadings
 
 CYCLES = 5  # of closed-form updates for one evaluation of the moments
+ALPHAS = 50  # on the grid of relevances from which loadings at zero choose the best for them
 EMISSION = ("loadings", "noise", "offset", "alpha")
 
 
@@ -51,6 +52,17 @@ class Setting(NamedTuple):
     data: MultiRegionData
     covariance: Array  # (neuron, column, column)
     observed: Array  # (neuron,): number of observed entries
+    living: Array  # (neuron, column) bool: loadings whose mean is not held at zero
+
+    @classmethod
+    def of(cls, data: MultiRegionData, loadings: Any, covariance: Any) -> "Setting":
+        """For means of the loadings, of which those that are exactly zero stay so."""
+        count = jnp.asarray(data.mask.sum((0, 1)), float)
+        return cls(jax.tree.map(jnp.asarray, data), jnp.asarray(covariance), count, jnp.asarray(loadings) != 0)
+
+    def held(self, sites: Sites) -> Sites:
+        """``sites`` with those loadings at zero that are held there."""
+        return {**sites, "loadings": jnp.where(self.living, sites["loadings"], 0.0)}
 
 
 def trace_of(model: Any, data: Any, sites: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +109,8 @@ class Bound:
         return transforms_of(self.model, data.data, {*frozen, "alpha"})
 
     def __call__(self, sites: Sites, data: Setting) -> Array:
-        recording, covariance, count = data
+        recording, covariance, count, _ = data
+        sites = data.held(sites)
         trace = trace_of(self.model, recording, sites)
         prior, distribution = priors_of(trace), trace["y"]["fn"].with_spread(covariance)
         information = distribution.information(recording.values)
@@ -218,7 +231,7 @@ def _columns_from_readouts(assignment: Any, dtype: Any) -> Array:
 @partial(jax.jit, static_argnums=0)
 def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
     """Closed-form updates of q(C), q(alpha), q(phi), q(d) given the optimal q(x): new means, new covariances."""
-    data, covariance, count = setting
+    data, covariance, count, living = setting
     trace = trace_of(model, data, sites)
     prior, distribution = priors_of(trace), trace["y"]["fn"].with_spread(covariance)
     assignment = distribution.prior.assignment
@@ -227,16 +240,18 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
     total, squares = data.values.sum((0, 1)), (data.values**2).sum((0, 1))
     eye = jnp.eye(assignment.n_columns)
     both = used[:, :, None] & used[:, None, :]
+    # A loading that is held at zero is independent of the others.
+    joined = both & ((living[:, :, None] & living[:, None, :]) | (eye > 0))
 
     def cycle(_: int, state: tuple[Array, ...]) -> tuple[Array, ...]:
         mean, covariance, precision, offset, variance = state
         square = (mean**2 + jnp.diagonal(covariance, axis1=-2, axis2=-1)) * used
         shape, rate, _neurons = _relevance(prior, square, assignment)
         alpha = (shape / rate)[assignment.region_of_neuron]
-        inverse = jnp.where(both, precision[:, None, None] * sums.xx + alpha[:, :, None] * eye, eye)
+        inverse = jnp.where(joined, precision[:, None, None] * sums.xx + alpha[:, :, None] * eye, eye * ~both)
         covariance = jnp.linalg.inv(inverse)
         covariance = 0.5 * (covariance + jnp.swapaxes(covariance, -1, -2))
-        about = jnp.where(used, sums.yx - offset[:, None] * sums.x, 0.0)
+        about = jnp.where(used & living, sums.yx - offset[:, None] * sums.x, 0.0)
         mean = precision[:, None] * jnp.einsum("nij,nj->ni", covariance, about)
         variance = 1 / (prior.offset_precision + precision * count)
         predicted = (mean * sums.x).sum(-1)
@@ -250,6 +265,60 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
     begin = (sites["loadings"], covariance, 1 / sites["noise"], sites["offset"], jnp.zeros_like(sites["noise"]))
     mean, covariance, precision, offset, _ = jax.lax.fori_loop(0, CYCLES, cycle, begin)
     return {**sites, "loadings": mean, "noise": 1 / precision, "offset": offset}, covariance
+
+
+@partial(jax.jit, static_argnums=0)
+def resting_variance(model: Any, sites: Sites, setting: Setting) -> Array:
+    r"""Where the updates take the variance of a loading whose mean is zero, (neuron,).
+
+    With s the variance of q loadings in a region, the bound has q/2 log s - q/2 log(b + q s/2) - s/2 sum_n phi_n
+    sum_t E[x_t^2], which for small b is highest at s = sqrt(2 b / sum_nt phi_n), as latents have unit variance.
+    """
+    trace = trace_of(model, setting.data, sites)
+    assignment = trace["y"]["fn"].prior.assignment
+    member = jnp.asarray(assignment.region_of_neuron == np.arange(assignment.n_regions)[:, None], sites["noise"].dtype)
+    precision = member @ (setting.observed / sites["noise"])
+    return jnp.sqrt(2 * priors_of(trace).alpha_rate / precision)[assignment.region_of_neuron]
+
+
+class Revival(NamedTuple):
+    """What loadings that are held at zero would gain if they were not.
+
+    Attributes:
+        gain: Nats, for fixed E[x], (region, column); -inf where loadings live or a region has none.
+        mean, variance: Of the loadings then, (neuron, column).
+    """
+
+    gain: Array
+    mean: Array
+    variance: Array
+
+
+@partial(jax.jit, static_argnums=0)
+def revival(model: Any, sites: Sites, setting: Setting) -> Revival:
+    r"""What each region's loadings on each latent would gain if they were not held at zero.
+
+    With s_n = phi_n sum_t E[x_t^2] and q_n = phi_n sum_t E[x_t] times what is left of y_n, integrating out loadings of
+    precision alpha gains 1/2 sum_n [log(alpha / (alpha + s_n)) + q_n^2 / (alpha + s_n)] nats (Tipping & Faul 2003,
+    AISTATS, eq. 17, summed over the neurons that share alpha); the best alpha is taken from a grid.
+    """
+    data, covariance, _, living = setting
+    sites = setting.held(sites)
+    distribution = trace_of(model, data, sites)["y"]["fn"].with_spread(covariance)
+    assignment = distribution.prior.assignment
+    sums, mean = _moments(distribution, data), sites["loadings"]
+    precision = 1 / sites["noise"][:, None]
+    left = sums.yx - sites["offset"][:, None] * sums.x - jnp.einsum("nc,ncd->nd", mean, sums.xx)
+    s, q = precision * jnp.diagonal(sums.xx, axis1=-2, axis2=-1), precision * left
+    used = jnp.asarray(assignment.used)
+    member = jnp.asarray(assignment.region_of_neuron == np.arange(assignment.n_regions)[:, None], s.dtype)
+    size = member @ (s * used) / jnp.maximum(member @ used.astype(s.dtype), 1)
+    alphas = size * jnp.logspace(-4, 2, ALPHAS)[:, None, None]  # above, too little to revive
+    alpha = alphas[:, assignment.region_of_neuron]
+    gains = member @ jnp.where(used, 0.5 * (jnp.log(alpha / (alpha + s)) + q**2 / (alpha + s)), 0.0)
+    best = jnp.take_along_axis(alphas, gains.argmax(0)[None], 0)[0][assignment.region_of_neuron]
+    dead = (member @ living.astype(s.dtype) == 0) & (member @ used.astype(s.dtype) > 0)
+    return Revival(jnp.where(dead, gains.max(0), -jnp.inf), q / (best + s), 1 / (best + s))
 
 
 @partial(jax.jit, static_argnums=0)

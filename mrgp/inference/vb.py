@@ -5,10 +5,11 @@ r"""``fit(method="vb")``: variational Bayes by rounds of two steps, neither of w
 2. A joint climb in E[C], E[d], E[phi], delays and kernel parameters with x integrated out. Without it the alternation
    of x and C would need thousands of rounds.
 
-Two kinds of leaps join them, each kept only where the bound is higher for it: loadings of a region on a latent that
-have all but vanished are set to zero, which the updates reach only in the limit; and two latents that reach a region
-along the same direction are turned into one that does and one that does not. Latents that no region reads are removed,
-so that what remains is smaller and faster. Start and adaptation of the model are those of the maximum a posteriori
+Leaps join them, each kept only where the bound is higher for it. Loadings of a region on a latent that have all but
+vanished are set to zero, which the updates reach only in the limit, and held there, where the bound is too steep to
+climb; they are let go again where they would now explain something. And two latents that reach a region along the same
+direction are turned into one that does and one that does not. Latents that no region reads are removed, so that what
+remains is smaller and faster. Start and adaptation of the model are those of the maximum a posteriori
 (see ``recipe``), followed by rounds under the spectral likelihood where the recording admits it.
 """
 
@@ -26,7 +27,7 @@ from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.inference.bound import Bound, Mixed, Setting, relevance_of, update
+from mrgp.inference.bound import Bound, Mixed, Setting, relevance_of, resting_variance, revival, update
 from mrgp.inference.map import Objective, maximise
 from mrgp.inference.recipe import MOST_ROUNDS, Checkpoint, MapOptions, Model, begin, revised, settled
 from mrgp.statespace.reduce import Assignment, shared_variance
@@ -35,8 +36,7 @@ FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a joint climb, and their growth: 
 MIXING = 0.3  # scale of the mixing of latents, in 1 / sqrt(bins): 0.1 to 1 are as good on mDLAG's demo, 2 is too much
 SPECTRAL_TOLERANCE = 0.05  # nats a round: the spectral rounds only have to find which region reads what
 VANISHED = 1e-3  # share of a region's shared variance below which loadings are tried at zero
-NEGLIGIBLE = 1e-6  # share of every region's shared variance below which a latent is removed
-ZERO = 1e-10  # of a loading's prior variance: what zero loadings are given
+READY = 1000  # tolerances gained in a round, below which it is tried
 COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents seem to be one in a region
 
 
@@ -141,12 +141,13 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
 
 
 def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: MapOptions) -> State:
-    """A state at point estimates: loadings as uncertain as their noise makes them."""
-    count = jnp.asarray(data.mask.sum((0, 1)), float)
-    variance = jnp.asarray(sites["noise"]) / count
-    covariance = variance[:, None, None] * jnp.eye(np.shape(sites["loadings"])[1])
+    """A state at point estimates: loadings as uncertain as their noise makes them, zeros to stay."""
     free = {name: jnp.asarray(value) for name, value in sites.items() if name != "alpha"}
-    return State(model, free, Setting(jax.tree.map(jnp.asarray, data), covariance, count), options)
+    eye = jnp.eye(np.shape(sites["loadings"])[1])
+    setting = Setting.of(data, sites["loadings"], jnp.zeros((len(free["noise"]), *eye.shape)))
+    resting = resting_variance(model, free, setting)[:, None]
+    variance = jnp.where(setting.living, (free["noise"] / setting.observed)[:, None], resting)
+    return State(model, free, setting._replace(covariance=variance[:, :, None] * eye), options)
 
 
 def _ascend(state: State, tolerance: float, bar: tqdm, store: Checkpoint | None) -> None:
@@ -160,9 +161,11 @@ def _ascend(state: State, tolerance: float, bar: tqdm, store: Checkpoint | None)
         if store is not None:
             store.write(state.complete)
         gained = state.trace[-1] - before
-        if gained < 100 * tolerance and _cleared(state):
+        if gained < READY * tolerance and _cleared(state):
+            _revived(state, tolerance)
+            _remove_unread(state)
             continue
-        if gained < tolerance and not _turned(state, tolerance, bar):
+        if gained < tolerance and not (_revived(state, tolerance) or _turned(state, tolerance, bar)):
             state.converged = True
             return
 
@@ -179,46 +182,88 @@ def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
     ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)
     if ascent.reason == "interrupted":
         raise KeyboardInterrupt
-    state.sites, state.setting = Mixed.mixed(ascent.sites), setting
+    state.sites, state.setting = setting.held(Mixed.mixed(ascent.sites)), setting
     state.trace += ascent.trace
     state.evaluations += ascent.evaluations + 1
     bar.update(len(ascent.trace))
     bar.set_postfix_str(f"bound = {state.trace[-1]:.2f}")
 
 
-def _bound(state: State, sites: dict[str, Any], covariance: Any) -> float:
-    state.evaluations += 1
-    return float(_value(state.model, sites, state.setting._replace(covariance=covariance)))
-
-
 _value = jax.jit(lambda model, sites, setting: Bound(model)(sites, setting), static_argnums=0)
 
 
 def _cleared(state: State) -> bool:
-    """Set loadings that have all but vanished to zero where that raises the bound; whether a latent was removed."""
-    small = (state.share < VANISHED)[state.assignment.region_of_neuron] & state.assignment.used
-    variance = np.array(state.setting.covariance)
-    diagonal = np.diagonal(variance, axis1=1, axis2=2)
-    if small.any() and diagonal[small].max() > 10 * ZERO:
-        kept = ~small
-        covariance = variance * (kept[:, :, None] & kept[:, None, :])
-        rows, columns = np.nonzero(small)
-        covariance[rows, columns, columns] = ZERO
-        sites = {**state.sites, "loadings": state.sites["loadings"] * kept}
-        value = _bound(state, sites, jnp.asarray(covariance))
-        if value >= state.trace[-1]:
-            state.sites, state.setting = sites, state.setting._replace(covariance=jnp.asarray(covariance))
-            state.trace.append(value)
-    n_across, n_columns = state.assignment.n_across, state.assignment.n_columns
-    keep = np.flatnonzero(state.share[:, :n_across].max(0) > NEGLIGIBLE)
-    if len(keep) in (0, n_across):
+    """Set loadings that have all but vanished to zero where that raises the bound; whether any were."""
+    assignment = state.assignment
+    living = np.asarray(state.setting.living) & assignment.used
+    vanished = (state.share < VANISHED)[assignment.region_of_neuron] & living
+    blocks = [
+        vanished & (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
+        for region, column in np.argwhere(state.share < VANISHED)
+    ]
+    alone = [block for block in blocks if block.any()]
+    if not alone or _zeroed(state, vanished):
+        return bool(alone)
+    outcomes = [_zeroed(state, block) for block in alone]
+    return any(outcomes)
+
+
+def _zeroed(state: State, block: np.ndarray) -> bool:
+    """Hold a block of loadings, (neuron, column) bool, at zero, if that raises the bound; whether it did."""
+    kept = jnp.asarray(~block)
+    resting = resting_variance(state.model, state.sites, state.setting)[:, None, None] * jnp.eye(block.shape[1])
+    covariance = jnp.where(kept[:, :, None] & kept[:, None, :], state.setting.covariance, resting)
+    setting = state.setting._replace(covariance=covariance, living=state.setting.living & kept)
+    return _better(state, setting.held(state.sites), setting, 0.0)
+
+
+def _revived(state: State, tolerance: float) -> bool:
+    """Let go of loadings that are held at zero where the bound is higher by more than ``tolerance``; whether any.
+
+    The most gainful first, after which others may have nothing left to explain.
+    """
+    assignment = state.assignment
+    tried = np.zeros((assignment.n_regions, assignment.n_columns), bool)
+    some = False
+    while True:
+        found = revival(state.model, state.sites, state.setting)
+        gain = np.where(tried, -np.inf, found.gain)
+        region, column = np.unravel_index(gain.argmax(), gain.shape)
+        if gain[region, column] <= tolerance:
+            return some
+        tried[region, column] = True
+        member = (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
+        block = jnp.asarray(member & assignment.used)
+        loadings = jnp.where(block, found.mean, state.sites["loadings"])
+        diagonal = (found.variance * block)[:, :, None] * jnp.eye(block.shape[1])
+        covariance = jnp.where(diagonal > 0, diagonal, state.setting.covariance)
+        setting = state.setting._replace(covariance=covariance, living=state.setting.living | block)
+        some |= _better(state, {**state.sites, "loadings": loadings}, setting, tolerance)
+
+
+def _better(state: State, sites: dict[str, Any], setting: Setting, least: float) -> bool:
+    """Go where the bound is higher by at least ``least`` nats; whether it is."""
+    value = float(_value(state.model, sites, setting))
+    state.evaluations += 1
+    if value < state.trace[-1] + least:
         return False
+    state.sites, state.setting = sites, setting
+    state.trace.append(value)
+    return True
+
+
+def _remove_unread(state: State) -> None:
+    """Remove latents that no region reads, if others remain."""
+    n_across, n_columns = state.assignment.n_across, state.assignment.n_columns
+    keep = np.flatnonzero((np.asarray(state.setting.living) & state.assignment.used)[:, :n_across].any(0))
+    if len(keep) in (0, n_across):
+        return
     columns = np.concatenate([keep, np.arange(n_across, n_columns)])
     state.model, state.sites = state.model.keeping(state.sites, state.setting.data.layout, keep)
-    covariance = state.setting.covariance[:, columns][:, :, columns]
-    state.setting = state.setting._replace(covariance=covariance)
+    setting = state.setting
+    covariance = setting.covariance[:, columns][:, :, columns]
+    state.setting = setting._replace(covariance=covariance, living=setting.living[:, columns])
     state.removed += n_across - len(keep)
-    return True
 
 
 def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
@@ -228,7 +273,10 @@ def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
         loadings = state.sites["loadings"]
         turned = loadings.at[:, first].set(c * loadings[:, first] + s * loadings[:, second])
         turned = turned.at[:, second].set(c * loadings[:, second] - s * loadings[:, first])
-        trial = State(state.model, {**state.sites, "loadings": turned}, state.setting, state.options)
+        living = state.setting.living
+        either = living[:, [first]] | living[:, [second]]
+        setting = state.setting._replace(living=living.at[:, jnp.array([first, second])].set(either))
+        trial = State(state.model, {**state.sites, "loadings": turned}, setting, state.options)
         for longest in (FIRST_CLIMB, 4 * FIRST_CLIMB, 8 * FIRST_CLIMB):
             _round(trial, tolerance, longest, bar)
             if trial.trace[-1] > state.trace[-1] + tolerance:

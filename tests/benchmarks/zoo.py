@@ -90,7 +90,7 @@ def sharing(fit: Any, truth: dict[str, np.ndarray], bin_width: float) -> dict[st
     error = (pairs(fit.delays.values[:, order]) / bin_width - pairs(truth["delay_bins"]))[..., 0]
     lengths = fit.timescales["across"].values[order] / bin_width / truth["lengthscale_bins"] - 1
     data = fit.data
-    setting = Setting(data, fit.loadings_covariance, data.mask.sum((0, 1)).astype(float))
+    setting = Setting.of(data, fit.sites["loadings"], fit.loadings_covariance)
     bound = Bound(fit.model, point_priors=False)({n: v for n, v in fit.sites.items() if n != "alpha"}, setting)
     return {
         "delay error, ms": f"{1e3 * bin_width * np.abs(error[active]).mean():.3f}",
