@@ -137,23 +137,11 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         warnings.warn(f"the fit has not converged: {ascent.reason}", stacklevel=4)
     for note in notes:
         warnings.warn(note, stacklevel=4)
-    return Fit(
-        model=model,
-        layout=data.layout,
-        n_bins=data.n_bins,
-        sites=model.presented(sites, data.layout),
-        method="map",
-        trace=np.array(trace),
-        converged=ascent.converged,
-        reason=ascent.reason,
-        iterations=iterations,
-        evaluations=evaluations,
-        wall_s=time.perf_counter() - began,
-        seed=options.seed,
+    return Fit.of_run(
+        model, data, options, began, trace, method="map", sites=model.presented(sites, data.layout),
+        converged=ascent.converged, reason=ascent.reason, iterations=iterations, evaluations=evaluations,
         notes=tuple(notes),
-        fixed=options.fixed_names,
-        data=data,
-    )
+    )  # fmt: skip
 
 
 def _frozen(model: Model, options: MapOptions) -> tuple[str, ...]:
