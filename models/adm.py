@@ -1,6 +1,6 @@
 """Adaptive delay model: latents shared across regions with delays that vary during a trial (Li et al. 2025, ICML)."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from scipy.linalg import solve_triangular
 
 from mrgp.data import Layout, MultiRegionData
+from mrgp.inference.curvature import Diagonal
 from mrgp.preset import Preset
 
 KNOTS_PER_TIMESCALE = 4 / 3  # leaves 1e-3 of the variance of a squared exponential between two knots
@@ -66,8 +67,7 @@ class ADM(Preset):
     def __call__(self, data: MultiRegionData) -> None:
         layout, bin_width = data.layout, data.bin_width
         assignment = self.assignment(layout)
-        across = self.kernel_sites("across", self.n_across, bin_width)
-        within = self.kernel_sites("within", sum(assignment.n_within), bin_width)
+        across, within = self.latent_sites(data)
         bound, lagging = self.delay_bound(layout), (assignment.n_regions - 1, self.n_across)
         level = numpyro.sample("delay", dist.Uniform(-bound, bound).expand(lagging).to_event(2))
         delay = level[..., None]
@@ -115,11 +115,7 @@ class ADM(Preset):
         return ("delay_spread",) if self.varying else ()
 
     def learned(
-        self,
-        data: MultiRegionData,
-        sites: Mapping[str, Any],
-        curvature: Callable[[str], np.ndarray],
-        fixed: Collection[str],
+        self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
     ) -> tuple[Self, dict[str, Any]] | None:
         """Spreads, and the timescale unless it is set, of highest evidence; None where they hardly differ.
 

@@ -29,8 +29,7 @@ class DLAG(Preset):
     def __call__(self, data: MultiRegionData) -> None:
         bound, bin_width = self.delay_bound(data.layout), data.bin_width
         assignment = self.assignment(data.layout)
-        across = self.kernel_sites("across", self.n_across, bin_width)
-        within = self.kernel_sites("within", sum(assignment.n_within), bin_width)
+        across, within = self.latent_sites(data)
         lagging = (assignment.n_regions - 1, self.n_across)
         delay = numpyro.sample("delay", dist.Uniform(-bound, bound).expand(lagging).to_event(2))
         delay = jnp.concatenate([jnp.zeros((1, self.n_across)), delay / bin_width])

@@ -1,18 +1,15 @@
 """Factor analysis (Everitt 1984, An Introduction to Latent Variable Models, ch. 2; Rubin & Thayer 1982)."""
 
-import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
-import jax.numpy as jnp
-
-from mrgp.data import Layout, MultiRegionData
-from mrgp.kernels import Kernel, White
+from mrgp.data import MultiRegionData
 from mrgp.preset import Preset
-from mrgp.statespace.reduce import Assignment
+from mrgp.undelayed import Pooled, WhiteLatents
 
 
 @dataclass(frozen=True)
-class FA(Preset):
+class FA(WhiteLatents, Pooled, Preset):
     r"""White latents shared by all neurons at once: ``n_across`` of them. Every bin is a sample of its own.
 
     .. math::
@@ -23,23 +20,10 @@ class FA(Preset):
     Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
-    kernel: Kernel = dataclasses.field(default_factory=White)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kernel.has_timescale:
-            raise ValueError("FA's latents are white: leave kernel alone, or use GPFA for latents with a timescale")
-
-    def assignment(self, layout: Layout) -> Assignment:
-        if self.n_within != 0:
-            raise ValueError("FA has no within latents: leave n_within at 0, or use PCCA")
-        return Assignment((layout.total_neurons,), self.n_across, (0,))
-
-    def delay_bound(self, layout: Layout) -> float:
-        return 0.0
+    timed_in: ClassVar[str] = "GPFA"
+    private_in: ClassVar[str] = "PCCA"
 
     def __call__(self, data: MultiRegionData) -> None:
-        across = self.kernel_sites("across", self.n_across, data.bin_width)
-        within = self.kernel_sites("within", 0, data.bin_width)
+        across, within = self.latent_sites(data)
         loadings, noise, offset = self.emission_sites(data, self.n_across)
-        self.observe(data, loadings, noise, offset, jnp.zeros((1, 1, self.n_across)), across, within)
+        self.observe(data, loadings, noise, offset, self.no_delay(data.layout), across, within)

@@ -1,19 +1,15 @@
 """Group factor analysis (Klami et al. 2015, IEEE Trans. Neural Netw. Learn. Syst. 26, 2136-2147)."""
 
-import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
-import jax.numpy as jnp
-
-from mrgp.data import Layout, MultiRegionData
-from mrgp.kernels import Kernel, White
+from mrgp.data import MultiRegionData
 from mrgp.relevance import RelevancePreset
-
-SAME = 1e-6  # share of noise in each region's copy of a latent: copies that are one, but for round-off
+from mrgp.undelayed import SAME, WhiteLatents
 
 
 @dataclass(frozen=True)
-class GFA(RelevancePreset):
+class GFA(WhiteLatents, RelevancePreset):
     r"""White latents of which each region reads those that it needs: mDLAG without time.
 
     .. math::
@@ -25,21 +21,11 @@ class GFA(RelevancePreset):
     column), ``noise``, ``offset``.
     """
 
-    kernel: Kernel = dataclasses.field(default_factory=White)
     gp_noise: float = SAME
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kernel.has_timescale:
-            raise ValueError("GFA's latents are white: leave kernel alone, or use MDLAG for latents with a timescale")
-
-    def delay_bound(self, layout: Layout) -> float:
-        return 0.0
+    timed_in: ClassVar[str] = "MDLAG"
 
     def __call__(self, data: MultiRegionData) -> None:
-        assignment = self.assignment(data.layout)
-        across = self.kernel_sites("across", self.n_across, data.bin_width)
-        within = self.kernel_sites("within", sum(assignment.n_within), data.bin_width)
+        across, within = self.latent_sites(data)
         loadings, noise, offset = self.relevance_sites(data)
-        delay = jnp.zeros((1, assignment.n_regions, self.n_across))
-        self.observe(data, loadings, noise, offset, delay, across, within)
+        self.observe(data, loadings, noise, offset, self.no_delay(data.layout), across, within)

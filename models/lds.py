@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -16,7 +15,7 @@ from mrgp.distributions.contraction import UniformContraction
 from mrgp.inference.start import draw_loadings
 from mrgp.preset import Preset
 from mrgp.statespace.linear import LinearSpace, LinearSystem, first_order, rotated, slowest_first
-from mrgp.statespace.reduce import Assignment
+from mrgp.undelayed import Pooled
 
 SPREAD = 3.0  # prior sd of the entries of A, in units of one step's noise: a mode that doubles in a bin has 2
 START_SPREAD = 30.0  # the same of the first state: a mode of timescale 2000 bins has this sd
@@ -24,7 +23,7 @@ TRANSITION_SCALE = 1.0  # posterior sd of A's free coordinates times sqrt(bins),
 
 
 @dataclass(frozen=True)
-class LDS(Preset):
+class LDS(Pooled, Preset):
     r"""Latents that drive each other, ``n_across`` of them, shared by all neurons at once; no kernel, no delay.
 
     .. math::
@@ -60,18 +59,13 @@ class LDS(Preset):
             ):
                 raise ValueError(f"LDS learns its dynamics and has no {field.name}: leave it out, or use GPFA")
 
-    def assignment(self, layout: Layout) -> Assignment:
-        if self.n_within != 0:
-            raise ValueError("LDS has no within latents: leave n_within at 0")
-        return Assignment((layout.total_neurons,), self.n_across, (0,))
-
     def state_space(self, layout: Layout) -> LinearSpace:
         return LinearSpace(self.assignment(layout), self.start == "learned")
 
     def __call__(self, data: MultiRegionData) -> None:
         size = self.n_across
         loadings, noise, offset = self.emission_sites(data, size)
-        self.observe(data, loadings, noise, offset, jnp.zeros((1, 1, size)), self.dynamics(size), {})
+        self.observe(data, loadings, noise, offset, self.no_delay(data.layout), self.dynamics(size), {})
 
     def dynamics(self, size: int) -> dict[str, Array]:
         """Sample A and, where it is learned, the start."""
@@ -109,9 +103,6 @@ class LDS(Preset):
 
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return rotated(sites, slowest_first(np.asarray(sites["transition"])))
-
-    def delay_bound(self, layout: Layout) -> float:
-        return 0.0
 
     def for_search(self) -> Self:
         return self.replace(transient=None)

@@ -30,8 +30,7 @@ class MDLAG(RelevancePreset):
     def __call__(self, data: MultiRegionData) -> None:
         bound, bin_width = self.delay_bound(data.layout), data.bin_width
         assignment = self.assignment(data.layout)
-        across = self.kernel_sites("across", self.n_across, bin_width)
-        within = self.kernel_sites("within", sum(assignment.n_within), bin_width)
+        across, within = self.latent_sites(data)
         delay = jnp.zeros((1, self.n_across))
         if assignment.n_regions > 1:
             lagging = (assignment.n_regions - 1, self.n_across)

@@ -1,20 +1,15 @@
 """Probabilistic canonical correlation analysis (Bach & Jordan 2005, Tech. Rep. 688, UC Berkeley)."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax.numpy as jnp
-
-from mrgp.data import Layout, MultiRegionData
-from mrgp.kernels import Kernel, White
+from mrgp.data import MultiRegionData
 from mrgp.preset import Preset
-
-SAME = 1e-6  # share of noise in each region's copy of a shared latent: copies that are one, but for round-off
+from mrgp.undelayed import SAME, WhiteLatents
 
 
 @dataclass(frozen=True)
-class PCCA(Preset):
+class PCCA(WhiteLatents, Preset):
     r"""White latents shared by all regions without delay, and white latents private to a region.
 
     .. math::
@@ -28,23 +23,12 @@ class PCCA(Preset):
     Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
-    kernel: Kernel = dataclasses.field(default_factory=White)
     gp_noise: float = SAME
 
     regions_needed: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kernel.has_timescale:
-            raise ValueError("PCCA's latents are white: leave kernel alone, or use DLAG for latents with a timescale")
-
-    def delay_bound(self, layout: Layout) -> float:
-        return 0.0
+    timed_in: ClassVar[str] = "DLAG"
 
     def __call__(self, data: MultiRegionData) -> None:
-        assignment = self.assignment(data.layout)
-        across = self.kernel_sites("across", self.n_across, data.bin_width)
-        within = self.kernel_sites("within", sum(assignment.n_within), data.bin_width)
-        loadings, noise, offset = self.emission_sites(data, assignment.n_columns)
-        delay = jnp.zeros((1, assignment.n_regions, self.n_across))
-        self.observe(data, loadings, noise, offset, delay, across, within)
+        across, within = self.latent_sites(data)
+        loadings, noise, offset = self.emission_sites(data, self.assignment(data.layout).n_columns)
+        self.observe(data, loadings, noise, offset, self.no_delay(data.layout), across, within)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Sum,
         White,
     )
-    from mrgp.preset import load_fit
+    from mrgp.rebuild import load_fit
     from mrgp.statespace.readout import Window
 
 __version__ = "0.1.0"
@@ -82,7 +82,7 @@ _HOMES = {
         "Sum",
         "White",
     ],
-    "preset": ["load_fit"],
+    "rebuild": ["load_fit"],
     "statespace.readout": ["Window"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

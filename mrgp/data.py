@@ -291,6 +291,14 @@ def _share_patterns(mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np
     return mask[founders], pattern, ragged
 
 
+def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:
+    """A recording of noise with this layout, for what needs shapes but no values."""
+    rng = np.random.default_rng(0)
+    counts = zip(layout.regions, layout.n_neurons, strict=True)
+    noise = {name: rng.standard_normal((n_trials, n_bins, n)) for name, n in counts}
+    return MultiRegionData(noise, layout.bin_width)
+
+
 def _choose(n: int, indices: ArrayLike | slice, what: str) -> np.ndarray:
     wanted = indices if isinstance(indices, slice) else np.asarray(indices)
     if isinstance(wanted, np.ndarray) and wanted.size == 0:

@@ -1,33 +1,26 @@
 """A fitted model: its parameters with names and units, and what it says of a recording."""
 
 import importlib.metadata
-import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from scipy.stats import norm
 
-from mrgp import arviz_tree, posterior, summaries
+from mrgp import arviz_tree, fit_file, posterior, summaries, uncertainty
 from mrgp.checks import DataError
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import Layout, MultiRegionData, stand_in
 from mrgp.distributions.markov import MarkovGP
-from mrgp.inference.bound import Bound, Setting
-from mrgp.inference.curvature import Curvature, profile_curvature
-from mrgp.inference.map import LogJoint, Objective, transforms_of
-from mrgp.io import write_atomically
+from mrgp.inference.curvature import Curvature
 from mrgp.statespace.reduce import shared_variance
 
-FORMAT = 2  # of the saved file
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
-GONE = 1e-3  # of the same: loadings that have vanished, and do not follow delays
-UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -74,6 +67,29 @@ class Fit:
     versions: dict[str, str] = field(default_factory=versions)
     saved_curvature: Curvature | None = None
     loadings_covariance: np.ndarray | None = None
+
+    @classmethod
+    def of_run(
+        cls, model: Any, data: MultiRegionData, options: Any, began: float, trace: list[float], **run: Any
+    ) -> Self:
+        """The fit that an inference method ends with.
+
+        Args:
+            model, data, options: What the method was given, the model as it ended.
+            began: When, by ``time.perf_counter``.
+            trace: As the attribute; ``run`` holds the others that the method alone knows.
+        """
+        return cls(
+            model=model,
+            layout=data.layout,
+            n_bins=data.n_bins,
+            trace=np.array(trace),
+            wall_s=time.perf_counter() - began,
+            seed=options.seed,
+            fixed=options.fixed_names,
+            data=data,
+            **run,
+        )
 
     # ---- parameters ----------------------------------------------------------------------------------------------
 
@@ -148,23 +164,13 @@ class Fit:
     def loadings(self) -> dict[str, xr.DataArray]:
         """Loadings per region, (neuron, latent): across latents ``across:k``, then the region's own ``V1:j``."""
         names = [f"across:{k}" for k in range(self.assignment.n_across)]
-        own = dict(zip(self.populations, self.assignment.n_within, strict=True))
-        columns = dict(
-            zip(
-                self.populations,
-                np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1]),
-                strict=True,
-            )
-        )
-        return {
-            region: xr.DataArray(
-                block[:, : len(names) + own[region]],
-                {"neuron": np.arange(len(block)), "latent": names + [f"{region}:{j}" for j in range(own[region])]},
-                ("neuron", "latent"),
-                f"loadings_{region}",
-            )
-            for region, block in columns.items()
-        }
+        blocks = np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1])
+        arrays = {}
+        for region, width, block in zip(self.populations, self.assignment.n_within, blocks, strict=True):
+            latents = names + [f"{region}:{j}" for j in range(width)]
+            coords = {"neuron": np.arange(len(block)), "latent": latents}
+            arrays[region] = xr.DataArray(block[:, : len(latents)], coords, ("neuron", "latent"), f"loadings_{region}")
+        return arrays
 
     @property
     def shared_variance(self) -> xr.DataArray:
@@ -233,18 +239,7 @@ class Fit:
         if refine < 1:
             raise ValueError(f"refine is the number of points per bin, at least 1, not {refine}")
         data = self._recording(data)
-        read = jax.jit(lambda d, y: posterior.signals(d, y, refine))(self.markov(data), jnp.asarray(data.values))
-        arrays = {
-            name: (("trial", "time", f"{name.split('_')[0]}_latent"), np.asarray(value))
-            for name, value in read._asdict().items()
-        }
-        coords = {
-            "trial": np.arange(data.n_trials),
-            "time": np.arange(data.n_bins * refine) / refine * self.layout.bin_width,
-            "across_latent": np.arange(self.assignment.n_across),
-            "within_latent": self.within_names,
-        }
-        return xr.Dataset(arrays, coords)
+        return posterior.latents(self.markov(data), data, refine, self.within_names)
 
     def predict(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Reconstruction of every region given all of the recording: mean, and sd of a new observation.
@@ -253,30 +248,17 @@ class Fit:
             ``<region>_mean`` and ``<region>_sd``, (trial, time, neuron_<region>); missing entries are filled in.
         """
         data = self._recording(data)
-        mean, sd = jax.jit(posterior.predictions)(self.markov(data), jnp.asarray(data.values))
-        arrays = {}
-        for region, part in self.layout.region_slices.items():
-            dims = ("trial", "time", f"neuron_{region}")
-            arrays[f"{region}_mean"] = (dims, np.asarray(mean[..., part]))
-            arrays[f"{region}_sd"] = (dims, np.asarray(sd[..., part]))
-        return xr.Dataset(arrays, {"trial": np.arange(data.n_trials), "time": data.times})
+        return posterior.reconstruction(self.markov(data), data)
 
     def sample(self, n_trials: int, n_bins: int, seed: int = 0) -> MultiRegionData:
         """A new recording drawn from the fitted model."""
-        drawn = np.asarray(self.markov(self._template(n_trials, n_bins)).sample(jax.random.key(seed)))
+        drawn = np.asarray(self.markov(stand_in(self.layout, n_trials, n_bins)).sample(jax.random.key(seed)))
         regions = {name: drawn[..., part] for name, part in self.layout.region_slices.items()}
         return MultiRegionData(regions, self.layout.bin_width)
 
     def lift_error(self, n_bins: int = LIFT_ERROR_BINS) -> float:
         """KL divergence in nats per trial of ``n_bins`` bins from the exact model to the state space used."""
-        return posterior.lift_error(self.markov(self._template()), n_bins)
-
-    def _template(self, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:
-        """A stand-in recording of this layout, for what needs shapes but no values."""
-        rng = np.random.default_rng(0)
-        counts = zip(self.layout.regions, self.layout.n_neurons, strict=True)
-        noise = {name: rng.standard_normal((n_trials, n_bins, n)) for name, n in counts}
-        return MultiRegionData(noise, self.layout.bin_width)
+        return posterior.lift_error(self.markov(stand_in(self.layout)), n_bins)
 
     # ---- uncertainty ---------------------------------------------------------------------------------------------
 
@@ -287,38 +269,14 @@ class Fit:
         """
         known = self.saved_curvature
         if known is None or (follow and known.response is None):
-            known = self._curvature(self._recording(data), progress)
+            known = uncertainty.curvature_at(self, self._recording(data), progress)
             self.saved_curvature = known
         return known
-
-    def _curvature(self, data: MultiRegionData, progress: bool) -> Curvature:
-        """Of log p(y, parameters), or of the bound with the means of loadings, noise and offsets profiled out."""
-        scale, names = self.model.scales(data, self.sites), self.uncertain_sites
-        frozen = tuple(sorted({*self.fixed, *self.model.held}))
-        if self.loadings_covariance is None:
-            return profile_curvature(Objective(LogJoint(self.model), data, self.sites, scale, frozen), names, progress)
-        setting = Setting.of(data, self.sites["loadings"], self.loadings_covariance)
-        objective = Objective(Bound(self.model), setting, self.sites, scale, frozen)
-        share = shared_variance(self.assignment, self.sites["loadings"], self.loadings_covariance)
-        unread = (share < GONE)[self.assignment.region_of_neuron] | ~self.assignment.used
-        return profile_curvature(objective, names, progress, {"loadings": unread}, {"delay": UNIFORM_PRECISION})
 
     @property
     def uncertain_sites(self) -> tuple[str, ...]:
         """Sites that describe latents and were inferred: what intervals are given for."""
         return tuple(name for name in self.model.dynamics_sites(self.layout) if name not in self.fixed)
-
-    def _sites_from(self, curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:
-        """Constrained sites from unconstrained vectors (draw, parameter)."""
-        sites, first = {}, 0
-        transforms = transforms_of(self.model, self._template(), [n for n in self.sites if n not in curvature.names])
-        for name in curvature.names:
-            shape = self.sites[name].shape
-            size = int(np.prod(shape))
-            block = flat[:, first : first + size].reshape(-1, *shape)
-            sites[name] = np.asarray(transforms[name](jnp.asarray(block)))
-            first += size
-        return sites
 
     def delay_intervals(
         self,
@@ -334,47 +292,14 @@ class Fit:
         """
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
-        curvature = self.curvature(data, progress)
-        widths = np.sqrt(np.diag(curvature.covariance))
-        steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
-        moved = {**self.sites, **self._sites_from(curvature, curvature.mean + steps)}
-        tables = self.model.delay_table(moved, self.layout, self.n_bins)
-        tables = np.broadcast_to(tables, (len(steps), *self.delays.shape))
-        shown = self.delays
-        if over_time and self.delays_vary:
-            tables, shown = tables.mean(-1), shown.mean("time")
-        bound = max(self.model.delay_bound(self.layout), 1e-12)
-        ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
-        slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * shown.ndim)), 0, -1)
-        sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
-        center, z = np.arctanh(tables[0] / bound), norm.ppf(0.5 + probability / 2)
-        names = {
-            "delay": tables[0],
-            "lower": bound * np.tanh(center - z * sd),
-            "upper": bound * np.tanh(center + z * sd),
-            "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, bound / np.sqrt(3)),  # at most the prior's
-        }
-        arrays = {name: (shown.dims, table) for name, table in names.items()}
-        return xr.Dataset(arrays, shown.coords, {"units": "s", "probability": probability})
+        return uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time)
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: delays and kernel parameters from the Gaussian at the maximum.
 
         Loadings, noise and offsets take their best values given each draw, to first order, without spread of their own.
         """
-        curvature = self.curvature(data, follow=True)
-        rng = np.random.default_rng(seed)
-        flat = np.zeros((n_draws, 0))
-        if curvature.names:  # models of white latents have nothing to draw
-            flat = rng.multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
-        sites = self._sites_from(curvature, flat)
-        transforms = transforms_of(self.model, self._template(), curvature.names)
-        for name, response in (curvature.response or {}).items():
-            center = np.asarray(transforms[name].inv(jnp.asarray(self.sites[name])))
-            moved = center + np.tensordot(flat - curvature.mean, response, 1)
-            sites[name] = np.asarray(transforms[name](jnp.asarray(moved)))
-        rest = {name: value for name, value in self.sites.items() if name not in sites}  # fixed, or relevance
-        return sites | {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in rest.items()}
+        return uncertainty.draws(self, self.curvature(data, follow=True), n_draws, seed)
 
     def to_arviz(self, data: MultiRegionData | None = None, n_draws: int = 100, seed: int = 0) -> xr.DataTree:
         """An ArviZ DataTree: draws of delays and timescales from the Gaussian at the maximum (see :meth:`draws`).
@@ -395,80 +320,9 @@ class Fit:
 
     def save(self, path: str | Path) -> None:
         """Write the fit as NetCDF; an existing file is replaced only once the new one is whole."""
-        path = Path(path)
-        arrays: dict[str, Any] = {
-            name: ([f"{name}_{axis}" for axis in range(np.ndim(value))], value) for name, value in self.sites.items()
-        }
-        arrays["trace"] = (("iteration",), self.trace)
-        if self.loadings_covariance is not None:
-            arrays["loadings_covariance"] = (("loadings_0", "loadings_1", "loadings_2"), self.loadings_covariance)
-        header = {
-            "settings": self.model.to_settings(),
-            "layout": [list(self.layout.regions), list(self.layout.n_neurons), self.layout.bin_width],
-            "n_bins": self.n_bins,
-            "run": [
-                self.method,
-                bool(self.converged),
-                self.reason,
-                self.iterations,
-                self.evaluations,
-                self.wall_s,
-                self.seed,
-            ],
-            "notes": list(self.notes),
-            "fixed": list(self.fixed),
-            "versions": self.versions,
-            "curvature": None,
-        }
-        if self.saved_curvature is not None:
-            header["curvature"] = [list(self.saved_curvature.names), self.saved_curvature.positive]
-            arrays["curvature_mean"] = (("parameter",), self.saved_curvature.mean)
-            arrays["curvature_covariance"] = (("parameter", "other_parameter"), self.saved_curvature.covariance)
-        dataset = xr.Dataset(arrays, attrs={"mrgp_fit": FORMAT, "header": json.dumps(header)})
-        write_atomically(path, lambda file: dataset.to_netcdf(file, engine="h5netcdf"))
+        fit_file.write(self, Path(path))
 
     @classmethod
-    def load(cls, path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> "Fit":
+    def load(cls, path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> Self:
         """Read what :meth:`save` wrote; ``preset_from`` rebuilds the model (see :func:`mrgp.load_fit`)."""
-        if not path.is_file():
-            raise DataError(f"there is no file {path}: check the path")
-        try:
-            dataset = xr.load_dataset(path, engine="h5netcdf")
-        except Exception as error:
-            raise DataError(f"{path} is damaged or not a fit: fit again, or restore the file") from error
-        if dataset.attrs.get("mrgp_fit") != FORMAT:
-            raise DataError(f"{path} is not a fit saved by this version of mrgp")
-        header = json.loads(dataset.attrs["header"])
-        try:
-            model = preset_from(header["settings"])
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path} is not a fit saved by this version of mrgp") from error
-        curvature = None
-        if header["curvature"] is not None:
-            names, positive = header["curvature"]
-            curvature = Curvature(
-                tuple(names), dataset["curvature_mean"].values, dataset["curvature_covariance"].values, positive
-            )
-        regions, counts, bin_width = header["layout"]
-        method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
-        skip = ("trace", "curvature_mean", "curvature_covariance", "loadings_covariance")
-        spread = dataset["loadings_covariance"].values if "loadings_covariance" in dataset else None
-        return cls(
-            model=model,
-            layout=Layout(tuple(regions), tuple(counts), bin_width),
-            n_bins=header["n_bins"],
-            sites={str(name): value.values for name, value in dataset.data_vars.items() if name not in skip},
-            method=method,
-            trace=dataset["trace"].values,
-            converged=converged,
-            reason=reason,
-            iterations=iterations,
-            evaluations=evaluations,
-            wall_s=wall_s,
-            seed=seed,
-            notes=tuple(header["notes"]),
-            fixed=tuple(header["fixed"]),
-            versions=header["versions"],
-            saved_curvature=curvature,
-            loadings_covariance=spread,
-        )
+        return cls(**fit_file.read(path, preset_from))

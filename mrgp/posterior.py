@@ -1,15 +1,19 @@
-r"""What a fitted model says of a recording: latents, predictions, and uncertainty of the parameters.
+r"""What a fitted model says of a recording: latents, reconstruction, and what its state space costs.
 
 Latents are read from the smoothed states on region 1's clock, at any offset within a bin: the same conditioning that
 reads a delayed copy (DESIGN 2.2) reads a finer grid.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import xarray as xr
 from jax import Array
 
+from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, Posterior
 from mrgp.statespace.assemble import Prior
 from mrgp.statespace.covariance import divergence, exact_covariance, lifted_covariance
@@ -23,6 +27,33 @@ class Signals(NamedTuple):
     across_sd: Array
     within_mean: Array
     within_sd: Array
+
+
+def latents(distribution: MarkovGP, data: MultiRegionData, refine: int, within_names: Sequence[str]) -> xr.Dataset:
+    """The Dataset of :meth:`mrgp.fit.Fit.latents`."""
+    read = jax.jit(lambda d, y: signals(d, y, refine))(distribution, jnp.asarray(data.values))
+    arrays = {
+        name: (("trial", "time", f"{name.split('_')[0]}_latent"), np.asarray(value))
+        for name, value in read._asdict().items()
+    }
+    coords = {
+        "trial": np.arange(data.n_trials),
+        "time": np.arange(data.n_bins * refine) / refine * data.bin_width,
+        "across_latent": np.arange(distribution.prior.assignment.n_across),
+        "within_latent": list(within_names),
+    }
+    return xr.Dataset(arrays, coords)
+
+
+def reconstruction(distribution: MarkovGP, data: MultiRegionData) -> xr.Dataset:
+    """The Dataset of :meth:`mrgp.fit.Fit.predict`."""
+    mean, sd = jax.jit(predictions)(distribution, jnp.asarray(data.values))
+    arrays = {}
+    for region, part in data.layout.region_slices.items():
+        dims = ("trial", "time", f"neuron_{region}")
+        arrays[f"{region}_mean"] = (dims, np.asarray(mean[..., part]))
+        arrays[f"{region}_sd"] = (dims, np.asarray(sd[..., part]))
+    return xr.Dataset(arrays, {"trial": np.arange(data.n_trials), "time": data.times})
 
 
 def signals(distribution: MarkovGP, values: Array, refine: int) -> Signals:

@@ -1,6 +1,6 @@
 """What all tests share: float64, warnings as errors, one registry of kernels, small random models."""
 
-import mrgp.runtime  # noqa: F401, I001  float64 before any array exists
+import mrgp.runtime  # noqa: I001  float64 before any array exists
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,16 +14,6 @@ import pytest
 from scipy.special import gamma, kv
 
 from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
-from mrgp.kernels import (
-    Kernel,
-    Matern12,
-    Matern32,
-    Matern52,
-    RationalQuadratic,
-    Spectral,
-    SquaredExponential,
-    Stretched,
-)
 from mrgp.statespace.assemble import Prior, StateSpace
 from mrgp.statespace.lift import build_lift
 from mrgp.statespace.readout import Window
@@ -56,7 +46,7 @@ def shared_data() -> Path:
 # --- kernels
 
 
-class Sech(Kernel):
+class Sech(mrgp.Kernel):
     """A kernel of a user's own: only ``cov``. Its spectrum is a sech too, so it is positive definite."""
 
     def cov(self, tau):
@@ -72,7 +62,7 @@ class KernelCase:
     """
 
     name: str
-    kernel: Kernel
+    kernel: mrgp.Kernel
     closed: Callable[[np.ndarray, float], np.ndarray]
     own: dict[str, float] = field(default_factory=dict)
     exact: bool = False
@@ -95,33 +85,35 @@ def matern(u: np.ndarray, nu: float) -> np.ndarray:
 
 
 REGISTRY = [
-    KernelCase("squared_exponential", SquaredExponential(), lambda a, l: gaussian(a / l)),
-    KernelCase("matern12", Matern12(), lambda a, l: matern(a / l, 0.5), exact=True),
-    KernelCase("matern32", Matern32(), lambda a, l: matern(a / l, 1.5), exact=True),
-    KernelCase("matern52", Matern52(), lambda a, l: matern(a / l, 2.5), exact=True),
-    KernelCase("rational_quadratic_1", RationalQuadratic(), lambda a, l: 1 / (1 + (a / l) ** 2 / 2)),
-    KernelCase("rational_quadratic_2", RationalQuadratic(2.0), lambda a, l: (1 + (a / l) ** 2 / 4) ** -2.0),
+    KernelCase("squared_exponential", mrgp.SquaredExponential(), lambda a, l: gaussian(a / l)),
+    KernelCase("matern12", mrgp.Matern12(), lambda a, l: matern(a / l, 0.5), exact=True),
+    KernelCase("matern32", mrgp.Matern32(), lambda a, l: matern(a / l, 1.5), exact=True),
+    KernelCase("matern52", mrgp.Matern52(), lambda a, l: matern(a / l, 2.5), exact=True),
+    KernelCase("rational_quadratic_1", mrgp.RationalQuadratic(), lambda a, l: 1 / (1 + (a / l) ** 2 / 2)),
+    KernelCase("rational_quadratic_2", mrgp.RationalQuadratic(2.0), lambda a, l: (1 + (a / l) ** 2 / 4) ** -2.0),
     KernelCase(
         "spectral_fixed",
-        Spectral(frequency=4.0),
+        mrgp.Spectral(frequency=4.0),
         lambda a, l: gaussian(a / l) * np.cos(2 * np.pi * 4.0 * BIN_WIDTH * a),
         own={"frequency": 4.0 * BIN_WIDTH},
     ),
     KernelCase(
         "spectral_inferred",
-        Spectral(Matern32()),
+        mrgp.Spectral(mrgp.Matern32()),
         lambda a, l: matern(a / l, 1.5) * np.cos(2 * np.pi * 0.13 * a),
         own={"frequency": 0.13},
         exact=True,
     ),
     KernelCase(
         "sum_stretched",
-        3 * SquaredExponential() + 1.0 * Stretched(Matern12(), 0.2),
+        3 * mrgp.SquaredExponential() + 1.0 * mrgp.Stretched(mrgp.Matern12(), 0.2),
         lambda a, l: 0.75 * gaussian(a / l) + 0.25 * matern(a / (0.2 * l), 0.5),
     ),
     KernelCase(
         "sum_of_three",
-        Matern52() + Stretched(Spectral(Matern12(), frequency=5.0), 4.0) + 2 * Stretched(Matern32(), 10.0),
+        mrgp.Matern52()
+        + mrgp.Stretched(mrgp.Spectral(mrgp.Matern12(), frequency=5.0), 4.0)
+        + 2 * mrgp.Stretched(mrgp.Matern32(), 10.0),
         lambda a, l: (
             0.25 * matern(a / l, 2.5)
             + 0.25 * matern(a / (4 * l), 0.5) * np.cos(2 * np.pi * 5.0 * BIN_WIDTH * a)
@@ -176,7 +168,7 @@ class SmallModel:
         return MarkovGP(space=space, parallel=parallel, **self._given(options))
 
 
-def shared_lift(kernel: Kernel, order: int) -> Any:
+def shared_lift(kernel: mrgp.Kernel, order: int) -> Any:
     """One lift per kernel and order: functions jitted on its identity are compiled once."""
     key = repr((kernel, order))
     if key not in LIFTS:
@@ -189,7 +181,7 @@ def make_model(
     n_across: int = 2,
     n_within: tuple[int, ...] = (1, 0),
     n_bins: int = 7,
-    kernel: Kernel | None = None,
+    kernel: mrgp.Kernel | None = None,
     timescale: tuple[float, float] = (2.0, 6.0),
     max_delay: float = 2.5,
     delay_steps: int = 1,
@@ -210,7 +202,7 @@ def make_model(
         "across": {"timescale": jnp.asarray(rng.uniform(*timescale, n_across))},
         "within": {"timescale": jnp.asarray(rng.uniform(*timescale, sum(n_within)))},
     }
-    return SmallModel(Prior(kernel or SquaredExponential(), gp_noise, assignment), arguments, n_bins)
+    return SmallModel(Prior(kernel or mrgp.SquaredExponential(), gp_noise, assignment), arguments, n_bins)
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def test_every_kernel_survives_saving(tmp_path, fit):
         mrgp.Matern52(), mrgp.RationalQuadratic(2.0), mrgp.Spectral(mrgp.Matern32(), 4.0),
         0.3 * mrgp.SquaredExponential() + mrgp.Stretched(mrgp.Matern12(), 3.0),
     ]  # fmt: skip
-    from mrgp.preset import preset_from
+    from mrgp.rebuild import preset_from
 
     for kernel in kernels:
         model = fit.model.replace(kernel=kernel)

@@ -19,7 +19,7 @@ from mrgp.distributions.contraction import CayleyTransform, UniformContraction, 
 from mrgp.inference.map import LogJoint, Objective, transforms_of
 from mrgp.inference.start import moving_average
 from mrgp.plots import plot_latents
-from mrgp.preset import preset_from
+from mrgp.rebuild import preset_from
 from mrgp.statespace.linear import (
     START_FLOOR,
     LinearSpace,

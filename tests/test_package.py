@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 STAIR = [
     {"runtime", "align", "kernels", "checks", "delays", "data", "kalman"},
     {"io", "statespace", "simulate", "scenarios"},
-    {"distributions", "inference", "posterior", "arviz_tree", "summaries", "fit", "plots"},
-    {"preset", "relevance"},
+    {"distributions", "inference", "posterior", "arviz_tree", "summaries", "uncertainty", "fit_file", "fit", "plots"},
+    {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
     {"models"},
     {"report"},
     {"cli", "arguments"},
@@ -95,7 +95,7 @@ def test_double_precision_is_on_whatever_is_imported_first(first):
 
 
 def test_a_saved_preset_is_known_without_the_zoo():
-    script = "from mrgp.preset import preset_from, REGISTRY; print(len(REGISTRY)); "
+    script = "from mrgp.preset import REGISTRY; from mrgp.rebuild import preset_from; print(len(REGISTRY)); "
     settings = mrgp.models.FA(2).to_settings()
     assert fresh(f"{script} print(preset_from({settings!r}).n_across)") == ["0", "2"]
 

@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 
 import mrgp
 from mrgp.kernels import Matern12, Spectral, SquaredExponential, Stretched, White
-from mrgp.preset import preset_from
+from mrgp.rebuild import preset_from
 from mrgp.report import table
 from mrgp.simulate import simulate
 from mrgp.statespace.lift import build_lift

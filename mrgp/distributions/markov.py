@@ -77,22 +77,15 @@ class MarkovGP(DelayedGP):
     @property
     def mean(self) -> Array:
         moments = self._started()
-        if moments is None:
-            return super().mean
-        C = readout_loadings(self.prior.assignment, self.loadings)
-        return jnp.broadcast_to(moments[0] @ C.T + self.offset, self.batch_shape + self.event_shape)
+        return super().mean if moments is None else moments[0]
 
     @property
     def variance(self) -> Array:
         moments = self._started()
-        if moments is None:
-            return super().variance
-        C = readout_loadings(self.prior.assignment, self.loadings)
-        signal = jnp.einsum("ni,tij,nj->tn", C, moments[1], C)
-        return jnp.broadcast_to(signal + self.noise, self.batch_shape + self.event_shape)
+        return super().variance if moments is None else moments[1]
 
     def _started(self) -> tuple[Array, Array] | None:
-        """Prior mean (time, readout) and covariance (time, readout, readout) where the process is not stationary."""
+        """Mean and variance of the trials, each of their shape, where the process is not stationary."""
         dynamics, readout = self.space.assemble(self.latents)
         if dynamics.mean is None:
             return None
@@ -101,10 +94,12 @@ class MarkovGP(DelayedGP):
         gains = filter_gains(dynamics, readout, nothing[1], self.n_bins)
         states = filter_means(gains, nothing[0], nothing[2], dynamics.mean)
         W = readout.weights
-        return (
-            jnp.einsum("tis,ts->ti", jnp.broadcast_to(W, (self.n_bins, *W.shape[1:])), states[:, 0]),
-            W @ gains.predicted[:, 0] @ jnp.swapaxes(W, -1, -2) + jax.vmap(jnp.diag)(readout.noise),
-        )
+        mean = jnp.einsum("tis,ts->ti", jnp.broadcast_to(W, (self.n_bins, *W.shape[1:])), states[:, 0])
+        covariance = W @ gains.predicted[:, 0] @ jnp.swapaxes(W, -1, -2) + jax.vmap(jnp.diag)(readout.noise)
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        variance = jnp.einsum("ni,tij,nj->tn", C, covariance, C) + self.noise
+        shape = self.batch_shape + self.event_shape
+        return jnp.broadcast_to(mean @ C.T + self.offset, shape), jnp.broadcast_to(variance, shape)
 
     @property
     def _in_parallel(self) -> bool:

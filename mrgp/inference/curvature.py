@@ -28,6 +28,9 @@ CG_TOLERANCE = 1e-2  # of each column; enters the curvature squared
 CG_ITERATIONS = 150
 ROUGH = 1e-3  # of the largest curvature: what the approximations of a likelihood may bend an undetermined direction
 
+type Diagonal = Callable[[str], np.ndarray]
+"""The negative log density's second derivative by each free coordinate of a site, by the site's name."""
+
 
 @dataclass(frozen=True)
 class Curvature:

@@ -252,21 +252,10 @@ def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
         store.remove()
     if not converged:
         warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
-    return Fit(
-        model=model,
-        layout=data.layout,
-        n_bins=data.n_bins,
-        sites=model.presented(sites, data.layout),
-        method="em",
-        trace=np.array(trace),
-        converged=converged,
-        reason=reason,
-        iterations=len(trace) - 1,
-        evaluations=len(trace),
-        wall_s=time.perf_counter() - began,
-        seed=options.seed,
-        data=data,
-    )
+    return Fit.of_run(
+        model, data, options, began, trace, method="em", sites=model.presented(sites, data.layout),
+        converged=converged, reason=reason, iterations=len(trace) - 1, evaluations=len(trace),
+    )  # fmt: skip
 
 
 def _missing(data: MultiRegionData) -> Missing:

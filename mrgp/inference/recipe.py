@@ -25,7 +25,7 @@ import numpy as np
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.fit import Fit
-from mrgp.inference.curvature import diagonal
+from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.io import write_atomically
@@ -56,7 +56,7 @@ class Model(Protocol):
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]: ...
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]: ...
     def learned(
-        self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Any, fixed: Collection[str]
+        self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
     ) -> tuple[Self, dict[str, Any]] | None: ...
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self: ...
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self: ...
@@ -137,23 +137,11 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         warnings.warn(f"the fit has not converged: {ascent.reason}", stacklevel=4)
     for note in notes:
         warnings.warn(note, stacklevel=4)
-    return Fit(
-        model=model,
-        layout=data.layout,
-        n_bins=data.n_bins,
-        sites=model.presented(sites, data.layout),
-        method="map",
-        trace=np.array(trace),
-        converged=ascent.converged,
-        reason=ascent.reason,
-        iterations=iterations,
-        evaluations=evaluations,
-        wall_s=time.perf_counter() - began,
-        seed=options.seed,
+    return Fit.of_run(
+        model, data, options, began, trace, method="map", sites=model.presented(sites, data.layout),
+        converged=ascent.converged, reason=ascent.reason, iterations=iterations, evaluations=evaluations,
         notes=tuple(notes),
-        fixed=options.fixed_names,
-        data=data,
-    )
+    )  # fmt: skip
 
 
 def _frozen(model: Model, options: MapOptions) -> tuple[str, ...]:

@@ -120,24 +120,12 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
         warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
     for note in notes:
         warnings.warn(note, stacklevel=4)
-    return Fit(
-        model=state.model,
-        layout=data.layout,
-        n_bins=data.n_bins,
+    return Fit.of_run(
+        state.model, data, options, began, state.trace, method="vb",
         sites={name: np.asarray(value) for name, value in sites.items()},
-        method="vb",
-        trace=np.array(state.trace),
-        converged=state.converged,
-        reason=reason,
-        iterations=len(state.trace),
-        evaluations=state.evaluations,
-        wall_s=time.perf_counter() - began,
-        seed=options.seed,
-        notes=tuple(notes),
-        fixed=options.fixed_names,
-        data=data,
-        loadings_covariance=np.asarray(state.setting.covariance),
-    )
+        converged=state.converged, reason=reason, iterations=len(state.trace), evaluations=state.evaluations,
+        notes=tuple(notes), loadings_covariance=np.asarray(state.setting.covariance),
+    )  # fmt: skip
 
 
 def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: MapOptions) -> State:

@@ -130,6 +130,7 @@ def exact(case: str, seed: int) -> dict[str, Any]:
     the Fisher information.
     """
     from mrgp.scenarios import simulate_scenario
+    from mrgp.uncertainty import sites_from
 
     scenario, kind, settings = EXACT[case]
     recording = simulate_scenario(scenario, seed=100 + seed)
@@ -142,7 +143,7 @@ def exact(case: str, seed: int) -> dict[str, Any]:
     curvature = point.curvature(progress=False)
     widths = np.sqrt(np.diag(curvature.covariance))
     jumps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths)])
-    sites = {**point.sites, **point._sites_from(curvature, curvature.mean + jumps)}
+    sites = {**point.sites, **sites_from(point, curvature, curvature.mean + jumps)}
     tables = point.model.delay_table(sites, point.layout, point.n_bins) / bins
     tables = np.stack([pairs(each) for each in tables])
     slopes = np.moveaxis((tables[1:] - tables[0]) / (1e-4 * widths.reshape(-1, 1, 1, 1)), 0, -1)

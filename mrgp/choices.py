@@ -1,0 +1,152 @@
+"""What a preset is made of: the choices, checked, and the sizes and state spaces that follow from them."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Literal, Self
+
+import jax
+import numpy as np
+
+from mrgp.data import Layout
+from mrgp.kernels import Kernel, SquaredExponential, in_bins, kernel_to_settings
+from mrgp.statespace.assemble import Prior, Space, StateSpace
+from mrgp.statespace.autoregressive import AutoregressiveSpace
+from mrgp.statespace.choose import choose_window
+from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift, check_own
+from mrgp.statespace.readout import Window
+from mrgp.statespace.reduce import Assignment
+
+DEFAULT_MAX_DELAY = 5  # bins: the state grows with it, and a fit that needs more widens it and says so
+SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have spoken
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices that describe a model of a recording, in the user's units (seconds).
+
+    Args:
+        n_across: Latents shared by all regions.
+        n_within: Private latents, one number for all regions or one per region; 0 is allowed.
+        kernel: Covariance of every latent.
+        max_delay: Bound of |delay| in seconds; None for 5 bins of whatever recording comes.
+        likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (fast).
+        timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
+            None for a log-normal prior around 0.1 s.
+        gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).
+        lift: "readout" (default: delays in the readout) or "ar" (all delayed copies in the state, for comparison).
+        order: With "readout", states that approximate one latent whose kernel has no exact state space, 2 to 6; with
+            "ar", bins that the autoregression remembers.
+        window: Registers for the delays; None chooses them from kernel and ``max_delay``.
+        parallel: Scans in O(log time) depth; None chooses by the device.
+        transient: Steps after which the Kalman gains count as settled; ``fit`` sets it where that is exact.
+    """
+
+    n_across: int = 1
+    n_within: int | tuple[int, ...] = 0
+    kernel: Kernel = dataclasses.field(default_factory=SquaredExponential)
+    max_delay: float | None = None
+    timescale_bounds: tuple[float, float] | None = None
+    likelihood: Literal["markov", "dense", "spectral"] = "markov"
+    gp_noise: float = 1e-3
+    lift: Literal["readout", "ar"] = "readout"
+    order: int = DEFAULT_ORDER
+    window: Window | None = None
+    parallel: bool | None = None
+    transient: int | None = None
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        single = isinstance(self.n_within, Integral)
+        within: Any = int(self.n_within) if single else tuple(int(w) for w in self.n_within)  # type: ignore
+        object.__setattr__(self, "n_within", within)
+        if self.n_across < 0 or np.min(within) < 0 or self.n_across + np.max(within) == 0:
+            raise ValueError(f"{name}: n_across and n_within count latents; they cannot be negative, or all be 0")
+        if self.likelihood not in ("markov", "dense", "spectral"):
+            raise ValueError(f"{name}: likelihood is 'markov', 'dense' or 'spectral', not {self.likelihood!r}")
+        if self.lift not in ("readout", "ar"):
+            raise ValueError(f"{name}: lift is 'readout' or 'ar', not {self.lift!r}")
+        if self.max_delay is not None and not 0 < self.max_delay < np.inf:
+            raise ValueError(f"{name}: max_delay is a positive number of seconds, not {self.max_delay}")
+        if self.timescale_bounds is not None:
+            low, high = (float(bound) for bound in self.timescale_bounds)
+            if not 0 < low < high < np.inf:
+                raise ValueError(f"{name}: timescale_bounds are two positive seconds, low < high, not {low}, {high}")
+            object.__setattr__(self, "timescale_bounds", (low, high))
+        if not 0 < self.gp_noise < 1:
+            raise ValueError(f"{name}: gp_noise is a share of variance between 0 and 1, not {self.gp_noise}")
+        if not isinstance(self.kernel, Kernel):
+            raise TypeError(
+                f"{name}: kernel must be an mrgp.Kernel such as mrgp.SquaredExponential(), not {self.kernel!r}"
+            )
+        check_own(self.kernel)
+
+    # ---- sizes ---------------------------------------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> Self:
+        """The same preset with some choices changed."""
+        return dataclasses.replace(self, **changes)
+
+    def assignment(self, layout: Layout) -> Assignment:
+        """Which neuron reads which latent."""
+        within = (self.n_within,) * layout.n_regions if isinstance(self.n_within, int) else self.n_within
+        if len(within) != layout.n_regions:
+            raise ValueError(
+                f"{type(self).__name__}: n_within={within} is for {len(within)} regions, but the recording has "
+                f"{layout.n_regions} ({', '.join(layout.regions)}): give one number, or one per region"
+            )
+        return Assignment(layout.n_neurons, self.n_across, within)
+
+    def prior(self, layout: Layout) -> Prior:
+        """The Gaussian-process prior of this recording's readouts."""
+        return Prior(self.kernel, self.gp_noise, self.assignment(layout))
+
+    def delay_bound(self, layout: Layout) -> float:
+        """The bound of |delay| in seconds."""
+        return DEFAULT_MAX_DELAY * layout.bin_width if self.max_delay is None else self.max_delay
+
+    @property
+    def reads_between_bins(self) -> bool:
+        """Whether latents have values between bins that the recording says something of."""
+        return self.kernel.has_timescale and self.lift == "readout"
+
+    @property
+    def kernel_lift(self) -> Lift:
+        """The kernel's state space."""
+        return build_lift(self.kernel, self.order)
+
+    def state_space(self, layout: Layout) -> Space:
+        """Lift and window; a preset without a window of its own gets one for timescales of SHORTEST_EXPECTED bins."""
+        prior = self.prior(layout)
+        if self.lift == "ar":
+            return AutoregressiveSpace(prior, self.order)
+        window = self.window
+        if window is None:
+            with jax.ensure_compile_time_eval():  # numbers, also inside a traced function
+                typical: dict[str, np.ndarray] = {
+                    name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
+                    for name, value in self.kernel.parameters().items()
+                }
+            hyper = in_bins(
+                {**typical, "timescale": np.array([SHORTEST_EXPECTED * layout.bin_width])}, layout.bin_width
+            )
+            window = self.choose_window(layout, hyper, hyper)
+        return StateSpace(prior, self.kernel_lift, window)
+
+    def choose_window(self, layout: Layout, across: Mapping[str, Any], within: Mapping[str, Any]) -> Window:
+        """The cheapest sufficient window for kernel parameters in bins, each (latent,) (see ``statespace.choose``)."""
+        return choose_window(
+            self.prior(layout),
+            self.kernel_lift,
+            self.delay_bound(layout) / layout.bin_width,
+            dict(across),
+            dict(within),
+        )
+
+    def to_settings(self) -> dict[str, Any]:
+        """What rebuilds this preset, as JSON-ready values (see :func:`mrgp.rebuild.preset_from`)."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["kernel"] = kernel_to_settings(self.kernel)
+        fields["window"] = None if self.window is None else dataclasses.asdict(self.window)
+        return {"model": type(self).__name__.lower(), **fields}

@@ -1,0 +1,96 @@
+"""The file of a fit: NetCDF with its sites as arrays and everything else in a header of JSON."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mrgp.checks import DataError
+from mrgp.data import Layout
+from mrgp.inference.curvature import Curvature
+from mrgp.io import write_atomically
+
+FORMAT = 2  # of the saved file
+
+
+def write(fit: Any, path: Path) -> None:
+    """Write a :class:`mrgp.fit.Fit`; an existing file is replaced only once the new one is whole."""
+    arrays: dict[str, Any] = {
+        name: ([f"{name}_{axis}" for axis in range(np.ndim(value))], value) for name, value in fit.sites.items()
+    }
+    arrays["trace"] = (("iteration",), fit.trace)
+    if fit.loadings_covariance is not None:
+        arrays["loadings_covariance"] = (("loadings_0", "loadings_1", "loadings_2"), fit.loadings_covariance)
+    header = {
+        "settings": fit.model.to_settings(),
+        "layout": [list(fit.layout.regions), list(fit.layout.n_neurons), fit.layout.bin_width],
+        "n_bins": fit.n_bins,
+        "run": [
+            fit.method,
+            bool(fit.converged),
+            fit.reason,
+            fit.iterations,
+            fit.evaluations,
+            fit.wall_s,
+            fit.seed,
+        ],
+        "notes": list(fit.notes),
+        "fixed": list(fit.fixed),
+        "versions": fit.versions,
+        "curvature": None,
+    }
+    if fit.saved_curvature is not None:
+        header["curvature"] = [list(fit.saved_curvature.names), fit.saved_curvature.positive]
+        arrays["curvature_mean"] = (("parameter",), fit.saved_curvature.mean)
+        arrays["curvature_covariance"] = (("parameter", "other_parameter"), fit.saved_curvature.covariance)
+    dataset = xr.Dataset(arrays, attrs={"mrgp_fit": FORMAT, "header": json.dumps(header)})
+    write_atomically(path, lambda file: dataset.to_netcdf(file, engine="h5netcdf"))
+
+
+def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
+    """The fields of the fit that :func:`write` wrote; ``preset_from`` rebuilds its model from its settings."""
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: check the path")
+    try:
+        dataset = xr.load_dataset(path, engine="h5netcdf")
+    except Exception as error:
+        raise DataError(f"{path} is damaged or not a fit: fit again, or restore the file") from error
+    if dataset.attrs.get("mrgp_fit") != FORMAT:
+        raise DataError(f"{path} is not a fit saved by this version of mrgp")
+    header = json.loads(dataset.attrs["header"])
+    try:
+        model = preset_from(header["settings"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a fit saved by this version of mrgp") from error
+    curvature = None
+    if header["curvature"] is not None:
+        names, positive = header["curvature"]
+        curvature = Curvature(
+            tuple(names), dataset["curvature_mean"].values, dataset["curvature_covariance"].values, positive
+        )
+    regions, counts, bin_width = header["layout"]
+    method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
+    skip = ("trace", "curvature_mean", "curvature_covariance", "loadings_covariance")
+    spread = dataset["loadings_covariance"].values if "loadings_covariance" in dataset else None
+    return {
+        "model": model,
+        "layout": Layout(tuple(regions), tuple(counts), bin_width),
+        "n_bins": header["n_bins"],
+        "sites": {str(name): value.values for name, value in dataset.data_vars.items() if name not in skip},
+        "method": method,
+        "trace": dataset["trace"].values,
+        "converged": converged,
+        "reason": reason,
+        "iterations": iterations,
+        "evaluations": evaluations,
+        "wall_s": wall_s,
+        "seed": seed,
+        "notes": tuple(header["notes"]),
+        "fixed": tuple(header["fixed"]),
+        "versions": header["versions"],
+        "saved_curvature": curvature,
+        "loadings_covariance": spread,
+    }

@@ -1,0 +1,153 @@
+"""What an inference method asks of a preset: where to start, how far to step, and what to change on the way.
+
+The answers here suit presets with constant delays; a model overrides what is different for it.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from mrgp.data import Layout, MultiRegionData
+from mrgp.inference.curvature import Diagonal
+from mrgp.inference.start import draw_loadings
+from mrgp.parametrized import Parametrized
+from mrgp.statespace.choose import missed_variance
+
+SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
+NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
+DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
+
+
+@dataclass(frozen=True)
+class Fittable(Parametrized):
+    """A parametrized model that can be climbed: see ``mrgp.inference.recipe`` for who asks what, and when."""
+
+    held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
+
+    # ---- the search for a start ----------------------------------------------------------------------------------
+
+    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
+        """Sites at which a climb on pseudo-neurons of unit noise may begin; every fourth attempt is wholly random."""
+        layout = data.layout
+        assignment = self.assignment(layout)
+        bound = self.delay_bound(layout)
+        n_within = assignment.n_within
+        populations = assignment.n_regions
+        sites = {
+            "loadings": draw_loadings(rng, data, self.n_across, n_within, self.smoothing(layout, attempt)),
+            "noise": np.ones(layout.total_neurons),
+            "offset": np.asarray(data.center),
+        }
+        if populations > 1 and bound > 0:
+            sites["delay"] = 0.2 * bound * rng.uniform(-1, 1, (populations - 1, self.n_across))
+        longest = max(3.0, 0.1 * data.n_bins)
+        for kind, count in (("across", self.n_across), ("within", sum(n_within))):
+            if count:
+                if self.kernel.has_timescale:
+                    seconds = layout.bin_width * np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
+                    low, high = self.timescale_bounds or (0.0, np.inf)
+                    sites[f"timescale_{kind}"] = np.clip(seconds, 1.01 * low, 0.99 * high)
+                for name, prior in self.kernel.parameters().items():
+                    if not isinstance(prior, float):
+                        sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(
+                            0.3 * rng.standard_normal(count)
+                        )
+        return sites
+
+    def prepared(self, data: MultiRegionData) -> Self:
+        """This preset with what it takes from the recording it is fitted to."""
+        return self
+
+    def for_search(self) -> Self:
+        """The preset whose climbs give the start: the same latents under the spectral likelihood."""
+        return self.replace(likelihood="spectral", transient=None)
+
+    def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
+        return dict(sites)
+
+    def smoothing(self, layout: Layout, attempt: int) -> int | None:
+        """Bins over which a start averages the recording to see its signals; None where it takes any that vary most.
+
+        Slow signals stand out where noise and delays are averaged away; white ones are only lost by averaging.
+        """
+        reach = 2 * int(np.ceil(self.delay_bound(layout) / layout.bin_width)) + 1
+        widths = (max(reach // 2, 3), reach, 3, None) if self.kernel.has_timescale else (1, 1, 1, None)
+        return widths[attempt % 4]
+
+    # ---- the climb -----------------------------------------------------------------------------------------------
+
+    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
+        bins = data.n_trials * data.n_bins
+        root = np.sqrt(np.asarray(sites["noise"]) / bins)
+        small = np.asarray(1 / np.sqrt(bins))
+        dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
+        return {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Sites that climbs leave alone, since :meth:`learned` sets them between climbs."""
+        return ()
+
+    def learned(
+        self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
+    ) -> tuple[Self, dict[str, Any]] | None:
+        """After a climb, this preset and its sites with better values of what is held; None where they are good.
+
+        ``curvature(site)`` gives the negative log density's second derivative by each free coordinate of a site.
+        """
+        return None
+
+    # ---- adaptation to what a climb has found --------------------------------------------------------------------
+
+    def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
+        """This preset with the window that ``sites`` need, were timescales ``margin`` times as long."""
+        if self.likelihood != "markov" or self.lift == "ar":
+            return self
+        across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
+        for hyper in (across, within):
+            hyper["timescale"] = np.maximum(margin * hyper["timescale"], SHORTEST_READ)
+        return self.replace(window=self.choose_window(data.layout, across, within))
+
+    def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float:
+        """Largest share of a latent's variance that the state space misses or misrepresents at ``sites``."""
+        if self.likelihood != "markov" or self.lift == "ar" or self.window is None or not self.n_across:
+            return 0.0
+        hyper = self.hyperparameters(sites, "across", data.layout)
+        hyper["timescale"] = np.maximum(hyper["timescale"], SHORTEST_READ)
+        delay = self.delay_table(sites, data.layout, data.n_bins).ravel() / data.layout.bin_width
+        offsets = np.unique(np.round(delay, 2))[:, None] + np.arange(self.window.step)  # region 1's zeros included
+        missed = missed_variance(self.kernel_lift, self.window, hyper, self.window.center + offsets.ravel())
+        return max(missed, self.kernel_lift.error)
+
+    def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self:
+        """This preset, with a ``max_delay`` that admits the delays of ``sites``, which may come from another fit."""
+        if "delay" not in sites:
+            return self
+        largest = float(np.abs(sites["delay"]).max(initial=0.0))
+        return self if largest < self.delay_bound(layout) else self.replace(max_delay=WIDER * largest)
+
+    def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
+        """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None."""
+        bound = self.delay_bound(data.layout)
+        reached = np.abs(self.delay_table(sites, data.layout, data.n_bins)).max(initial=0.0)
+        if "delay" not in sites or reached < NEAR_BOUND * bound:
+            return None
+        return self.replace(max_delay=WIDER * bound)
+
+    def keeping(self, sites: Mapping[str, Any], layout: Layout, across: np.ndarray) -> tuple[Self, dict[str, Any]]:
+        """This preset and its sites with some of the across latents only, by index."""
+        n_columns = self.assignment(layout).n_columns
+        columns = np.concatenate([across, np.arange(self.n_across, n_columns)])
+        kept = {}
+        for name, value in sites.items():
+            if name in ("loadings", "alpha"):
+                kept[name] = value[:, columns]
+            elif name.startswith("delay"):
+                kept[name] = value[:, across]
+            else:
+                kept[name] = value[across] if name.endswith("_across") else value
+        return self.replace(n_across=len(across)), kept

@@ -1,0 +1,174 @@
+"""The parameters of a preset as sample sites: their priors, their names, and what they mean in the user's units."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+
+from mrgp.choices import Choices
+from mrgp.data import Layout, MultiRegionData
+from mrgp.kernels import Hyperparameters, in_bins
+from mrgp.statespace.reduce import ordered
+
+TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
+TIMESCALE_SPREAD = 1.5
+TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
+
+
+@dataclass(frozen=True)
+class Parametrized(Choices):
+    """Choices with the parameters that they call for: sites in seconds and in the units of the recording."""
+
+    # ---- sampled -------------------------------------------------------------------------------------------------
+
+    def latent_sites(self, data: MultiRegionData) -> tuple[Hyperparameters, Hyperparameters]:
+        """Sample the kernel parameters of the across and of the within latents (see :meth:`kernel_sites`); bins."""
+        across = self.kernel_sites("across", self.n_across, data.bin_width)
+        return across, self.kernel_sites("within", sum(self.assignment(data.layout).n_within), data.bin_width)
+
+    def kernel_sites(self, kind: str, n_latents: int, bin_width: float) -> dict[str, Array]:
+        """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins.
+
+        Timescales, of kernels that have one, are log-normal around 0.1 s, or log-uniform between ``timescale_bounds``;
+        a kernel declares the priors of whatever else it has.
+        """
+        if n_latents == 0:
+            return {name: jnp.zeros(0) for name in ("timescale", *self.kernel.parameters())}
+        hyper: dict[str, Array] = {}
+        with numpyro.plate(f"{kind}_latent", n_latents):
+            if self.kernel.has_timescale:
+                free = dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
+                bounded = self.timescale_bounds and dist.LogUniform(*self.timescale_bounds)
+                hyper["timescale"] = numpyro.sample(f"timescale_{kind}", bounded or free)
+            else:
+                hyper["timescale"] = jnp.full(n_latents, TIMELESS * bin_width)
+            for name, prior in self.kernel.parameters().items():
+                inferred = not isinstance(prior, float)
+                hyper[name] = numpyro.sample(f"{name}_{kind}", prior) if inferred else jnp.full(n_latents, prior)
+        return in_bins(hyper, bin_width)
+
+    def emission_sites(self, data: MultiRegionData, n_columns: int) -> tuple[Array, Array, Array]:
+        """Sample loadings (neuron, column), noise variances and offsets (neuron,), weakly, in each neuron's units.
+
+        loadings ~ N(0, (3 sd)^2), offset ~ N(mean, (10 sd)^2), noise ~ half-normal of twice the neuron's variance:
+        proper, flat where the data are informative, and worth far less than one trial.
+        """
+        with numpyro.plate("neuron", data.values.shape[-1]):
+            loadings = numpyro.sample(
+                "loadings",
+                dist.Normal(0.0, 3 * jnp.asarray(data.scale)[:, None]).expand((len(data.scale), n_columns)).to_event(1),
+            )
+            noise = numpyro.sample("noise", dist.HalfNormal(2 * data.scale**2))
+            offset = numpyro.sample("offset", dist.Normal(data.center, 10 * data.scale))
+        return loadings, noise, offset
+
+    # ---- read ----------------------------------------------------------------------------------------------------
+
+    def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
+        """Names of the sites that describe latents rather than neurons: what a posterior is asked about."""
+        counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
+        own = self.kernel.parameters()
+        names = ["timescale"] * self.kernel.has_timescale + [n for n in own if not isinstance(own[n], float)]
+        kernel = [f"{name}_{kind}" for kind, count in counts.items() if count for name in names]
+        delays = (
+            ["delay"]
+            if self.assignment(layout).n_regions > 1 and self.n_across and self.delay_bound(layout) > 0
+            else []
+        )
+        return (*delays, *kernel)
+
+    def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
+        """Kernel parameters of one kind of latent in bins, from sites in seconds."""
+        count = self.n_across if kind == "across" else sum(self.assignment(layout).n_within)
+        hyper = {"timescale": np.full(count, TIMELESS * layout.bin_width)}
+        if count and self.kernel.has_timescale:
+            hyper["timescale"] = np.asarray(sites[f"timescale_{kind}"])
+        for name, prior in self.kernel.parameters().items():
+            fixed = isinstance(prior, float) or not count
+            hyper[name] = (
+                np.full(count, prior if isinstance(prior, float) else 0.0)
+                if fixed
+                else np.asarray(sites[f"{name}_{kind}"])
+            )
+        return in_bins(hyper, layout.bin_width)
+
+    def delay_table(self, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> np.ndarray:
+        """Delays in seconds, (..., region, across_latent), of sites that may have leading axes of draws.
+
+        A model whose delays vary returns (..., region, across_latent, time) for trials of ``n_bins`` bins.
+        """
+        if "delay" not in sites:
+            return np.zeros((self.assignment(layout).n_regions, self.n_across))
+        delay = np.asarray(sites["delay"])
+        return np.concatenate([np.zeros_like(delay[..., :1, :]), delay], axis=-2)
+
+    def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
+        """Timescales in seconds of the latents of one kind ("across", "within"), (latent,); 0 where they are white."""
+        bins = np.asarray(self.hyperparameters(sites, kind, layout)["timescale"])
+        return bins * layout.bin_width * self.kernel.has_timescale
+
+    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        """The same parameters as a fit shows them: what no recording can decide is put into an order.
+
+        White latents are exchangeable, up to a rotation: they are rotated to explain as much as they can one by one.
+        """
+        arrays = {name: np.asarray(value) for name, value in sites.items()}
+        if not self.kernel.has_timescale and not {"delay", "alpha"} & sites.keys():
+            arrays["loadings"] = ordered(self.assignment(layout), arrays["loadings"], arrays["noise"])
+        return arrays
+
+    # ---- given ---------------------------------------------------------------------------------------------------
+
+    def params_from(
+        self,
+        layout: Layout,
+        *,
+        loadings: Mapping[str, Any],
+        noise: Any,
+        offset: Any,
+        timescale_across: Any = (),
+        timescale_within: Any = (),
+        delays: Any = None,
+        **hyperparameters: Any,
+    ) -> dict[str, np.ndarray]:
+        """Sites from plain arrays, for checks against other software.
+
+        Args:
+            layout: Of the recording (``data.layout``).
+            loadings: Region name -> (neuron, latent): across latents first, then the region's own.
+            noise, offset: (neuron,), regions one after the other.
+            timescale_across: (across_latent,), seconds, where the kernel has one. mbrila and DLAG give gamma:
+                bin_width / sqrt(gamma).
+            timescale_within: (within_latent,), seconds, regions one after the other.
+            delays: (region, across_latent), seconds; the first region's row must be 0.
+            hyperparameters: Other kernel sites, such as ``frequency_across`` in Hz.
+        """
+        assignment = self.assignment(layout)
+        full = np.zeros((layout.total_neurons, assignment.n_columns))
+        for name, columns in layout.region_slices.items():
+            block = np.asarray(loadings[name], float)
+            full[columns, : block.shape[1]] = block
+        sites = {
+            "loadings": full,
+            "noise": np.asarray(noise, float),
+            "offset": np.asarray(offset, float),
+            **{name: np.atleast_1d(np.asarray(value, float)) for name, value in hyperparameters.items()},
+        }
+        given = {"across": timescale_across, "within": timescale_within}
+        for name in self.dynamics_sites(layout):
+            base, _, kind = name.partition("_")
+            if base == "timescale":
+                sites[name] = np.atleast_1d(np.asarray(given[kind], float))
+        if "delay" in self.dynamics_sites(layout):
+            if delays is None:
+                raise ValueError("delays are needed: (region, across_latent) in seconds, zeros for the first region")
+            table = np.asarray(delays, float)
+            if np.abs(table[0]).max(initial=0.0) > 0:
+                raise ValueError("delays are measured from the first region: its row must be 0")
+            sites["delay"] = table[1:]
+        return sites
