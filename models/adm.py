@@ -20,7 +20,7 @@ FIRST_TIMESCALE = 0.2  # s: where learning how fast delays change begins
 TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes of a slow process cannot show a fast one
 SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from noise
 LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
-SAME_SPREAD = 0.2  # of the logarithm: the evidence is flat within it
+SAME_SPREAD, SAME_TIMESCALE = 0.2, 0.1  # of the logarithm: the evidence is flat within it
 LEAST_MODE = 1e-6  # of the first mode's variance: a mode below it cannot be seen in the delays
 
 
@@ -31,7 +31,7 @@ class ADM(Preset):
     .. math::
         x_{r,k}(t) &= \sqrt{1-\epsilon}\, g_k(t - \delta_{r,k}(t)) + \sqrt{\epsilon}\, \eta, \qquad g_k \sim GP(0, k) \\
         \delta_{r,k}(t) &= D \tanh\big(u_{r,k} + f_{r,k}(t) / D\big), \qquad
-        f_{r,k} \sim GP\big(0, s^2 e^{-(t-t')^2 / 2 \ell^2}\big) \\
+        f_{r,k} \sim GP\big(0, s_{r,k}^2 e^{-(t-t')^2 / 2 \ell_k^2}\big) \\
         y_r(t) &= C_r [x_r(t); w_r(t)] + d_r + e_r(t), \qquad e_r \sim N(0, \mathrm{diag}\, R_r)
 
     The delays of a trial's clock are the same in every trial. D is ``max_delay``; D tanh u is the level around which
@@ -42,15 +42,15 @@ class ADM(Preset):
     not change gets an s near 0, which no joint maximum would give it.
 
     Args:
-        delay_timescale: l in seconds: how fast delays may change; None to learn it.
-        learned_timescale: What ``fit`` found for l where it was not set.
+        delay_timescale: l in seconds, of all latents: how fast delays may change; None to learn it for each latent.
+        learned_timescales: What ``fit`` found for each latent's l where it was not set.
         typical_spread: Scale of the half-normal prior of s in seconds, and its start; None for one bin.
         duration: Seconds that the modes cover; None for the trials of the recording (``fit`` sets it).
         varying: False holds delays constant, which is DLAG: where the search for a start begins.
     """
 
     delay_timescale: float | None = None
-    learned_timescale: float | None = None
+    learned_timescales: tuple[float, ...] | None = None
     typical_spread: float | None = None
     duration: float | None = None
     varying: bool = True
@@ -59,10 +59,13 @@ class ADM(Preset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("delay_timescale", "learned_timescale", "typical_spread", "duration"):
+        for name in ("delay_timescale", "typical_spread", "duration"):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"ADM: {name} is a positive number of seconds, not {value}")
+        learned = self.learned_timescales
+        if learned is not None and (len(learned) != self.n_across or not 0 < min(learned) <= max(learned) < np.inf):
+            raise ValueError(f"ADM: learned_timescales are {self.n_across} positive numbers of seconds, not {learned}")
 
     def __call__(self, data: MultiRegionData) -> None:
         layout, bin_width = data.layout, data.bin_width
@@ -74,23 +77,31 @@ class ADM(Preset):
         if self.varying:
             modes = self.modes(layout, data.n_bins)
             spread = numpyro.sample("delay_spread", dist.HalfNormal(self._typical(layout)).expand(lagging).to_event(2))
-            white = dist.Normal().expand((*lagging, modes.shape[1])).to_event(3)
-            change = spread[..., None] * (numpyro.sample("delay_change", white) @ modes.T)
+            white = dist.Normal().expand((*lagging, modes.shape[-1])).to_event(3)
+            change = spread[..., None] * jnp.einsum("rkm,ktm->rkt", numpyro.sample("delay_change", white), modes)
             delay = bound * jnp.tanh(jnp.arctanh(delay / bound) + change / bound)
         steps = jnp.moveaxis(jnp.pad(delay, [(1, 0), (0, 0), (0, 0)]), -1, 0) / bin_width
         loadings, noise, offset = self.emission_sites(data, assignment.n_columns)
         self.observe(data, loadings, noise, offset, steps, across, within)
 
     def modes(self, layout: Layout, n_bins: int) -> np.ndarray:
-        """The modes of f / s, (time, mode); past their end a delay stays where it was."""
+        """The modes of f / s, (across_latent, time, mode); past their end a delay stays where it was.
+
+        A latent whose delays change slowly has fewer modes than others: its last ones are zero.
+        """
         covered = n_bins if self.duration is None else round(self.duration / layout.bin_width)
-        modes = smooth_modes(covered, self.timescale_of_delay / layout.bin_width)
-        return modes[np.minimum(np.arange(n_bins), covered - 1)]
+        tables = [smooth_modes(covered, timescale / layout.bin_width) for timescale in self.timescales_of_delay]
+        count = max((table.shape[1] for table in tables), default=0)
+        padded = [np.pad(table, [(0, 0), (0, count - table.shape[1])]) for table in tables]
+        modes = np.reshape(padded, (self.n_across, covered, count))
+        return modes[:, np.minimum(np.arange(n_bins), covered - 1)]
 
     @property
-    def timescale_of_delay(self) -> float:
-        """l in seconds as it is by now."""
-        return self.delay_timescale or self.learned_timescale or FIRST_TIMESCALE
+    def timescales_of_delay(self) -> tuple[float, ...]:
+        """Each latent's l in seconds as it is by now."""
+        if self.delay_timescale is None and self.learned_timescales is not None:
+            return self.learned_timescales
+        return (self.delay_timescale or FIRST_TIMESCALE,) * self.n_across
 
     def _typical(self, layout: Layout) -> float:
         return layout.bin_width if self.typical_spread is None else self.typical_spread
@@ -107,7 +118,7 @@ class ADM(Preset):
         if not self.varying:
             return dict(sites)
         series = np.shape(sites["delay"])
-        still = np.zeros((*series, self.modes(data.layout, data.n_bins).shape[1]))
+        still = np.zeros((*series, self.modes(data.layout, data.n_bins).shape[-1]))
         return {"delay_change": still, "delay_spread": np.full(series, self._typical(data.layout)), **sites}
 
     @property
@@ -117,52 +128,67 @@ class ADM(Preset):
     def learned(
         self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
     ) -> tuple[Self, dict[str, Any]] | None:
-        """Spreads, and the timescale unless it is set, of highest evidence; None where they hardly differ.
-
-        Around the fit, each course f is taken as measured with one precision h per bin, that of its level per bin: then
-        its modes are measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and the evidence of
-        (s, l) is the density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make.
-        """
-        if not self.varying or ("delay_spread" in fixed and self.delay_timescale is not None):
+        """Spreads, and timescales unless they are set, of highest evidence; None where they hardly differ."""
+        if not self.varying or not self.n_across or ("delay_spread" in fixed and self.delay_timescale is not None):
             return None
         layout, bound = data.layout, self.delay_bound(data.layout)
-        modes = self.modes(layout, data.n_bins)
-        size = (modes**2).sum(0)
         slope = 0.5 * bound * (1 - (np.asarray(sites["delay"]) / bound) ** 2)  # of delay by its free coordinate
         precision = np.maximum(curvature("delay"), 1e-12) / slope**2 / data.n_bins
         spread, change = np.asarray(sites["delay_spread"]), np.asarray(sites["delay_change"])
-        gain = spread[..., None] ** 2 * size * precision[..., None]
-        measured = spread[..., None] * np.sqrt(size) * change * (1 + gain) / gain
+        modes, own = self.modes(layout, data.n_bins), self.timescales_of_delay
+        chosen = [
+            self._of_highest_evidence(layout, modes[k], own[k], precision[:, k], spread[:, k], change[:, k])
+            for k in range(self.n_across)
+        ]
+        timescales = tuple(timescale for timescale, _ in chosen)
+        found = spread if "delay_spread" in fixed else np.stack([spreads for _, spreads in chosen], 1)
+        moved = np.abs(np.log(np.array(timescales) / own)).max()
+        if moved < SAME_TIMESCALE and np.all(np.abs(np.log(found / spread)) < SAME_SPREAD):
+            return None
+        model = self if self.delay_timescale else self.replace(learned_timescales=timescales)
+        course = np.einsum("rk,rkm,ktm->rkt", spread, change, modes)
+        fresh = model.modes(layout, data.n_bins)
+        square = np.einsum("ktm,ktn->kmn", fresh, fresh) + 1e-6 * np.eye(fresh.shape[-1])
+        weight = np.linalg.solve(square, np.swapaxes(fresh, 1, 2))
+        shrunk = np.minimum(found / spread, 1.0) / found  # a course of less spread is a smaller one
+        return model, {
+            **sites, "delay_spread": found, "delay_change": np.einsum("rk,rkt,kmt->rkm", shrunk, course, weight)
+        }  # fmt: skip
+
+    def _of_highest_evidence(
+        self, layout: Layout, modes: np.ndarray, own: float, precision: np.ndarray, spread: np.ndarray,
+        change: np.ndarray,
+    ) -> tuple[float, np.ndarray]:  # fmt: skip
+        """One latent's timescale l and spreads s (region - 1,) of highest evidence, around a fit with ``own`` l.
+
+        Each course f is taken as measured with one precision h per bin, that of its level per bin: then its modes are
+        measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and the evidence of (s, l) is the
+        density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make.
+        """
+        n_bins = len(modes)
+        size = (modes**2).sum(0)
+        modes, change, size = modes[:, size > 0], change[:, size > 0], size[size > 0]
+        gain = spread[:, None] ** 2 * size * precision[:, None]
+        measured = spread[:, None] * np.sqrt(size) * change * (1 + gain) / gain
         along = modes / np.sqrt(size)
         centred = along - along.mean(0)  # the level, which may be anything, takes up what is constant
         left, kept, _ = np.linalg.svd(centred, full_matrices=False)
         directions = left[:, kept > 1e-6]
         measured = measured @ along.T @ directions
-        least, most = LEAST_SPREAD * layout.bin_width, 10 * self._typical(layout)
-        spreads = np.geomspace(least, most, 60)
-        own = self.timescale_of_delay
+        spreads = np.geomspace(LEAST_SPREAD * layout.bin_width, 10 * self._typical(layout), 60)
         timescales = own * TIMESCALE_STEPS if self.delay_timescale is None else np.array([own])
         best, answer = -np.inf, (own, spread)
-        shortest, longest = SHORTEST_CHANGE * layout.bin_width, data.n_bins * layout.bin_width
+        shortest, longest = SHORTEST_CHANGE * layout.bin_width, n_bins * layout.bin_width
         for timescale in np.clip(timescales, shortest, max(longest, shortest)):
-            lag = np.subtract.outer(np.arange(data.n_bins), np.arange(data.n_bins)) * layout.bin_width / timescale
+            lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) * layout.bin_width / timescale
             values, turn = np.linalg.eigh(directions.T @ np.exp(-0.5 * lag**2) @ directions)
-            variance = spreads[:, None] ** 2 * np.maximum(values, 0.0) + 1 / precision[..., None, None]
-            density = -0.5 * ((measured @ turn)[..., None, :] ** 2 / variance + np.log(variance)).sum(-1)
+            variance = spreads[:, None] ** 2 * np.maximum(values, 0.0) + 1 / precision[:, None, None]
+            density = -0.5 * ((measured @ turn)[:, None, :] ** 2 / variance + np.log(variance)).sum(-1)
             density -= 0.5 * (spreads / self._typical(layout)) ** 2
             total = density.max(-1).sum() - 0.5 * np.log(timescale / FIRST_TIMESCALE) ** 2
             if total > best:
                 best, answer = total, (float(timescale), spreads[density.argmax(-1)])
-        timescale, found = answer
-        found = spread if "delay_spread" in fixed else found
-        if abs(np.log(timescale / own)) < 0.1 and np.all(np.abs(np.log(found / spread)) < SAME_SPREAD):
-            return None
-        model = self if self.delay_timescale else self.replace(learned_timescale=timescale)
-        course = spread[..., None] * (change @ modes.T)
-        fresh = model.modes(layout, data.n_bins)
-        weight = np.linalg.solve(fresh.T @ fresh + 1e-6 * np.eye(fresh.shape[1]), fresh.T)
-        shrunk = np.minimum(found / spread, 1.0)[..., None]  # a course of less spread is a smaller one
-        return model, {**sites, "delay_spread": found, "delay_change": shrunk * course @ weight.T / found[..., None]}
+        return answer
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
         varying = ("delay_change",) if self.varying else ()
@@ -174,7 +200,7 @@ class ADM(Preset):
             return scales
         # A level known to sd / bin says as much per bin; modes are orthogonal, so each gains by its own size.
         level = scales["delay"] * 0.5 * self.delay_bound(data.layout)
-        gained = (self.modes(data.layout, data.n_bins) ** 2).sum(0) / (level**2 * data.n_bins)
+        gained = (self.modes(data.layout, data.n_bins) ** 2).sum(1) / (level**2 * data.n_bins)
         return {**scales, "delay_change": 1 / np.sqrt(1 + np.asarray(sites["delay_spread"])[..., None] ** 2 * gained)}
 
     def delay_table(self, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> np.ndarray:
@@ -182,7 +208,8 @@ class ADM(Preset):
         if not self.varying:
             return level
         bound = self.delay_bound(layout)
-        change = np.asarray(sites["delay_spread"])[..., None] * (sites["delay_change"] @ self.modes(layout, n_bins).T)
+        unit = np.einsum("...rkm,ktm->...rkt", sites["delay_change"], self.modes(layout, n_bins))
+        change = np.asarray(sites["delay_spread"])[..., None] * unit
         first = np.zeros_like(change[..., :1, :, :])
         return bound * np.tanh(np.arctanh(level / bound)[..., None] + np.concatenate([first, change], -3) / bound)
 

@@ -21,11 +21,8 @@ def preset_from(settings: Mapping[str, Any]) -> Preset:
         raise ValueError(f"this file is of a model {name!r} that is not defined here; known: {', '.join(REGISTRY)}")
     fields["kernel"] = kernel_from_settings(fields["kernel"])
     fields["window"] = None if fields["window"] is None else Window(**fields["window"])
-    bounds = fields["timescale_bounds"]
-    fields["timescale_bounds"] = None if bounds is None else tuple(bounds)
-    if not isinstance(fields["n_within"], int):
-        fields["n_within"] = tuple(fields["n_within"])
-    return REGISTRY[name](**fields)
+    hashable: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return REGISTRY[name](**hashable)
 
 
 def load_fit(path: str | Path) -> Fit:

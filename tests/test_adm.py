@@ -1,5 +1,7 @@
 """Delays that vary: the likelihood against the dense one, the modes against their process, recovery, learning."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,13 +27,49 @@ def test_modes_are_those_of_the_process(n_bins, timescale):
     np.testing.assert_allclose(overlap, np.diag(np.diag(overlap)), atol=1e-9)
 
 
+def test_each_latent_has_its_own_timescale():
+    layout = mrgp.data.Layout(("A", "B"), (3, 3), BIN)
+    model = ADM(n_across=2, learned_timescales=(0.1, 0.4))
+    modes = model.modes(layout, 40)
+    for table, timescale in zip(modes, model.timescales_of_delay, strict=True):
+        alone = smooth_modes(40, timescale / BIN)
+        np.testing.assert_array_equal(table[:, : alone.shape[1]], alone)
+        assert not table[:, alone.shape[1] :].any()
+    assert mrgp.rebuild.preset_from(json.loads(json.dumps(model.to_settings()))) == model
+    assert ADM(n_across=2, delay_timescale=0.1).timescales_of_delay == (0.1, 0.1)
+    with pytest.raises(ValueError, match="2 positive numbers"):
+        ADM(n_across=2, learned_timescales=(0.1,))
+
+
+def test_evidence_finds_timescale_and_spread_of_courses():
+    """Courses of known timescale and spread, measured with noise: what the evidence says of them is near."""
+    layout, n_bins, sd = mrgp.data.Layout(("A", "B"), (3, 3), BIN), 100, 0.05 * BIN
+    rng = np.random.default_rng(0)
+    timescales, spreads = [], []
+    for true in (5.0, 20.0):
+        lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) / true
+        root = np.linalg.cholesky(np.exp(-0.5 * lag**2) + 1e-9 * np.eye(n_bins))
+        courses = BIN * (root @ rng.standard_normal((n_bins, 6))).T + sd * rng.standard_normal((6, n_bins))
+        own = 10 * BIN
+        model = ADM(n_across=1, learned_timescales=(own,))
+        modes = model.modes(layout, n_bins)[0]
+        # What a climb with s = one bin ends with: the mean of the modes given the measured course.
+        square = modes.T @ modes / sd**2 + np.eye(modes.shape[1]) / BIN**2
+        change = np.linalg.solve(square, modes.T @ courses.T / sd**2).T / BIN
+        found = model._of_highest_evidence(layout, modes, own, np.full(6, sd**-2), np.full(6, BIN), change)
+        timescales.append(found[0] / BIN)
+        spreads.append(found[1] / BIN)
+    assert timescales == pytest.approx([5.0, 20.0], rel=0.35)   # the grid's steps are 26%
+    np.testing.assert_allclose(np.median(spreads, axis=1), 1.0, rtol=0.35)
+
+
 @pytest.fixture(scope="module")
 def small():
     """A recording, a model, and sites with delays that vary."""
     rng = np.random.default_rng(0)
     data = mrgp.MultiRegionData({n: rng.standard_normal((3, 12, 3)) for n in "AB"}, BIN)
     model = ADM(n_across=1, n_within=1, max_delay=4 * BIN, delay_timescale=0.1).prepared(data)
-    count = model.modes(data.layout, data.n_bins).shape[1]
+    count = model.modes(data.layout, data.n_bins).shape[-1]
     sites = {
         "loadings": rng.standard_normal((6, 2)), "noise": rng.uniform(0.3, 1, 6), "offset": rng.standard_normal(6),
         "timescale_across": np.array([3 * BIN]), "timescale_within": np.array([2 * BIN, 4 * BIN]),
@@ -46,7 +84,7 @@ def test_program_reads_the_delays_of_the_table(small):
     table = model.delay_table(sites, data.layout, data.n_bins)
     assert table.shape == (2, 1, 12)
     assert not table[0].any()
-    change = 0.7 * BIN * model.modes(data.layout, 12) @ sites["delay_change"][0, 0]
+    change = 0.7 * BIN * model.modes(data.layout, 12)[0] @ sites["delay_change"][0, 0]
     bound = 4 * BIN
     np.testing.assert_allclose(table[1, 0], bound * np.tanh(np.arctanh(0.2) + change / bound), rtol=1e-12)
     distribution = trace_of(model, data, {n: jnp.asarray(v) for n, v in sites.items()})["y"]["fn"]

@@ -108,7 +108,7 @@ def test_what_is_for_which_model_is_as_in_the_library():
                 assert {"start_state": "start"}.get(option, option) in known
         own = known - {field.name for field in fields(mrgp.preset.Preset)} - {"start"}
         meant = {option for option, models in MEANT_FOR.items() if name in models}
-        left = {"duration", "varying", "learned_timescale", "offset_precision"}
+        left = {"duration", "varying", "learned_timescales", "offset_precision"}
         assert own - meant <= left   # what a command line can do without
 
 

@@ -290,7 +290,7 @@ def test_a_delay_of_which_nothing_is_known_is_as_wide_as_its_prior(relevant):
 def varying(made, n_bins=40):
     """A fit of delays that vary, put together by hand; 1 region lags, 1 latent."""
     model = ADM(1, 1, max_delay=0.1, window=mrgp.Window(10), duration=n_bins * BIN)
-    modes = model.modes(made.data.layout, n_bins).shape[1]
+    modes = model.modes(made.data.layout, n_bins).shape[-1]
     sites = {name: made.truth[name].values for name in ("loadings", "noise", "offset")}
     sites |= {"timescale_across": made.truth.timescale_across.values, "delay": DELAY[1:]}
     sites |= {"timescale_within": made.truth.timescale_within.values}
