@@ -284,15 +284,21 @@ class Fit:
         data: MultiRegionData | None = None,
         progress: bool = False,
         over_time: bool = False,
+        reference: str | None = None,
     ) -> xr.Dataset:
         """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``) from the curvature, seconds.
 
         Dims (region, across_latent), and time where delays vary; ``over_time`` asks for their mean over the trial
-        instead. The Gaussian lives in artanh(delay / bound), so that intervals respect the bound.
+        instead. Delays are behind the region ``reference``, None for the first; a latent that ``reference`` or a region
+        does not read leaves their delay open. The Gaussian lives in artanh(delay / bound), so that intervals respect
+        the bound, which is ``max_delay`` behind the first region and twice that behind others.
         """
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
-        return uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time)
+        reference = self.populations[0] if reference is None else reference
+        if reference not in self.populations:
+            raise ValueError(f"reference {reference!r} is no region: choose from {', '.join(self.populations)}")
+        return uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: delays and kernel parameters from the Gaussian at the maximum.

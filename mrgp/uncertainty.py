@@ -34,7 +34,9 @@ def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
     return profile_curvature(objective, names, progress, {"loadings": unread}, {"delay": UNIFORM_PRECISION})
 
 
-def delay_intervals(fit: Any, curvature: Curvature, probability: float, over_time: bool) -> xr.Dataset:
+def delay_intervals(
+    fit: Any, curvature: Curvature, probability: float, over_time: bool, reference: str
+) -> xr.Dataset:
     """The Dataset of :meth:`mrgp.fit.Fit.delay_intervals`."""
     widths = np.sqrt(np.diag(curvature.covariance))
     steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
@@ -45,6 +47,10 @@ def delay_intervals(fit: Any, curvature: Curvature, probability: float, over_tim
     if over_time and fit.delays_vary:
         tables, shown = tables.mean(-1), shown.mean("time")
     bound = max(fit.model.delay_bound(fit.layout), 1e-12)
+    widest = bound / np.sqrt(3)  # sd of the prior
+    if place := fit.populations.index(reference):
+        tables = tables - tables[:, [place]]
+        bound, widest = 2 * bound, np.sqrt(2) * widest
     ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
     slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * shown.ndim)), 0, -1)
     sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
@@ -53,7 +59,7 @@ def delay_intervals(fit: Any, curvature: Curvature, probability: float, over_tim
         "delay": tables[0],
         "lower": bound * np.tanh(center - z * sd),
         "upper": bound * np.tanh(center + z * sd),
-        "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, bound / np.sqrt(3)),  # at most the prior's
+        "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, widest),
     }
     arrays = {name: (shown.dims, table) for name, table in names.items()}
     return xr.Dataset(arrays, shown.coords, {"units": "s", "probability": probability})

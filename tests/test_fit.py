@@ -257,6 +257,17 @@ def test_intervals_of_variational_bayes_are_those_of_the_maximum_where_all_is_re
     )  # timescales too
 
 
+def test_intervals_behind_another_region(fit):
+    first, second = fit.delay_intervals(), fit.delay_intervals(reference="V2")
+    np.testing.assert_allclose(second.delay[0], -first.delay[1], rtol=1e-12)
+    np.testing.assert_allclose(second.sd[0], first.sd[1], rtol=1e-6)
+    # The coordinate in which they are symmetric has another bound.
+    np.testing.assert_allclose(second.lower[0], -first.upper[1], atol=0.1 * float(first.sd[1, 0]))
+    assert not second.sd[1].values.any()
+    with pytest.raises(ValueError, match="choose from V1, V2"):
+        fit.delay_intervals(reference="V9")
+
+
 def test_arviz_tree_of_variational_bayes(relevant):
     tree = relevant.to_arviz(n_draws=50)
     sd = float(tree["posterior"]["delay"].sel(region="V2").std())

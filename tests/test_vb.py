@@ -329,6 +329,23 @@ def test_loadings_that_were_wrongly_zeroed_come_back(shared_recording, fitted):
     assert {tuple(column) for column in fit.shared_by().values.T} == {tuple(column) for column in SHARED_BY.T}
 
 
+def test_delay_between_two_regions_of_a_latent_that_the_first_does_not_read():
+    made = simulate(
+        regions={"A": 6, "B": 8, "C": 8}, n_across=2, n_within=0, n_trials=25, n_bins=30, timescale_across=(0.1, 0.05),
+        delay=[[0, 0], [0, 0.0], [0.01, 0.03]], shared_by=[[1, 0], [0, 1], [1, 1]], snr=2.0, seed=3,
+    )  # fmt: skip
+    fit = MDLAG(n_across=2, likelihood="spectral", max_delay=0.1).fit(made.data, progress=False)
+    second = int(np.flatnonzero(fit.shared_by().values[1])[0])
+    assert fit.shared_by().values[:, second].tolist() == [False, True, True]
+    behind_first, behind = fit.delay_intervals(), fit.delay_intervals(reference="B")
+    assert fit.curvature().positive
+    assert float(behind_first.sd[2, second]) > 0.5 * BIN
+    assert float(behind.sd[2, second]) < 0.1 * BIN
+    assert float(behind.delay[2, second]) == pytest.approx(0.03, abs=4 * float(behind.sd[2, second]))
+    assert float(behind.lower[2, second]) < float(behind.delay[2, second]) < float(behind.upper[2, second])
+    assert not behind.sd[1].values.any()
+
+
 def test_interrupted_fit_resumes_without_latents_it_removed(shared_recording, fitted, tmp_path, monkeypatch):
     data, place = shared_recording.data, tmp_path / "fit.checkpoint.npz"
     model = MDLAG(n_across=5, likelihood="spectral", max_delay=0.1)
