@@ -56,6 +56,7 @@ class ADM(Preset):
     varying: bool = True
 
     regions_needed: ClassVar[int] = 2
+    found_by_fit: ClassVar[tuple[str, ...]] = (*Preset.found_by_fit, "learned_timescales")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,6 +122,22 @@ class ADM(Preset):
         still = np.zeros((*series, self.modes(data.layout, data.n_bins).shape[-1]))
         return {"delay_change": still, "delay_spread": np.full(series, self._typical(data.layout)), **sites}
 
+    def following(
+        self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
+    ) -> tuple[Self, dict[str, Any]]:
+        """Courses keep their shape where modes differ; timescales that another fit learned are taken over."""
+        if not self.varying or "delay_change" not in sites or model.n_across != self.n_across:
+            return super().following(model, sites, data)
+        chosen = self if self.delay_timescale else self.replace(learned_timescales=model.timescales_of_delay)
+        unit = np.einsum("rkm,ktm->rkt", sites["delay_change"], model.modes(data.layout, data.n_bins))
+        return chosen, {**sites, "delay_change": chosen._in_modes(unit, data)}
+
+    def _in_modes(self, unit: np.ndarray, data: MultiRegionData) -> np.ndarray:
+        """What ``delay_change`` has to be for courses f / s, (region - 1, across_latent, time), by least squares."""
+        modes = self.modes(data.layout, data.n_bins)
+        square = np.einsum("ktm,ktn->kmn", modes, modes) + 1e-6 * np.eye(modes.shape[-1])
+        return np.einsum("rkt,kmt->rkm", unit, np.linalg.solve(square, np.swapaxes(modes, 1, 2)))
+
     @property
     def held(self) -> tuple[str, ...]:
         return ("delay_spread",) if self.varying else ()
@@ -129,35 +146,34 @@ class ADM(Preset):
         self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
     ) -> tuple[Self, dict[str, Any]] | None:
         """Spreads, and timescales unless they are set, of highest evidence; None where they hardly differ."""
-        if not self.varying or not self.n_across or ("delay_spread" in fixed and self.delay_timescale is not None):
+        spread_fixed = "delay_spread" in fixed
+        settled = "delay_change" in fixed or (spread_fixed and self.delay_timescale is not None)
+        if not self.varying or not self.n_across or settled:
             return None
-        layout, bound = data.layout, self.delay_bound(data.layout)
-        slope = 0.5 * bound * (1 - (np.asarray(sites["delay"]) / bound) ** 2)  # of delay by its free coordinate
-        precision = np.maximum(curvature("delay"), 1e-12) / slope**2 / data.n_bins
+        layout = data.layout
+        # The free coordinate of a level is 2 u, and f adds f / D to u.
+        precision = np.maximum(curvature("delay"), 1e-12) * (2 / self.delay_bound(layout)) ** 2 / data.n_bins
         spread, change = np.asarray(sites["delay_spread"]), np.asarray(sites["delay_change"])
         modes, own = self.modes(layout, data.n_bins), self.timescales_of_delay
         chosen = [
-            self._of_highest_evidence(layout, modes[k], own[k], precision[:, k], spread[:, k], change[:, k])
+            self._of_highest_evidence(
+                layout, modes[k], own[k], precision[:, k], spread[:, k], change[:, k], spread_fixed
+            )
             for k in range(self.n_across)
         ]
         timescales = tuple(timescale for timescale, _ in chosen)
-        found = spread if "delay_spread" in fixed else np.stack([spreads for _, spreads in chosen], 1)
+        found = np.stack([spreads for _, spreads in chosen], 1)
         moved = np.abs(np.log(np.array(timescales) / own)).max()
         if moved < SAME_TIMESCALE and np.all(np.abs(np.log(found / spread)) < SAME_SPREAD):
             return None
         model = self if self.delay_timescale else self.replace(learned_timescales=timescales)
-        course = np.einsum("rk,rkm,ktm->rkt", spread, change, modes)
-        fresh = model.modes(layout, data.n_bins)
-        square = np.einsum("ktm,ktn->kmn", fresh, fresh) + 1e-6 * np.eye(fresh.shape[-1])
-        weight = np.linalg.solve(square, np.swapaxes(fresh, 1, 2))
-        shrunk = np.minimum(found / spread, 1.0) / found  # a course of less spread is a smaller one
-        return model, {
-            **sites, "delay_spread": found, "delay_change": np.einsum("rk,rkt,kmt->rkm", shrunk, course, weight)
-        }  # fmt: skip
+        unit = np.einsum("rkm,ktm->rkt", change, modes)
+        course = np.minimum(spread / found, 1.0)[..., None] * unit  # of more spread the same, of less a smaller one
+        return model, {**sites, "delay_spread": found, "delay_change": model._in_modes(course, data)}
 
     def _of_highest_evidence(
         self, layout: Layout, modes: np.ndarray, own: float, precision: np.ndarray, spread: np.ndarray,
-        change: np.ndarray,
+        change: np.ndarray, spread_fixed: bool,
     ) -> tuple[float, np.ndarray]:  # fmt: skip
         """One latent's timescale l and spreads s (region - 1,) of highest evidence, around a fit with ``own`` l.
 
@@ -175,19 +191,23 @@ class ADM(Preset):
         left, kept, _ = np.linalg.svd(centred, full_matrices=False)
         directions = left[:, kept > 1e-6]
         measured = measured @ along.T @ directions
-        spreads = np.geomspace(LEAST_SPREAD * layout.bin_width, 10 * self._typical(layout), 60)
-        timescales = own * TIMESCALE_STEPS if self.delay_timescale is None else np.array([own])
-        best, answer = -np.inf, (own, spread)
+        grid = np.geomspace(LEAST_SPREAD * layout.bin_width, 10 * self._typical(layout), 60)
+        spreads = spread[:, None] if spread_fixed else np.tile(grid, (len(spread), 1))
         shortest, longest = SHORTEST_CHANGE * layout.bin_width, n_bins * layout.bin_width
-        for timescale in np.clip(timescales, shortest, max(longest, shortest)):
+        timescales = np.array([own])
+        if self.delay_timescale is None:
+            timescales = np.clip(own * TIMESCALE_STEPS, shortest, max(longest, shortest))
+        best, answer = -np.inf, (own, spread)
+        for timescale in timescales:
             lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) * layout.bin_width / timescale
             values, turn = np.linalg.eigh(directions.T @ np.exp(-0.5 * lag**2) @ directions)
-            variance = spreads[:, None] ** 2 * np.maximum(values, 0.0) + 1 / precision[:, None, None]
+            variance = spreads[..., None] ** 2 * np.maximum(values, 0.0) + 1 / precision[:, None, None]
             density = -0.5 * ((measured @ turn)[:, None, :] ** 2 / variance + np.log(variance)).sum(-1)
             density -= 0.5 * (spreads / self._typical(layout)) ** 2
             total = density.max(-1).sum() - 0.5 * np.log(timescale / FIRST_TIMESCALE) ** 2
             if total > best:
-                best, answer = total, (float(timescale), spreads[density.argmax(-1)])
+                chosen = np.take_along_axis(spreads, density.argmax(-1)[:, None], 1)[:, 0]
+                best, answer = total, (float(timescale), chosen)
         return answer
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
@@ -196,7 +216,7 @@ class ADM(Preset):
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         scales = super().scales(data, sites)
-        if not self.varying:
+        if not self.varying or not self.n_across:
             return scales
         # A level known to sd / bin says as much per bin; modes are orthogonal, so each gains by its own size.
         level = scales["delay"] * 0.5 * self.delay_bound(data.layout)

@@ -1,6 +1,5 @@
 """Linear dynamical system (Shumway & Stoffer 1982, J. Time Ser. Anal. 3, 253-264; Ghahramani & Hinton 1996)."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -45,6 +44,9 @@ class LDS(Pooled, Preset):
     start: Literal["stationary", "learned"] = "stationary"
 
     methods: ClassVar[tuple[str, ...]] = ("map", "em")
+    meaningless: ClassVar[tuple[str, ...]] = (  # its dynamics are learned
+        "kernel", "timescale_bounds", "max_delay", "gp_noise", "lift", "order", "window",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,12 +54,6 @@ class LDS(Pooled, Preset):
             raise ValueError(f"LDS is a state space of its own: likelihood is 'markov', not {self.likelihood!r}")
         if self.start not in ("stationary", "learned"):
             raise ValueError(f"LDS: start is 'stationary' or 'learned', not {self.start!r}")
-        for field in dataclasses.fields(Preset):
-            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            if field.name in ("kernel", "max_delay", "gp_noise", "lift", "order", "window") and default != getattr(
-                self, field.name
-            ):
-                raise ValueError(f"LDS learns its dynamics and has no {field.name}: leave it out, or use GPFA")
 
     def state_space(self, layout: Layout) -> LinearSpace:
         return LinearSpace(self.assignment(layout), self.start == "learned")

@@ -76,7 +76,7 @@ def delay_rmse(delays: ArrayLike, truth: ArrayLike, match: Match | None = None) 
 
 def _directions(columns: np.ndarray) -> np.ndarray:
     """(sample, column) of unit length; a column of zeros stays one."""
-    flat = columns.reshape(-1, columns.shape[-1])
+    flat = columns.reshape(int(np.prod(columns.shape[:-1])), columns.shape[-1])
     return flat / np.maximum(np.linalg.norm(flat, axis=0), np.finfo(float).tiny)
 
 

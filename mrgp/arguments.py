@@ -294,7 +294,7 @@ def _add_method(fit: Parser) -> None:
     add("--method", choices=["map", "vb", "em"], help=text)
     text = "hold a parameter at a value in seconds or data units, such as delay=0; can be repeated"
     add("--fixed", type=site, action="append", default=[], metavar="SITE=VALUE", help=text)
-    text = f"{', '.join(SMOOTH)}: markov: fast; dense: exact, for short trials; spectral: a trial is a circle (markov)"
+    text = f"{', '.join(SMOOTH)}: markov: fast; dense: exact, short trials; spectral: independent frequencies (markov)"
     add("--likelihood", choices=["markov", "dense", "spectral"], help=text)
     text = "dlag, mdlag, gpfa: where delays enter the state space of the markov likelihood (readout)"
     add("--lift", choices=["readout", "ar"], help=text)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 import numpy as np
@@ -56,8 +56,14 @@ class Choices:
     parallel: bool | None = None
     transient: int | None = None
 
+    meaningless: ClassVar[tuple[str, ...]] = ()  # choices that this preset has no use for
+
     def __post_init__(self) -> None:
         name = type(self).__name__
+        for field in dataclasses.fields(self):
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            if field.name in self.meaningless and getattr(self, field.name) != default:
+                raise ValueError(f"{name} has no use for {field.name}: leave it out")
         single = isinstance(self.n_within, Integral)
         within: Any = int(self.n_within) if single else tuple(int(w) for w in self.n_within)  # type: ignore
         object.__setattr__(self, "n_within", within)

@@ -222,7 +222,7 @@ def _model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
         model = preset(**chosen)
         data.require(model.regions_needed, preset.__name__)
         assignment = model.assignment(data.layout)
-        if (objection := model.objection(args.method or model.methods[0])) is not None:
+        if (objection := model.objection(args.method or model.methods[0], data)) is not None:
             raise ValueError(f"{preset.__name__}: {objection}")
     except mrgp.DataError:
         raise

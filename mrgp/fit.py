@@ -18,9 +18,10 @@ from mrgp.checks import DataError
 from mrgp.data import Layout, MultiRegionData, stand_in
 from mrgp.distributions.markov import MarkovGP
 from mrgp.inference.curvature import Curvature
-from mrgp.statespace.reduce import shared_variance
+from mrgp.statespace.reduce import shared_variance, signal_to_noise
 
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
+AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their toolbox's default too)
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -188,10 +189,12 @@ class Fit:
         """Which regions read which across latent, (region, across_latent) bool.
 
         A region reads a latent that explains at least ``least`` of the variance shared by its neurons (Gokcen et al.
-        2023 take 2%).
+        2023 take 2%), if what its neurons share is at least a thousandth of their noise.
         """
         share = self.shared_variance.values[:, : self.assignment.n_across]
-        return xr.DataArray(share >= least, self.delay_coords, name="shared_by")
+        known = self.sites["loadings"], self.sites["noise"], self.loadings_covariance
+        audible = signal_to_noise(self.assignment, *known) >= AUDIBLE
+        return xr.DataArray((share >= least) & audible[:, None], self.delay_coords, name="shared_by")
 
     def _per_neuron(self, site: str) -> dict[str, xr.DataArray]:
         parts = self.layout.region_slices.items()

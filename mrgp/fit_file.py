@@ -63,6 +63,8 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
     header = json.loads(dataset.attrs["header"])
     try:
         model = preset_from(header["settings"])
+    except ValueError as error:  # a kernel or a preset that is not defined here
+        raise DataError(f"{path}: {error}") from error
     except (KeyError, TypeError) as error:
         raise DataError(f"{path} is not a fit saved by this version of mrgp") from error
     curvature = None

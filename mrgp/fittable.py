@@ -25,6 +25,7 @@ class Fittable(Parametrized):
     """A parametrized model that can be climbed: see ``mrgp.inference.recipe`` for who asks what, and when."""
 
     held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
+    found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "max_delay")  # choices that a fit may change for good
 
     # ---- the search for a start ----------------------------------------------------------------------------------
 
@@ -47,8 +48,10 @@ class Fittable(Parametrized):
             if count:
                 if self.kernel.has_timescale:
                     seconds = layout.bin_width * np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
-                    low, high = self.timescale_bounds or (0.0, np.inf)
-                    sites[f"timescale_{kind}"] = np.clip(seconds, 1.01 * low, 0.99 * high)
+                    if self.timescale_bounds is not None:
+                        low, high = self.timescale_bounds
+                        seconds = np.clip(seconds, low * (high / low) ** 0.01, low * (high / low) ** 0.99)
+                    sites[f"timescale_{kind}"] = seconds
                 for name, prior in self.kernel.parameters().items():
                     if not isinstance(prior, float):
                         sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(
@@ -67,6 +70,12 @@ class Fittable(Parametrized):
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
         return dict(sites)
+
+    def following(
+        self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
+    ) -> tuple[Self, dict[str, Any]]:
+        """This preset, and its sites where a fit of ``model`` to such a recording ended."""
+        return self, self.completed(sites, data)
 
     def smoothing(self, layout: Layout, attempt: int) -> int | None:
         """Bins over which a start averages the recording to see its signals; None where it takes any that vary most.

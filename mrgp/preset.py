@@ -151,7 +151,7 @@ class Preset(Fittable):
         method = method or self.methods[0]
         if method not in self.methods:
             raise ValueError(f"method is one of {', '.join(self.methods)} for {type(self).__name__}, not {method!r}")
-        if (objection := self.objection(method)) is not None:
+        if (objection := self.objection(method, data)) is not None:
             raise ValueError(f"{type(self).__name__}: {objection}")
         if start is not None and start.layout != data.layout:
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
@@ -160,8 +160,8 @@ class Preset(Fittable):
         options = MapOptions(seed, n_starts, tolerance, max_iterations, place, progress, held)
         return METHODS[method](self, data, options, start)
 
-    def objection(self, method: str) -> str | None:
-        """Why these settings do not suit one of the preset's methods; None where they do."""
+    def objection(self, method: str, data: MultiRegionData) -> str | None:
+        """Why these settings do not suit one of the preset's methods on a recording; None where they do."""
         return None
 
     def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
@@ -181,7 +181,9 @@ class Preset(Fittable):
             except (TypeError, ValueError) as error:
                 raise ValueError(f"fixed[{name!r}] must be a number or of shape {shape}") from error
             if not np.all(free[name]["fn"].support(jnp.asarray(held[name]))):
-                raise ValueError(f"fixed[{name!r}] has values that the site cannot take: {free[name]['fn'].support}")
+                most = f"at most {self.delay_bound(data.layout):g} s, or give a larger max_delay"
+                allowed = f"|delay| is {most}" if name == "delay" else f"it is {free[name]['fn'].support}"
+                raise ValueError(f"fixed[{name!r}] has values that the site cannot take: {allowed}")
         return held
 
 

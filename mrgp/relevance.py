@@ -13,7 +13,7 @@ from jax import Array
 from mrgp.data import MultiRegionData
 from mrgp.preset import Preset
 
-LEAST_SHAPE = 1e-3  # of alpha's prior: below it "map" runs to loadings of zero
+LEAST_RATE = 1e-3  # of alpha's prior, in squared data units: below it "map" runs to loadings of zero
 VAGUE = 3.0  # prior sd of loadings in each region's units while a start is searched for
 
 
@@ -28,8 +28,9 @@ class RelevancePreset(Preset):
     (Gokcen et al. 2023, eqs. 5-8), phi_n = 1 / R_n being the precision of a neuron's noise.
 
     Args:
-        shape, rate: a and b. The reference values of 1e-12 hold no information; under them the joint density of
-            loadings and alpha grows without limit at zero loadings, so for "map", SVI or NUTS take values near 1.
+        shape, rate: a and b, b in squared units of the recording. The reference values of 1e-12 hold no information;
+            but the joint density of loadings and alpha is the higher at zero loadings the smaller b is, without limit,
+            so for "map", SVI or NUTS take a near 1, and b near the variance of the recording.
         offset_precision: beta.
     """
 
@@ -46,13 +47,14 @@ class RelevancePreset(Preset):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{type(self).__name__}: {name} is a positive number, not {getattr(self, name)}")
 
-    def objection(self, method: str) -> str | None:
-        if method == "map" and self.shape < LEAST_SHAPE:
+    def objection(self, method: str, data: MultiRegionData) -> str | None:
+        variance = float(np.mean(data.scale**2))
+        if method == "map" and self.rate < LEAST_RATE * variance:
             return (
-                f"with shape={self.shape:g} the density has no maximum, as loadings that go to zero gain without "
-                "limit: use method='vb', or shape and rate near 1"
+                f"with rate={self.rate:g} the density is highest where all loadings are zero: use method='vb', or "
+                f"shape near 1 and rate near the recording's variance of {variance:.2g}"
             )
-        return super().objection(method)
+        return super().objection(method, data)
 
     def relevance_sites(self, data: MultiRegionData) -> tuple[Array, Array, Array]:
         """Sample alpha (region, column), and with it loadings (neuron, column), noise variances and offsets."""

@@ -15,9 +15,8 @@ from mrgp.data import MultiRegionData, stand_in
 from mrgp.inference.bound import Bound, Setting
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective, transforms_of
-from mrgp.statespace.reduce import shared_variance
+from mrgp.statespace.reduce import VANISHED, shared_variance
 
-GONE = 1e-3  # of a region's shared variance: loadings that have vanished, and do not follow delays
 UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
 
 
@@ -30,7 +29,8 @@ def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
     setting = Setting.of(data, fit.sites["loadings"], fit.loadings_covariance)
     objective = Objective(Bound(fit.model), setting, fit.sites, scale, frozen)
     share = shared_variance(fit.assignment, fit.sites["loadings"], fit.loadings_covariance)
-    unread = (share < GONE)[fit.assignment.region_of_neuron] | ~fit.assignment.used
+    # Loadings that have vanished do not follow delays.
+    unread = (share < VANISHED)[fit.assignment.region_of_neuron] | ~fit.assignment.used
     return profile_curvature(objective, names, progress, {"loadings": unread}, {"delay": UNIFORM_PRECISION})
 
 

@@ -22,6 +22,8 @@ SAME = 1e-6  # share of noise in each region's copy of a shared latent: copies t
 class Undelayed(Choices):
     """Every region reads the same course of a latent at the same time."""
 
+    meaningless: ClassVar[tuple[str, ...]] = ("max_delay",)
+
     def delay_bound(self, layout: Layout) -> float:
         return 0.0
 
@@ -49,6 +51,7 @@ class WhiteLatents(Undelayed):
 
     kernel: Kernel = dataclasses.field(default_factory=White)
 
+    meaningless: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "lift", "order")
     timed_in: ClassVar[str]  # the preset to take for latents with a timescale
 
     def __post_init__(self) -> None:

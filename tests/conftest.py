@@ -1,5 +1,10 @@
 """What all tests share: float64, warnings as errors, one registry of kernels, small random models."""
 
+import os
+
+# Programs of tests run for milliseconds and compile for seconds: half as long without the compiler's optimisations.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import mrgp.runtime  # noqa: I001  float64 before any array exists
 
 from collections.abc import Callable

@@ -10,6 +10,7 @@ from mrgp.models import ADM, DLAG
 from mrgp.models.adm import smooth_modes
 
 import mrgp
+from mrgp.inference import recipe
 from mrgp.inference.bound import trace_of
 from mrgp.scenarios import simulate_scenario
 from mrgp.simulate import simulate
@@ -41,26 +42,55 @@ def test_each_latent_has_its_own_timescale():
         ADM(n_across=2, learned_timescales=(0.1,))
 
 
-def test_evidence_finds_timescale_and_spread_of_courses():
-    """Courses of known timescale and spread, measured with noise: what the evidence says of them is near."""
-    layout, n_bins, sd = mrgp.data.Layout(("A", "B"), (3, 3), BIN), 100, 0.05 * BIN
+def measured(model, true, level, n_bins=100, sd=0.05 * BIN):
+    """A recording's shape, sites and curvature as after a climb on courses of 6 regions, measured with noise ``sd``.
+
+    The courses have a spread of one bin and a timescale of ``true`` bins, around ``level`` seconds.
+    """
     rng = np.random.default_rng(0)
-    timescales, spreads = [], []
-    for true in (5.0, 20.0):
-        lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) / true
-        root = np.linalg.cholesky(np.exp(-0.5 * lag**2) + 1e-9 * np.eye(n_bins))
-        courses = BIN * (root @ rng.standard_normal((n_bins, 6))).T + sd * rng.standard_normal((6, n_bins))
-        own = 10 * BIN
-        model = ADM(n_across=1, learned_timescales=(own,))
-        modes = model.modes(layout, n_bins)[0]
-        # What a climb with s = one bin ends with: the mean of the modes given the measured course.
-        square = modes.T @ modes / sd**2 + np.eye(modes.shape[1]) / BIN**2
-        change = np.linalg.solve(square, modes.T @ courses.T / sd**2).T / BIN
-        found = model._of_highest_evidence(layout, modes, own, np.full(6, sd**-2), np.full(6, BIN), change)
-        timescales.append(found[0] / BIN)
-        spreads.append(found[1] / BIN)
-    assert timescales == pytest.approx([5.0, 20.0], rel=0.35)   # the grid's steps are 26%
-    np.testing.assert_allclose(np.median(spreads, axis=1), 1.0, rtol=0.35)
+    data = mrgp.MultiRegionData({name: rng.standard_normal((2, n_bins, 1)) for name in "ABCDEFG"}, BIN)
+    lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) / true
+    root = np.linalg.cholesky(np.exp(-0.5 * lag**2) + 1e-9 * np.eye(n_bins))
+    courses = BIN * (root @ rng.standard_normal((n_bins, 6))).T + sd * rng.standard_normal((6, n_bins))
+    modes = model.modes(data.layout, n_bins)[0]
+    square = modes.T @ modes / sd**2 + np.eye(modes.shape[1]) / BIN**2   # the climb's s is one bin
+    change = np.linalg.solve(square, modes.T @ courses.T / sd**2).T / BIN
+    sites = {
+        "delay": np.full((6, 1), level), "delay_spread": np.full((6, 1), BIN), "delay_change": change[:, None, :]
+    }  # fmt: skip
+    # delay = D tanh(phi / 2 + f / D): phi is known as well as all bins of 2 f / D together.
+    curvature = np.full((6, 1), n_bins / sd**2 / (2 / model.max_delay) ** 2)
+    return data, sites, lambda name: {"delay": curvature}[name]
+
+
+@pytest.mark.parametrize("level", [0.0, 0.8])
+@pytest.mark.parametrize("true", [5.0, 20.0])
+def test_timescale_and_spread_of_courses_are_learned(true, level):
+    model = ADM(n_across=1, max_delay=10 * BIN, learned_timescales=(10 * BIN,))
+    data, sites, curvature = measured(model, true, level * 10 * BIN)
+    found, changed = model.learned(data, sites, curvature, ())
+    assert found.learned_timescales[0] / BIN == pytest.approx(true, rel=0.35)   # the grid's steps are 26%
+    np.testing.assert_allclose(np.median(changed["delay_spread"]), BIN, rtol=0.35)
+    course, kept = (
+        m.delay_table(s, data.layout, 100)[1:] for m, s in ((model, sites), (found, {**sites, **changed}))
+    )
+    same = changed["delay_spread"][:, 0] >= BIN   # of less spread, a course is a smaller one
+    assert same.any()
+    np.testing.assert_allclose(kept[same], course[same], atol=0.15 * BIN)   # another process makes less of the noise
+
+
+def test_what_is_fixed_is_not_learned():
+    model = ADM(n_across=1, max_delay=10 * BIN, learned_timescales=(10 * BIN,))
+    data, sites, curvature = measured(model, 5.0, 0.0)
+    _, changed = model.learned(data, sites, curvature, ("delay_spread",))
+    np.testing.assert_array_equal(changed["delay_spread"], sites["delay_spread"])
+    assert model.learned(data, sites, curvature, ("delay_change",)) is None
+    slow = ADM(n_across=1, max_delay=10 * BIN, delay_timescale=300 * BIN)   # longer than the trial
+    data, sites, curvature = measured(slow, 300.0, 0.0)
+    found = slow.learned(data, sites, curvature, ())
+    if found is not None:   # spreads were changed
+        assert found[0] == slow
+        assert slow.learned(data, {**sites, **found[1]}, curvature, ("delay_spread",)) is None
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +212,45 @@ def test_spread_and_timescale_can_be_set(bump):
     assert (held.sites["delay_spread"] == BIN).all()
     with pytest.raises(ValueError, match="delay_timescale is a positive number"):
         ADM(n_across=1, delay_timescale=-1.0)
+
+
+def test_a_fixed_delay_may_still_vary_around_it(bump):
+    made, free = bump
+    level = free.sites["delay"]
+    fit = ADM(n_across=1).fit(made.data, progress=False, fixed={"delay": level}, start=free, tolerance=0.1)
+    np.testing.assert_array_equal(fit.sites["delay"], level)
+    assert fit.converged
+
+
+def test_latents_of_one_region_only_need_no_delays():
+    rng = np.random.default_rng(1)
+    data = mrgp.MultiRegionData({name: rng.standard_normal((4, 15, 3)) for name in "AB"}, BIN)
+    fit = ADM(n_across=0, n_within=1).fit(data, progress=False, n_starts=1, tolerance=1.0)
+    assert fit.delays.shape == (2, 0, 15)
+    assert np.isfinite(fit.log_likelihood()).all()
+
+
+def test_interrupted_fit_goes_on_with_the_timescales_it_learned(bump, tmp_path, monkeypatch):
+    made, _ = bump
+    place, model, plain, climbs = tmp_path / "fit.checkpoint.npz", ADM(n_across=1), recipe.maximise, []
+
+    def stop_in_the_second_climb(objective, **settings):
+        climbs.append(objective.density.model.likelihood)
+        if climbs.count("markov") == 2:
+            settings["on_iteration"] = stop
+        return plain(objective, **settings)
+
+    def stop(sites):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "maximise", stop_in_the_second_climb)
+    with pytest.warns(UserWarning, match="interrupted"):
+        first = model.fit(made.data, checkpoint=place, progress=False)
+    assert first.model.learned_timescales is not None
+    monkeypatch.undo()
+    again = model.fit(made.data, checkpoint=place, progress=False)
+    assert again.converged
+    assert not place.exists()
+    warm = model.fit(made.data, start=again, progress=False)   # from a fit whose modes are others
+    np.testing.assert_allclose(warm.delays, again.delays, atol=0.05 * BIN)
+    assert warm.iterations < 0.5 * again.iterations + 10

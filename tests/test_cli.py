@@ -205,7 +205,7 @@ def test_wrong_use(run, tmp_path, monkeypatch, arguments, message):
     [
         ([*MODEL, "--fixed", "delays=0"], "--fixed: DLAG has no site 'delays' to fix; it has timescale"),
         ([*MODEL, "--fixed", "delay=1"], "fixed['delay'] has values that the site cannot take"),
-        (["--n-across", "1", "--model", "mdlag", "--method", "map"], "use method='vb', or shape and rate near 1"),
+        (["--n-across", "1", "--model", "mdlag", "--method", "map"], "shape near 1 and rate near the recording's"),
         (["--n-across", "0", "--n-within", "0"], "they cannot be negative, or all be 0"),
         (["--n-across", "1", "--n-within", "1,1,1"], "for 3 regions, but the recording has 2 (V1, V2)"),
         (["--n-across", "2", "--n-within", "9,1"], "12 latents for 11 neurons: lower --n-across or --n-within"),

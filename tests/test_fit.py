@@ -387,9 +387,10 @@ def test_interrupted_fit_resumes(made, tmp_path, monkeypatch):
 
 def test_checkpoint_of_another_recording_is_refused(made, tmp_path, fit):
     checkpoint = tmp_path / "fit.checkpoint.npz"
-    from mrgp.inference.recipe import Checkpoint
+    from mrgp.inference.recipe import Checkpoint, MapOptions
 
-    Checkpoint(checkpoint, fit.model, made.data).write(fit.sites, force=True)
+    options = MapOptions(0, 1, 0.01, 10, checkpoint, progress=False)
+    Checkpoint(options, fit.model, made.data).write(fit.model, fit.sites, force=True)
     other = recording(seed=9).data
     with pytest.raises(ValueError, match="another model or recording"):
         preset().fit(other, checkpoint=checkpoint, progress=False)

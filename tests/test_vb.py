@@ -368,16 +368,92 @@ def test_interrupted_fit_resumes_without_latents_it_removed(shared_recording, fi
     assert again.trace[-1] == pytest.approx(fitted.trace[-1], abs=0.5)
 
 
-def test_fixed_delays_stay(shared_recording):
-    model = MDLAG(n_across=3, likelihood="spectral")
-    fit = model.fit(shared_recording.data, progress=False, fixed={"delay": 0.0}, tolerance=0.1)
-    assert not fit.delays.values.any()
+def columns(table):
+    return {tuple(column) for column in np.asarray(table).T}
+
+
+def test_markov_fit_interrupted_in_its_spectral_rounds(shared_recording, fitted, tmp_path, monkeypatch):
+    data, place, model = shared_recording.data, tmp_path / "fit.checkpoint.npz", MDLAG(n_across=4, max_delay=0.1)
+    plain, likelihoods = vb._round, []
+
+    def interrupting(state, *rest):
+        likelihoods.append(state.model.likelihood)
+        if len(likelihoods) == 4:
+            raise KeyboardInterrupt
+        plain(state, *rest)
+
+    def recording_likelihood(state, *rest):
+        likelihoods.append(state.model.likelihood)
+        plain(state, *rest)
+
+    monkeypatch.setattr(vb, "_round", interrupting)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first = model.fit(data, checkpoint=place, progress=False)
+    assert likelihoods == ["spectral"] * 4
+    assert first.model.likelihood == "markov"
+    assert len(first.trace) == first.iterations > 0
+    assert np.isfinite(first.log_likelihood()).all()
+    monkeypatch.setattr(vb, "_round", recording_likelihood)
+    again = model.fit(data, checkpoint=place, progress=False, tolerance=0.1)
+    assert likelihoods[4] == "spectral"   # goes on where it was
+    assert likelihoods[-1] == again.model.likelihood == "markov"
+    assert again.converged
+    assert columns(again.shared_by()) == columns(SHARED_BY)
+    both, theirs = (int(np.flatnonzero(fit.shared_by().values.all(0))[0]) for fit in (again, fitted))
+    assert float(again.delays[1, both]) == pytest.approx(float(fitted.delays[1, theirs]), abs=0.1 * BIN)
+
+
+def test_recording_with_gaps(shared_recording):
+    regions = {name: np.array(shared_recording.data.region(name)) for name in "AB"}
+    regions["A"][:5, 20:] = np.nan
+    regions["B"][:5, 20:] = np.nan
+    regions["B"][5:10, :4, 2] = np.nan
+    fit = MDLAG(n_across=3, max_delay=0.1).fit(mrgp.MultiRegionData(regions, BIN), progress=False, tolerance=1.0)
+    assert fit.converged
+    assert columns(fit.shared_by()) == columns(SHARED_BY)
+
+
+def test_a_region_of_noise_reads_nothing():
+    made = simulate(
+        regions={"A": 8, "B": 8}, n_across=1, n_within=0, n_trials=25, n_bins=30, timescale_across=(0.1,),
+        delay=[[0], [0.03]], snr=2.0, seed=5,
+    )  # fmt: skip
+    regions = {name: made.data.region(name) for name in "AB"}
+    regions["C"] = np.random.default_rng(6).standard_normal((25, 30, 8))
+    with pytest.warns(UserWarning, match="across latents removed"):
+        fit = MDLAG(n_across=2, likelihood="spectral", max_delay=0.1).fit(
+            mrgp.MultiRegionData(regions, BIN), progress=False
+        )
+    both = int(np.flatnonzero(fit.shared_by().values[:2].all(0))[0])
+    assert not fit.shared_by().values[2].any()
+    assert not fit.sites["loadings"][16:, both].any()
+
+
+def test_fixed_delays_stay(shared_recording, tmp_path, monkeypatch):
+    place, plain = tmp_path / "fit.checkpoint.npz", vb._round
+    model = MDLAG(n_across=5, likelihood="spectral")
+
+    def interrupting(state, *rest):
+        if state.model.n_across == 3:
+            raise KeyboardInterrupt
+        plain(state, *rest)
+
+    monkeypatch.setattr(vb, "_round", interrupting)
+    settings = {"progress": False, "fixed": {"delay": 0.03}, "tolerance": 0.1, "checkpoint": place}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(shared_recording.data, **settings)
+    monkeypatch.undo()
+    assert place.is_file()
+    fit = model.fit(shared_recording.data, **settings)
+    np.testing.assert_array_equal(fit.delays, [[0.0] * 3, [0.03] * 3])
     with pytest.raises(ValueError, match="method 'vb' infers noise"):
         model.fit(shared_recording.data, progress=False, fixed={"noise": 1.0})
 
 
 def test_map_needs_a_proper_prior(shared_recording):
-    with pytest.raises(ValueError, match="no maximum"):
+    with pytest.raises(ValueError, match=r"rate=1e-12 .* rate near the recording's variance"):
         MDLAG(n_across=2).fit(shared_recording.data, method="map")
 
 

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from jax.scipy.special import digamma, gammaln
@@ -176,7 +175,7 @@ def _gamma_divergence(shape: Array, rate: Array, prior_shape: Array, prior_rate:
 
 def _relevance(prior: Conjugate, square: Array, assignment: Any) -> tuple[Array, Array, Array]:
     """q(alpha)'s shape and rate, and neurons that read each latent, all (region, column)."""
-    member = jnp.asarray(assignment.region_of_neuron == np.arange(assignment.n_regions)[:, None], square.dtype)
+    member = jnp.asarray(assignment.member, square.dtype)
     neurons = member @ jnp.asarray(assignment.used, square.dtype)
     return prior.alpha_shape + neurons / 2, prior.alpha_rate + member @ square / 2, neurons
 
@@ -271,14 +270,18 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
 def resting_variance(model: Any, sites: Sites, setting: Setting) -> Array:
     r"""Where the updates take the variance of a loading whose mean is zero, (neuron,).
 
-    With s the variance of q loadings in a region, the bound has q/2 log s - q/2 log(b + q s/2) - s/2 sum_n phi_n
-    sum_t E[x_t^2], which for small b is highest at s = sqrt(2 b / sum_nt phi_n), as latents have unit variance.
+    With s the variance of q loadings in a region, the bound has q/2 log s - (a + q/2) log(b + q s/2) - s P/2, where
+    P = sum_nt phi_n, as latents have unit variance. It is highest at the positive root of
+    (P q/2) s^2 + (P b + a q) s - q b = 0.
     """
     trace = trace_of(model, setting.data, sites)
-    assignment = trace["y"]["fn"].prior.assignment
-    member = jnp.asarray(assignment.region_of_neuron == np.arange(assignment.n_regions)[:, None], sites["noise"].dtype)
-    precision = member @ (setting.observed / sites["noise"])
-    return jnp.sqrt(2 * priors_of(trace).alpha_rate / precision)[assignment.region_of_neuron]
+    prior, assignment = priors_of(trace), trace["y"]["fn"].prior.assignment
+    member = jnp.asarray(assignment.member, sites["noise"].dtype)
+    precision, neurons = member @ (setting.observed / sites["noise"]), member.sum(1)
+    a, b = jnp.ravel(prior.alpha_shape)[0], jnp.ravel(prior.alpha_rate)[0]
+    linear = precision * b + a * neurons
+    root = 2 * neurons * b / (linear + jnp.sqrt(linear**2 + 2 * precision * neurons**2 * b))
+    return root[assignment.region_of_neuron]
 
 
 class Revival(NamedTuple):
@@ -311,7 +314,7 @@ def revival(model: Any, sites: Sites, setting: Setting) -> Revival:
     left = sums.yx - sites["offset"][:, None] * sums.x - jnp.einsum("nc,ncd->nd", mean, sums.xx)
     s, q = precision * jnp.diagonal(sums.xx, axis1=-2, axis2=-1), precision * left
     used = jnp.asarray(assignment.used)
-    member = jnp.asarray(assignment.region_of_neuron == np.arange(assignment.n_regions)[:, None], s.dtype)
+    member = jnp.asarray(assignment.member, s.dtype)
     size = member @ (s * used) / jnp.maximum(member @ used.astype(s.dtype), 1)
     alphas = size * jnp.logspace(-4, 2, ALPHAS)[:, None, None]  # above, too little to revive
     alpha = alphas[:, assignment.region_of_neuron]

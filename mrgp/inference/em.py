@@ -205,11 +205,11 @@ def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
     if options.fixed:
         raise ValueError("method 'em' updates every parameter: to fix one, use method='map'")
     began = time.perf_counter()
-    store = Checkpoint(options.checkpoint, model, data)
-    resumed = store.read()
+    store = Checkpoint(options, model, data)
+    resumed = store.read(model)
     sites: dict[str, Any]
     if resumed is not None:
-        sites = resumed
+        model, sites = resumed
     elif start is not None:
         sites = dict(start.sites)
     else:
@@ -232,7 +232,7 @@ def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
             trace.append(float(moments.log_likelihood))
             bar.update()
             bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
-            store.write(sites)
+            store.write(model, sites)
             if len(trace) > PATIENCE and trace[-1] - trace[-1 - PATIENCE] < options.tolerance:
                 reason, converged = f"gain below {options.tolerance:g} nats over {PATIENCE} iterations", True
                 break
@@ -247,7 +247,7 @@ def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
     finally:
         bar.close()
     if reason == "interrupted":
-        store.write(sites, force=True)
+        store.write(model, sites, force=True)
     else:
         store.remove()
     if not converged:

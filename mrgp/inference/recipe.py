@@ -35,6 +35,7 @@ SEARCH_ITERATIONS = 300
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
+STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: go on from this fit with start="
 LONG = 256  # steps from which on it pays to find out when the gains have settled
 CHECKPOINT_SECONDS = 5.0
 PER_NEURON = ("loadings", "noise", "offset")
@@ -46,6 +47,7 @@ class Model(Protocol):
 
     likelihood: Any
     held_in_search: tuple[str, ...]
+    found_by_fit: tuple[str, ...]
 
     @property
     def held(self) -> tuple[str, ...]: ...
@@ -63,6 +65,9 @@ class Model(Protocol):
     def prepared(self, data: MultiRegionData) -> Self: ...
     def for_search(self) -> Self: ...
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]: ...
+    def following(
+        self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
+    ) -> tuple[Self, dict[str, Any]]: ...
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None: ...
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]: ...
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
@@ -92,7 +97,7 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
     """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     began = time.perf_counter()
     keep_window = getattr(model, "window", None) is not None
-    store = Checkpoint(options.checkpoint, model, data)
+    store = Checkpoint(options, model, data)
     model, sites = begin(model, data, options, start, store)
     trace: list[float] = []
     notes: list[str] = []
@@ -106,35 +111,37 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
             tolerance=options.tolerance,
             max_iterations=options.max_iterations - len(trace),
             progress=title,
-            on_iteration=store.write,
+            on_iteration=partial(store.write, model),
         )
         sites = ascent.sites
         trace += ascent.trace
         iterations += len(ascent.trace) - 1
         evaluations += ascent.evaluations
-        if not ascent.converged:
+        converged, reason = ascent.converged, ascent.reason
+        if not converged:
             break
         changed, why = revised(model, data, sites, keep_window)
         if why is not None:
             notes.append(why)
             model = settled(changed, data, sites)
             continue
-        here = Objective(LogJoint(model), data, sites, model.scales(data, sites), _frozen(model, options))
-        relearned = model.learned(data, sites, partial(diagonal, here), options.fixed)
+        relearned = model.learned(data, sites, partial(_curvature_of, model, data, sites, options), options.fixed)
         if relearned is None:
             break
         model, sites = relearned
+    else:
+        converged, reason = False, STILL_ADAPTING
     if (missed := model.unread_variance(data, sites)) > UNREAD:
         notes.append(
             f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
             "raise order, or give a finer window (see lift_error)"
         )
-    if ascent.reason == "interrupted":
-        store.write(sites, force=True)
+    if reason == "interrupted":
+        store.write(model, sites, force=True)
     else:
         store.remove()
-    if not ascent.converged:
-        warnings.warn(f"the fit has not converged: {ascent.reason}", stacklevel=4)
+    if not converged:
+        warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
     for note in notes:
         warnings.warn(note, stacklevel=4)
     return Fit.of_run(
@@ -148,6 +155,14 @@ def _frozen(model: Model, options: MapOptions) -> tuple[str, ...]:
     return tuple(sorted({*options.fixed_names, *model.held}))
 
 
+def _curvature_of(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: MapOptions, name: str
+) -> np.ndarray:
+    """Of the site ``name``, also where it is fixed."""
+    frozen = tuple(site for site in _frozen(model, options) if site != name)
+    return diagonal(Objective(LogJoint(model), data, sites, model.scales(data, sites), frozen), name)
+
+
 def begin(
     model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None, store: "Checkpoint"
 ) -> tuple[Model, dict[str, Any]]:
@@ -155,16 +170,17 @@ def begin(
     model = model.prepared(data)
     chosen = getattr(model, "window", None) is not None
     sites: dict[str, Any]
-    resumed = store.read()
+    resumed = store.read(model)
     if resumed is not None:
-        sites = resumed
-    elif start is not None:
-        sites = _from_fit(model, data, start)
+        model, sites = resumed
     else:
-        model, sites = search(model, data, options)
-        store.write(sites, force=True)
-    model = model.admitting(sites, data.layout)
-    sites = {**model.completed(sites, data), **options.fixed}
+        if start is not None:
+            model, sites = _from_fit(model, data, start)
+        else:
+            model, sites = search(model, data, options)
+        model = model.admitting(sites, data.layout)
+        sites = {**model.completed(sites, data), **options.fixed}
+        store.write(model, sites, "start", force=True)
     if not chosen:
         model = model.adapted(data, sites, MARGIN)
     return settled(model, data, sites), sites
@@ -206,14 +222,14 @@ def search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Mo
     return model, {**sites, "loadings": loadings, "noise": noise, "offset": compressed.offset}
 
 
-def _from_fit(model: Model, data: MultiRegionData, start: Fit) -> dict[str, Any]:
-    """Sites of another fit, if they are those of this model."""
-    sites = model.completed(start.sites, data)
+def _from_fit(model: Model, data: MultiRegionData, start: Fit) -> tuple[Model, dict[str, Any]]:
+    """The model and its sites where another fit ended, if its sites are those of this model."""
+    model, sites = model.following(start.model, start.sites, data)
     wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}
     found = {name: np.shape(sites[name]) for name in wanted if name in sites}
     if found != wanted:
         raise ValueError(f"start has sites {found}, but this model needs {wanted}: fit a preset with the same latents")
-    return {name: sites[name] for name in wanted}
+    return model, {name: sites[name] for name in wanted}
 
 
 def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: MapOptions) -> Ascent:
@@ -268,34 +284,47 @@ def revised(
 
 
 class Checkpoint:
-    """The parameters of a fit under way, in one file that is replaced whole; nothing where ``path`` is None."""
+    """The parameters of a fit under way, in one file that is replaced whole; nothing where there is no path.
 
-    def __init__(self, path: Path | None, model: Model, data: MultiRegionData) -> None:
-        self.path = path
-        settings = {k: v for k, v in model.to_settings().items() if k not in ("window", "transient", "max_delay")}
+    With them are kept the choices that the fit has made for the model, by its ``found_by_fit``.
+
+    Attributes:
+        phase: Of the fit that was read: "start", or what it was doing when the file was written; None if none was.
+    """
+
+    def __init__(self, options: MapOptions, model: Model, data: MultiRegionData) -> None:
+        self.path = path = options.checkpoint
+        settings = {name: value for name, value in model.to_settings().items() if name not in ("window", "transient")}
         digest = hashlib.sha256(np.ascontiguousarray(data.values).view(np.uint8)).hexdigest() if path else ""
-        self.key = json.dumps([settings, repr(data.layout), list(data.values.shape), digest], default=str)
+        held = {name: value.tolist() for name, value in options.fixed.items()}
+        self.key = json.dumps([settings, held, repr(data.layout), list(data.values.shape), digest], default=str)
         self.last = -np.inf
+        self.phase: str | None = None
 
-    def read(self) -> dict[str, np.ndarray] | None:
-        """The sites in the file, or None if there is none; another model's or recording's checkpoint is an error."""
+    def read(self, model: Model) -> tuple[Model, dict[str, np.ndarray]] | None:
+        """The model and sites in the file, or None if there is none; one of another fit is an error."""
         if self.path is None or not self.path.is_file():
             return None
         try:
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                key, sites = str(stored["key"]), {k: stored[k] for k in stored.files if k != "key"}
+                sites = {name: stored[name] for name in stored.files if name != "header"}
+                key, phase, choices = json.loads(str(stored["header"]))
         except Exception as error:
             raise ValueError(f"{self.path} is not a readable checkpoint: remove it to start afresh") from error
         if key != self.key:
             raise ValueError(f"{self.path} belongs to another model or recording: remove it to start afresh")
-        return sites
+        self.phase = phase
+        found = {name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()}
+        return model.replace(**found), sites
 
-    def write(self, sites: Mapping[str, Any], force: bool = False) -> None:
-        """Keep ``sites``, at most every few seconds unless forced."""
+    def write(self, model: Model, sites: Mapping[str, Any], phase: str = "climb", force: bool = False) -> None:
+        """Keep ``model`` and ``sites``, at most every few seconds unless forced."""
         if self.path is None or (not force and time.monotonic() - self.last < CHECKPOINT_SECONDS):
             return
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in sites.items()}
-        write_atomically(self.path, lambda file: np.savez(file, key=np.array(self.key), **arrays))
+        choices = {name: getattr(model, name) for name in model.found_by_fit}
+        header = np.array(json.dumps([self.key, phase, choices]))
+        write_atomically(self.path, lambda file: np.savez(file, header=header, **arrays))
         self.last = time.monotonic()
 
     def remove(self) -> None:

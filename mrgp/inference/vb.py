@@ -15,8 +15,9 @@ remains is smaller and faster. Start and adaptation of the model are those of th
 
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -27,15 +28,24 @@ from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.inference.bound import Bound, Mixed, Setting, relevance_of, resting_variance, revival, update
+from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of, resting_variance, revival, update
 from mrgp.inference.map import Objective, maximise
-from mrgp.inference.recipe import MOST_ROUNDS, Checkpoint, MapOptions, Model, begin, revised, settled
-from mrgp.statespace.reduce import Assignment, shared_variance
+from mrgp.inference.recipe import (
+    MOST_ROUNDS,
+    STILL_ADAPTING,
+    Checkpoint,
+    MapOptions,
+    Model,
+    begin,
+    revised,
+    settled,
+)
+from mrgp.statespace.reduce import VANISHED, Assignment, shared_variance, signal_to_noise
 
+SPECTRAL = "spectral rounds"  # the phase of a fit whose bound is still that of the spectral likelihood
 FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a joint climb, and their growth: covariances change ever less
 MIXING = 0.3  # scale of the mixing of latents, in 1 / sqrt(bins): 0.1 to 1 are as good on mDLAG's demo, 2 is too much
 SPECTRAL_TOLERANCE = 0.05  # nats a round: the spectral rounds only have to find which region reads what
-VANISHED = 1e-3  # share of a region's shared variance below which loadings are tried at zero
 READY = 1000  # tolerances gained in a round, below which it is tried
 COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents seem to be one in a region
 
@@ -63,6 +73,13 @@ class State:
         return {**self.sites, "alpha": relevance_of(self.model, self.sites, self.setting)}
 
     @property
+    def vanishing(self) -> np.ndarray:
+        """Where a region's loadings on a latent are so small that they are tried at zero, (region, column) bool."""
+        loadings, spread = np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance)
+        audible = signal_to_noise(self.assignment, loadings, np.asarray(self.sites["noise"]), spread)
+        return (self.share < VANISHED) | (audible[:, None] * self.share < VANISHED)
+
+    @property
     def share(self) -> np.ndarray:
         """Share of each column of loadings in a region's shared variance, (region, column)."""
         return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
@@ -70,50 +87,46 @@ class State:
 
 def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
-    if unsuited := {"loadings", "noise", "offset", "alpha"} & options.fixed.keys():
-        names = ", ".join(sorted(unsuited))
+    if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
+        names = ", ".join(unsuited)
         raise ValueError(f"method 'vb' infers {names}: fix delays or kernel parameters, or use method='map'")
     began = time.perf_counter()
     keep_window = getattr(model, "window", None) is not None
-    store = Checkpoint(options.checkpoint, model, data)
-    resumed = store.read()
-    fresh = start is None and resumed is None
-    if resumed is not None:  # latents may have been removed since
-        within = max(model.assignment(data.layout).n_within)
-        model = model.replace(n_across=np.shape(resumed["loadings"])[1] - within)
+    store = Checkpoint(options, model, data)
     model, sites = begin(model, data, options, start, store)
+    fresh = start is None and store.phase in (None, "start", SPECTRAL)
+    first = fresh and model.likelihood != "spectral" and data.is_complete
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
-    state = _entered(model, data, sites, options)
+    state = _entered(model.for_search() if first else model, data, sites, options)
     notes: list[str] = []
     reason = f"stopped after {options.max_iterations} iterations"
     try:
-        if fresh and model.likelihood != "spectral" and data.is_complete:
-            spectral = _entered(model.for_search(), data, sites, options)
-            _ascend(spectral, SPECTRAL_TOLERANCE, bar, None)
-            adapted: Any = model.replace(n_across=spectral.model.n_across)  # type: ignore[attr-defined]
-            adapted = adapted.admitting(spectral.sites, data.layout)
-            if not keep_window:
-                adapted = adapted.adapted(data, spectral.sites, 1.0)
-            state = State(settled(adapted, data, spectral.complete), spectral.sites, spectral.setting, options)
-            state.removed = spectral.removed
+        if first:
+            _ascend(state, SPECTRAL_TOLERANCE, bar, partial(store.write, phase=SPECTRAL))
+            state = _handed_over(state, model, data, keep_window)
+            first, state.trace = False, []
         for _ in range(MOST_ROUNDS):
-            _ascend(state, options.tolerance, bar, store)
+            _ascend(state, options.tolerance, bar, store.write)
             if not state.converged:
                 break
-            reason = f"bound rose less than {options.tolerance:g} nats in a round"
             changed, why = revised(state.model, data, state.complete, keep_window)
             if why is None:
+                reason = f"bound rose less than {options.tolerance:g} nats in a round"
                 break
             notes.append(why)
             state.model = settled(changed, data, state.complete)
+        else:
+            state.converged, reason = False, STILL_ADAPTING
     except KeyboardInterrupt:
         state.converged, reason = False, "interrupted"
     bar.close()
-    sites = state.complete
     if reason == "interrupted":
-        store.write(sites, force=True)
+        store.write(state.model, state.complete, SPECTRAL if first else "climb", force=True)
     else:
         store.remove()
+    if first:
+        state = _handed_over(state, model, data, keep_window)
+    sites = state.complete
     if state.removed:
         notes.append(f"across latents removed because no region reads them: {state.removed}")
     if not state.converged:
@@ -128,6 +141,14 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
     )  # fmt: skip
 
 
+def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: bool) -> State:
+    """Where the spectral rounds ended, as a state of ``model``."""
+    adapted = model.replace(n_across=state.model.n_across).admitting(state.sites, data.layout)
+    if not keep_window:
+        adapted = adapted.adapted(data, state.sites, 1.0)
+    return replace(state, model=settled(adapted, data, state.complete))
+
+
 def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: MapOptions) -> State:
     """A state at point estimates: loadings as uncertain as their noise makes them, zeros to stay."""
     free = {name: jnp.asarray(value) for name, value in sites.items() if name != "alpha"}
@@ -138,7 +159,7 @@ def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: 
     return State(model, free, setting._replace(covariance=variance[:, :, None] * eye), options)
 
 
-def _ascend(state: State, tolerance: float, bar: tqdm, store: Checkpoint | None) -> None:
+def _ascend(state: State, tolerance: float, bar: tqdm, keep: Callable[[Any, dict[str, Any]], None]) -> None:
     """Rounds and leaps until a round and every leap gain less than ``tolerance``."""
     longest = float(FIRST_CLIMB)
     state.converged = False
@@ -146,8 +167,7 @@ def _ascend(state: State, tolerance: float, bar: tqdm, store: Checkpoint | None)
         before = state.trace[-1] if state.trace else -np.inf
         _round(state, tolerance, int(longest), bar)
         longest *= LONGER
-        if store is not None:
-            store.write(state.complete)
+        keep(state.model, state.complete)
         gained = state.trace[-1] - before
         if gained < READY * tolerance and _cleared(state):
             _revived(state, tolerance)
@@ -184,10 +204,11 @@ def _cleared(state: State) -> bool:
     """Set loadings that have all but vanished to zero where that raises the bound; whether any were."""
     assignment = state.assignment
     living = np.asarray(state.setting.living) & assignment.used
-    vanished = (state.share < VANISHED)[assignment.region_of_neuron] & living
+    vanishing = state.vanishing
+    vanished = vanishing[assignment.region_of_neuron] & living
     blocks = [
         vanished & (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
-        for region, column in np.argwhere(state.share < VANISHED)
+        for region, column in np.argwhere(vanishing)
     ]
     alone = [block for block in blocks if block.any()]
     if not alone or _zeroed(state, vanished):

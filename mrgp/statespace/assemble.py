@@ -209,4 +209,4 @@ def in_steps(array: Array, step: int) -> Array:
     if n_bins == 1:
         return jnp.broadcast_to(array[:, None], (1, step, *array.shape[1:]))
     padded = jnp.pad(array, [(0, -n_bins % step)] + [(0, 0)] * (array.ndim - 1), mode="edge")
-    return padded.reshape(-1, step, *array.shape[1:])
+    return padded.reshape(padded.shape[0] // step, step, *array.shape[1:])

@@ -57,6 +57,11 @@ class Assignment:
         return np.repeat(np.arange(self.n_regions), self.n_neurons)
 
     @property
+    def member(self) -> np.ndarray:
+        """Which neuron is in which region, 0 or 1, (region, neuron)."""
+        return 1.0 * (self.region_of_neuron == np.arange(self.n_regions)[:, None])
+
+    @property
     def region_of_within(self) -> np.ndarray:
         """(within_latent,): the region that owns each within latent."""
         return np.repeat(np.arange(self.n_regions), self.n_within)
@@ -199,9 +204,23 @@ def reduce(assignment: Assignment, emission: Emission, values: Array, missing: M
     return Information(vectors, precision, missing.pattern, valid, constant)
 
 
+VANISHED = 1e-3  # share of a region's shared variance, or of its noise: what explains less may not be there at all
+
+
 def shared_variance(assignment: Assignment, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
     """E[|c|^2] of each column of loadings as a share of its region's, (region, column); rows sum to 1."""
-    square = loadings**2 if spread is None else loadings**2 + np.diagonal(spread, axis1=1, axis2=2)
-    member = assignment.region_of_neuron == np.arange(assignment.n_regions)[:, None]
-    power = member @ (square * assignment.used)
+    power = _power(assignment, loadings, spread)
     return power / np.maximum(power.sum(1, keepdims=True), np.finfo(float).tiny)
+
+
+def signal_to_noise(
+    assignment: Assignment, loadings: np.ndarray, noise: np.ndarray, spread: np.ndarray | None
+) -> np.ndarray:
+    """Variance that latents explain in each region over that of its noise, (region,)."""
+    return _power(assignment, loadings, spread).sum(1) / (assignment.member @ noise)
+
+
+def _power(assignment: Assignment, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
+    """E[|c|^2] of each column of loadings of each region, (region, column)."""
+    square = loadings**2 if spread is None else loadings**2 + np.diagonal(spread, axis1=1, axis2=2)
+    return assignment.member @ (square * assignment.used)
