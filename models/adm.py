@@ -179,8 +179,16 @@ class ADM(Preset):
 
         Each course f is taken as measured with one precision h per bin, that of its level per bin: then its modes are
         measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and the evidence of (s, l) is the
-        density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make.
+        density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make. A delay that was
+        found constant remains so: with s near 0 nothing of f* can be told.
         """
+        moving = spread > 2 * LEAST_SPREAD * layout.bin_width
+        if not moving.all():
+            found = spread.copy()
+            if moving.any():
+                some = precision[moving], spread[moving], change[moving]
+                own, found[moving] = self._of_highest_evidence(layout, modes, own, *some, spread_fixed)
+            return own, found
         n_bins = len(modes)
         size = (modes**2).sum(0)
         modes, change, size = modes[:, size > 0], change[:, size > 0], size[size > 0]

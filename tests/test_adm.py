@@ -79,6 +79,19 @@ def test_timescale_and_spread_of_courses_are_learned(true, level):
     np.testing.assert_allclose(kept[same], course[same], atol=0.15 * BIN)   # another process makes less of the noise
 
 
+def test_a_delay_found_constant_remains_so():
+    model = ADM(n_across=1, max_delay=10 * BIN, learned_timescales=(10 * BIN,))
+    data, sites, curvature = measured(model, 5.0, 0.0)
+    still = {name: value.copy() for name, value in sites.items()}
+    still["delay_spread"][:2] = 1e-3 * BIN
+    still["delay_change"][:2] = 1e-2   # what a climb leaves where the density is flat
+    _, changed = model.learned(data, still, curvature, ())
+    np.testing.assert_array_equal(changed["delay_spread"][:2], still["delay_spread"][:2])
+    assert (changed["delay_spread"][2:] > 0.1 * BIN).all()
+    still["delay_spread"][:] = 1e-3 * BIN
+    assert model.learned(data, still, curvature, ()) is None
+
+
 def test_what_is_fixed_is_not_learned():
     model = ADM(n_across=1, max_delay=10 * BIN, learned_timescales=(10 * BIN,))
     data, sites, curvature = measured(model, 5.0, 0.0)
