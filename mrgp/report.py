@@ -30,7 +30,7 @@ def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> d
         OSError: the folder cannot be written.
     """
     summary = fit.summary()
-    if not np.isfinite(summary["log_likelihood"]):
+    if summary["log_likelihood"] is not None and not np.isfinite(summary["log_likelihood"]):
         raise FloatingPointError("the log-likelihood of the fit is not finite: check the units of the recording")
     if bounds is not None:
         limits = {name: bounds[name].values.tolist() for name in ("lower", "upper", "sd")}

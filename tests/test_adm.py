@@ -205,6 +205,12 @@ def test_round_trip_and_draws(bump, tmp_path):
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
     np.testing.assert_array_equal(again.delays, fit.delays)
+    assert again.model == fit.model
+    drawn = fit.draws(400)
+    tables = fit.model.delay_table(drawn, fit.layout, fit.n_bins)
+    assert tables.shape == (400, *fit.delays.shape)
+    sd = fit.delay_intervals().sd.values[1]
+    np.testing.assert_allclose(tables.std(0)[1], sd, rtol=0.25)   # 3.5% by Monte Carlo; to first order in time
     assert again.log_likelihood(made.data).sum() == pytest.approx(float(fit.log_likelihood().sum()), abs=1e-8)
 
 

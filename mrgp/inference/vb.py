@@ -231,10 +231,9 @@ def _revived(state: State, tolerance: float) -> bool:
 
     The most gainful first, after which others may have nothing left to explain.
     """
-    assignment = state.assignment
+    assignment, some = state.assignment, False
     tried = np.zeros((assignment.n_regions, assignment.n_columns), bool)
-    some = False
-    while True:
+    while not np.all(np.asarray(state.setting.living) | ~assignment.used):
         found = revival(state.model, state.sites, state.setting)
         gain = np.where(tried, -np.inf, found.gain)
         region, column = np.unravel_index(gain.argmax(), gain.shape)
@@ -248,6 +247,7 @@ def _revived(state: State, tolerance: float) -> bool:
         covariance = jnp.where(diagonal > 0, diagonal, state.setting.covariance)
         setting = state.setting._replace(covariance=covariance, living=state.setting.living | block)
         some |= _better(state, {**state.sites, "loadings": loadings}, setting, tolerance)
+    return some
 
 
 def _better(state: State, sites: dict[str, Any], setting: Setting, least: float) -> bool:
@@ -307,6 +307,8 @@ def _turns(state: State) -> Iterator[tuple[int, int, float]]:
                 continue
             a, b = loadings[assignment.region_of_neuron == region][:, [first, second]].T
             size = np.linalg.norm(a), np.linalg.norm(b)
+            if min(size) == 0:  # a region that reads nothing
+                continue
             cosine = a @ b / (size[0] * size[1])
             if abs(cosine) > COLLINEAR:
                 angle = np.arctan2(np.sign(cosine) * size[1], size[0])
