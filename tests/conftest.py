@@ -5,6 +5,9 @@ import os
 # Programs of tests run for milliseconds and compile for seconds: half as long without the compiler's optimisations.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+# Workers and files share what they have compiled.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
 import mrgp.runtime  # noqa: I001  float64 before any array exists
 
 from collections.abc import Callable
