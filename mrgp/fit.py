@@ -1,7 +1,6 @@
 """A fitted model: its parameters with names and units, and what it says of a recording."""
 
 import importlib.metadata
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,29 +67,6 @@ class Fit:
     versions: dict[str, str] = field(default_factory=versions)
     saved_curvature: Curvature | None = None
     loadings_covariance: np.ndarray | None = None
-
-    @classmethod
-    def of_run(
-        cls, model: Any, data: MultiRegionData, options: Any, began: float, trace: list[float], **run: Any
-    ) -> Self:
-        """The fit that an inference method ends with.
-
-        Args:
-            model, data, options: What the method was given, the model as it ended.
-            began: When, by ``time.perf_counter``.
-            trace: As the attribute; ``run`` holds the others that the method alone knows.
-        """
-        return cls(
-            model=model,
-            layout=data.layout,
-            n_bins=data.n_bins,
-            trace=np.array(trace),
-            wall_s=time.perf_counter() - began,
-            seed=options.seed,
-            fixed=options.fixed_names,
-            data=data,
-            **run,
-        )
 
     # ---- parameters ----------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ program; the subclasses in ``models/`` write that program, this class and those 
 (``choices``), kernel parameters with their priors (``parametrized``), and the likelihood of their choice.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,12 +27,12 @@ from mrgp.fit import Fit
 from mrgp.fittable import Fittable
 from mrgp.inference.em import fit_em
 from mrgp.inference.map import free_sites
-from mrgp.inference.recipe import MapOptions, fit_map
+from mrgp.inference.recipe import MapOptions, Run, fit_map
 from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.reduce import Missing
 
-METHODS: dict[str, Callable[..., Fit]] = {"map": fit_map, "em": fit_em, "vb": fit_vb}
+METHODS: dict[str, Callable[..., Run]] = {"map": fit_map, "em": fit_em, "vb": fit_vb}
 """Ways to fit by name; a preset says in ``methods`` which of them it has."""
 
 REGISTRY: dict[str, type["Preset"]] = {}
@@ -158,7 +159,17 @@ class Preset(Fittable):
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)
         options = MapOptions(seed, n_starts, tolerance, max_iterations, place, progress, held)
-        return METHODS[method](self, data, options, start)
+        began = time.perf_counter()
+        run = METHODS[method](self, data, options, start)
+        return Fit(
+            **vars(run),
+            layout=data.layout,
+            n_bins=data.n_bins,
+            wall_s=time.perf_counter() - began,
+            seed=seed,
+            fixed=options.fixed_names,
+            data=data,
+        )
 
     def objection(self, method: str, data: MultiRegionData) -> str | None:
         """Why these settings do not suit one of the preset's methods on a recording; None where they do."""

@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[1]
 STAIR = [
     {"runtime", "align", "kernels", "checks", "delays", "data", "kalman"},
     {"io", "statespace", "simulate", "scenarios"},
-    {"distributions", "inference", "posterior", "arviz_tree", "summaries", "uncertainty", "fit_file", "fit", "plots"},
+    {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
+    {"uncertainty", "fit_file"},
+    {"fit"},
+    {"plots"},
     {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
     {"models"},
     {"report"},

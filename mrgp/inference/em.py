@@ -12,7 +12,6 @@ their update has no closed form: the same expected log-density is climbed by BFG
 or from where it was, whichever is higher. Either way the log-likelihood never decreases.
 """
 
-import time
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -28,9 +27,8 @@ from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
 from mrgp.distributions.contraction import contraction
-from mrgp.fit import Fit
 from mrgp.inference.map import PATIENCE
-from mrgp.inference.recipe import Checkpoint, MapOptions, Model, search
+from mrgp.inference.recipe import Checkpoint, MapOptions, Model, Run, Start, search
 from mrgp.statespace.linear import LinearSpace, LinearSystem
 from mrgp.statespace.reduce import Missing, exact_patterns
 
@@ -197,14 +195,13 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
     return jax.value_and_grad(loss)(x)
 
 
-def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
+def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Start | None = None) -> Run:
     """Maximum likelihood by expectation-maximization; begins as :func:`mrgp.inference.recipe.fit_map` does.
 
     The fit's ``trace`` is log p(y | parameters) after every iteration.
     """
     if options.fixed:
         raise ValueError("method 'em' updates every parameter: to fix one, use method='map'")
-    began = time.perf_counter()
     store = Checkpoint(options, model, data)
     resumed = store.read(model)
     sites: dict[str, Any]
@@ -252,10 +249,8 @@ def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
         store.remove()
     if not converged:
         warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
-    return Fit.of_run(
-        model, data, options, began, trace, method="em", sites=model.presented(sites, data.layout),
-        converged=converged, reason=reason, iterations=len(trace) - 1, evaluations=len(trace),
-    )  # fmt: skip
+    shown = model.presented(sites, data.layout)
+    return Run(model, shown, "em", np.array(trace), converged, reason, len(trace) - 1, len(trace))
 
 
 def _missing(data: MultiRegionData) -> Missing:

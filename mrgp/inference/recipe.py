@@ -24,7 +24,6 @@ import numpy as np
 
 from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
-from mrgp.fit import Fit
 from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
 from mrgp.inference.start import Compressed, compress, decompress
@@ -40,6 +39,29 @@ LONG = 256  # steps from which on it pays to find out when the gains have settle
 CHECKPOINT_SECONDS = 5.0
 PER_NEURON = ("loadings", "noise", "offset")
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an inference method ends with; the attributes are those of :class:`mrgp.fit.Fit`."""
+
+    model: Any
+    sites: dict[str, np.ndarray]
+    method: str
+    trace: np.ndarray
+    converged: bool
+    reason: str
+    iterations: int
+    evaluations: int
+    notes: tuple[str, ...] = ()
+    loadings_covariance: np.ndarray | None = None
+
+
+class Start(Protocol):
+    """What a method needs of a fit from which it goes on."""
+
+    model: Any
+    sites: dict[str, np.ndarray]
 
 
 class Model(Protocol):
@@ -93,9 +115,8 @@ class MapOptions:
         return tuple(sorted(self.fixed))
 
 
-def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
+def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Start | None = None) -> Run:
     """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
-    began = time.perf_counter()
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options, model, data)
     model, sites = begin(model, data, options, start, store)
@@ -144,11 +165,8 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Fit
         warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
     for note in notes:
         warnings.warn(note, stacklevel=4)
-    return Fit.of_run(
-        model, data, options, began, trace, method="map", sites=model.presented(sites, data.layout),
-        converged=ascent.converged, reason=ascent.reason, iterations=iterations, evaluations=evaluations,
-        notes=tuple(notes),
-    )  # fmt: skip
+    shown = model.presented(sites, data.layout)
+    return Run(model, shown, "map", np.array(trace), converged, reason, iterations, evaluations, tuple(notes))
 
 
 def _frozen(model: Model, options: MapOptions) -> tuple[str, ...]:
@@ -164,7 +182,7 @@ def _curvature_of(
 
 
 def begin(
-    model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None, store: "Checkpoint"
+    model: Model, data: MultiRegionData, options: MapOptions, start: Start | None, store: "Checkpoint"
 ) -> tuple[Model, dict[str, Any]]:
     """The model made ready for the recording, and sites: of a checkpoint, of ``start``, or of a search."""
     model = model.prepared(data)
@@ -222,7 +240,7 @@ def search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Mo
     return model, {**sites, "loadings": loadings, "noise": noise, "offset": compressed.offset}
 
 
-def _from_fit(model: Model, data: MultiRegionData, start: Fit) -> tuple[Model, dict[str, Any]]:
+def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
     """The model and its sites where another fit ended, if its sites are those of this model."""
     model, sites = model.following(start.model, start.sites, data)
     wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}

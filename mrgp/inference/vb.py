@@ -13,7 +13,6 @@ remains is smaller and faster. Start and adaptation of the model are those of th
 (see ``recipe``), followed by rounds under the spectral likelihood where the recording admits it.
 """
 
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,6 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
-from mrgp.fit import Fit
 from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of, resting_variance, revival, update
 from mrgp.inference.map import Objective, maximise
 from mrgp.inference.recipe import (
@@ -36,6 +34,8 @@ from mrgp.inference.recipe import (
     Checkpoint,
     MapOptions,
     Model,
+    Run,
+    Start,
     begin,
     revised,
     settled,
@@ -85,12 +85,11 @@ class State:
         return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
 
 
-def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit | None = None) -> Fit:
+def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Start | None = None) -> Run:
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
         names = ", ".join(unsuited)
         raise ValueError(f"method 'vb' infers {names}: fix delays or kernel parameters, or use method='map'")
-    began = time.perf_counter()
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options, model, data)
     model, sites = begin(model, data, options, start, store)
@@ -133,11 +132,10 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Fit 
         warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
     for note in notes:
         warnings.warn(note, stacklevel=4)
-    return Fit.of_run(
-        state.model, data, options, began, state.trace, method="vb",
-        sites={name: np.asarray(value) for name, value in sites.items()},
-        converged=state.converged, reason=reason, iterations=len(state.trace), evaluations=state.evaluations,
-        notes=tuple(notes), loadings_covariance=np.asarray(state.setting.covariance),
+    shown = {name: np.asarray(value) for name, value in sites.items()}
+    return Run(
+        state.model, shown, "vb", np.array(state.trace), state.converged, reason, len(state.trace), state.evaluations,
+        tuple(notes), np.asarray(state.setting.covariance),
     )  # fmt: skip
 
 
