@@ -214,6 +214,7 @@ def test_round_trip_and_draws(bump, tmp_path):
     assert again.log_likelihood(made.data).sum() == pytest.approx(float(fit.log_likelihood().sum()), abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_delay_that_is_constant_stays_so():
     """The evidence takes the spread to its least value: no joint maximum would."""
     made = simulate_scenario("small_constant", seed=200)
@@ -233,6 +234,7 @@ def test_spread_and_timescale_can_be_set(bump):
         ADM(n_across=1, delay_timescale=-1.0)
 
 
+@pytest.mark.slow
 def test_a_fixed_delay_may_still_vary_around_it(bump):
     made, free = bump
     level = free.sites["delay"]

@@ -521,7 +521,6 @@ def test_list_shows_the_scenarios(run):
     assert out.split() == list(SCENARIOS)
 
 
-@pytest.mark.slow
 def test_demo_finds_the_delays_it_made(run, tmp_path):
     code, out, err = run("demo", "--out", tmp_path / "demo")
     assert (code, err) == (DONE, "")

@@ -284,6 +284,7 @@ def test_markov_gradient_is_near_that_of_dense(small_model):
             np.testing.assert_allclose(got, wanted, atol=5e-2 * np.abs(np.asarray(wanted)).max())
 
 
+@pytest.mark.slow
 def test_second_derivative_is_that_of_finite_differences(small_model):
     """By delay and timescale, as Laplace's method needs it; also where all delays stand on one register."""
     model = small_model(n_neurons=(2, 1), n_across=1, n_within=(0, 0), n_bins=4)

@@ -514,6 +514,7 @@ def test_parameters_are_checked_by_name(made, fit):
         fit.model.log_likelihood(made.data, {**fit.sites, "delays": fit.sites["delay"]})
 
 
+@pytest.mark.slow
 def test_long_ragged_recording_settles_its_gains():
     data = recording(n_trials=3, n_bins=300, ragged=0.2).data
     assert data.length is not None

@@ -402,6 +402,7 @@ def test_markov_fit_interrupted_in_its_spectral_rounds(shared_recording, fitted,
     assert float(again.delays[1, both]) == pytest.approx(float(fitted.delays[1, theirs]), abs=0.1 * BIN)
 
 
+@pytest.mark.slow
 def test_recording_with_gaps(shared_recording):
     regions = {name: np.array(shared_recording.data.region(name)) for name in "AB"}
     regions["A"][:5, 20:] = np.nan
@@ -439,6 +440,7 @@ def test_map_needs_a_proper_prior(shared_recording):
         MDLAG(n_across=2).fit(shared_recording.data, method="map")
 
 
+@pytest.mark.slow
 def test_stochastic_inference_runs_on_the_program(shared_recording):
     """MDLAG is a NumPyro model: SVI with a mean-field guide raises its own bound."""
     data = shared_recording.data.select_trials(slice(0, 6))
