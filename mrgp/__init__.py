@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from mrgp.rebuild import load_fit
     from mrgp.statespace.readout import Window
+    from mrgp.symmetries import align_draws, relative_to
 
 __version__ = "0.1.0"
 
@@ -57,10 +58,12 @@ __all__ = [
     "Sum",
     "White",
     "Window",
+    "align_draws",
     "fetch_v1v2",
     "load_fit",
     "load_recording",
     "models",
+    "relative_to",
     "save_recording",
 ]
 
@@ -84,6 +87,7 @@ _HOMES = {
     ],
     "rebuild": ["load_fit"],
     "statespace.readout": ["Window"],
+    "symmetries": ["align_draws", "relative_to"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

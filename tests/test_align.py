@@ -3,14 +3,19 @@
 from itertools import permutations
 from types import SimpleNamespace
 
+import arviz
 import numpy as np
 import pytest
 import xarray as xr
+from mrgp.models import ADM
 
+import mrgp
 from mrgp.align import delay_rmse, match_latents
 from mrgp.checks import DataError
 from mrgp.report import explained_variance, match_loadings, matched_delays
 from mrgp.simulate import simulate
+from mrgp.statespace.reduce import Assignment
+from mrgp.symmetries import align_draws, align_fits, relative_to, sites_of_truth
 
 
 @pytest.fixture
@@ -173,3 +178,216 @@ def test_explained_variance_skips_what_is_missing():
     np.testing.assert_allclose(explained_variance(fit), 0.75)
     with pytest.raises(DataError, match="no recording"):
         explained_variance(SimpleNamespace(data=None))
+
+
+# --- draws whose latents have changed places and signs
+
+CASES = {
+    "one_region": Assignment((8,), 3, (0,)),
+    "one_latent": Assignment((8,), 1, (1,)),
+    "three_regions": Assignment((8, 6, 7), 3, (2, 0, 1)),
+    "one_across": Assignment((8, 6, 7), 1, (2, 0, 1)),
+    "within_alone": Assignment((8, 6, 7), 0, (2, 0, 3)),
+}
+INTEGRATED = ("loadings", "alpha")  # what a posterior need not have
+
+
+@pytest.fixture(params=CASES, ids=str)
+def assignment(request):
+    return CASES[request.param]
+
+
+def some_sites(rng, assignment):
+    """One value of all sites of all presets but LDS, with latents that can be told apart."""
+    k, lagging = assignment.n_across, (assignment.n_regions - 1, assignment.n_across)
+    return {
+        "loadings": rng.standard_normal((sum(assignment.n_neurons), assignment.n_columns)),
+        "alpha": rng.gamma(1.0, size=(assignment.n_regions, assignment.n_columns)),
+        "noise": rng.uniform(0.5, 1.0, sum(assignment.n_neurons)),
+        "delay": rng.permuted(np.broadcast_to(np.linspace(-0.05, 0.05, k), lagging), axis=1),
+        "delay_spread": rng.uniform(0.01, 0.02, lagging),
+        "delay_change": rng.standard_normal((*lagging, 5)),
+        "timescale_across": np.geomspace(0.02, 0.5, k),
+        "frequency_across": rng.uniform(1, 5, k),
+        "timescale_within": np.geomspace(0.5, 0.02, sum(assignment.n_within)),
+    }
+
+
+def around(rng, sites, leading, size=0.1):
+    """Draws scattered around the sites, in proportion to what they are."""
+    return {name: value * np.exp(size * rng.standard_normal((*leading, *value.shape))) for name, value in sites.items()}
+
+
+def scramble(rng, assignment):
+    """A function that changes order and signs of the latents of one draw, by the definition of every site."""
+    k, first = assignment.n_across, np.cumsum([0, *assignment.n_within])
+    order, signs = rng.permutation(k), rng.choice([-1.0, 1.0], k)
+    inside = [(rng.permutation(w), rng.choice([-1.0, 1.0], w)) for w in assignment.n_within]
+
+    def changed(sites):
+        new = {name: value.copy() for name, value in sites.items()}
+        for name in {"delay", "delay_spread", "timescale_across", "frequency_across"} & new.keys():
+            new[name] = new[name][..., order]
+        if "delay_change" in new:
+            new["delay_change"] = new["delay_change"][:, order]
+        for r, (within, flips) in enumerate(inside):
+            rows, columns = assignment.region_of_neuron == r, k + np.arange(len(within))
+            if "loadings" in new:
+                new["loadings"][rows, :k] = sites["loadings"][rows][:, order] * signs
+                new["loadings"][np.ix_(rows, columns)] = sites["loadings"][rows][:, k + within] * flips
+            if "alpha" in new:
+                new["alpha"][r, :k] = sites["alpha"][r, order]
+                new["alpha"][r, columns] = sites["alpha"][r, k + within]
+            new["timescale_within"][first[r] : first[r + 1]] = sites["timescale_within"][first[r] + within]
+        return new
+
+    return changed
+
+
+def one_by_one(changes, draws):
+    """Draws (draw, ...), each changed in its own way."""
+    each = [change({name: value[i] for name, value in draws.items()}) for i, change in enumerate(changes)]
+    return {name: np.stack([draw[name] for draw in each]) for name in draws}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("with_loadings", [True, False])
+def test_order_and_signs_of_every_draw_are_undone(rng, assignment, with_loadings):
+    center = some_sites(rng, assignment)
+    if not with_loadings:
+        center = {name: value for name, value in center.items() if name not in INTEGRATED}
+    draws = around(rng, center, (40,))
+    changes = [scramble(rng, assignment) for _ in range(40)]
+    scrambled = one_by_one(changes, draws)
+    assert_same(align_draws(scrambled, assignment, center), draws)
+    assert_same(align_draws(scrambled, assignment), one_by_one([changes[-1]] * 40, draws))
+    chains = {name: value.reshape(2, 20, *value.shape[1:]) for name, value in scrambled.items()}
+    as_in_first_chain = one_by_one([changes[19]] * 40, draws)
+    expected = {name: value.reshape(2, 20, *value.shape[1:]) for name, value in as_in_first_chain.items()}
+    assert_same(align_draws(chains, assignment), expected)
+
+
+def test_what_is_undone_changes_no_likelihood(rng):
+    made = simulate(regions={"A": 4, "B": 3, "C": 3}, n_within=(2, 0, 1), n_trials=2, n_bins=8)
+    model = ADM(2, (2, 0, 1), likelihood="dense", max_delay=0.2, kernel=mrgp.Matern12())
+    modes = model.modes(made.data.layout, 8).shape[-1]
+    assignment = model.assignment(made.data.layout)
+    sites = {n: value for n, value in some_sites(rng, assignment).items() if n not in ("alpha", "frequency_across")}
+    sites |= {"offset": rng.standard_normal(10), "delay_change": rng.standard_normal((2, 2, modes))}
+    changed = scramble(rng, assignment)(sites)
+    assert np.abs(changed["loadings"] - sites["loadings"]).max() > 0.1
+    assert_same(align_draws(changed, assignment, sites), sites)
+    before, after = (model.log_likelihood(made.data, each) for each in (sites, changed))
+    np.testing.assert_allclose(after, before, rtol=1e-10)
+
+
+def test_chains_of_opposite_signs_agree_once_aligned(rng):
+    assignment = CASES["three_regions"]
+    center = some_sites(rng, assignment)
+    used = np.where(assignment.used, 1.0, np.nan)
+    draws = {"loadings": center["loadings"] + 0.1 * rng.standard_normal((2, 500, *center["loadings"].shape))}
+    draws["loadings"][1] *= -1
+
+    def worst(sites):
+        tree = arviz.from_dict({"posterior": {"loadings": sites["loadings"] * used}})
+        return float(arviz.rhat(tree)["loadings"].max())
+
+    assert worst(draws) > 1.5
+    # Split R-hat of four halves of 250 independent draws is 1.002, give or take 0.002.
+    assert worst(align_draws(draws, assignment)) < 1.05
+
+
+def test_columns_that_look_alike_are_told_apart_by_their_timescales(rng):
+    assignment = CASES["one_region"]
+    column = rng.standard_normal(8)
+    draws = {
+        "loadings": column[:, None] * rng.uniform(1, 2, (50, 1, 3)),
+        "timescale_across": rng.permuted(np.tile([0.02, 0.1, 0.5], (50, 1)), axis=1),
+    }
+    found = align_draws(draws, assignment)["timescale_across"]
+    np.testing.assert_array_equal(found, np.tile(draws["timescale_across"][-1], (50, 1)))
+
+
+def test_transitions_follow_their_states(rng):
+    assignment = CASES["one_region"]
+    C, A, m, S = (rng.standard_normal(shape) for shape in [(8, 3), (3, 3), 3, (3, 3)])
+    P = np.eye(3)[[2, 0, 1]] * [1, -1, -1]
+    turned = {"loadings": C @ P.T, "transition": P @ A @ P.T, "start_mean": P @ m, "start_root": P @ S}
+    sites = {"loadings": C, "transition": A, "start_mean": m, "start_root": S}
+    assert_same(align_draws(turned, assignment, sites), sites)
+
+
+def test_other_sites_pass_and_nothing_is_changed_in_place(rng):
+    assignment = CASES["three_regions"]
+    draws = {"mine": rng.standard_normal((9, 3)), "noise": rng.random((9, 21)), "energy": rng.random(9)}
+    assert_same(align_draws(draws, assignment), draws)
+    assert_same(align_draws(draws, assignment, {}), draws)
+    sites = some_sites(rng, assignment)
+    unseen = {"alpha": rng.random((9, *sites["alpha"].shape)), "timescale_across": rng.random((9, 3))}
+    assert_same(align_draws(unseen, assignment, {"loadings": sites["loadings"]}), unseen)
+    draws |= {"loadings": (sites["loadings"] * rng.choice([-1, 1], (9, 1, 1))).astype(np.float32)}
+    before = {name: value.copy() for name, value in draws.items()}
+    aligned = align_draws(draws, assignment, sites)
+    assert_same(draws, before)
+    assert aligned["loadings"].dtype == np.float32
+    assert_same({name: aligned[name] for name in ("mine", "noise", "energy")}, {n: draws[n] for n in list(draws)[:3]})
+    np.testing.assert_allclose(aligned["loadings"] * assignment.used, [sites["loadings"] * assignment.used] * 9, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("delay", (5, 2, 3)), ("timescale_across", (4, 2)), ("delay_change", (4, 2, 3)), ("alpha", (3, 4)), ("own", (5,))],
+)
+def test_site_of_another_shape_is_named(name, shape):
+    draws = {"loadings": np.ones((4, 21, 5)), name: np.ones(shape)}
+    with pytest.raises(ValueError, match=f"site {name} has shape"):
+        align_draws(draws, CASES["three_regions"])
+
+
+def test_reference_of_another_model_and_holes_are_refused(rng):
+    draws = {"loadings": rng.standard_normal((4, 21, 5))}
+    with pytest.raises(ValueError, match="site loadings of the reference has shape"):
+        align_draws(draws, CASES["three_regions"], {"loadings": np.ones((21, 4))})
+    draws["loadings"][1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        align_draws(draws, CASES["three_regions"])
+
+
+@pytest.mark.parametrize("shape", [None, "sine"])
+def test_draws_are_put_in_the_order_of_a_simulation(rng, shape):
+    made = simulate(regions={"A": 6, "B": 5}, n_across=2, n_within=(2, 0), n_trials=2, n_bins=10, delay_shape=shape)
+    truth, assignment = sites_of_truth(made.truth), Assignment((6, 5), 2, (2, 0))
+    assert truth["delay"].shape == (1, 2)
+    draws = around(rng, truth, (10,))
+    changes = [scramble(rng, assignment) for _ in range(10)]
+    assert_same(align_draws(one_by_one(changes, draws), assignment, truth), draws)
+    white = simulate(regions={"A": 6, "B": 5}, n_trials=2, n_bins=10, kernel=mrgp.White())
+    assert sites_of_truth(white.truth).keys() == {"loadings", "noise", "offset", "delay"}
+
+
+def test_fits_of_several_seeds_are_aligned(rng):
+    assignment = CASES["three_regions"]
+    sites = some_sites(rng, assignment)
+    fits = [SimpleNamespace(sites=scramble(rng, assignment)(sites), assignment=assignment) for _ in range(3)]
+    for aligned in align_fits(fits, reference=1):
+        assert_same(aligned, fits[1].sites)
+    other = SimpleNamespace(sites=sites, assignment=CASES["one_across"])
+    with pytest.raises(ValueError, match="fit 1 has Assignment"):
+        align_fits([fits[0], other])
+
+
+def test_delays_are_measured_from_any_region(rng):
+    dims = ("draw", "region", "across_latent", "time")
+    coords = {"region": ["A", "B", "C"], "time": [0.0, 0.1]}
+    delays = xr.DataArray(rng.standard_normal((4, 3, 2, 2)), coords, dims, "delay", {"units": "s"})
+    behind = relative_to(delays, "B")
+    np.testing.assert_allclose(behind, delays.values - delays.values[:, 1:2])
+    assert (behind.dims, behind.name, behind.attrs) == (dims, "delay", {"units": "s"})
+    xr.testing.assert_allclose(relative_to(behind, "A"), relative_to(delays, "A"))
+    with pytest.raises(ValueError, match="'D' is no region: choose from A, B, C"):
+        relative_to(delays, "D")
