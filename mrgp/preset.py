@@ -27,7 +27,8 @@ from mrgp.fit import Fit
 from mrgp.fittable import Fittable
 from mrgp.inference.em import fit_em
 from mrgp.inference.map import free_sites
-from mrgp.inference.recipe import MapOptions, Run, fit_map
+from mrgp.inference.recipe import fit_map
+from mrgp.inference.run import Options, Run
 from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.reduce import Missing
@@ -158,7 +159,7 @@ class Preset(Fittable):
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)
-        options = MapOptions(seed, n_starts, tolerance, max_iterations, place, progress, held)
+        options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held)
         began = time.perf_counter()
         run = METHODS[method](self, data, options, start)
         return Fit(

@@ -28,18 +28,8 @@ from tqdm import tqdm
 from mrgp.data import MultiRegionData
 from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of, resting_variance, revival, update
 from mrgp.inference.map import Objective, maximise
-from mrgp.inference.recipe import (
-    MOST_ROUNDS,
-    STILL_ADAPTING,
-    Checkpoint,
-    MapOptions,
-    Model,
-    Run,
-    Start,
-    begin,
-    revised,
-    settled,
-)
+from mrgp.inference.recipe import MOST_ROUNDS, STILL_ADAPTING, Model, begin, revised, settled
+from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.statespace.reduce import VANISHED, Assignment, shared_variance, signal_to_noise
 
 SPECTRAL = "spectral rounds"  # the phase of a fit whose bound is still that of the spectral likelihood
@@ -57,7 +47,7 @@ class State:
     model: Any
     sites: dict[str, Any]
     setting: Setting
-    options: MapOptions
+    options: Options
     trace: list[float] = field(default_factory=list)
     evaluations: int = 0
     removed: int = 0
@@ -85,7 +75,7 @@ class State:
         return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
 
 
-def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Start | None = None) -> Run:
+def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
         names = ", ".join(unsuited)
@@ -134,8 +124,9 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Star
         warnings.warn(note, stacklevel=4)
     shown = {name: np.asarray(value) for name, value in sites.items()}
     return Run(
-        state.model, shown, "vb", np.array(state.trace), state.converged, reason, len(state.trace), state.evaluations,
-        tuple(notes), np.asarray(state.setting.covariance),
+        model=state.model, sites=shown, method="vb", trace=np.array(state.trace), converged=state.converged,
+        reason=reason, iterations=len(state.trace), evaluations=state.evaluations, notes=tuple(notes),
+        loadings_covariance=np.asarray(state.setting.covariance),
     )  # fmt: skip
 
 
@@ -147,7 +138,7 @@ def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: b
     return replace(state, model=settled(adapted, data, state.complete))
 
 
-def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: MapOptions) -> State:
+def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: Options) -> State:
     """A state at point estimates: loadings as uncertain as their noise makes them, zeros to stay."""
     free = {name: jnp.asarray(value) for name, value in sites.items() if name != "alpha"}
     eye = jnp.eye(np.shape(sites["loadings"])[1])
