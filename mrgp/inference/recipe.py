@@ -152,8 +152,9 @@ def begin(
             model, sites = _from_fit(model, data, start)
         else:
             model, sites = search(model, data, options)
+            sites = model.completed(sites, data)
         model = model.admitting(sites, data.layout)
-        sites = {**model.completed(sites, data), **options.fixed}
+        sites = {**sites, **options.fixed}
         store.write(model, sites, "start", force=True)
     if not chosen:
         model = model.adapted(data, sites, MARGIN)

@@ -100,8 +100,7 @@ class Checkpoint:
         if key != self.key:
             raise ValueError(f"{self.path} belongs to another model or recording: remove it to start afresh")
         self.phase = phase
-        found = {name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()}
-        return model.replace(**found), sites
+        return model.replace(**choices), sites
 
     def write(self, model: Any, sites: Mapping[str, Any], phase: str = "climb", force: bool = False) -> None:
         """Keep ``model`` and ``sites``, at most every few seconds unless forced."""
