@@ -27,10 +27,11 @@ from jax import Array
 from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
-from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of, resting_variance, revival, update
+from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.map import Objective, maximise
 from mrgp.inference.recipe import MOST_ROUNDS, STILL_ADAPTING, Model, begin, revised, settled
 from mrgp.inference.run import Checkpoint, Options, Run, Start
+from mrgp.inference.updates import resting_variance, revival, update
 from mrgp.statespace.reduce import VANISHED, Assignment, shared_variance, signal_to_noise
 
 SPECTRAL = "spectral rounds"  # the phase of a fit whose bound is still that of the spectral likelihood
