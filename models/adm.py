@@ -2,26 +2,19 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from scipy.linalg import solve_triangular
 
+from mrgp.courses import FIRST_TIMESCALE, LEAST_SPREAD, most_evident, smooth_modes
 from mrgp.data import Layout, MultiRegionData
 from mrgp.inference.curvature import Diagonal
 from mrgp.preset import Preset
 
-KNOTS_PER_TIMESCALE = 4 / 3  # leaves 1e-3 of the variance of a squared exponential between two knots
-FIRST_TIMESCALE = 0.2  # s: where learning how fast delays change begins
-TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes of a slow process cannot show a fast one
-SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from noise
-LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
 SAME_SPREAD, SAME_TIMESCALE = 0.2, 0.1  # of the logarithm: the evidence is flat within it
-LEAST_MODE = 1e-6  # of the first mode's variance: a mode below it cannot be seen in the delays
 
 
 @dataclass(frozen=True)
@@ -145,9 +138,12 @@ class ADM(Preset):
     def learned(
         self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
     ) -> tuple[Self, dict[str, Any]] | None:
-        """Spreads, and timescales unless they are set, of highest evidence; None where they hardly differ."""
-        spread_fixed = "delay_spread" in fixed
-        settled = "delay_change" in fixed or (spread_fixed and self.delay_timescale is not None)
+        """Spreads, and timescales unless they are set, of highest evidence; None where they hardly differ.
+
+        A delay that was found constant remains so.
+        """
+        learn = {"learn_spread": "delay_spread" not in fixed, "learn_timescale": self.delay_timescale is None}
+        settled = "delay_change" in fixed or not any(learn.values())
         if not self.varying or not self.n_across or settled:
             return None
         layout = data.layout
@@ -155,68 +151,20 @@ class ADM(Preset):
         precision = np.maximum(curvature("delay"), 1e-12) * (2 / self.delay_bound(layout)) ** 2 / data.n_bins
         spread, change = np.asarray(sites["delay_spread"]), np.asarray(sites["delay_change"])
         modes, own = self.modes(layout, data.n_bins), self.timescales_of_delay
-        chosen = [
-            self._of_highest_evidence(
-                layout, modes[k], own[k], precision[:, k], spread[:, k], change[:, k], spread_fixed
-            )
-            for k in range(self.n_across)
-        ]
-        timescales = tuple(timescale for timescale, _ in chosen)
-        found = np.stack([spreads for _, spreads in chosen], 1)
+        found, timescales = spread.copy(), list(own)
+        for k, moving in enumerate((spread > 2 * LEAST_SPREAD * layout.bin_width).T):
+            if moving.any():
+                timescales[k], found[moving, k] = most_evident(
+                    modes[k], change[moving, k], spread[moving, k], precision[moving, k], own[k],
+                    bin_width=layout.bin_width, typical=self._typical(layout), **learn,
+                )  # fmt: skip
         moved = np.abs(np.log(np.array(timescales) / own)).max()
         if moved < SAME_TIMESCALE and np.all(np.abs(np.log(found / spread)) < SAME_SPREAD):
             return None
-        model = self if self.delay_timescale else self.replace(learned_timescales=timescales)
+        model = self if self.delay_timescale else self.replace(learned_timescales=tuple(timescales))
         unit = np.einsum("rkm,ktm->rkt", change, modes)
         course = np.minimum(spread / found, 1.0)[..., None] * unit  # of more spread the same, of less a smaller one
         return model, {**sites, "delay_spread": found, "delay_change": model._in_modes(course, data)}
-
-    def _of_highest_evidence(
-        self, layout: Layout, modes: np.ndarray, own: float, precision: np.ndarray, spread: np.ndarray,
-        change: np.ndarray, spread_fixed: bool,
-    ) -> tuple[float, np.ndarray]:  # fmt: skip
-        """One latent's timescale l and spreads s (region - 1,) of highest evidence, around a fit with ``own`` l.
-
-        Each course f is taken as measured with one precision h per bin, that of its level per bin: then its modes are
-        measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and the evidence of (s, l) is the
-        density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make. A delay that was
-        found constant remains so: with s near 0 nothing of f* can be told.
-        """
-        moving = spread > 2 * LEAST_SPREAD * layout.bin_width
-        if not moving.all():
-            found = spread.copy()
-            if moving.any():
-                some = precision[moving], spread[moving], change[moving]
-                own, found[moving] = self._of_highest_evidence(layout, modes, own, *some, spread_fixed)
-            return own, found
-        n_bins = len(modes)
-        size = (modes**2).sum(0)
-        modes, change, size = modes[:, size > 0], change[:, size > 0], size[size > 0]
-        gain = spread[:, None] ** 2 * size * precision[:, None]
-        measured = spread[:, None] * np.sqrt(size) * change * (1 + gain) / gain
-        along = modes / np.sqrt(size)
-        centred = along - along.mean(0)  # the level, which may be anything, takes up what is constant
-        left, kept, _ = np.linalg.svd(centred, full_matrices=False)
-        directions = left[:, kept > 1e-6]
-        measured = measured @ along.T @ directions
-        grid = np.geomspace(LEAST_SPREAD * layout.bin_width, 10 * self._typical(layout), 60)
-        spreads = spread[:, None] if spread_fixed else np.tile(grid, (len(spread), 1))
-        shortest, longest = SHORTEST_CHANGE * layout.bin_width, n_bins * layout.bin_width
-        timescales = np.array([own])
-        if self.delay_timescale is None:
-            timescales = np.clip(own * TIMESCALE_STEPS, shortest, max(longest, shortest))
-        best, answer = -np.inf, (own, spread)
-        for timescale in timescales:
-            lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) * layout.bin_width / timescale
-            values, turn = np.linalg.eigh(directions.T @ np.exp(-0.5 * lag**2) @ directions)
-            variance = spreads[..., None] ** 2 * np.maximum(values, 0.0) + 1 / precision[:, None, None]
-            density = -0.5 * ((measured @ turn)[:, None, :] ** 2 / variance + np.log(variance)).sum(-1)
-            density -= 0.5 * (spreads / self._typical(layout)) ** 2
-            total = density.max(-1).sum() - 0.5 * np.log(timescale / FIRST_TIMESCALE) ** 2
-            if total > best:
-                chosen = np.take_along_axis(spreads, density.argmax(-1)[:, None], 1)[:, 0]
-                best, answer = total, (float(timescale), chosen)
-        return answer
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
         varying = ("delay_change",) if self.varying else ()
@@ -240,22 +188,3 @@ class ADM(Preset):
         change = np.asarray(sites["delay_spread"])[..., None] * unit
         first = np.zeros_like(change[..., :1, :, :])
         return bound * np.tanh(np.arctanh(level / bound)[..., None] + np.concatenate([first, change], -3) / bound)
-
-
-@lru_cache
-def smooth_modes(n_bins: int, timescale: float) -> np.ndarray:
-    """Principal modes of a squared exponential of unit variance over ``n_bins`` bins, (time, mode).
-
-    Their squares sum to the variance. The process is first represented by its values at knots, K(t, knots) L^-T with
-    K(knots, knots) = L L', that reach one timescale beyond both ends, so that the cost is linear in time.
-    """
-    spacing = timescale / KNOTS_PER_TIMESCALE
-    knots = np.arange(-timescale, n_bins + timescale + spacing, spacing)
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.exp(-0.5 * ((a[:, None] - b) / timescale) ** 2)
-
-    root = np.linalg.cholesky(kernel(knots, knots) + 1e-6 * np.eye(len(knots)))
-    values = solve_triangular(root, kernel(knots, np.arange(n_bins)), lower=True).T
-    left, sizes, _ = np.linalg.svd(values, full_matrices=False)
-    return (left * sizes)[:, sizes**2 > LEAST_MODE * sizes[0] ** 2]

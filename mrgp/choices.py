@@ -61,6 +61,8 @@ class Choices:
     def __post_init__(self) -> None:
         name = type(self).__name__
         for field in dataclasses.fields(self):
+            if isinstance(value := getattr(self, field.name), list):  # as JSON has it, and not hashable
+                object.__setattr__(self, field.name, tuple(value))
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             if field.name in self.meaningless and getattr(self, field.name) != default:
                 raise ValueError(f"{name} has no use for {field.name}: leave it out")

@@ -17,10 +17,11 @@ from mrgp.checks import DataError
 from mrgp.data import Layout, MultiRegionData, stand_in
 from mrgp.distributions.markov import MarkovGP
 from mrgp.inference.curvature import Curvature
+from mrgp.inference.run import Run
 from mrgp.statespace.reduce import shared_variance, signal_to_noise
 
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
-AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their toolbox's default too)
+AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -29,44 +30,30 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("mrgp", "jax", "numpyro", "arviz", "numpy", "scipy")}
 
 
-@dataclass
-class Fit:
+@dataclass(kw_only=True)
+class Fit(Run):
     """Parameters of one model inferred from one recording. Times are in seconds throughout.
 
     Attributes:
-        model: The preset, with the window and delay bound it ended with.
         layout: Regions, neurons per region and bin width of the recording.
         n_bins: Bins of its longest trial.
-        sites: The model's sample sites by name, constrained, in seconds.
-        method: How they were inferred.
-        trace: After every iteration, nats: log p(y, parameters); of method "em" log p(y | parameters), of "vb" a lower
-            bound of log p(y).
-        converged, reason: Whether the fit reached its tolerance, and why it stopped.
-        iterations, evaluations, wall_s, seed: Of the run.
-        notes: What the fit changed on its way (a bound widened, registers refined).
+        wall_s, seed: Of the run.
         fixed: Sites that were not inferred.
         data: The recording, while it is in memory; not saved.
-        loadings_covariance: Of method "vb", (neuron, column, column): then sites are posterior means.
+        versions: Of what the result depends on.
+        saved_curvature: Once it was asked for (see :meth:`curvature`).
+
+    Parameters and how they were found are the attributes of :class:`mrgp.inference.run.Run`.
     """
 
-    model: Any
     layout: Layout
     n_bins: int
-    sites: dict[str, np.ndarray]
-    method: str
-    trace: np.ndarray
-    converged: bool
-    reason: str
-    iterations: int
-    evaluations: int
     wall_s: float
     seed: int
-    notes: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     data: MultiRegionData | None = None
     versions: dict[str, str] = field(default_factory=versions)
     saved_curvature: Curvature | None = None
-    loadings_covariance: np.ndarray | None = None
 
     # ---- parameters ----------------------------------------------------------------------------------------------
 

@@ -27,7 +27,8 @@ from mrgp.fit import Fit
 from mrgp.fittable import Fittable
 from mrgp.inference.em import fit_em
 from mrgp.inference.map import free_sites
-from mrgp.inference.recipe import MapOptions, Run, fit_map
+from mrgp.inference.recipe import fit_map
+from mrgp.inference.run import Options, Run
 from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.reduce import Missing
@@ -37,6 +38,9 @@ METHODS: dict[str, Callable[..., Run]] = {"map": fit_map, "em": fit_em, "vb": fi
 
 REGISTRY: dict[str, type["Preset"]] = {}
 """Every preset by name; how a saved fit finds its model."""
+
+BOUNDED_BY = {"delay": "max_delay", "timescale": "timescale_bounds"}
+"""The choice that bounds a site, by the first word of its name."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class Preset(Fittable):
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)
-        options = MapOptions(seed, n_starts, tolerance, max_iterations, place, progress, held)
+        options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held)
         began = time.perf_counter()
         run = METHODS[method](self, data, options, start)
         return Fit(
@@ -191,11 +195,25 @@ class Preset(Fittable):
                 held[name] = np.broadcast_to(np.asarray(value, float), shape).copy()
             except (TypeError, ValueError) as error:
                 raise ValueError(f"fixed[{name!r}] must be a number or of shape {shape}") from error
-            if not np.all(free[name]["fn"].support(jnp.asarray(held[name]))):
-                most = f"at most {self.delay_bound(data.layout):g} s, or give a larger max_delay"
-                allowed = f"|delay| is {most}" if name == "delay" else f"it is {free[name]['fn'].support}"
-                raise ValueError(f"fixed[{name!r}] has values that the site cannot take: {allowed}")
+            support = free[name]["fn"].support
+            if not np.all(support(jnp.asarray(held[name]))):
+                raise ValueError(f"fixed[{name!r}] has values that the site cannot take: {_allowed(name, support)}")
         return held
+
+
+def _allowed(site: str, support: Any) -> str:
+    """What a site's support admits, in words, and the choice that makes it wider, where there is one."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    bounds: list[Any] = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    low, high = bounds
+    if low is None or np.ndim(low) + np.ndim(high) > 0:  # no interval, or one for each entry
+        return f"it is {support}"
+    if high is None:
+        return f"it is above {low:g}"
+    option = BOUNDED_BY.get(site.partition("_")[0])
+    remedy = f", or widen {option}" if option else ""
+    return f"it is between {low:g} and {high:g}{remedy}"
 
 
 @partial(jax.jit, static_argnums=0)

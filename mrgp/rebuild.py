@@ -21,8 +21,7 @@ def preset_from(settings: Mapping[str, Any]) -> Preset:
         raise ValueError(f"this file is of a model {name!r} that is not defined here; known: {', '.join(REGISTRY)}")
     fields["kernel"] = kernel_from_settings(fields["kernel"])
     fields["window"] = None if fields["window"] is None else Window(**fields["window"])
-    hashable: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return REGISTRY[name](**hashable)
+    return REGISTRY[name](**fields)
 
 
 def load_fit(path: str | Path) -> Fit:

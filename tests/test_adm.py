@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mrgp.models import ADM, DLAG
-from mrgp.models.adm import smooth_modes
 
 import mrgp
+from mrgp.courses import most_evident, smooth_modes
 from mrgp.inference import recipe
 from mrgp.inference.bound import trace_of
 from mrgp.scenarios import simulate_scenario
@@ -98,12 +98,24 @@ def test_what_is_fixed_is_not_learned():
     _, changed = model.learned(data, sites, curvature, ("delay_spread",))
     np.testing.assert_array_equal(changed["delay_spread"], sites["delay_spread"])
     assert model.learned(data, sites, curvature, ("delay_change",)) is None
-    slow = ADM(n_across=1, max_delay=10 * BIN, delay_timescale=300 * BIN)   # longer than the trial
-    data, sites, curvature = measured(slow, 300.0, 0.0)
-    found = slow.learned(data, sites, curvature, ())
-    if found is not None:   # spreads were changed
-        assert found[0] == slow
-        assert slow.learned(data, {**sites, **found[1]}, curvature, ("delay_spread",)) is None
+    set_model = model.replace(delay_timescale=10 * BIN)
+    found, changed = set_model.learned(data, sites, curvature, ())
+    assert found == set_model
+    assert not np.array_equal(changed["delay_spread"], sites["delay_spread"])
+    assert set_model.learned(data, sites, curvature, ("delay_spread",)) is None
+
+
+def test_a_timescale_longer_than_the_trial_is_left_where_it_is_set():
+    n_bins, own = 100, 300 * BIN
+    change = np.random.default_rng(0).standard_normal((6, smooth_modes(n_bins, 300.0).shape[1]))
+    spread, precision = np.full(6, BIN), np.full(6, 1 / (0.05 * BIN) ** 2)
+    settings = {"bin_width": BIN, "typical": BIN, "learn_spread": True}
+    fit = smooth_modes(n_bins, 300.0), change, spread, precision, own
+    kept, spreads = most_evident(*fit, learn_timescale=False, **settings)
+    assert kept == own
+    assert not np.array_equal(spreads, spread)
+    learned, _ = most_evident(*fit, learn_timescale=True, **settings)
+    assert learned <= n_bins * BIN
 
 
 @pytest.fixture(scope="module")

@@ -312,7 +312,10 @@ def varying(made, n_bins=40):
     root = 0.1 * np.random.default_rng(1).standard_normal((modes + 1, modes + 1)) / np.sqrt(modes)
     known = Curvature(names, mean, root @ root.T, True, {n: np.zeros((modes + 1, *sites[n].shape)) for n in sites})
     known.response.pop("delay"), known.response.pop("delay_change")
-    fit = mrgp.Fit(model, made.data.layout, n_bins, sites, "map", np.zeros(1), True, "", 0, 0, 0.0, 0, data=made.data)
+    fit = mrgp.Fit(
+        model=model, layout=made.data.layout, n_bins=n_bins, sites=sites, method="map", trace=np.zeros(1),
+        converged=True, reason="", iterations=0, evaluations=0, wall_s=0.0, seed=0, data=made.data,
+    )  # fmt: skip
     fit.saved_curvature = known
     return fit
 
@@ -387,9 +390,9 @@ def test_interrupted_fit_resumes(made, tmp_path, monkeypatch):
 
 def test_checkpoint_of_another_recording_is_refused(made, tmp_path, fit):
     checkpoint = tmp_path / "fit.checkpoint.npz"
-    from mrgp.inference.recipe import Checkpoint, MapOptions
+    from mrgp.inference.run import Checkpoint, Options
 
-    options = MapOptions(0, 1, 0.01, 10, checkpoint, progress=False)
+    options = Options(0, 1, 0.01, 10, checkpoint, progress=False)
     Checkpoint(options, fit.model, made.data).write(fit.model, fit.sites, force=True)
     other = recording(seed=9).data
     with pytest.raises(ValueError, match="another model or recording"):
@@ -531,7 +534,10 @@ def test_latents_between_bins_know_both_neighbours():
     rng = np.random.default_rng(0)
     loadings, noise = rng.standard_normal((8, 1)), rng.uniform(0.2, 0.5, 8)
     sites = {"loadings": loadings, "noise": noise, "offset": np.zeros(8), "timescale_across": np.array([2 * BIN])}
-    fitted = mrgp.Fit(model, data.layout, data.n_bins, sites, "map", np.zeros(1), True, "", 0, 0, 0.0, 0, data=data)
+    fitted = mrgp.Fit(
+        model=model, layout=data.layout, n_bins=data.n_bins, sites=sites, method="map", trace=np.zeros(1),
+        converged=True, reason="", iterations=0, evaluations=0, wall_s=0.0, seed=0, data=data,
+    )  # fmt: skip
     got = fitted.latents(refine=2)
     times, fine, eps = np.arange(12), np.arange(24) / 2, model.gp_noise
     kernel = lambda a, b: np.exp(-np.abs(np.subtract.outer(a, b)) / 2)  # noqa: E731

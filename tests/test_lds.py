@@ -122,7 +122,10 @@ def test_log_likelihood_is_the_normal_density(case, start, parallel):
 
 
 def fitted(model, data, sites):
-    return mrgp.Fit(model, data.layout, data.n_bins, sites, "map", np.zeros(1), True, "", 0, 0, 0.0, 0, data=data)
+    return mrgp.Fit(
+        model=model, layout=data.layout, n_bins=data.n_bins, sites=sites, method="map", trace=np.zeros(1),
+        converged=True, reason="", iterations=0, evaluations=0, wall_s=0.0, seed=0, data=data,
+    )  # fmt: skip
 
 
 def test_latents_are_those_of_gaussian_conditioning(start):

@@ -215,7 +215,7 @@ def by_hand(model, simulation, sites, **changes):
     sites = {name: truth[name].values for name in names} | sites
     settings = {"method": "map", "trace": np.arange(3.0), "converged": True, "reason": "", "iterations": 2}
     settings |= {"evaluations": 2, "wall_s": 0.0, "seed": 0, "data": data}
-    return mrgp.Fit(model, data.layout, data.n_bins, sites, **(settings | changes))
+    return mrgp.Fit(model=model, layout=data.layout, n_bins=data.n_bins, sites=sites, **(settings | changes))
 
 
 @pytest.fixture(scope="module")

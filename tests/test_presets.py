@@ -98,14 +98,16 @@ def test_fixed_sites_are_not_inferred(made, fitted):
     ("fixed", "message"),
     [
         ({"lag": 0}, "no site 'lag'"),
-        ({"delay": 5.0}, "values that the site cannot take"),
+        ({"delay": 5.0}, r"values that the site cannot take: it is between -0\.1 and 0\.1, or widen max_delay"),
         ({"delay": np.zeros(3)}, "must be a number or of shape"),
-        ({"noise": -1.0}, "values that the site cannot take"),
+        ({"noise": -1.0}, "values that the site cannot take: it is above 0"),
+        ({"timescale_across": 2.0}, r"it is between 0\.01 and 1, or widen timescale_bounds"),
+        ({"loadings": np.nan}, r"values that the site cannot take: it is Real\(\)"),
     ],
 )
 def test_fixed_values_are_checked(made, fixed, message):
     with pytest.raises(ValueError, match=message):
-        DLAG(n_across=1).fit(made.data, fixed=fixed, progress=False)
+        DLAG(n_across=1, timescale_bounds=(0.01, 1.0)).fit(made.data, fixed=fixed, progress=False)
 
 
 def test_bounds_of_timescales_hold(made, fitted):

@@ -17,8 +17,9 @@ from scipy.special import digamma, gammaln
 
 import mrgp
 from mrgp.inference import vb
-from mrgp.inference.bound import Bound, Mixed, Setting, priors_of, relevance_of, revival, trace_of, update
+from mrgp.inference.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of
 from mrgp.inference.map import free_sites
+from mrgp.inference.updates import revival, update
 from mrgp.simulate import simulate
 from mrgp.statespace.covariance import exact_covariance
 from mrgp.statespace.reduce import readout_loadings, shared_variance

@@ -28,7 +28,8 @@ from tqdm import tqdm
 from mrgp.data import MultiRegionData
 from mrgp.distributions.contraction import contraction
 from mrgp.inference.map import PATIENCE
-from mrgp.inference.recipe import Checkpoint, MapOptions, Model, Run, Start, search
+from mrgp.inference.recipe import Model, search
+from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.statespace.linear import LinearSpace, LinearSystem
 from mrgp.statespace.reduce import Missing, exact_patterns
 
@@ -195,7 +196,7 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
     return jax.value_and_grad(loss)(x)
 
 
-def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Start | None = None) -> Run:
+def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Maximum likelihood by expectation-maximization; begins as :func:`mrgp.inference.recipe.fit_map` does.
 
     The fit's ``trace`` is log p(y | parameters) after every iteration.
@@ -250,7 +251,10 @@ def fit_em(model: Model, data: MultiRegionData, options: MapOptions, start: Star
     if not converged:
         warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
     shown = model.presented(sites, data.layout)
-    return Run(model, shown, "em", np.array(trace), converged, reason, len(trace) - 1, len(trace))
+    return Run(
+        model=model, sites=shown, method="em", trace=np.array(trace), converged=converged, reason=reason,
+        iterations=len(trace) - 1, evaluations=len(trace),
+    )  # fmt: skip
 
 
 def _missing(data: MultiRegionData) -> Missing:

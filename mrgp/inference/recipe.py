@@ -10,14 +10,9 @@
 It asks the model for what only the model knows through the methods named in :class:`Model`.
 """
 
-import hashlib
-import json
-import time
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -26,8 +21,8 @@ from mrgp.data import Layout, MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
+from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.start import Compressed, compress, decompress
-from mrgp.io import write_atomically
 
 SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300
@@ -36,32 +31,8 @@ MARGIN = 0.8  # registers are made for timescales this much shorter than the sta
 MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: go on from this fit with start="
 LONG = 256  # steps from which on it pays to find out when the gains have settled
-CHECKPOINT_SECONDS = 5.0
 PER_NEURON = ("loadings", "noise", "offset")
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
-
-
-@dataclass(frozen=True)
-class Run:
-    """What an inference method ends with; the attributes are those of :class:`mrgp.fit.Fit`."""
-
-    model: Any
-    sites: dict[str, np.ndarray]
-    method: str
-    trace: np.ndarray
-    converged: bool
-    reason: str
-    iterations: int
-    evaluations: int
-    notes: tuple[str, ...] = ()
-    loadings_covariance: np.ndarray | None = None
-
-
-class Start(Protocol):
-    """What a method needs of a fit from which it goes on."""
-
-    model: Any
-    sites: dict[str, np.ndarray]
 
 
 class Model(Protocol):
@@ -97,25 +68,7 @@ class Model(Protocol):
     def to_settings(self) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True)
-class MapOptions:
-    """Options of :meth:`mrgp.preset.Preset.fit`."""
-
-    seed: int
-    n_starts: int
-    tolerance: float
-    max_iterations: int
-    checkpoint: Path | None
-    progress: bool
-    fixed: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def fixed_names(self) -> tuple[str, ...]:
-        """Sites that are not inferred, sorted."""
-        return tuple(sorted(self.fixed))
-
-
-def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Start | None = None) -> Run:
+def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options, model, data)
@@ -166,15 +119,18 @@ def fit_map(model: Model, data: MultiRegionData, options: MapOptions, start: Sta
     for note in notes:
         warnings.warn(note, stacklevel=4)
     shown = model.presented(sites, data.layout)
-    return Run(model, shown, "map", np.array(trace), converged, reason, iterations, evaluations, tuple(notes))
+    return Run(
+        model=model, sites=shown, method="map", trace=np.array(trace), converged=converged, reason=reason,
+        iterations=iterations, evaluations=evaluations, notes=tuple(notes),
+    )  # fmt: skip
 
 
-def _frozen(model: Model, options: MapOptions) -> tuple[str, ...]:
+def _frozen(model: Model, options: Options) -> tuple[str, ...]:
     return tuple(sorted({*options.fixed_names, *model.held}))
 
 
 def _curvature_of(
-    model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: MapOptions, name: str
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options, name: str
 ) -> np.ndarray:
     """Of the site ``name``, also where it is fixed."""
     frozen = tuple(site for site in _frozen(model, options) if site != name)
@@ -182,7 +138,7 @@ def _curvature_of(
 
 
 def begin(
-    model: Model, data: MultiRegionData, options: MapOptions, start: Start | None, store: "Checkpoint"
+    model: Model, data: MultiRegionData, options: Options, start: Start | None, store: Checkpoint
 ) -> tuple[Model, dict[str, Any]]:
     """The model made ready for the recording, and sites: of a checkpoint, of ``start``, or of a search."""
     model = model.prepared(data)
@@ -196,15 +152,16 @@ def begin(
             model, sites = _from_fit(model, data, start)
         else:
             model, sites = search(model, data, options)
+            sites = model.completed(sites, data)
         model = model.admitting(sites, data.layout)
-        sites = {**model.completed(sites, data), **options.fixed}
+        sites = {**sites, **options.fixed}
         store.write(model, sites, "start", force=True)
     if not chosen:
         model = model.adapted(data, sites, MARGIN)
     return settled(model, data, sites), sites
 
 
-def search(model: Model, data: MultiRegionData, options: MapOptions) -> tuple[Model, dict[str, np.ndarray]]:
+def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model, dict[str, np.ndarray]]:
     """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays."""
     assignment = model.assignment(data.layout)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
@@ -250,7 +207,7 @@ def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model,
     return model, {name: sites[name] for name in wanted}
 
 
-def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: MapOptions) -> Ascent:
+def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: Options) -> Ascent:
     # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
     shared = {name: value for name, value in options.fixed.items() if name not in PER_NEURON}
     begin = {**begin, **shared}
@@ -299,53 +256,3 @@ def revised(
             f"the gains settle later than at the start: transient raised from {before} to {now or 'all'} steps",
         )
     return model, None
-
-
-class Checkpoint:
-    """The parameters of a fit under way, in one file that is replaced whole; nothing where there is no path.
-
-    With them are kept the choices that the fit has made for the model, by its ``found_by_fit``.
-
-    Attributes:
-        phase: Of the fit that was read: "start", or what it was doing when the file was written; None if none was.
-    """
-
-    def __init__(self, options: MapOptions, model: Model, data: MultiRegionData) -> None:
-        self.path = path = options.checkpoint
-        settings = {name: value for name, value in model.to_settings().items() if name not in ("window", "transient")}
-        digest = hashlib.sha256(np.ascontiguousarray(data.values).view(np.uint8)).hexdigest() if path else ""
-        held = {name: value.tolist() for name, value in options.fixed.items()}
-        self.key = json.dumps([settings, held, repr(data.layout), list(data.values.shape), digest], default=str)
-        self.last = -np.inf
-        self.phase: str | None = None
-
-    def read(self, model: Model) -> tuple[Model, dict[str, np.ndarray]] | None:
-        """The model and sites in the file, or None if there is none; one of another fit is an error."""
-        if self.path is None or not self.path.is_file():
-            return None
-        try:
-            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                sites = {name: stored[name] for name in stored.files if name != "header"}
-                key, phase, choices = json.loads(str(stored["header"]))
-        except Exception as error:
-            raise ValueError(f"{self.path} is not a readable checkpoint: remove it to start afresh") from error
-        if key != self.key:
-            raise ValueError(f"{self.path} belongs to another model or recording: remove it to start afresh")
-        self.phase = phase
-        found = {name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()}
-        return model.replace(**found), sites
-
-    def write(self, model: Model, sites: Mapping[str, Any], phase: str = "climb", force: bool = False) -> None:
-        """Keep ``model`` and ``sites``, at most every few seconds unless forced."""
-        if self.path is None or (not force and time.monotonic() - self.last < CHECKPOINT_SECONDS):
-            return
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in sites.items()}
-        choices = {name: getattr(model, name) for name in model.found_by_fit}
-        header = np.array(json.dumps([self.key, phase, choices]))
-        write_atomically(self.path, lambda file: np.savez(file, header=header, **arrays))
-        self.last = time.monotonic()
-
-    def remove(self) -> None:
-        """The fit is done."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

@@ -23,30 +23,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
-from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of, resting_variance, revival, update
+from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.map import Objective, maximise
-from mrgp.inference.recipe import (
-    MOST_ROUNDS,
-    STILL_ADAPTING,
-    Checkpoint,
-    MapOptions,
-    Model,
-    Run,
-    Start,
-    begin,
-    revised,
-    settled,
-)
+from mrgp.inference.recipe import MOST_ROUNDS, STILL_ADAPTING, Model, begin, revised, settled
+from mrgp.inference.run import Checkpoint, Options, Run, Start
+from mrgp.inference.updates import resting_variance, revival, update
 from mrgp.statespace.reduce import VANISHED, Assignment, shared_variance, signal_to_noise
 
 SPECTRAL = "spectral rounds"  # the phase of a fit whose bound is still that of the spectral likelihood
 FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a joint climb, and their growth: covariances change ever less
 MIXING = 0.3  # scale of the mixing of latents, in 1 / sqrt(bins): 0.1 to 1 are as good on mDLAG's demo, 2 is too much
 SPECTRAL_TOLERANCE = 0.05  # nats a round: the spectral rounds only have to find which region reads what
-READY = 1000  # tolerances gained in a round, below which it is tried
+READY = 1000  # tolerances: a round that gains less has come near enough to try which loadings are better at zero
 COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents seem to be one in a region
 
 
@@ -57,7 +49,7 @@ class State:
     model: Any
     sites: dict[str, Any]
     setting: Setting
-    options: MapOptions
+    options: Options
     trace: list[float] = field(default_factory=list)
     evaluations: int = 0
     removed: int = 0
@@ -84,8 +76,14 @@ class State:
         """Share of each column of loadings in a region's shared variance, (region, column)."""
         return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
 
+    def block(self, region: int | np.integer, column: int | np.integer) -> np.ndarray:
+        """A region's loadings on one latent, (neuron, column) bool."""
+        assignment = self.assignment
+        member = (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
+        return member & assignment.used
 
-def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Start | None = None) -> Run:
+
+def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
         names = ", ".join(unsuited)
@@ -94,16 +92,16 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Star
     store = Checkpoint(options, model, data)
     model, sites = begin(model, data, options, start, store)
     fresh = start is None and store.phase in (None, "start", SPECTRAL)
-    first = fresh and model.likelihood != "spectral" and data.is_complete
+    under_spectral = fresh and model.likelihood != "spectral" and data.is_complete
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
-    state = _entered(model.for_search() if first else model, data, sites, options)
+    state = _entered(model.for_search() if under_spectral else model, data, sites, options)
     notes: list[str] = []
     reason = f"stopped after {options.max_iterations} iterations"
     try:
-        if first:
+        if under_spectral:
             _ascend(state, SPECTRAL_TOLERANCE, bar, partial(store.write, phase=SPECTRAL))
             state = _handed_over(state, model, data, keep_window)
-            first, state.trace = False, []
+            under_spectral, state.trace = False, []
         for _ in range(MOST_ROUNDS):
             _ascend(state, options.tolerance, bar, store.write)
             if not state.converged:
@@ -120,10 +118,10 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Star
         state.converged, reason = False, "interrupted"
     bar.close()
     if reason == "interrupted":
-        store.write(state.model, state.complete, SPECTRAL if first else "climb", force=True)
+        store.write(state.model, state.complete, SPECTRAL if under_spectral else "climb", force=True)
     else:
         store.remove()
-    if first:
+    if under_spectral:
         state = _handed_over(state, model, data, keep_window)
     sites = state.complete
     if state.removed:
@@ -134,8 +132,9 @@ def fit_vb(model: Model, data: MultiRegionData, options: MapOptions, start: Star
         warnings.warn(note, stacklevel=4)
     shown = {name: np.asarray(value) for name, value in sites.items()}
     return Run(
-        state.model, shown, "vb", np.array(state.trace), state.converged, reason, len(state.trace), state.evaluations,
-        tuple(notes), np.asarray(state.setting.covariance),
+        model=state.model, sites=shown, method="vb", trace=np.array(state.trace), converged=state.converged,
+        reason=reason, iterations=len(state.trace), evaluations=state.evaluations, notes=tuple(notes),
+        loadings_covariance=np.asarray(state.setting.covariance),
     )  # fmt: skip
 
 
@@ -147,7 +146,7 @@ def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: b
     return replace(state, model=settled(adapted, data, state.complete))
 
 
-def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: MapOptions) -> State:
+def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: Options) -> State:
     """A state at point estimates: loadings as uncertain as their noise makes them, zeros to stay."""
     free = {name: jnp.asarray(value) for name, value in sites.items() if name != "alpha"}
     eye = jnp.eye(np.shape(sites["loadings"])[1])
@@ -200,26 +199,25 @@ _value = jax.jit(lambda model, sites, setting: Bound(model)(sites, setting), sta
 
 def _cleared(state: State) -> bool:
     """Set loadings that have all but vanished to zero where that raises the bound; whether any were."""
-    assignment = state.assignment
-    living = np.asarray(state.setting.living) & assignment.used
-    vanishing = state.vanishing
-    vanished = vanishing[assignment.region_of_neuron] & living
-    blocks = [
-        vanished & (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
-        for region, column in np.argwhere(vanishing)
-    ]
-    alone = [block for block in blocks if block.any()]
-    if not alone or _zeroed(state, vanished):
-        return bool(alone)
-    outcomes = [_zeroed(state, block) for block in alone]
+    living = np.asarray(state.setting.living)
+    blocks = [block for place in np.argwhere(state.vanishing) if (block := state.block(*place) & living).any()]
+    if not blocks:
+        return False
+    resting = resting_variance(state.model, state.sites, state.setting)  # the same whatever else is at zero
+    if _zeroed(state, np.any(blocks, axis=0), resting):
+        return True
+    outcomes = [_zeroed(state, block, resting) for block in blocks]
     return any(outcomes)
 
 
-def _zeroed(state: State, block: np.ndarray) -> bool:
-    """Hold a block of loadings, (neuron, column) bool, at zero, if that raises the bound; whether it did."""
+def _zeroed(state: State, block: np.ndarray, resting: Array) -> bool:
+    """Hold a block of loadings, (neuron, column) bool, at zero, if that raises the bound; whether it did.
+
+    ``resting`` (neuron,) is their variance there.
+    """
     kept = jnp.asarray(~block)
-    resting = resting_variance(state.model, state.sites, state.setting)[:, None, None] * jnp.eye(block.shape[1])
-    covariance = jnp.where(kept[:, :, None] & kept[:, None, :], state.setting.covariance, resting)
+    alone = resting[:, None, None] * jnp.eye(block.shape[1])
+    covariance = jnp.where(kept[:, :, None] & kept[:, None, :], state.setting.covariance, alone)
     setting = state.setting._replace(covariance=covariance, living=state.setting.living & kept)
     return _better(state, setting.held(state.sites), setting, 0.0)
 
@@ -238,8 +236,7 @@ def _revived(state: State, tolerance: float) -> bool:
         if gain[region, column] <= tolerance:
             return some
         tried[region, column] = True
-        member = (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
-        block = jnp.asarray(member & assignment.used)
+        block = jnp.asarray(state.block(region, column))
         loadings = jnp.where(block, found.mean, state.sites["loadings"])
         diagonal = (found.variance * block)[:, :, None] * jnp.eye(block.shape[1])
         covariance = jnp.where(diagonal > 0, diagonal, state.setting.covariance)
