@@ -23,6 +23,7 @@ class GFA(WhiteLatents, RelevancePreset):
 
     gp_noise: float = SAME
 
+    methods: ClassVar[tuple[str, ...]] = RelevancePreset.methods
     timed_in: ClassVar[str] = "MDLAG"
 
     def __call__(self, data: MultiRegionData) -> None:

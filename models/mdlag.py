@@ -26,6 +26,7 @@ class MDLAG(RelevancePreset):
     """
 
     regions_needed: ClassVar[int] = 1
+    methods: ClassVar[tuple[str, ...]] = (*RelevancePreset.methods, "laplace", "svi", "nuts")
 
     def __call__(self, data: MultiRegionData) -> None:
         bound, bin_width = self.delay_bound(data.layout), data.bin_width

@@ -50,11 +50,12 @@ KERNELS = {
 }
 """Kernels by the name they have on the command line."""
 
+POSTERIOR = ("laplace", "svi", "nuts")
 METHODS = {
-    "dlag": ("map",),
-    "adm": ("map",),
-    "mdlag": ("vb", "map"),
-    "gpfa": ("map",),
+    "dlag": ("map", *POSTERIOR),
+    "adm": ("map", *POSTERIOR),
+    "mdlag": ("vb", "map", *POSTERIOR),
+    "gpfa": ("map", *POSTERIOR),
     "lds": ("map", "em"),
     "fa": ("map",),
     "pcca": ("map",),

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,9 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from arviz import from_dict
+from numpyro import handlers
+from numpyro.infer import Predictive
 
 from mrgp.data import MultiRegionData
 
+KINDS = ("across", "within")
+GAUSSIAN_DRAWS = 100  # of a fit without draws of its own
+MOST_DRAWS = 1000  # of a fit with them: each costs one likelihood
 PARTS = ("delay_change",)  # sites that another one, in the user's units, is made of
 DIMS = {
     "loadings": ["neuron", "column"],
@@ -24,62 +30,99 @@ DIMS = {
 }
 
 
-def build(fit: Any, data: MultiRegionData, n_draws: int, seed: int) -> xr.DataTree:
+def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, latents: bool) -> xr.DataTree:
     """The DataTree of :meth:`mrgp.fit.Fit.to_arviz`."""
-    everything = fit.draws(n_draws, seed, data)
-    model, dynamics = fit.model, fit.model.dynamics_sites(fit.layout)
-    drawn = [name for name in dynamics if name not in fit.fixed]
+    model, layout = fit.model, fit.layout
+    sampled = fit.samples is not None
+    n_chains, n_draws = _sizes(fit, n_draws)
+    everything = fit.draws(n_chains * n_draws, seed, data)
+    drawn = sorted(fit.samples) if sampled else [n for n in model.dynamics_sites(layout) if n not in fit.fixed]
     shown = [name for name in drawn if name not in PARTS] or list(fit.sites)
-    draws = {name: everything[name] for name in shown}
+    prior = _prior(fit, data, [*shown, *(name for name in PARTS if name in fit.sites)], n_draws, seed)
+    dims = {name: [f"{kind}_latent"] for kind in KINDS for name in fit.sites if name.endswith(f"_{kind}")} | DIMS
+    tables = [{name: draws[name] for name in shown} for draws in (everything, prior)]
+    if {"delay", *PARTS} & {*drawn, *shown}:
+        for table, draws in zip(tables, (everything, prior), strict=True):
+            table["delay"] = model.delay_table({**everything, **draws}, layout, data.n_bins)
+        dims["delay"] = list(fit.delays.dims)
+    scores, replicas = _scored(fit, data, everything, seed)
+    count = np.maximum(data.mask.sum(1), 1)
+    by_chain = {"posterior": tables[0], "log_likelihood": {"y": scores}}
+    by_chain["posterior_predictive"] = {"trial_mean": replicas}
+    groups: dict[str, Any] = {
+        group: {name: np.reshape(value, (n_chains, n_draws, *np.shape(value)[1:])) for name, value in table.items()}
+        for group, table in by_chain.items()
+    }
+    groups["prior"] = {name: np.asarray(value)[None] for name, value in tables[1].items()}
+    groups["observed_data"] = {"trial_mean": data.values.sum(1) / count}  # missing entries are 0
+    groups["constant_data"] = {n: np.asarray(v) for n, v in fit.sites.items() if n not in (*shown, *PARTS)}
+    if fit.sample_stats:
+        chosen = np.linspace(0, fit.n_samples - 1, n_chains * n_draws).round().astype(int)
+        groups["sample_stats"] = {n: v.ravel()[chosen].reshape(n_chains, -1) for n, v in fit.sample_stats.items()}
+    dims |= {"y": ["trial"], "trial_mean": ["trial", "neuron"]}
+    tree = from_dict(groups, dims=dims, coords=_coords(fit, data))
+    for group in ("posterior", "prior"):  # the first region's delay is 0 by definition: nothing that was drawn
+        if "delay" in tree[group] and "alpha" not in tree[group]:
+            tree[group] = xr.DataTree(tree[group].to_dataset().isel(region=slice(1, None)))
+    if latents:
+        tree["latents"] = xr.DataTree(fit.latents(data))
+    tree.attrs |= {
+        "inference_method": f"{fit.method}: {_about(fit, drawn)}",
+        "versions": json.dumps(fit.versions),
+        "units": "s, Hz, nats",
+        "model": json.dumps(model.to_settings(), default=str),
+        "converged": int(fit.converged),
+        "seed": fit.seed,
+    }
+    return tree
+
+
+def _sizes(fit: Any, n_draws: int | None) -> tuple[int, int]:
+    """Chains, and draws of each."""
+    if fit.samples is None:
+        return 1, n_draws or GAUSSIAN_DRAWS
+    n_chains, length = next(iter(fit.samples.values())).shape[:2]
+    return n_chains, min(length, max((n_draws or MOST_DRAWS) // n_chains, 1))
+
+
+def _about(fit: Any, drawn: Sequence[str]) -> str:
+    top = "maximum of the bound" if fit.method == "vb" else "maximum"
+    if not drawn:
+        warnings.warn(
+            f"{type(fit.model).__name__} has no delays or timescales to draw: its posterior repeats the parameters at "
+            "the maximum, and arviz.loo finds all draws alike (without them it would be fit.log_likelihood().sum())",
+            stacklevel=4,
+        )
+        return f"the {top}, a point: its repetitions are no posterior"
+    if fit.samples is not None:
+        return f"draws of {', '.join(drawn)}"
+    return f"Gaussian at the {top} over {', '.join(drawn)}, all else profiled out"
+
+
+def _prior(fit: Any, data: MultiRegionData, names: Sequence[str], n_draws: int, seed: int) -> dict[str, np.ndarray]:
+    """Draws of sites from the prior, (draw, ...) each."""
+    free = [name for name in names if name not in (*fit.fixed, *fit.model.held)]
+    known = {name: jnp.asarray(fit.sites[name]) for name in names if name not in free}
+    predictive = Predictive(handlers.condition(fit.model, data=known), num_samples=n_draws, return_sites=list(names))
+    return {name: np.asarray(value) for name, value in predictive(jax.random.key(seed), data).items()}
+
+
+def _scored(fit: Any, data: MultiRegionData, draws: dict[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of every draw log p(y_trial | draw), (draw, trial), and replicas' means over trials, (draw, trial, neuron)."""
     count = np.maximum(data.mask.sum(1), 1)
 
     @jax.jit
     def at_draws(draws: dict[str, Any], data: MultiRegionData, mask: Any, keys: Any) -> tuple[Any, Any]:
         def one(inputs: Any) -> tuple[Any, Any]:
             sites, key = inputs
-            distribution = model.likelihood_at(data, sites)
+            distribution = fit.model.likelihood_at(data, sites)
             return distribution.log_prob(data.values), (distribution.sample(key) * mask).sum(1) / count
 
         return jax.lax.map(one, (draws, keys))
 
-    keys = jax.random.split(jax.random.key(seed), n_draws)
-    scores, replicas = at_draws(*jax.tree.map(jnp.asarray, (everything, data, data.mask)), keys)
-    dims, coords, groups = {}, _coords(fit, data), {}
-    groups["posterior"] = {name: np.asarray(value)[None] for name, value in draws.items()}
-    if {"delay", *PARTS} & {*drawn, *draws}:
-        groups["posterior"]["delay"] = fit.model.delay_table(everything, fit.layout, data.n_bins)[None]
-        dims["delay"] = list(fit.delays.dims)
-    for kind in ("across", "within"):
-        dims |= {name: [f"{kind}_latent"] for name in fit.sites if name.endswith(f"_{kind}")}
-    groups["log_likelihood"] = {"y": np.asarray(scores)[None]}
-    dims["y"] = ["trial"]
-    groups["posterior_predictive"] = {"trial_mean": np.asarray(replicas)[None]}
-    mean = data.values.sum(1) / count  # missing entries are 0
-    groups["observed_data"] = {"trial_mean": mean}
-    dims["trial_mean"] = ["trial", "neuron"]
-    groups["constant_data"] = {n: np.asarray(v) for n, v in fit.sites.items() if n not in (*draws, *PARTS)}
-    dims |= DIMS
-    tree = from_dict(groups, dims=dims, coords=coords)
-    top = "maximum of the bound" if fit.method == "vb" else "maximum"
-    about = f"Gaussian at the {top} over {', '.join(drawn)}, all else profiled out"
-    if not drawn:
-        warnings.warn(
-            f"{type(model).__name__} has no delays or timescales to draw: its posterior repeats the parameters at the "
-            "maximum, and arviz.loo finds all draws alike (without them it would be fit.log_likelihood().sum())",
-            stacklevel=3,
-        )
-        about = f"the {top}, a point: its repetitions are no posterior"
-    tree.attrs |= {
-        "inference_method": f"{fit.method}: {about}",
-        "versions": json.dumps(fit.versions),
-        "units": "s, Hz, nats",
-    }
-    tree.attrs |= {
-        "model": json.dumps(model.to_settings(), default=str),
-        "converged": int(fit.converged),
-        "seed": fit.seed,
-    }
-    return tree
+    keys = jax.random.split(jax.random.key(seed), len(next(iter(draws.values()))))
+    scores, replicas = at_draws(*jax.tree.map(jnp.asarray, (draws, data, data.mask)), keys)
+    return np.asarray(scores), np.asarray(replicas)
 
 
 def _coords(fit: Any, data: MultiRegionData) -> dict[str, Any]:

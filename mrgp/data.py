@@ -1,5 +1,6 @@
 """Recordings of several brain regions on one clock: checks, missing data, and the pytree that models see."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from itertools import groupby
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
@@ -74,6 +76,7 @@ class MultiRegionData:
         length: int32 (trial,), 1 + last bin with any observed entry; None when every trial fills all bins.
         center: (neuron,), mean over what was observed.
         scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
+        batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
 
     Raises:
         DataError: the recording cannot be used; the message names region and neuron and says what mends it.
@@ -86,6 +89,7 @@ class MultiRegionData:
     length: Int[np.ndarray, "trial"] | None
     center: Float[np.ndarray, "neuron"]
     scale: Float[np.ndarray, "neuron"]
+    batch_size: int | None = None
 
     def __init__(
         self,
@@ -139,14 +143,15 @@ class MultiRegionData:
         self.scale = np.sqrt(np.maximum(spread, np.finfo(float).tiny))
         return self
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Layout]:
-        return (self.values, self.observed, self.pattern, self.length, self.center, self.scale), self.layout
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None]]:
+        arrays = (self.values, self.observed, self.pattern, self.length, self.center, self.scale)
+        return arrays, (self.layout, self.batch_size)
 
     @classmethod
-    def tree_unflatten(cls, layout: Layout, children: tuple[Any, ...]) -> Self:
+    def tree_unflatten(cls, static: tuple[Layout, int | None], children: tuple[Any, ...]) -> Self:
         # Children may be tracers or placeholders: nothing is checked or converted here.
         data = object.__new__(cls)
-        data.layout, data.neuron_coords, data.trial_coords = layout, {}, {}
+        (data.layout, data.batch_size), data.neuron_coords, data.trial_coords = static, {}, {}
         data.values, data.observed, data.pattern, data.length, data.center, data.scale = children
         return data
 
@@ -193,6 +198,22 @@ class MultiRegionData:
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
         values = self._with_nan()[chosen]
         return object.__new__(type(self))._fill(self.layout, values, dict(self.neuron_coords), trials)
+
+    def in_batches_of(self, n_trials: int) -> Self:
+        """The recording as stochastic gradients take it: a model scores ``n_trials`` drawn anew at every step."""
+        if not 1 <= n_trials <= self.n_trials:
+            raise DataError(f"a batch of {n_trials} trials is asked for, but there are {self.n_trials}")
+        batched = copy.copy(self)
+        batched.batch_size = n_trials
+        return batched
+
+    def batch(self, trials: Any) -> Self:
+        """The trials of one batch by position, which may be traced; patterns, ``center`` and ``scale`` are of all."""
+        chosen: Any = copy.copy(self)
+        chosen.values, chosen.pattern = jnp.asarray(self.values)[trials], jnp.asarray(self.pattern)[trials]
+        chosen.length = None if self.length is None else jnp.asarray(self.length)[trials]
+        chosen.batch_size = None
+        return chosen
 
     def select_neurons(self, indices: Mapping[str, ArrayLike | slice]) -> Self:
         """The recording of some neurons, by position within their region.

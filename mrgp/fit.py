@@ -41,7 +41,6 @@ class Fit(Run):
         fixed: Sites that were not inferred.
         data: The recording, while it is in memory; not saved.
         versions: Of what the result depends on.
-        saved_curvature: Once it was asked for (see :meth:`curvature`).
 
     Parameters and how they were found are the attributes of :class:`mrgp.inference.run.Run`.
     """
@@ -53,7 +52,6 @@ class Fit(Run):
     fixed: tuple[str, ...] = ()
     data: MultiRegionData | None = None
     versions: dict[str, str] = field(default_factory=versions)
-    saved_curvature: Curvature | None = None
 
     # ---- parameters ----------------------------------------------------------------------------------------------
 
@@ -97,6 +95,11 @@ class Fit(Run):
     def has_relevance(self) -> bool:
         """Whether the model finds out which region reads which latent."""
         return "alpha" in self.sites
+
+    @property
+    def n_samples(self) -> int:
+        """Draws of the posterior, those of all chains together; 0 where the method gives none."""
+        return 0 if self.samples is None else int(np.prod(next(iter(self.samples.values())).shape[:2]))
 
     @property
     def climbed(self) -> str:
@@ -264,25 +267,48 @@ class Fit(Run):
         reference = self.populations[0] if reference is None else reference
         if reference not in self.populations:
             raise ValueError(f"reference {reference!r} is no region: choose from {', '.join(self.populations)}")
+        if self.samples is not None and self.method != "laplace":
+            return uncertainty.delay_quantiles(self, probability, over_time, reference)
         return uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
-        """Draws of all sites, (draw, ...), seconds: delays and kernel parameters from the Gaussian at the maximum.
+        """Draws of all sites, (draw, ...), seconds: of the posterior where the method gives one.
 
-        Loadings, noise and offsets take their best values given each draw, to first order, without spread of their own.
+        Else delays and kernel parameters are from the Gaussian at the maximum; loadings, noise and offsets take their
+        best values given each draw, to first order, without spread of their own.
         """
+        if self.samples is not None:
+            return uncertainty.thinned(self, n_draws)
         return uncertainty.draws(self, self.curvature(data, follow=True), n_draws, seed)
 
-    def to_arviz(self, data: MultiRegionData | None = None, n_draws: int = 100, seed: int = 0) -> xr.DataTree:
-        """An ArviZ DataTree: draws of delays and timescales from the Gaussian at the maximum (see :meth:`draws`).
+    def log_evidence(self, data: MultiRegionData | None = None, progress: bool = False) -> tuple[float, float]:
+        """log p(y | model) by Laplace's method at the maximum, nats, and the standard error of its computation.
 
-        Groups: ``posterior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive`` and
-        ``observed_data`` (each neuron's mean over the observed bins of each trial), and ``constant_data`` with what is
-        not drawn: loadings, noise and offsets at the maximum. Of a model without delays and timescales nothing is
-        drawn: its ``posterior`` repeats the parameters at the maximum, of which intervals mean nothing, and
-        ``arviz.loo`` refuses it; a warning says so.
+        Everything that was inferred is integrated over a Gaussian; sites that were fixed are given. A recording cannot
+        tell the modes apart that differ in signs and order of latents: all of them count, log 2 for each latent and
+        log K! for each K exchangeable ones.
         """
-        return arviz_tree.build(self, self._recording(data), n_draws, seed)
+        return uncertainty.log_evidence(self, self._recording(data), progress)
+
+    def to_arviz(
+        self,
+        data: MultiRegionData | None = None,
+        n_draws: int | None = None,
+        seed: int = 0,
+        latents: bool = False,
+    ) -> xr.DataTree:
+        """An ArviZ DataTree, for ``arviz.summary``, ``plot_forest``, ``loo``, ``compare`` and all others.
+
+        Groups: ``posterior`` and ``prior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive``
+        and ``observed_data`` (each neuron's mean over the observed bins of each trial), ``sample_stats`` of method
+        "nuts", and ``constant_data`` with what is not drawn. With ``latents`` also :meth:`latents` (means and sds).
+
+        The posterior of methods "laplace", "svi" and "nuts" are their draws, ``n_draws`` of them at most (None: 1000);
+        of the others draws of delays and timescales from the Gaussian at the maximum (None: 100; see :meth:`draws`).
+        Of a model without delays and timescales nothing is drawn: its ``posterior`` repeats the parameters at the
+        maximum, of which intervals mean nothing, and ``arviz.loo`` refuses it; a warning says so.
+        """
+        return arviz_tree.build(self, self._recording(data), n_draws, seed, latents)
 
     # ---- saving --------------------------------------------------------------------------------------------------
 

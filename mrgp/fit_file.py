@@ -42,6 +42,10 @@ def write(fit: Any, path: Path) -> None:
         "versions": fit.versions,
         "curvature": None,
     }
+    for prefix, draws in (("samples", fit.samples or {}), ("stats", fit.sample_stats)):
+        for name, value in draws.items():
+            own = [f"{name}_{axis}" for axis in range(value.ndim - 2)]
+            arrays[f"{prefix}.{name}"] = (("chain", "draw", *own), value)
     if fit.saved_curvature is not None:
         header["curvature"] = [list(fit.saved_curvature.names), fit.saved_curvature.positive]
         arrays["curvature_mean"] = (("parameter",), fit.saved_curvature.mean)
@@ -76,12 +80,14 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
     regions, counts, bin_width = header["layout"]
     method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
     skip = ("trace", "curvature_mean", "curvature_covariance", "loadings_covariance")
-    spread = dataset["loadings_covariance"].values if "loadings_covariance" in dataset else None
+    values = {str(name): value.values for name, value in dataset.data_vars.items()}
     return {
         "model": model,
         "layout": Layout(tuple(regions), tuple(counts), bin_width),
         "n_bins": header["n_bins"],
-        "sites": {str(name): value.values for name, value in dataset.data_vars.items() if name not in skip},
+        "sites": {name: value for name, value in values.items() if name not in skip and "." not in name},
+        "samples": _after("samples.", values) or None,
+        "sample_stats": _after("stats.", values),
         "method": method,
         "trace": dataset["trace"].values,
         "converged": converged,
@@ -94,5 +100,9 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
         "fixed": tuple(header["fixed"]),
         "versions": header["versions"],
         "saved_curvature": curvature,
-        "loadings_covariance": spread,
+        "loadings_covariance": values.get("loadings_covariance"),
     }
+
+
+def _after(prefix: str, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

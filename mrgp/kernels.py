@@ -17,8 +17,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
+from numpyro import distributions as dist  # as an attribute: ArviZ may have left a numpyro that loads lazily
 
 Hyperparameters = Mapping[str, Array | np.ndarray]
 """Per-latent values, latents first. Of a kernel each is (latent,): ``timescale`` (bins) and what it declares."""

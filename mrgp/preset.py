@@ -5,6 +5,7 @@ program; the subclasses in ``models/`` write that program, this class and those 
 (``choices``), kernel parameters with their priors (``parametrized``), and the likelihood of their choice.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,15 +27,23 @@ from mrgp.distributions.base import DelayedGP
 from mrgp.fit import Fit
 from mrgp.fittable import Fittable
 from mrgp.inference.em import fit_em
+from mrgp.inference.laplace import LaplaceSettings, fit_laplace
 from mrgp.inference.map import free_sites
+from mrgp.inference.mcmc import NutsSettings, fit_nuts
 from mrgp.inference.recipe import fit_map
 from mrgp.inference.run import Options, Run
+from mrgp.inference.svi import SVISettings, fit_svi
 from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.reduce import Missing
 
-METHODS: dict[str, Callable[..., Run]] = {"map": fit_map, "em": fit_em, "vb": fit_vb}
+METHODS: dict[str, Callable[..., Run]] = {
+    "map": fit_map, "em": fit_em, "vb": fit_vb, "laplace": fit_laplace, "svi": fit_svi, "nuts": fit_nuts,
+}  # fmt: skip
 """Ways to fit by name; a preset says in ``methods`` which of them it has."""
+
+SETTINGS: dict[str, Any] = {"laplace": LaplaceSettings, "svi": SVISettings, "nuts": NutsSettings}
+"""What methods can be told beyond the arguments that all have."""
 
 REGISTRY: dict[str, type["Preset"]] = {}
 """Every preset by name; how a saved fit finds its model."""
@@ -51,7 +60,7 @@ class Preset(Fittable):
     """
 
     regions_needed: ClassVar[int] = 1
-    methods: ClassVar[tuple[str, ...]] = ("map",)
+    methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
     """Ways to fit it, the default first."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -76,22 +85,24 @@ class Preset(Fittable):
     ) -> None:
         """The observed site ``y``: every trial of the recording under the marginal likelihood chosen."""
         layout = data.layout
-        n_trials, n_bins, _ = data.values.shape
-        holes: Any = (data.observed, data.pattern, data.length)
-        missing = None if data.is_complete else Missing(*holes)
-        common: dict[str, Any] = {"n_bins": n_bins, "n_trials": n_trials, "missing": missing}
+        n_bins, size = data.n_bins, data.batch_size
         parameters = (loadings, noise, offset, delay, across, within)
         likelihood: DelayedGP
-        if self.likelihood == "dense":
-            likelihood = DenseGP(*parameters, prior=self.prior(layout), **common)
-        elif self.likelihood == "spectral":
-            likelihood = SpectralGP(*parameters, prior=self.prior(layout), **common)
-        else:
-            likelihood = MarkovGP(
-                *parameters, space=self.state_space(layout), parallel=self.parallel, transient=self.transient, **common
-            )
-        with numpyro.plate("trial", n_trials):
-            numpyro.sample("y", likelihood, obs=data.values)
+        with numpyro.plate("trial", data.n_trials, subsample_size=size) as index:
+            seen = data if size is None else data.batch(index)
+            holes: Any = (seen.observed, seen.pattern, seen.length)
+            missing = None if seen.is_complete else Missing(*holes)
+            common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
+            if self.likelihood == "dense":
+                likelihood = DenseGP(*parameters, prior=self.prior(layout), **common)
+            elif self.likelihood == "spectral":
+                likelihood = SpectralGP(*parameters, prior=self.prior(layout), **common)
+            else:
+                space = self.state_space(layout)
+                likelihood = MarkovGP(
+                    *parameters, space=space, parallel=self.parallel, transient=self.transient, **common
+                )
+            numpyro.sample("y", likelihood, obs=seen.values)
 
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP:
         """The distribution of the recording's trials at given sites."""
@@ -127,6 +138,7 @@ class Preset(Fittable):
         max_iterations: int = 1000,
         checkpoint: str | Path | None = None,
         progress: bool = True,
+        **settings: Any,
     ) -> Fit:
         """Infer the parameters from a recording.
 
@@ -134,7 +146,9 @@ class Preset(Fittable):
             data: The recording; neurons and regions as the preset expects.
             method: "map": the maximum of log p(y, parameters), latents integrated out. "em", for models that have
                 it: the maximum of log p(y | parameters) by expectation-maximization. "vb": variational Bayes, for
-                presets with automatic relevance determination. None for the preset's own default.
+                presets with automatic relevance determination. From the maximum on, where latents have timescales:
+                "laplace", the Gaussian that fits there; "svi", a variational guide; "nuts", draws by Hamiltonian
+                Monte Carlo. None for the preset's own default.
             seed: Of the random part of the start; the same seed gives the same fit.
             start: A fit to go on from instead of a search for a start: of this preset or one with the same sites, such
                 as one with another likelihood, or DLAG for ADM.
@@ -147,10 +161,12 @@ class Preset(Fittable):
             checkpoint: A file that keeps the parameters as the fit goes on; a fit that finds it resumes from it, and
                 removes it when done.
             progress: Show a progress bar.
+            settings: Of the method: see :class:`mrgp.inference.laplace.LaplaceSettings`,
+                :class:`mrgp.inference.svi.SVISettings`, :class:`mrgp.inference.mcmc.NutsSettings`.
 
         Raises:
             DataError: the recording does not suit the model.
-            ValueError: unknown method, or a ``start`` of another shape.
+            ValueError: unknown method or setting, or a ``start`` of another shape.
         """
         data.require(self.regions_needed, type(self).__name__)
         method = method or self.methods[0]
@@ -162,7 +178,8 @@ class Preset(Fittable):
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)
-        options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held)
+        chosen = self._settings(method, settings)
+        options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held, chosen)
         began = time.perf_counter()
         run = METHODS[method](self, data, options, start)
         return Fit(
@@ -174,6 +191,15 @@ class Preset(Fittable):
             fixed=options.fixed_names,
             data=data,
         )
+
+    def _settings(self, method: str, settings: Mapping[str, Any]) -> Any:
+        """The method's settings, checked; None where it has none."""
+        kind = SETTINGS.get(method)
+        known = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
+        if unknown := sorted(settings.keys() - set(known)):
+            has = f"it has {', '.join(known)}" if known else "it has no settings of its own"
+            raise TypeError(f"method {method!r} knows no setting {', '.join(unknown)}: {has}")
+        return kind and kind(**settings)
 
     def objection(self, method: str, data: MultiRegionData) -> str | None:
         """Why these settings do not suit one of the preset's methods on a recording; None where they do."""

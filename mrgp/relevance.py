@@ -49,7 +49,7 @@ class RelevancePreset(Preset):
 
     def objection(self, method: str, data: MultiRegionData) -> str | None:
         variance = float(np.mean(data.scale**2))
-        if method == "map" and self.rate < LEAST_RATE * variance:
+        if method != "vb" and self.rate < LEAST_RATE * variance:
             return (
                 f"with rate={self.rate:g} the density is highest where all loadings are zero: use method='vb', or "
                 f"shape near 1 and rate near the recording's variance of {variance:.2g}"

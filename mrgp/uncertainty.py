@@ -4,7 +4,8 @@ It lives in the unconstrained coordinates of the sites that were inferred, every
 ``inference.curvature``). These functions are methods of :class:`mrgp.fit.Fit`, which documents them.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,8 @@ from scipy.stats import norm
 from mrgp.data import MultiRegionData, stand_in
 from mrgp.inference.bound import Bound, Setting
 from mrgp.inference.curvature import Curvature, profile_curvature
-from mrgp.inference.map import LogJoint, Objective, transforms_of
+from mrgp.inference.evidence import laplace_evidence
+from mrgp.inference.map import LogJoint, Objective, prior_density, transforms_of
 from mrgp.statespace.reduce import VANISHED, shared_variance
 
 UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
@@ -38,31 +40,94 @@ def delay_intervals(
     fit: Any, curvature: Curvature, probability: float, over_time: bool, reference: str
 ) -> xr.Dataset:
     """The Dataset of :meth:`mrgp.fit.Fit.delay_intervals`."""
+    lean = delay_gaussian(fit, curvature, over_time, reference)
+    z = norm.ppf(0.5 + probability / 2)
+    bound, center, sd = lean.bound, lean.center, lean.sd
+    names = {
+        "delay": bound * np.tanh(center),
+        "lower": bound * np.tanh(center - z * sd),
+        "upper": bound * np.tanh(center + z * sd),
+        "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, lean.widest),
+    }
+    return _table(fit, over_time, names, probability)
+
+
+class DelayGaussian(NamedTuple):
+    """Gaussians of artanh(delay / bound) behind one region: ``center`` and ``sd`` of the shape of the delays.
+
+    ``widest`` is the prior's standard deviation of a delay.
+    """
+
+    center: np.ndarray
+    sd: np.ndarray
+    bound: float
+    widest: float
+
+
+def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: str) -> DelayGaussian:
+    """What the curvature says of the delays behind ``reference``."""
     widths = np.sqrt(np.diag(curvature.covariance))
     steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
     moved = {**fit.sites, **sites_from(fit, curvature, curvature.mean + steps)}
     tables = fit.model.delay_table(moved, fit.layout, fit.n_bins)
     tables = np.broadcast_to(tables, (len(steps), *fit.delays.shape))
-    shown = fit.delays
     if over_time and fit.delays_vary:
-        tables, shown = tables.mean(-1), shown.mean("time")
+        tables = tables.mean(-1)
     bound = max(fit.model.delay_bound(fit.layout), 1e-12)
-    widest = bound / np.sqrt(3)  # sd of the prior
+    widest = bound / np.sqrt(3)
     if place := fit.populations.index(reference):
         tables = tables - tables[:, [place]]
         bound, widest = 2 * bound, np.sqrt(2) * widest
     ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
-    slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * shown.ndim)), 0, -1)
+    slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * (tables.ndim - 1))), 0, -1)
     sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
-    center, z = np.arctanh(tables[0] / bound), norm.ppf(0.5 + probability / 2)
-    names = {
-        "delay": tables[0],
-        "lower": bound * np.tanh(center - z * sd),
-        "upper": bound * np.tanh(center + z * sd),
-        "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, widest),
-    }
+    return DelayGaussian(np.arctanh(tables[0] / bound), sd, bound, widest)
+
+
+def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: str) -> xr.Dataset:
+    """The Dataset of :meth:`mrgp.fit.Fit.delay_intervals` where there are draws of the posterior."""
+    tables = delay_draws(fit, fit.draws(fit.n_samples), reference)
+    if over_time and fit.delays_vary:
+        tables = tables.mean(-1)
+    lower, upper = np.quantile(tables, [0.5 - probability / 2, 0.5 + probability / 2], axis=0)
+    names = {"delay": tables.mean(0), "lower": lower, "upper": upper, "sd": tables.std(0, ddof=1)}
+    return _table(fit, over_time, names, probability)
+
+
+def delay_draws(fit: Any, drawn: Mapping[str, np.ndarray], reference: str) -> np.ndarray:
+    """Delays behind ``reference`` of draws of all sites, (draw, region, across_latent[, time]), seconds."""
+    tables = fit.model.delay_table(drawn, fit.layout, fit.n_bins)
+    place = fit.populations.index(reference)
+    return tables - tables[:, [place]]
+
+
+def _table(fit: Any, over_time: bool, names: Mapping[str, np.ndarray], probability: float) -> xr.Dataset:
+    shown = fit.delays.mean("time") if over_time and fit.delays_vary else fit.delays
     arrays = {name: (shown.dims, table) for name, table in names.items()}
     return xr.Dataset(arrays, shown.coords, {"units": "s", "probability": probability})
+
+
+def thinned(fit: Any, n_draws: int) -> dict[str, np.ndarray]:
+    """Of a fit with draws, as many of them as asked for, one chain after the other, with what was not drawn."""
+    chosen = np.linspace(0, fit.n_samples - 1, n_draws).round().astype(int)
+    drawn = {name: value.reshape(-1, *value.shape[2:])[chosen] for name, value in fit.samples.items()}
+    return drawn | _repeated(fit, drawn, n_draws)
+
+
+def _repeated(fit: Any, drawn: Mapping[str, np.ndarray], n_draws: int) -> dict[str, np.ndarray]:
+    rest = {name: value for name, value in fit.sites.items() if name not in drawn}  # fixed, held, or relevance
+    return {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in rest.items()}
+
+
+def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float, float]:
+    """What :meth:`mrgp.fit.Fit.log_evidence` returns."""
+    if fit.method not in ("map", "laplace"):
+        raise ValueError(f"the evidence is that of a maximum: fit with method 'map' or 'laplace', not {fit.method!r}")
+    frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
+    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)
+    value, error = laplace_evidence(objective, fit.curvature(data, progress), progress)
+    given = prior_density(fit.model, data, fit.sites, frozen)
+    return value - given + fit.assignment.log_symmetries, error
 
 
 def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, np.ndarray]:
@@ -77,8 +142,7 @@ def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, 
         center = np.asarray(transforms[name].inv(jnp.asarray(fit.sites[name])))
         moved = center + np.tensordot(flat - curvature.mean, response, 1)
         sites[name] = np.asarray(transforms[name](jnp.asarray(moved)))
-    rest = {name: value for name, value in fit.sites.items() if name not in sites}  # fixed, or relevance
-    return sites | {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in rest.items()}
+    return sites | _repeated(fit, sites, n_draws)
 
 
 def sites_from(fit: Any, curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:

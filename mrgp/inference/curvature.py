@@ -11,7 +11,7 @@ Of many theta (the course of a delay in time) H_cc is taken as the identity, whi
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +130,20 @@ def diagonal(objective: Objective, name: str) -> np.ndarray:
     width = np.asarray(ravel_pytree(objective.scale)[0])
     second = [product(np.eye(1, objective.size, place)[0])[place] / width[place] ** 2 for place in places]
     return np.reshape(second, np.shape(objective.origin[name]))
+
+
+def product_on(objective: Objective, names: Collection[str]) -> Callable[[np.ndarray], np.ndarray]:
+    """v -> H v at the objective's start for the block of the sites ``names``, in scaled coordinates, raveled."""
+    marks = {site: np.full(np.shape(value), float(site in names)) for site, value in objective.origin.items()}
+    chosen = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
+    product = _hessian_product(objective)
+
+    def on_chosen(v: np.ndarray) -> np.ndarray:
+        whole = np.zeros(objective.size)
+        whole[chosen] = v
+        return product(whole)[chosen]
+
+    return on_chosen
 
 
 def _hessian_product(objective: Objective) -> Callable[[np.ndarray], np.ndarray]:

@@ -76,6 +76,13 @@ def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
     return {name: transforms[name](free[name]) for name in transforms}
 
 
+def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:
+    """Log density of some of the sites given all others, in the prior."""
+    known = {name: jnp.asarray(value) for name, value in sites.items()}
+    trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=known)).get_trace(data)
+    return float(sum(jnp.sum(trace[name]["fn"].log_prob(known[name])) for name in names))
+
+
 class Density(Protocol):
     """What is to be maximised: a hashable description, so that equal ones share a compiled function."""
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mrgp.data import MultiRegionData
+from mrgp.inference.curvature import Curvature
 from mrgp.io import write_atomically
 
 CHECKPOINT_SECONDS = 5.0  # what a fit that is stopped can lose
@@ -27,6 +28,7 @@ class Options:
     checkpoint: Path | None
     progress: bool
     fixed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    settings: Any = None  # of the method
 
     @property
     def fixed_names(self) -> tuple[str, ...]:
@@ -49,12 +51,15 @@ class Run:
         model: The preset, with the window and delay bound it ended with.
         sites: The model's sample sites by name, constrained, in seconds.
         method: How they were inferred.
-        trace: After every iteration, nats: log p(y, parameters); of method "em" log p(y | parameters), of "vb" a lower
-            bound of log p(y).
+        trace: After every iteration, nats: log p(y, parameters); of method "em" log p(y | parameters), of "vb" and
+            "svi" a lower bound of log p(y), of "nuts" the log density of each draw.
         converged, reason: Whether the tolerance was reached, and why the method stopped.
         iterations, evaluations: How many it took.
         notes: What was changed on the way (a bound widened, registers refined).
         loadings_covariance: Of method "vb", (neuron, column, column): then sites are posterior means.
+        samples: Draws of the posterior, (chain, draw, ...) for each site drawn; of "laplace", "svi", "nuts".
+        sample_stats: What the sampler says of each draw, (chain, draw); of method "nuts".
+        saved_curvature: Of delays and kernel parameters around the maximum, once it is known.
     """
 
     model: Any
@@ -67,6 +72,9 @@ class Run:
     evaluations: int
     notes: tuple[str, ...] = ()
     loadings_covariance: np.ndarray | None = None
+    samples: dict[str, np.ndarray] | None = None
+    sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
+    saved_curvature: Curvature | None = None
 
 
 class Checkpoint:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.special import gammaln
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Assignment:
     def n_columns(self) -> int:
         """Columns of the loadings: the across latents, then as many as the richest region has of its own."""
         return self.n_across + max(self.n_within)
+
+    @property
+    def log_symmetries(self) -> float:
+        """Log of the number of parameter values alike in all but the signs and the order of latents."""
+        kinds = (self.n_across, *self.n_within)
+        return float(sum(count * np.log(2) + gammaln(count + 1) for count in kinds))
 
     @property
     def region_of_neuron(self) -> np.ndarray:

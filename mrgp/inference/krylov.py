@@ -1,0 +1,82 @@
+r"""Functions of a large symmetric matrix of which only products are known, by Lanczos (Golub & Meurant 2010, ch. 4).
+
+From v, j products give an orthonormal Q with A Q about Q T, T tridiagonal; then f(A) v is about |v| Q f(T) e_1, and
+v' f(A) v about |v|^2 (f(T))_11. Both converge as fast as polynomials approximate f on A's spectrum: within some tens of
+products for matrices near the identity, such as Hessians in posterior units.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, eigsh
+from tqdm import tqdm
+
+type Product = Callable[[np.ndarray], np.ndarray]
+
+STEPS = 40
+EXACT = 400  # rows: below it as many products give the matrix itself, which costs no more than probing it
+PROBES = 12
+SOFT = 60  # directions: loadings are known least along mixtures of latents, a few per region
+
+
+def lanczos(product: Product, start: np.ndarray, steps: int = STEPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Q (row, step), the eigenvalues of T (step,) and its eigenvectors (step, step); fully reorthogonalised."""
+    basis = np.zeros((start.size, min(steps, start.size)))
+    alpha, beta = np.zeros(basis.shape[1]), np.zeros(basis.shape[1])
+    vector = start / np.linalg.norm(start)
+    for j in range(basis.shape[1]):
+        basis[:, j] = vector
+        vector = product(vector)
+        alpha[j] = basis[:, j] @ vector
+        for _ in range(2):
+            vector = vector - basis[:, : j + 1] @ (basis[:, : j + 1].T @ vector)
+        beta[j] = np.linalg.norm(vector)
+        if beta[j] < 1e-6 * abs(alpha[0]):  # an invariant subspace: nothing is left to find
+            basis, alpha, beta = basis[:, : j + 1], alpha[: j + 1], beta[: j + 1]
+            break
+        vector = vector / beta[j]
+    T = np.diag(alpha) + np.diag(beta[:-1], 1) + np.diag(beta[:-1], -1)
+    return basis, *np.linalg.eigh(T)
+
+
+def dense(product: Product, size: int) -> np.ndarray:
+    """The matrix itself, (row, row), made symmetric."""
+    matrix = np.stack([product(row) for row in np.eye(size)], 1)
+    return 0.5 * (matrix + matrix.T)
+
+
+def softest(product: Product, size: int, most: int = SOFT) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest eigenvalues (pair,) and their eigenvectors (row, pair); all of them where A is small."""
+    if size <= EXACT:
+        values, vectors = np.linalg.eigh(dense(product, size)) if size else (np.ones(0), np.zeros((0, 0)))
+    else:
+        operator = LinearOperator((size, size), matvec=lambda v: product(np.ravel(v)), dtype=float)
+        values, vectors = eigsh(operator, k=min(most, size - 1), which="SA", tol=1e-2)
+    return _positive(values), vectors
+
+
+def log_determinant(product: Product, size: int, seed: int = 0, progress: bool = False) -> tuple[float, float]:
+    """log |A| and its standard error, of a positive definite A; exact, error 0, where A is small.
+
+    Stochastic Lanczos quadrature with random signs as probes. The same ``seed`` gives similar matrices similar errors,
+    so that differences of log-determinants are known better than each.
+
+    Raises:
+        FloatingPointError: A is not positive definite.
+    """
+    if size <= EXACT:
+        values = np.linalg.eigvalsh(dense(product, size)) if size else np.ones(1)
+        return float(np.log(_positive(values)).sum()), 0.0
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in tqdm(range(PROBES), desc="log-determinant", unit=" probes", disable=not progress, leave=False):
+        probe = rng.choice([-1.0, 1.0], size)
+        _, values, vectors = lanczos(product, probe)
+        found.append(size * vectors[0] ** 2 @ np.log(_positive(values)))
+    return float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(PROBES))
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    if values.size and values.min() <= 0:
+        raise FloatingPointError("the curvature is not positive definite here: this is no maximum, or a flat one")
+    return values

@@ -1,0 +1,117 @@
+"""Method "nuts": draws from the posterior by Hamiltonian Monte Carlo, from coordinates in which it is nearly round.
+
+The maximum and its curvature come first (method "map"); chains then start around it, farther out than they will end.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import numpy as np
+from arviz import ess, from_dict, rhat
+from numpyro.infer import MCMC, NUTS
+from numpyro.infer.initialization import init_to_value
+
+from mrgp.data import MultiRegionData
+from mrgp.inference.recipe import Model
+from mrgp.inference.run import Options, Run, Start
+from mrgp.inference.summit import summit
+from mrgp.inference.whitened import Coordinates, Whitened
+
+WIDER = 2.0  # starts of chains, in posterior standard deviations: wider than the posterior, so that R-hat can tell
+MOST_SAMPLED = 400  # parameters that are all sampled unless the user says otherwise
+ENOUGH, MIXED = 400, 1.01  # effective draws and R-hat at which summaries can be trusted (Vehtari et al. 2021)
+FIELDS = {
+    "diverging": "diverging",
+    "accept_prob": "acceptance_rate",
+    "num_steps": "n_steps",
+    "energy": "energy",
+    "potential_energy": "lp",
+}
+"""What NumPyro calls the statistics of each draw, and what ArviZ does."""
+
+
+@dataclass(frozen=True)
+class NutsSettings:
+    """Settings of method "nuts".
+
+    Attributes:
+        n_chains: Chains, run side by side.
+        n_warmup, n_draws: Iterations of each chain, thrown away and kept.
+        loadings: What becomes of loadings, noise and offsets. "sampled": drawn with the rest, the full posterior.
+            "following": they take their best values given delays and timescales, to first order, so that what is drawn
+            is the profile posterior. "fixed": held at the maximum, where the recording enters through as few numbers
+            as there are latents; the fastest, and a little too sure. None: sampled up to 400 parameters in all, then
+            following.
+        target_accept: Probability of acceptance that the step is adapted to.
+        max_tree_depth: Of a trajectory: at most 2 to this power steps.
+    """
+
+    n_chains: int = 4
+    n_warmup: int = 200
+    n_draws: int = 500
+    loadings: Literal["sampled", "following", "fixed"] | None = None
+    target_accept: float = 0.8
+    max_tree_depth: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.n_chains, self.n_warmup, self.n_draws, self.max_tree_depth) < 1:
+            raise ValueError("nuts: n_chains, n_warmup, n_draws and max_tree_depth count at least 1")
+        if self.loadings not in (None, "sampled", "following", "fixed"):
+            raise ValueError(f"nuts: loadings are 'sampled', 'following' or 'fixed', not {self.loadings!r}")
+        if not 0 < self.target_accept < 1:
+            raise ValueError(f"nuts: target_accept is a probability, not {self.target_accept}")
+
+
+def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
+    """The maximum, its curvature, and draws from around it."""
+    settings: NutsSettings = options.settings
+    top = summit(model, data, options, start)
+    loadings = settings.loadings or ("sampled" if top.objective.size <= MOST_SAMPLED else "following")
+    if loadings == "fixed":
+        top = top.reduced(options.progress)
+    program = Whitened(top.program, following=loadings == "following")
+    coordinates = Coordinates.at(top.objective, top.curvature, program.following)
+    center = program.center(coordinates)
+    draw_key, start_key = jax.random.split(jax.random.key(options.seed))
+    keys = dict(zip(center, jax.random.split(start_key, len(center)), strict=True))
+    starts = {n: WIDER * jax.random.normal(keys[n], (settings.n_chains, *v.shape)) for n, v in center.items()}
+    if settings.n_chains == 1:
+        starts = {name: value[0] for name, value in starts.items()}
+    kernel = NUTS(
+        program, target_accept_prob=settings.target_accept, max_tree_depth=settings.max_tree_depth,
+        init_strategy=init_to_value(values=center),
+    )  # fmt: skip
+    sampler = MCMC(
+        kernel, num_warmup=settings.n_warmup, num_samples=settings.n_draws, num_chains=settings.n_chains,
+        chain_method="sequential" if jax.default_backend() == "cpu" else "vectorized", progress_bar=options.progress,
+    )  # fmt: skip
+    sampler.run(draw_key, top.argument, coordinates, extra_fields=tuple(FIELDS), init_params=starts)
+    x = sampler.get_samples(group_by_chain=True)
+    extra = sampler.get_extra_fields(group_by_chain=True)
+    stats = {theirs: np.asarray(extra[ours]) for ours, theirs in FIELDS.items()}
+    stats["lp"] = -stats["lp"]
+    mixing, effective = _mixing({name: np.asarray(value) for name, value in x.items()})
+    notes = list(top.run.notes)
+    if divergent := int(stats["diverging"].sum()):
+        notes.append(f"{divergent} draws ended divergent trajectories: raise target_accept")
+    reason = f"R-hat at most {mixing:.3f}, at least {effective:.0f} effective draws"
+    good = mixing < MIXED and effective >= ENOUGH
+    if not good:
+        notes.append(f"the chains are too short or do not agree ({reason}): raise n_draws")
+    for note in notes[len(top.run.notes) :]:
+        warnings.warn(note, stacklevel=4)
+    return top.finished(
+        "nuts", program, coordinates, x, sample_stats=stats, converged=top.run.converged and good, reason=reason,
+        iterations=settings.n_chains * (settings.n_warmup + settings.n_draws),
+        evaluations=top.run.evaluations + int(stats["n_steps"].sum()), notes=tuple(notes),
+        trace=stats["lp"].ravel(),
+    )  # fmt: skip
+
+
+def _mixing(x: dict[str, np.ndarray]) -> tuple[float, float]:
+    """The largest R-hat and the smallest effective number of draws."""
+    tree = from_dict({"posterior": x})
+    worst = max(float(value.max()) for value in rhat(tree).data_vars.values())
+    return worst, min(float(value.min()) for value in ess(tree).data_vars.values())

@@ -1,0 +1,73 @@
+"""Where methods that give a whole posterior begin: the maximum, and how log p(y, parameters) falls off around it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mrgp.data import MultiRegionData
+from mrgp.inference.curvature import Curvature, profile_curvature
+from mrgp.inference.map import LogJoint, Objective, constrain, unconstrain
+from mrgp.inference.recipe import Model, fit_map
+from mrgp.inference.reduced import Given, Reduced
+from mrgp.inference.run import Options, Run, Start
+from mrgp.inference.whitened import Coordinates, Whitened
+from mrgp.symmetries import align_draws
+
+
+@dataclass
+class Summit:
+    """A maximum of a NumPyro program's log density, and its curvature.
+
+    Attributes:
+        run: The climb.
+        data: The recording.
+        program: What is to be drawn from, of ``argument``.
+        argument: The recording, or what a reduced program knows of it.
+        objective: The negative log density around the maximum.
+        curvature: Of delays and kernel parameters.
+    """
+
+    run: Run
+    data: MultiRegionData
+    program: Any
+    argument: Any
+    objective: Objective
+    curvature: Curvature
+
+    def reduced(self, progress: bool) -> "Summit":
+        """The same with loadings, noise and offsets held at the maximum."""
+        model, sites = self.run.model, self.run.sites
+        names = [name for name in self.objective.origin if name in model.dynamics_sites(self.data.layout)]
+        given = Given.of(model, self.data, sites, tuple(names))
+        program, few = Reduced(model), {name: sites[name] for name in names}
+        objective = Objective(LogJoint(program), given, few, model.scales(self.data, sites))
+        return Summit(self.run, self.data, program, given, objective, profile_curvature(objective, names, progress))
+
+    def finished(
+        self, method: str, program: Whitened, coordinates: Coordinates, x: Mapping[str, Any], **more: Any
+    ) -> Run:
+        """The run that ends with draws x, (chain, draw, ...) each.
+
+        Sites are the mean of the draws where they are unconstrained, those that were not drawn stay at the maximum.
+        """
+        model, layout = self.run.model, self.data.layout
+        samples = program.constrained(self.argument, coordinates, x)
+        if "loadings" in samples:
+            samples = align_draws(samples, model.assignment(layout), self.run.sites)
+        transforms = {name: self.objective.transforms[name] for name in samples}
+        means = {name: value.mean((0, 1)) for name, value in unconstrain(transforms, samples).items()}
+        center = {name: np.asarray(value) for name, value in constrain(transforms, means).items()}
+        found = {"method": method, "sites": {**self.run.sites, **center}, "samples": samples}
+        return replace(self.run, **{**found, "saved_curvature": self.curvature, **more})
+
+
+def summit(model: Model, data: MultiRegionData, options: Options, start: Start | None) -> Summit:
+    """Method "map", then the curvature at its end."""
+    run = fit_map(model, data, options, start)
+    model, frozen = run.model, tuple(sorted({*options.fixed_names, *run.model.held}))
+    objective = Objective(LogJoint(model), data, run.sites, model.scales(data, run.sites), frozen)
+    names = [name for name in model.dynamics_sites(data.layout) if name in objective.origin]
+    curvature = profile_curvature(objective, names, options.progress)
+    return Summit(run, data, model, data, objective, curvature)
