@@ -70,7 +70,8 @@ class ADM(Preset):
         delay = level[..., None]
         if self.varying:
             modes = self.modes(layout, data.n_bins)
-            spread = numpyro.sample("delay_spread", dist.HalfNormal(self._typical(layout)).expand(lagging).to_event(2))
+            usual = dist.HalfNormal(self.usual_spread(layout)).expand(lagging).to_event(2)
+            spread = numpyro.sample("delay_spread", usual)
             white = dist.Normal().expand((*lagging, modes.shape[-1])).to_event(3)
             change = spread[..., None] * jnp.einsum("rkm,ktm->rkt", numpyro.sample("delay_change", white), modes)
             delay = bound * jnp.tanh(jnp.arctanh(delay / bound) + change / bound)
@@ -97,7 +98,8 @@ class ADM(Preset):
             return self.learned_timescales
         return (self.delay_timescale or FIRST_TIMESCALE,) * self.n_across
 
-    def _typical(self, layout: Layout) -> float:
+    def usual_spread(self, layout: Layout) -> float:
+        """``typical_spread`` in seconds, where it was not given too."""
         return layout.bin_width if self.typical_spread is None else self.typical_spread
 
     # ---- what differs from constant delays ---------------------------------------------------------------------------
@@ -113,7 +115,7 @@ class ADM(Preset):
             return dict(sites)
         series = np.shape(sites["delay"])
         still = np.zeros((*series, self.modes(data.layout, data.n_bins).shape[-1]))
-        return {"delay_change": still, "delay_spread": np.full(series, self._typical(data.layout)), **sites}
+        return {"delay_change": still, "delay_spread": np.full(series, self.usual_spread(data.layout)), **sites}
 
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
@@ -156,7 +158,7 @@ class ADM(Preset):
             if moving.any():
                 timescales[k], found[moving, k] = most_evident(
                     modes[k], change[moving, k], spread[moving, k], precision[moving, k], own[k],
-                    bin_width=layout.bin_width, typical=self._typical(layout), **learn,
+                    bin_width=layout.bin_width, typical=self.usual_spread(layout), **learn,
                 )  # fmt: skip
         moved = np.abs(np.log(np.array(timescales) / own)).max()
         if moved < SAME_TIMESCALE and np.all(np.abs(np.log(found / spread)) < SAME_SPREAD):

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from mrgp import models  # type: ignore[attr-defined]  # lives in models/
     from mrgp import plots as plots
     from mrgp.checks import DataError
+    from mrgp.compare import DelayComparison, Hypothesis, compare_delays
     from mrgp.data import Layout, MultiRegionData
+    from mrgp.delay_evidence import delay_table
     from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
     from mrgp.fit import Fit
     from mrgp.io import fetch_v1v2, load_recording, save_recording
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         Sum,
         White,
     )
+    from mrgp.loo import leave_one_out
     from mrgp.rebuild import load_fit
     from mrgp.statespace.readout import Window
     from mrgp.symmetries import align_draws, relative_to
@@ -41,8 +44,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DataError",
+    "DelayComparison",
     "DenseGP",
     "Fit",
+    "Hypothesis",
     "Kernel",
     "Layout",
     "MarkovGP",
@@ -59,7 +64,10 @@ __all__ = [
     "White",
     "Window",
     "align_draws",
+    "compare_delays",
+    "delay_table",
     "fetch_v1v2",
+    "leave_one_out",
     "load_fit",
     "load_recording",
     "models",
@@ -69,7 +77,9 @@ __all__ = [
 
 _HOMES = {
     "checks": ["DataError"],
+    "compare": ["DelayComparison", "Hypothesis", "compare_delays"],
     "data": ["Layout", "MultiRegionData"],
+    "delay_evidence": ["delay_table"],
     "distributions": ["DenseGP", "MarkovGP", "SpectralGP"],
     "fit": ["Fit"],
     "io": ["fetch_v1v2", "load_recording", "save_recording"],
@@ -85,6 +95,7 @@ _HOMES = {
         "Sum",
         "White",
     ],
+    "loo": ["leave_one_out"],
     "rebuild": ["load_fit"],
     "statespace.readout": ["Window"],
     "symmetries": ["align_draws", "relative_to"],

@@ -31,6 +31,11 @@ FILES = """FILE is one of
 DIR receives summary.json, fit.nc (for mrgp.load_fit) and figures. A run that is stopped
 keeps DIR/fit.checkpoint.npz, and the same command goes on from there."""
 
+COMPARED = """DIR receives summary.json, comparison.png and fit_HYPOTHESIS.nc each (for mrgp.load_fit).
+none: no delays; constant: delays that stay (DLAG); varying: delays that move in a trial (ADM)"""
+
+HYPOTHESES = ("none", "constant", "varying")
+
 MODELS = """dlag    latents across regions, each with a constant delay per region, and within regions
 adm     the same with delays that vary during the trial
 mdlag   as dlag, and finds out which regions read which latent
@@ -135,6 +140,22 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def hypotheses(text: str) -> tuple[str, ...]:
+    """Some of the hypotheses known by name, two at least."""
+    found = names(text)
+    if len(found) < 2 or not set(found) <= set(HYPOTHESES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not two or more of {','.join(HYPOTHESES)}")
+    return found
+
+
+def share(text: str) -> float:
+    """A probability, above 0 and below 1."""
+    value = _number(text, float, 0.0, "a probability between 0 and 1")
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a probability between 0 and 1")
+    return value
+
+
 def bounds(text: str) -> tuple[float, float]:
     """Shortest and longest, ``0.01,1``."""
     parts = text.split(",")
@@ -205,6 +226,7 @@ def build_parser() -> Parser:
     _add_fetch(commands)
     _add_simulate(commands)
     _add_fit(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -246,12 +268,7 @@ def _add_fit(commands: Any) -> None:
     _add_model(fit)
     _add_method(fit)
 
-    add = fit.add_argument_group("recording").add_argument
-    add("--bin-width", type=positive, metavar="SECONDS", help="instead of what the file says")
-    add("--regions", type=names, metavar="A,B", help="these regions; delays are measured from the first")
-    add("--n-neurons", type=sizes, metavar="N,N", help="per region, for a .mat file that does not say it")
-    add("--drop-dead", action="store_true", help="leave out neurons that never change")
-
+    _add_recording(fit)
     add = fit.add_argument_group("run").add_argument
     add("--seed", type=count, default=0, help="of the search for a start (%(default)s)")
     add("--n-starts", type=positive_count, metavar="N", help="starts to try (6)")
@@ -263,6 +280,38 @@ def _add_fit(commands: Any) -> None:
     add("--no-figures", action="store_true", help="draw no figures")
     add("--no-intervals", action="store_true", help="leave out the intervals of the delays")
     add("--quiet", action="store_true", help="print nothing but notes and errors")
+
+
+def _add_recording(command: Parser) -> None:
+    add = command.add_argument_group("recording").add_argument
+    add("--bin-width", type=positive, metavar="SECONDS", help="instead of what the file says")
+    add("--regions", type=names, metavar="A,B", help="these regions; delays are measured from the first")
+    add("--n-neurons", type=sizes, metavar="N,N", help="per region, for a .mat file that does not say it")
+    add("--drop-dead", action="store_true", help="leave out neurons that never change")
+
+
+def _add_compare(commands: Any) -> None:
+    about = "Is there a delay, which way, does it change, how sure are we? Fit every hypothesis and weigh them."
+    compare = commands.add_parser("compare", help="compare hypotheses on delays", description=about, epilog=COMPARED)
+    compare.set_defaults(parser=compare)
+    add = compare.add_argument
+    add("file", type=Path, metavar="FILE", help="the recording (see mrgp fit --help)")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for results, see below")
+    text = "two or more of none, constant, varying (all three)"
+    add("--hypotheses", type=hypotheses, default=HYPOTHESES, metavar="A,B[,C]", help=text)
+    add("--n-across", type=positive_count, required=True, metavar="K", help="latents that all regions share")
+    text = "latents private to a region: one number for all, or one per region"
+    add("--n-within", type=counts, required=True, metavar="W[,W..]", help=text)
+    text = "longest delay considered (5 bins); the prior of delays is flat up to it"
+    add("--max-delay", type=positive, metavar="SECONDS", help=text)
+    add("--kernel", choices=KERNELS, metavar="NAME", help=f"{', '.join(KERNELS)} (squared_exponential)")
+    text = "shortest and longest timescale in seconds (none, but 0.1 s is typical)"
+    add("--timescale-bounds", type=bounds, metavar="LOW,HIGH", help=text)
+    add("--rope", type=positive, metavar="SECONDS", help="a delay below it counts as none (half a bin)")
+    add("--probability", type=share, default=0.9, metavar="P", help="of the intervals (%(default)s)")
+    add("--seed", type=count, default=0, help="of starts and draws (%(default)s)")
+    add("--quiet", action="store_true", help="print nothing but notes and errors")
+    _add_recording(compare)
 
 
 def _add_model(fit: Parser) -> None:
@@ -291,8 +340,9 @@ def _add_model(fit: Parser) -> None:
 
 def _add_method(fit: Parser) -> None:
     add = fit.add_argument_group("method").add_argument
-    text = "map: most likely parameters; vb: variational Bayes, for mdlag, gfa (their default); em: for lds"
-    add("--method", choices=["map", "vb", "em"], help=text)
+    text = "map: most likely parameters; vb: variational Bayes, for mdlag, gfa (their default); em: for lds; "
+    text += f"posteriors of {', '.join(SMOOTH)}: laplace, svi, nuts"
+    add("--method", choices=["map", "vb", "em", *POSTERIOR], help=text)
     text = "hold a parameter at a value in seconds or data units, such as delay=0; can be repeated"
     add("--fixed", type=site, action="append", default=[], metavar="SITE=VALUE", help=text)
     text = f"{', '.join(SMOOTH)}: markov: fast; dense: exact, short trials; spectral: independent frequencies (markov)"

@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -45,9 +46,11 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
         for table, draws in zip(tables, (everything, prior), strict=True):
             table["delay"] = model.delay_table({**everything, **draws}, layout, data.n_bins)
         dims["delay"] = list(fit.delays.dims)
-    scores, replicas = _scored(fit, data, everything, seed)
     count = np.maximum(data.mask.sum(1), 1)
-    by_chain = {"posterior": tables[0], "log_likelihood": {"y": scores}}
+    keys = jax.random.split(jax.random.key(seed), n_chains * n_draws)
+    arrays = {name: jnp.asarray(value) for name, value in everything.items()}
+    replicas = _replicas(model, data, arrays, data.mask / count[:, None], keys)
+    by_chain = {"posterior": tables[0], "log_likelihood": {"y": trial_scores(model, data, arrays)}}
     by_chain["posterior_predictive"] = {"trial_mean": replicas}
     groups: dict[str, Any] = {
         group: {name: np.reshape(value, (n_chains, n_draws, *np.shape(value)[1:])) for name, value in table.items()}
@@ -107,22 +110,25 @@ def _prior(fit: Any, data: MultiRegionData, names: Sequence[str], n_draws: int, 
     return {name: np.asarray(value) for name, value in predictive(jax.random.key(seed), data).items()}
 
 
-def _scored(fit: Any, data: MultiRegionData, draws: dict[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of every draw log p(y_trial | draw), (draw, trial), and replicas' means over trials, (draw, trial, neuron)."""
-    count = np.maximum(data.mask.sum(1), 1)
+def trial_scores(model: Any, data: MultiRegionData, draws: Mapping[str, Any]) -> np.ndarray:
+    """log p(y_trial | draw) in nats of draws of all sites, (draw, trial)."""
+    return np.asarray(_scores(model, data, {name: jnp.asarray(value) for name, value in draws.items()}))
 
-    @jax.jit
-    def at_draws(draws: dict[str, Any], data: MultiRegionData, mask: Any, keys: Any) -> tuple[Any, Any]:
-        def one(inputs: Any) -> tuple[Any, Any]:
-            sites, key = inputs
-            distribution = fit.model.likelihood_at(data, sites)
-            return distribution.log_prob(data.values), (distribution.sample(key) * mask).sum(1) / count
 
-        return jax.lax.map(one, (draws, keys))
+@partial(jax.jit, static_argnums=0)
+def _scores(model: Any, data: MultiRegionData, draws: dict[str, Any]) -> Any:
+    return jax.lax.map(lambda sites: model.likelihood_at(data, sites).log_prob(data.values), draws)
 
-    keys = jax.random.split(jax.random.key(seed), len(next(iter(draws.values()))))
-    scores, replicas = at_draws(*jax.tree.map(jnp.asarray, (draws, data, data.mask)), keys)
-    return np.asarray(scores), np.asarray(replicas)
+
+@partial(jax.jit, static_argnums=0)
+def _replicas(model: Any, data: MultiRegionData, draws: dict[str, Any], weights: Any, keys: Any) -> Any:
+    """Of every draw the means over the trials of a new recording, (draw, trial, neuron)."""
+
+    def one(inputs: Any) -> Any:
+        sites, key = inputs
+        return (model.likelihood_at(data, sites).sample(key) * weights).sum(1)
+
+    return jax.lax.map(one, (draws, keys))
 
 
 def _coords(fit: Any, data: MultiRegionData) -> dict[str, Any]:

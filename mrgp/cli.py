@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mrgp.preset import Preset
 
 DONE, FAILED = 0, 1
+RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead")   # options on how a file is read
 LONG_BIN = 1.0   # s: a bin width above it was more likely meant in milliseconds
 
 
@@ -135,8 +136,7 @@ def run_fit(args: argparse.Namespace) -> None:
 
     import mrgp
 
-    given = {name: getattr(args, name) for name in ("bin_width", "regions", "n_neurons", "drop_dead")}
-    data = mrgp.load_recording(args.file, **given)
+    data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
     model = _model(args, data)
     fixed = dict(args.fixed)
     try:
@@ -166,11 +166,37 @@ def run_fit(args: argparse.Namespace) -> None:
     _finish(fit, args.out, intervals=not args.no_intervals, figures=not args.no_figures, quiet=args.quiet)
 
 
+def run_compare(args: argparse.Namespace) -> None:
+    """Fit every hypothesis, weigh them, write."""
+    import mrgp
+
+    data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
+    _make_folder(args.out)
+    chosen = _given(args, ("max_delay", "timescale_bounds", "rope"))
+    if args.kernel is not None:
+        chosen["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
+    latents = {"n_across": args.n_across, "n_within": args.n_within}
+    progress = not args.quiet and _watched()
+    if not args.quiet:
+        print(f"{data}\ncomparing {', '.join(args.hypotheses)} ...", flush=True)
+    try:
+        found = mrgp.compare_delays(
+            data, args.hypotheses, **latents, probability=args.probability, seed=args.seed, progress=progress, **chosen
+        )
+    except ValueError as error:
+        raise Misuse(str(error)) from error
+    found.save(args.out)
+    if not args.quiet:
+        shown = found.table[["probability", "log_evidence", "elpd_diff", "dse"]].round(3).to_string()
+        print(f"{shown}\n\n{found.verdict}\n\nsummary.json, comparison.png and the fits are in {args.out}")
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": run_demo,
     "fetch": run_fetch,
     "simulate": run_simulate,
     "fit": run_fit,
+    "compare": run_compare,
 }
 
 

@@ -13,6 +13,23 @@ SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from
 LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
 
 
+def spread_evidence(mean: np.ndarray, covariance: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    r"""Log evidence of other spreads s' = ratio s than the one a course was inferred with, up to a constant, (ratio,).
+
+    A course is s sum_m z_m mode_m, z ~ N(0, I). A posterior N(m, S) of z at spread s means a likelihood of precision
+    Lambda = S^-1 - I and a natural vector v = S^-1 m; at s' the evidence is then
+
+        -log|I + ratio^2 Lambda| / 2 + ratio^2 v' (I + ratio^2 Lambda)^-1 v / 2,
+
+    0 for a delay that does not move.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.clip(values, 1e-12, 1.0)  # no likelihood widens a prior
+    natural, gained = (vectors.T @ mean) / values, 1 / values - 1
+    spread = 1 + ratios[:, None] ** 2 * gained
+    return 0.5 * (ratios[:, None] ** 2 * natural**2 / spread - np.log(spread)).sum(-1)
+
+
 @lru_cache
 def smooth_modes(n_bins: int, timescale: float) -> np.ndarray:
     """Principal modes of a squared exponential of unit variance over ``n_bins`` bins, (time, mode).

@@ -19,10 +19,10 @@ STAIR = [
     {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
     {"uncertainty", "fit_file"},
     {"fit"},
-    {"plots"},
+    {"plots", "loo", "delay_evidence"},
     {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
     {"models"},
-    {"report"},
+    {"report", "compare"},
     {"cli", "arguments"},
 ]
 

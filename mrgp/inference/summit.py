@@ -11,7 +11,7 @@ from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective, constrain, unconstrain
 from mrgp.inference.recipe import Model, fit_map
 from mrgp.inference.reduced import Given, Reduced
-from mrgp.inference.run import Options, Run, Start
+from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.whitened import Coordinates, Whitened
 from mrgp.symmetries import align_draws
 
@@ -27,6 +27,7 @@ class Summit:
         argument: The recording, or what a reduced program knows of it.
         objective: The negative log density around the maximum.
         curvature: Of delays and kernel parameters.
+        store: Keeps the maximum until the posterior is there.
     """
 
     run: Run
@@ -35,6 +36,7 @@ class Summit:
     argument: Any
     objective: Objective
     curvature: Curvature
+    store: Checkpoint
 
     def reduced(self, progress: bool) -> "Summit":
         """The same with loadings, noise and offsets held at the maximum."""
@@ -43,7 +45,8 @@ class Summit:
         given = Given.of(model, self.data, sites, tuple(names))
         program, few = Reduced(model), {name: sites[name] for name in names}
         objective = Objective(LogJoint(program), given, few, model.scales(self.data, sites))
-        return Summit(self.run, self.data, program, given, objective, profile_curvature(objective, names, progress))
+        curvature = profile_curvature(objective, names, progress)
+        return replace(self, program=program, argument=given, objective=objective, curvature=curvature)
 
     def finished(
         self, method: str, program: Whitened, coordinates: Coordinates, x: Mapping[str, Any], **more: Any
@@ -60,14 +63,19 @@ class Summit:
         means = {name: value.mean((0, 1)) for name, value in unconstrain(transforms, samples).items()}
         center = {name: np.asarray(value) for name, value in constrain(transforms, means).items()}
         found = {"method": method, "sites": {**self.run.sites, **center}, "samples": samples}
+        self.store.remove()
         return replace(self.run, **{**found, "saved_curvature": self.curvature, **more})
 
 
 def summit(model: Model, data: MultiRegionData, options: Options, start: Start | None) -> Summit:
     """Method "map", then the curvature at its end."""
+    store = Checkpoint(options, model, data)
     run = fit_map(model, data, options, start)
+    if run.reason == "interrupted":
+        raise KeyboardInterrupt
+    store.write(run.model, run.sites, "posterior", force=True)
     model, frozen = run.model, tuple(sorted({*options.fixed_names, *run.model.held}))
     objective = Objective(LogJoint(model), data, run.sites, model.scales(data, run.sites), frozen)
     names = [name for name in model.dynamics_sites(data.layout) if name in objective.origin]
     curvature = profile_curvature(objective, names, options.progress)
-    return Summit(run, data, model, data, objective, curvature)
+    return Summit(run, data, model, data, objective, curvature, store)

@@ -8,6 +8,7 @@ correlation of delays with loadings, which it could not hold, is in the coordina
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -52,7 +53,10 @@ def _whole(kind: Any) -> MakeGuide:
 
 def init_to_zero(site: Any = None) -> Any:
     """Where guides begin: the maximum."""
-    return init_to_zero if site is None else jnp.zeros(site["fn"].shape())
+    if site is None:
+        return partial(init_to_zero)
+    latent = site["type"] == "sample" and not site["is_observed"]
+    return jnp.zeros(site["fn"].shape()) if latent else None
 
 
 GUIDES: dict[str, MakeGuide] = {

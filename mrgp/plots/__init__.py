@@ -1,5 +1,6 @@
-"""Figures of a fit, for the eyes of a neuroscientist: each function returns a matplotlib Figure, none shows it."""
+"""Figures of fits, for the eyes of a neuroscientist: each function returns a matplotlib Figure, none shows it."""
 
+from mrgp.plots.comparison import plot_comparison
 from mrgp.plots.delays import direction, plot_delays
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.save import save_figures
@@ -7,6 +8,7 @@ from mrgp.plots.signals import plot_latents, plot_reconstruction
 
 __all__ = [
     "direction",
+    "plot_comparison",
     "plot_convergence",
     "plot_delays",
     "plot_latents",

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
 from mrgp.io import write_atomically
@@ -43,5 +45,10 @@ def save_figures(
         figures["reconstruction"] = plot_reconstruction(fit, data)
     paths = {name: Path(folder) / f"{name}.png" for name in figures}
     for name, figure in figures.items():
-        write_atomically(paths[name], partial(figure.savefig, dpi=DPI))
+        save_figure(figure, paths[name])
     return list(paths.values())
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write one figure as PNG; a file that exists is replaced only once the new one is whole."""
+    write_atomically(path, partial(figure.savefig, dpi=DPI))

@@ -1,0 +1,285 @@
+r"""Hypotheses on delays, compared: is there a delay, which way, does it change, how sure are we?
+
+Three questions are asked of every hypothesis. How well does it predict unseen trials (PSIS-LOO)? How probable is the
+recording under it, all parameters integrated out (Laplace)? And of the delays themselves: their intervals, their signs,
+and the Savage-Dickey ratio at 0. The first is about prediction, where a needless parameter costs little; the second
+weighs what a hypothesis allowed for and did not need.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from arviz import compare
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from mrgp.courses import spread_evidence
+from mrgp.data import MultiRegionData
+from mrgp.delay_evidence import delay_table
+from mrgp.fit import Fit
+from mrgp.io import write_atomically
+from mrgp.loo import leave_one_out
+from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in models/
+from mrgp.plots import plot_comparison
+from mrgp.plots.save import save_figure
+from mrgp.preset import Preset
+
+KNOWN = ("none", "constant", "varying")
+RATIOS = np.geomspace(1e-3, 8.0, 200)  # of the typical spread, over which spreads are integrated
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A model, and sites that are given rather than inferred, such as ``{"delay": 0}``."""
+
+    model: Preset
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DelayComparison:
+    """What :func:`compare_delays` found.
+
+    Attributes:
+        table: One row per hypothesis, the most probable first. ``log_evidence`` (nats; ``evidence_error`` is that of
+            its computation) and ``probability``, all hypotheses being equally likely beforehand. ``elpd``, the expected
+            log predictive density of the trials by leave-one-out, ``elpd_diff`` to the best and its standard error
+            ``dse``, ``p_loo``, stacking ``weight``, and the largest ``pareto_k``. ``converged``, ``seconds``.
+        delays: One row per latent and pair of regions, of the most probable hypothesis with delays (see
+            :func:`mrgp.delay_evidence.delay_table`); empty where none has any.
+        delays_of: The hypothesis that ``delays`` are of.
+        changes: Of hypotheses whose delays vary, one row per region and latent: by how much (``spread_ms``, standard
+            deviation over the trial of the posterior mean) and the probability that it does (``varies``).
+        fits: Every hypothesis's fit.
+        loo: Every hypothesis's leave-one-out result, for ``arviz.compare`` and ``arviz.plot_khat``.
+        settings: Interval probability and rope (s).
+    """
+
+    table: pd.DataFrame
+    delays: pd.DataFrame
+    delays_of: str | None
+    changes: pd.DataFrame
+    fits: dict[str, Fit]
+    loo: dict[str, Any]
+    settings: dict[str, float]
+
+    @property
+    def verdict(self) -> str:
+        """The answer in sentences."""
+        best, probability = self.table.index[0], self.table["probability"].iloc[0]
+        sentences = [f"Most probable: {best}, with probability {probability:.3g}."]
+        share = round(100 * self.settings["probability"])
+        for row in self.delays.itertuples():
+            late = row.positive >= row.negative
+            lags, leads = (row.second, row.first) if late else (row.first, row.second)
+            low, high = (row.lower_ms, row.upper_ms) if late else (-row.upper_ms, -row.lower_ms)
+            sentences.append(
+                f"Latent {row.latent}: {lags} lags {leads} by {abs(row.delay_ms):.1f} ms ({share}% interval {low:.1f} "
+                f"to {high:.1f}), with probability {max(row.positive, row.negative):.3g}."
+            )
+        return " ".join(sentences)
+
+    def plot(self) -> Any:
+        """A figure of the comparison (see :func:`mrgp.plots.plot_comparison`)."""
+        return plot_comparison(self)
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-ready: the tables row by row, the verdict, and each fit's own summary."""
+        rows = json.loads(self.table.reset_index().to_json(orient="records", double_precision=12))
+        return {
+            "verdict": self.verdict,
+            "hypotheses": rows,
+            "delays_of": self.delays_of,
+            "delays": json.loads(self.delays.to_json(orient="records", double_precision=12)),
+            "changes": json.loads(self.changes.to_json(orient="records", double_precision=12)),
+            "settings": self.settings,
+            "fits": {name: fit.summary() for name, fit in self.fits.items()},
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``summary.json``, a ``fit_<hypothesis>.nc`` each, and ``comparison.png`` into ``folder``."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        for name, fit in self.fits.items():
+            fit.save(place / f"fit_{name}.nc")
+        save_figure(self.plot(), place / "comparison.png")
+        text = json.dumps(self.summary(), indent=1)
+        write_atomically(place / "summary.json", lambda file: file.write_text(text))
+
+
+def compare_delays(
+    data: MultiRegionData,
+    hypotheses: Iterable[str] | Mapping[str, str | Preset | Hypothesis] = KNOWN,
+    *,
+    n_across: int = 1,
+    n_within: int | tuple[int, ...] = 1,
+    probability: float = 0.9,
+    rope: float | None = None,
+    n_draws: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+    **choices: Any,
+) -> DelayComparison:
+    """Fit every hypothesis to the same recording, and weigh them against each other.
+
+    Args:
+        data: The recording, of two regions at least.
+        hypotheses: Some of "none" (DLAG, all delays 0), "constant" (DLAG) and "varying" (ADM); or a mapping from names
+            of your own to these, to presets, or to :class:`Hypothesis`.
+        n_across, n_within: Latents of the hypotheses known by name, and ``choices`` such as ``kernel``, ``max_delay``,
+            ``timescale_bounds`` or ``likelihood``: all of them share the bound of delays that the fits need.
+        probability: Of the intervals.
+        rope: Region of practical equivalence in seconds; None for half a bin.
+        n_draws: Draws of each posterior for leave-one-out.
+        seed: Of starts and draws.
+        progress: Show progress bars.
+
+    Raises:
+        DataError: the recording has one region.
+        ValueError: a hypothesis is unknown, or there is only one.
+    """
+    data.require(2, "a comparison of delays")
+    listed = _listed(hypotheses, partial(_known, n_across=n_across, n_within=n_within, choices=choices))
+    fits = _fitted(listed, data, seed, progress)
+    wide = {name: _wide(fit, data, progress) for name, fit in fits.items()}
+    loos = {name: leave_one_out(fit, data, n_draws=n_draws, seed=seed, progress=progress) for name, fit in fits.items()}
+    evidence = {name: _evidence(fit, wide[name], data, progress) for name, fit in fits.items()}
+    table = _table(fits, loos, evidence)
+    delayed = [name for name in table.index if fits[name].has_delays and "delay" not in fits[name].fixed]
+    shown = delayed[0] if delayed else None
+    delays = pd.DataFrame()
+    if shown is not None:
+        delays = delay_table(fits[shown], data, probability=probability, rope=rope, progress=progress)
+    changes = pd.concat([_changes(name, fits[name], wide[name]) for name in fits], ignore_index=True)
+    settings = {"probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope}
+    return DelayComparison(table, delays, shown, changes, fits, loos, settings)
+
+
+def _known(name: str, n_across: int, n_within: Any, choices: Mapping[str, Any]) -> Hypothesis:
+    if name not in KNOWN:
+        known = ", ".join(KNOWN)
+        raise ValueError(f"hypothesis {name!r} is unknown: choose from {known}, or give a model by that name")
+    kind = ADM if name == "varying" else DLAG
+    own = {field: value for field, value in choices.items() if kind is ADM or field in DLAG.__dataclass_fields__}
+    return Hypothesis(kind(n_across, n_within, **own), {"delay": 0} if name == "none" else {})
+
+
+def _listed(hypotheses: Any, known: Any) -> dict[str, Hypothesis]:
+    """Every hypothesis by its name."""
+    if isinstance(hypotheses, str):
+        raise ValueError("hypotheses are a list of names, or a mapping from names to models")
+    named = hypotheses if isinstance(hypotheses, Mapping) else {name: name for name in hypotheses}
+    found = {}
+    for name, what in named.items():
+        hypothesis = known(what) if isinstance(what, str) else what
+        found[str(name)] = Hypothesis(hypothesis) if isinstance(hypothesis, Preset) else hypothesis
+    if len(found) < 2:
+        raise ValueError("a comparison needs two hypotheses or more")
+    return found
+
+
+def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool) -> dict[str, Fit]:
+    """A fit of each. Hypotheses with the same latents go on from one of them, so that none owes its place to luck.
+
+    The one that the others start from is the first DLAG with free delays, if there is one; all that can start there
+    share the bound that its delays needed, which is part of what is compared.
+    """
+    plain = [name for name, one in listed.items() if type(one.model) is DLAG and "delay" not in one.fixed]
+    fits: dict[str, Fit] = {}
+    for name in sorted(listed, key=lambda name: name not in plain[:1]):
+        model, start = listed[name].model, None
+        if plain and name != plain[0] and _same_latents(model, listed[plain[0]].model):
+            start = fits[plain[0]]
+            model = model.replace(max_delay=start.model.delay_bound(data.layout))
+        fits[name] = model.fit(data, "map", seed=seed, start=start, fixed=listed[name].fixed, progress=progress)
+    return {name: fits[name] for name in listed}
+
+
+def _same_latents(one: Preset, other: Preset) -> bool:
+    alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "max_delay")
+    return isinstance(one, DLAG | ADM) and all(getattr(one, name) == getattr(other, name) for name in alike)
+
+
+def _wide(fit: Fit, data: MultiRegionData, progress: bool) -> Fit | None:
+    """Of a model whose delays vary, the fit with typical spreads instead of the most likely ones; None for others.
+
+    A spread found to be 0 says nothing of larger ones; a typical one lets the recording speak of all.
+    """
+    if not fit.delays_vary or "delay_spread" in fit.fixed:
+        return None
+    fixed = {name: fit.sites[name] for name in fit.fixed} | {"delay_spread": fit.model.usual_spread(data.layout)}
+    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress)
+
+
+def _evidence(fit: Fit, wide: Fit | None, data: MultiRegionData, progress: bool) -> tuple[float, float]:
+    """log p(y | hypothesis) and its error; spreads of delays that vary are integrated out, one by one."""
+    if wide is None:
+        return fit.log_evidence(data, progress)
+    value, error = wide.log_evidence(data, progress)
+    return value + sum(part for part, _ in _spreads(wide)), error
+
+
+def _spreads(wide: Fit) -> list[tuple[float, float]]:
+    """Of every course (region, then latent): what integrating its spread adds to the log evidence, and P(it varies)."""
+    curvature = wide.curvature()
+    first = 0
+    for name in curvature.names:
+        size = wide.sites[name].size
+        if name == "delay_change":
+            break
+        first += size
+    shape = wide.sites["delay_change"].shape
+    n_modes = shape[-1]
+    density = 2 * norm.pdf(RATIOS) * np.gradient(RATIOS)  # half-normal, of the typical spread
+    weights = np.log(density / density.sum())
+    found = []
+    for course in range(shape[0] * shape[1]):
+        own = slice(first + course * n_modes, first + (course + 1) * n_modes)
+        evidence = spread_evidence(curvature.mean[own], curvature.covariance[own, own], RATIOS)
+        at_wide = spread_evidence(curvature.mean[own], curvature.covariance[own, own], np.ones(1))[0]
+        total = logsumexp(evidence + weights)
+        found.append((float(total - at_wide), float(1 / (1 + np.exp(-total)))))
+    return found
+
+
+def _changes(name: str, fit: Fit, wide: Fit | None) -> pd.DataFrame:
+    if wide is None:
+        return pd.DataFrame(columns=["hypothesis", "region", "latent", "spread_ms", "varies"])
+    moved = 1e3 * fit.delays.std("time")
+    pairs = [(region, k) for region in fit.populations[1:] for k in range(fit.assignment.n_across)]
+    rows = [
+        {
+            "hypothesis": name, "region": region, "latent": k,
+            "spread_ms": float(moved.sel(region=region, across_latent=k)), "varies": varies,
+        }
+        for (region, k), (_, varies) in zip(pairs, _spreads(wide), strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _table(
+    fits: Mapping[str, Fit], loos: Mapping[str, Any], evidence: Mapping[str, tuple[float, float]]
+) -> pd.DataFrame:
+    values = np.array([evidence[name][0] for name in fits])
+    table = pd.DataFrame({
+        "log_evidence": values,
+        "evidence_error": [evidence[name][1] for name in fits],
+        "probability": np.exp(values - logsumexp(values)),
+    }, index=pd.Index(list(fits), name="hypothesis"))  # fmt: skip
+    # Stacking takes exponentials of single trials' scores: only their differences are told to it.
+    best = np.max([result.elpd_i.values for result in loos.values()], axis=0)
+    shifted = {name: replace(result, elpd_i=result.elpd_i - best) for name, result in loos.items()}
+    predicted = compare(shifted, round_to="none")
+    table["elpd"] = [loos[name].elpd for name in fits]
+    columns = {"elpd_diff": "elpd_diff", "dse": "dse", "p": "p_loo", "weight": "weight"}
+    table = table.join(predicted[list(columns)].rename(columns=columns).astype(float))
+    table["pareto_k"] = [float(loos[name].pareto_k.max()) for name in fits]
+    table["converged"] = [fit.converged for fit in fits.values()]
+    table["seconds"] = [fit.wall_s for fit in fits.values()]
+    return table.sort_values("log_evidence", ascending=False)
