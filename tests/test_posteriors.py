@@ -1,0 +1,362 @@
+"""Posteriors: coordinates, reduced models, evidence, and methods "laplace", "svi", "nuts"."""
+
+import arviz as az
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from mrgp.models import ADM, DLAG, FA, GPFA, MDLAG
+from numpyro import handlers
+from numpyro.infer.util import log_density
+from scipy.special import logsumexp
+
+import mrgp
+from mrgp.inference.curvature import product_on, profile_curvature
+from mrgp.inference.krylov import dense, log_determinant, softest
+from mrgp.inference.map import LogJoint, Objective, constrain
+from mrgp.inference.reduced import Given, Reduced
+from mrgp.inference.whitened import DYNAMICS, REST, Coordinates, Whitened
+from mrgp.simulate import simulate
+
+SMALL = {"max_delay": 0.06, "window": mrgp.Window(6)}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return simulate(
+        regions={"V1": 4, "V2": 3}, n_across=1, n_within=(1, 0), n_trials=12, n_bins=25, timescale_across=0.1,
+        timescale_within=0.06, delay=np.array([[0.0], [0.015]]), snr=2.0, seed=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def laplace(made):
+    return DLAG(1, (1, 0), **SMALL).fit(made.data, "laplace", progress=False, n_draws=2000)
+
+
+@pytest.fixture(scope="module")
+def objective(made, laplace):
+    model = laplace.model
+    return Objective(LogJoint(model), made.data, laplace.sites, model.scales(made.data, laplace.sites))
+
+
+@pytest.fixture(scope="module")
+def coordinates(objective, laplace):
+    return Coordinates.at(objective, laplace.curvature(follow=True))
+
+
+# --- functions of a matrix
+
+
+def near_identity(size, seed=0):
+    rng = np.random.default_rng(seed)
+    vectors = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    values = np.concatenate([np.geomspace(0.01, 0.3, 12), rng.uniform(0.8, 1.1, size - 12)])
+    return vectors * values @ vectors.T
+
+
+@pytest.mark.parametrize("size", [30, 700])
+def test_log_determinant_and_softest_directions(size):
+    A = near_identity(size)
+    value, error = log_determinant(lambda v: A @ v, size)
+    assert error == 0 if size == 30 else 0 < error < 0.5
+    assert abs(value - np.linalg.slogdet(A)[1]) < max(4 * error, 1e-9)
+    values, vectors = softest(lambda v: A @ v, size, 20)
+    np.testing.assert_allclose(values[:12], np.geomspace(0.01, 0.3, 12), rtol=1e-3)
+    np.testing.assert_allclose(A @ vectors[:, :5], values[:5] * vectors[:, :5], atol=1e-3)
+
+
+def test_what_is_no_maximum_has_no_determinant():
+    with pytest.raises(FloatingPointError, match="not positive definite"):
+        log_determinant(lambda v: -v, 5)
+
+
+# --- coordinates
+
+
+def test_density_in_coordinates_is_that_of_the_sites_times_their_volume(made, laplace, objective, coordinates):
+    program = Whitened(laplace.model)
+    rng = np.random.default_rng(0)
+    x = {name: jnp.asarray(rng.standard_normal(zero.shape)) for name, zero in program.center(coordinates).items()}
+    sites, _ = program.sites(made.data, coordinates, x)
+    flat, unravel = ravel_pytree(x)
+    jacobian = jax.jacobian(lambda v: ravel_pytree(program.sites(made.data, coordinates, unravel(v))[0])[0])(flat)
+    wanted = LogJoint(laplace.model)(sites, made.data) + np.linalg.slogdet(np.asarray(jacobian))[1]
+    found = log_density(program, (made.data, coordinates), {}, x)[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-10)
+
+
+def test_coordinates_are_standard_at_the_maximum(made, laplace, coordinates):
+    program = Whitened(laplace.model)
+    flat, unravel = ravel_pytree(program.center(coordinates))
+
+    def density(v):
+        sites, _ = program.sites(made.data, coordinates, unravel(v))
+        return -LogJoint(laplace.model)(sites, made.data)
+
+    gradient = jax.grad(density)
+    steps = 1e-3 * np.eye(len(flat))
+    hessian = np.stack([(gradient(step) - gradient(-step)) / 2e-3 for step in steps])
+    np.testing.assert_allclose(hessian, np.eye(len(flat)), atol=0.05)
+
+
+@pytest.mark.parametrize("likelihood", ["markov", "dense", "spectral"])
+@pytest.mark.parametrize("holes", [False, True])
+def test_a_reduced_model_differs_by_a_constant(likelihood, holes):
+    if holes and likelihood == "spectral":
+        pytest.skip("the spectral likelihood takes complete recordings")
+    data = simulate(regions={"A": 1, "B": 3}, n_across=2, n_within=(0, 1), n_trials=5, n_bins=15, seed=1,
+                    **({"ragged": 0.5, "missing": 0.2} if holes else {})).data  # fmt: skip
+    model = DLAG(2, (0, 1), likelihood=likelihood, max_delay=0.06)
+    rng = np.random.default_rng(0)
+    emission = {"loadings": rng.standard_normal((4, 3)), "noise": np.full(4, 0.5), "offset": np.zeros(4)}
+
+    def dynamics(seed):
+        rng = np.random.default_rng(seed)
+        return {
+            "delay": jnp.asarray(rng.uniform(-0.05, 0.05, (1, 2))),
+            "timescale_across": jnp.asarray(rng.uniform(0.05, 0.2, 2)),
+            "timescale_within": jnp.asarray(rng.uniform(0.05, 0.2, 1)),
+        }
+
+    given = Given.of(model, data, {**emission, **dynamics(0)}, tuple(dynamics(0)))
+    full, reduced = LogJoint(model), LogJoint(Reduced(model))
+    gaps = [float(full({**emission, **dynamics(seed)}, data) - reduced(dynamics(seed), given)) for seed in (1, 2)]
+    np.testing.assert_allclose(gaps[0], gaps[1], rtol=0, atol=1e-8)
+    twice = given._replace(weights=jnp.asarray([2.0, 0, 1, 1, 1]))
+    scores = model.log_likelihood(data, {**emission, **dynamics(1)}).values - np.asarray(given.information.constant)
+    change = reduced(dynamics(1), twice) - reduced(dynamics(1), given)
+    np.testing.assert_allclose(change, scores[0] - scores[1], atol=1e-8)
+
+
+# --- batches
+
+
+def test_a_batch_stands_for_all_trials(made):
+    data = simulate(regions={"A": 2, "B": 2}, n_across=1, n_within=0, n_trials=6, n_bins=12, ragged=0.5, seed=2).data
+    model = DLAG(1, 0, **SMALL)
+    drawn = handlers.trace(handlers.seed(model, 1)).get_trace(data)
+    sites = {name: site["value"] for name, site in drawn.items() if site["type"] == "sample" and name != "y"}
+    seeded = handlers.seed(model, 5)
+    batched = data.in_batches_of(2)
+    index = np.asarray(handlers.trace(handlers.substitute(seeded, sites)).get_trace(batched)["trial"]["value"])
+    assert index.shape == (2,)
+    scores = model.log_likelihood(data, sites).values
+    whole = log_density(model, (data,), {}, sites)[0]
+    part = log_density(handlers.seed(model, 5), (batched,), {}, sites)[0]
+    np.testing.assert_allclose(part - whole, 3 * scores[index].sum() - scores.sum(), rtol=1e-9)
+    with pytest.raises(mrgp.DataError, match="a batch of 7 trials"):
+        data.in_batches_of(7)
+
+
+# --- evidence
+
+
+def test_evidence_is_the_integral(made):
+    """Over delay and timescale by brute force, everything else fixed."""
+    start = DLAG(1, 0, **SMALL).fit(made.data, progress=False)
+    held = {name: start.sites[name] for name in ("loadings", "noise", "offset")}
+    fit = start.model.fit(made.data, start=start, fixed=held, progress=False)
+    value, error = fit.log_evidence()
+    assert error == 0
+    center, covariance = fit.curvature().mean, fit.curvature().covariance
+    delays, scales = (center[i] + 7 * np.sqrt(covariance[i, i]) * np.linspace(-1, 1, 41) for i in (0, 1))
+    grid = jnp.stack(jnp.meshgrid(jnp.asarray(delays), jnp.asarray(scales), indexing="ij"), -1).reshape(-1, 2)
+    objective = Objective(
+        LogJoint(fit.model), made.data, fit.sites, fit.model.scales(made.data, fit.sites), tuple(sorted(held))
+    )
+
+    @jax.jit
+    def density(u):
+        free = {"delay": u[:1, None], "timescale_across": u[1:]}
+        sites = constrain(objective.transforms, free)
+        volume = sum(objective.transforms[n].log_abs_det_jacobian(free[n], sites[n]).sum() for n in free)
+        return LogJoint(fit.model)({**sites, **objective.frozen}, made.data) + volume
+
+    prior = sum(
+        handlers.trace(handlers.substitute(handlers.seed(fit.model, 0), fit.sites)).get_trace(made.data)[n]["fn"]
+        .log_prob(fit.sites[n]).sum() for n in held
+    )  # fmt: skip
+    cell = np.log((delays[1] - delays[0]) * (scales[1] - scales[0]))
+    integral = logsumexp(np.asarray(jax.lax.map(density, grid))) + cell - float(prior)
+    np.testing.assert_allclose(value - np.log(2), integral, atol=0.05)  # log 2: the sign of the latent
+
+
+def test_evidence_is_asked_of_a_maximum(laplace):
+    with pytest.raises(ValueError, match="method 'map' or 'laplace'"):
+        mrgp.Fit(**(vars(laplace) | {"method": "nuts"})).log_evidence()
+
+
+def test_symmetries_are_counted(laplace):
+    np.testing.assert_allclose(laplace.assignment.log_symmetries, 2 * np.log(2))
+    assert DLAG(3, (2, 0)).assignment(laplace.layout).log_symmetries == pytest.approx(5 * np.log(2) + np.log(6 * 2))
+
+
+# --- methods
+
+
+def test_laplace_draws_are_the_gaussian_at_the_maximum(laplace):
+    intervals = laplace.delay_intervals()
+    drawn = laplace.samples["delay"].ravel()
+    sd = float(intervals.sd[1, 0])
+    assert abs(drawn.mean() - float(laplace.delays[1, 0])) < 0.2 * sd
+    np.testing.assert_allclose(drawn.std(), sd, rtol=0.1)  # of 2000 draws, through a tanh
+    assert set(laplace.samples) == {"delay", "loadings", "noise", "offset", "timescale_across", "timescale_within"}
+
+
+def test_laplace_can_include_the_spread_of_loadings(made, laplace, objective):
+    fit = laplace.model.fit(made.data, "laplace", start=laplace, loadings="included", n_draws=4000, progress=False)
+    hessian = dense(product_on(objective, list(objective.origin)), objective.size)
+    scale = np.asarray(ravel_pytree(objective.scale)[0])
+    sds = objective.unravel(np.sqrt(np.diag(np.linalg.inv(hessian))) * scale)
+    np.testing.assert_allclose(fit.samples["loadings"].std((0, 1)), sds["loadings"], rtol=0.1, atol=1e-12)
+    np.testing.assert_allclose(fit.samples["delay"].std(), laplace.samples["delay"].std(), rtol=0.1)
+
+
+def test_nuts_svi_and_laplace_agree(made, laplace):
+    """Means within 0.25 of a posterior sd, sds within a fifth: what 800 draws can tell of skewed posteriors."""
+    nuts = laplace.model.fit(
+        made.data, "nuts", start=laplace, n_chains=2, n_warmup=100, n_draws=400, loadings="following", progress=False
+    )
+    svi = laplace.model.fit(made.data, "svi", start=laplace, n_draws=2000, n_particles=4, progress=False)
+    ours = laplace.delay_intervals()
+    for fit in (nuts, svi):
+        theirs = fit.delay_intervals()
+        assert abs(float(theirs.delay[1, 0] - ours.delay[1, 0])) < 0.25 * float(ours.sd[1, 0]), fit.method
+        np.testing.assert_allclose(theirs.sd[1, 0], ours.sd[1, 0], rtol=0.2, err_msg=fit.method)
+    assert nuts.converged, nuts.reason
+    assert set(nuts.sample_stats) == {"diverging", "acceptance_rate", "n_steps", "energy", "lp"}
+    assert nuts.sample_stats["lp"].shape == (2, 400)
+    assert svi.converged
+    assert svi.trace[-1] > svi.trace[0]
+    # A lower bound of the log evidence of one mode; its guide is nearly exact here.
+    evidence = laplace.log_evidence()[0] - laplace.assignment.log_symmetries
+    assert abs(svi.trace[-1] - evidence) < 2
+
+
+def test_nuts_with_fixed_loadings_is_the_conditional_posterior(made, laplace, tmp_path):
+    settings = {"n_chains": 1, "n_warmup": 100, "n_draws": 500, "loadings": "fixed"}
+    fit = laplace.model.fit(made.data, "nuts", start=laplace, progress=False, **settings)
+    assert set(fit.samples) == {"delay", "timescale_across", "timescale_within"}
+    np.testing.assert_array_equal(fit.sites["loadings"], laplace.sites["loadings"])
+    names = ("delay", "timescale_across", "timescale_within")
+    given = Given.of(laplace.model, made.data, laplace.sites, names)
+    few = Objective(LogJoint(Reduced(laplace.model)), given, {n: laplace.sites[n] for n in names}, {})
+    sd = np.sqrt(profile_curvature(few, names).covariance[0, 0])
+    free = np.arctanh(fit.samples["delay"].ravel() / 0.06) * 2  # the unconstrained coordinate of a uniform site
+    np.testing.assert_allclose(free.std(), sd, rtol=0.2)
+    fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_array_equal(again.samples["delay"], fit.samples["delay"])
+    np.testing.assert_array_equal(again.sample_stats["n_steps"], fit.sample_stats["n_steps"])
+    assert again.delay_intervals().equals(fit.delay_intervals())
+
+
+@pytest.mark.filterwarnings("ignore:the guide has not converged")
+def test_any_guide_and_batches(made, laplace):
+    from numpyro.infer.autoguide import AutoDelta
+
+    settings = {"start": laplace, "n_particles": 1, "max_steps": 50, "n_draws": 7, "progress": False}
+    fits = [laplace.model.fit(made.data, "svi", guide=guide, **settings) for guide in ("lowrank", AutoDelta)]
+    assert fits[0].samples["delay"].shape == (1, 7, 1, 1)
+    assert np.ptp(fits[1].samples["delay"]) == 0
+    batched = [laplace.model.fit(made.data, "svi", batch_size=4, **settings) for _ in range(2)]
+    np.testing.assert_array_equal(*(fit.samples["delay"] for fit in batched))
+    assert np.isfinite(batched[0].trace).all()
+
+
+def test_settings_are_checked(made):
+    model = DLAG(1, (1, 0), **SMALL)
+    for method, settings, message in (
+        ("nuts", {"n_chains": 0}, "count at least 1"),
+        ("nuts", {"loadings": "some"}, "loadings are"),
+        ("nuts", {"target_accept": 1.0}, "probability"),
+        ("svi", {"guide": "none"}, "guide is one of"),
+        ("svi", {"n_particles": 0}, "at least 1"),
+        ("svi", {"learning_rate": 0}, "positive"),
+        ("laplace", {"loadings": "fixed"}, "following"),
+        ("laplace", {"n_draws": 0}, "at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(made.data, method, **settings)
+    with pytest.raises(TypeError, match="'map' knows no setting n_draws"):
+        model.fit(made.data, n_draws=3)
+    with pytest.raises(ValueError, match="method is one of map for FA"):
+        FA(1).fit(made.data, "nuts")
+    with pytest.raises(ValueError, match="density is highest"):
+        MDLAG(1).fit(made.data, "nuts")
+
+
+def test_a_stopped_posterior_goes_on_from_its_maximum(made, laplace, tmp_path, monkeypatch):
+    path = tmp_path / "kept.npz"
+    monkeypatch.setattr("mrgp.inference.laplace.Whitened", None)  # fails once the maximum is there
+    with pytest.raises(TypeError):
+        laplace.model.fit(made.data, "laplace", start=laplace, checkpoint=path, progress=False)
+    assert path.is_file()
+    monkeypatch.undo()
+    fit = laplace.model.fit(made.data, "laplace", checkpoint=path, progress=False)
+    assert fit.iterations < 8
+    assert not path.exists()
+
+
+# --- ArviZ
+
+
+@pytest.mark.parametrize("kind", ["laplace", "nuts", "map"])
+def test_arviz_takes_every_fit(made, laplace, kind):
+    if kind == "laplace":
+        fit = laplace
+    else:
+        settings = {"n_chains": 2, "n_warmup": 50, "n_draws": 50, "loadings": "fixed"} if kind == "nuts" else {}
+        with np.testing.suppress_warnings() as quiet:
+            quiet.filter(UserWarning)  # 100 draws are few
+            fit = laplace.model.fit(made.data, kind, start=laplace, progress=False, **settings)
+    tree = fit.to_arviz(n_draws=100, latents=True)
+    chains = 2 if kind == "nuts" else 1
+    assert {"posterior", "prior", "posterior_predictive", "log_likelihood", "observed_data", "constant_data"} <= set(
+        tree.children
+    )
+    assert ("sample_stats" in tree.children) == (kind == "nuts")
+    delay = tree["posterior"]["delay"]
+    assert delay.dims == ("chain", "draw", "region", "across_latent")
+    assert delay.shape == (chains, 100 // chains, 1, 1)
+    assert list(delay["region"].values) == ["V2"]
+    assert list(tree["posterior"]["within_latent"].values) == ["V1:0"]
+    assert tree["prior"]["delay"].shape[1:] == (100 // chains, 1, 1)
+    assert float(np.abs(tree["prior"]["delay"]).max()) <= 0.06
+    assert tree["log_likelihood"]["y"].dims == ("chain", "draw", "trial")
+    assert tree["posterior_predictive"]["trial_mean"].dims == ("chain", "draw", "trial", "neuron")
+    assert tree["latents"]["across_mean"].dims == ("trial", "time", "across_latent")
+    names = ["delay", "timescale_across"]
+    summary = az.summary(tree, var_names=names)
+    assert list(summary.index) == ["delay[V2, 0]", "timescale_across[0]"]
+    np.testing.assert_allclose(summary["mean"].astype(float).iloc[0], float(delay.mean()), rtol=0.1)
+    if kind == "laplace":
+        np.testing.assert_allclose(tree["posterior"]["loadings"].mean(), fit.sites["loadings"].mean(), atol=0.05)
+        for plot in (az.plot_trace, az.plot_forest, az.plot_pair, az.plot_prior_posterior):
+            plot(tree, var_names=names, backend="none")
+        az.plot_ppc_dist(tree, var_names=["trial_mean"], backend="none", num_samples=10)
+
+
+def test_leave_one_out_by_arviz(laplace):
+    tree = laplace.to_arviz(n_draws=500)
+    result = az.loo(tree, pointwise=True)
+    assert float(result.pareto_k.max()) < 0.7
+    assert result.elpd < float(laplace.log_likelihood().sum())
+    other = mrgp.leave_one_out(laplace, n_draws=500, progress=False)
+    assert abs(other.elpd - result.elpd) < 0.5
+    table = az.compare({"tree": tree, "result": other}, round_to="none")
+    assert abs(float(table["elpd_diff"].astype(float).abs().max())) < 0.5
+
+
+def test_smooth_models_of_all_kinds_have_posteriors(made):
+    gpfa = GPFA(1, window=mrgp.Window(2)).fit(made.data, "laplace", progress=False, n_draws=50)
+    assert gpfa.samples["timescale_across"].shape == (1, 50, 1)
+    adm = ADM(1, (1, 0), delay_timescale=0.2, **SMALL).fit(made.data, "laplace", progress=False, n_draws=20)
+    assert adm.to_arviz(n_draws=10)["posterior"]["delay"].dims[-1] == "time"
+    assert "delay_spread" not in adm.samples
+
+
+def test_names_of_the_coordinates_are_no_sites_of_a_model(laplace):
+    assert {DYNAMICS, REST}.isdisjoint(laplace.sites)
