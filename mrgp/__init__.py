@@ -16,6 +16,7 @@ from mrgp import runtime  # noqa: F401  double precision, before any array exist
 if TYPE_CHECKING:
     from mrgp import models  # type: ignore[attr-defined]  # lives in models/
     from mrgp import plots as plots
+    from mrgp.bootstrap import Bootstrap, bootstrap_delays
     from mrgp.checks import DataError
     from mrgp.data import Layout, MultiRegionData
     from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bootstrap",
     "DataError",
     "DenseGP",
     "Fit",
@@ -59,6 +61,7 @@ __all__ = [
     "White",
     "Window",
     "align_draws",
+    "bootstrap_delays",
     "fetch_v1v2",
     "load_fit",
     "load_recording",
@@ -68,6 +71,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "bootstrap": ["Bootstrap", "bootstrap_delays"],
     "checks": ["DataError"],
     "data": ["Layout", "MultiRegionData"],
     "distributions": ["DenseGP", "MarkovGP", "SpectralGP"],
