@@ -16,6 +16,7 @@ from mrgp import runtime  # noqa: F401  double precision, before any array exist
 if TYPE_CHECKING:
     from mrgp import models  # type: ignore[attr-defined]  # lives in models/
     from mrgp import plots as plots
+    from mrgp.bootstrap import Bootstrap, bootstrap_delays
     from mrgp.checks import DataError
     from mrgp.compare import DelayComparison, Hypothesis, compare_delays
     from mrgp.data import Layout, MultiRegionData
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bootstrap",
     "DataError",
     "DelayComparison",
     "DenseGP",
@@ -64,6 +66,7 @@ __all__ = [
     "White",
     "Window",
     "align_draws",
+    "bootstrap_delays",
     "compare_delays",
     "delay_table",
     "fetch_v1v2",
@@ -76,6 +79,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "bootstrap": ["Bootstrap", "bootstrap_delays"],
     "checks": ["DataError"],
     "compare": ["DelayComparison", "Hypothesis", "compare_delays"],
     "data": ["Layout", "MultiRegionData"],

@@ -5,6 +5,9 @@ import os
 # Programs of tests run for milliseconds and compile for seconds: half as long without the compiler's optimisations.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+# Matrices of tests are small: threads of BLAS have nothing to share out, and wait for each other where cores are busy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Workers and files share what they have compiled.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 

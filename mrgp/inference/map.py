@@ -162,10 +162,11 @@ def maximise(
     *,
     tolerance: float,
     max_iterations: int,
+    patience: int = PATIENCE,
     progress: str | None = None,
     on_iteration: Callable[[Sites], None] | None = None,
 ) -> Ascent:
-    """Climb from the objective's start until the gain over PATIENCE iterations is below ``tolerance`` nats.
+    """Climb from the objective's start until the gain over ``patience`` iterations is below ``tolerance`` nats.
 
     ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
     """
@@ -183,8 +184,8 @@ def maximise(
         bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
         if on_iteration is not None:
             on_iteration(objective.sites(best))
-        if len(trace) > PATIENCE and trace[-1] - trace[-1 - PATIENCE] < tolerance:
-            state.update(reason=f"gain below {tolerance:g} nats over {PATIENCE} iterations", converged=True)
+        if len(trace) > patience and trace[-1] - trace[-1 - patience] < tolerance:
+            state.update(reason=f"gain below {tolerance:g} nats over {patience} iterations", converged=True)
             raise StopIteration
 
     first, _ = objective(best)

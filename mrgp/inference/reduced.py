@@ -5,7 +5,7 @@ computed once, and whatever is inferred of delays and kernel parameters then cos
 thousand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpyro
 from jax import Array
 from numpyro import handlers
 
-from mrgp.inference.map import Sites
+from mrgp.inference.map import LogJoint, Sites, transforms_of
 from mrgp.statespace.reduce import Information
 
 
@@ -56,3 +56,21 @@ class Reduced:
             likelihood = handlers.trace(known).get_trace(given.data)["y"]["fn"]
         scores = likelihood.normalizer(given.information)
         numpyro.factor("y_given_emission", (given.weights * scores).sum())
+
+
+@dataclass(frozen=True)
+class ReducedJoint:
+    """The log density of :class:`Reduced` for a climb.
+
+    Which sites are free is read from the model alone: the program of :class:`Reduced` would score the recording for
+    that, operation by operation, which takes longer than all that follows.
+    """
+
+    model: Any
+
+    def __call__(self, sites: Sites, data: Given) -> Array:
+        return LogJoint(Reduced(self.model))(sites, data)
+
+    def transforms(self, data: Given, frozen: Collection[str]) -> dict[str, Any]:
+        """Of the sites that are free."""
+        return transforms_of(self.model, data.data, {*frozen, *data.emission})
