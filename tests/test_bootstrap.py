@@ -19,7 +19,7 @@ from mrgp.inference import map as climbing
 from mrgp.inference import resampling
 from mrgp.inference.curvature import profile_curvature
 from mrgp.inference.map import LogJoint, Objective, maximise
-from mrgp.inference.reduced import Given, Reduced, ReducedJoint
+from mrgp.inference.reduced import Given, Reduced
 from mrgp.simulate import simulate
 
 BIN = 0.02
@@ -57,7 +57,7 @@ def objective_of(fit):
     names = tuple(name for name in fit.uncertain_sites if name not in fit.model.held)
     given = Given.of(fit.model, fit.data, fit.sites, names)
     few = {name: fit.sites[name] for name in names}
-    return Objective(ReducedJoint(fit.model), given, few, fit.model.scales(fit.data, fit.sites))
+    return Objective(LogJoint(Reduced(fit.model)), given, few, fit.model.scales(fit.data, fit.sites))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_weights_are_repeated_trials(likelihood):
     times = np.array([2, 0, 1, 3, 1])
     given = Given.of(model, made.data, sites, tuple(moved))._replace(weights=jnp.asarray(times, float))
     repeated = made.data.select_trials(np.repeat(np.arange(5), times))
-    reduced = jax.jit(ReducedJoint(model))
+    reduced = jax.jit(LogJoint(Reduced(model)))
     whole = jax.jit(lambda sites: log_density(model, (repeated,), {}, sites)[0])
     # The prior of loadings, noise and offsets and log p(y | x = 0) are the same at both.
     ours = reduced({name: sites[name] for name in moved}, given) - reduced(moved, given)

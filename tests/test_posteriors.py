@@ -60,7 +60,7 @@ def near_identity(size, seed=0):
 def test_log_determinant_and_softest_directions(size):
     A = near_identity(size)
     value, error = log_determinant(lambda v: A @ v, size)
-    assert error == 0 if size == 30 else 0 < error < 0.5
+    assert error == 0 if size == 30 else 0 < error < 1.5  # the logarithms of 640 eigenvalues, a tenth apart, by 12 probes
     assert abs(value - np.linalg.slogdet(A)[1]) < max(4 * error, 1e-9)
     values, vectors = softest(lambda v: A @ v, size, 20)
     np.testing.assert_allclose(values[:12], np.geomspace(0.01, 0.3, 12), rtol=1e-3)
@@ -81,9 +81,11 @@ def test_density_in_coordinates_is_that_of_the_sites_times_their_volume(made, la
     x = {name: jnp.asarray(rng.standard_normal(zero.shape)) for name, zero in program.center(coordinates).items()}
     sites, _ = program.sites(made.data, coordinates, x)
     flat, unravel = ravel_pytree(x)
-    jacobian = jax.jacobian(lambda v: ravel_pytree(program.sites(made.data, coordinates, unravel(v))[0])[0])(flat)
-    wanted = LogJoint(laplace.model)(sites, made.data) + np.linalg.slogdet(np.asarray(jacobian))[1]
-    found = log_density(program, (made.data, coordinates), {}, x)[0]
+    jacobian = jax.jit(jax.jacobian(lambda v: ravel_pytree(program.sites(made.data, coordinates, unravel(v))[0])[0]))(
+        flat
+    )
+    wanted = jax.jit(LogJoint(laplace.model))(sites, made.data) + np.linalg.slogdet(np.asarray(jacobian))[1]
+    found = jax.jit(lambda x: log_density(program, (made.data, coordinates), {}, x)[0])(x)
     np.testing.assert_allclose(found, wanted, rtol=1e-10)
 
 
@@ -95,7 +97,7 @@ def test_coordinates_are_standard_at_the_maximum(made, laplace, coordinates):
         sites, _ = program.sites(made.data, coordinates, unravel(v))
         return -LogJoint(laplace.model)(sites, made.data)
 
-    gradient = jax.grad(density)
+    gradient = jax.jit(jax.grad(density))
     steps = 1e-3 * np.eye(len(flat))
     hessian = np.stack([(gradient(step) - gradient(-step)) / 2e-3 for step in steps])
     np.testing.assert_allclose(hessian, np.eye(len(flat)), atol=0.05)
@@ -214,6 +216,7 @@ def test_laplace_can_include_the_spread_of_loadings(made, laplace, objective):
     np.testing.assert_allclose(fit.samples["delay"].std(), laplace.samples["delay"].std(), rtol=0.1)
 
 
+@pytest.mark.slow
 def test_nuts_svi_and_laplace_agree(made, laplace):
     """Means within 0.25 of a posterior sd, sds within a fifth: what 800 draws can tell of skewed posteriors."""
     nuts = laplace.model.fit(
@@ -253,17 +256,28 @@ def test_nuts_with_fixed_loadings_is_the_conditional_posterior(made, laplace, tm
     assert again.delay_intervals().equals(fit.delay_intervals())
 
 
+GUIDE = {"n_particles": 1, "max_steps": 50, "n_draws": 7, "progress": False}
+
+
 @pytest.mark.filterwarnings("ignore:the guide has not converged")
-def test_any_guide_and_batches(made, laplace):
+def test_a_guide_is_fitted_to_batches(made, laplace):
+    fit = laplace.model.fit(made.data, "svi", start=laplace, batch_size=4, **GUIDE)
+    assert fit.samples["delay"].shape == (1, 7, 1, 1)
+    assert np.isfinite(fit.trace).all()
+    width = float(laplace.delay_intervals().sd[1, 0])
+    assert 0 < fit.samples["delay"].std() < 3 * width
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the guide has not converged")
+def test_any_guide(made, laplace):
     from numpyro.infer.autoguide import AutoDelta
 
-    settings = {"start": laplace, "n_particles": 1, "max_steps": 50, "n_draws": 7, "progress": False}
-    fits = [laplace.model.fit(made.data, "svi", guide=guide, **settings) for guide in ("lowrank", AutoDelta)]
-    assert fits[0].samples["delay"].shape == (1, 7, 1, 1)
-    assert np.ptp(fits[1].samples["delay"]) == 0
-    batched = [laplace.model.fit(made.data, "svi", batch_size=4, **settings) for _ in range(2)]
-    np.testing.assert_array_equal(*(fit.samples["delay"] for fit in batched))
-    assert np.isfinite(batched[0].trace).all()
+    guides = ("meanfield", "lowrank", "full", "structured", "structured", AutoDelta)
+    fits = [laplace.model.fit(made.data, "svi", start=laplace, guide=guide, **GUIDE) for guide in guides]
+    assert all(fit.samples["delay"].shape == (1, 7, 1, 1) for fit in fits)
+    assert np.ptp(fits[-1].samples["delay"]) == 0
+    np.testing.assert_array_equal(fits[3].samples["delay"], fits[4].samples["delay"])
 
 
 def test_settings_are_checked(made):

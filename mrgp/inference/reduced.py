@@ -5,16 +5,18 @@ computed once, and whatever is inferred of delays and kernel parameters then cos
 thousand.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpyro
+import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
+from numpyro.distributions import constraints
 
-from mrgp.inference.map import LogJoint, Sites, transforms_of
+from mrgp.inference.map import Sites
 from mrgp.statespace.reduce import Information
 
 
@@ -41,6 +43,20 @@ class Given(NamedTuple):
         return cls(data, emission, information, jnp.ones(data.n_trials))
 
 
+class Scored(dist.Distribution):
+    """What the information of a :class:`Given` scores under a likelihood, as a site: computed where a density is."""
+
+    support = constraints.real
+
+    def __init__(self, likelihood: Any, given: Given) -> None:
+        self.likelihood, self.given = likelihood, given
+        super().__init__()
+
+    def log_prob(self, value: Array) -> Array:
+        """The weighted sum over trials, whatever ``value``."""
+        return (self.given.weights * self.likelihood.normalizer(self.given.information)).sum()
+
+
 @dataclass(frozen=True)
 class Reduced:
     """The NumPyro program of a model given its emission; takes a :class:`Given` in place of a recording.
@@ -54,23 +70,4 @@ class Reduced:
         known = handlers.condition(self.model, data=given.emission)
         with handlers.block(hide=["y", *given.emission]):
             likelihood = handlers.trace(known).get_trace(given.data)["y"]["fn"]
-        scores = likelihood.normalizer(given.information)
-        numpyro.factor("y_given_emission", (given.weights * scores).sum())
-
-
-@dataclass(frozen=True)
-class ReducedJoint:
-    """The log density of :class:`Reduced` for a climb.
-
-    Which sites are free is read from the model alone: the program of :class:`Reduced` would score the recording for
-    that, operation by operation, which takes longer than all that follows.
-    """
-
-    model: Any
-
-    def __call__(self, sites: Sites, data: Given) -> Array:
-        return LogJoint(Reduced(self.model))(sites, data)
-
-    def transforms(self, data: Given, frozen: Collection[str]) -> dict[str, Any]:
-        """Of the sites that are free."""
-        return transforms_of(self.model, data.data, {*frozen, *data.emission})
+        numpyro.sample("y_given_emission", Scored(likelihood, given), obs=jnp.zeros(()))

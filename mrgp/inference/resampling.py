@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import diagonal
-from mrgp.inference.map import Objective, Sites, maximise
-from mrgp.inference.reduced import Given, ReducedJoint
+from mrgp.inference.map import LogJoint, Objective, Sites, maximise
+from mrgp.inference.reduced import Given, Reduced
 from mrgp.kalman.smoother import synthetic_information
 from mrgp.statespace.reduce import Information
 
@@ -59,7 +59,7 @@ class Job:
     def at(cls, model: Any, given: Given, start: Mapping[str, Any], kind: Kind, seed: int) -> "Job":
         """With the curvature at ``start`` for a scale."""
         start = {name: np.asarray(value) for name, value in start.items()}
-        objective = Objective(ReducedJoint(model), given, start, {})
+        objective = Objective(LogJoint(Reduced(model)), given, start, {})
         scale = {name: 1 / np.sqrt(np.maximum(diagonal(objective, name), FLATTEST)) for name in start}
         return cls(model, jax.tree.map(np.asarray, given), start, scale, kind, seed)
 
@@ -99,7 +99,7 @@ def _climbs(job: Job, samples: Sequence[int]) -> Iterator[Refit]:
     """Climb from the fit to the maximum of each sample, by number."""
     with _TRACING:
         given: Given = jax.tree.map(jnp.asarray, job.given)
-        objective = Objective(ReducedJoint(job.model), given, job.start, job.scale)
+        objective = Objective(LogJoint(Reduced(job.model)), given, job.start, job.scale)
         objective(np.zeros(objective.size))
         _resampled(job, given, 0)
     for sample in samples:
