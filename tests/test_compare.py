@@ -1,0 +1,214 @@
+"""Comparing hypotheses on delays: evidence, leave-one-out, Savage-Dickey, the command."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from mrgp.models import ADM, DLAG, GPFA
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
+
+import mrgp
+from mrgp.cli import main
+from mrgp.courses import spread_evidence
+from mrgp.simulate import simulate
+
+CHOICES = {"max_delay": 0.06, "window": mrgp.Window(6), "delay_timescale": 0.2}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return simulate(
+        regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=12, n_bins=25, timescale_across=0.08,
+        delay=np.array([[0.0], [-0.02]]), snr=2.0, seed=1,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(made):
+    return mrgp.compare_delays(made.data, n_across=1, n_within=0, n_draws=300, progress=False, **CHOICES)
+
+
+def test_a_clear_delay_is_found(found):
+    assert set(found.table.index) == {"none", "constant", "varying"}
+    assert found.table.loc["none", "probability"] < 0.01
+    assert found.table["probability"].sum() == pytest.approx(1)
+    assert found.table["log_evidence"].is_monotonic_decreasing
+    assert found.table.loc["none", "elpd_diff"] < -2 * found.table.loc["none", "dse"]
+    assert found.table["weight"].sum() == pytest.approx(1)
+    assert found.table["converged"].all()
+    row = found.delays.iloc[0]
+    assert (row["first"], row["second"]) == ("V1", "V2")
+    assert row["lower_ms"] < -20 < row["upper_ms"] < 0
+    assert row["negative"] > 0.99
+    assert "V1 lags V2 by" in found.verdict
+    assert found.delays_of in ("constant", "varying")
+    assert 0 < found.changes["varies"].iloc[0] < 0.9
+
+
+def test_nested_hypotheses_agree_at_the_same_parameters(made, found):
+    sites = found.fits["none"].sites
+    scores = found.fits["none"].log_likelihood().values
+    np.testing.assert_allclose(found.fits["constant"].model.log_likelihood(made.data, sites), scores, rtol=1e-12)
+    varying = found.fits["varying"].model.prepared(made.data)
+    still = varying.completed(sites, made.data)
+    np.testing.assert_allclose(varying.log_likelihood(made.data, still), scores, rtol=1e-12)
+    # One population of neurons: what is left of DLAG where regions share their noise too.
+    quiet = {"gp_noise": 1e-12, "window": mrgp.Window(6)}
+    pooled = GPFA(1, **quiet).log_likelihood(made.data, {n: v for n, v in sites.items() if n != "delay"})
+    apart = DLAG(1, 0, max_delay=0.06, **quiet).log_likelihood(made.data, sites)
+    np.testing.assert_allclose(pooled, apart, rtol=0, atol=1e-8)
+
+
+def test_savage_dickey_is_the_ratio_of_evidences(found):
+    """Two ways to one number: the posterior density at no delay, and the integrals of both models."""
+    table = mrgp.delay_table(found.fits["constant"])
+    ratio = found.table.loc["constant", "log_evidence"] - found.table.loc["none", "log_evidence"]
+    # Seven sds from 0 the Gaussian's tail is no longer the posterior's: it is held to a tenth.
+    assert table["log_bayes_factor"].iloc[0] == pytest.approx(ratio, rel=0.1)
+
+
+def test_savage_dickey_near_zero():
+    made = simulate(
+        regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=12, n_bins=25, timescale_across=0.08,
+        delay=np.array([[0.0], [0.002]]), snr=2.0, seed=2,
+    )  # fmt: skip
+    pair = mrgp.compare_delays(
+        made.data, ["none", "constant"], n_across=1, n_within=0, n_draws=100, progress=False, max_delay=0.06,
+        window=mrgp.Window(6),
+    )  # fmt: skip
+    ratio = pair.table.loc["constant", "log_evidence"] - pair.table.loc["none", "log_evidence"]
+    assert pair.delays["log_bayes_factor"].iloc[0] == pytest.approx(ratio, abs=0.1)
+    assert pair.table.index[0] == "none"
+    assert pair.changes.empty
+
+
+def test_delay_table_by_hand(found):
+    fit = found.fits["constant"]
+    table = mrgp.delay_table(fit, probability=0.8, rope=0.005).iloc[0]
+    curvature, bound = fit.curvature(), fit.model.delay_bound(fit.layout)
+    center, sd = curvature.mean[0] / 2, np.sqrt(curvature.covariance[0, 0]) / 2  # artanh is half the logit
+    np.testing.assert_allclose(table["delay_ms"], 1e3 * fit.delays[1, 0], rtol=1e-9)
+    np.testing.assert_allclose(table["lower_ms"], 1e3 * bound * np.tanh(center - norm.ppf(0.9) * sd), rtol=1e-6)
+    np.testing.assert_allclose(table["positive"], norm.cdf(center / sd), rtol=1e-4)
+    edges = np.arctanh(np.array([-0.005, 0.005]) / bound)
+    np.testing.assert_allclose(table["in_rope"], np.diff(norm.cdf((edges - center) / sd))[0], atol=1e-9)
+    np.testing.assert_allclose(table["log_bayes_factor"], -np.log(2) - norm.logpdf(0, center, sd), rtol=1e-5)
+
+
+def test_delay_table_of_pairs_and_of_draws():
+    made = simulate(
+        regions={"A": 3, "B": 3, "C": 3}, n_across=1, n_within=0, n_trials=10, n_bins=20,
+        delay=np.array([[0.0], [0.02], [-0.02]]), snr=3.0, seed=0,
+    )  # fmt: skip
+    fit = DLAG(1, 0, max_delay=0.06, window=mrgp.Window(6)).fit(made.data, "laplace", progress=False)
+    table = mrgp.delay_table(fit).set_index(["first", "second"])
+    assert list(table.index) == [("A", "B"), ("A", "C"), ("B", "C")]
+    between = table.loc[("B", "C")]
+    np.testing.assert_allclose(between["delay_ms"], 1e3 * float(fit.delays[2, 0] - fit.delays[1, 0]), rtol=1e-9)
+    drawn = mrgp.delay_table(mrgp.Fit(**(vars(fit) | {"method": "svi"}))).set_index(["first", "second"])
+    np.testing.assert_allclose(drawn["sd_ms"], table["sd_ms"], rtol=0.1)
+    np.testing.assert_allclose(drawn["delay_ms"], table["delay_ms"], atol=0.2 * table["sd_ms"].max())
+
+
+def test_evidence_of_spreads_is_a_gaussian_integral():
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((3, 3))
+    precision, measured = root @ root.T + 0.1 * np.eye(3), rng.standard_normal(3)  # likelihood: measured ~ z
+    covariance = np.linalg.inv(precision + np.eye(3))
+    mean = covariance @ precision @ measured
+    ratios = np.array([0.0, 0.3, 1.0, 2.5])
+    found = spread_evidence(mean, covariance, ratios)
+    noise = np.linalg.inv(precision)
+    wanted = [multivariate_normal.logpdf(measured, np.zeros(3), noise + ratio**2 * np.eye(3)) for ratio in ratios]
+    np.testing.assert_allclose(found - found[0], np.array(wanted) - wanted[0], atol=1e-9)
+    assert found[0] == 0
+
+
+def test_a_trial_that_stands_out_is_left_out_for_real(made):
+    values = made.data.values.copy()
+    values[3] *= 4.0
+    odd = mrgp.MultiRegionData({"V1": values[..., :4], "V2": values[..., 4:]}, 0.02)
+    fit = DLAG(1, 0, max_delay=0.06, window=mrgp.Window(6)).fit(odd, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        smooth = mrgp.leave_one_out(fit, n_draws=200, refit=False, progress=False)
+        exact = mrgp.leave_one_out(fit, n_draws=200, progress=False)
+    poor = smooth.pareto_k.values > smooth.good_k
+    assert poor[3]
+    assert not (exact.pareto_k.values[poor]).any()
+    others = odd.select_trials(np.delete(np.arange(12), 3))
+    again = fit.model.fit(others, start=fit, progress=False)
+    alone = odd.select_trials([3])
+    draws = again.draws(200)
+    scores = [
+        float(again.model.log_likelihood(alone, {name: value[i] for name, value in draws.items()})[0])
+        for i in range(0, 200, 20)
+    ]
+    # The whole loadings are refitted, where reweighting only knows delays and timescales.
+    wanted = logsumexp(scores) - np.log(10)
+    assert float(exact.elpd_i[3]) == pytest.approx(wanted, abs=0.1 * abs(scores[0] - np.mean(scores)) + 5)
+    assert exact.elpd == pytest.approx(float(exact.elpd_i.sum()))
+
+
+def test_a_list_of_ones_own(made, found):
+    model = found.fits["constant"].model
+    mine = mrgp.compare_delays(
+        made.data,
+        {"late": mrgp.Hypothesis(model, {"delay": 0.02}), "free": model, "none": "none"},
+        n_across=1, n_within=0, max_delay=0.06, window=mrgp.Window(6), n_draws=50, progress=False,
+    )  # fmt: skip
+    assert mine.table.index[-1] == "late"  # the wrong way round
+    assert mine.delays_of == "free"
+    assert float(mine.fits["late"].delays[1, 0]) == pytest.approx(0.02)
+
+
+def test_wrong_use(made, found):
+    for hypotheses, message in (
+        (["none"], "two hypotheses"),
+        (["none", "some"], "'some' is unknown"),
+        ("none", "a list of names"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mrgp.compare_delays(made.data, hypotheses, n_within=0)
+    with pytest.raises(mrgp.DataError, match="a comparison of delays compares regions"):
+        mrgp.compare_delays(mrgp.MultiRegionData({"V1": made.data.region("V1")}, 0.02))
+    gpfa = mrgp.Fit(**(vars(found.fits["none"]) | {"model": GPFA(1)}))
+    with pytest.raises(ValueError, match="no delays here"):
+        mrgp.delay_table(gpfa)
+    for settings in ({"probability": 1.0}, {"rope": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            mrgp.delay_table(found.fits["constant"], **settings)
+    assert isinstance(found.fits["varying"].model, ADM)
+
+
+def test_results_are_written_whole(found, tmp_path):
+    found.save(tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "summary.json", "comparison.png", "fit_none.nc", "fit_constant.nc", "fit_varying.nc",
+    }  # fmt: skip
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["hypotheses"][0]["hypothesis"] == found.table.index[0]
+    assert summary["verdict"] == found.verdict
+    assert summary["delays"][0]["second"] == "V2"
+    axes = found.plot().axes
+    assert [ax.get_title(loc="left") for ax in axes][:2] == ["evidence", "prediction of unseen trials"]
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == list(found.table.index)
+
+
+def test_command(made, tmp_path, capsys):
+    mrgp.save_recording(made.data, tmp_path / "made.npz")
+    command = ["compare", str(tmp_path / "made.npz"), "--n-across", "1", "--n-within", "0", "--max-delay", "0.06"]
+    assert main([*command, "--hypotheses", "none,constant", "--out", str(tmp_path / "out")]) == 0
+    assert "V1 lags V2" in capsys.readouterr().out
+    assert (tmp_path / "out" / "summary.json").is_file()
+    for extra, code in (
+        (["--hypotheses", "none"], 2),
+        (["--hypotheses", "none,never"], 2),
+        (["--probability", "2"], 2),
+        (["--n-within", "0,0,0"], 2),
+    ):
+        assert main([*command, "--out", str(tmp_path / "other"), *extra]) == code
+        assert capsys.readouterr().err.startswith("mrgp:")
+    assert main(["compare", "absent.npz", *command[2:], "--out", str(tmp_path / "other")]) == 1
