@@ -70,6 +70,7 @@ METHODS = {
 
 NEEDS_WITHIN = ("dlag", "adm", "pcca")   # models in which private latents are part of the question
 
+CALIBRATED = ("dlag", "gpfa")   # models whose delays and kernel parameters can be drawn from their priors
 SMOOTH = ("dlag", "adm", "mdlag", "gpfa")   # latents have a kernel with a timescale
 MEANT_FOR = {
     "n_within": (*NEEDS_WITHIN, "mdlag", "gfa"),
@@ -184,7 +185,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, understood and checked as far as that goes without a recording; exits on wrong use."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.command == "fit" and (wrong := contradiction(args)) is not None:
+    check = {"fit": contradiction, "calibrate": not_calibrated}.get(args.command)
+    if check is not None and (wrong := check(args)) is not None:
         args.parser.error(wrong)
     return args
 
@@ -192,13 +194,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def contradiction(args: argparse.Namespace) -> str | None:
     """What cannot be meant together among the options of ``mrgp fit``, in a sentence; None where all is well."""
     model = args.model
-    for option, models in MEANT_FOR.items():
-        given = getattr(args, option)
-        if given is None or model in models or (option == "n_within" and given == 0):
-            continue
-        if option == "n_within":
-            return f"{model} has no latents private to a region: leave --n-within out"
-        return f"{flag(option)} is not for {model}, but for {', '.join(models)}: leave it out"
+    if (wrong := misplaced(args)) is not None:
+        return wrong
     if model in NEEDS_WITHIN and args.n_within is None:
         return f"{model} needs --n-within, the latents private to each region: such as 2, or 17,1, or 0 for none"
     if args.method not in (None, *METHODS[model]):
@@ -218,6 +215,26 @@ def contradiction(args: argparse.Namespace) -> str | None:
     return None
 
 
+def misplaced(args: argparse.Namespace) -> str | None:
+    """Which option is not for the model, in a sentence; None where all are."""
+    model = args.model
+    for option, models in MEANT_FOR.items():
+        given = getattr(args, option)
+        if given is None or model in models or (option == "n_within" and given == 0):
+            continue
+        if option == "n_within":
+            return f"{model} has no latents private to a region: leave --n-within out"
+        return f"{flag(option)} is not for {model}, but for {', '.join(models)}: leave it out"
+    return None
+
+
+def not_calibrated(args: argparse.Namespace) -> str | None:
+    """What cannot be calibrated, in a sentence; None where all is well."""
+    if args.model not in CALIBRATED:
+        return f"{args.model} cannot be drawn from its priors: calibrate {' or '.join(CALIBRATED)}"
+    return misplaced(args)
+
+
 def build_parser() -> Parser:
     """The whole command line; ``args.command`` names the command."""
     parser = Parser(prog="mrgp", description=ABOUT, epilog=EXAMPLES)
@@ -227,6 +244,7 @@ def build_parser() -> Parser:
     _add_simulate(commands)
     _add_fit(commands)
     _add_compare(commands)
+    _add_calibrate(commands)
     return parser
 
 
@@ -351,3 +369,42 @@ def _add_method(fit: Parser) -> None:
     add("--lift", choices=["readout", "ar"], help=text)
     text = "states per latent of the markov likelihood, 2 to 6: more are closer to the kernel (6); with --lift ar, bins"
     add("--order", type=positive_count, metavar="N", help=text)
+
+
+def _add_calibrate(commands: Any) -> None:
+    about = """Do posteriors hold what they promise? Delays and timescales are drawn from their priors, a
+recording is simulated with them and fitted, and the rank of the truth among the posterior's
+draws is noted, again and again: ranks should be uniform, and intervals should hold the
+truth as often as they say."""
+    text = """DIR receives simulations.json, which grows with every fit, and in the end summary.json,
+ranks.nc and calibration.png. The same command goes on where it was stopped."""
+    calibrate = commands.add_parser(
+        "calibrate", help="simulate and fit again and again: are intervals honest?", description=about, epilog=text
+    )
+    unasked = ("delay_timescale", "typical_spread", "shape", "rate", "start_state", "likelihood", "lift", "order")
+    calibrate.set_defaults(parser=calibrate, **dict.fromkeys(unasked))
+    add = calibrate.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for results, see below")
+    add("--n", type=positive_count, default=200, metavar="N", help="simulations (%(default)s)")
+    add("--seed", type=count, default=0, help="of everything (%(default)s)")
+    add("--method", choices=POSTERIOR, default="laplace", help="whose posterior (%(default)s)")
+    text = "posterior draws that the truth is ranked among (%(default)s)"
+    add("--draws", type=positive_count, default=99, metavar="L", help=text)
+    add("--quiet", action="store_true", help="print nothing but notes and errors")
+
+    add = calibrate.add_argument_group("model").add_argument
+    add("--model", choices=METHODS, default="dlag", metavar="NAME", help=f"{', '.join(CALIBRATED)} (%(default)s)")
+    add("--n-across", type=count, default=1, metavar="K", help="latents that all regions share (%(default)s)")
+    add("--n-within", type=counts, metavar="W[,W..]", help="dlag: latents private to a region (1)")
+    add("--max-delay", type=positive, metavar="SECONDS", help="dlag: delays are drawn up to it (5 bins)")
+    add("--timescale-bounds", type=bounds, default=(0.03, 0.3), metavar="LOW,HIGH",
+        help="timescales are drawn between these, in seconds (0.03,0.3)")  # fmt: skip
+    add("--kernel", choices=KERNELS, metavar="NAME", help=f"{', '.join(KERNELS)} (squared_exponential)")
+    add("--gp-noise", type=positive, metavar="SHARE", help="white share of every latent's variance (0.001)")
+
+    add = calibrate.add_argument_group("recordings").add_argument
+    add("--neurons", type=sizes, default=(10, 10), metavar="N,N", help="per region (10,10)")
+    add("--trials", type=positive_count, default=40, metavar="N", help="(%(default)s)")
+    add("--bins", type=positive_count, default=50, metavar="N", help="per trial (%(default)s)")
+    add("--bin-width", type=positive, default=0.02, metavar="SECONDS", help="(%(default)s)")
+    add("--snr", type=positive, default=1.0, metavar="RATIO", help="variance of signal over noise (%(default)s)")

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrgp.arguments import KERNELS, MEANT_FOR, MISUSED, parse
+from mrgp.arguments import KERNELS, MEANT_FOR, MISUSED, NEEDS_WITHIN, parse
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -191,12 +191,47 @@ def run_compare(args: argparse.Namespace) -> None:
         print(f"{shown}\n\n{found.verdict}\n\nsummary.json, comparison.png and the fits are in {args.out}")
 
 
+def run_calibrate(args: argparse.Namespace) -> None:
+    """Simulate and fit again and again; a run that is stopped goes on."""
+    from mrgp.calibrate import calibrate
+    from mrgp.calibration import FILE
+    from mrgp.checks import DataError
+    from mrgp.data import Layout, stand_in
+
+    regions = {f"V{i + 1}": size for i, size in enumerate(args.neurons)}
+    if args.n_within is None and args.model in NEEDS_WITHIN:
+        args.n_within = 1
+    try:
+        model = _model(args, stand_in(Layout(tuple(regions), args.neurons, args.bin_width), 1, args.bins))
+    except DataError as error:
+        raise Misuse(f"{error} (--neurons N,N)") from error
+    _make_folder(args.out)
+    place = args.out / FILE
+    if not args.quiet:
+        print(f"{f'going on from {place}' if place.is_file() else 'simulating and fitting'} ...", flush=True)
+    design = {"n_trials": args.trials, "n_bins": args.bins, "bin_width": args.bin_width, "snr": args.snr}
+    try:
+        found = calibrate(
+            model, args.n, method=args.method, regions=regions, draws=args.draws, seed=args.seed, out=args.out,
+            progress=not args.quiet and _watched(), **design,
+        )  # fmt: skip
+    except KeyboardInterrupt as error:
+        kept = f"{place} keeps what was done, the same command goes on from there"
+        raise Failure(f"interrupted: {kept if place.is_file() else 'nothing was done yet'}") from error
+    except ValueError as error:
+        raise Failure(str(error)) from error
+    found.save(args.out)
+    if not args.quiet:
+        print(f"{found.report()}\n\nsummary.json, ranks.nc and calibration.png are in {args.out}")
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": run_demo,
     "fetch": run_fetch,
     "simulate": run_simulate,
     "fit": run_fit,
     "compare": run_compare,
+    "calibrate": run_calibrate,
 }
 
 

@@ -79,6 +79,7 @@ def simulate(
     n_bins: int = 100,
     bin_width: float = 0.02,
     kernel: Kernel | None = None,
+    kernel_parameters: Mapping[str, ArrayLike] | None = None,
     timescale_across: ArrayLike = 0.1,
     timescale_within: ArrayLike = 0.06,
     delay: ArrayLike | None = None,
@@ -106,7 +107,9 @@ def simulate(
         n_trials: Number of trials; the parameters do not depend on it.
         n_bins: Bins of a whole trial.
         bin_width: Seconds per bin.
-        kernel: Covariance of every latent, its own parameters fixed; None is the squared exponential.
+        kernel: Covariance of every latent; None is the squared exponential.
+        kernel_parameters: Values of what the kernel leaves to be inferred, such as ``frequency_across`` and
+            ``frequency_within`` in Hz: a number each, or one per latent of that kind.
         timescale_across: A number or (across_latent,); without effect, and 0 in the truth, if the kernel has none.
         timescale_within: A number or (within_latent,), those of the first region first.
         delay: (region, across_latent) or (region, across_latent, time), positive where a region lags the
@@ -151,6 +154,7 @@ def simulate(
     typical_noise = _positive("noise", noise, sum(n_neurons))
     scale_across = _positive("timescale_across", timescale_across, n_across)
     scale_within = _positive("timescale_within", timescale_within, int(within.sum()))
+    own = _own_parameters(prior, kernel_parameters or {})
     ratio = _positive("snr", snr, len(regions))
 
     rng = np.random.default_rng(seed)
@@ -167,7 +171,8 @@ def simulate(
     level = offset * rng.standard_normal(len(variance))
     scales = np.concatenate([scale_across, scale_within]) / bin_width
     with jax.enable_x64(True):  # whatever the session's precision
-        smooth = _smooth_readouts(prior, scales, delays / bin_width, n_trials, n_bins, bin_width, rng)
+        hyper = {"timescale": scales, **in_bins(own, bin_width)}
+        smooth = _smooth_readouts(prior, hyper, delays / bin_width, n_trials, n_bins, rng)
         C = np.asarray(readout_loadings(assignment, jnp.asarray(loadings)))
     readouts = np.sqrt(1 - gp_noise) * smooth + np.sqrt(gp_noise) * rng.standard_normal(smooth.shape)
     values = readouts @ C.T + level
@@ -177,10 +182,14 @@ def simulate(
     parts = np.split(values, np.cumsum(assignment.n_neurons)[:-1], axis=2)
     data = MultiRegionData(dict(zip(regions, parts, strict=True)), bin_width)
     names, seconds = np.array(list(regions)), {"units": "s"}
+    given = prior.kernel.parameters().items()
+    inferred = {name: own[name] for name, value in given if not isinstance(value, float | int)}
     arrays = {
         "delay": (("region", "across_latent", "time")[: delays.ndim], delays, seconds),
         "timescale_across": ("across_latent", prior.kernel.has_timescale * scale_across, seconds),
         "timescale_within": ("within_latent", prior.kernel.has_timescale * scale_within, seconds),
+        **{f"{name}_across": ("across_latent", values[:n_across]) for name, values in inferred.items()},
+        **{f"{name}_within": ("within_latent", values[n_across:]) for name, values in inferred.items()},
         "shared_by": (("region", "across_latent"), readers),
         "loadings": (("neuron", "column"), loadings),
         "noise": ("neuron", variance),
@@ -212,6 +221,26 @@ def _positive(name: str, value: ArrayLike, count: int = 1) -> np.ndarray:
     _require((np.isfinite(array) & (array > 0)).all(), f"{name} must be positive and finite, not {array}")
     _require(array.shape in ((), (count,)), f"{name} has shape {array.shape}: give one number, or {count}")
     return np.broadcast_to(array, count)
+
+
+def _own_parameters(prior: Prior, given: Mapping[str, ArrayLike]) -> dict[str, Float[np.ndarray, "latent"]]:
+    """The kernel's parameters other than the timescale, s or Hz: fixed by the kernel, or given for each kind."""
+    counts = {"across": prior.assignment.n_across, "within": sum(prior.assignment.n_within)}
+    own: dict[str, np.ndarray] = {}
+    known: set[str] = set()
+    for name, value in prior.kernel.parameters().items():
+        if isinstance(value, float | int):
+            own[name] = np.full(sum(counts.values()), float(value))
+            continue
+        sites = {f"{name}_{kind}": count for kind, count in counts.items() if count}
+        remedy = "give it a number to simulate from it, or pass kernel_parameters"
+        _require(sites.keys() <= given.keys(), f"the kernel's {name} is left to be inferred: {remedy}")
+        parts = [np.broadcast_to(np.asarray(given[site], float), count) for site, count in sites.items()]
+        own[name] = np.concatenate(parts)
+        known |= sites.keys()
+    unknown = ", ".join(sorted(given.keys() - known))
+    _require(not unknown, f"the kernel has no parameters {unknown} that are left to be inferred: leave them out")
+    return own
 
 
 def _readers(
@@ -258,26 +287,21 @@ def _emission(
 
 def _smooth_readouts(
     prior: Prior,
-    scales: np.ndarray,
+    hyper: Mapping[str, np.ndarray],
     delays: np.ndarray,
     n_trials: int,
     n_bins: int,
-    bin_width: float,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "trial time readout"]:
-    """The readouts before GP noise; timescales (latent,), delays (region, across_latent[, time]) in bins."""
-    own: dict[str, jax.Array] = {}
-    for name, value in prior.kernel.parameters().items():
-        fixed = isinstance(value, float | int)
-        _require(fixed, f"the kernel's {name} is left to be inferred: give it a number to simulate from it")
-        own |= in_bins({name: jnp.asarray([value])}, bin_width)
+    """The readouts before GP noise; kernel parameters (latent,), delays (region, across_latent[, time]) in bins."""
     n_regions, n_across = prior.assignment.n_regions, prior.assignment.n_across
     bins = np.arange(n_bins, dtype=float)
     clock = bins - (delays if delays.ndim == 3 else delays[..., None])  # (region, across_latent, time)
 
-    def draw(points: np.ndarray, scale: float) -> Float[np.ndarray, "trial point"]:
+    def draw(points: np.ndarray, latent: int) -> Float[np.ndarray, "trial point"]:
         lag = jnp.asarray(points[:, None] - points)[..., None]
-        K = np.array(prior.kernel.correlation(lag, {**own, "timescale": jnp.asarray([scale])})[..., 0])
+        own = {name: jnp.asarray(values[[latent]]) for name, values in hyper.items()}
+        K = np.array(prior.kernel.correlation(lag, own)[..., 0])
         K[np.diag_indices_from(K)] += JITTER
         try:
             root = np.linalg.cholesky(K)
@@ -286,9 +310,10 @@ def _smooth_readouts(
         return rng.standard_normal((n_trials, len(points))) @ root.T
 
     shape = n_trials, n_regions, n_bins
-    copies = [draw(clock[:, k].ravel(), scales[k]).reshape(shape) for k in range(n_across)]
+    copies = [draw(clock[:, k].ravel(), k).reshape(shape) for k in range(n_across)]
     across = [copies[k][:, r] for r in range(n_regions) for k in range(n_across)]
-    return np.stack([*across, *(draw(bins, scale) for scale in scales[n_across:])], axis=-1)
+    own = range(n_across, len(hyper["timescale"]))
+    return np.stack([*across, *(draw(bins, latent) for latent in own)], axis=-1)
 
 
 def _observed(

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # The stair of the design, lowest first; a module may import from its own step and below.
 STAIR = [
-    {"runtime", "align", "kernels", "checks", "delays", "courses", "data", "kalman"},
+    {"runtime", "align", "kernels", "checks", "delays", "courses", "data", "kalman", "ranks"},
     {"io", "statespace", "simulate", "scenarios", "symmetries"},
     {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
     {"uncertainty", "fit_file"},
@@ -22,7 +22,7 @@ STAIR = [
     {"plots", "loo", "delay_evidence", "bootstrap"},
     {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
     {"models"},
-    {"report", "compare"},
+    {"report", "compare", "calibration", "calibrate"},
     {"cli", "arguments"},
 ]
 

@@ -392,6 +392,19 @@ def test_a_seed_draws_what_it_always_drew(name):
     np.testing.assert_allclose([float(np.abs(values).sum()) for values in drawn], DRAWN[name], rtol=1e-8)
 
 
+def test_latents_can_have_frequencies_of_their_own():
+    given = {"frequency_across": [3.0, 3.0], "frequency_within": 3.0}
+    free = simulate(**SMALL, kernel=Spectral(), kernel_parameters=given)
+    fixed = simulate(**SMALL, kernel=Spectral(frequency=3.0))
+    assert np.array_equal(free.data.values, fixed.data.values)
+    assert free.truth["frequency_within"].dims == ("within_latent",)
+    assert "frequency_across" not in fixed.truth
+    other = simulate(**SMALL, kernel=Spectral(), kernel_parameters=given | {"frequency_across": [3.0, 8.0]}).truth
+    assert np.array_equal(other["across"][..., 0], free.truth["across"][..., 0])
+    assert not np.allclose(other["across"][..., 1], free.truth["across"][..., 1])
+    assert np.array_equal(other["frequency_across"], [3.0, 8.0])
+
+
 class Box(Kernel):
     def cov(self, tau):   # not positive definite
         return jnp.where(jnp.abs(tau) < 1, 1.0, 0.0)
@@ -429,6 +442,8 @@ class Box(Kernel):
         ({"missing": -0.1}, r"missing is a fraction in \[0, 1\)"),
         ({"gp_noise": 0.0}, "gp_noise is a share"),
         ({"kernel": Spectral()}, "the kernel's frequency is left to be inferred"),
+        ({"kernel": Spectral(), "kernel_parameters": {"frequency_across": 5.0}}, "pass kernel_parameters"),
+        ({"kernel_parameters": {"frequency_across": 5.0}}, "no parameters frequency_across"),
         ({"kernel": Box(), "n_bins": 20}, "not positive definite"),
     ],
 )

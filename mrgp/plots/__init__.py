@@ -1,5 +1,6 @@
 """Figures of fits, for the eyes of a neuroscientist: each function returns a matplotlib Figure, none shows it."""
 
+from mrgp.plots.calibration import plot_calibration
 from mrgp.plots.comparison import plot_comparison
 from mrgp.plots.delays import direction, plot_delays
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
@@ -8,6 +9,7 @@ from mrgp.plots.signals import plot_latents, plot_reconstruction
 
 __all__ = [
     "direction",
+    "plot_calibration",
     "plot_comparison",
     "plot_convergence",
     "plot_delays",
