@@ -111,7 +111,9 @@ def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start
 
 
 def _mixing(x: dict[str, np.ndarray]) -> tuple[float, float]:
-    """The largest R-hat and the smallest effective number of draws."""
+    """The largest R-hat and the smallest effective number of draws; one chain is compared with itself, half by half."""
+    halves = {name: value[:, : value.shape[1] // 2 * 2] for name, value in x.items()}
+    x = {name: value.reshape(2, -1, value.shape[2]) if len(value) == 1 else value for name, value in halves.items()}
     tree = from_dict({"posterior": x})
     worst = max(float(value.max()) for value in rhat(tree).data_vars.values())
     return worst, min(float(value.min()) for value in ess(tree).data_vars.values())

@@ -185,7 +185,9 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
                 and wider.widened(again.sites, compressed.data) is None
             ):
                 searched, ascent = wider, again
-                model = model.replace(max_delay=wider.max_delay)  # type: ignore[attr-defined]
+                bound = wider.max_delay  # type: ignore[attr-defined]
+                model = model.replace(max_delay=bound)
+                warnings.warn(f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms", stacklevel=5)
         scores.append(ascent.log_joint)
         if best is None or ascent.log_joint > best.log_joint:
             best = ascent
