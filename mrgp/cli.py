@@ -6,33 +6,18 @@ sentence on stderr that begins with ``mrgp:``. Every command imports what it nee
 
 import argparse
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mrgp.arguments import KERNELS, MEANT_FOR, MISUSED, NEEDS_WITHIN, parse
-
-if TYPE_CHECKING:
-    import xarray as xr
-
-    from mrgp import Fit, MultiRegionData
-    from mrgp.preset import Preset
+from mrgp.arguments import parse
+from mrgp.options import KERNELS, MISUSED, NEEDS_WITHIN
+from mrgp.steps import Failure, Misuse, build_model, check_suffix, finish, given, make_folder, watched
 
 DONE, FAILED = 0, 1
 RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead")   # options on how a file is read
-LONG_BIN = 1.0   # s: a bin width above it was more likely meant in milliseconds
-
-
-class Misuse(Exception):
-    """The command line asks for something that cannot be."""
-
-
-class Failure(Exception):
-    """The command was understood, but could not be carried out."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,11 +72,11 @@ def run_demo(args: argparse.Namespace) -> None:
     from mrgp.report import matched_delays
     from mrgp.scenarios import simulate_scenario
 
-    _make_folder(args.out)
+    make_folder(args.out)
     recording = simulate_scenario("demo", seed=args.seed)
     print(f"{recording.data}\nfitting DLAG ...", flush=True)
-    fit = DLAG(n_across=2, n_within=1, max_delay=0.1).fit(recording.data, seed=args.seed, progress=_watched())
-    _finish(fit, args.out, truth=matched_delays(fit, recording.truth), figures=not args.no_figures)
+    fit = DLAG(n_across=2, n_within=1, max_delay=0.1).fit(recording.data, seed=args.seed, progress=watched())
+    finish(fit, args.out, truth=matched_delays(fit, recording.truth), figures=not args.no_figures)
 
 
 def run_fetch(args: argparse.Namespace) -> None:
@@ -99,7 +84,7 @@ def run_fetch(args: argparse.Namespace) -> None:
     import mrgp
 
     if args.out is not None:
-        _check_suffix(args.out)
+        check_suffix(args.out)
     data = mrgp.fetch_v1v2()
     print(f"{data}\nkept as {mrgp.runtime.cache_folder() / 'v1v2.npz'}")
     if args.out is not None:
@@ -118,7 +103,7 @@ def run_simulate(args: argparse.Namespace) -> None:
         return
     if args.scenario is None or args.out is None:
         raise Misuse("simulate needs SCENARIO and --out FILE (`mrgp simulate --list` shows the scenarios)")
-    _check_suffix(args.out)
+    check_suffix(args.out)
     changed = {name: value for name in ("n_trials", "n_bins") if (value := getattr(args, name)) is not None}
     try:
         recording = simulate_scenario(args.scenario, seed=args.seed, **changed)
@@ -137,19 +122,19 @@ def run_fit(args: argparse.Namespace) -> None:
     import mrgp
 
     data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
-    model = _model(args, data)
+    model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
         model.checked(fixed, data)
     except ValueError as error:
         raise Misuse(f"--fixed: {error}") from error
     start = None if args.start is None else mrgp.load_fit(args.start)
-    _make_folder(args.out)
+    make_folder(args.out)
     checkpoint = args.out / "fit.checkpoint.npz"
-    progress = not args.quiet and _watched()
+    progress = not args.quiet and watched()
     if not args.quiet:
         print(f"{data}\n{f'going on from {checkpoint}' if checkpoint.is_file() else 'fitting'} ...", flush=True)
-    settings = _given(args, ("method", "seed", "n_starts", "tolerance", "max_iterations"))
+    settings = given(args, ("method", "seed", "n_starts", "tolerance", "max_iterations"))
     fit = None
     try:
         fit = model.fit(data, start=start, fixed=fixed, checkpoint=checkpoint, progress=progress, **settings)
@@ -163,7 +148,7 @@ def run_fit(args: argparse.Namespace) -> None:
         raise Failure(f"interrupted: {checkpoint} keeps what was reached, the same command goes on from there")
     if fit is None:
         raise Failure("interrupted before there was anything to keep: the same command starts again")
-    _finish(fit, args.out, intervals=not args.no_intervals, figures=not args.no_figures, quiet=args.quiet)
+    finish(fit, args.out, intervals=not args.no_intervals, figures=not args.no_figures, quiet=args.quiet)
 
 
 def run_compare(args: argparse.Namespace) -> None:
@@ -171,12 +156,12 @@ def run_compare(args: argparse.Namespace) -> None:
     import mrgp
 
     data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
-    _make_folder(args.out)
-    chosen = _given(args, ("max_delay", "timescale_bounds", "rope"))
+    make_folder(args.out)
+    chosen = given(args, ("max_delay", "timescale_bounds", "rope"))
     if args.kernel is not None:
         chosen["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
     latents = {"n_across": args.n_across, "n_within": args.n_within}
-    progress = not args.quiet and _watched()
+    progress = not args.quiet and watched()
     if not args.quiet:
         print(f"{data}\ncomparing {', '.join(args.hypotheses)} ...", flush=True)
     try:
@@ -202,10 +187,10 @@ def run_calibrate(args: argparse.Namespace) -> None:
     if args.n_within is None and args.model in NEEDS_WITHIN:
         args.n_within = 1
     try:
-        model = _model(args, stand_in(Layout(tuple(regions), args.neurons, args.bin_width), 1, args.bins))
+        model = build_model(args, stand_in(Layout(tuple(regions), args.neurons, args.bin_width), 1, args.bins))
     except DataError as error:
         raise Misuse(f"{error} (--neurons N,N)") from error
-    _make_folder(args.out)
+    make_folder(args.out)
     place = args.out / FILE
     if not args.quiet:
         print(f"{f'going on from {place}' if place.is_file() else 'simulating and fitting'} ...", flush=True)
@@ -213,7 +198,7 @@ def run_calibrate(args: argparse.Namespace) -> None:
     try:
         found = calibrate(
             model, args.n, method=args.method, regions=regions, draws=args.draws, seed=args.seed, out=args.out,
-            progress=not args.quiet and _watched(), **design,
+            progress=not args.quiet and watched(), **design,
         )  # fmt: skip
     except KeyboardInterrupt as error:
         kept = f"{place} keeps what was done, the same command goes on from there"
@@ -233,100 +218,3 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "compare": run_compare,
     "calibrate": run_calibrate,
 }
-
-
-# --- steps
-
-
-def _watched() -> bool:
-    """Whether a person sees progress bars: in a log file they are noise."""
-    return sys.stderr.isatty()
-
-
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in (".npz", ".nc"):
-        raise Misuse(f"cannot write {path.name}: give --out a path that ends in .npz or .nc")
-
-
-def _given(args: argparse.Namespace, options: Iterable[str]) -> dict[str, Any]:
-    """Options that were typed; the library has the defaults of all others."""
-    return {name: value for name in options if (value := getattr(args, name)) is not None}
-
-
-def _make_folder(folder: Path) -> None:
-    """Find out now, and not after the fit, that results cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise Failure(f"cannot write into folder {folder} ({error.strerror}): choose another --out") from error
-
-
-def _model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
-    """The model that the arguments describe, if it suits the recording."""
-    import mrgp
-
-    seconds = data.n_bins * data.bin_width
-    if args.max_delay is not None and args.max_delay >= seconds:
-        wrong = f"--max-delay {args.max_delay:g} is not shorter than the trials, {seconds:g} s"
-        raise Misuse(f"{wrong}: give it in seconds, 0.1 for 100 ms")
-    if data.bin_width > LONG_BIN:
-        warnings.warn(f"bins of {data.bin_width:g} s: is that right? bin_width is in seconds", stacklevel=2)
-    chosen = _given(args, ("n_across", *MEANT_FOR))
-    if "kernel" in chosen:
-        chosen["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
-    if "start_state" in chosen:
-        chosen["start"] = chosen.pop("start_state")
-    preset = getattr(mrgp.models, args.model.upper())
-    try:
-        model = preset(**chosen)
-        data.require(model.regions_needed, preset.__name__)
-        assignment = model.assignment(data.layout)
-        if (objection := model.objection(args.method or model.methods[0], data)) is not None:
-            raise ValueError(f"{preset.__name__}: {objection}")
-    except mrgp.DataError:
-        raise
-    except ValueError as error:
-        raise Misuse(str(error)) from error
-    latents, neurons = assignment.n_across + sum(assignment.n_within), data.layout.total_neurons
-    if latents > neurons:
-        raise Misuse(f"{latents} latents for {neurons} neurons: lower --n-across or --n-within")
-    return model
-
-
-def _finish(
-    fit: "Fit",
-    folder: Path,
-    *,
-    truth: "xr.DataArray | None" = None,
-    intervals: bool = True,
-    figures: bool = True,
-    quiet: bool = False,
-) -> None:
-    """Write what was found and print it; the fit itself first, as what follows takes a while."""
-    from mrgp.plots import save_figures
-    from mrgp.report import PROBABILITY, table, write_results
-
-    total = write_results(fit, folder)["log_likelihood"]
-    bounds = None
-    try:
-        if intervals and fit.has_delays:
-            shown = not quiet and _watched()
-            bounds = fit.delay_intervals(PROBABILITY, progress=shown, over_time=True)
-            write_results(fit, folder, bounds)
-            if not fit.curvature().positive:
-                warnings.warn("the recording does not determine every delay: distrust wide intervals", stacklevel=2)
-        if figures:
-            save_figures(fit, folder, truth=truth, intervals=bounds is not None)
-    except KeyboardInterrupt as error:
-        done = f"interrupted after the fit: {folder} has fit.nc and summary.json"
-        raise Failure(f"{done}, but not all that should follow") from error
-    if not quiet:
-        state = "converged" if fit.converged else "NOT converged"
-        state += f" after {fit.iterations} iterations, {fit.wall_s:.0f} s"
-        reached = f"log p(y | parameters) = {total:.2f} nats"
-        if fit.method == "vb":
-            reached += f", {fit.climbed} = {fit.trace[-1]:.2f} nats"
-        print(f"{state}; {reached}\n\n{table(fit, bounds, truth)}\n")
-        print(f"summary.json, fit.nc{' and figures' * figures} are in {folder}")

@@ -13,10 +13,11 @@ import pytest
 import xarray as xr
 
 import mrgp
-from mrgp.arguments import KERNELS, MEANT_FOR, METHODS, build_parser
+from mrgp.arguments import build_parser
 from mrgp.cli import main
 from mrgp.inference.map import Objective
 from mrgp.io import fetch_v1v2
+from mrgp.options import KERNELS, MEANT_FOR, METHODS
 from mrgp.scenarios import SCENARIOS
 from mrgp.simulate import simulate
 

@@ -23,7 +23,7 @@ STAIR = [
     {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
     {"models"},
     {"report", "compare", "calibration", "calibrate"},
-    {"cli", "arguments"},
+    {"cli", "arguments", "options", "steps"},
 ]
 
 

@@ -187,7 +187,8 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
                 searched, ascent = wider, again
                 bound = wider.max_delay  # type: ignore[attr-defined]
                 model = model.replace(max_delay=bound)
-                warnings.warn(f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms", stacklevel=5)
+                note = f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
+                warnings.warn(note, stacklevel=5)
         scores.append(ascent.log_joint)
         if best is None or ascent.log_joint > best.log_joint:
             best = ascent

@@ -1,0 +1,121 @@
+"""Steps that commands share: what is checked before work begins, and what is written and printed after it."""
+
+import argparse
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrgp.options import KERNELS, MEANT_FOR
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from mrgp import Fit, MultiRegionData
+    from mrgp.preset import Preset
+
+LONG_BIN = 1.0   # s: a bin width above it was more likely meant in milliseconds
+
+
+class Misuse(Exception):
+    """The command line asks for something that cannot be."""
+
+
+class Failure(Exception):
+    """The command was understood, but could not be carried out."""
+
+
+def watched() -> bool:
+    """Whether a person sees progress bars: in a log file they are noise."""
+    return sys.stderr.isatty()
+
+
+def check_suffix(path: Path) -> None:
+    if path.suffix not in (".npz", ".nc"):
+        raise Misuse(f"cannot write {path.name}: give --out a path that ends in .npz or .nc")
+
+
+def given(args: argparse.Namespace, options: Iterable[str]) -> dict[str, Any]:
+    """Options that were typed; the library has the defaults of all others."""
+    return {name: value for name in options if (value := getattr(args, name)) is not None}
+
+
+def make_folder(folder: Path) -> None:
+    """Find out now, and not after the fit, that results cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Failure(f"cannot write into folder {folder} ({error.strerror}): choose another --out") from error
+
+
+def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
+    """The model that the arguments describe, if it suits the recording."""
+    import mrgp
+
+    seconds = data.n_bins * data.bin_width
+    if args.max_delay is not None and args.max_delay >= seconds:
+        wrong = f"--max-delay {args.max_delay:g} is not shorter than the trials, {seconds:g} s"
+        raise Misuse(f"{wrong}: give it in seconds, 0.1 for 100 ms")
+    if data.bin_width > LONG_BIN:
+        warnings.warn(f"bins of {data.bin_width:g} s: is that right? bin_width is in seconds", stacklevel=2)
+    chosen = given(args, ("n_across", *MEANT_FOR))
+    if "kernel" in chosen:
+        chosen["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
+    if "start_state" in chosen:
+        chosen["start"] = chosen.pop("start_state")
+    preset = getattr(mrgp.models, args.model.upper())
+    try:
+        model = preset(**chosen)
+        data.require(model.regions_needed, preset.__name__)
+        assignment = model.assignment(data.layout)
+        if (objection := model.objection(args.method or model.methods[0], data)) is not None:
+            raise ValueError(f"{preset.__name__}: {objection}")
+    except mrgp.DataError:
+        raise
+    except ValueError as error:
+        raise Misuse(str(error)) from error
+    latents, neurons = assignment.n_across + sum(assignment.n_within), data.layout.total_neurons
+    if latents > neurons:
+        raise Misuse(f"{latents} latents for {neurons} neurons: lower --n-across or --n-within")
+    return model
+
+
+def finish(
+    fit: "Fit",
+    folder: Path,
+    *,
+    truth: "xr.DataArray | None" = None,
+    intervals: bool = True,
+    figures: bool = True,
+    quiet: bool = False,
+) -> None:
+    """Write what was found and print it; the fit itself first, as what follows takes a while."""
+    from mrgp.plots import save_figures
+    from mrgp.report import PROBABILITY, table, write_results
+
+    total = write_results(fit, folder)["log_likelihood"]
+    bounds = None
+    try:
+        if intervals and fit.has_delays:
+            shown = not quiet and watched()
+            bounds = fit.delay_intervals(PROBABILITY, progress=shown, over_time=True)
+            write_results(fit, folder, bounds)
+            if not fit.curvature().positive:
+                warnings.warn("the recording does not determine every delay: distrust wide intervals", stacklevel=2)
+        if figures:
+            save_figures(fit, folder, truth=truth, intervals=bounds is not None)
+    except KeyboardInterrupt as error:
+        done = f"interrupted after the fit: {folder} has fit.nc and summary.json"
+        raise Failure(f"{done}, but not all that should follow") from error
+    if not quiet:
+        state = "converged" if fit.converged else "NOT converged"
+        state += f" after {fit.iterations} iterations, {fit.wall_s:.0f} s"
+        reached = f"log p(y | parameters) = {total:.2f} nats"
+        if fit.method == "vb":
+            reached += f", {fit.climbed} = {fit.trace[-1]:.2f} nats"
+        print(f"{state}; {reached}\n\n{table(fit, bounds, truth)}\n")
+        print(f"summary.json, fit.nc{' and figures' * figures} are in {folder}")
