@@ -15,7 +15,7 @@ from mrgp.cli import main
 from mrgp.courses import spread_evidence
 from mrgp.simulate import simulate
 
-CHOICES = {"max_delay": 0.06, "window": mrgp.Window(6), "delay_timescale": 0.2}
+CHOICES = {"max_delay": 0.06, "likelihood": "dense", "delay_timescale": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_nested_hypotheses_agree_at_the_same_parameters(made, found):
     still = varying.completed(sites, made.data)
     np.testing.assert_allclose(varying.log_likelihood(made.data, still), scores, rtol=1e-12)
     # One population of neurons: what is left of DLAG where regions share their noise too.
-    quiet = {"gp_noise": 1e-12, "window": mrgp.Window(6)}
+    quiet = {"gp_noise": 1e-12, "likelihood": "dense"}
     pooled = GPFA(1, **quiet).log_likelihood(made.data, {n: v for n, v in sites.items() if n != "delay"})
     apart = DLAG(1, 0, max_delay=0.06, **quiet).log_likelihood(made.data, sites)
     np.testing.assert_allclose(pooled, apart, rtol=0, atol=1e-8)
@@ -77,7 +77,7 @@ def test_savage_dickey_near_zero():
     )  # fmt: skip
     pair = mrgp.compare_delays(
         made.data, ["none", "constant"], n_across=1, n_within=0, n_draws=100, progress=False, max_delay=0.06,
-        window=mrgp.Window(6),
+        likelihood="dense",
     )  # fmt: skip
     ratio = pair.table.loc["constant", "log_evidence"] - pair.table.loc["none", "log_evidence"]
     assert pair.delays["log_bayes_factor"].iloc[0] == pytest.approx(ratio, abs=0.1)
@@ -103,7 +103,7 @@ def test_delay_table_of_pairs_and_of_draws():
         regions={"A": 3, "B": 3, "C": 3}, n_across=1, n_within=0, n_trials=10, n_bins=20,
         delay=np.array([[0.0], [0.02], [-0.02]]), snr=3.0, seed=0,
     )  # fmt: skip
-    fit = DLAG(1, 0, max_delay=0.06, window=mrgp.Window(6)).fit(made.data, "laplace", progress=False)
+    fit = DLAG(1, 0, max_delay=0.06, likelihood="dense").fit(made.data, "laplace", progress=False)
     table = mrgp.delay_table(fit).set_index(["first", "second"])
     assert list(table.index) == [("A", "B"), ("A", "C"), ("B", "C")]
     between = table.loc[("B", "C")]
@@ -131,7 +131,7 @@ def test_a_trial_that_stands_out_is_left_out_for_real(made):
     values = made.data.values.copy()
     values[3] *= 4.0
     odd = mrgp.MultiRegionData({"V1": values[..., :4], "V2": values[..., 4:]}, 0.02)
-    fit = DLAG(1, 0, max_delay=0.06, window=mrgp.Window(6)).fit(odd, progress=False)
+    fit = DLAG(1, 0, max_delay=0.06, likelihood="dense").fit(odd, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         smooth = mrgp.leave_one_out(fit, n_draws=200, refit=False, progress=False)
@@ -156,7 +156,7 @@ def test_a_list_of_ones_own(made, found):
     mine = mrgp.compare_delays(
         made.data,
         {"late": mrgp.Hypothesis(model, {"delay": 0.02}), "free": model, "none": "none"},
-        n_across=1, n_within=0, max_delay=0.06, window=mrgp.Window(6), n_draws=50, progress=False,
+        n_across=1, n_within=0, max_delay=0.06, likelihood="dense", n_draws=50, progress=False,
     )  # fmt: skip
     assert mine.table.index[-1] == "late"  # the wrong way round
     assert mine.delays_of == "free"
