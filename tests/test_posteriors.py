@@ -1,6 +1,5 @@
 """Posteriors: coordinates, reduced models, evidence, and methods "laplace", "svi", "nuts"."""
 
-import warnings
 from dataclasses import replace
 
 import arviz as az
@@ -126,7 +125,7 @@ def test_a_reduced_model_differs_by_a_constant(likelihood, holes):
         }
 
     given = Given.of(model, data, {**emission, **dynamics(0)}, tuple(dynamics(0)))
-    full, reduced = LogJoint(model), LogJoint(Reduced(model))
+    full, reduced = jax.jit(LogJoint(model)), jax.jit(LogJoint(Reduced(model)))
     gaps = [float(full({**emission, **dynamics(seed)}, data) - reduced(dynamics(seed), given)) for seed in (1, 2)]
     np.testing.assert_allclose(gaps[0], gaps[1], rtol=0, atol=1e-8)
     twice = given._replace(weights=jnp.asarray([2.0, 0, 1, 1, 1]))
@@ -148,8 +147,8 @@ def test_a_batch_stands_for_all_trials(made):
     index = np.asarray(handlers.trace(handlers.substitute(seeded, sites)).get_trace(batched)["trial"]["value"])
     assert index.shape == (2,)
     scores = model.log_likelihood(data, sites).values
-    whole = log_density(model, (data,), {}, sites)[0]
-    part = log_density(handlers.seed(model, 5), (batched,), {}, sites)[0]
+    whole = jax.jit(lambda data: log_density(model, (data,), {}, sites)[0])(data)
+    part = jax.jit(lambda data: log_density(handlers.seed(model, 5), (data,), {}, sites)[0])(batched)
     np.testing.assert_allclose(part - whole, 3 * scores[index].sum() - scores.sum(), rtol=1e-9)
     with pytest.raises(mrgp.DataError, match="a batch of 7 trials"):
         data.in_batches_of(7)
@@ -232,7 +231,6 @@ def test_nuts_svi_and_laplace_agree(made, laplace):
         assert abs(float(theirs.delay[1, 0] - ours.delay[1, 0])) < 0.25 * float(ours.sd[1, 0]), fit.method
         np.testing.assert_allclose(theirs.sd[1, 0], ours.sd[1, 0], rtol=0.2, err_msg=fit.method)
     assert nuts.converged, nuts.reason
-    assert set(nuts.sample_stats) == {"diverging", "acceptance_rate", "n_steps", "energy", "lp"}
     assert nuts.sample_stats["lp"].shape == (2, 400)
     assert svi.converged
     assert svi.trace[-1] > svi.trace[0]
@@ -241,22 +239,31 @@ def test_nuts_svi_and_laplace_agree(made, laplace):
     assert abs(svi.trace[-1] - evidence) < 2
 
 
-def test_nuts_with_fixed_loadings_is_the_conditional_posterior(made, laplace, tmp_path):
-    settings = {"n_chains": 1, "n_warmup": 100, "n_draws": 500, "loadings": "fixed"}
-    fit = laplace.model.fit(made.data, "nuts", start=laplace, progress=False, **settings)
-    assert set(fit.samples) == {"delay", "timescale_across", "timescale_within"}
-    np.testing.assert_array_equal(fit.sites["loadings"], laplace.sites["loadings"])
+@pytest.fixture(scope="module")
+def nuts(made, laplace):
+    """Two short chains, given the loadings."""
+    settings = {"n_chains": 2, "n_warmup": 60, "n_draws": 150, "loadings": "fixed"}
+    with pytest.warns(UserWarning, match="too short"):
+        return laplace.model.fit(made.data, "nuts", start=laplace, progress=False, **settings)
+
+
+def test_nuts_with_fixed_loadings_is_the_conditional_posterior(made, laplace, nuts, tmp_path):
+    assert set(nuts.samples) == {"delay", "timescale_across", "timescale_within"}
+    assert "effective draws" in nuts.reason
+    assert not nuts.converged
+    np.testing.assert_allclose(nuts.sites["loadings"], laplace.sites["loadings"], atol=0.05)  # both at the maximum
     names = ("delay", "timescale_across", "timescale_within")
-    given = Given.of(laplace.model, made.data, laplace.sites, names)
+    given = Given.of(laplace.model, made.data, nuts.sites, names)
     few = Objective(LogJoint(Reduced(laplace.model)), given, {n: laplace.sites[n] for n in names}, {})
     sd = np.sqrt(profile_curvature(few, names).covariance[0, 0])
-    free = np.arctanh(fit.samples["delay"].ravel() / 0.06) * 2  # the unconstrained coordinate of a uniform site
-    np.testing.assert_allclose(free.std(), sd, rtol=0.2)
-    fit.save(tmp_path / "fit.nc")
+    free = np.arctanh(nuts.samples["delay"].ravel() / 0.06) * 2  # the unconstrained coordinate of a uniform site
+    np.testing.assert_allclose(free.std(), sd, rtol=0.25)  # of 300 draws
+    nuts.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
-    np.testing.assert_array_equal(again.samples["delay"], fit.samples["delay"])
-    np.testing.assert_array_equal(again.sample_stats["n_steps"], fit.sample_stats["n_steps"])
-    assert again.delay_intervals().equals(fit.delay_intervals())
+    np.testing.assert_array_equal(again.samples["delay"], nuts.samples["delay"])
+    np.testing.assert_array_equal(again.sample_stats["n_steps"], nuts.sample_stats["n_steps"])
+    assert again.delay_intervals().equals(nuts.delay_intervals())
+    assert set(again.sample_stats) == {"diverging", "acceptance_rate", "n_steps", "energy", "lp"}
 
 
 GUIDE = {"n_particles": 1, "max_steps": 50, "n_draws": 7, "progress": False}
@@ -321,14 +328,9 @@ def test_a_stopped_posterior_goes_on_from_its_maximum(made, laplace, tmp_path, m
 
 
 @pytest.mark.parametrize("kind", ["laplace", "nuts", "map"])
-def test_arviz_takes_every_fit(made, laplace, kind):
-    if kind == "laplace":
-        fit = laplace
-    else:
-        settings = {"n_chains": 2, "n_warmup": 50, "n_draws": 50, "loadings": "fixed"} if kind == "nuts" else {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # 100 draws are few
-            fit = laplace.model.fit(made.data, kind, start=laplace, progress=False, **settings)
+def test_arviz_takes_every_fit(made, laplace, nuts, kind):
+    fits = {"laplace": lambda: laplace, "nuts": lambda: nuts}
+    fit = fits[kind]() if kind in fits else laplace.model.fit(made.data, kind, start=laplace, progress=False)
     tree = fit.to_arviz(n_draws=100, latents=True)
     chains = 2 if kind == "nuts" else 1
     assert {"posterior", "prior", "posterior_predictive", "log_likelihood", "observed_data", "constant_data"} <= set(
