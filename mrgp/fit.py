@@ -272,7 +272,7 @@ class Fit(Run):
         return uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
-        """Draws of all sites, (draw, ...), seconds: of the posterior where the method gives one.
+        """Draws of all sites, (draw, ...), seconds: of those the method gives, where it does, at most all of them.
 
         Else delays and kernel parameters are from the Gaussian at the maximum; loadings, noise and offsets take their
         best values given each draw, to first order, without spread of their own.

@@ -35,7 +35,7 @@ def leave_one_out(
     Args:
         fit: A :class:`mrgp.Fit` with draws of its own, or of method "map".
         data: Its recording, where the fit was loaded from a file.
-        n_draws: Draws of the posterior.
+        n_draws: Draws of the posterior, at most.
         seed: Of the draws.
         refit: Fit again without each trial whose Pareto k is too high, up to ten of them; its k is then 0.
         progress: Show a progress bar over refits.
@@ -45,8 +45,8 @@ def leave_one_out(
     """
     data = fit.data if data is None else data
     draws = fit.draws(n_draws, seed, data)
-    scores = np.asarray(trial_scores(fit.model, data, draws))
-    tree = from_dict({"posterior": {"draw_number": np.arange(n_draws)[None]}, "log_likelihood": {"y": scores[None]}})
+    scores = trial_scores(fit.model, data, draws)
+    tree = from_dict({"posterior": {"number": np.arange(len(scores))[None]}, "log_likelihood": {"y": scores[None]}})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Estimated shape parameter")  # what follows tells, and mends
         result = loo(tree, pointwise=True, reff=1.0)
@@ -65,10 +65,10 @@ def leave_one_out(
         fixed = {name: fit.sites[name] for name in fit.fixed}
         again = fit.model.fit(others, "map", start=fit, fixed=fixed, seed=seed, progress=False)
         unseen = trial_scores(again.model, data.select_trials([trial]), again.draws(n_draws, seed))
-        result.elpd_i[trial] = logsumexp(unseen) - np.log(n_draws)
+        result.elpd_i[trial] = logsumexp(unseen) - np.log(len(unseen))
         result.pareto_k[trial] = 0.0
     result.elpd, result.warning = float(result.elpd_i.sum()), False
     result.se = float(np.sqrt(data.n_trials * np.var(result.elpd_i.values)))
-    seen = logsumexp(scores, axis=0).sum() - data.n_trials * np.log(n_draws)
+    seen = logsumexp(scores, axis=0).sum() - data.n_trials * np.log(len(scores))
     result.p = float(seen - result.elpd)
     return result

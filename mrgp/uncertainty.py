@@ -108,10 +108,10 @@ def _table(fit: Any, over_time: bool, names: Mapping[str, np.ndarray], probabili
 
 
 def thinned(fit: Any, n_draws: int) -> dict[str, np.ndarray]:
-    """Of a fit with draws, as many of them as asked for, one chain after the other, with what was not drawn."""
-    chosen = np.linspace(0, fit.n_samples - 1, n_draws).round().astype(int)
+    """Of a fit with draws, as many as asked for or all, evenly, one chain after the other; with what was not drawn."""
+    chosen = np.linspace(0, fit.n_samples - 1, min(n_draws, fit.n_samples)).round().astype(int)
     drawn = {name: value.reshape(-1, *value.shape[2:])[chosen] for name, value in fit.samples.items()}
-    return drawn | _repeated(fit, drawn, n_draws)
+    return drawn | _repeated(fit, drawn, len(chosen))
 
 
 def _repeated(fit: Any, drawn: Mapping[str, np.ndarray], n_draws: int) -> dict[str, np.ndarray]:
