@@ -48,6 +48,8 @@ def delay_table(
     """
     if not fit.has_delays:
         raise ValueError(f"{type(fit.model).__name__} has no delays here: fit DLAG, ADM or MDLAG to several regions")
+    if "delay" in fit.fixed:
+        raise ValueError("the delays of this fit were fixed: there is nothing to ask of them")
     if not 0 < probability < 1:
         raise ValueError(f"probability is between 0 and 1, not {probability}")
     width = 0.5 * fit.layout.bin_width if rope is None else rope

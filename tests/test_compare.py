@@ -176,6 +176,8 @@ def test_wrong_use(made, found):
     gpfa = replace(found.fits["none"], model=GPFA(1))
     with pytest.raises(ValueError, match="no delays here"):
         mrgp.delay_table(gpfa)
+    with pytest.raises(ValueError, match="were fixed"):
+        mrgp.delay_table(found.fits["none"])
     for settings in ({"probability": 1.0}, {"rope": 0.0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             mrgp.delay_table(found.fits["constant"], **settings)
