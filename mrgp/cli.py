@@ -14,7 +14,7 @@ from typing import Any
 
 from mrgp.arguments import parse
 from mrgp.options import KERNELS, MISUSED, NEEDS_WITHIN
-from mrgp.steps import Failure, Misuse, build_model, check_suffix, finish, given, make_folder, watched
+from mrgp.steps import Failure, Misuse, build_model, check_compared, check_suffix, finish, given, make_folder, watched
 
 DONE, FAILED = 0, 1
 RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead")   # options on how a file is read
@@ -156,20 +156,19 @@ def run_compare(args: argparse.Namespace) -> None:
     import mrgp
 
     data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
-    make_folder(args.out)
-    chosen = given(args, ("max_delay", "timescale_bounds", "rope"))
+    chosen = given(args, ("max_delay", "timescale_bounds"))
     if args.kernel is not None:
         chosen["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
-    latents = {"n_across": args.n_across, "n_within": args.n_within}
+    check_compared(args, data, chosen)
+    make_folder(args.out)
+    asked = {"n_across": args.n_across, "n_within": args.n_within, "probability": args.probability, "rope": args.rope}
     progress = not args.quiet and watched()
     if not args.quiet:
         print(f"{data}\ncomparing {', '.join(args.hypotheses)} ...", flush=True)
     try:
-        found = mrgp.compare_delays(
-            data, args.hypotheses, **latents, probability=args.probability, seed=args.seed, progress=progress, **chosen
-        )
+        found = mrgp.compare_delays(data, args.hypotheses, seed=args.seed, progress=progress, **asked, **chosen)
     except ValueError as error:
-        raise Misuse(str(error)) from error
+        raise Failure(str(error)) from error
     found.save(args.out)
     if not args.quiet:
         shown = found.table[["probability", "log_evidence", "elpd_diff", "dse"]].round(3).to_string()

@@ -7,6 +7,7 @@ weighs what a hypothesis allowed for and did not need.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -48,9 +49,10 @@ class DelayComparison:
 
     Attributes:
         table: One row per hypothesis, the most probable first. ``log_evidence`` (nats; ``evidence_error`` is that of
-            its computation) and ``probability``, all hypotheses being equally likely beforehand. ``elpd``, the expected
-            log predictive density of the trials by leave-one-out, ``elpd_diff`` to the best and its standard error
-            ``dse``, ``p_loo``, stacking ``weight``, and the largest ``pareto_k``. ``converged``, ``seconds``.
+            its computation) and ``probability``, all hypotheses being equally likely beforehand; NaN where a maximum
+            is none that a Gaussian fits, and then the best ``elpd`` comes first. ``elpd``, the expected log predictive
+            density of the trials by leave-one-out, ``elpd_diff`` to the best and its standard error ``dse``,
+            ``p_loo``, stacking ``weight``, and the largest ``pareto_k``. ``converged``, ``seconds``.
         delays: One row per latent and pair of regions, of the most probable hypothesis with delays (see
             :func:`mrgp.delay_evidence.delay_table`); empty where none has any.
         delays_of: The hypothesis that ``delays`` are of.
@@ -74,7 +76,11 @@ class DelayComparison:
         """The answer in sentences."""
         best, probability = self.table.index[0], self.table["probability"].iloc[0]
         sentences = [f"Most probable: {best}, with probability {probability:.3g}."]
+        if np.isnan(probability):
+            sentences = [f"Best predictions: {best}. No probability: the evidence is not known for all."]
         share = round(100 * self.settings["probability"])
+        if self.delays_of not in (None, best):
+            sentences.append(f"If delays are {self.delays_of}:")
         for row in self.delays.itertuples():
             late = row.positive >= row.negative
             lags, leads = (row.second, row.first) if late else (row.first, row.second)
@@ -107,7 +113,7 @@ class DelayComparison:
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         for name, fit in self.fits.items():
-            fit.save(place / f"fit_{name}.nc")
+            fit.save(place / f"fit_{name.replace('/', '_')}.nc")
         save_figure(self.plot(), place / "comparison.png")
         text = json.dumps(self.summary(), indent=1)
         write_atomically(place / "summary.json", lambda file: file.write_text(text))
@@ -145,11 +151,13 @@ def compare_delays(
         ValueError: a hypothesis is unknown, or there is only one.
     """
     data.require(2, "a comparison of delays")
+    if unknown := sorted(choices.keys() - ADM.__dataclass_fields__.keys()):
+        raise TypeError(f"no hypothesis has a choice {', '.join(unknown)}: see DLAG and ADM for what there is")
     listed = _listed(hypotheses, partial(_known, n_across=n_across, n_within=n_within, choices=choices))
     fits = _fitted(listed, data, seed, progress)
     wide = {name: _wide(fit, data, progress) for name, fit in fits.items()}
     loos = {name: leave_one_out(fit, data, n_draws=n_draws, seed=seed, progress=progress) for name, fit in fits.items()}
-    evidence = {name: _evidence(fit, wide[name], data, progress) for name, fit in fits.items()}
+    evidence = {name: _evidence(name, fit, wide[name], data, progress) for name, fit in fits.items()}
     table = _table(fits, loos, evidence)
     delayed = [name for name in table.index if fits[name].has_delays and "delay" not in fits[name].fixed]
     shown = delayed[0] if delayed else None
@@ -197,7 +205,8 @@ def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, 
         if plain and name != plain[0] and _same_latents(model, listed[plain[0]].model):
             start = fits[plain[0]]
             model = model.replace(max_delay=start.model.delay_bound(data.layout))
-        fits[name] = model.fit(data, "map", seed=seed, start=start, fixed=listed[name].fixed, progress=progress)
+        fixed = listed[name].fixed
+        fits[name] = _whole(model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress))
     return {name: fits[name] for name in listed}
 
 
@@ -214,15 +223,29 @@ def _wide(fit: Fit, data: MultiRegionData, progress: bool) -> Fit | None:
     if not fit.delays_vary or "delay_spread" in fit.fixed:
         return None
     fixed = {name: fit.sites[name] for name in fit.fixed} | {"delay_spread": fit.model.usual_spread(data.layout)}
-    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress)
+    return _whole(fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress))
 
 
-def _evidence(fit: Fit, wide: Fit | None, data: MultiRegionData, progress: bool) -> tuple[float, float]:
-    """log p(y | hypothesis) and its error; spreads of delays that vary are integrated out, one by one."""
-    if wide is None:
-        return fit.log_evidence(data, progress)
-    value, error = wide.log_evidence(data, progress)
-    return value + sum(part for part, _ in _spreads(wide)), error
+def _whole(fit: Fit) -> Fit:
+    """The fit, if it came to its end."""
+    if fit.reason == "interrupted":
+        raise KeyboardInterrupt
+    return fit
+
+
+def _evidence(
+    name: str, fit: Fit, wide: Fit | None, data: MultiRegionData, progress: bool
+) -> tuple[float, float]:
+    """log p(y | hypothesis) and its error; spreads of delays that vary are integrated out, one by one.
+
+    NaN where the maximum is not one that a Gaussian fits.
+    """
+    try:
+        value, error = (fit if wide is None else wide).log_evidence(data, progress)
+    except FloatingPointError as problem:
+        warnings.warn(f"the evidence of hypothesis {name!r} is not known: {problem}", stacklevel=3)
+        return np.nan, np.nan
+    return value + (0.0 if wide is None else sum(part for part, _ in _spreads(wide))), error
 
 
 def _spreads(wide: Fit) -> list[tuple[float, float]]:
@@ -282,4 +305,5 @@ def _table(
     table["pareto_k"] = [float(loos[name].pareto_k.max()) for name in fits]
     table["converged"] = [fit.converged for fit in fits.values()]
     table["seconds"] = [fit.wall_s for fit in fits.values()]
-    return table.sort_values("log_evidence", ascending=False)
+    known = bool(np.isfinite(values).all())
+    return table.sort_values("log_evidence" if known else "elpd", ascending=False)

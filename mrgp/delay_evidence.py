@@ -6,8 +6,8 @@ no delay has fallen below the prior's (Dickey 1971),
     BF = p(delta = 0) / p(delta = 0 | y).
 
 Delays of pairs are behind the pair's first region. The posterior of artanh(delta / bound) is taken as Gaussian, with
-the moments of the draws where there are any; the prior density at 0 is that of one uniform delay, or of the difference
-of two: 1 / (2 max_delay) both.
+the moments of the draws where there are any. For the ratio it is that of delta, cut where the prior ends: one delay is
+uniform within D = max_delay, the difference of two is triangular within 2 D, and both have the density 1 / (2 D) at 0.
 """
 
 from itertools import combinations
@@ -52,8 +52,8 @@ def delay_table(
         raise ValueError("the delays of this fit were fixed: there is nothing to ask of them")
     if not 0 < probability < 1:
         raise ValueError(f"probability is between 0 and 1, not {probability}")
-    width = 0.5 * fit.layout.bin_width if rope is None else rope
-    if not 0 < width < np.inf:
+    small = 0.5 * fit.layout.bin_width if rope is None else rope
+    if not 0 < small < np.inf:
         raise ValueError(f"rope is a positive number of seconds, not {rope}")
     z = norm.ppf(0.5 + probability / 2)
     rows = []
@@ -61,23 +61,41 @@ def delay_table(
         first, second = fit.populations[i], fit.populations[j]
         centers, sds, bound = _gaussian(fit, data, first, progress)
         largest = fit.model.delay_bound(fit.layout)
+        widest = bound / np.sqrt(3 + 3 * (i > 0))  # sd of the prior
         for k in range(fit.assignment.n_across):
             center, sd = centers[j, k], sds[j, k]
-            inside = np.arctanh(min(width / bound, EDGE))
+            delay, width = bound * np.tanh(center), width_of(center, sd, bound)
+            inside = np.arctanh(min(small / bound, EDGE))
             rows.append({
                 "latent": k,
                 "first": first,
                 "second": second,
-                "delay_ms": 1e3 * bound * np.tanh(center),
-                "sd_ms": 1e3 * bound * (1 - np.tanh(center) ** 2) * sd,
+                "delay_ms": 1e3 * delay,
+                "sd_ms": 1e3 * min(width, widest),
                 "lower_ms": 1e3 * bound * np.tanh(center - z * sd),
                 "upper_ms": 1e3 * bound * np.tanh(center + z * sd),
                 "positive": norm.cdf(center / sd),
                 "negative": norm.cdf(-center / sd),
-                "log_bayes_factor": np.log(bound / (2 * largest)) - norm.logpdf(0.0, center, sd),
+                "log_bayes_factor": _log_bayes_factor(delay, width, largest, i > 0),
                 "in_rope": norm.cdf((inside - center) / sd) - norm.cdf((-inside - center) / sd),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def width_of(center: float, sd: float, bound: float) -> float:
+    """sd in seconds of a delay whose artanh(delay / bound) has this center and sd."""
+    return bound * (1 - np.tanh(center) ** 2) * sd
+
+
+def _log_bayes_factor(delay: float, sd: float, largest: float, difference: bool) -> float:
+    """For a delay against none; ``difference`` of two delays, each within ``largest``."""
+    reach = largest * (1 + difference)
+    grid = np.linspace(-reach, reach, 2001)
+    prior = np.maximum(1 - np.abs(grid) / reach, 0.0) if difference else np.ones_like(grid)
+    near = delay + sd * np.linspace(-8, 8, 2001)  # a narrow posterior falls between the points of the grid
+    points = np.sort(np.concatenate([grid, near[np.abs(near) <= reach]]))
+    kept = np.trapezoid(np.interp(points, grid, prior) * norm.pdf(points, delay, sd), points)
+    return float(np.log(kept) - np.log(2 * largest) - norm.logpdf(0.0, delay, sd))
 
 
 def _gaussian(

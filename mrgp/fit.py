@@ -104,8 +104,9 @@ class Fit(Run):
     @property
     def climbed(self) -> str:
         """What ``trace`` is, in symbols."""
-        bound = "bound of log p(y)" if self.method == "vb" else "log p(y, parameters)"
-        return "log p(y | parameters)" if self.method == "em" else bound
+        names = {"em": "log p(y | parameters)", "nuts": "log density of each draw"}
+        bound = "bound of log p(y)" if self.method in ("vb", "svi") else "log p(y, parameters)"
+        return names.get(self.method, bound)
 
     @property
     def delay_coords(self) -> dict[str, Any]:
@@ -178,7 +179,8 @@ class Fit(Run):
 
     # ---- what it says of a recording -----------------------------------------------------------------------------
 
-    def _recording(self, data: MultiRegionData | None) -> MultiRegionData:
+    def recording(self, data: MultiRegionData | None = None) -> MultiRegionData:
+        """``data`` if it suits the fit, or the recording that it holds."""
         data = self.data if data is None else data
         if data is None:
             raise DataError("this fit was loaded from a file and holds no recording: pass data=")
@@ -188,7 +190,7 @@ class Fit(Run):
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
         """log p(y_trial | parameters) in nats, (trial,)."""
-        return self.model.log_likelihood(self._recording(data), self.sites)
+        return self.model.log_likelihood(self.recording(data), self.sites)
 
     def markov(self, data: MultiRegionData) -> MarkovGP:
         """The state-space form of the fitted model, whatever likelihood it was fitted with."""
@@ -207,7 +209,7 @@ class Fit(Run):
         """
         if refine < 1:
             raise ValueError(f"refine is the number of points per bin, at least 1, not {refine}")
-        data = self._recording(data)
+        data = self.recording(data)
         return posterior.latents(self.markov(data), data, refine, self.within_names)
 
     def predict(self, data: MultiRegionData | None = None) -> xr.Dataset:
@@ -216,7 +218,7 @@ class Fit(Run):
         Returns:
             ``<region>_mean`` and ``<region>_sd``, (trial, time, neuron_<region>); missing entries are filled in.
         """
-        data = self._recording(data)
+        data = self.recording(data)
         return posterior.reconstruction(self.markov(data), data)
 
     def sample(self, n_trials: int, n_bins: int, seed: int = 0) -> MultiRegionData:
@@ -238,7 +240,7 @@ class Fit(Run):
         """
         known = self.saved_curvature
         if known is None or (follow and known.response is None):
-            known = uncertainty.curvature_at(self, self._recording(data), progress)
+            known = uncertainty.curvature_at(self, self.recording(data), progress)
             self.saved_curvature = known
         return known
 
@@ -288,7 +290,7 @@ class Fit(Run):
         tell the modes apart that differ in signs and order of latents: all of them count, log 2 for each latent and
         log K! for each K exchangeable ones.
         """
-        return uncertainty.log_evidence(self, self._recording(data), progress)
+        return uncertainty.log_evidence(self, self.recording(data), progress)
 
     def to_arviz(
         self,
@@ -308,7 +310,7 @@ class Fit(Run):
         Of a model without delays and timescales nothing is drawn: its ``posterior`` repeats the parameters at the
         maximum, of which intervals mean nothing, and ``arviz.loo`` refuses it; a warning says so.
         """
-        return arviz_tree.build(self, self._recording(data), n_draws, seed, latents)
+        return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)
 
     # ---- saving --------------------------------------------------------------------------------------------------
 

@@ -37,13 +37,16 @@ def leave_one_out(
         data: Its recording, where the fit was loaded from a file.
         n_draws: Draws of the posterior, at most.
         seed: Of the draws.
-        refit: Fit again without each trial whose Pareto k is too high, up to ten of them; its k is then 0.
+        refit: Fit again, by method "map", without each trial whose Pareto k is too high, up to ten of them; its k is
+            then 0. Not after variational Bayes.
         progress: Show a progress bar over refits.
 
     Returns:
         What ``arviz.loo`` does, for ``arviz.compare`` and ``arviz.plot_khat``.
     """
-    data = fit.data if data is None else data
+    if fit.samples is None and not fit.uncertain_sites:
+        raise ValueError(f"{type(fit.model).__name__} has no delays or timescales to draw: nothing to reweight")
+    data = fit.recording(data)
     draws = fit.draws(n_draws, seed, data)
     scores = trial_scores(fit.model, data, draws)
     tree = from_dict({"posterior": {"number": np.arange(len(scores))[None]}, "log_likelihood": {"y": scores[None]}})
@@ -51,7 +54,7 @@ def leave_one_out(
         warnings.filterwarnings("ignore", "Estimated shape parameter")  # what follows tells, and mends
         result = loo(tree, pointwise=True, reff=1.0)
     poor = np.flatnonzero(result.pareto_k.values > result.good_k)
-    if not poor.size or not refit:
+    if not poor.size or not refit or fit.method == "vb":
         return result
     if poor.size > MOST_REFITS:
         warnings.warn(
@@ -64,6 +67,8 @@ def leave_one_out(
         others = data.select_trials(np.delete(np.arange(data.n_trials), trial))
         fixed = {name: fit.sites[name] for name in fit.fixed}
         again = fit.model.fit(others, "map", start=fit, fixed=fixed, seed=seed, progress=False)
+        if again.reason == "interrupted":
+            raise KeyboardInterrupt
         unseen = trial_scores(again.model, data.select_trials([trial]), again.draws(n_draws, seed))
         result.elpd_i[trial] = logsumexp(unseen) - np.log(len(unseen))
         result.pareto_k[trial] = 0.0

@@ -56,12 +56,7 @@ def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
     """The model that the arguments describe, if it suits the recording."""
     import mrgp
 
-    seconds = data.n_bins * data.bin_width
-    if args.max_delay is not None and args.max_delay >= seconds:
-        wrong = f"--max-delay {args.max_delay:g} is not shorter than the trials, {seconds:g} s"
-        raise Misuse(f"{wrong}: give it in seconds, 0.1 for 100 ms")
-    if data.bin_width > LONG_BIN:
-        warnings.warn(f"bins of {data.bin_width:g} s: is that right? bin_width is in seconds", stacklevel=2)
+    _check_seconds(args, data)
     chosen = given(args, ("n_across", *MEANT_FOR))
     if "kernel" in chosen:
         chosen["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
@@ -78,10 +73,35 @@ def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
         raise
     except ValueError as error:
         raise Misuse(str(error)) from error
-    latents, neurons = assignment.n_across + sum(assignment.n_within), data.layout.total_neurons
+    _check_latents(assignment)
+    return model
+
+
+def check_compared(args: argparse.Namespace, data: "MultiRegionData", choices: dict[str, Any]) -> None:
+    """Find out now, and not after the first fit, that a comparison of delays cannot be made of this recording."""
+    from mrgp.models import DLAG
+
+    _check_seconds(args, data)
+    data.require(2, "a comparison of delays")
+    try:
+        _check_latents(DLAG(args.n_across, args.n_within, **choices).assignment(data.layout))
+    except ValueError as error:
+        raise Misuse(str(error)) from error
+
+
+def _check_seconds(args: argparse.Namespace, data: "MultiRegionData") -> None:
+    seconds = data.n_bins * data.bin_width
+    if args.max_delay is not None and args.max_delay >= seconds:
+        wrong = f"--max-delay {args.max_delay:g} is not shorter than the trials, {seconds:g} s"
+        raise Misuse(f"{wrong}: give it in seconds, 0.1 for 100 ms")
+    if data.bin_width > LONG_BIN:
+        warnings.warn(f"bins of {data.bin_width:g} s: is that right? bin_width is in seconds", stacklevel=3)
+
+
+def _check_latents(assignment: Any) -> None:
+    latents, neurons = assignment.n_across + sum(assignment.n_within), sum(assignment.n_neurons)
     if latents > neurons:
         raise Misuse(f"{latents} latents for {neurons} neurons: lower --n-across or --n-within")
-    return model
 
 
 def finish(

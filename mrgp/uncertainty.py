@@ -121,13 +121,16 @@ def _repeated(fit: Any, drawn: Mapping[str, np.ndarray], n_draws: int) -> dict[s
 
 def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float, float]:
     """What :meth:`mrgp.fit.Fit.log_evidence` returns."""
+    if not fit.model.dynamics_sites(fit.layout):
+        raise ValueError(f"{type(fit.model).__name__}'s latents are known up to a rotation: it has no single maximum")
     if fit.method not in ("map", "laplace"):
         raise ValueError(f"the evidence is that of a maximum: fit with method 'map' or 'laplace', not {fit.method!r}")
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)
     value, error = laplace_evidence(objective, fit.curvature(data, progress), progress)
     given = prior_density(fit.model, data, fit.sites, frozen)
-    return value - given + fit.assignment.log_symmetries, error
+    modes = 0.0 if "loadings" in fit.fixed else fit.assignment.log_symmetries
+    return value - given + modes, error
 
 
 def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, np.ndarray]:

@@ -95,7 +95,33 @@ def test_delay_table_by_hand(found):
     np.testing.assert_allclose(table["positive"], norm.cdf(center / sd), rtol=1e-4)
     edges = np.arctanh(np.array([-0.005, 0.005]) / bound)
     np.testing.assert_allclose(table["in_rope"], np.diff(norm.cdf((edges - center) / sd))[0], atol=1e-9)
-    np.testing.assert_allclose(table["log_bayes_factor"], -np.log(2) - norm.logpdf(0, center, sd), rtol=1e-5)
+    delay, wide = bound * np.tanh(center), bound * (1 - np.tanh(center) ** 2) * sd
+    inside = np.diff(norm.cdf(np.array([-bound, bound]), delay, wide))[0]
+    wanted = np.log(inside) - np.log(2 * bound) - norm.logpdf(0, delay, wide)
+    np.testing.assert_allclose(table["log_bayes_factor"], wanted, rtol=1e-4)
+
+
+def test_a_delay_of_which_nothing_is_known_is_no_evidence():
+    """A slow latent and a region that hardly reads it: the posterior of the delay is nearly its prior."""
+    made = simulate(
+        regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=8, n_bins=25, timescale_across=0.3,
+        delay=np.zeros((2, 1)), snr=[2.0, 0.05], seed=4,
+    )  # fmt: skip
+    model = DLAG(1, 0, max_delay=0.04, likelihood="dense")
+    free = model.fit(made.data, progress=False)
+    none = free.model.fit(made.data, start=free, fixed={"delay": 0}, progress=False)
+    table = mrgp.delay_table(free).iloc[0]
+    assert table["sd_ms"] < 1.01 * 1e3 * free.model.delay_bound(free.layout) / np.sqrt(3)
+    assert abs(table["log_bayes_factor"]) < 0.5
+    assert abs(free.log_evidence()[0] - none.log_evidence()[0]) < 0.7
+
+
+def test_bayes_factor_of_differences_where_nothing_is_known():
+    from mrgp.delay_evidence import _log_bayes_factor
+
+    assert _log_bayes_factor(0.0, 100.0, 0.04, False) == pytest.approx(0, abs=1e-3)
+    assert _log_bayes_factor(0.0, 100.0, 0.04, True) == pytest.approx(0, abs=1e-3)
+    assert _log_bayes_factor(0.0, 1e-6, 0.04, True) == pytest.approx(-np.log(0.08) - norm.logpdf(0, 0, 1e-6), rel=1e-3)
 
 
 def test_delay_table_of_pairs_and_of_draws():
@@ -171,6 +197,8 @@ def test_wrong_use(made, found):
     ):
         with pytest.raises(ValueError, match=message):
             mrgp.compare_delays(made.data, hypotheses, n_within=0)
+    with pytest.raises(TypeError, match="max_dely"):
+        mrgp.compare_delays(made.data, max_dely=0.1)
     with pytest.raises(mrgp.DataError, match="a comparison of delays compares regions"):
         mrgp.compare_delays(mrgp.MultiRegionData({"V1": made.data.region("V1")}, 0.02))
     gpfa = replace(found.fits["none"], model=GPFA(1))
@@ -182,6 +210,17 @@ def test_wrong_use(made, found):
         with pytest.raises(ValueError, match=next(iter(settings))):
             mrgp.delay_table(found.fits["constant"], **settings)
     assert isinstance(found.fits["varying"].model, ADM)
+
+
+def test_interruption_ends_the_comparison(made, monkeypatch):
+    fit = DLAG.fit
+
+    def stopped(*args, **settings):
+        return replace(fit(*args, **settings), reason="interrupted")
+
+    monkeypatch.setattr(DLAG, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        mrgp.compare_delays(made.data, n_within=0, progress=False, **CHOICES)
 
 
 def test_results_are_written_whole(found, tmp_path):
@@ -220,6 +259,8 @@ def test_command(made, found, tmp_path, capsys, monkeypatch):
         (["--hypotheses", "none,never"], 2),
         (["--probability", "2"], 2),
         (["--n-within", "0,0,0"], 2),
+        (["--n-within", "9"], 2),
+        (["--max-delay", "100"], 2),
     ):
         assert main([*command, "--out", str(tmp_path / "other"), *extra]) == code
         assert capsys.readouterr().err.startswith("mrgp:")

@@ -7,7 +7,7 @@ Schur complement
 
 of the Hessian of -log p(y, parameters). No dense Hessian over c is formed: its products are differences of gradients,
 and H_cc^-1 is applied by conjugate gradients, fast because the objective's coordinates make H_cc nearly the identity.
-Of many theta (the course of a delay in time) H_cc is taken as the identity, which then costs nothing.
+Where theta are many (the courses of delays in time), H_cc is taken as the identity for those, which costs nothing.
 """
 
 import warnings
@@ -92,11 +92,10 @@ def profile_curvature(
         column = product(whole)
         schur[:, j], columns[:, j] = column[few], column[many]
     failed = 0
-    solving = len(many) > 0 and len(few) <= MOST_SOLVED
-    solutions = np.zeros_like(columns) if solving else columns
-    shown = progress and solving
-    for j in tqdm(range(len(few)), desc="profiling", unit=" parameters", disable=not shown, leave=False):
-        if solving and np.linalg.norm(columns[:, j]) > 0:
+    solutions = columns.copy()
+    solved = _solved(objective, names) if len(many) else []
+    for j in tqdm(solved, desc="profiling", unit=" parameters", disable=not progress, leave=False):
+        if np.linalg.norm(columns[:, j]) > 0:
             solutions[:, j], status = cg(operator, columns[:, j], rtol=CG_TOLERANCE, maxiter=CG_ITERATIONS)
             failed += status != 0
     schur -= columns.T @ solutions
@@ -120,6 +119,18 @@ def profile_curvature(
     others = [site for site in objective.origin if site not in names]
     response = {site: np.stack([np.asarray(step[site] * objective.scale[site]) for step in steps]) for site in others}
     return Curvature(ordered, center, covariance * width[:, None] * width, sound, response)
+
+
+def _solved(objective: Objective, names: Collection[str]) -> list[int]:
+    """For which of the few, in their order, H_cc is inverted: the sites with the fewest entries, up to MOST_SOLVED."""
+    sizes = {site: np.size(objective.origin[site]) for site in sorted(objective.origin) if site in names}
+    chosen, total = set(), 0
+    for site in sorted(sizes, key=lambda site: sizes[site]):
+        total += sizes[site]
+        if total <= MOST_SOLVED:
+            chosen.add(site)
+    marks = np.concatenate([np.full(size, site in chosen) for site, size in sizes.items()])
+    return np.flatnonzero(marks).tolist()
 
 
 def diagonal(objective: Objective, name: str) -> np.ndarray:

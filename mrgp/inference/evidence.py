@@ -6,12 +6,16 @@ at the maximum, with H the Hessian by the n unconstrained coordinates u of what 
 parameters) and the many (loadings, noise, offsets) log |H| = log |S| + log |H_cc|, S being the profile curvature.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.stats import norm
 
 from mrgp.inference.curvature import Curvature, product_on
 from mrgp.inference.krylov import log_determinant
 from mrgp.inference.map import Objective, constrain
+
+FAR = 500.0  # where the transform to a bounded site has reached its bounds
 
 
 def laplace_evidence(objective: Objective, curvature: Curvature, progress: bool = False) -> tuple[float, float]:
@@ -22,9 +26,14 @@ def laplace_evidence(objective: Objective, curvature: Curvature, progress: bool 
         curvature: Of some of its sites, all others profiled out.
         progress: Show a progress bar.
 
+    A site between two bounds, such as a delay, is a Gaussian cut there: a delay of which nothing is known must not
+    count as evidence for one.
+
     Raises:
         FloatingPointError: the curvature is not positive definite.
     """
+    if not curvature.positive:
+        raise FloatingPointError("the curvature at the maximum is not sound: there is no evidence to speak of")
     rest = [name for name in objective.origin if name not in curvature.names]
     size = sum(np.size(objective.origin[name]) for name in rest)
     logarithm, error = log_determinant(product_on(objective, rest), size, progress=progress)
@@ -35,7 +44,23 @@ def laplace_evidence(objective: Objective, curvature: Curvature, progress: bool 
     volume = sum(
         float(jnp.sum(transform.log_abs_det_jacobian(objective.origin[name], sites[name])))
         for name, transform in objective.transforms.items()
+        if objective.origin[name].size
     )
     top = -objective(np.zeros(objective.size))[0]
+    top += _log_inside(objective, curvature)
     value = top + volume + 0.5 * objective.size * np.log(2 * np.pi) - 0.5 * (of_few + of_many)
     return float(value), 0.5 * error
+
+
+def _log_inside(objective: Objective, curvature: Curvature) -> float:
+    """Log of the Gaussian's mass between the bounds of the few, entry by entry."""
+    sds, first, total = np.sqrt(np.diag(curvature.covariance)), 0, 0.0
+    for name in curvature.names:
+        free, transform = objective.origin[name], objective.transforms[name]
+        sd, first = sds[first : first + free.size].reshape(free.shape), first + free.size
+        low, high = (np.asarray(transform(jnp.full(free.shape, end))) for end in (-FAR, FAR))
+        center, slope = jax.jvp(transform, (free,), (jnp.ones_like(free),))
+        if np.isfinite(high).all() and (np.abs(high) < FAR).all() and (np.abs(low) < FAR).all():
+            width = np.abs(np.asarray(slope)) * sd
+            total += np.log(norm.cdf((high - center) / width) - norm.cdf((low - center) / width)).sum()
+    return float(total)

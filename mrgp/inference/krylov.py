@@ -52,7 +52,7 @@ def softest(product: Product, size: int, most: int = SOFT) -> tuple[np.ndarray, 
     else:
         operator = LinearOperator((size, size), matvec=lambda v: product(np.ravel(v)), dtype=float)
         values, vectors = eigsh(operator, k=min(most, size - 1), which="SA", tol=1e-2)
-    return _positive(values), vectors
+    return values, vectors
 
 
 def log_determinant(product: Product, size: int, seed: int = 0, progress: bool = False) -> tuple[float, float]:
@@ -66,7 +66,7 @@ def log_determinant(product: Product, size: int, seed: int = 0, progress: bool =
         FloatingPointError: A is not positive definite.
     """
     soft, directions = softest(product, size)
-    value = float(np.log(soft).sum())
+    value = float(np.log(_positive(soft)).sum())
     if len(soft) == size:
         return value, 0.0
     rng = np.random.default_rng(seed)

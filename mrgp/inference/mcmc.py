@@ -56,8 +56,8 @@ class NutsSettings:
     max_tree_depth: int = 8
 
     def __post_init__(self) -> None:
-        if min(self.n_chains, self.n_warmup, self.n_draws, self.max_tree_depth) < 1:
-            raise ValueError("nuts: n_chains, n_warmup, n_draws and max_tree_depth count at least 1")
+        if min(self.n_chains, self.n_warmup, self.max_tree_depth) < 1 or self.n_draws < 4:
+            raise ValueError("nuts: n_chains, n_warmup and max_tree_depth count at least 1, n_draws at least 4")
         if self.loadings not in (None, "sampled", "following", "fixed"):
             raise ValueError(f"nuts: loadings are 'sampled', 'following' or 'fixed', not {self.loadings!r}")
         if not 0 < self.target_accept < 1:

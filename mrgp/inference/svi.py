@@ -6,7 +6,7 @@ correlation of delays with loadings, which it could not hold, is in the coordina
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,16 +39,17 @@ FIRST_SPREAD = 0.7  # of the guide, in posterior standard deviations
 type MakeGuide = Callable[[Callable[..., Any]], Any]
 
 
-def _structured(program: Callable[..., Any]) -> AutoGuideList:
+def _structured(program: Callable[..., Any], sites: Collection[str]) -> AutoGuideList:
     guide = AutoGuideList(program)
-    few, many = (handlers.block(program, expose=[name]) for name in (DYNAMICS, REST))
-    guide.append(AutoMultivariateNormal(few, prefix="few", init_loc_fn=init_to_zero, init_scale=FIRST_SPREAD))
-    guide.append(AutoDiagonalNormal(many, prefix="many", init_loc_fn=init_to_zero, init_scale=FIRST_SPREAD))
+    for site, kind in ((DYNAMICS, AutoMultivariateNormal), (REST, AutoDiagonalNormal)):
+        if site in sites:
+            part = handlers.block(program, expose=[site])
+            guide.append(kind(part, prefix=site, init_loc_fn=init_to_zero, init_scale=FIRST_SPREAD))
     return guide
 
 
-def _whole(kind: Any) -> MakeGuide:
-    return lambda program: kind(program, init_loc_fn=init_to_zero, init_scale=FIRST_SPREAD)
+def _whole(kind: Any) -> Callable[..., Any]:
+    return lambda program, sites: kind(program, init_loc_fn=init_to_zero, init_scale=FIRST_SPREAD)
 
 
 def init_to_zero(site: Any = None) -> Any:
@@ -59,7 +60,7 @@ def init_to_zero(site: Any = None) -> Any:
     return jnp.zeros(site["fn"].shape()) if latent else None
 
 
-GUIDES: dict[str, MakeGuide] = {
+GUIDES: dict[str, Callable[..., Any]] = {
     "structured": _structured,
     "meanfield": _whole(AutoDiagonalNormal),
     "lowrank": _whole(AutoLowRankMultivariateNormal),
@@ -78,7 +79,7 @@ class SVISettings:
         batch_size: Trials of each step, drawn anew; None for all.
         n_particles: Draws of the guide per step.
         learning_rate: Of Adam at the start, in posterior standard deviations; it halves every 300 steps.
-        max_steps: At most.
+        max_steps: At most, in fifties.
         n_draws: Draws of the guide kept with the fit.
     """
 
@@ -104,7 +105,8 @@ def fit_svi(model: Model, data: MultiRegionData, options: Options, start: Start 
     top = summit(model, data, options, start)
     program = Whitened(top.program)
     coordinates = Coordinates.at(top.objective, top.curvature)
-    guide = (GUIDES[settings.guide] if isinstance(settings.guide, str) else settings.guide)(program)
+    sites = program.center(coordinates).keys()
+    guide = GUIDES[settings.guide](program, sites) if isinstance(settings.guide, str) else settings.guide(program)
     argument = data if settings.batch_size is None else data.in_batches_of(settings.batch_size)
     optimizer = Adam(lambda step: settings.learning_rate * 0.5 ** (step / HALVING))
     svi = SVI(program, guide, optimizer, Trace_ELBO(settings.n_particles))
@@ -113,7 +115,7 @@ def fit_svi(model: Model, data: MultiRegionData, options: Options, start: Start 
                                              settings, options)
     parameters = svi.get_params(state)
     x = guide.sample_posterior(draw_key, parameters, argument, coordinates, sample_shape=(1, settings.n_draws))
-    x = {name: x[name] for name in program.center(coordinates)}
+    x = {name: x[name] for name in sites}
     if not converged:
         warnings.warn(f"the guide has not converged: {reason}", stacklevel=4)
     return top.finished(
@@ -147,8 +149,6 @@ def _climb(
                 gained = trace[-1] - max(trace[-1 - PATIENCE : -1])
                 if gained < max(options.tolerance, noise):
                     return state, np.array(trace), True, f"no gain beyond {max(options.tolerance, noise):.2g} nats"
-    except KeyboardInterrupt:
-        return state, np.array(trace), False, "interrupted"
     finally:
         bar.close()
     return state, np.array(trace), False, f"stopped after {settings.max_steps} steps"

@@ -30,6 +30,9 @@ from mrgp.inference.map import Objective, Sites, constrain, transforms_of
 DYNAMICS, REST = "standard_dynamics", "standard_rest"  # the sites of x_theta and x_c
 
 
+MOST_STRETCHED = 1e3  # of s: loadings that nothing reads are known by their prior alone, hundreds of times less well
+
+
 class Coordinates(NamedTuple):
     """Where x = 0 is and how long its axes are; a pytree, so that equal shapes share what is compiled.
 
@@ -66,6 +69,7 @@ class Coordinates(NamedTuple):
         size = sum(value.size for value in rest.values())
         product = product_on(objective, [name for name in objective.origin if name in rest])
         soft, directions = (np.ones(0), np.zeros((size, 0))) if following else softest(product, size)
+        soft = np.maximum(soft, MOST_STRETCHED**-2)
         stretch = jnp.asarray(1 / np.sqrt(soft) - 1)
         scale = {name: objective.scale[name] for name in rest}
         volume = 0.5 * np.log(values).sum()
@@ -99,8 +103,12 @@ class Whitened:
 
     def center(self, coordinates: Coordinates) -> Sites:
         """x = 0."""
-        x = {DYNAMICS: jnp.zeros(len(coordinates.root))} if coordinates.dynamics else {}
-        return x if self.following or not coordinates.rest else x | {REST: jnp.zeros(len(coordinates.soft))}
+        x: Sites = {DYNAMICS: jnp.zeros(len(coordinates.root))} if coordinates.dynamics else {}
+        if not self.following and coordinates.rest:
+            x[REST] = jnp.zeros(len(coordinates.soft))
+        if not x:
+            raise ValueError("nothing is left to draw: what describes latents is fixed, and the rest follows")
+        return x
 
     def sites(self, data: Any, coordinates: Coordinates, x: Mapping[str, Array]) -> tuple[Sites, Array]:
         """The constrained sites at x, and log |d sites / d x| there."""
@@ -115,7 +123,8 @@ class Whitened:
         with handlers.block():  # asked for its sites, not run
             transforms = transforms_of(self.program, data, tuple(coordinates.frozen))
         sites = constrain(transforms, free)
-        volume = sum(transforms[name].log_abs_det_jacobian(free[name], sites[name]).sum() for name in free)
+        filled = [name for name in free if free[name].size]
+        volume = sum(transforms[name].log_abs_det_jacobian(free[name], sites[name]).sum() for name in filled)
         return sites, coordinates.volume + volume
 
     def constrained(self, data: Any, coordinates: Coordinates, draws: Mapping[str, Array]) -> dict[str, np.ndarray]:

@@ -35,7 +35,8 @@ def _probabilities(ax: Axes, table: Any) -> None:
     place = np.arange(len(table))
     ax.barh(place, table["probability"], color=PALETTE[0], height=0.55)
     for row, probability in enumerate(table["probability"]):
-        words = f"{probability:.2f}" if probability >= 0.005 else "< 0.01"
+        words = f"{probability:.2f}" if probability >= 0.005 else "not known" if np.isnan(probability) else "< 0.01"
+        probability = np.nan_to_num(probability)
         ax.annotate(words, (probability, row), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
     ax.set_yticks(place, list(table.index))
     ax.set(xlim=(0, 1.15), ylim=(len(table) - 0.5, -0.5), xlabel="posterior probability", xticks=[0, 0.5, 1])

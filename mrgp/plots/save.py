@@ -24,9 +24,9 @@ def save_figures(
 ) -> list[Path]:
     """Write the figures of a fit into ``folder`` as PNG, each replaced whole, and return their paths.
 
-    They are ``convergence``, ``loadings``; ``delays`` if the model has any; ``shared_variance`` if it finds out which
-    regions read which latent; ``latents`` and ``reconstruction``
-    if there is a recording, which is ``data`` or the fit's own.
+    They are ``loadings``; ``convergence``, unless the fit is of draws; ``delays`` if the model has any;
+    ``shared_variance`` if it finds out which regions read which latent; ``latents`` and ``reconstruction`` if there is
+    a recording, which is ``data`` or the fit's own.
 
     Args:
         fit: Of any model.
@@ -35,7 +35,9 @@ def save_figures(
         truth: Delays in seconds, as the fit has them, to be marked.
         intervals: Draw the delays with 90% intervals.
     """
-    figures = {"convergence": plot_convergence(fit), "loadings": plot_loadings(fit)}
+    figures = {"loadings": plot_loadings(fit)}
+    if fit.method != "nuts":  # whose draws climb nothing
+        figures["convergence"] = plot_convergence(fit)
     if fit.has_delays:
         figures["delays"] = plot_delays(fit, truth, intervals, data)
     if fit.has_relevance:

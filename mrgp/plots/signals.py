@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
 from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, duration, hide, region_color, styled, tint
@@ -28,7 +27,7 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
     shifted by its delay. Of the across latents the ``most`` with the largest loadings are drawn, of those within
     each region three.
     """
-    data = _recording(fit, data)
+    data = fit.recording(data)
     seconds = _trial_length(data, trial)
     points = FINE if fit.model.reads_between_bins else 1
     latents = fit.latents(data.select_trials([trial]), refine=points).isel(trial=0)
@@ -108,7 +107,7 @@ def plot_reconstruction(
         neurons: Region -> neurons, by position; None takes each region's best, median and worst by R^2, the
             share of a neuron's variance that its reconstruction explains over up to 50 trials.
     """
-    data = _recording(fit, data)
+    data = fit.recording(data)
     seconds = _trial_length(data, trial)
     spread = np.linspace(0, data.n_trials - 1, min(data.n_trials, SCORED_TRIALS)).astype(int)
     scored = np.union1d(spread, trial)
@@ -164,13 +163,6 @@ def _asked(neurons: Mapping[str, Sequence[int]], scores: Mapping[str, np.ndarray
             last = len(scores[region]) - 1
             raise ValueError(f"choose one or more of neurons 0 to {last} of region {region}, not {list(wanted)}")
     return {region: dict.fromkeys(wanted, "") for region, wanted in neurons.items()}
-
-
-def _recording(fit: Fit, data: MultiRegionData | None) -> MultiRegionData:
-    found = fit.data if data is None else data
-    if found is None:
-        raise DataError("this fit was loaded from a file and holds no recording: pass data=")
-    return found
 
 
 def _trial_length(data: MultiRegionData, trial: int) -> float:
