@@ -7,7 +7,6 @@ weighs what a hypothesis allowed for and did not need.
 """
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,9 +17,7 @@ import numpy as np
 import pandas as pd
 from arviz import compare
 from scipy.special import logsumexp
-from scipy.stats import norm
 
-from mrgp.courses import spread_evidence
 from mrgp.data import MultiRegionData
 from mrgp.delay_evidence import delay_table
 from mrgp.fit import Fit
@@ -30,9 +27,9 @@ from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in mode
 from mrgp.plots import plot_comparison
 from mrgp.plots.save import save_figure
 from mrgp.preset import Preset
+from mrgp.spreads import changes_of, completed, evidence_of, with_typical_spreads
 
 KNOWN = ("none", "constant", "varying")
-RATIOS = np.geomspace(1e-3, 8.0, 200)  # of the typical spread, over which spreads are integrated
 
 
 @dataclass(frozen=True)
@@ -155,16 +152,16 @@ def compare_delays(
         raise TypeError(f"no hypothesis has a choice {', '.join(unknown)}: see DLAG and ADM for what there is")
     listed = _listed(hypotheses, partial(_known, n_across=n_across, n_within=n_within, choices=choices))
     fits = _fitted(listed, data, seed, progress)
-    wide = {name: _wide(fit, data, progress) for name, fit in fits.items()}
+    typical = {name: with_typical_spreads(fit, data, progress) for name, fit in fits.items()}
     loos = {name: leave_one_out(fit, data, n_draws=n_draws, seed=seed, progress=progress) for name, fit in fits.items()}
-    evidence = {name: _evidence(name, fit, wide[name], data, progress) for name, fit in fits.items()}
+    evidence = {name: evidence_of(name, fit, typical[name], data, progress) for name, fit in fits.items()}
     table = _table(fits, loos, evidence)
     delayed = [name for name in table.index if fits[name].has_delays and "delay" not in fits[name].fixed]
     shown = delayed[0] if delayed else None
     delays = pd.DataFrame()
     if shown is not None:
         delays = delay_table(fits[shown], data, probability=probability, rope=rope, progress=progress)
-    changes = pd.concat([_changes(name, fits[name], wide[name]) for name in fits], ignore_index=True)
+    changes = pd.concat([changes_of(name, fits[name], typical[name]) for name in fits], ignore_index=True)
     settings = {"probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope}
     return DelayComparison(table, delays, shown, changes, fits, loos, settings)
 
@@ -206,84 +203,13 @@ def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, 
             start = fits[plain[0]]
             model = model.replace(max_delay=start.model.delay_bound(data.layout))
         fixed = listed[name].fixed
-        fits[name] = _whole(model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress))
+        fits[name] = completed(model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress))
     return {name: fits[name] for name in listed}
 
 
 def _same_latents(one: Preset, other: Preset) -> bool:
     alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "max_delay")
     return isinstance(one, DLAG | ADM) and all(getattr(one, name) == getattr(other, name) for name in alike)
-
-
-def _wide(fit: Fit, data: MultiRegionData, progress: bool) -> Fit | None:
-    """Of a model whose delays vary, the fit with typical spreads instead of the most likely ones; None for others.
-
-    A spread found to be 0 says nothing of larger ones; a typical one lets the recording speak of all.
-    """
-    if not fit.delays_vary or "delay_spread" in fit.fixed:
-        return None
-    fixed = {name: fit.sites[name] for name in fit.fixed} | {"delay_spread": fit.model.usual_spread(data.layout)}
-    return _whole(fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress))
-
-
-def _whole(fit: Fit) -> Fit:
-    """The fit, if it came to its end."""
-    if fit.reason == "interrupted":
-        raise KeyboardInterrupt
-    return fit
-
-
-def _evidence(
-    name: str, fit: Fit, wide: Fit | None, data: MultiRegionData, progress: bool
-) -> tuple[float, float]:
-    """log p(y | hypothesis) and its error; spreads of delays that vary are integrated out, one by one.
-
-    NaN where the maximum is not one that a Gaussian fits.
-    """
-    try:
-        value, error = (fit if wide is None else wide).log_evidence(data, progress)
-    except FloatingPointError as problem:
-        warnings.warn(f"the evidence of hypothesis {name!r} is not known: {problem}", stacklevel=3)
-        return np.nan, np.nan
-    return value + (0.0 if wide is None else sum(part for part, _ in _spreads(wide))), error
-
-
-def _spreads(wide: Fit) -> list[tuple[float, float]]:
-    """Of every course (region, then latent): what integrating its spread adds to the log evidence, and P(it varies)."""
-    curvature = wide.curvature()
-    first = 0
-    for name in curvature.names:
-        size = wide.sites[name].size
-        if name == "delay_change":
-            break
-        first += size
-    shape = wide.sites["delay_change"].shape
-    n_modes = shape[-1]
-    density = 2 * norm.pdf(RATIOS) * np.gradient(RATIOS)  # half-normal, of the typical spread
-    weights = np.log(density / density.sum())
-    found = []
-    for course in range(shape[0] * shape[1]):
-        own = slice(first + course * n_modes, first + (course + 1) * n_modes)
-        evidence = spread_evidence(curvature.mean[own], curvature.covariance[own, own], RATIOS)
-        at_wide = spread_evidence(curvature.mean[own], curvature.covariance[own, own], np.ones(1))[0]
-        total = logsumexp(evidence + weights)
-        found.append((float(total - at_wide), float(1 / (1 + np.exp(-total)))))
-    return found
-
-
-def _changes(name: str, fit: Fit, wide: Fit | None) -> pd.DataFrame:
-    if wide is None:
-        return pd.DataFrame(columns=["hypothesis", "region", "latent", "spread_ms", "varies"])
-    moved = 1e3 * fit.delays.std("time")
-    pairs = [(region, k) for region in fit.populations[1:] for k in range(fit.assignment.n_across)]
-    rows = [
-        {
-            "hypothesis": name, "region": region, "latent": k,
-            "spread_ms": float(moved.sel(region=region, across_latent=k)), "varies": varies,
-        }
-        for (region, k), (_, varies) in zip(pairs, _spreads(wide), strict=True)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
 
 
 def _table(

@@ -19,7 +19,7 @@ STAIR = [
     {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
     {"uncertainty", "fit_file"},
     {"fit"},
-    {"plots", "loo", "delay_evidence", "bootstrap"},
+    {"plots", "loo", "delay_evidence", "bootstrap", "spreads"},
     {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
     {"models"},
     {"report", "compare", "calibration", "calibrate"},
