@@ -2,7 +2,8 @@
 
 The guide sees two vectors, nearly standard normal: delays and kernel parameters, and the rest as it differs from what
 it would be given those (see ``inference.whitened``). That is what makes a factorised guide good enough here: the
-correlation of delays with loadings, which it could not hold, is in the coordinates.
+correlation of delays with loadings, which it could not hold, is in the coordinates. What is left to understate: on the
+benchmark of methods the sds of a delay were 0.98 to 1.08 times those of NUTS, of a timescale 0.94 to 1.01.
 """
 
 import warnings
