@@ -177,6 +177,7 @@ def test_a_trial_that_stands_out_is_left_out_for_real(made):
     assert exact.elpd == pytest.approx(float(exact.elpd_i.sum()))
 
 
+@pytest.mark.slow
 def test_a_list_of_ones_own(made, found):
     model = found.fits["constant"].model
     mine = mrgp.compare_delays(

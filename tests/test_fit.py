@@ -226,7 +226,7 @@ def test_arviz_works_on_the_tree(made, fit):
     tree = fit.to_arviz(n_draws=50)
     posterior = tree["posterior"]
     assert posterior["delay"].dims == ("chain", "draw", "region", "across_latent")
-    assert list(posterior["region"].values) == ["V1", "V2"]
+    assert list(posterior["region"].values) == ["V2"]  # what was drawn: the first region has no delay
     assert tree["log_likelihood"]["y"].dims == ("chain", "draw", "trial")
     sd = float(posterior["delay"].sel(region="V2").std())
     np.testing.assert_allclose(sd, float(fit.delay_intervals().sd[1, 0]), rtol=0.35)
@@ -498,6 +498,7 @@ def test_wrong_use_of_fit(made, fit):
         fit.latents(refine=0)
 
 
+@pytest.mark.slow
 def test_preset_is_a_numpyro_model(made, fit):
     from numpyro.infer import MCMC, NUTS, init_to_value
 

@@ -369,6 +369,7 @@ def test_leave_one_out_by_arviz(laplace):
     assert abs(float(table["elpd_diff"].astype(float).abs().max())) < 0.5
 
 
+@pytest.mark.slow
 def test_smooth_models_of_all_kinds_have_posteriors(made):
     gpfa = GPFA(1, likelihood="dense").fit(made.data, "laplace", progress=False, n_draws=50)
     assert gpfa.samples["timescale_across"].shape == (1, 50, 1)

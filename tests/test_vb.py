@@ -378,6 +378,7 @@ def columns(table):
     return {tuple(column) for column in np.asarray(table).T}
 
 
+@pytest.mark.slow
 def test_markov_fit_interrupted_in_its_spectral_rounds(shared_recording, fitted, tmp_path, monkeypatch):
     data, place, model = shared_recording.data, tmp_path / "fit.checkpoint.npz", MDLAG(n_across=4, max_delay=0.1)
     plain, likelihoods = vb._round, []
