@@ -18,11 +18,15 @@ EXPECTED = (  # of few iterations on little data
     "a timescale is shorter",
     "a delay came close",
     "across latents removed",
+    "the chains are too short",
+    "the guide has not converged",
 )
 SYNTHETIC = {
     "adm", "custom_kernel", "dlag_dense", "dlag_markov", "gpfa", "lds", "matern", "mdlag_dense", "mdlag_markov",
     "mdlag_spectral",
 }  # fmt: skip
+
+BAYESIAN = {"delay_hypotheses", "own_model", "posterior", "v1v2_hypotheses"}
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
@@ -32,7 +36,8 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def test_all_are_there():
-    assert {path.stem for path in NOTEBOOKS if path.parent.name == "synthetic"} == SYNTHETIC
+    found = {(path.parent.name, path.stem) for path in NOTEBOOKS}
+    assert found == {("synthetic", name) for name in SYNTHETIC} | {("bayesian", name) for name in BAYESIAN}
 
 
 @each_notebook

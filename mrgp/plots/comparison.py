@@ -70,7 +70,8 @@ def _delays(figure: Figure, ax: Axes, comparison: Any) -> None:
     names = [f"latent {row.latent}: {row.second} behind {row.first}" for row in delays.itertuples()]
     ax.set_yticks(range(len(delays)), names)
     ax.set(ylim=(len(delays) - 0.5, -0.5), xlabel="delay (ms)")
-    ax.set_title(f"delays if they are {comparison.delays_of}", loc="left")
+    mean = ": means over the trial" if comparison.fits[comparison.delays_of].delays_vary else ""
+    ax.set_title(f"delays if they are {comparison.delays_of}{mean}", loc="left")
     handles = [
         Line2D([], [], color=GREY, marker="o", linewidth=2, label=f"{share}% interval"),
         Patch(color="0.92", label=f"no delay to speak of (±{rope:g} ms)"),
