@@ -226,13 +226,13 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     )
 
 
-def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> Model:
-    """The model with the number of steps after which its gains are constant, where that can save time."""
+def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least: int = LONG) -> Model:
+    """The model with the number of steps after which its gains are constant, where there are ``least`` or more."""
     if model.likelihood != "markov" or data.observed is not None:
         return model
     model = model.replace(transient=None)
     distribution = model.likelihood_at(data, sites)
-    if not isinstance(distribution, MarkovGP) or data.n_bins // distribution.space.window.step < LONG:
+    if not isinstance(distribution, MarkovGP) or data.n_bins // distribution.space.window.step < least:
         return model
     return model.replace(transient=settling_steps(distribution, np.asarray(data.values[:1])))
 

@@ -9,11 +9,13 @@ import numpy as np
 from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective, constrain, unconstrain
-from mrgp.inference.recipe import Model, fit_map
+from mrgp.inference.recipe import Model, fit_map, settled
 from mrgp.inference.reduced import Given, Reduced
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.whitened import Coordinates, Whitened
 from mrgp.symmetries import align_draws
+
+SAMPLED_LONG = 100  # steps from which on thousands of likelihoods repay finding out when the gains have settled
 
 
 @dataclass
@@ -40,7 +42,8 @@ class Summit:
 
     def reduced(self, progress: bool) -> "Summit":
         """The same with loadings, noise and offsets held at the maximum."""
-        model, sites = self.run.model, self.run.sites
+        sites = self.run.sites
+        model = settled(self.run.model, self.data, sites, SAMPLED_LONG)
         names = [name for name in self.objective.origin if name in model.dynamics_sites(self.data.layout)]
         given = Given.of(model, self.data, sites, tuple(names))
         program, few = Reduced(model), {name: sites[name] for name in names}
