@@ -136,7 +136,7 @@ NUMBERS = {
     "--tolerance": ["0", "-1", "nan", "x"],
     "--max-iterations": ["0", "-1", "1e3"],
     "--model": ["plds", ""],
-    "--method": ["nuts", "em", "vb"],
+    "--method": ["gibbs", "em", "vb"],
     "--lift": ["companion"],
     "--fixed": ["delay", "=0", "delay=", "delay=x", "delay=nan", "delay=inf"],
     "--timescale-bounds": ["1", "0.1,0.1", "1,0.1", "0,1", "a,b", "1,2,3"],

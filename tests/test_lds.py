@@ -450,7 +450,7 @@ def test_wrong_use_is_refused(data):
         LDS(n_across=2, start="free")
     with pytest.raises(ValueError, match="no within latents"):
         LDS(n_across=2, n_within=1).fit(data)
-    with pytest.raises(ValueError, match="method is one of map for GPFA, not 'em'"):
+    with pytest.raises(ValueError, match="method is one of map, laplace, svi, nuts for GPFA, not 'em'"):
         GPFA(n_across=1).fit(data, method="em")
     with pytest.raises(ValueError, match="method is one of map, em for LDS, not 'vb'"):
         LDS(n_across=1).fit(data, method="vb")

@@ -128,5 +128,5 @@ def test_a_spectral_fit_is_polished_by_another_likelihood(made, fitted):
 
 
 def test_method_must_be_one_of_the_presets(made):
-    with pytest.raises(ValueError, match="method is one of map for DLAG, not 'vb'"):
+    with pytest.raises(ValueError, match="method is one of map, laplace, svi, nuts for DLAG, not 'vb'"):
         DLAG(n_across=1).fit(made.data, method="vb")

@@ -24,7 +24,7 @@ def save_figures(
 ) -> list[Path]:
     """Write the figures of a fit into ``folder`` as PNG, each replaced whole, and return their paths.
 
-    They are ``loadings``; ``convergence``, unless the fit is of draws; ``delays`` if the model has any;
+    They are ``convergence``, unless the fit is of draws; ``loadings``; ``delays`` if the model has any;
     ``shared_variance`` if it finds out which regions read which latent; ``latents`` and ``reconstruction`` if there is
     a recording, which is ``data`` or the fit's own.
 
@@ -35,9 +35,8 @@ def save_figures(
         truth: Delays in seconds, as the fit has them, to be marked.
         intervals: Draw the delays with 90% intervals.
     """
-    figures = {"loadings": plot_loadings(fit)}
-    if fit.method != "nuts":  # whose draws climb nothing
-        figures["convergence"] = plot_convergence(fit)
+    figures = {} if fit.method == "nuts" else {"convergence": plot_convergence(fit)}  # whose draws climb nothing
+    figures["loadings"] = plot_loadings(fit)
     if fit.has_delays:
         figures["delays"] = plot_delays(fit, truth, intervals, data)
     if fit.has_relevance:
