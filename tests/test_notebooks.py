@@ -20,6 +20,8 @@ EXPECTED = (  # of few iterations on little data
     "across latents removed",
     "the chains are too short",
     "the guide has not converged",
+    "Estimated shape parameter",
+    ".* draws ended divergent",
 )
 SYNTHETIC = {
     "adm", "custom_kernel", "dlag_dense", "dlag_markov", "gpfa", "lds", "matern", "mdlag_dense", "mdlag_markov",
