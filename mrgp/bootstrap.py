@@ -24,7 +24,6 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
-from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
 from mrgp.inference.map import Sites
@@ -174,11 +173,7 @@ def _checked(fit: Fit, data: MultiRegionData | None, n_samples: int, kind: str) 
         raise ValueError(f"n_samples is the number of samples, at least 1, not {n_samples}")
     if kind not in ("trials", "parametric"):
         raise ValueError(f"kind is 'trials' or 'parametric', not {kind!r}")
-    data = fit.data if data is None else data
-    if data is None:
-        raise DataError("this fit was loaded from a file and holds no recording: pass data=")
-    if data.layout != fit.layout:
-        raise DataError(f"the recording has {data.layout}, but the fit is of {fit.layout}")
+    data = fit.recording(data)
     if data.n_trials < 2:
         raise ValueError("a bootstrap resamples trials, and this recording has only one: pass one with more")
     return data

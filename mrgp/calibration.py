@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from mrgp.io import write_atomically
 from mrgp.plots import plot_calibration
-from mrgp.plots.style import DPI
+from mrgp.plots.save import save_figure
 from mrgp.ranks import PROBABILITIES, summarised
 
 FILE = "simulations.json"
@@ -103,7 +103,7 @@ class Calibration:
         text = json.dumps(self.summary(), indent=1) + "\n"
         write_atomically(folder / "summary.json", lambda path: path.write_text(text))
         write_atomically(folder / "ranks.nc", partial(self.results.to_netcdf, engine="h5netcdf"))
-        write_atomically(folder / "calibration.png", partial(self.plot().savefig, dpi=DPI))
+        save_figure(self.plot(), folder / "calibration.png")
 
 
 class Store:

@@ -27,7 +27,7 @@ from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in mode
 from mrgp.plots import plot_comparison
 from mrgp.plots.save import save_figure
 from mrgp.preset import Preset
-from mrgp.spreads import changes_of, completed, evidence_of, with_typical_spreads
+from mrgp.spreads import changes_of, evidence_of, with_typical_spreads
 
 KNOWN = ("none", "constant", "varying")
 
@@ -203,7 +203,7 @@ def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, 
             start = fits[plain[0]]
             model = model.replace(max_delay=start.model.delay_bound(data.layout))
         fixed = listed[name].fixed
-        fits[name] = completed(model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress))
+        fits[name] = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress).ended()
     return {name: fits[name] for name in listed}
 
 

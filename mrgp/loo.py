@@ -66,9 +66,7 @@ def leave_one_out(
     for trial in tqdm(poor, desc="leaving out", unit=" trials", disable=not progress, leave=False):
         others = data.select_trials(np.delete(np.arange(data.n_trials), trial))
         fixed = {name: fit.sites[name] for name in fit.fixed}
-        again = fit.model.fit(others, "map", start=fit, fixed=fixed, seed=seed, progress=False)
-        if again.reason == "interrupted":
-            raise KeyboardInterrupt
+        again = fit.model.fit(others, "map", start=fit, fixed=fixed, seed=seed, progress=False).ended()
         unseen = trial_scores(again.model, data.select_trials([trial]), again.draws(n_draws, seed))
         result.elpd_i[trial] = logsumexp(unseen) - np.log(len(unseen))
         result.pareto_k[trial] = 0.0

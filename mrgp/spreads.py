@@ -19,13 +19,6 @@ from mrgp.fit import Fit
 RATIOS = np.geomspace(1e-3, 8.0, 200)  # of the typical spread, over which spreads are integrated
 
 
-def completed(fit: Fit) -> Fit:
-    """The fit, if it came to its end."""
-    if fit.reason == "interrupted":
-        raise KeyboardInterrupt
-    return fit
-
-
 def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit | None:
     """Of a model whose delays vary, the fit with typical spreads instead of the most likely ones; None for others.
 
@@ -34,7 +27,7 @@ def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit
     if not fit.delays_vary or "delay_spread" in fit.fixed:
         return None
     fixed = {name: fit.sites[name] for name in fit.fixed} | {"delay_spread": fit.model.usual_spread(data.layout)}
-    return completed(fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress))
+    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).ended()
 
 
 def evidence_of(

@@ -148,7 +148,7 @@ class Posterior:
     """Stands in for ``Preset.fit``: draws from the prior, latents in another order and of another sign."""
 
     def __init__(self):
-        self.seeds, self.fail_at, self.stop_at, self.warn_at, self.wider = [], (), (), (), 1.0
+        self.seeds, self.fail_at, self.stop_at, self.wider = [], (), (), 1.0
 
     def __call__(self, model, data, method, *, seed, progress, **settings):
         i = len(self.seeds)
@@ -158,9 +158,7 @@ class Posterior:
             raise KeyboardInterrupt
         if i in self.fail_at:
             raise FloatingPointError(f"no top number {i}")
-        if i in self.warn_at:
-            warnings.warn("the fit has not converged: interrupted", stacklevel=1)
-        elif i % 2:
+        if i % 2:
             warnings.warn("an odd fit", stacklevel=1)
         rng, count = np.random.default_rng(seed), settings["n_draws"]
         low, high = np.log(BOUNDS)
@@ -279,13 +277,6 @@ def test_a_run_that_is_stopped_goes_on(fits, tmp_path):
     shorter = calibrate(MODEL, 5, seed=3, out=tmp_path, **SMALL)
     assert len(fits.seeds) == 9
     xr.testing.assert_identical(compared(shorter), compared(whole).isel(simulation=slice(5)))
-
-
-def test_an_interrupted_climb_is_no_fit(fits, tmp_path):
-    fits.warn_at = (1,)
-    with pytest.raises(KeyboardInterrupt):
-        calibrate(MODEL, 3, out=tmp_path, **SMALL)
-    assert len(json.loads((tmp_path / "simulations.json").read_text())["simulations"]) == 1
 
 
 def test_simulations_of_other_settings_are_refused(fits, tmp_path):

@@ -12,7 +12,9 @@ from scipy.stats import multivariate_normal, norm
 
 import mrgp
 from mrgp.cli import main
+from mrgp.compare import KNOWN
 from mrgp.courses import spread_evidence
+from mrgp.options import HYPOTHESES
 from mrgp.simulate import simulate
 
 CHOICES = {"max_delay": 0.06, "likelihood": "dense", "delay_timescale": 0.2}
@@ -102,18 +104,21 @@ def test_delay_table_by_hand(found):
 
 
 def test_a_delay_of_which_nothing_is_known_is_no_evidence():
-    """A slow latent and a region that hardly reads it: the posterior of the delay is nearly its prior."""
+    """A slow latent and a region that hardly reads it: the posterior of the delay is nearly its prior.
+
+    Its Gaussian, not cut at the bound, would speak of 2.2 and 2.3 nats.
+    """
     made = simulate(
         regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=8, n_bins=25, timescale_across=0.3,
-        delay=np.zeros((2, 1)), snr=[2.0, 0.05], seed=4,
+        delay=np.zeros((2, 1)), snr=[2.0, 0.01], seed=4,
     )  # fmt: skip
     model = DLAG(1, 0, max_delay=0.04, likelihood="dense")
     free = model.fit(made.data, progress=False)
     none = free.model.fit(made.data, start=free, fixed={"delay": 0}, progress=False)
     table = mrgp.delay_table(free).iloc[0]
     assert table["sd_ms"] < 1.01 * 1e3 * free.model.delay_bound(free.layout) / np.sqrt(3)
-    assert abs(table["log_bayes_factor"]) < 0.5
-    assert abs(free.log_evidence()[0] - none.log_evidence()[0]) < 0.7
+    assert abs(table["log_bayes_factor"]) < 0.1
+    assert abs(free.log_evidence()[0] - none.log_evidence()[0]) < 0.2
 
 
 def test_bayes_factor_of_differences_where_nothing_is_known():
@@ -188,6 +193,10 @@ def test_a_list_of_ones_own(made, found):
     assert mine.table.index[-1] == "late"  # the wrong way round
     assert mine.delays_of == "free"
     assert float(mine.fits["late"].delays[1, 0]) == pytest.approx(0.02)
+
+
+def test_the_command_line_knows_the_hypotheses():
+    assert HYPOTHESES == KNOWN
 
 
 def test_wrong_use(made, found):

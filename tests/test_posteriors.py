@@ -14,11 +14,12 @@ from numpyro.infer.util import log_density
 from scipy.special import logsumexp
 
 import mrgp
+from mrgp.inference import summit
 from mrgp.inference.curvature import product_on, profile_curvature
 from mrgp.inference.krylov import dense, log_determinant, softest
 from mrgp.inference.map import LogJoint, Objective, constrain
 from mrgp.inference.reduced import Given, Reduced
-from mrgp.inference.whitened import DYNAMICS, REST, Coordinates, Whitened
+from mrgp.inference.whitened import Coordinates, Whitened
 from mrgp.simulate import simulate
 
 SMALL = {"max_delay": 0.06, "likelihood": "dense"}  # no loop over time: compiled in half the time
@@ -324,6 +325,13 @@ def test_a_stopped_posterior_goes_on_from_its_maximum(made, laplace, tmp_path, m
     assert not path.exists()
 
 
+def test_an_interrupted_climb_has_no_posterior(made, laplace, monkeypatch):
+    climb = summit.fit_map
+    monkeypatch.setattr(summit, "fit_map", lambda *given: replace(climb(*given), reason="interrupted"))
+    with pytest.raises(KeyboardInterrupt):
+        laplace.model.fit(made.data, "laplace", start=laplace, progress=False)
+
+
 # --- ArviZ
 
 
@@ -394,6 +402,3 @@ def test_rotations_have_no_evidence(made):
     with pytest.raises(ValueError, match="up to a rotation"):
         FA(2).fit(made.data, progress=False).log_evidence()
 
-
-def test_names_of_the_coordinates_are_no_sites_of_a_model(laplace):
-    assert {DYNAMICS, REST}.isdisjoint(laplace.sites)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -75,6 +75,12 @@ class Run:
     samples: dict[str, np.ndarray] | None = None
     sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
     saved_curvature: Curvature | None = None
+
+    def ended(self) -> Self:
+        """The run, for whoever has more to do with it: one that was interrupted interrupts them too."""
+        if self.reason == "interrupted":
+            raise KeyboardInterrupt
+        return self
 
 
 class Checkpoint:

@@ -73,9 +73,7 @@ class Summit:
 def summit(model: Model, data: MultiRegionData, options: Options, start: Start | None) -> Summit:
     """Method "map", then the curvature at its end."""
     store = Checkpoint(options, model, data)
-    run = fit_map(model, data, options, start)
-    if run.reason == "interrupted":
-        raise KeyboardInterrupt
+    run = fit_map(model, data, options, start).ended()
     store.write(run.model, run.sites, "posterior", force=True)
     model, frozen = run.model, tuple(sorted({*options.fixed_names, *run.model.held}))
     objective = Objective(LogJoint(model), data, run.sites, model.scales(data, run.sites), frozen)
