@@ -142,15 +142,22 @@ class Choices:
             window = self.choose_window(layout, hyper, hyper)
         return StateSpace(prior, self.kernel_lift, window)
 
-    def choose_window(self, layout: Layout, across: Mapping[str, Any], within: Mapping[str, Any]) -> Window:
-        """The cheapest sufficient window for kernel parameters in bins, each (latent,) (see ``statespace.choose``)."""
-        return choose_window(
-            self.prior(layout),
-            self.kernel_lift,
-            self.delay_bound(layout) / layout.bin_width,
-            dict(across),
-            dict(within),
-        )
+    def choose_window(
+        self,
+        layout: Layout,
+        across: Mapping[str, Any],
+        within: Mapping[str, Any],
+        reach: Any = None,
+        tolerance: float | None = None,
+    ) -> Window:
+        """The cheapest sufficient window for kernel parameters in bins, each (latent,) (see ``statespace.choose``).
+
+        ``reach`` (across_latent,) is how far delays go from the middle of the window, bins; None for ``max_delay``.
+        ``tolerance`` is the variance that it may miss; None for the GP noise.
+        """
+        if reach is None:
+            reach = np.full(len(across["timescale"]), self.delay_bound(layout) / layout.bin_width)
+        return choose_window(self.prior(layout), self.kernel_lift, reach, dict(across), dict(within), tolerance)
 
     def to_settings(self) -> dict[str, Any]:
         """What rebuilds this preset, as JSON-ready values (see :func:`mrgp.rebuild.preset_from`)."""

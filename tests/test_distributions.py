@@ -152,6 +152,7 @@ def test_dense_is_the_normal_density_of_all_neurons(small_model, missing_data, m
         (Window(12, 1, 2), False, 7, "holes"),
         (Window(3, 3), False, 7, "ragged_holes"),
         (Window(3, 3), True, 1, "complete"),
+        (Window(4, 2, shifts=(1.0, -0.7)), False, 1, "ragged_holes"),
     ],
     ids=str,
 )
@@ -609,6 +610,7 @@ def test_sampling_needs_a_key(small_model, kind):
         (Window(6), False, "complete"),
         (Window(6), True, "ragged_holes"),
         (Window(3, 3), False, "ragged"),
+        (Window(6, shifts=(1.0, -0.7)), False, "complete"),
     ],
     ids=str,
 )

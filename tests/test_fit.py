@@ -17,6 +17,7 @@ from mrgp.inference import map as climbing
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective
 from mrgp.simulate import simulate
+from mrgp.symmetries import sites_of_truth
 
 BIN = 0.02
 DELAY = np.array([[0.0], [1.6 * BIN]])
@@ -549,3 +550,23 @@ def test_latents_between_bins_know_both_neighbours():
     variance = 1 - np.einsum("ij,ji->i", cross, np.linalg.solve(covariance, cross.T))
     np.testing.assert_allclose(got.across_mean.values[:, :-1, 0], expected[:, :-1], atol=1e-6)
     np.testing.assert_allclose(got.across_sd.values[0, :-1, 0], np.sqrt(variance)[:-1], atol=1e-6)
+
+
+def test_narrowed_windows_read_the_same_delays_from_fewer_registers():
+    """At delays as far as the margin the likelihood is the dense one's, as near as with the wide window."""
+    made = simulate(
+        regions={"V1": 6, "V2": 5, "V4": 4}, n_across=2, n_within=1, n_trials=4, n_bins=40,
+        timescale_across=np.array([0.09, 0.03]), timescale_within=0.06,
+        delay=np.array([[0.0, 0.0], [0.06, -0.02], [0.03, 0.02]]), snr=2.0, seed=4,
+    )  # fmt: skip
+    layout, known = made.data.layout, sites_of_truth(made.truth)
+    wide = DLAG(2, 1, max_delay=0.1).adapted(made.data, known, 1.0)
+    narrow = wide.narrowed(made.data, known, 0.004)
+    assert narrow.window.n_registers < wide.window.n_registers
+    assert narrow.window.shifts == pytest.approx((-1.5, 0.0))
+    for step in (-0.004, 0.0, 0.004):
+        sites = {**known, "delay": known["delay"] + step * np.array([[1, -1], [0, 1]])}
+        exact = wide.replace(likelihood="dense").log_likelihood(made.data, sites).values
+        for model in (wide, narrow):
+            assert np.abs(model.log_likelihood(made.data, sites).values - exact).max() < 0.02
+        assert narrow.unread_variance(made.data, sites) < 1e-3

@@ -15,6 +15,7 @@ from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.whitened import Coordinates, Whitened
 from mrgp.symmetries import align_draws
 
+FARTHEST = 8.0  # standard deviations that a delay may move before windows around the maximum lose sight of it
 SAMPLED_LONG = 100  # steps from which on thousands of likelihoods repay finding out when the gains have settled
 
 
@@ -43,13 +44,24 @@ class Summit:
     def reduced(self, progress: bool) -> "Summit":
         """The same with loadings, noise and offsets held at the maximum."""
         sites = self.run.sites
-        model = settled(self.run.model, self.data, sites, SAMPLED_LONG)
+        narrow = self.run.model.narrowed(self.data, sites, FARTHEST * self.delay_width())
+        model = settled(narrow, self.data, sites, SAMPLED_LONG)
         names = [name for name in self.objective.origin if name in model.dynamics_sites(self.data.layout)]
         given = Given.of(model, self.data, sites, tuple(names))
         program, few = Reduced(model), {name: sites[name] for name in names}
         objective = Objective(LogJoint(program), given, few, model.scales(self.data, sites))
         curvature = profile_curvature(objective, names, progress)
         return replace(self, program=program, argument=given, objective=objective, curvature=curvature)
+
+    def delay_width(self) -> float:
+        """The largest standard deviation of a delay, seconds."""
+        if "delay" not in self.curvature.names:
+            return 0.0
+        transform, sites = self.objective.transforms["delay"], self.run.sites
+        place = np.concatenate([np.full(np.size(sites[n]), n == "delay") for n in self.curvature.names])
+        sd = np.sqrt(np.diag(self.curvature.covariance))[place].reshape(np.shape(sites["delay"]))
+        center = transform.inv(sites["delay"])
+        return float(np.abs(np.asarray(transform(center + sd)) - np.asarray(sites["delay"])).max())
 
     def finished(
         self, method: str, program: Whitened, coordinates: Coordinates, x: Mapping[str, Any], **more: Any

@@ -143,8 +143,8 @@ class StateSpace:
         )
 
         delay = in_steps(latents.delay, self.window.step)  # (step or 1, bin_in_step, region, across_latent)
-        lead = self.window.center + _bins_behind(self.window.step)
-        weights_across, missed_across = _read_across(self, across, latents.across, delay + lead[:, None, None])
+        lead = self.window.lead + _bins_behind(self.window.step)[:, None]  # (bin_in_step, across_latent or 1)
+        weights_across, missed_across = _read_across(self, across, latents.across, delay + lead[:, None])
         behind = self.within_window.center + _bins_behind(self.window.step)
         offset = jnp.broadcast_to(behind[:, None], (len(behind), len(assignment.region_of_within)))
         weights_within, missed_within = readout_weights(
@@ -180,7 +180,7 @@ class StateSpace:
         window, hyper = (self.window, latents.across) if across else (self.within_window, latents.within)
         size = self.lift.order + self.window.n_registers
         after = np.arange(window.step * refine) / refine  # bins after the first bin of the step
-        offset = jnp.asarray(window.center + window.step - 1 - after)[:, None]
+        offset = jnp.asarray(window.lead + (window.step - 1 - after)[:, None])
         count = assignment.n_across if across else len(assignment.region_of_within)
         blocks = latent_blocks(self.lift, window, hyper)
         weights, missed = readout_weights(

@@ -36,13 +36,17 @@ class Window:
         n_registers: Registers behind the front; 0 for none.
         step: Bins covered by one step of the state.
         substeps: Registers per step; the spacing of registers is ``step / substeps`` bins.
+        shifts: Bins by which the window of each latent runs ahead of where it would lie around region 1's clock, so
+            that its middle is that of the delays; () for none.
     """
 
     n_registers: int
     step: int = 1
     substeps: int = 1
+    shifts: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shifts", tuple(self.shifts))  # a list as JSON has it, and not hashable
         if self.step < 1 or self.substeps < 1 or self.n_registers < 0:
             raise ValueError(f"a window needs step >= 1, substeps >= 1 and n_registers >= 0, not {self}")
         if 0 < self.n_registers < self.substeps or (self.step > 1 and self.substeps > 1):
@@ -59,6 +63,11 @@ class Window:
     def center(self) -> float:
         """Bins by which the front runs ahead of the last bin of its step."""
         return (self.n_registers * self.spacing - (self.step - 1)) / 2
+
+    @property
+    def lead(self) -> np.ndarray:
+        """Bins by which the front of each latent's window runs ahead: (latent,), or one number for all."""
+        return self.center + np.asarray(self.shifts or 0.0)
 
 
 class LatentBlocks(NamedTuple):
