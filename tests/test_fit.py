@@ -559,7 +559,7 @@ def test_narrowed_windows_read_the_same_delays_from_fewer_registers():
         timescale_across=np.array([0.09, 0.03]), timescale_within=0.06,
         delay=np.array([[0.0, 0.0], [0.06, -0.02], [0.03, 0.02]]), snr=2.0, seed=4,
     )  # fmt: skip
-    layout, known = made.data.layout, sites_of_truth(made.truth)
+    known = sites_of_truth(made.truth)
     wide = DLAG(2, 1, max_delay=0.1).adapted(made.data, known, 1.0)
     narrow = wide.narrowed(made.data, known, 0.004)
     assert narrow.window.n_registers < wide.window.n_registers
