@@ -38,14 +38,12 @@ class ADM(Preset):
         delay_timescale: l in seconds, of all latents: how fast delays may change; None to learn it for each latent.
         learned_timescales: What ``fit`` found for each latent's l where it was not set.
         typical_spread: Scale of the half-normal prior of s in seconds, and its start; None for one bin.
-        duration: Seconds that the modes cover; None for the trials of the recording (``fit`` sets it).
         varying: False holds delays constant, which is DLAG: where the search for a start begins.
     """
 
     delay_timescale: float | None = None
     learned_timescales: tuple[float, ...] | None = None
     typical_spread: float | None = None
-    duration: float | None = None
     varying: bool = True
 
     regions_needed: ClassVar[int] = 2
@@ -53,7 +51,7 @@ class ADM(Preset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("delay_timescale", "typical_spread", "duration"):
+        for name in ("delay_timescale", "typical_spread"):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"ADM: {name} is a positive number of seconds, not {value}")
@@ -76,8 +74,8 @@ class ADM(Preset):
             change = spread[..., None] * jnp.einsum("rkm,ktm->rkt", numpyro.sample("delay_change", white), modes)
             delay = bound * jnp.tanh(jnp.arctanh(delay / bound) + change / bound)
         steps = jnp.moveaxis(jnp.pad(delay, [(1, 0), (0, 0), (0, 0)]), -1, 0) / bin_width
-        loadings, noise, offset = self.emission_sites(data, assignment.n_columns)
-        self.observe(data, loadings, noise, offset, steps, across, within)
+        emission = self.emission_sites(data, assignment.n_columns)
+        self.observe(data, emission, steps, across, within)
 
     def modes(self, layout: Layout, n_bins: int) -> np.ndarray:
         """The modes of f / s, (across_latent, time, mode); past their end a delay stays where it was.
@@ -104,15 +102,17 @@ class ADM(Preset):
 
     # ---- what differs from constant delays ---------------------------------------------------------------------------
 
-    def prepared(self, data: MultiRegionData) -> Self:
-        return self if self.duration is not None else self.replace(duration=data.n_bins * data.bin_width)
-
     def for_search(self) -> Self:
         return super().for_search().replace(varying=False)
 
+    @property
+    def has_courses(self) -> bool:
+        return self.varying or super().has_courses
+
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        sites = super().completed(sites, data)
         if not self.varying:
-            return dict(sites)
+            return sites
         series = np.shape(sites["delay"])
         still = np.zeros((*series, self.modes(data.layout, data.n_bins).shape[-1]))
         return {"delay_change": still, "delay_spread": np.full(series, self.usual_spread(data.layout)), **sites}
@@ -123,7 +123,8 @@ class ADM(Preset):
         """Courses keep their shape where modes differ; timescales that another fit learned are taken over."""
         if not self.varying or "delay_change" not in sites or model.n_across != self.n_across:
             return super().following(model, sites, data)
-        chosen = self if self.delay_timescale else self.replace(learned_timescales=model.timescales_of_delay)
+        chosen, sites = super().following(model, sites, data)
+        chosen = chosen if self.delay_timescale else chosen.replace(learned_timescales=model.timescales_of_delay)
         unit = np.einsum("rkm,ktm->rkt", sites["delay_change"], model.modes(data.layout, data.n_bins))
         return chosen, {**sites, "delay_change": chosen._in_modes(unit, data)}
 

@@ -28,5 +28,5 @@ class GFA(WhiteLatents, RelevancePreset):
 
     def __call__(self, data: MultiRegionData) -> None:
         across, within = self.latent_sites(data)
-        loadings, noise, offset = self.relevance_sites(data)
-        self.observe(data, loadings, noise, offset, self.no_delay(data.layout), across, within)
+        emission = self.relevance_sites(data)
+        self.observe(data, emission, self.no_delay(data.layout), across, within)

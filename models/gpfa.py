@@ -24,5 +24,5 @@ class GPFA(Pooled, Preset):
 
     def __call__(self, data: MultiRegionData) -> None:
         across, within = self.latent_sites(data)
-        loadings, noise, offset = self.emission_sites(data, self.n_across)
-        self.observe(data, loadings, noise, offset, self.no_delay(data.layout), across, within)
+        emission = self.emission_sites(data, self.n_across)
+        self.observe(data, emission, self.no_delay(data.layout), across, within)

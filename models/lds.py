@@ -60,8 +60,8 @@ class LDS(Pooled, Preset):
 
     def __call__(self, data: MultiRegionData) -> None:
         size = self.n_across
-        loadings, noise, offset = self.emission_sites(data, size)
-        self.observe(data, loadings, noise, offset, self.no_delay(data.layout), self.dynamics(size), {})
+        emission = self.emission_sites(data, size)
+        self.observe(data, emission, self.no_delay(data.layout), self.dynamics(size), {})
 
     def dynamics(self, size: int) -> dict[str, Array]:
         """Sample A and, where it is learned, the start."""

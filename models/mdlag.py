@@ -37,5 +37,5 @@ class MDLAG(RelevancePreset):
             lagging = (assignment.n_regions - 1, self.n_across)
             late = numpyro.sample("delay", dist.Uniform(-bound, bound).expand(lagging).to_event(2))
             delay = jnp.concatenate([delay, late / bin_width])
-        loadings, noise, offset = self.relevance_sites(data)
-        self.observe(data, loadings, noise, offset, delay[None], across, within)
+        emission = self.relevance_sites(data)
+        self.observe(data, emission, delay[None], across, within)

@@ -30,5 +30,5 @@ class PCCA(WhiteLatents, Preset):
 
     def __call__(self, data: MultiRegionData) -> None:
         across, within = self.latent_sites(data)
-        loadings, noise, offset = self.emission_sites(data, self.assignment(data.layout).n_columns)
-        self.observe(data, loadings, noise, offset, self.no_delay(data.layout), across, within)
+        emission = self.emission_sites(data, self.assignment(data.layout).n_columns)
+        self.observe(data, emission, self.no_delay(data.layout), across, within)

@@ -34,6 +34,11 @@ class Choices:
         likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (fast).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
+        mean: "constant": one offset for every neuron. "psth": the offset and a smooth course over the trial for every
+            neuron, and for every condition where trials have one (the trial coordinate "condition"). Without it the
+            response that all trials share is left to the latents.
+        mean_timescale: How fast the mean of "psth" may change, seconds.
+        duration: Seconds of a trial that courses (of means, of delays) are defined for; ``fit`` sets it.
         gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).
         lift: "readout" (default: delays in the readout) or "ar" (all delayed copies in the state, for comparison).
         order: With "readout", states that approximate one latent whose kernel has no exact state space, 2 to 6; with
@@ -49,6 +54,9 @@ class Choices:
     max_delay: float | None = None
     timescale_bounds: tuple[float, float] | None = None
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
+    mean: Literal["constant", "psth"] = "constant"
+    mean_timescale: float = 0.05
+    duration: float | None = None
     gp_noise: float = 1e-3
     lift: Literal["readout", "ar"] = "readout"
     order: int = DEFAULT_ORDER
@@ -82,6 +90,11 @@ class Choices:
             if not 0 < low < high < np.inf:
                 raise ValueError(f"{name}: timescale_bounds are two positive seconds, low < high, not {low}, {high}")
             object.__setattr__(self, "timescale_bounds", (low, high))
+        if self.mean not in ("constant", "psth"):
+            raise ValueError(f"{name}: mean is 'constant' or 'psth', not {self.mean!r}")
+        for field_name in ("mean_timescale", "duration"):
+            if (seconds := getattr(self, field_name)) is not None and not 0 < seconds < np.inf:
+                raise ValueError(f"{name}: {field_name} is a positive number of seconds, not {seconds}")
         if not 0 < self.gp_noise < 1:
             raise ValueError(f"{name}: gp_noise is a share of variance between 0 and 1, not {self.gp_noise}")
         if not isinstance(self.kernel, Kernel):

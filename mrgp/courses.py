@@ -1,4 +1,4 @@
-"""Courses of delays during a trial: the modes they are made of, and how far and how fast they are likely to move."""
+"""Courses of delays and means during a trial: their modes, and how far and how fast delays are likely to move."""
 
 from functools import lru_cache
 
@@ -6,6 +6,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 KNOTS_PER_TIMESCALE = 4 / 3  # leaves 1e-3 of the variance of a squared exponential between two knots
+LEAST_ROUGH = 1e-3  # the same of a Matern process, whose modes fade slowly
 LEAST_MODE = 1e-6  # of the first mode's variance: a mode below it cannot be seen in the delays
 FIRST_TIMESCALE = 0.2  # s: where learning how fast delays change begins
 TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes of a slow process cannot show a fast one
@@ -48,6 +49,27 @@ def smooth_modes(n_bins: int, timescale: float) -> np.ndarray:
     values = solve_triangular(root, kernel(knots, np.arange(n_bins)), lower=True).T
     left, sizes, _ = np.linalg.svd(values, full_matrices=False)
     return (left * sizes)[:, sizes**2 > LEAST_MODE * sizes[0] ** 2]
+
+
+@lru_cache(maxsize=32)
+def rough_modes(n_bins: int, timescale: float) -> np.ndarray:
+    """Principal modes of a Matern-3/2 process of unit variance over ``n_bins`` bins, (time, mode), largest first.
+
+    Rough enough for the onset of a response. ``timescale`` is in bins.
+    """
+    lag = np.sqrt(3) * np.abs(np.subtract.outer(np.arange(n_bins), np.arange(n_bins))) / timescale
+    values, vectors = np.linalg.eigh((1 + lag) * np.exp(-lag))
+    kept = np.flatnonzero(values > LEAST_ROUGH * values[-1])[::-1]
+    return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def weights_of_modes(modes: np.ndarray, course: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Posterior mean (..., mode) of standard normal weights of ``modes`` given a noisy ``course`` (..., time).
+
+    ``precision`` (..., time) are the inverse noise variances, 0 where nothing was measured.
+    """
+    inside = np.einsum("tm,...t,tn->...mn", modes, precision, modes) + np.eye(modes.shape[1])
+    return np.linalg.solve(inside, np.einsum("tm,...t->...m", modes, precision * course)[..., None])[..., 0]
 
 
 def most_evident(

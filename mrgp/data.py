@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Self
 
@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike
 
 from mrgp.checks import Coords, DataError, living_neurons, read_coords, read_region
 
+CONDITION = "condition"  # the trial coordinate that says which trials share a mean response
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -25,15 +27,21 @@ class Layout:
         regions: region names; delays are measured from the first.
         n_neurons: neurons per region, in the same order.
         bin_width: seconds per bin.
+        conditions: what trials can be trials of, sorted; () where they are all of one kind.
     """
 
     regions: tuple[str, ...]
     n_neurons: tuple[int, ...]
     bin_width: float
+    conditions: tuple[str, ...] = ()
 
     @property
     def n_regions(self) -> int:
         return len(self.regions)
+
+    @property
+    def n_conditions(self) -> int:
+        return max(1, len(self.conditions))
 
     @property
     def total_neurons(self) -> int:
@@ -65,7 +73,8 @@ class MultiRegionData:
             (bins_i, neurons) per trial, for trials of different length.
         bin_width: seconds per bin.
         neuron_coords: region name -> one label per neuron (channel, unit name).
-        trial_coords: coordinate name -> one value per trial (stimulus, block).
+        trial_coords: coordinate name -> one value per trial (stimulus, block). The one named "condition" says which
+            trials have a mean response of their own, for models whose mean varies.
         drop_dead: leave out neurons that never change or were never observed, with a warning that names them.
 
     Attributes:
@@ -74,6 +83,7 @@ class MultiRegionData:
         observed: bool (pattern, time, neuron); None when nothing is missing within any trial's length.
         pattern: int32 (trial,), the row of ``observed`` that a trial follows; zeros when there is none.
         length: int32 (trial,), 1 + last bin with any observed entry; None when every trial fills all bins.
+        condition: int32 (trial,), index into ``layout.conditions``; zeros when there are none.
         center: (neuron,), mean over what was observed.
         scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
         batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
@@ -87,6 +97,7 @@ class MultiRegionData:
     observed: Bool[np.ndarray, "pattern time neuron"] | None
     pattern: Int[np.ndarray, "trial"]
     length: Int[np.ndarray, "trial"] | None
+    condition: Int[np.ndarray, "trial"]
     center: Float[np.ndarray, "neuron"]
     scale: Float[np.ndarray, "neuron"]
     batch_size: int | None = None
@@ -124,13 +135,16 @@ class MultiRegionData:
             if not alive.all():
                 arrays[name] = array[:, :, alive]
                 labels.update({name: labels[name][alive]} if name in labels else {})
-        layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width)
+        kinds = tuple(sorted({str(label) for label in trials.get(CONDITION, ())}))
+        layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds)
         self._fill(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials)
 
     def _fill(self, layout: Layout, values: np.ndarray, labels: Coords, trials: Coords) -> Self:
         """Set all attributes from ``values`` with NaN, which are overwritten by 0 in place."""
         self.layout, self.values, self.neuron_coords, self.trial_coords = layout, values, labels, trials
         self.observed, self.pattern, self.length = None, np.zeros(len(values), np.int32), None
+        kinds = [str(label) for label in trials[CONDITION]] if layout.conditions else [""] * len(values)
+        self.condition = np.searchsorted(np.array(layout.conditions or ("",)), kinds).astype(np.int32)
         if not (mask := ~np.isnan(values)).all():
             self.observed, self.pattern, self.length = _share_patterns(mask)
             if self.length is not None and not self.length.all():
@@ -144,7 +158,9 @@ class MultiRegionData:
         return self
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None]]:
-        arrays = (self.values, self.observed, self.pattern, self.length, self.center, self.scale)
+        arrays = (
+            self.values, self.observed, self.pattern, self.length, self.condition, self.center, self.scale,
+        )  # fmt: skip
         return arrays, (self.layout, self.batch_size)
 
     @classmethod
@@ -152,7 +168,7 @@ class MultiRegionData:
         # Children may be tracers or placeholders: nothing is checked or converted here.
         data = object.__new__(cls)
         (data.layout, data.batch_size), data.neuron_coords, data.trial_coords = static, {}, {}
-        data.values, data.observed, data.pattern, data.length, data.center, data.scale = children
+        data.values, data.observed, data.pattern, data.length, data.condition, data.center, data.scale = children
         return data
 
     @property
@@ -211,6 +227,7 @@ class MultiRegionData:
         """The trials of one batch by position, which may be traced; patterns, ``center`` and ``scale`` are of all."""
         chosen: Any = copy.copy(self)
         chosen.values, chosen.pattern = jnp.asarray(self.values)[trials], jnp.asarray(self.pattern)[trials]
+        chosen.condition = jnp.asarray(self.condition)[trials]
         chosen.length = None if self.length is None else jnp.asarray(self.length)[trials]
         chosen.batch_size = None
         return chosen
@@ -231,10 +248,50 @@ class MultiRegionData:
         if not kept:
             raise DataError("select_neurons was asked to leave out every neuron: keep at least one")
         columns = [chosen + parts[name].start for name, chosen in kept.items()]
-        layout = Layout(tuple(kept), tuple(chosen.size for chosen in kept.values()), self.bin_width)
+        counts = tuple(chosen.size for chosen in kept.values())
+        layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
         values = self._with_nan()[:, :, np.concatenate(columns)]
         return object.__new__(type(self))._fill(layout, values, labels, dict(self.trial_coords))
+
+    def without(self, neurons: Mapping[str, ArrayLike | slice]) -> Self:
+        """The recording with some neurons hidden: of the same layout, but nothing of them was observed.
+
+        Args:
+            neurons: region name -> integers, booleans or a slice, by position within the region.
+        """
+        values = self._with_nan().copy()
+        for name, indices in neurons.items():
+            part = self._columns(name)
+            chosen = _choose(part.stop - part.start, indices, f"neurons of region {name}")
+            values[:, :, chosen + part.start] = np.nan
+        return object.__new__(type(self))._fill(
+            self.layout, values, dict(self.neuron_coords), dict(self.trial_coords)
+        )
+
+    def among(self, conditions: tuple[str, ...]) -> Self:
+        """The same recording as one of trials of ``conditions``, of which its own are some.
+
+        Raises:
+            DataError: trials have another condition, or none.
+        """
+        if conditions == self.layout.conditions:
+            return self
+        layout, own = replace(self.layout, conditions=conditions), self.layout.conditions
+        if conditions and not own:
+            raise DataError(f"trials need a condition ({', '.join(conditions)}): give trial_coords['{CONDITION}']")
+        if conditions and (unknown := [own[i] for i in np.unique(self.condition) if own[i] not in conditions]):
+            raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
+        return object.__new__(type(self))._fill(
+            layout, self._with_nan().copy(), dict(self.neuron_coords), dict(self.trial_coords)
+        )
+
+    def less(self, course: np.ndarray) -> Self:
+        """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""
+        values = self._with_nan() - course[self.condition]
+        return object.__new__(type(self))._fill(
+            self.layout, values, dict(self.neuron_coords), dict(self.trial_coords)
+        )
 
     def require(self, n_regions_at_least: int, model: str = "this model") -> None:
         """Raise DataError unless there are that many regions; the message speaks of ``model``."""
@@ -317,7 +374,8 @@ def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionD
     rng = np.random.default_rng(0)
     counts = zip(layout.regions, layout.n_neurons, strict=True)
     noise = {name: rng.standard_normal((n_trials, n_bins, n)) for name, n in counts}
-    return MultiRegionData(noise, layout.bin_width)
+    of_trials = {CONDITION: np.resize(layout.conditions, n_trials)} if layout.conditions else {}
+    return MultiRegionData(noise, layout.bin_width, trial_coords=of_trials).among(layout.conditions)
 
 
 def _choose(n: int, indices: ArrayLike | slice, what: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -177,6 +177,15 @@ class Fit(Run):
         """Offset of every neuron, per region."""
         return self._per_neuron("offset")
 
+    @property
+    def mean(self) -> dict[str, xr.DataArray]:
+        """Mean of every neuron over the trial, per region, (condition, time, neuron), in units of the recording."""
+        table = self.model.mean_table(self.sites, stand_in(self.layout, 1, self.n_bins))
+        coords = {"condition": list(self.layout.conditions or ("all",))} | self.time_coords
+        dims = ("condition", "time", "neuron")
+        parts = self.layout.region_slices.items()
+        return {region: xr.DataArray(table[..., part], coords, dims, f"mean_{region}") for region, part in parts}
+
     # ---- what it says of a recording -----------------------------------------------------------------------------
 
     def recording(self, data: MultiRegionData | None = None) -> MultiRegionData:
@@ -184,7 +193,9 @@ class Fit(Run):
         data = self.data if data is None else data
         if data is None:
             raise DataError("this fit was loaded from a file and holds no recording: pass data=")
-        if data.layout != self.layout:
+        if data.layout != self.layout and self.model.mean != "constant":
+            data = data.among(self.layout.conditions)
+        if replace(data.layout, conditions=self.layout.conditions) != self.layout:
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
         return data
 

@@ -24,9 +24,10 @@ def write(fit: Any, path: Path) -> None:
     arrays["trace"] = (("iteration",), fit.trace)
     if fit.loadings_covariance is not None:
         arrays["loadings_covariance"] = (("loadings_0", "loadings_1", "loadings_2"), fit.loadings_covariance)
+    layout = fit.layout
     header = {
         "settings": fit.model.to_settings(),
-        "layout": [list(fit.layout.regions), list(fit.layout.n_neurons), fit.layout.bin_width],
+        "layout": [list(layout.regions), list(layout.n_neurons), layout.bin_width, list(layout.conditions)],
         "n_bins": fit.n_bins,
         "run": [
             fit.method,
@@ -77,13 +78,13 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
         curvature = Curvature(
             tuple(names), dataset["curvature_mean"].values, dataset["curvature_covariance"].values, positive
         )
-    regions, counts, bin_width = header["layout"]
+    regions, counts, bin_width, *conditions = header["layout"]
     method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
     skip = ("trace", "curvature_mean", "curvature_covariance", "loadings_covariance")
     values = {str(name): value.values for name, value in dataset.data_vars.items()}
     return {
         "model": model,
-        "layout": Layout(tuple(regions), tuple(counts), bin_width),
+        "layout": Layout(tuple(regions), tuple(counts), bin_width, tuple(*conditions)),
         "n_bins": header["n_bins"],
         "sites": {name: value for name, value in values.items() if name not in skip and "." not in name},
         "samples": _after("samples.", values) or None,

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from mrgp.courses import weights_of_modes
 from mrgp.data import Layout, MultiRegionData
 from mrgp.inference.curvature import Diagonal
 from mrgp.inference.start import draw_loadings
-from mrgp.parametrized import Parametrized
+from mrgp.parametrized import MEAN_SPREAD, Parametrized
 from mrgp.statespace.choose import missed_variance
 
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
@@ -28,6 +29,7 @@ class Fittable(Parametrized):
     """A parametrized model that can be climbed: see ``mrgp.inference.recipe`` for who asks what, and when."""
 
     held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
+    held_at_first: ClassVar[tuple[str, ...]] = ("mean_change",)  # the data give it a start that bad latents would spoil
     found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "max_delay")  # choices that a fit may change for good
 
     # ---- the search for a start ----------------------------------------------------------------------------------
@@ -62,22 +64,56 @@ class Fittable(Parametrized):
                         )
         return sites
 
+    @property
+    def has_courses(self) -> bool:
+        """Whether something changes over a trial in a way that is learned."""
+        return self.mean == "psth"
+
     def prepared(self, data: MultiRegionData) -> Self:
         """This preset with what it takes from the recording it is fitted to."""
-        return self
+        if not self.has_courses or self.duration is not None:
+            return self
+        return self.replace(duration=data.n_bins * data.bin_width)
 
     def for_search(self) -> Self:
-        """The preset whose climbs give the start: the same latents under the spectral likelihood."""
-        return self.replace(likelihood="spectral", transient=None)
+        """The preset whose climbs give the start: the same latents under the spectral likelihood.
+
+        It climbs on what :meth:`around_mean` leaves of the recording.
+        """
+        return self.replace(likelihood="spectral", transient=None, mean="constant")
+
+    def around_mean(self, data: MultiRegionData) -> MultiRegionData:
+        """The recording less a first guess of the mean's course."""
+        if self.mean == "constant":
+            return data
+        return data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), self.mean_start(data)))
+
+    def mean_start(self, data: MultiRegionData) -> np.ndarray:
+        """A first guess of ``mean_change``: the average over trials, smoothed as if all else were white noise."""
+        modes, spread = self.mean_modes(data), MEAN_SPREAD * data.scale
+        change = np.zeros((data.layout.n_conditions, data.layout.total_neurons, modes.shape[1]))
+        mask = data.mask
+        for number in range(len(change)):
+            chosen = np.asarray(data.condition) == number
+            count = mask[chosen].sum(0)  # (time, neuron)
+            excess = np.asarray(data.values)[chosen].sum(0) / np.maximum(count, 1) - data.center * (count > 0)
+            for neuron, size in enumerate(spread):
+                known = count[:, neuron] * MEAN_SPREAD**2
+                change[number, neuron] = size * weights_of_modes(modes, excess[:, neuron] / size, known)
+        return change
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
-        return dict(sites)
+        if self.mean == "constant" or "mean_change" in sites:
+            return dict(sites)
+        return {**sites, "mean_change": self.mean_start(data)}
 
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
         """This preset, and its sites where a fit of ``model`` to such a recording ended."""
+        if "mean_change" in sites and (self.mean, self.mean_timescale) != (model.mean, model.mean_timescale):
+            sites = {name: value for name, value in sites.items() if name != "mean_change"}
         return self, self.completed(sites, data)
 
     def smoothing(self, layout: Layout, attempt: int) -> int | None:
@@ -97,7 +133,12 @@ class Fittable(Parametrized):
         root = np.sqrt(np.asarray(sites["noise"]) / bins)
         small = np.asarray(1 / np.sqrt(bins))
         dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
-        return {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}
+        scales = {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}
+        if "mean_change" in sites:
+            trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
+            known = trials[:, None, None] / np.asarray(sites["noise"])[:, None] * (self.mean_modes(data) ** 2).sum(0)
+            scales["mean_change"] = 1 / np.sqrt(known + (MEAN_SPREAD * np.asarray(data.scale)[:, None]) ** -2.0)
+        return scales
 
     @property
     def held(self) -> tuple[str, ...]:

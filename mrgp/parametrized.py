@@ -10,13 +10,16 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
+from mrgp.checks import DataError
 from mrgp.choices import Choices
+from mrgp.courses import rough_modes
 from mrgp.data import Layout, MultiRegionData
 from mrgp.kernels import Hyperparameters, in_bins
-from mrgp.statespace.reduce import ordered
+from mrgp.statespace.reduce import Emission, ordered
 
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
 TIMESCALE_SPREAD = 1.5
+MEAN_SPREAD = 0.5  # of a neuron's standard deviation: how far its mean response moves, a priori
 TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
 
 
@@ -52,7 +55,7 @@ class Parametrized(Choices):
                 hyper[name] = numpyro.sample(f"{name}_{kind}", prior) if inferred else jnp.full(n_latents, prior)
         return in_bins(hyper, bin_width)
 
-    def emission_sites(self, data: MultiRegionData, n_columns: int) -> tuple[Array, Array, Array]:
+    def emission_sites(self, data: MultiRegionData, n_columns: int) -> Emission:
         """Sample loadings (neuron, column), noise variances and offsets (neuron,), weakly, in each neuron's units.
 
         loadings ~ N(0, (3 sd)^2), offset ~ N(mean, (10 sd)^2), noise ~ half-normal of twice the neuron's variance:
@@ -65,7 +68,33 @@ class Parametrized(Choices):
             )
             noise = numpyro.sample("noise", dist.HalfNormal(2 * data.scale**2))
             offset = numpyro.sample("offset", dist.Normal(data.center, 10 * data.scale))
-        return loadings, noise, offset
+        return Emission(loadings, noise, offset, course=self.mean_course(data))
+
+    def mean_course(self, data: MultiRegionData) -> Array | None:
+        """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant.
+
+        The site ``mean_change`` (condition, neuron, mode), in units of the recording, weighs the principal modes of a
+        Matern-3/2 process of ``mean_timescale`` and half of a neuron's standard deviation.
+        """
+        if self.mean == "constant":
+            return None
+        shape = (data.layout.n_conditions, data.layout.total_neurons, self.mean_modes(data).shape[1])
+        spread = (MEAN_SPREAD * jnp.asarray(data.scale))[:, None]
+        change = numpyro.sample("mean_change", dist.Normal(0.0, spread).expand(shape).to_event(3))
+        return jnp.einsum("tm,cnm->ctn", self.mean_modes(data), change)
+
+    def mean_modes(self, data: MultiRegionData) -> np.ndarray:
+        """The modes of the mean's course, (time, mode), in the order of their variance.
+
+        Raises:
+            DataError: trials are longer than those that the mean was fitted to.
+        """
+        bins = data.n_bins if self.duration is None else round(self.duration / data.bin_width)
+        if data.n_bins > bins:
+            raise DataError(
+                f"trials have {data.n_bins} bins, but the mean was fitted to {bins}: cut them, or fit mean='constant'"
+            )
+        return rough_modes(bins, self.mean_timescale / data.bin_width)[: data.n_bins]
 
     # ---- read ----------------------------------------------------------------------------------------------------
 
@@ -111,6 +140,13 @@ class Parametrized(Choices):
         """Timescales in seconds of the latents of one kind ("across", "within"), (latent,); 0 where they are white."""
         bins = np.asarray(self.hyperparameters(sites, kind, layout)["timescale"])
         return bins * layout.bin_width * self.kernel.has_timescale
+
+    def mean_table(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
+        """Mean of every neuron over time in units of the recording, (condition, time, neuron)."""
+        level = np.broadcast_to(sites["offset"], (data.layout.n_conditions, data.n_bins, data.layout.total_neurons))
+        if "mean_change" not in sites:
+            return level
+        return level + np.einsum("tm,cnm->ctn", self.mean_modes(data), sites["mean_change"])
 
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         """The same parameters as a fit shows them: what no recording can decide is put into an order.

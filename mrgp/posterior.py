@@ -88,7 +88,7 @@ def predictions(distribution: MarkovGP, values: Array) -> tuple[Array, Array]:
     """Posterior mean of C x + d and standard deviation of a new y, both (trial, time, neuron)."""
     posterior = distribution.posterior(values)
     C = readout_loadings(distribution.prior.assignment, distribution.loadings)
-    mean = posterior.readout_mean @ C.T + distribution.offset
+    mean = posterior.readout_mean @ C.T + distribution.trial_mean
     covariance = posterior.readout_covariance
     patterns, steps, stacked = covariance.shape[:3]
     m = C.shape[1]

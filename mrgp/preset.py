@@ -35,7 +35,7 @@ from mrgp.inference.run import Options, Run
 from mrgp.inference.svi import SVISettings, fit_svi
 from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
-from mrgp.statespace.reduce import Missing
+from mrgp.statespace.reduce import Emission, Missing
 
 METHODS: dict[str, Callable[..., Run]] = {
     "map": fit_map, "em": fit_em, "vb": fit_vb, "laplace": fit_laplace, "svi": fit_svi, "nuts": fit_nuts,
@@ -76,9 +76,7 @@ class Preset(Fittable):
     def observe(
         self,
         data: MultiRegionData,
-        loadings: Array,
-        noise: Array,
-        offset: Array,
+        emission: Emission,
         delay: Array,
         across: Hyperparameters,
         within: Hyperparameters,
@@ -86,13 +84,15 @@ class Preset(Fittable):
         """The observed site ``y``: every trial of the recording under the marginal likelihood chosen."""
         layout = data.layout
         n_bins, size = data.n_bins, data.batch_size
-        parameters = (loadings, noise, offset, delay, across, within)
+        parameters = (emission.loadings, emission.noise, emission.offset, delay, across, within)
         likelihood: DelayedGP
         with numpyro.plate("trial", data.n_trials, subsample_size=size) as index:
             seen = data if size is None else data.batch(index)
             holes: Any = (seen.observed, seen.pattern, seen.length)
             missing = None if seen.is_complete else Missing(*holes)
             common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
+            if emission.course is not None:
+                common |= {"course": emission.course, "condition": seen.condition}
             if self.likelihood == "dense":
                 likelihood = DenseGP(*parameters, prior=self.prior(layout), **common)
             elif self.likelihood == "spectral":
@@ -203,6 +203,8 @@ class Preset(Fittable):
 
     def objection(self, method: str, data: MultiRegionData) -> str | None:
         """Why these settings do not suit one of the preset's methods on a recording; None where they do."""
+        if method == "em" and self.mean != "constant":
+            return f"method 'em' has no update for mean={self.mean!r}: use method='map'"
         return None
 
     def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax import Array
 
 from mrgp.data import MultiRegionData
 from mrgp.preset import Preset
+from mrgp.statespace.reduce import Emission
 
 LEAST_RATE = 1e-3  # of alpha's prior, in squared data units: below it "map" runs to loadings of zero
 VAGUE = 3.0  # prior sd of loadings in each region's units while a start is searched for
@@ -56,8 +56,8 @@ class RelevancePreset(Preset):
             )
         return super().objection(method, data)
 
-    def relevance_sites(self, data: MultiRegionData) -> tuple[Array, Array, Array]:
-        """Sample alpha (region, column), and with it loadings (neuron, column), noise variances and offsets."""
+    def relevance_sites(self, data: MultiRegionData) -> Emission:
+        """Sample alpha (region, column), and with it loadings (neuron, column), noise variances and the mean."""
         assignment = self.assignment(data.layout)
         table = (assignment.n_regions, assignment.n_columns)
         alpha = numpyro.sample("alpha", dist.Gamma(self.shape, self.rate).expand(table).to_event(2))
@@ -66,13 +66,13 @@ class RelevancePreset(Preset):
             loadings = numpyro.sample("loadings", dist.Normal(0.0, spread).to_event(1))
             noise = numpyro.sample("noise", dist.InverseGamma(self.shape, self.rate))
             offset = numpyro.sample("offset", dist.Normal(0.0, self.offset_precision**-0.5))
-        return loadings, noise, offset
+        return Emission(loadings, noise, offset, course=self.mean_course(data))
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
         return {**super().draw_start(rng, data, attempt), "alpha": self._vague(data)}
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-        return {"alpha": self._vague(data), **sites}
+        return {"alpha": self._vague(data), **super().completed(sites, data)}
 
     def _vague(self, data: MultiRegionData) -> np.ndarray:
         assignment = self.assignment(data.layout)

@@ -20,7 +20,7 @@ from numpyro.util import is_prng_key
 
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.assemble import Latents
-from mrgp.statespace.reduce import Assignment, Emission, Information, Missing, readout_loadings, reduce
+from mrgp.statespace.reduce import Assignment, Emission, Information, Missing, centred, readout_loadings, reduce
 
 
 class Assigned(Protocol):
@@ -44,6 +44,8 @@ class DelayedGP(Distribution):
         n_bins: Bins per trial.
         n_trials: Trials in the batch; None for an empty batch shape.
         missing: Patterns of missing entries (then ``n_trials`` is taken from it); None when all is observed.
+        course: What the mean adds to the offset over time, (condition, time, neuron); None for nothing.
+        condition: Which condition each trial is of, (trial,); None for the first.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
@@ -55,7 +57,7 @@ class DelayedGP(Distribution):
     support = constraints.independent(constraints.real, 2)
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
     pytree_data_fields: tuple[str, ...] = (
-        "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread",
+        "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread", "course", "condition",
     )  # fmt: skip
     pytree_aux_fields: tuple[str, ...] = ("prior", "n_bins")
 
@@ -72,6 +74,8 @@ class DelayedGP(Distribution):
         n_bins: int,
         n_trials: int | None = None,
         missing: Missing | None = None,
+        course: Array | None = None,
+        condition: Array | None = None,
         validate_args: bool | None = None,
     ) -> None:
         assignment = prior.assignment
@@ -91,12 +95,14 @@ class DelayedGP(Distribution):
             }
         if jnp.shape(delay)[0] not in (1, n_bins):
             raise ValueError(f"delay has {jnp.shape(delay)[0]} times, but this model needs 1 or {n_bins}")
+        if course is not None:
+            expected["course"] = (jnp.shape(course)[1:], (n_bins, neurons))
         for name, (given, wanted) in expected.items():
             if given != wanted:
                 raise ValueError(f"{name} has shape {given}, but this model needs {wanted}")
         self.loadings, self.noise, self.offset, self.delay = loadings, noise, offset, delay
         self.across, self.within = dict(across), dict(within)
-        self.missing = missing
+        self.missing, self.course, self.condition = missing, course, condition
         self.spread: Array | None = None
         self.prior = prior
         self.n_bins = n_bins
@@ -107,8 +113,19 @@ class DelayedGP(Distribution):
 
     @property
     def emission(self) -> Emission:
-        """Loadings, noise and offset together."""
-        return Emission(self.loadings, self.noise, self.offset, self.spread)
+        """What is particular to neurons, together."""
+        return Emission(self.loadings, self.noise, self.offset, self.spread, self.course)
+
+    @property
+    def trial_mean(self) -> Array:
+        """Offset and course together, (trial or 1, time or 1, neuron)."""
+        if self.course is None:
+            return self.offset[None, None]
+        return self.offset + (self.course[:1] if self.condition is None else self.course[self.condition])
+
+    def centred(self, value: Array) -> Array:
+        """Trials (trial, time, neuron), zero where missing, less the course of their condition."""
+        return centred(value, self.course, self.condition, self.patterns(value.shape[0]))
 
     def with_spread(self, spread: Array | None) -> Self:
         """The same with loadings that are known only up to covariances (neuron, column, column).
@@ -140,7 +157,7 @@ class DelayedGP(Distribution):
 
     def information(self, value: Array) -> Information:
         """Reduce trials (trial, time, neuron), zero where missing, to what they say about the readouts."""
-        return reduce(self.prior.assignment, self.emission, value, self.patterns(value.shape[0]))
+        return reduce(self.prior.assignment, self.emission, self.centred(value), self.patterns(value.shape[0]))
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
@@ -163,12 +180,13 @@ class DelayedGP(Distribution):
         x = self.sample_readouts(latent_key, int(np.prod(shape)))
         C = readout_loadings(self.prior.assignment, self.loadings)
         white = random.normal(noise_key, (*x.shape[:2], len(self.noise)), x.dtype)
-        y = x @ C.T + self.offset + jnp.sqrt(self.noise) * white
-        return y.reshape(*shape, *self.event_shape)
+        y = (x @ C.T + jnp.sqrt(self.noise) * white).reshape(*shape, *self.event_shape)
+        return y + self.mean
 
     @property
     def mean(self) -> Array:
-        return jnp.broadcast_to(self.offset, self.batch_shape + self.event_shape)
+        mean = self.trial_mean if self.batch_shape else self.trial_mean[0]
+        return jnp.broadcast_to(mean, self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Array:

@@ -1,5 +1,6 @@
 r"""The default likelihood: a Kalman filter on the state-space lift, O(time), covariances shared by trials."""
 
+import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -99,7 +100,7 @@ class MarkovGP(DelayedGP):
         C = readout_loadings(self.prior.assignment, self.loadings)
         variance = jnp.einsum("ni,tij,nj->tn", C, covariance, C) + self.noise
         shape = self.batch_shape + self.event_shape
-        return jnp.broadcast_to(mean @ C.T + self.offset, shape), jnp.broadcast_to(variance, shape)
+        return jnp.broadcast_to(mean @ C.T, shape) + super().mean, jnp.broadcast_to(variance, shape)
 
     @property
     def _in_parallel(self) -> bool:
@@ -166,18 +167,17 @@ class MarkovGP(DelayedGP):
         clone = self.with_missing(missing)
         return clone.information(value)
 
-    def _rebuilt(self, space: Space, missing: Missing | None) -> "MarkovGP":
-        parameters = (self.loadings, self.noise, self.offset, self.delay, self.across, self.within)
-        rebuilt = MarkovGP(*parameters, space=space, parallel=self.parallel, n_bins=self.n_bins, missing=missing)
-        return rebuilt.with_spread(self.spread)
-
     def with_missing(self, missing: Missing | None) -> "MarkovGP":
-        """The same model of a recording with other missing data."""
-        return self._rebuilt(self.space, missing)
+        """The same model of the same trials with other missing data."""
+        other = copy.copy(self)
+        other.missing = missing
+        return other
 
     def with_space(self, space: Space) -> "MarkovGP":
         """The same model and recording in another state space."""
-        return self._rebuilt(space, self.missing)
+        other = copy.copy(self)
+        other.space, other.transient = space, None
+        return other
 
     def _in_bins(self, stacked: Array) -> Array:
         """(step, trial, bin_in_step * readout) to (trial, time, readout)."""

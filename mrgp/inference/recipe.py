@@ -4,6 +4,7 @@
    (the spectral one, where the model has it) and the best climb gives the start.
 2. The registers of the Markov likelihood are chosen for the timescales found, and log p(y, parameters) is climbed to
    convergence.
+   Sites whose start is good already wait until the others have found their place (``held_at_first``).
 3. Where the result asks for it (a delay near its bound, a timescale shorter than the registers were made for), the
    model is widened or refined and the climb goes on from where it was.
 
@@ -31,7 +32,7 @@ MARGIN = 0.8  # registers are made for timescales this much shorter than the sta
 MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: go on from this fit with start="
 LONG = 256  # steps from which on it pays to find out when the gains have settled
-PER_NEURON = ("loadings", "noise", "offset")
+PER_NEURON = ("loadings", "noise", "offset", "mean_change")
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
@@ -40,6 +41,7 @@ class Model(Protocol):
 
     likelihood: Any
     held_in_search: tuple[str, ...]
+    held_at_first: tuple[str, ...]
     found_by_fit: tuple[str, ...]
 
     @property
@@ -58,6 +60,7 @@ class Model(Protocol):
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self: ...
     def prepared(self, data: MultiRegionData) -> Self: ...
     def for_search(self) -> Self: ...
+    def around_mean(self, data: MultiRegionData) -> MultiRegionData: ...
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]: ...
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
@@ -77,8 +80,9 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
     trace: list[float] = []
     notes: list[str] = []
     evaluations = iterations = 0
+    still = {name: 0.0 for name in model.held_at_first if name in sites}  # a step of length 0
     for _ in range(MOST_ROUNDS):
-        scale = model.scales(data, sites)
+        scale = {**model.scales(data, sites), **still}
         objective = Objective(LogJoint(model), data, sites, scale, _frozen(model, options))
         title = "climbing log p(y, parameters)" if options.progress else None
         ascent = maximise(
@@ -95,6 +99,9 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         converged, reason = ascent.converged, ascent.reason
         if not converged:
             break
+        if still:
+            still = {}
+            continue
         changed, why = revised(model, data, sites, keep_window)
         if why is not None:
             notes.append(why)
@@ -166,7 +173,7 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays."""
     assignment = model.assignment(data.layout)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
-    compressed = compress(data, assignment.n_neurons, wanted)
+    compressed = compress(model.around_mean(data), assignment.n_neurons, wanted)
     best: Ascent | None = None
     scores: list[float] = []
     rng = np.random.default_rng(options.seed)
@@ -198,7 +205,7 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     assert best is not None
     sites = {name: np.asarray(value) for name, value in best.sites.items()}
     loadings, noise = decompress(compressed, sites["loadings"])
-    return model, {**sites, "loadings": loadings, "noise": noise, "offset": compressed.offset}
+    return model, {**sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:

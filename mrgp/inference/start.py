@@ -29,13 +29,11 @@ class Compressed:
         data: Pseudo-neurons (trial, time, pseudo-neuron) per population, of noise variance near 1.
         decode: Per population (neuron, pseudo-neuron): loadings of neurons = decode @ loadings of pseudo-neurons.
         variance: (neuron,), of what was observed.
-        offset: (neuron,), mean of what was observed.
     """
 
     data: MultiRegionData
     decode: tuple[np.ndarray, ...]
     variance: np.ndarray
-    offset: np.ndarray
 
 
 def moving_average(signals: np.ndarray, width: int) -> np.ndarray:
@@ -80,7 +78,7 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
             basis = left[:, sizes > 1e-3]
         arrays[f"population{population + 1}"] = whitened @ basis
         decode.append(np.sqrt(variance[first:last] * noise)[:, None] * basis)
-    return Compressed(MultiRegionData(arrays, data.bin_width), tuple(decode), variance, np.array(data.center))
+    return Compressed(MultiRegionData(arrays, data.bin_width), tuple(decode), variance)
 
 
 def _leading_directions(signals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

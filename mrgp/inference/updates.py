@@ -26,7 +26,7 @@ class Moments(NamedTuple):
 
     Attributes:
         xx: sum E[x x'], (neuron, column, column).
-        yx: sum y E[x], (neuron, column).
+        yx: sum y E[x], (neuron, column); y less its condition's course.
         x: sum E[x], (neuron, column).
     """
 
@@ -47,7 +47,7 @@ def _moments(distribution: Any, data: MultiRegionData) -> Moments:
     assignment = distribution.prior.assignment
     missing = distribution.patterns(data.values.shape[0])
     neurons = data.values.shape[-1]
-    yx = jnp.einsum("btn,tbi->ni", data.values, means)
+    yx = jnp.einsum("btn,tbi->ni", distribution.centred(data.values), means)
     if missing.observed is None:
         xx = jnp.broadcast_to(second.sum((0, 1)), (neurons, *second.shape[2:]))
         x = jnp.broadcast_to(means.sum((0, 1)), yx.shape)
@@ -77,7 +77,8 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
     assignment = distribution.prior.assignment
     used = jnp.asarray(assignment.used)
     sums = _moments(distribution, data)
-    total, squares = data.values.sum((0, 1)), (data.values**2).sum((0, 1))
+    values = distribution.centred(data.values)
+    total, squares = values.sum((0, 1)), (values**2).sum((0, 1))
     eye = jnp.eye(assignment.n_columns)
     both = used[:, :, None] & used[:, None, :]
     # A loading that is held at zero is independent of the others.

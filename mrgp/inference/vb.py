@@ -94,7 +94,8 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     fresh = start is None and store.phase in (None, "start", SPECTRAL)
     under_spectral = fresh and model.likelihood != "spectral" and data.is_complete
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
-    state = _entered(model.for_search() if under_spectral else model, data, sites, options)
+    fast = model.replace(likelihood="spectral", transient=None) if under_spectral else model
+    state = _entered(fast, data, sites, options)
     notes: list[str] = []
     reason = f"stopped after {options.max_iterations} iterations"
     try:

@@ -94,13 +94,15 @@ class Emission(NamedTuple):
     """Loadings C (neuron, column), noise variances R (neuron,), offsets d (neuron,).
 
     ``spread`` (neuron, column, column) are the covariances of loadings that are not known exactly: Lambda then is the
-    expectation of C' R^-1 C, as variational Bayes needs it.
+    expectation of C' R^-1 C, as variational Bayes needs it. ``course`` (condition, time, neuron) is what the mean of a
+    trial of each condition adds to the offsets as time goes by; None for nothing.
     """
 
     loadings: Array
     noise: Array
     offset: Array
     spread: Array | None = None
+    course: Array | None = None
 
 
 class Missing(NamedTuple):
@@ -175,8 +177,24 @@ def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> 
     return C
 
 
+def centred(values: Array, course: Array | None, condition: Array | None, missing: Missing) -> Array:
+    """Observations (trial, time, neuron) less the course of their condition's mean; those missing stay zero."""
+    if course is None:
+        return values
+    course = course if condition is None else course[condition]
+    n_bins = values.shape[1]
+    if missing.observed is not None:
+        course = course * missing.observed[missing.pattern]
+    if missing.length is not None:
+        course = course * (jnp.arange(n_bins) < missing.length[:, None])[..., None]
+    return values - course
+
+
 def reduce(assignment: Assignment, emission: Emission, values: Array, missing: Missing) -> Information:
-    """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts."""
+    """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts.
+
+    They are :func:`centred`, where the emission has a course.
+    """
     C = readout_loadings(assignment, emission.loadings)
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]

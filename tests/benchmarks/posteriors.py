@@ -62,7 +62,7 @@ def large() -> None:
     began = time.perf_counter()
     start = DLAG(2, 1, max_delay=0.1).fit(data, progress=False)
     fitted = time.perf_counter() - began
-    settings = {"loadings": "fixed", "n_chains": 2, "n_warmup": 150, "n_draws": 1000}
+    settings = {"loadings": "fixed", "n_chains": 2, "n_warmup": 150, "n_draws": 700}
     fit = start.model.fit(data, "nuts", start=start, progress=False, **settings)
     seconds = time.perf_counter() - began
     tree = az.from_dict({"posterior": {"delay": fit.samples["delay"]}})

@@ -1,0 +1,197 @@
+"""Means that vary over the trial: modes, likelihood, conditions, fits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mrgp.models import DLAG, GPFA, LDS, MDLAG
+
+import mrgp
+from mrgp.courses import rough_modes, weights_of_modes
+from mrgp.simulate import simulate
+
+BIN = 0.02
+N_BINS = 20
+
+
+def matern32(n_bins, timescale):
+    lag = np.sqrt(3) * np.abs(np.arange(n_bins)[:, None] - np.arange(n_bins)) / timescale
+    return (1 + lag) * np.exp(-lag)
+
+
+def test_modes_are_those_of_a_matern_process():
+    modes = rough_modes(30, 2.5)
+    # Modes below a thousandth of the first are left out: thirty of them at most.
+    np.testing.assert_allclose(modes @ modes.T, matern32(30, 2.5), atol=30 * 1e-3 * (modes[:, 0] ** 2).sum())
+    assert np.all(np.diff((modes**2).sum(0)) < 0)
+
+
+def test_weights_are_those_of_gaussian_process_regression():
+    rng = np.random.default_rng(0)
+    modes, course = rough_modes(25, 3.0), rng.standard_normal((2, 25))
+    precision = rng.uniform(0.5, 4.0, (2, 25)) * (rng.random((2, 25)) < 0.8)
+    K = modes @ modes.T
+    for got, y, h in zip(weights_of_modes(modes, course, precision) @ modes.T, course, precision, strict=True):
+        seen = h > 0
+        expected = K[:, seen] @ np.linalg.solve(K[np.ix_(seen, seen)] + np.diag(1 / h[seen]), y[seen])
+        np.testing.assert_allclose(got, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["dense", "markov"])
+def test_a_course_moves_what_is_expected(small_model, missing_data, missing_kind, kind):
+    """The density of y under a course is that of y - course without one, entry by entry."""
+    model, rng = small_model(), np.random.default_rng(1)
+    mask, missing = missing_data(missing_kind, 6, 7, 5)
+    course, condition = rng.standard_normal((2, 7, 5)), np.array([0, 1, 1, 0, 1, 0])
+    y = rng.standard_normal((6, 7, 5)) * mask
+    plain = getattr(model, kind)(missing=missing)
+    moved = getattr(model, kind)(missing=missing, course=jnp.asarray(course), condition=jnp.asarray(condition))
+    expected = plain.log_prob(jnp.asarray((y - course[condition]) * mask))
+    np.testing.assert_allclose(moved.log_prob(jnp.asarray(y)), expected, atol=1e-9)
+    if missing is not None:
+        np.testing.assert_allclose(moved.mean - plain.mean, course[condition], atol=1e-12)
+        draws = [np.asarray(d.sample(jax.random.key(0))) for d in (plain, moved)]
+        np.testing.assert_allclose(draws[1] - draws[0], course[condition], atol=1e-12)
+
+
+def test_a_course_has_a_time_for_every_bin(small_model):
+    with pytest.raises(ValueError, match=r"course has shape \(3, 5\), but this model needs \(7, 5\)"):
+        small_model().dense(course=jnp.zeros((1, 3, 5)))
+
+
+# --- conditions of a recording
+
+
+def recording(conditions=("left", "right"), seed=0):
+    """A simulation whose neurons respond to two conditions; the responses are returned too."""
+    made = simulate(
+        regions={"V1": 5, "V2": 4}, n_across=1, n_within=0, n_trials=40, n_bins=N_BINS, bin_width=BIN,
+        timescale_across=0.08, delay=np.array([[0.0], [0.02]]), snr=1.0, seed=seed,
+    )  # fmt: skip
+    rng = np.random.default_rng(seed)
+    labels = np.resize(conditions, 40)
+    smooth = np.exp(-0.5 * ((np.arange(N_BINS) - rng.uniform(4, 15, (2, 9, 1))) / 2.0) ** 2)
+    course = np.swapaxes(2 * made.data.scale[:, None] * rng.choice([-1, 1], (2, 9, 1)) * smooth, 1, 2)
+    values = made.data.values + course[np.arange(40) % 2]
+    regions = {"V1": values[..., :5], "V2": values[..., 5:]}
+    return mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": labels}), course
+
+
+def test_conditions_are_labels_in_order():
+    data, _ = recording(("b", "a"))
+    assert data.layout.conditions == ("a", "b")
+    assert data.condition.tolist() == [1, 0] * 20
+    some = data.select_trials([1, 3])
+    assert (some.layout.conditions, some.condition.tolist()) == (("a", "b"), [0, 0])
+    again = mrgp.MultiRegionData.from_xarray(data.to_xarray())
+    assert again.layout == data.layout
+    np.testing.assert_array_equal(again.condition, data.condition)
+    alone = mrgp.MultiRegionData({"V1": data.region("V1")[1::2]}, BIN, trial_coords={"condition": ["a"] * 20})
+    assert alone.among(("a", "b")).condition.tolist() == [0] * 20
+    with pytest.raises(mrgp.DataError, match="condition b is not one of a, c: leave its trials out"):
+        data.among(("a", "c"))
+    with pytest.raises(mrgp.DataError, match=r"trials need a condition \(a, b\)"):
+        mrgp.MultiRegionData({"V1": data.region("V1")}, BIN).among(("a", "b"))
+
+
+def test_hidden_neurons_keep_their_place():
+    data, course = recording()
+    hidden = data.without({"V2": [0, 2]})
+    assert hidden.layout == data.layout
+    assert np.isnan(hidden.region("V2")[:, :, [0, 2]]).all()
+    np.testing.assert_array_equal(hidden.region("V1"), data.region("V1"))
+    np.testing.assert_array_equal(hidden.region("V2")[:, :, [1, 3]], data.region("V2")[:, :, [1, 3]])
+    less = data.less(course)
+    np.testing.assert_allclose(less.values, data.values - course[data.condition], atol=1e-12)
+
+
+# --- fits
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    data, course = recording()
+    model = DLAG(1, 0, mean="psth", likelihood="dense", max_delay=0.1)
+    return data, course, model.fit(data, progress=False, n_starts=3)
+
+
+def test_responses_are_found_and_not_taken_for_latents(fitted):
+    """Means are known to about sd / sqrt(20 trials); latents are those of a fit to the recording without responses."""
+    data, course, fit = fitted
+    assert fit.converged
+    found = np.concatenate([fit.mean["V1"].values, fit.mean["V2"].values], -1)
+    wrong = (found - found.mean((0, 1))) - (course - course.mean((0, 1)))
+    noise = np.sqrt(fit.sites["noise"] / 20)
+    assert np.sqrt((wrong**2).mean((0, 1)) / noise**2).max() < 2.0
+    bare = fit.model.replace(mean="constant").fit(data.less(course), progress=False, n_starts=3)
+    widths = fit.delay_intervals().sd.values[1:]
+    np.testing.assert_array_less(np.abs(fit.delays.values[1:] - bare.delays.values[1:]), 1.5 * widths)
+    constant = fit.model.replace(mean="constant").fit(data, progress=False, n_starts=3)
+    assert float(fit.log_likelihood().sum()) > float(constant.log_likelihood().sum()) + 200
+
+
+def test_the_mean_is_at_its_maximum_given_the_rest(fitted):
+    """A step of any mode of any neuron loses: gradient 0 to what the climb's tolerance leaves."""
+    data, _, fit = fitted
+    scale = fit.model.scales(data, fit.sites)["mean_change"]
+    spread = 0.5 * data.scale[:, None]
+
+    def joint(change):
+        sites = {**fit.sites, "mean_change": change}
+        return fit.model.likelihood_at(data, sites).log_prob(data.values).sum() - 0.5 * ((change / spread) ** 2).sum()
+
+    slope = scale * np.asarray(jax.grad(joint)(jnp.asarray(fit.sites["mean_change"])))
+    assert np.abs(slope).max() < 0.1
+
+
+def test_a_fit_with_a_mean_survives_saving_and_other_trials(fitted, tmp_path):
+    data, _, fit = fitted
+    fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_array_equal(again.log_likelihood(data), fit.log_likelihood())
+    np.testing.assert_array_equal(again.mean["V2"], fit.mean["V2"])
+    assert list(again.mean["V1"]["condition"].values) == ["left", "right"]
+    right = data.select_trials(slice(1, None, 2))
+    np.testing.assert_allclose(again.log_likelihood(right), fit.log_likelihood()[1::2], atol=1e-9)
+    alone = {name: right.region(name) for name in ("V1", "V2")}
+    labelled = mrgp.MultiRegionData(alone, BIN, trial_coords={"condition": ["right"] * 20})
+    np.testing.assert_allclose(again.log_likelihood(labelled), fit.log_likelihood()[1::2], atol=1e-9)
+    with pytest.raises(mrgp.DataError, match="trials need a condition"):
+        again.log_likelihood(mrgp.MultiRegionData(alone, BIN))
+    short = {name: array[:, :12] for name, array in alone.items()}
+    cut = mrgp.MultiRegionData(short, BIN, trial_coords={"condition": ["right"] * 20})
+    padded = {name: np.pad(array, [(0, 0), (0, 8), (0, 0)], constant_values=np.nan) for name, array in short.items()}
+    ended = mrgp.MultiRegionData(padded, BIN, trial_coords={"condition": ["right"] * 20})
+    np.testing.assert_allclose(again.log_likelihood(cut), again.log_likelihood(ended), atol=1e-8)
+    long = {name: np.repeat(array, 2, axis=1) for name, array in alone.items()}
+    with pytest.raises(mrgp.DataError, match="trials have 40 bins, but the mean was fitted to 20"):
+        again.log_likelihood(mrgp.MultiRegionData(long, BIN, trial_coords={"condition": ["right"] * 20}))
+
+
+def test_prediction_of_a_hidden_neuron_follows_its_response(fitted):
+    data, _, fit = fitted
+    predicted = fit.predict(data.without({"V1": [2]}))["V1_mean"].values[:, :, 2]
+    left = 1 - np.var(data.region("V1")[:, :, 2] - predicted) / np.var(data.region("V1")[:, :, 2])
+    alone = fit.mean["V1"].values[data.condition, :, 2]
+    only = 1 - np.var(data.region("V1")[:, :, 2] - alone) / np.var(data.region("V1")[:, :, 2])
+    assert left > only > 0.2
+
+
+@pytest.mark.parametrize("model", [GPFA(1, mean="psth"), MDLAG(1, mean="psth", likelihood="dense", max_delay=0.1)])
+def test_other_presets_have_means_too(model):
+    data, course = recording(seed=1)
+    fit = model.fit(data.select_trials(slice(0, 24)), progress=False, n_starts=2, max_iterations=150)
+    found = np.concatenate([fit.mean["V1"].values, fit.mean["V2"].values], -1)
+    assert np.corrcoef((found - found.mean((0, 1))).ravel(), (course - course.mean((0, 1))).ravel())[0, 1] > 0.9
+    gains = np.diff(fit.trace)
+    assert gains.min() > -1e-6 * np.abs(fit.trace).max()
+
+
+def test_wrong_use_of_means():
+    data, _ = recording()
+    with pytest.raises(ValueError, match="mean is 'constant' or 'psth', not 'smooth'"):
+        DLAG(1, 0, mean="smooth")
+    with pytest.raises(ValueError, match="mean_timescale is a positive number of seconds"):
+        DLAG(1, 0, mean="psth", mean_timescale=0.0)
+    with pytest.raises(ValueError, match="method 'em' has no update for mean='psth'"):
+        LDS(1, mean="psth").fit(data, "em", progress=False)
