@@ -38,6 +38,8 @@ class Choices:
             neuron, and for every condition where trials have one (the trial coordinate "condition"). Without it the
             response that all trials share is left to the latents.
         mean_timescale: How fast the mean of "psth" may change, seconds.
+        noise: "white": every bin's private noise is new. "ar1": it is correlated over time with a timescale for each
+            region, as counts are that were smoothed, so that latents need not follow it. Needs trials without holes.
         duration: Seconds of a trial that courses (of means, of delays) are defined for; ``fit`` sets it.
         gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).
         lift: "readout" (default: delays in the readout) or "ar" (all delayed copies in the state, for comparison).
@@ -56,6 +58,7 @@ class Choices:
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
     mean: Literal["constant", "psth"] = "constant"
     mean_timescale: float = 0.05
+    noise: Literal["white", "ar1"] = "white"
     duration: float | None = None
     gp_noise: float = 1e-3
     lift: Literal["readout", "ar"] = "readout"
@@ -92,6 +95,13 @@ class Choices:
             object.__setattr__(self, "timescale_bounds", (low, high))
         if self.mean not in ("constant", "psth"):
             raise ValueError(f"{name}: mean is 'constant' or 'psth', not {self.mean!r}")
+        if self.noise not in ("white", "ar1"):
+            raise ValueError(f"{name}: noise is 'white' or 'ar1', not {self.noise!r}")
+        coarse = self.window is not None and self.window.step > 1
+        if self.noise == "ar1" and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
+            raise ValueError(
+                f"{name}: noise='ar1' is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
+            )
         for field_name in ("mean_timescale", "duration"):
             if (seconds := getattr(self, field_name)) is not None and not 0 < seconds < np.inf:
                 raise ValueError(f"{name}: {field_name} is a positive number of seconds, not {seconds}")
@@ -133,6 +143,11 @@ class Choices:
         return self.kernel.has_timescale and self.lift == "readout"
 
     @property
+    def remembers(self) -> bool:
+        """Whether private noise is correlated over time."""
+        return self.noise == "ar1"
+
+    @property
     def kernel_lift(self) -> Lift:
         """The kernel's state space."""
         return build_lift(self.kernel, self.order)
@@ -153,7 +168,7 @@ class Choices:
                 {**typical, "timescale": np.array([SHORTEST_EXPECTED * layout.bin_width])}, layout.bin_width
             )
             window = self.choose_window(layout, hyper, hyper)
-        return StateSpace(prior, self.kernel_lift, window)
+        return StateSpace(prior, self.kernel_lift, window, remembers=self.remembers)
 
     def choose_window(
         self,
@@ -170,7 +185,8 @@ class Choices:
         """
         if reach is None:
             reach = np.full(len(across["timescale"]), self.delay_bound(layout) / layout.bin_width)
-        return choose_window(self.prior(layout), self.kernel_lift, reach, dict(across), dict(within), tolerance)
+        kernels = dict(across), dict(within)
+        return choose_window(self.prior(layout), self.kernel_lift, reach, *kernels, tolerance, self.remembers)
 
     def to_settings(self) -> dict[str, Any]:
         """What rebuilds this preset, as JSON-ready values (see :func:`mrgp.rebuild.preset_from`)."""

@@ -195,6 +195,16 @@ class MultiRegionData:
         return self.observed is None and self.length is None
 
     @property
+    def is_gapless(self) -> bool:
+        """True when every neuron was observed in all bins of a trial, up to its end, or in none."""
+        if self.observed is None:
+            return True
+        mask = self.mask
+        length = np.full(self.n_trials, self.n_bins) if self.length is None else np.asarray(self.length)
+        count = mask.sum(1)
+        return bool(np.all((count == 0) | (count == length[:, None])))
+
+    @property
     def mask(self) -> Bool[np.ndarray, "trial time neuron"]:
         """True where an entry was observed, written out in full on the host."""
         always = np.ones((1, *self.values.shape[1:]), bool)

@@ -178,6 +178,12 @@ class Fit(Run):
         return self._per_neuron("offset")
 
     @property
+    def noise_timescales(self) -> xr.DataArray:
+        """How long private noise remembers, seconds, (region,); 0 where it is white."""
+        found = self.sites.get("noise_timescale", np.zeros(len(self.populations)))
+        return xr.DataArray(found, {"region": list(self.populations)}, name="noise_timescale", attrs={"units": "s"})
+
+    @property
     def mean(self) -> dict[str, xr.DataArray]:
         """Mean of every neuron over the trial, per region, (condition, time, neuron), in units of the recording."""
         table = self.model.mean_table(self.sites, stand_in(self.layout, 1, self.n_bins))
@@ -197,6 +203,8 @@ class Fit(Run):
             data = data.among(self.layout.conditions)
         if replace(data.layout, conditions=self.layout.conditions) != self.layout:
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
+        if (why := self.model.unsuited(data)) is not None:
+            raise DataError(f"{type(self.model).__name__}: {why}")
         return data
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:

@@ -80,7 +80,7 @@ class Fittable(Parametrized):
 
         It climbs on what :meth:`around_mean` leaves of the recording.
         """
-        return self.replace(likelihood="spectral", transient=None, mean="constant")
+        return self.replace(likelihood="spectral", transient=None, mean="constant", noise="white")
 
     def around_mean(self, data: MultiRegionData) -> MultiRegionData:
         """The recording less a first guess of the mean's course."""
@@ -104,16 +104,21 @@ class Fittable(Parametrized):
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
-        if self.mean == "constant" or "mean_change" in sites:
-            return dict(sites)
-        return {**sites, "mean_change": self.mean_start(data)}
+        added: dict[str, Any] = {}
+        if self.mean == "psth":
+            added["mean_change"] = self.mean_start(data)
+        if self.remembers:
+            added["noise_timescale"] = np.full(self.assignment(data.layout).n_regions, data.bin_width)
+        return {**added, **sites}
 
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
         """This preset, and its sites where a fit of ``model`` to such a recording ended."""
-        if "mean_change" in sites and (self.mean, self.mean_timescale) != (model.mean, model.mean_timescale):
+        if (self.mean, self.mean_timescale) != (model.mean, model.mean_timescale):
             sites = {name: value for name, value in sites.items() if name != "mean_change"}
+        if not self.remembers:
+            sites = {name: value for name, value in sites.items() if name != "noise_timescale"}
         return self, self.completed(sites, data)
 
     def smoothing(self, layout: Layout, attempt: int) -> int | None:
@@ -125,6 +130,12 @@ class Fittable(Parametrized):
         widths = (max(reach // 2, 3), reach, 3, None) if self.kernel.has_timescale else (1, 1, 1, None)
         return widths[attempt % 4]
 
+    def unsuited(self, data: MultiRegionData) -> str | None:
+        """Why the model says nothing of a recording, in a sentence; None where it does."""
+        if self.remembers and not data.is_gapless:
+            return "noise='ar1' needs neurons that are there in all bins of a trial, or in none: take noise='white'"
+        return None
+
     # ---- the climb -----------------------------------------------------------------------------------------------
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -134,6 +145,9 @@ class Fittable(Parametrized):
         small = np.asarray(1 / np.sqrt(bins))
         dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
         scales = {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}
+        if "noise_timescale" in sites:
+            counts = np.array(self.assignment(data.layout).n_neurons)
+            scales["noise_timescale"] = small / np.sqrt(counts)
         if "mean_change" in sites:
             trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
             known = trials[:, None, None] / np.asarray(sites["noise"])[:, None] * (self.mean_modes(data) ** 2).sum(0)
@@ -181,7 +195,7 @@ class Fittable(Parametrized):
         low = np.maximum(delay.min(0) - margin, -bound) / data.bin_width
         high = np.minimum(delay.max(0) + margin, bound) / data.bin_width
         window = self.choose_window(data.layout, across, within, (high - low) / 2, NARROW_MISSED * self.gp_noise)
-        shifts = tuple((-(low + high) / 2).tolist())
+        shifts = tuple((-(low + high + self.remembers) / 2).tolist())
         return self.replace(window=dataclasses.replace(window, shifts=shifts))
 
     def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float:
@@ -192,7 +206,7 @@ class Fittable(Parametrized):
         hyper["timescale"] = np.maximum(hyper["timescale"], SHORTEST_READ)
         delay = self.delay_table(sites, data.layout, data.n_bins) / data.layout.bin_width
         delay = np.moveaxis(delay, 1, -1).reshape(-1, self.n_across)  # region 1's zeros included
-        points = np.unique(np.round(delay, 2), axis=0)[:, None] + np.arange(self.window.step)[:, None]
+        points = np.unique(np.round(delay, 2), axis=0)[:, None] + np.arange(self.window.step + self.remembers)[:, None]
         offsets = self.window.lead + points.reshape(-1, self.n_across)
         missed = missed_variance(self.kernel_lift, self.window, hyper, offsets)
         return max(missed, self.kernel_lift.error)

@@ -19,6 +19,7 @@ from mrgp.statespace.reduce import Emission, ordered
 
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
 TIMESCALE_SPREAD = 1.5
+NOISE_SPREAD = 1.0  # of the logarithm of its timescale, around one bin
 MEAN_SPREAD = 0.5  # of a neuron's standard deviation: how far its mean response moves, a priori
 TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
 
@@ -68,7 +69,15 @@ class Parametrized(Choices):
             )
             noise = numpyro.sample("noise", dist.HalfNormal(2 * data.scale**2))
             offset = numpyro.sample("offset", dist.Normal(data.center, 10 * data.scale))
-        return Emission(loadings, noise, offset, course=self.mean_course(data))
+        return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))
+
+    def noise_memory(self, data: MultiRegionData) -> Array | None:
+        """Sample ``noise_timescale`` (region,) in seconds; what noise keeps from bin to bin, None where it is white."""
+        if not self.remembers:
+            return None
+        regions = self.assignment(data.layout).n_regions
+        typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
+        return jnp.exp(-data.bin_width / numpyro.sample("noise_timescale", typical))
 
     def mean_course(self, data: MultiRegionData) -> Array | None:
         """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant.

@@ -108,7 +108,10 @@ def lift_error(distribution: MarkovGP, n_bins: int) -> float:
     if not isinstance(prior, Prior):
         return 0.0
     C = readout_loadings(distribution.prior.assignment, distribution.loadings)
-    precision = C.T @ (C / distribution.noise[:, None])
+    noise = distribution.noise
+    if distribution.memory is not None:
+        noise = noise * (1 - distribution.memory[distribution.prior.assignment.region_of_neuron] ** 2)
+    precision = C.T @ (C / noise[:, None])
     latents = distribution.latents
     if latents.delay.shape[0] > 1:
         latents = latents._replace(delay=latents.delay[:n_bins])

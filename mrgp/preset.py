@@ -91,6 +91,8 @@ class Preset(Fittable):
             holes: Any = (seen.observed, seen.pattern, seen.length)
             missing = None if seen.is_complete else Missing(*holes)
             common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
+            if emission.memory is not None:
+                common["memory"] = emission.memory
             if emission.course is not None:
                 common |= {"course": emission.course, "condition": seen.condition}
             if self.likelihood == "dense":
@@ -205,7 +207,7 @@ class Preset(Fittable):
         """Why these settings do not suit one of the preset's methods on a recording; None where they do."""
         if method == "em" and self.mean != "constant":
             return f"method 'em' has no update for mean={self.mean!r}: use method='map'"
-        return None
+        return self.unsuited(data)
 
     def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
         """Values for some of the sites, as arrays of their shapes.

@@ -48,6 +48,8 @@ class RelevancePreset(Preset):
                 raise ValueError(f"{type(self).__name__}: {name} is a positive number, not {getattr(self, name)}")
 
     def objection(self, method: str, data: MultiRegionData) -> str | None:
+        if method == "vb" and self.remembers:
+            return "method 'vb' has no update for noise='ar1': use method='map'"
         variance = float(np.mean(data.scale**2))
         if method != "vb" and self.rate < LEAST_RATE * variance:
             return (
@@ -66,7 +68,7 @@ class RelevancePreset(Preset):
             loadings = numpyro.sample("loadings", dist.Normal(0.0, spread).to_event(1))
             noise = numpyro.sample("noise", dist.InverseGamma(self.shape, self.rate))
             offset = numpyro.sample("offset", dist.Normal(0.0, self.offset_precision**-0.5))
-        return Emission(loadings, noise, offset, course=self.mean_course(data))
+        return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
         return {**super().draw_start(rng, data, attempt), "alpha": self._vague(data)}

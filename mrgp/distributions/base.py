@@ -20,7 +20,17 @@ from numpyro.util import is_prng_key
 
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.assemble import Latents
-from mrgp.statespace.reduce import Assignment, Emission, Information, Missing, centred, readout_loadings, reduce
+from mrgp.statespace.memory import restored
+from mrgp.statespace.reduce import (
+    Assignment,
+    Emission,
+    Information,
+    Missing,
+    centred,
+    readout_loadings,
+    reduce,
+    reduce_innovations,
+)
 
 
 class Assigned(Protocol):
@@ -46,6 +56,7 @@ class DelayedGP(Distribution):
         missing: Patterns of missing entries (then ``n_trials`` is taken from it); None when all is observed.
         course: What the mean adds to the offset over time, (condition, time, neuron); None for nothing.
         condition: Which condition each trial is of, (trial,); None for the first.
+        memory: phi of noise that remembers, (region,); None for white noise (see :mod:`mrgp.statespace.memory`).
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
@@ -58,6 +69,7 @@ class DelayedGP(Distribution):
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
     pytree_data_fields: tuple[str, ...] = (
         "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread", "course", "condition",
+        "memory",
     )  # fmt: skip
     pytree_aux_fields: tuple[str, ...] = ("prior", "n_bins")
 
@@ -76,6 +88,7 @@ class DelayedGP(Distribution):
         missing: Missing | None = None,
         course: Array | None = None,
         condition: Array | None = None,
+        memory: Array | None = None,
         validate_args: bool | None = None,
     ) -> None:
         assignment = prior.assignment
@@ -95,6 +108,8 @@ class DelayedGP(Distribution):
             }
         if jnp.shape(delay)[0] not in (1, n_bins):
             raise ValueError(f"delay has {jnp.shape(delay)[0]} times, but this model needs 1 or {n_bins}")
+        if memory is not None:
+            expected["memory"] = (jnp.shape(memory), (assignment.n_regions,))
         if course is not None:
             expected["course"] = (jnp.shape(course)[1:], (n_bins, neurons))
         for name, (given, wanted) in expected.items():
@@ -102,7 +117,7 @@ class DelayedGP(Distribution):
                 raise ValueError(f"{name} has shape {given}, but this model needs {wanted}")
         self.loadings, self.noise, self.offset, self.delay = loadings, noise, offset, delay
         self.across, self.within = dict(across), dict(within)
-        self.missing, self.course, self.condition = missing, course, condition
+        self.missing, self.course, self.condition, self.memory = missing, course, condition, memory
         self.spread: Array | None = None
         self.prior = prior
         self.n_bins = n_bins
@@ -114,7 +129,7 @@ class DelayedGP(Distribution):
     @property
     def emission(self) -> Emission:
         """What is particular to neurons, together."""
-        return Emission(self.loadings, self.noise, self.offset, self.spread, self.course)
+        return Emission(self.loadings, self.noise, self.offset, self.spread, self.course, self.memory)
 
     @property
     def trial_mean(self) -> Array:
@@ -125,6 +140,8 @@ class DelayedGP(Distribution):
 
     def centred(self, value: Array) -> Array:
         """Trials (trial, time, neuron), zero where missing, less the course of their condition."""
+        if self.course is None:
+            return value
         return centred(value, self.course, self.condition, self.patterns(value.shape[0]))
 
     def with_spread(self, spread: Array | None) -> Self:
@@ -138,15 +155,18 @@ class DelayedGP(Distribution):
 
     @property
     def latents(self) -> Latents:
-        """Delays and kernel parameters together."""
-        return Latents(self.delay, self.across, self.within)
+        """What is particular to latents, together."""
+        if self.memory is None:
+            return Latents(self.delay, self.across, self.within)
+        delay = jnp.broadcast_to(self.delay, (self.n_bins, *self.delay.shape[1:]))
+        return Latents(delay, self.across, self.within, self.memory)
 
     def normalizer(self, information: Information) -> Array:
         """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
         raise NotImplementedError
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
-        """Draw x from the model, (trial, time, readout)."""
+        """Draw x from the model, (trial, time, readout): its innovations, where noise remembers."""
         raise NotImplementedError
 
     def patterns(self, n_trials: int) -> Missing:
@@ -157,7 +177,12 @@ class DelayedGP(Distribution):
 
     def information(self, value: Array) -> Information:
         """Reduce trials (trial, time, neuron), zero where missing, to what they say about the readouts."""
-        return reduce(self.prior.assignment, self.emission, self.centred(value), self.patterns(value.shape[0]))
+        missing, assignment = self.patterns(value.shape[0]), self.prior.assignment
+        if self.memory is None:
+            return reduce(assignment, self.emission, self.centred(value), missing)
+        mean = self.offset[None, None] if self.course is None else self.offset + self.course
+        rest = centred(value, mean, None if self.course is None else self.condition, missing)
+        return reduce_innovations(assignment, self.emission, rest, missing)
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
@@ -180,8 +205,12 @@ class DelayedGP(Distribution):
         x = self.sample_readouts(latent_key, int(np.prod(shape)))
         C = readout_loadings(self.prior.assignment, self.loadings)
         white = random.normal(noise_key, (*x.shape[:2], len(self.noise)), x.dtype)
-        y = (x @ C.T + jnp.sqrt(self.noise) * white).reshape(*shape, *self.event_shape)
-        return y + self.mean
+        if self.memory is None:
+            y = x @ C.T + jnp.sqrt(self.noise) * white
+        else:
+            memory = self.memory[self.prior.assignment.region_of_neuron]
+            y = restored(x @ C.T + jnp.sqrt((1 - memory**2) * self.noise) * white, memory)
+        return y.reshape(*shape, *self.event_shape) + self.mean
 
     @property
     def mean(self) -> Array:

@@ -18,6 +18,7 @@ from mrgp.kalman.smoother import (
     synthetic_information,
 )
 from mrgp.statespace.assemble import Space
+from mrgp.statespace.memory import restored
 from mrgp.statespace.reduce import Information, Missing, exact_patterns, readout_loadings
 
 
@@ -190,14 +191,22 @@ class MarkovGP(DelayedGP):
         _, readout, gains, means, information = self._filter(self._exact(value), None)
         smoothed = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
         spread = smooth_covariances(gains, readout, self._in_parallel)
+        means, covariances = self._in_bins(smoothed.readouts), spread.readouts
+        if self.memory is not None:
+            means = restored(means, self._memory_of_readouts)
+            # Of what is not in the state (GP noise, what reading misses) the prior: a share gp_noise at the most.
+            _, plain = self.space.assemble(self.latents._replace(memory=None))
+            transposed = jnp.swapaxes(plain.weights, -1, -2)
+            covariances = plain.weights[:, None] @ spread.states @ transposed[:, None]
+            covariances = covariances + jax.vmap(jnp.diag)(plain.noise)[:, None]
         return Posterior(
-            smoothed.states,
-            spread.states,
-            spread.lagged,
-            self._in_bins(smoothed.readouts),
-            jnp.swapaxes(spread.readouts, 0, 1),
-            information.pattern,
+            smoothed.states, spread.states, spread.lagged, means, jnp.swapaxes(covariances, 0, 1), information.pattern
         )
+
+    @property
+    def _memory_of_readouts(self) -> Array:
+        assert self.memory is not None
+        return self.memory[self.prior.assignment.region_of_readout]
 
     def posterior_sample(self, key: Array, value: Array, n_draws: int) -> tuple[Array, Array]:
         """Draw states (draw, step, trial, state) and readouts (draw, trial, time, readout) given the trials."""
@@ -214,7 +223,10 @@ class MarkovGP(DelayedGP):
             states = mean.states + prior.states - back.states
             return states, self._in_bins(mean.readouts + prior.readouts - back.readouts)
 
-        return jax.lax.map(draw, random.split(key, n_draws))
+        states, readouts = jax.lax.map(draw, random.split(key, n_draws))
+        if self.memory is not None:
+            readouts = jax.lax.map(lambda x: restored(x, self._memory_of_readouts), readouts)
+        return states, readouts
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
         dynamics, readout = self.space.assemble(self.latents)

@@ -14,7 +14,7 @@ from jax import Array
 from mrgp.kalman.filter import Dynamics, Readout
 from mrgp.kernels import Hyperparameters, Kernel
 from mrgp.statespace.lift import Lift
-from mrgp.statespace.readout import LatentBlocks, Window, latent_blocks, readout_weights
+from mrgp.statespace.readout import LatentBlocks, Past, Window, latent_blocks, readout_weights
 from mrgp.statespace.reduce import Assignment
 
 
@@ -25,11 +25,14 @@ class Latents(NamedTuple):
         delay: (time or 1, region, across_latent); positive means the region lags region 1.
         across: Parameters of the across latents, each (across_latent, ...); of a kernel, (across_latent,).
         within: Parameters of the within latents of all regions, each (within_latent, ...).
+        memory: phi of the noise of every region, (region,), and then a time axis of every bin in ``delay``; None where
+            noise is white (see ``statespace.memory``).
     """
 
     delay: Array
     across: Hyperparameters
     within: Hyperparameters
+    memory: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,16 @@ def join_diagonal(first: Array, second: Array) -> Array:
 
 @dataclass(frozen=True)
 class StateSpace:
-    """How the prior is represented: the lift of its kernel and the window of registers; static."""
+    """How the prior is represented: the lift of its kernel and the window of registers; static.
+
+    ``remembers`` says that noise has a memory, so that every bin reads the bin before too.
+    """
 
     prior: Prior
     lift: Lift
     window: Window
     within_registers: int = 0
+    remembers: bool = False
 
     @property
     def n_states(self) -> int:
@@ -120,6 +127,8 @@ class StateSpace:
     def within_window(self) -> Window:
         """Within latents have no delay; with several bins per step they still need registers to be read inside it."""
         step = self.window.step
+        if self.remembers and not self.within_registers:
+            return Window(1, shifts=(-0.5,))  # the bin is the front, the bin before its register
         return Window(self.within_registers) if step == 1 else Window(max(1, self.within_registers), step)
 
     def for_reading(self) -> "StateSpace":
@@ -142,35 +151,35 @@ class StateSpace:
             *(join_diagonal(block_diagonal(a), block_diagonal(w)) for a, w in zip(across, within, strict=True))
         )
 
+        n_within = len(assignment.region_of_within)
         delay = in_steps(latents.delay, self.window.step)  # (step or 1, bin_in_step, region, across_latent)
-        lead = self.window.lead + _bins_behind(self.window.step)[:, None]  # (bin_in_step, across_latent or 1)
-        weights_across, missed_across = _read_across(self, across, latents.across, delay + lead[:, None])
-        behind = self.within_window.center + _bins_behind(self.window.step)
-        offset = jnp.broadcast_to(behind[:, None], (len(behind), len(assignment.region_of_within)))
-        weights_within, missed_within = readout_weights(
-            self.lift, self.within_window, within, latents.within, offset.astype(delay.dtype)
-        )
+        behind = _bins_behind(self.window.step)[:, None]  # (bin_in_step, latent)
+        offset = delay + (self.window.lead + behind)[:, None]
+        own = jnp.broadcast_to(self.within_window.lead + behind, (*delay.shape[:2], n_within)).astype(delay.dtype)
+        past_across = past_within = None
+        if latents.memory is not None:
+            before = in_steps(jnp.concatenate([latents.delay[:1], latents.delay[:-1]]), self.window.step)
+            first = (jnp.arange(delay.shape[0])[:, None] + jnp.arange(delay.shape[1])) == 0  # (step, bin_in_step)
+            past_across = Past(
+                offset - delay + before + 1, latents.memory[:, None], first[..., None, None]
+            )
+            past_within = Past(own + 1, latents.memory[assignment.region_of_within], first[..., None])
+        weights_across, missed_across = _read(self.lift, self.window, across, latents.across, offset, past_across)
+        weights_within, missed_within = _read(self.lift, self.within_window, within, latents.within, own, past_within)
 
         steps, bins = delay.shape[:2]
         identity = jnp.eye(assignment.n_across, dtype=delay.dtype)
         rows_across = jnp.einsum("tbrkn,kl->tbrkln", weights_across, identity).reshape(
             steps, bins, assignment.n_regions * assignment.n_across, assignment.n_across * weights_across.shape[-1]
         )
-        n_within, size = weights_within.shape[1:]
-        rows_within = jnp.einsum("bjn,jl->bjln", weights_within, jnp.eye(n_within, dtype=delay.dtype))
-        rows_within = jnp.broadcast_to(
-            rows_within.reshape(bins, n_within, n_within * size), (steps, bins, n_within, n_within * size)
-        )
+        size = weights_within.shape[-1]
+        rows_within = jnp.einsum("tbjn,jl->tbjln", weights_within, jnp.eye(n_within, dtype=delay.dtype))
+        rows_within = rows_within.reshape(steps, bins, n_within, n_within * size)
         eps = self.prior.gp_noise
         weights = jnp.sqrt(1 - eps) * join_diagonal(rows_across, rows_within)
-        missed = jnp.concatenate(
-            [
-                missed_across.reshape(steps, bins, assignment.n_regions * assignment.n_across),
-                jnp.broadcast_to(missed_within, (steps, *missed_within.shape)),
-            ],
-            axis=-1,
-        )
-        noise = (1 - eps) * missed + eps
+        missed = jnp.concatenate([missed_across.reshape(steps, bins, -1), missed_within], axis=-1)
+        fresh = 1.0 if latents.memory is None else 1 - latents.memory[assignment.region_of_readout] ** 2
+        noise = (1 - eps) * missed + eps * fresh
         return dynamics, Readout(weights.reshape(steps, -1, weights.shape[-1]), noise.reshape(steps, -1))
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
@@ -194,13 +203,16 @@ def _bins_behind(step: int) -> np.ndarray:
     return np.arange(step)[::-1].astype(float)
 
 
-def _read_across(space: StateSpace, blocks: LatentBlocks, hyper: Hyperparameters, offset: Array) -> tuple[Array, Array]:
-    """Readout weights (..., across_latent, state) and missed variances (...) at offsets (..., across_latent)."""
-    lead = offset.shape[:-1]
-    weights, missed = readout_weights(
-        space.lift, space.window, blocks, hyper, offset.reshape(int(np.prod(lead)), offset.shape[-1])
-    )
-    return weights.reshape(*lead, *weights.shape[1:]), missed.reshape(*lead, missed.shape[-1])
+def _read(
+    lift: Lift, window: Window, blocks: LatentBlocks, hyper: Hyperparameters, offset: Array, past: Past | None
+) -> tuple[Array, Array]:
+    """:func:`readout_weights` at offsets with any leading axes, (..., latent)."""
+    lead, count = offset.shape[:-1], offset.shape[-1]
+    flat = (int(np.prod(lead)), count)
+    if past is not None:
+        past = Past(*(jnp.broadcast_to(part, offset.shape).reshape(flat) for part in past))
+    weights, missed = readout_weights(lift, window, blocks, hyper, offset.reshape(flat), past)
+    return weights.reshape(*lead, *weights.shape[1:]), missed.reshape(*lead, count)
 
 
 def in_steps(array: Array, step: int) -> Array:

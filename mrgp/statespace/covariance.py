@@ -13,10 +13,14 @@ import numpy as np
 from jax import Array
 
 from mrgp.statespace.assemble import Latents, Prior, Space
+from mrgp.statespace.memory import innovation_covariance
 
 
 def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
-    """Covariance (time * readout, time * readout) of the readouts of the exact model."""
+    """Covariance (time * readout, time * readout) of the readouts of the exact model.
+
+    Of their innovations, where noise has a memory (see ``statespace.memory``).
+    """
     assignment = prior.assignment
     n_regions, n_across = assignment.n_regions, assignment.n_across
     latent = np.concatenate([np.tile(np.arange(n_across), n_regions), n_across + np.arange(sum(assignment.n_within))])
@@ -29,8 +33,12 @@ def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
     shared = (latent[:, None] == latent)[None, :, None, :]
     covariance = jnp.where(shared, prior.kernel.correlation(lag, hyper), 0.0)
     size = clock.size
-    eps = prior.gp_noise
-    return (1 - eps) * covariance.reshape(size, size) + eps * jnp.eye(size, dtype=delay.dtype)
+    eps, covariance = prior.gp_noise, covariance.reshape(size, size)
+    if latents.memory is None:
+        return (1 - eps) * covariance + eps * jnp.eye(size, dtype=delay.dtype)
+    memory = latents.memory[assignment.region_of_readout]
+    fresh = jnp.tile(1 - memory**2, n_bins)
+    return (1 - eps) * innovation_covariance(covariance, memory) + eps * jnp.diag(fresh)
 
 
 def lifted_covariance(space: Space, latents: Latents, n_bins: int) -> Array:

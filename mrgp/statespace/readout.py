@@ -36,8 +36,8 @@ class Window:
         n_registers: Registers behind the front; 0 for none.
         step: Bins covered by one step of the state.
         substeps: Registers per step; the spacing of registers is ``step / substeps`` bins.
-        shifts: Bins by which the window of each latent runs ahead of where it would lie around region 1's clock, so
-            that its middle is that of the delays; () for none.
+        shifts: Bins by which the window of each latent, or of all, runs ahead of where it would lie around region 1's
+            clock, so that its middle is that of what is read; () for none.
     """
 
     n_registers: int
@@ -118,8 +118,27 @@ def latent_blocks(lift: Lift, window: Window, hyper: Hyperparameters) -> LatentB
     return LatentBlocks(rows, jnp.pad(noise, [(0, 0), (0, rest), (0, rest)]), stationary)
 
 
+class Past(NamedTuple):
+    """What innovations subtract (see ``statespace.memory``); each (point, latent).
+
+    Attributes:
+        offset: Where the bin before is read, bins behind the front.
+        memory: phi, the share of it that is subtracted.
+        first: Whether there is no bin before: then sqrt(1 - phi^2) g is read.
+    """
+
+    offset: Array
+    memory: Array
+    first: Array
+
+
 def readout_weights(
-    lift: Lift, window: Window, blocks: LatentBlocks, hyper: Hyperparameters, offset: Array
+    lift: Lift,
+    window: Window,
+    blocks: LatentBlocks,
+    hyper: Hyperparameters,
+    offset: Array,
+    past: Past | None = None,
 ) -> tuple[Array, Array]:
     """Weights that read g at ``offset`` bins behind the front of the window, and the variance they miss.
 
@@ -127,17 +146,20 @@ def readout_weights(
         lift, window, hyper: As in :func:`latent_blocks`.
         blocks: What :func:`latent_blocks` returned.
         offset: (point, latent), bins; beyond either end of the window the latent is extrapolated.
+        past: Read innovations instead of g: g(offset) - phi g(past offset).
 
     Returns:
         Weights (point, latent, state) and residual variances (point, latent).
     """
-    h = jnp.asarray(lift.read(), offset.dtype)
-    A = lift.propagate(jnp.abs(offset), hyper)
-    with_front = jnp.where(offset[..., None] >= 0, A @ h, jnp.einsum("i,...ij->...j", h, A))
-    behind = jnp.arange(1, window.n_registers + 1, dtype=offset.dtype) * window.spacing
-    apart = jnp.abs(offset[None] - behind[:, None, None])  # (register, point, latent)
-    with_registers = jnp.einsum("i,...ij,j->...", h, lift.propagate(apart, hyper), h)
-    k = jnp.concatenate([with_front, jnp.moveaxis(with_registers, 0, -1)], axis=-1)
+    k = _with_state(lift, window, hyper, offset)
+    variance: Array | float = 1.0
+    if past is not None:
+        h = jnp.asarray(lift.read(), offset.dtype)
+        apart = jnp.einsum("i,...ij,j->...", h, lift.propagate(jnp.abs(past.offset - offset), hyper), h)
+        start = jnp.sqrt(1 - past.memory**2)
+        later = k - past.memory[..., None] * _with_state(lift, window, hyper, past.offset)
+        k = jnp.where(past.first[..., None], start[..., None] * k, later)
+        variance = jnp.where(past.first, start**2, 1 + past.memory**2 - 2 * past.memory * apart)
     G = blocks.stationary
     if window.n_registers == 0 or G.size == 0:
         weights = k  # G = I
@@ -145,6 +167,17 @@ def readout_weights(
         ridge = RIDGE[G.dtype.itemsize] * jnp.eye(G.shape[-1], dtype=G.dtype)
         weights = jnp.swapaxes(cho_solve(cho_factor(G + ridge), jnp.moveaxis(k, 0, -1)), -1, -2)
         weights = jnp.swapaxes(weights, 0, 1)
-    missed = 1 - jnp.einsum("qki,qki->qk", weights, 2 * k - jnp.einsum("kij,qkj->qki", G, weights))
+    missed = variance - jnp.einsum("qki,qki->qk", weights, 2 * k - jnp.einsum("kij,qkj->qki", G, weights))
     # Round-off may leave it just below 0; the correction is a constant, so that the derivative stays whole.
     return weights, missed + lax.stop_gradient(jnp.maximum(-missed, 0.0))
+
+
+def _with_state(lift: Lift, window: Window, hyper: Hyperparameters, offset: Array) -> Array:
+    """cov(g(offset behind the front), s), (point, latent, state)."""
+    h = jnp.asarray(lift.read(), offset.dtype)
+    A = lift.propagate(jnp.abs(offset), hyper)
+    with_front = jnp.where(offset[..., None] >= 0, A @ h, jnp.einsum("i,...ij->...j", h, A))
+    behind = jnp.arange(1, window.n_registers + 1, dtype=offset.dtype) * window.spacing
+    apart = jnp.abs(offset[None] - behind[:, None, None])  # (register, point, latent)
+    with_registers = jnp.einsum("i,...ij,j->...", h, lift.propagate(apart, hyper), h)
+    return jnp.concatenate([with_front, jnp.moveaxis(with_registers, 0, -1)], axis=-1)

@@ -17,6 +17,8 @@ import numpy as np
 from jax import Array
 from scipy.special import gammaln
 
+from mrgp.statespace.memory import innovations
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -95,7 +97,8 @@ class Emission(NamedTuple):
 
     ``spread`` (neuron, column, column) are the covariances of loadings that are not known exactly: Lambda then is the
     expectation of C' R^-1 C, as variational Bayes needs it. ``course`` (condition, time, neuron) is what the mean of a
-    trial of each condition adds to the offsets as time goes by; None for nothing.
+    trial of each condition adds to the offsets as time goes by; None for nothing. ``memory`` (region,) is phi of noise
+    that remembers (see ``statespace.memory``); None for white noise.
     """
 
     loadings: Array
@@ -103,6 +106,7 @@ class Emission(NamedTuple):
     offset: Array
     spread: Array | None = None
     course: Array | None = None
+    memory: Array | None = None
 
 
 class Missing(NamedTuple):
@@ -177,23 +181,27 @@ def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> 
     return C
 
 
-def centred(values: Array, course: Array | None, condition: Array | None, missing: Missing) -> Array:
-    """Observations (trial, time, neuron) less the course of their condition's mean; those missing stay zero."""
-    if course is None:
-        return values
-    course = course if condition is None else course[condition]
-    n_bins = values.shape[1]
+def centred(values: Array, mean: Array, condition: Array | None, missing: Missing) -> Array:
+    """Observations (trial, time, neuron) less the mean (condition, time or 1, neuron); those missing stay zero."""
+    mean = mean if condition is None else mean[condition]
+    return values - mean * present(missing, values.shape[1])
+
+
+def present(missing: Missing, n_bins: int) -> Array | float:
+    """Which entries were observed, to multiply (trial, time, neuron) with."""
+    there: Array | float = 1.0
     if missing.observed is not None:
-        course = course * missing.observed[missing.pattern]
+        there = there * missing.observed[missing.pattern]
     if missing.length is not None:
-        course = course * (jnp.arange(n_bins) < missing.length[:, None])[..., None]
-    return values - course
+        there = there * (jnp.arange(n_bins) < missing.length[:, None])[..., None]
+    return there
 
 
 def reduce(assignment: Assignment, emission: Emission, values: Array, missing: Missing) -> Information:
     """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts.
 
-    They are :func:`centred`, where the emission has a course.
+    Where the emission has a course they are :func:`centred` by it before; where its noise remembers, they are
+    reduced by :func:`reduce_innovations`.
     """
     C = readout_loadings(assignment, emission.loadings)
     scaled = C / emission.noise[:, None]
@@ -227,6 +235,22 @@ def reduce(assignment: Assignment, emission: Emission, values: Array, missing: M
     d, R = emission.offset, emission.noise
     constant = -0.5 * ((squares - 2 * d * sums + count * d**2) / R + count * jnp.log(2 * jnp.pi * R)).sum(-1)
     return Information(vectors, precision, missing.pattern, valid, constant)
+
+
+def reduce_innovations(assignment: Assignment, emission: Emission, values: Array, missing: Missing) -> Information:
+    """:func:`reduce` of innovations, which have white noise; ``values`` are less their whole mean.
+
+    Neurons are there in all bins of a trial, or in none.
+    """
+    assert emission.memory is not None
+    memory = emission.memory[assignment.region_of_neuron]
+    there = present(missing, values.shape[1])
+    white = Emission(
+        emission.loadings, (1 - memory**2) * emission.noise, jnp.zeros_like(emission.offset), emission.spread
+    )
+    found = reduce(assignment, white, innovations(values, memory) * there, missing)
+    neurons = jnp.broadcast_to(jnp.asarray(there, values.dtype), values.shape)[:, 0]
+    return found._replace(constant=found.constant + 0.5 * neurons @ jnp.log1p(-(memory**2)))
 
 
 VANISHED = 1e-3  # share of a region's shared variance, or of its noise: what explains less may not be there at all
