@@ -175,7 +175,8 @@ class SmallModel:
     def markov(
         self, window: Window = WINDOW, order: int = 5, parallel: bool = False, **options: Any
     ) -> MarkovGP:
-        space = StateSpace(self.prior, shared_lift(self.prior.kernel, order), window)
+        remembers = options.get("memory") is not None
+        space = StateSpace(self.prior, shared_lift(self.prior.kernel, order), window, remembers=remembers)
         return MarkovGP(space=space, parallel=parallel, **self._given(options))
 
 

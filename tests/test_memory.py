@@ -1,5 +1,7 @@
 """Private noise with a timescale: innovations, all likelihoods, what is smoothed, and fits."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,6 +135,17 @@ def test_samples_are_correlated_over_time(small_model, kind):
     size = np.sqrt(np.diag(S))
     assert np.abs((np.cov(draws.T) - S) / np.outer(size, size)).max() < 5 * np.sqrt(2 / 20000)
     assert np.abs((draws.mean(0) - mean) / size).max() < 5 / np.sqrt(20000)
+
+
+def test_an_exact_lift_is_exact(small_model):
+    """Matern latents, delays of whole bins: all that is read stands in the state."""
+    model, y = small_model(kernel=mrgp.Matern52()), jnp.asarray(np.random.default_rng(5).standard_normal((3, 7, 5)))
+    model.arguments["delay"] = jnp.round(model.arguments["delay"])
+    given = {"memory": jnp.asarray(MEMORY)}
+    markov = model.markov(Window(7, shifts=(-0.5,)), order=6, **given)
+    np.testing.assert_allclose(markov.log_prob(y), model.dense(**given).log_prob(y), atol=1e-7)
+    with pytest.raises(ValueError, match="noise with a memory needs a state space that reads the bin before"):
+        markov.with_space(dataclasses.replace(markov.space, remembers=False)).log_prob(y)
 
 
 def test_no_memory_is_white_noise(small_model):

@@ -144,6 +144,8 @@ class StateSpace:
             Dynamics of all states, and a readout whose time axis counts steps. With ``window.step`` bins per step the
             readouts of the step's bins are stacked, earliest bin first: (step or 1, bin_in_step * readout, state).
         """
+        if latents.memory is not None and not self.remembers:
+            raise ValueError("noise with a memory needs a state space that reads the bin before: remembers=True")
         assignment = self.prior.assignment
         across = latent_blocks(self.lift, self.window, latents.across)
         within = latent_blocks(self.lift, self.within_window, latents.within)
