@@ -13,7 +13,7 @@ import numpy as np
 from mrgp.courses import weights_of_modes
 from mrgp.data import Layout, MultiRegionData
 from mrgp.inference.curvature import Diagonal
-from mrgp.inference.start import draw_loadings
+from mrgp.inference.start import draw_loadings, noise_timescale_of
 from mrgp.parametrized import MEAN_SPREAD, Parametrized
 from mrgp.statespace.choose import missed_variance
 
@@ -108,7 +108,7 @@ class Fittable(Parametrized):
         if self.mean == "psth":
             added["mean_change"] = self.mean_start(data)
         if self.remembers:
-            added["noise_timescale"] = np.full(self.assignment(data.layout).n_regions, data.bin_width)
+            added["noise_timescale"] = noise_timescale_of(self.around_mean(data), self.assignment(data.layout))
         return {**added, **sites}
 
     def following(

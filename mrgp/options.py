@@ -76,6 +76,9 @@ CALIBRATED = ("dlag", "gpfa")   # models whose delays and kernel parameters can 
 SMOOTH = ("dlag", "adm", "mdlag", "gpfa")   # latents have a kernel with a timescale
 MEANT_FOR = {
     "n_within": (*NEEDS_WITHIN, "mdlag", "gfa"),
+    "mean": tuple(METHODS),
+    "mean_timescale": tuple(METHODS),
+    "noise": SMOOTH,
     "max_delay": ("dlag", "adm", "mdlag"),
     "kernel": SMOOTH,
     "timescale_bounds": SMOOTH,
