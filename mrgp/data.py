@@ -187,6 +187,8 @@ class MultiRegionData:
 
     def with_values(self, values: Float[np.ndarray, "trial time neuron"]) -> Self:
         """The recording with other numbers of the same shape, NaN where missing."""
+        if np.shape(values) != self.values.shape:
+            raise DataError(f"values have shape {np.shape(values)}, the recording has {self.values.shape}")
         changed = object.__new__(type(self))
         changed.batch_size = self.batch_size
         neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)

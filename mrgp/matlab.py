@@ -47,6 +47,8 @@ def _dlag_arrays(
     if sizes is None:
         raise DataError(f"{source} does not say the neurons per region: pass n_neurons=(n1, n2, ...)")
     counts = [int(n) for n in np.ravel(sizes)]
+    if min(counts, default=0) < 1:
+        raise DataError(f"{source}: neurons per region are {counts}: give 1 or more for each")
     for trial, y in enumerate(fields["y"]):
         bins = int(fields["T"][trial].item()) if "T" in fields else y.shape[-1]
         if y.shape != (sum(counts), bins):

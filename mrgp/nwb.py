@@ -9,7 +9,7 @@ import numpy as np
 
 from mrgp.checks import DataError, damage_named, need, read_bin_width
 from mrgp.data import MultiRegionData
-from mrgp.spikes import from_spike_times, trial_columns
+from mrgp.spikes import from_spike_times, patient, trial_columns
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
 
@@ -87,7 +87,8 @@ def _units(contents: Any, source: str) -> tuple[list[np.ndarray], list[Any]]:
     labels = np.asarray(table.id[:]).tolist()
     if len(set(labels)) < len(labels):
         raise DataError(f"two units of {source} have the id {max(labels, key=labels.count)}: give each its own")
-    return [np.asarray(table["spike_times"][unit], float) for unit in range(len(table))], labels
+    column, rows = table["spike_times"], patient(range(len(table)), desc="reading spikes", unit=" units")
+    return [np.asarray(column[unit], float) for unit in rows], labels
 
 
 def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: list[Any], source: str) -> list[str]:

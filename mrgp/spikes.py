@@ -2,17 +2,21 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
+from tqdm import tqdm
 
 from mrgp.checks import DataError, read_bin_width
 from mrgp.data import MultiRegionData
 
 ROUNDING = 1e-6  # of a bin: 0.1 + 0.2 is not 0.3, and a spike this close before an edge lies on it
 LARGEST = 2**31  # counts, 16 GiB: more than that is a mistake in bin_width
+
+patient = partial(tqdm, delay=1.0, disable=None, leave=False)  # a bar for who watches, once a second has passed
 
 
 def from_spike_times(
@@ -74,7 +78,7 @@ def from_spike_times(
     arrays = {name: np.empty((n_trials, longest, len(labels))) for name, labels in units.items()}
     spoken = 0.0
     for name, labels in units.items():
-        for column, label in enumerate(labels):
+        for column, label in enumerate(patient(labels, desc=f"counting spikes of {name}", unit=" units")):
             counts = np.diff(np.searchsorted(times[label], edges)).astype(float)
             spoken += counts.sum()
             missing = after if spans is None else after | ~_inside(edges, _intervals(label, spans[label]), width)

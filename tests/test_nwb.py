@@ -1,5 +1,6 @@
 """NWB files written by pynwb and units of pynapple, against the counts of their spike times."""
 
+import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import mrgp
 from mrgp import DataError, from_pynapple, from_spike_times, load_nwb, load_recording
+from mrgp.cli import main
 
 pynwb = pytest.importorskip("pynwb")
 
@@ -146,6 +148,21 @@ def test_time_in_which_a_unit_was_not_observed_is_missing(tmp_path):
     assert_same(data, expected(observed=spans))
     assert np.isnan(data.region("V1")[1, 10:20, 0]).all()
     assert not np.isnan(data.region("V1")[1, :10, 0]).any()
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_the_command_line_fits_a_file(path, tmp_path, capsys):
+    brief = ["--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet"]
+    counting = ["--bin-width", "0.05", "--align", "cue", "--window", "-0.1", "0.3", "--regions", "V1,V2"]
+    model = ["--model", "fa", "--n-across", "1", "--transform", "sqrt"]
+    assert main(["fit", str(path), "--out", str(tmp_path), *model, *counting, *brief]) == 0
+    assert "mrgp: note: left out 1 trials without a time in cue\n" in capsys.readouterr().err
+    fit = mrgp.load_fit(tmp_path / "fit.nc")
+    assert (fit.layout.regions, fit.layout.n_neurons, fit.n_bins) == (("V1", "V2"), (2, 2), 8)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    rooted = expected(start=None, stop=None, align=CUE[[0, 1, 3]], window=(-0.1, 0.3), regions=["V1", "V2"])
+    by_hand = fit.log_likelihood(mrgp.square_root(rooted)).sum()
+    assert summary["log_likelihood"] == pytest.approx(float(by_hand), abs=1e-6)
 
 
 # --- what is refused
