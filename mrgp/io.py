@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import xarray as xr
 
@@ -73,7 +74,10 @@ def load_recording(
         arrays = read_mat(path, bin_width, regions, n_neurons)
         return _from_arrays(arrays, path.name, bin_width, regions, drop_dead)
     with damage_named(path):
-        dataset = xr.load_dataset(path)
+        if hdf5 := h5py.is_hdf5(path):
+            with h5py.File(path) as file:  # of files that fail here, h5netcdf prints a traceback
+                file.attrs.get("_nc3_strict")
+        dataset = xr.load_dataset(path, engine="h5netcdf" if hdf5 else "scipy")
         dataset.attrs |= {} if bin_width is None else {"bin_width": bin_width}
         dataset.attrs |= {} if regions is None else {"regions": json.dumps(list(regions))}
         return MultiRegionData.from_xarray(dataset, drop_dead=drop_dead)
