@@ -14,7 +14,7 @@ from mrgp.checks import DataError, read_bin_width
 from mrgp.data import MultiRegionData
 
 ROUNDING = 1e-6  # of a bin: 0.1 + 0.2 is not 0.3, and a spike this close before an edge lies on it
-LARGEST = 2**31  # counts, 16 GiB: more than that is a mistake in bin_width
+LARGEST = 2**29  # counts, 4 GiB: more than that is a mistake in bin_width, or nothing that can be fitted
 
 patient = partial(tqdm, delay=1.0, disable=None, leave=False)  # a bar for who watches, once a second has passed
 
@@ -177,7 +177,7 @@ def _bin_edges(
         raise DataError(f"{lasts}: give bin_width in seconds, 0.02 for 20 ms, or leave the trial out")
     if n_bins.max() * len(windows) * n_units > LARGEST:
         size = f"{len(windows)} trials x {n_bins.max():g} bins of {width:g} s x {n_units} units"
-        raise DataError(f"{size} are too many counts: give bin_width in seconds, 0.02 for 20 ms, and trials too")
+        raise DataError(f"{size} are too many counts: take wider bins, such as 0.02 for 20 ms, or fewer")
     step = np.minimum(np.arange(int(n_bins.max()) + 1), n_bins[:, None])
     edges = start[:, None] + width * step
     # A trial that ends where the next one starts must end at the very same number.

@@ -142,7 +142,7 @@ REFUSED = {
     "negative bins": ({"bin_width": -0.02}, "bin_width is -0.02"),
     "NaN bins": ({"bin_width": np.nan}, "bin_width is nan"),
     "milliseconds": ({"bin_width": 20}, "trial 0 lasts 0.5 s, less than one bin of 20 s: give bin_width in seconds"),
-    "too many": ({"bin_width": 1e-9}, "2 trials x 5e.08 bins of 1e-09 s x 4 units are too many counts: give bin_width"),
+    "too many": ({"bin_width": 1e-9}, "trials x 5e.08 bins of 1e-09 s x 4 units are too many counts: take wider bins"),
     "no trials": ({"start": [], "stop": []}, "there are no trials"),
     "nothing": ({"start": None, "stop": None}, "trials are given by start= and stop=, or by align= and window="),
     "half": ({"stop": None}, "trials are given by start= and stop=, or by align= and window="),
