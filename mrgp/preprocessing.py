@@ -229,7 +229,8 @@ def _coordinate(data: MultiRegionData, condition: str | None) -> np.ndarray:
 
 
 def _require_same(data: MultiRegionData, reference: MultiRegionData, *, bins: bool) -> None:
-    if data.layout != reference.layout or (bins and data.n_bins != reference.n_bins):
+    wanted, found = ((of.layout.regions, of.layout.n_neurons, of.bin_width) for of in (data, reference))
+    if wanted != found or (bins and data.n_bins != reference.n_bins):
         ours, theirs = (" ".join(repr(recording).split()) for recording in (data, reference))
         raise DataError(f"the reference has other regions, neurons or bins ({theirs}) than the recording ({ours})")
 
