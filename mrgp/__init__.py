@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from mrgp.data import Layout, MultiRegionData
     from mrgp.delay_evidence import delay_table
     from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
+    from mrgp.fetch import fetch_v1v2
     from mrgp.fit import Fit
-    from mrgp.io import fetch_v1v2, load_recording, save_recording
+    from mrgp.io import load_recording, save_recording
     from mrgp.kernels import (
         Kernel,
         Matern12,
@@ -37,9 +38,13 @@ if TYPE_CHECKING:
         White,
     )
     from mrgp.loo import leave_one_out
+    from mrgp.nwb import load_nwb
+    from mrgp.preprocessing import preprocess, remove_mean, smooth_over_time, square_root, standardize
     from mrgp.rebuild import load_fit
+    from mrgp.spikes import from_spike_times
     from mrgp.statespace.readout import Window
     from mrgp.symmetries import align_draws, relative_to
+    from mrgp.tsgroup import from_pynapple
 
 __version__ = "0.1.0"
 
@@ -70,12 +75,20 @@ __all__ = [
     "compare_delays",
     "delay_table",
     "fetch_v1v2",
+    "from_pynapple",
+    "from_spike_times",
     "leave_one_out",
     "load_fit",
+    "load_nwb",
     "load_recording",
     "models",
+    "preprocess",
     "relative_to",
+    "remove_mean",
     "save_recording",
+    "smooth_over_time",
+    "square_root",
+    "standardize",
 ]
 
 _HOMES = {
@@ -85,8 +98,9 @@ _HOMES = {
     "data": ["Layout", "MultiRegionData"],
     "delay_evidence": ["delay_table"],
     "distributions": ["DenseGP", "MarkovGP", "SpectralGP"],
+    "fetch": ["fetch_v1v2"],
     "fit": ["Fit"],
-    "io": ["fetch_v1v2", "load_recording", "save_recording"],
+    "io": ["load_recording", "save_recording"],
     "kernels": [
         "Kernel",
         "Matern12",
@@ -100,9 +114,13 @@ _HOMES = {
         "White",
     ],
     "loo": ["leave_one_out"],
+    "nwb": ["load_nwb"],
+    "preprocessing": ["preprocess", "remove_mean", "smooth_over_time", "square_root", "standardize"],
     "rebuild": ["load_fit"],
+    "spikes": ["from_spike_times"],
     "statespace.readout": ["Window"],
     "symmetries": ["align_draws", "relative_to"],
+    "tsgroup": ["from_pynapple"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

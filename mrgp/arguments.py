@@ -10,6 +10,7 @@ from mrgp.options import (
     CALIBRATED,
     COMPARED,
     CONJUGATE,
+    COUNTING,
     EXAMPLES,
     FILES,
     HYPOTHESES,
@@ -20,7 +21,9 @@ from mrgp.options import (
     NEEDS_WITHIN,
     ORDERS,
     POSTERIOR,
+    PREPROCESSING,
     SMOOTH,
+    TRANSFORMS,
     Parser,
     bounds,
     count,
@@ -28,6 +31,7 @@ from mrgp.options import (
     flag,
     hypotheses,
     names,
+    number,
     positive,
     positive_count,
     share,
@@ -40,9 +44,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, understood and checked as far as that goes without a recording; exits on wrong use."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    check = {"fit": contradiction, "calibrate": not_calibrated}.get(args.command)
-    if check is not None and (wrong := check(args)) is not None:
-        args.parser.error(wrong)
+    checks = {"fit": (contradiction, miscounted), "compare": (miscounted,), "calibrate": (not_calibrated,)}
+    for check in checks.get(args.command, ()):
+        if (wrong := check(args)) is not None:
+            args.parser.error(wrong)
     return args
 
 
@@ -81,6 +86,19 @@ def misplaced(args: argparse.Namespace) -> str | None:
             return f"{model} has no latents private to a region: leave --n-within out"
         return f"{flag(option)} is not for {model}, but for {', '.join(models)}: leave it out"
     return None
+
+
+def miscounted(args: argparse.Namespace) -> str | None:
+    """What keeps spikes from being counted as asked, or counts from being read so, in a sentence; or None."""
+    asked = [flag(option) for option in COUNTING if getattr(args, option) is not None]
+    if args.file.suffix.lower() != ".nwb":
+        return f"{asked[0]} is for .nwb files, which hold spike times: leave it out" if asked else None
+    if args.bin_width is None:
+        return f"{args.file.name} holds spike times: give --bin-width SECONDS, such as 0.02 for 20 ms"
+    if args.window is None:
+        return "--align needs --window FROM TO, in seconds around the event" if args.align is not None else None
+    low, high = args.window
+    return None if low < high else f"--window FROM TO is in this order, and {low:g} is not below {high:g}"
 
 
 def not_calibrated(args: argparse.Namespace) -> str | None:
@@ -157,10 +175,22 @@ def _add_fit(commands: Any) -> None:
 
 def _add_recording(command: Parser) -> None:
     add = command.add_argument_group("recording").add_argument
-    add("--bin-width", type=positive, metavar="SECONDS", help="instead of what the file says")
+    add("--bin-width", type=positive, metavar="SECONDS", help="instead of what the file says; .nwb: needed")
     add("--regions", type=names, metavar="A,B", help="these regions; delays are measured from the first")
     add("--n-neurons", type=sizes, metavar="N,N", help="per region, for a .mat file that does not say it")
     add("--drop-dead", action="store_true", help="leave out neurons that never change")
+    text = "trials are this long around an event, such as -0.2 0.5 (from start_time to stop_time)"
+    add("--window", type=number, nargs=2, metavar=("FROM", "TO"), help=f".nwb: {text}")
+    add("--align", metavar="COLUMN", help=".nwb: the event, a column of the trials (start_time)")
+    add("--trials", metavar="TABLE", help=".nwb: the table of trials (trials)")
+    add("--region-of-unit", metavar="COLUMN", help=".nwb: of the units (location, else that of the electrodes)")
+
+    add = command.add_argument_group("preprocessing", PREPROCESSING).add_argument
+    add("--transform", choices=TRANSFORMS, help="root of counts, whose variance does not grow with their mean")
+    add("--smooth", type=positive, metavar="SECONDS", help="Gaussian over time of this sd; correlates noise over bins")
+    text = "take off the mean course over trials, of all or per value of a coordinate of the trials"
+    add("--remove-mean", nargs="?", const=True, default=False, metavar="COORD", help=text)
+    add("--zscore", action="store_true", help="mean 0 and variance 1 per neuron")
 
 
 def _add_compare(commands: Any) -> None:

@@ -1,7 +1,10 @@
 """What is checked of a recording's arrays as they enter; each message names the place and the remedy."""
 
+import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +13,50 @@ from numpy.typing import ArrayLike
 # Taken by the saved forms of a recording: dimensions, the bin width, and arguments of numpy.savez.
 _RESERVED_NAMES = frozenset({"trial", "time", "bin_width", "file", "allow_pickle"})
 
+LONGEST_REASON = 120  # characters of what a library says of a file: some write paragraphs
+
 type Coords = dict[str, np.ndarray]
 
 
 class DataError(ValueError):
     """A recording that cannot be used as it is; the message names the place and what mends it."""
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """One sentence for whatever a reader raises on a broken file: each library has errors of its own."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: ask for the permission to") from error
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
+        raise DataError(f"{path.name} is damaged or is no recording ({reason}): get it again") from error
+
+
+def need(module: str, what_for: str) -> Any:
+    """A module that comes with an extra; a sentence on how to get it where it is absent."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it has to say to programmers
+            return importlib.import_module(module)
+    except ImportError as error:
+        remedy = f"pip install {module}, or mrgp with its extra [nwb]"
+        raise DataError(f"{what_for} needs {module}, which is not installed ({error}): {remedy}") from error
+
+
+def read_bin_width(value: Any) -> float:
+    """Seconds per bin, above 0."""
+    try:
+        width = float(value)
+    except (TypeError, ValueError):
+        width = np.nan
+    if not 0 < width < np.inf:
+        raise DataError(f"bin_width is {value!r}: give the seconds per bin, such as 0.02 for 20 ms")
+    return width
 
 
 def read_region(name: str, value: Any) -> np.ndarray:

@@ -9,15 +9,27 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from mrgp.arguments import parse
 from mrgp.options import KERNELS, MISUSED, NEEDS_WITHIN
-from mrgp.steps import Failure, Misuse, build_model, check_compared, check_suffix, finish, given, make_folder, watched
+from mrgp.steps import (
+    Failure,
+    Misuse,
+    build_model,
+    check_compared,
+    check_suffix,
+    finish,
+    given,
+    load,
+    make_folder,
+    preprocessing,
+    watched,
+)
 
 DONE, FAILED = 0, 1
-RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead")   # options on how a file is read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,7 +133,7 @@ def run_fit(args: argparse.Namespace) -> None:
 
     import mrgp
 
-    data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
+    data = load(args)
     model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
@@ -148,14 +160,15 @@ def run_fit(args: argparse.Namespace) -> None:
         raise Failure(f"interrupted: {checkpoint} keeps what was reached, the same command goes on from there")
     if fit is None:
         raise Failure("interrupted before there was anything to keep: the same command starts again")
-    finish(fit, args.out, intervals=not args.no_intervals, figures=not args.no_figures, quiet=args.quiet)
+    shown = {"intervals": not args.no_intervals, "figures": not args.no_figures, "quiet": args.quiet}
+    finish(fit, args.out, **shown, preprocessing=preprocessing(args))
 
 
 def run_compare(args: argparse.Namespace) -> None:
     """Fit every hypothesis, weigh them, write."""
     import mrgp
 
-    data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
+    data = load(args)
     chosen = given(args, ("max_delay", "timescale_bounds"))
     if args.kernel is not None:
         chosen["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
@@ -169,6 +182,7 @@ def run_compare(args: argparse.Namespace) -> None:
         found = mrgp.compare_delays(data, args.hypotheses, seed=args.seed, progress=progress, **asked, **chosen)
     except ValueError as error:
         raise Failure(str(error)) from error
+    found = replace(found, settings=found.settings | {"preprocessing": preprocessing(args)})
     found.save(args.out)
     if not args.quiet:
         shown = found.table[["probability", "log_evidence", "elpd_diff", "dse"]].round(3).to_string()

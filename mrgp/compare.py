@@ -57,7 +57,7 @@ class DelayComparison:
             deviation over the trial of the posterior mean) and the probability that it does (``varies``).
         fits: Every hypothesis's fit.
         loo: Every hypothesis's leave-one-out result, for ``arviz.compare`` and ``arviz.plot_khat``.
-        settings: Interval probability and rope (s).
+        settings: Interval probability and rope (s); from the command line also the preprocessing.
     """
 
     table: pd.DataFrame
@@ -66,7 +66,7 @@ class DelayComparison:
     changes: pd.DataFrame
     fits: dict[str, Fit]
     loo: dict[str, Any]
-    settings: dict[str, float]
+    settings: dict[str, Any]
 
     @property
     def verdict(self) -> str:

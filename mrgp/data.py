@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from mrgp.checks import Coords, DataError, living_neurons, read_coords, read_region
+from mrgp.checks import Coords, DataError, living_neurons, read_bin_width, read_coords, read_region
 
 CONDITION = "condition"  # the trial coordinate that says which trials share a mean response
 
@@ -111,12 +111,7 @@ class MultiRegionData:
         trial_coords: Mapping[str, ArrayLike] | None = None,
         drop_dead: bool = False,
     ) -> None:
-        try:
-            width = float(bin_width)
-        except (TypeError, ValueError):
-            width = np.nan
-        if not 0 < width < np.inf:
-            raise DataError(f"bin_width is {bin_width!r}: give the seconds per bin, such as 0.02 for 20 ms")
+        width = read_bin_width(bin_width)
         if not isinstance(regions, Mapping) or not regions:
             raise DataError("a recording needs at least one region: pass a mapping like {'V1': array}")
         arrays = {name: read_region(name, value) for name, value in regions.items()}
@@ -215,6 +210,15 @@ class MultiRegionData:
     def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
         """One region's values, NaN where missing."""
         return self._with_nan()[:, :, self._columns(name)].copy()
+
+    def with_values(self, values: Float[np.ndarray, "trial time neuron"]) -> Self:
+        """The recording with other numbers of the same shape, NaN where missing."""
+        if np.shape(values) != self.values.shape:
+            raise DataError(f"values have shape {np.shape(values)}, the recording has {self.values.shape}")
+        changed = object.__new__(type(self))
+        changed.batch_size = self.batch_size
+        neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)
+        return changed._fill(self.layout, np.array(values, np.float64), neurons, trials)
 
     def select_trials(self, indices: ArrayLike | slice) -> Self:
         """The recording of some trials, by position (integers, booleans or a slice), in all its bins."""

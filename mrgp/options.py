@@ -28,10 +28,17 @@ FILES = """FILE is one of
   .npz  one array (trials, bins, neurons) per region, by its name, and bin_width in
         seconds; NaN = missing
   .nc   as `mrgp simulate` writes it
-  .mat  of the DLAG toolbox (seqTrue, binWidth in ms, yDims)
+  .mat  of the DLAG toolbox (seqTrue, binWidth in ms, yDims), or arrays as in an .npz
+  .nwb  sorted units and trials, counted in bins of --bin-width (needs pynwb)
 
 DIR receives summary.json, fit.nc (for mrgp.load_fit) and figures. A run that is stopped
 keeps DIR/fit.checkpoint.npz, and the same command goes on from there."""
+
+PREPROCESSING = """in this order, and written into summary.json; log-likelihoods before and after do not compare"""
+
+COUNTING = ("window", "align", "trials", "region_of_unit")   # options on how spikes are counted
+
+TRANSFORMS = ("sqrt", "anscombe")
 
 COMPARED = """DIR receives summary.json, comparison.png and fit_HYPOTHESIS.nc each (for mrgp.load_fit).
 none: no delays; constant: delays that stay (DLAG); varying: delays that move in a trial (ADM)"""
@@ -127,6 +134,9 @@ positive_count = partial(_number, convert=int, least=1, what="a whole number, 1 
 positive = partial(_number, convert=float, least=sys.float_info.min, what="a positive number")
 
 
+number = partial(_number, convert=float, least=-sys.float_info.max, what="a number")
+
+
 def counts(text: str) -> int | tuple[int, ...]:
     """One number for all regions, or one per region: ``1`` or ``17,1``."""
     numbers = tuple(count(part) for part in text.split(","))
@@ -178,7 +188,7 @@ def site(text: str) -> tuple[str, float]:
     name, sign, value = text.partition("=")
     if not (name.strip() and sign):
         raise argparse.ArgumentTypeError(f"{text!r} is not SITE=VALUE such as delay=0")
-    return name.strip(), _number(value, float, -sys.float_info.max, "a number")
+    return name.strip(), number(value)
 
 
 def flag(option: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrgp.options import KERNELS, MEANT_FOR
+from mrgp.options import COUNTING, KERNELS, MEANT_FOR
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mrgp import Fit, MultiRegionData
     from mrgp.preset import Preset
 
+RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead", *COUNTING)   # options on how a file is read
 LONG_BIN = 1.0   # s: a bin width above it was more likely meant in milliseconds
 
 
@@ -77,6 +78,20 @@ def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
     return model
 
 
+def load(args: argparse.Namespace) -> "MultiRegionData":
+    """The recording that the arguments name, read and preprocessed as they say."""
+    import mrgp
+
+    data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
+    return mrgp.preprocess(data, **preprocessing(args))
+
+
+def preprocessing(args: argparse.Namespace) -> dict[str, Any]:
+    """What is done to the recording before the fit, as :func:`mrgp.preprocess` takes it."""
+    asked = {name: getattr(args, name) for name in ("transform", "smooth", "zscore")}
+    return asked | {"remove_condition_mean": args.remove_mean}
+
+
 def check_compared(args: argparse.Namespace, data: "MultiRegionData", choices: dict[str, Any]) -> None:
     """Find out now, and not after the first fit, that a comparison of delays cannot be made of this recording."""
     from mrgp.models import DLAG
@@ -112,18 +127,22 @@ def finish(
     intervals: bool = True,
     figures: bool = True,
     quiet: bool = False,
+    **also: Any,
 ) -> None:
-    """Write what was found and print it; the fit itself first, as what follows takes a while."""
+    """Write what was found and print it; the fit itself first, as what follows takes a while.
+
+    What is passed ``also`` goes into the summary.
+    """
     from mrgp.plots import save_figures
     from mrgp.report import PROBABILITY, table, write_results
 
-    total = write_results(fit, folder)["log_likelihood"]
+    total = write_results(fit, folder, **also)["log_likelihood"]
     bounds = None
     try:
         if intervals and fit.has_delays:
             shown = not quiet and watched()
             bounds = fit.delay_intervals(PROBABILITY, progress=shown, over_time=True)
-            write_results(fit, folder, bounds)
+            write_results(fit, folder, bounds, **also)
             if not fit.curvature().positive:
                 warnings.warn("the recording does not determine every delay: distrust wide intervals", stacklevel=2)
         if figures:

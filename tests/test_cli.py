@@ -15,8 +15,8 @@ import xarray as xr
 import mrgp
 from mrgp.arguments import build_parser
 from mrgp.cli import main
+from mrgp.fetch import fetch_v1v2
 from mrgp.inference.map import Objective
-from mrgp.io import fetch_v1v2
 from mrgp.options import KERNELS, MEANT_FOR, METHODS
 from mrgp.scenarios import SCENARIOS
 from mrgp.simulate import simulate
@@ -235,7 +235,7 @@ def dead(array):
     ("name", "content", "message"),
     [
         ("absent.npz", None, "there is no file"),
-        ("spikes.csv", b"1,2,3", "spikes.csv is of an unknown kind: recordings are .npz, .nc or .mat files"),
+        ("spikes.csv", b"1,2,3", "spikes.csv is of an unknown kind: recordings are .npz, .nc, .mat or .nwb files"),
         ("noise.npz", b"no archive", "noise.npz is damaged"),
         ("noise.nc", b"no archive", "noise.nc is damaged"),
         ("noise.mat", b"no archive", "noise.mat is damaged"),

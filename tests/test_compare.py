@@ -253,14 +253,20 @@ def test_command(made, found, tmp_path, capsys, monkeypatch):
     asked = {}
 
     def compared(data, hypotheses, **settings):
-        asked.update(settings, hypotheses=hypotheses, n_trials=data.n_trials)
+        asked.update(settings, hypotheses=hypotheses, n_trials=data.n_trials, scale=data.scale)
         return found
 
     with monkeypatch.context() as patch:
         patch.setattr(mrgp, "compare_delays", compared)
-        assert main([*command, "--out", str(tmp_path / "out"), "--rope", "0.004", "--kernel", "matern52"]) == 0
+        options = ["--rope", "0.004", "--kernel", "matern52", "--zscore"]
+        assert main([*command, "--out", str(tmp_path / "out"), *options]) == 0
     assert "V1 lags V2" in capsys.readouterr().out
-    assert (tmp_path / "out" / "summary.json").is_file()
+    settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert settings["preprocessing"] == {
+        "transform": None, "smooth": None, "zscore": True, "remove_condition_mean": False,
+    }  # fmt: skip
+    assert settings["rope"] == found.settings["rope"]
+    np.testing.assert_allclose(asked["scale"], 1.0)
     assert asked["hypotheses"] == ("none", "constant", "varying")
     assert (asked["n_across"], asked["n_within"], asked["max_delay"], asked["rope"]) == (1, 0, 0.06, 0.004)
     assert asked["kernel"] == mrgp.Matern52()

@@ -214,6 +214,18 @@ def test_select_neurons_keeps_what_is_not_named_and_drops_what_is_empty():
     assert data.select_neurons({"V2": slice(1, None)}).layout.n_neurons == (4, 2, 2)
 
 
+def test_other_numbers_keep_everything_else():
+    array = with_holes("ragged holes", 2)
+    data = MultiRegionData({"V1": array}, BIN_WIDTH, trial_coords={"block": np.arange(12)})
+    changed = data.with_values(2 * array)
+    np.testing.assert_array_equal(changed.region("V1"), 2 * array)
+    np.testing.assert_array_equal(data.region("V1"), array)
+    np.testing.assert_array_equal(changed.trial_coords["block"], np.arange(12))
+    assert changed.layout == data.layout
+    with pytest.raises(DataError, match=r"values have shape \(12, 10, 4\), the recording has \(12, 10, 5\)"):
+        data.with_values(array[:, :, 1:])
+
+
 def test_wrong_selections_are_refused():
     data = MultiRegionData(recording(), BIN_WIDTH)
     with pytest.raises(DataError, match=r"cannot choose these trials, there are 6"):

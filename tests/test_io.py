@@ -1,12 +1,6 @@
-"""Files: round trips, DLAG's .mat files, atomic writing, the fetched recording; all without a network."""
+"""Files: round trips, MATLAB's and damaged ones, atomic writing."""
 
-import codecs
-import hashlib
-import io
 import os
-import pickle
-import subprocess
-import tarfile
 from pathlib import Path
 
 import h5py
@@ -14,9 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-import mrgp.io as recordings
 from mrgp.data import DataError, MultiRegionData
-from mrgp.io import fetch_v1v2, load_recording, save_recording, write_atomically
+from mrgp.io import load_recording, save_recording, write_atomically
 
 BIN_WIDTH = 0.02
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -122,7 +115,7 @@ def test_missing_damaged_and_unknown_files(data, tmp_path):
         load_recording(tmp_path / "absent.npz")
     with pytest.raises(DataError, match="there is no file"):
         load_recording(tmp_path / ".npz" / "x.nc")
-    with pytest.raises(DataError, match=r"x.csv is of an unknown kind: recordings are .npz, .nc or .mat"):
+    with pytest.raises(DataError, match=r"x.csv is of an unknown kind: recordings are .npz, .nc, .mat or .nwb"):
         load_recording(tmp_path / "x.csv")
     with pytest.raises(DataError, match=r"cannot write x.csv: give a path that ends in .npz or .nc"):
         save_recording(data, tmp_path / "x.csv")
@@ -266,6 +259,65 @@ def test_mat_trials_must_agree_with_their_length_and_regions_with_their_names(tm
         load_recording(tmp_path / "run.mat", regions=["V1"])
 
 
+# --- plain .mat files
+
+
+def plain_contents(**extra):
+    """One array (trials, bins, neurons) per region, of which V3 has one neuron."""
+    values = arrays(sizes=(3, 2, 1))
+    return {**values, "bin_width": BIN_WIDTH, "trial_stimulus": [0.0, 22.5, 0.0, 45.0]} | extra
+
+
+def write_plain_7_3(path: Path, contents):
+    """As MATLAB writes it: axes reversed, no last axis of length 1, every number a matrix."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_group("#refs#")
+        for name, value in contents.items():
+            value = np.atleast_2d(value)
+            file[name] = (value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value).T
+    with open(path, "r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+
+
+def write_plain_5(path: Path, contents):
+    single = {name: value[..., 0] for name, value in contents.items() if np.shape(value)[2:] == (1,)}
+    savemat(path, contents | single)
+
+
+@pytest.mark.parametrize("write", [write_plain_5, write_plain_7_3])
+def test_plain_mat(tmp_path, write):
+    write(tmp_path / "plain.mat", plain_contents())
+    data = load_recording(tmp_path / "plain.mat")
+    assert_same(data, MultiRegionData(arrays(sizes=(3, 2, 1)), BIN_WIDTH))
+    assert data.trial_coords["stimulus"].tolist() == [0.0, 22.5, 0.0, 45.0]
+    assert load_recording(tmp_path / "plain.mat", regions=["V3", "V1"]).layout.n_neurons == (1, 3)
+    contents = plain_contents(binWidth=10.0)   # ms, as DLAG has it
+    del contents["bin_width"]
+    write(tmp_path / "plain.mat", contents)
+    assert load_recording(tmp_path / "plain.mat").bin_width == 0.01
+
+
+def test_plain_mat_with_names_of_neurons(tmp_path):
+    cells = np.array(["a", "bc", "d"], dtype=object)
+    write_plain_5(tmp_path / "plain.mat", plain_contents(neuron_V1=cells))
+    assert load_recording(tmp_path / "plain.mat").neuron_coords["V1"].tolist() == ["a", "bc", "d"]
+
+
+@pytest.mark.parametrize("write", [write_plain_5, write_plain_7_3])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"V2": np.ones((4, 5, 2))}, "region V2 has 5 bins but region V1 has 6"),
+        ({"map": np.ones((5, 5))}, r"array 'map' of plain.mat has 2 dimension\(s\): make it \(trials, bins, neurons\)"),
+        ({"bin_width": [0.02, 0.03]}, "bin_width is .*: give the seconds per bin"),
+    ],
+)
+def test_plain_mat_that_cannot_be_used(tmp_path, write, change, message):
+    write(tmp_path / "plain.mat", plain_contents(**change))
+    with pytest.raises(DataError, match=message):
+        load_recording(tmp_path / "plain.mat")
+
+
 # --- atomic writing
 
 
@@ -302,123 +354,7 @@ def test_a_folder_that_cannot_be_written_is_named(data, tmp_path):
         save_recording(data, tmp_path / "file" / "a.nc")
 
 
-# --- the fetched recording
-
-
-def source_distribution(path: Path, content: bytes, monkeypatch, member=recordings._SOURCE_MEMBER) -> Path:
-    """A stand-in for the published file, whose checksum is made the expected one."""
-    with tarfile.open(path, "w:gz") as archive:
-        info = tarfile.TarInfo(member)
-        info.size = len(content)
-        archive.addfile(info, io.BytesIO(content))
-    monkeypatch.setattr(recordings, "_SOURCE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
-    return path
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("spelling", [b"numpy._core", b"numpy.core"])
-def test_fetch_reads_and_keeps_the_recording(tmp_path, monkeypatch, protocol, spelling):
-    pickled = pickle.dumps(arrays(), protocol=protocol)
-    if protocol == 2:  # only here names have no length in front, so that they can be respelled
-        pickled = pickled.replace(b"numpy._core", spelling)
-    source = source_distribution(tmp_path / "sdist.tar.gz", pickled, monkeypatch)
-    fetched = fetch_v1v2(tmp_path / "cache" / "deep", source)
-    assert_same(fetched, MultiRegionData(arrays(), 0.02))
-    source.unlink()
-    assert_same(fetch_v1v2(tmp_path / "cache" / "deep"), fetched)
-    assert [entry.name for entry in (tmp_path / "cache" / "deep").iterdir()] == ["v1v2.npz"]
-
-
-def test_fetch_uses_the_users_cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    fetch_v1v2(source=source_distribution(tmp_path / "sdist.tar.gz", pickle.dumps(arrays()), monkeypatch))
-    assert (tmp_path / "mrgp" / "v1v2.npz").is_file()
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_fetch_refuses_a_pickle_that_runs_code(tmp_path, monkeypatch, inside):
-    trap = Trap(tmp_path / "sprung")
-    content = {**arrays(), "V2": np.array([trap], dtype=object)} if inside else trap
-    source = source_distribution(tmp_path / "sdist.tar.gz", pickle.dumps(content), monkeypatch)
-    with pytest.raises(DataError, match=r"refused a pickle that asks for \w+.mkdir: only NumPy arrays"):
-        fetch_v1v2(tmp_path / "cache", source)
-    assert not (tmp_path / "sprung").exists()
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["eval", "getattr"])
-def test_fetch_refuses_builtins_and_dotted_names(tmp_path, monkeypatch, name):
-    for content in (
-        b"cbuiltins\n%s\n." % name.encode(),
-        b"\x80\x04\x8c\x05numpy\x8c\x0fndarray.tofile_\x93.",
-    ):
-        source = source_distribution(tmp_path / "sdist.tar.gz", content, monkeypatch)
-        with pytest.raises(DataError, match="refused a pickle"):
-            fetch_v1v2(tmp_path / "cache", source)
-
-
-def test_fetch_refuses_other_contents(tmp_path, monkeypatch):
-    source = tmp_path / "sdist.tar.gz"
-    for content in (pickle.dumps([1, 2]), pickle.dumps({"V1": np.ones(3)})):
-        with pytest.raises(DataError, match="does not hold the arrays V1 and V2"):
-            fetch_v1v2(tmp_path, source_distribution(source, content, monkeypatch))
-    with pytest.raises(DataError, match="damaged"):
-        fetch_v1v2(tmp_path, source_distribution(source, b"no pickle", monkeypatch))
-    with pytest.raises(DataError, match="damaged"):
-        fetch_v1v2(tmp_path, source_distribution(source, b"", monkeypatch, member="elsewhere"))
-    with pytest.raises(DataError, match="there is no file"):
-        fetch_v1v2(tmp_path, tmp_path / "absent.tar.gz")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["sdist.tar.gz"]
-
-
-def test_fetch_refuses_a_wrong_checksum(tmp_path):
-    source = tmp_path / "sdist.tar.gz"
-    source.write_bytes(codecs.encode(b"anything", "hex"))
-    with pytest.raises(DataError, match=r"sdist.tar.gz has SHA-256 \w{64} instead of 0f8b6071\w+: download"):
-        fetch_v1v2(tmp_path / "cache", source)
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-@pytest.mark.parametrize("has_pip", [True, False])
-def test_fetch_asks_pip_for_exactly_the_known_file(tmp_path, monkeypatch, has_pip):
-    source = source_distribution(tmp_path / "sdist.tar.gz", pickle.dumps(arrays()), monkeypatch)
-    commands = []
-
-    def run(command, **options):
-        commands.append(command)
-        if "download" in command:
-            requirement = Path(command[command.index("-r") + 1]).read_text()
-            assert requirement == f"mbrila==0.1.0 --hash=sha256:{recordings._SOURCE_SHA256}\n"
-            (Path(command[command.index("--dest") + 1]) / source.name).write_bytes(source.read_bytes())
-
-    monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(recordings.importlib.util, "find_spec", lambda name: has_pip or None)
-    cached = tmp_path / "cache" / "v1v2.npz"
-    cached.parent.mkdir()
-    cached.write_bytes(b"damaged copies are fetched again")
-    fetch_v1v2(cached.parent)
-    assert len(commands) == (1 if has_pip else 2)
-    assert "--require-hashes" in commands[-1]
-    assert_same(load_recording(cached), MultiRegionData(arrays(), 0.02))
-
-
-def test_fetch_without_a_network_says_so(tmp_path, monkeypatch):
-    def run(command, **options):
-        raise subprocess.CalledProcessError(
-            1, command, stderr="WARNING: retry\nERROR: No distribution\nERROR: more"
-        )
-
-    monkeypatch.setattr(subprocess, "run", run)
-    message = r"could not download mbrila==0.1.0 \(ERROR: No distribution\): check the network, or .* source="
-    with pytest.raises(DataError, match=message):
-        fetch_v1v2(tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_fetch_names_a_cache_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"cannot make the cache folder .*file/mrgp"):
-        fetch_v1v2(tmp_path / "file" / "mrgp")
+# --- a real recording
 
 
 @pytest.mark.skipif(not (SHARED / "v1v2_smoothed.npz").is_file(), reason="needs the development data")

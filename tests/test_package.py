@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 # The stair of the design, lowest first; a module may import from its own step and below.
 STAIR = [
     {"runtime", "align", "kernels", "checks", "delays", "courses", "data", "kalman", "ranks"},
-    {"io", "statespace", "simulate", "scenarios", "symmetries"},
+    {"io", "matlab", "nwb", "spikes", "tsgroup", "fetch", "preprocessing"}
+    | {"statespace", "simulate", "scenarios", "symmetries"},
     {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
     {"uncertainty", "fit_file"},
     {"fit"},

@@ -1,0 +1,268 @@
+"""NWB files written by pynwb and units of pynapple, against the counts of their spike times."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+import mrgp
+from mrgp import DataError, from_pynapple, from_spike_times, load_nwb, load_recording
+from mrgp.cli import main
+
+pynwb = pytest.importorskip("pynwb")
+
+# Units by id, in the order of the file; V2 comes first.
+AREAS = {10: "V2", 11: "V1", 13: "V2", 17: "V1"}
+START, STOP = np.array([1.0, 2.0, 3.5, 5.0]), np.array([1.8, 3.0, 4.5, 5.9])
+CUE = np.array([1.3, 2.3, np.nan, 5.4])
+WIDTH = 0.05
+
+
+def spikes():
+    rng = np.random.default_rng(0)
+    return {unit: np.sort(rng.uniform(0, 6.5, 150)) for unit in AREAS}
+
+
+def expected(**changed):
+    arguments = {"start": START, "stop": STOP} | changed
+    return from_spike_times(spikes(), AREAS, WIDTH, **arguments)
+
+
+def assert_same(a, b):
+    assert a.layout == b.layout
+    for name in a.layout.regions:
+        np.testing.assert_array_equal(a.region(name), b.region(name))
+        np.testing.assert_array_equal(a.neuron_coords[name], b.neuron_coords[name])
+
+
+def write(path, *, where="electrodes", trials=True, units=True, areas=AREAS, observed=None, times=None, ids=None):
+    """A small NWB file; ``where`` its units' regions are: electrodes, group, a column, or nowhere."""
+    file = pynwb.NWBFile(
+        session_description="a test", identifier="a-test", session_start_time=datetime(2020, 1, 1, tzinfo=UTC)
+    )
+    device = file.create_device(name="probe")
+    groups, rows = {}, {}
+    for area in ("V1", "V2"):
+        about = {"name": f"shank {area}", "description": "of it", "location": area, "device": device}
+        groups[area] = group = file.create_electrode_group(**about)
+        rows[area] = [len(rows) * 2, len(rows) * 2 + 1]
+        for _ in rows[area]:
+            file.add_electrode(location=area, group=group)
+    if units and where not in ("electrodes", "group", "nowhere", "mixed"):
+        file.add_unit_column(name=where, description="the region")
+    for n, (unit, spike_times) in enumerate((times or spikes()).items() if units else ()):
+        area, options = areas[unit], {}
+        if where == "electrodes":
+            options["electrodes"] = rows[area]
+        elif where == "mixed":
+            options["electrodes"] = [0, 2]
+        elif where == "group":
+            options["electrode_group"] = groups[area]
+        elif where != "nowhere":
+            options[where] = area
+        if observed is not None:
+            options["obs_intervals"] = observed[unit]
+        if times is None or len(spike_times):
+            options["spike_times"] = spike_times
+        file.add_unit(id=unit if ids is None else ids[n], **options)
+    if trials:
+        for name in ("cue", "stimulus", "time", "licks"):
+            file.add_trial_column(name=name, description="a column", index=name == "licks")
+        for b in range(4):
+            more = {"cue": CUE[b], "stimulus": f"s{b % 2}", "time": b, "licks": [0.1] * (b + 1)}
+            file.add_trial(start_time=START[b], stop_time=STOP[b], **more)
+        gratings = pynwb.epoch.TimeIntervals(name="gratings", description="stimuli")
+        gratings.add_row(start_time=1.0, stop_time=2.0)
+        gratings.add_row(start_time=3.0, stop_time=4.0)
+        file.add_time_intervals(gratings)
+    with pynwb.NWBHDF5IO(path=str(path), mode="w") as io:
+        io.write(file)
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("nwb") / "session.nwb")
+
+
+# --- what is read
+
+
+def test_counts_labels_and_columns_of_trials(path):
+    data = load_nwb(path, WIDTH)
+    assert_same(data, expected())
+    assert data.layout.regions == ("V2", "V1")
+    assert data.neuron_coords["V2"].tolist() == [10, 13]
+    np.testing.assert_array_equal(data.length, [16, 20, 20, 18])
+    assert data.trial_coords.keys() == {"cue", "stimulus", "time_"}  # a coordinate of that name is taken
+    assert data.trial_coords["stimulus"].tolist() == ["s0", "s1", "s0", "s1"]
+    np.testing.assert_array_equal(data.trial_coords["cue"], CUE)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".nc"])
+def test_what_was_read_can_be_saved(path, tmp_path, suffix):
+    mrgp.save_recording(load_nwb(path, WIDTH), tmp_path / f"counts{suffix}")
+    again = load_recording(tmp_path / f"counts{suffix}")
+    assert_same(again, expected())
+    assert again.trial_coords["stimulus"].tolist() == ["s0", "s1", "s0", "s1"]
+
+
+def test_load_recording_reads_nwb(path):
+    assert_same(load_recording(path, bin_width=WIDTH), expected())
+    chosen = load_recording(str(path), bin_width=WIDTH, regions=["V1"], trials="gratings", window=(0, 0.5))
+    assert_same(chosen, expected(start=None, stop=None, align=[1.0, 3.0], window=(0, 0.5), regions=["V1"]))
+
+
+def test_trials_around_an_event(path):
+    with pytest.warns(UserWarning, match="left out 1 trials without a time in cue"):
+        data = load_nwb(path, WIDTH, align="cue", window=(-0.1, 0.3))
+    present = [0, 1, 3]
+    assert_same(data, expected(start=None, stop=None, align=CUE[present], window=(-0.1, 0.3)))
+    assert data.trial_coords["stimulus"].tolist() == ["s0", "s1", "s1"]
+
+
+@pytest.mark.parametrize("where", ["group", "location", "brain_area", "nucleus"])
+def test_regions_from_elsewhere(tmp_path, where):
+    named = {"region_of_unit": "nucleus"} if where == "nucleus" else {}
+    assert_same(load_nwb(write(tmp_path / "a.nwb", where=where), WIDTH, **named), expected())
+
+
+def test_regions_can_be_given(tmp_path):
+    path = write(tmp_path / "a.nwb", where="mixed")
+    with pytest.raises(DataError, match=r"unit 10 of a.nwb has electrodes in V1, V2: pass region_of_unit="):
+        load_nwb(path, WIDTH)
+    assert_same(load_nwb(path, WIDTH, region_of_unit=list(AREAS.values())), expected())
+
+
+def test_units_without_a_region_can_be_left_out(tmp_path):
+    path = write(tmp_path / "a.nwb", where="region", areas=AREAS | {13: ""})
+    with pytest.raises(DataError, match=r"unit 13 of a.nwb has no region: choose with regions= from V2, V1"):
+        load_nwb(path, WIDTH)
+    assert load_nwb(path, WIDTH, regions=["V1", "V2"]).layout.n_neurons == (2, 1)
+
+
+def test_time_in_which_a_unit_was_not_observed_is_missing(tmp_path):
+    spans = {unit: [[0.0, 6.5]] for unit in AREAS} | {11: [[0.0, 2.5], [5.0, 6.0]]}
+    data = load_nwb(write(tmp_path / "a.nwb", observed=spans), WIDTH)
+    assert_same(data, expected(observed=spans))
+    assert np.isnan(data.region("V1")[1, 10:20, 0]).all()
+    assert not np.isnan(data.region("V1")[1, :10, 0]).any()
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_the_command_line_fits_a_file(path, tmp_path, capsys):
+    brief = ["--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet"]
+    counting = ["--bin-width", "0.05", "--align", "cue", "--window", "-0.1", "0.3", "--regions", "V1,V2"]
+    model = ["--model", "fa", "--n-across", "1", "--transform", "sqrt"]
+    assert main(["fit", str(path), "--out", str(tmp_path), *model, *counting, *brief]) == 0
+    assert "mrgp: note: left out 1 trials without a time in cue\n" in capsys.readouterr().err
+    fit = mrgp.load_fit(tmp_path / "fit.nc")
+    assert (fit.layout.regions, fit.layout.n_neurons, fit.n_bins) == (("V1", "V2"), (2, 2), 8)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    rooted = expected(start=None, stop=None, align=CUE[[0, 1, 3]], window=(-0.1, 0.3), regions=["V1", "V2"])
+    by_hand = fit.log_likelihood(mrgp.square_root(rooted)).sum()
+    assert summary["log_likelihood"] == pytest.approx(float(by_hand), abs=1e-6)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("contents", "options", "message"),
+    [
+        ({"units": False}, {}, "a.nwb has no units table: its spikes must be sorted into units"),
+        ({"trials": False}, {}, "a.nwb has no table 'trials' of trials: it needs one, with start_time and stop_time"),
+        ({}, {"trials": "flashes"}, "a.nwb has no table 'flashes' of trials: choose from trials, gratings"),
+        ({"where": "nowhere"}, {}, "a.nwb does not say where its units are: pass region_of_unit="),
+        ({}, {"region_of_unit": "depth"}, "have no column 'depth' for regions: there is electrodes"),
+        ({}, {"region_of_unit": "electrodes"}, "column 'electrodes' of a.nwb has several values per unit"),
+        ({}, {"region_of_unit": ["V1"]}, "region_of_unit has 1 names for the 4 units of a.nwb"),
+        ({}, {"regions": ["V9"]}, "no unit is in a region 'V9': choose from V2, V1"),
+        ({}, {"align": "cue"}, r"align='cue' needs a window in seconds around it: such as window=\(-0.2, 0.5\)"),
+        ({}, {"align": "go", "window": (0, 1)}, "'trials' has no column 'go' of times: choose from start_time"),
+        ({}, {"align": "stimulus", "window": (0, 1)}, "has no column 'stimulus' of times: choose from start_time"),
+        ({}, {"bin_width": 20}, "trial 0 lasts 0.8 s, less than one bin of 20 s: give bin_width in seconds"),
+        ({}, {"bin_width": -1}, "bin_width is -1: give the seconds per bin"),
+        ({"ids": [1, 2, 2, 3]}, {}, "two units of a.nwb have the id 2"),
+        ({"times": dict.fromkeys(AREAS, ())}, {}, "the units of a.nwb have no spike_times"),
+        ({"times": spikes() | {13: np.array([0.5])}}, {}, r"region V2, neuron 1 \(label 13\): dead"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_files_that_cannot_be_counted(tmp_path, contents, options, message):
+    path = write(tmp_path / "a.nwb", **contents)
+    with pytest.raises(DataError, match=message) as caught:
+        load_nwb(path, **{"bin_width": WIDTH} | options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise"])
+def test_damaged_files(path, tmp_path, damage):
+    whole = path.read_bytes()
+    content = {"cut": whole[: len(whole) // 2], "empty": b"", "noise": b"nothing that a reader knows"}[damage]
+    (tmp_path / "a.nwb").write_bytes(content)
+    with pytest.raises(DataError, match=r"a.nwb is damaged or is no recording") as caught:
+        load_nwb(tmp_path / "a.nwb", WIDTH)
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_files_folders_and_bin_widths(path, tmp_path):
+    with pytest.raises(DataError, match=r"there is no file .*absent.nwb"):
+        load_nwb(tmp_path / "absent.nwb", WIDTH)
+    with pytest.raises(DataError, match="is a folder: give a file"):
+        load_nwb(tmp_path, WIDTH)
+    with pytest.raises(DataError, match=r"session.nwb holds spike times: pass bin_width, such as 0.02"):
+        load_recording(path)
+
+
+# --- pynapple
+
+
+def tsgroup(**options):
+    nap = pytest.importorskip("pynapple")
+    units = {unit: nap.Ts(times) for unit, times in spikes().items()}
+    return nap.TsGroup(units, metadata={"location": list(AREAS.values()), "depth": [1, 2, 3, 4]}, **options)
+
+
+def intervals():
+    nap = pytest.importorskip("pynapple")
+    return nap.IntervalSet(START, STOP, metadata={"stimulus": ["a", "b", "a", "b"], "contrast": [0.1, 0.2, 0.3, 0.4]})
+
+
+def test_pynapple():
+    data = from_pynapple(tsgroup(), intervals(), WIDTH)
+    assert_same(data, expected())
+    assert data.trial_coords["stimulus"].tolist() == ["a", "b", "a", "b"]
+    assert data.trial_coords["contrast"].tolist() == [0.1, 0.2, 0.3, 0.4]
+    around = from_pynapple(tsgroup(), None, WIDTH, align=START, window=(0.1, 0.6), regions=["V1"])
+    assert_same(around, expected(start=None, stop=None, align=START, window=(0.1, 0.6), regions=["V1"]))
+    named = from_pynapple(tsgroup(), intervals(), WIDTH, region_of_unit=["A", "A", "B", "B"])
+    assert named.layout.n_neurons == (2, 2)
+
+
+def test_pynapples_restriction_is_missing_data():
+    nap = pytest.importorskip("pynapple")
+    support = nap.IntervalSet([0.0, 3.0], [2.5, 6.0])
+    data = from_pynapple(tsgroup().restrict(support), intervals(), WIDTH)
+    assert_same(data, expected(observed=[support.values] * 4))
+    assert np.isnan(data.region("V1")[1, 10:]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, intervals), "units are a NoneType: pass a pynapple.TsGroup"),
+        ((tsgroup, lambda: START), "trials are a ndarray: pass a pynapple.IntervalSet, or None and align="),
+        ((tsgroup, None), "trials are given by start= and stop=, or by align= and window="),
+    ],
+)
+def test_what_is_not_of_pynapple(arguments, message):
+    units, trials = (make and make() for make in arguments)
+    with pytest.raises(DataError, match=message):
+        from_pynapple(units, trials, WIDTH)
+
+
+def test_metadata_that_is_not_there():
+    with pytest.raises(DataError, match="no metadata 'area' for regions: there is rate, location, depth"):
+        from_pynapple(tsgroup(), intervals(), WIDTH, region_of_unit="area")
