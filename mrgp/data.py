@@ -279,9 +279,7 @@ class MultiRegionData:
             part = self._columns(name)
             chosen = _choose(part.stop - part.start, indices, f"neurons of region {name}")
             values[:, :, chosen + part.start] = np.nan
-        return object.__new__(type(self))._fill(
-            self.layout, values, dict(self.neuron_coords), dict(self.trial_coords)
-        )
+        return self.with_values(values)
 
     def among(self, conditions: tuple[str, ...]) -> Self:
         """The same recording as one of trials of ``conditions``, of which its own are some.
@@ -296,16 +294,12 @@ class MultiRegionData:
             raise DataError(f"trials need a condition ({', '.join(conditions)}): give trial_coords['{CONDITION}']")
         if conditions and (unknown := [own[i] for i in np.unique(self.condition) if own[i] not in conditions]):
             raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
-        return object.__new__(type(self))._fill(
-            layout, self._with_nan().copy(), dict(self.neuron_coords), dict(self.trial_coords)
-        )
+        coords = dict(self.neuron_coords), dict(self.trial_coords)
+        return object.__new__(type(self))._fill(layout, self._with_nan().copy(), *coords)
 
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""
-        values = self._with_nan() - course[self.condition]
-        return object.__new__(type(self))._fill(
-            self.layout, values, dict(self.neuron_coords), dict(self.trial_coords)
-        )
+        return self.with_values(self._with_nan() - course[self.condition])
 
     def require(self, n_regions_at_least: int, model: str = "this model") -> None:
         """Raise DataError unless there are that many regions; the message speaks of ``model``."""
