@@ -14,7 +14,19 @@ from typing import Any
 
 from mrgp.arguments import parse
 from mrgp.options import KERNELS, MISUSED, NEEDS_WITHIN
-from mrgp.steps import Failure, Misuse, build_model, check_compared, check_suffix, finish, given, make_folder, watched
+from mrgp.steps import (
+    Failure,
+    Misuse,
+    build_model,
+    check_compared,
+    check_suffix,
+    divided,
+    finish,
+    given,
+    make_folder,
+    read_truth,
+    watched,
+)
 
 DONE, FAILED = 0, 1
 RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead")   # options on how a file is read
@@ -122,6 +134,8 @@ def run_fit(args: argparse.Namespace) -> None:
     import mrgp
 
     data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
+    if (parts := divided(args, data)) is not None:
+        data = parts[0]
     model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
@@ -149,6 +163,44 @@ def run_fit(args: argparse.Namespace) -> None:
     if fit is None:
         raise Failure("interrupted before there was anything to keep: the same command starts again")
     finish(fit, args.out, intervals=not args.no_intervals, figures=not args.no_figures, quiet=args.quiet)
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Load fit and recording, score, write."""
+    import mrgp
+    from mrgp.evaluation import evaluate
+
+    fit = mrgp.load_fit(args.fit)
+    options = {name: getattr(args, name) for name in RECORDING} | {"regions": args.regions or fit.layout.regions}
+    test = mrgp.load_recording(args.file, **options)
+    train = None if args.train is None else mrgp.load_recording(args.train, **options)
+    if (parts := divided(args, test)) is not None:
+        train, test = parts
+    truth = None if args.truth is None else read_truth(args.truth)
+    fit.recording(test)
+    make_folder(args.out)
+    if not args.quiet:
+        print(f"{test}\nscoring ...", flush=True)
+    chosen = {"held_out": args.held_out, "n_masks": args.masks, "seed": args.seed, "condition": args.condition}
+    progress = not args.quiet and watched()
+    try:
+        found = evaluate(fit, test, train, truth=truth, progress=progress, **chosen)
+    except ValueError as error:
+        raise Failure(str(error)) from error
+    found.save(args.out)
+    if not args.quiet:
+        print(f"{found.report()}\n\nsummary.json, evaluation.nc and figures are in {args.out}")
+
+
+def run_aggregate(args: argparse.Namespace) -> None:
+    """Read summaries, tabulate, write."""
+    from mrgp.aggregation import aggregate
+
+    found = aggregate(args.folders)
+    make_folder(args.out)
+    found.save(args.out)
+    if not args.quiet:
+        print(f"{found.report()}\n\naggregate.csv and aggregate.png are in {args.out}")
 
 
 def run_compare(args: argparse.Namespace) -> None:
@@ -214,6 +266,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "fetch": run_fetch,
     "simulate": run_simulate,
     "fit": run_fit,
+    "evaluate": run_evaluate,
     "compare": run_compare,
     "calibrate": run_calibrate,
+    "aggregate": run_aggregate,
 }
