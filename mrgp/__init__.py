@@ -16,12 +16,14 @@ from mrgp import runtime  # noqa: F401  double precision, before any array exist
 if TYPE_CHECKING:
     from mrgp import models  # type: ignore[attr-defined]  # lives in models/
     from mrgp import plots as plots
+    from mrgp.aggregation import aggregate
     from mrgp.bootstrap import Bootstrap, bootstrap_delays
     from mrgp.checks import DataError
     from mrgp.compare import DelayComparison, Hypothesis, compare_delays
     from mrgp.data import Layout, MultiRegionData
     from mrgp.delay_evidence import delay_table
     from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
+    from mrgp.evaluation import Evaluation, evaluate
     from mrgp.fetch import fetch_v1v2
     from mrgp.fit import Fit
     from mrgp.io import load_recording, save_recording
@@ -53,6 +55,7 @@ __all__ = [
     "DataError",
     "DelayComparison",
     "DenseGP",
+    "Evaluation",
     "Fit",
     "Hypothesis",
     "Kernel",
@@ -70,10 +73,12 @@ __all__ = [
     "Sum",
     "White",
     "Window",
+    "aggregate",
     "align_draws",
     "bootstrap_delays",
     "compare_delays",
     "delay_table",
+    "evaluate",
     "fetch_v1v2",
     "from_pynapple",
     "from_spike_times",
@@ -92,12 +97,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "aggregation": ["aggregate"],
     "bootstrap": ["Bootstrap", "bootstrap_delays"],
     "checks": ["DataError"],
     "compare": ["DelayComparison", "Hypothesis", "compare_delays"],
     "data": ["Layout", "MultiRegionData"],
     "delay_evidence": ["delay_table"],
     "distributions": ["DenseGP", "MarkovGP", "SpectralGP"],
+    "evaluation": ["Evaluation", "evaluate"],
     "fetch": ["fetch_v1v2"],
     "fit": ["Fit"],
     "io": ["load_recording", "save_recording"],

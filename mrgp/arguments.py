@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mrgp.evaluation_arguments import add_aggregate, add_division, add_evaluate, divided_twice
 from mrgp.options import (
     ABOUT,
     CALIBRATED,
@@ -44,7 +45,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, understood and checked as far as that goes without a recording; exits on wrong use."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    checks = {"fit": (contradiction, miscounted), "compare": (miscounted,), "calibrate": (not_calibrated,)}
+    checks = {
+        "fit": (contradiction, miscounted), "compare": (miscounted,), "calibrate": (not_calibrated,),
+        "evaluate": (divided_twice, miscounted),
+    }  # fmt: skip
     for check in checks.get(args.command, ()):
         if (wrong := check(args)) is not None:
             args.parser.error(wrong)
@@ -54,7 +58,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def contradiction(args: argparse.Namespace) -> str | None:
     """What cannot be meant together among the options of ``mrgp fit``, in a sentence; None where all is well."""
     model = args.model
-    if (wrong := misplaced(args)) is not None:
+    if (wrong := misplaced(args) or divided_twice(args)) is not None:
         return wrong
     if model in NEEDS_WITHIN and args.n_within is None:
         return f"{model} needs --n-within, the latents private to each region: such as 2, or 17,1, or 0 for none"
@@ -116,8 +120,10 @@ def build_parser() -> Parser:
     _add_fetch(commands)
     _add_simulate(commands)
     _add_fit(commands)
+    add_evaluate(commands, _add_recording)
     _add_compare(commands)
     _add_calibrate(commands)
+    add_aggregate(commands)
     return parser
 
 
@@ -160,6 +166,7 @@ def _add_fit(commands: Any) -> None:
     _add_method(fit)
 
     _add_recording(fit)
+    add_division(fit, "keep these trials from the fit, for mrgp evaluate")
     add = fit.add_argument_group("run").add_argument
     add("--seed", type=count, default=0, help="of the search for a start (%(default)s)")
     add("--n-starts", type=positive_count, metavar="N", help="starts to try (6)")

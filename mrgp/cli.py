@@ -21,11 +21,14 @@ from mrgp.steps import (
     build_model,
     check_compared,
     check_suffix,
+    divided,
     finish,
     given,
     load,
     make_folder,
     preprocessing,
+    read,
+    read_truth,
     watched,
 )
 
@@ -133,7 +136,10 @@ def run_fit(args: argparse.Namespace) -> None:
 
     import mrgp
 
-    data = load(args)
+    data = read(args)
+    if (parts := divided(args, data)) is not None:
+        data = parts[0]
+    data = mrgp.preprocess(data, **preprocessing(args))
     model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
@@ -162,6 +168,47 @@ def run_fit(args: argparse.Namespace) -> None:
         raise Failure("interrupted before there was anything to keep: the same command starts again")
     shown = {"intervals": not args.no_intervals, "figures": not args.no_figures, "quiet": args.quiet}
     finish(fit, args.out, **shown, preprocessing=preprocessing(args))
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Load fit and recording, score, write."""
+    import mrgp
+    from mrgp.evaluation import evaluate
+
+    fit = mrgp.load_fit(args.fit)
+    args.regions = args.regions or fit.layout.regions
+    test = read(args)
+    train = None if args.train is None else read(args, args.train)
+    if (parts := divided(args, test)) is not None:
+        train, test = parts
+    steps = preprocessing(args)
+    test = mrgp.preprocess(test, reference=train, **steps)
+    train = None if train is None else mrgp.preprocess(train, **steps)
+    truth = None if args.truth is None else read_truth(args.truth)
+    fit.recording(test)
+    make_folder(args.out)
+    if not args.quiet:
+        print(f"{test}\nscoring ...", flush=True)
+    chosen = {"held_out": args.held_out, "n_masks": args.masks, "seed": args.seed, "condition": args.condition}
+    progress = not args.quiet and watched()
+    try:
+        found = evaluate(fit, test, train, truth=truth, progress=progress, **chosen)
+    except ValueError as error:
+        raise Failure(str(error)) from error
+    found.save(args.out)
+    if not args.quiet:
+        print(f"{found.report()}\n\nsummary.json, evaluation.nc and figures are in {args.out}")
+
+
+def run_aggregate(args: argparse.Namespace) -> None:
+    """Read summaries, tabulate, write."""
+    from mrgp.aggregation import aggregate
+
+    found = aggregate(args.folders)
+    make_folder(args.out)
+    found.save(args.out)
+    if not args.quiet:
+        print(f"{found.report()}\n\naggregate.csv and aggregate.png are in {args.out}")
 
 
 def run_compare(args: argparse.Namespace) -> None:
@@ -228,6 +275,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "fetch": run_fetch,
     "simulate": run_simulate,
     "fit": run_fit,
+    "evaluate": run_evaluate,
     "compare": run_compare,
     "calibrate": run_calibrate,
+    "aggregate": run_aggregate,
 }

@@ -1,6 +1,7 @@
 """Recordings of several brain regions on one clock: checks, missing data, and the pytree that models see."""
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -206,6 +207,12 @@ class MultiRegionData:
         observed = always if self.observed is None else np.asarray(self.observed)
         length = np.full(self.n_trials, self.n_bins) if self.length is None else np.asarray(self.length)
         return observed[self.pattern] & (np.arange(self.n_bins) < length[:, None])[:, :, None]
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """A short digest of every trial's values, by which the same trial is known in another recording."""
+        values = np.ascontiguousarray(self.values)
+        return tuple(hashlib.blake2b(trial.tobytes(), digest_size=8).hexdigest() for trial in values)
 
     def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
         """One region's values, NaN where missing."""

@@ -40,6 +40,7 @@ class Fit(Run):
         wall_s, seed: Of the run.
         fixed: Sites that were not inferred.
         data: The recording, while it is in memory; not saved.
+        trained_on: Digests of its trials, once the fit is saved (see :meth:`has_seen`).
         versions: Of what the result depends on.
 
     Parameters and how they were found are the attributes of :class:`mrgp.inference.run.Run`.
@@ -51,6 +52,7 @@ class Fit(Run):
     seed: int
     fixed: tuple[str, ...] = ()
     data: MultiRegionData | None = None
+    trained_on: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=versions)
 
     # ---- parameters ----------------------------------------------------------------------------------------------
@@ -206,6 +208,11 @@ class Fit(Run):
         if (why := self.model.unsuited(data)) is not None:
             raise DataError(f"{type(self.model).__name__}: {why}")
         return data
+
+    def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
+        """Which trials, (trial,) bool, the parameters were inferred from; None of a fit whose file does not say it."""
+        known = self.trained_on if self.data is None else self.data.fingerprints
+        return np.isin(data.fingerprints, known) if known else None
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
         """log p(y_trial | parameters) in nats, (trial,)."""

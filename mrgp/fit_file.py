@@ -40,6 +40,7 @@ def write(fit: Any, path: Path) -> None:
         ],
         "notes": list(fit.notes),
         "fixed": list(fit.fixed),
+        "trained_on": list(fit.trained_on if fit.data is None else fit.data.fingerprints),
         "versions": fit.versions,
         "curvature": None,
     }
@@ -99,6 +100,7 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
         "seed": seed,
         "notes": tuple(header["notes"]),
         "fixed": tuple(header["fixed"]),
+        "trained_on": tuple(header.get("trained_on", ())),  # files of the first version have none
         "versions": header["versions"],
         "saved_curvature": curvature,
         "loadings_covariance": values.get("loadings_covariance"),

@@ -43,6 +43,17 @@ TRANSFORMS = ("sqrt", "anscombe")
 COMPARED = """DIR receives summary.json, comparison.png and fit_HYPOTHESIS.nc each (for mrgp.load_fit).
 none: no delays; constant: delays that stay (DLAG); varying: delays that move in a trial (ADM)"""
 
+EVALUATED = """DIR receives summary.json, evaluation.nc (all tables, one group each) and figures.
+
+A test is one only on trials that the fit was not made from. Name them to both commands:
+  mrgp fit FILE --split-seed 0 ... --out DIR
+  mrgp evaluate DIR/fit.nc FILE --split-seed 0 --out DIR/test
+Without --test-trials, --split-seed or --train, all trials of FILE are scored and the
+baselines are made from them too; the report says what the fit has seen of them."""
+
+AGGREGATED = """Each DIR holds the summary.json of a run of mrgp fit, evaluate or compare, or folders that do.
+The folder of --out receives aggregate.csv, one row per run, method and region, and aggregate.png."""
+
 HYPOTHESES = ("none", "constant", "varying")
 
 MODELS = """dlag    latents across regions, each with a constant delay per region, and within regions
@@ -181,6 +192,15 @@ def bounds(text: str) -> tuple[float, float]:
     if low >= high:
         raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH: the first is not below the second")
     return low, high
+
+
+def trials(text: str) -> slice:
+    """Trials from one position up to another, which is not among them: ``300:400``, ``:50``, ``350:``."""
+    start, colon, stop = text.partition(":")
+    ends = [count(part) if part else None for part in (start, stop)]
+    if not colon or ends == [None, None] or (None not in ends and ends[0] >= ends[1]):   # type: ignore[operator]
+        raise argparse.ArgumentTypeError(f"{text!r} is not START:STOP, trials by position such as 300:400")
+    return slice(*ends)
 
 
 def site(text: str) -> tuple[str, float]:

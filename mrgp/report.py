@@ -13,6 +13,7 @@ from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.fit import SHARED, Fit
 from mrgp.io import write_atomically
+from mrgp.metrics.fitness import reconstruction
 from mrgp.plots import direction
 from mrgp.summaries import over_time
 
@@ -163,9 +164,4 @@ def explained_variance(fit: Fit, data: MultiRegionData | None = None) -> xr.Data
     data = fit.data if data is None else data
     if data is None:
         raise DataError("this fit was loaded from a file and holds no recording: pass data=")
-    predicted, shares = fit.predict(data), []
-    for name in data.layout.regions:
-        observed = data.region(name)
-        total = np.nansum((observed - np.nanmean(observed, axis=(0, 1))) ** 2)
-        shares.append(1 - np.nansum((observed - predicted[f"{name}_mean"].values) ** 2) / total)
-    return xr.DataArray(shares, {"region": list(data.layout.regions)}, ("region",), "explained_variance")
+    return reconstruction(fit, data)["r2"].rename("explained_variance")

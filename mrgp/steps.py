@@ -53,6 +53,43 @@ def make_folder(folder: Path) -> None:
         raise Failure(f"cannot write into folder {folder} ({error.strerror}): choose another --out") from error
 
 
+def divided(args: argparse.Namespace, data: "MultiRegionData") -> "tuple[MultiRegionData, MultiRegionData] | None":
+    """Training and test trials, as --test-trials or --split-seed divide them; None where neither was typed."""
+    import numpy as np
+
+    from mrgp.checks import DataError
+    from mrgp.metrics.splits import split_trials
+
+    if args.split_seed is not None:
+        split = split_trials(data.n_trials, args.split_seed)
+        return data.select_trials(split.train), data.select_trials(split.test)
+    if args.test_trials is None:
+        return None
+    chosen = np.zeros(data.n_trials, bool)
+    chosen[args.test_trials] = True
+    stop = args.test_trials.stop
+    if chosen.all() or not chosen.any() or (stop is not None and stop > data.n_trials):
+        raise DataError(f"--test-trials must name some, not all, of the recording's {data.n_trials} trials")
+    return data.select_trials(~chosen), data.select_trials(chosen)
+
+
+def read_truth(path: Path) -> "xr.Dataset":
+    """The truth that `mrgp simulate` wrote beside a recording."""
+    import xarray as xr
+
+    from mrgp.checks import DataError
+
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: check the path")
+    try:
+        truth = xr.load_dataset(path)
+    except Exception as error:   # whatever a reader raises on a broken file
+        raise DataError(f"{path.name} is damaged or is no truth of a simulation ({error})") from error
+    if missing := sorted({"delay", "loadings", "noise", "timescale_across", "timescale_within"} - set(truth.variables)):
+        raise DataError(f"{path.name} has no {missing[0]}: give the truth that mrgp simulate wrote")
+    return truth
+
+
 def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
     """The model that the arguments describe, if it suits the recording."""
     import mrgp
@@ -78,12 +115,18 @@ def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
     return model
 
 
+def read(args: argparse.Namespace, path: Path | None = None) -> "MultiRegionData":
+    """The recording that the arguments name, or another read in the same way."""
+    import mrgp
+
+    return mrgp.load_recording(path or args.file, **{name: getattr(args, name) for name in RECORDING})
+
+
 def load(args: argparse.Namespace) -> "MultiRegionData":
     """The recording that the arguments name, read and preprocessed as they say."""
     import mrgp
 
-    data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
-    return mrgp.preprocess(data, **preprocessing(args))
+    return mrgp.preprocess(read(args), **preprocessing(args))
 
 
 def preprocessing(args: argparse.Namespace) -> dict[str, Any]:

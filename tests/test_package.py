@@ -20,11 +20,11 @@ STAIR = [
     {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
     {"uncertainty", "fit_file"},
     {"fit"},
-    {"plots", "loo", "delay_evidence", "bootstrap", "spreads"},
+    {"baselines", "metrics", "plots", "loo", "delay_evidence", "bootstrap", "spreads"},
     {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
     {"models"},
-    {"report", "compare", "calibration", "calibrate"},
-    {"cli", "arguments", "options", "steps"},
+    {"report", "compare", "calibration", "calibrate", "aggregation", "evaluation", "scorecard"},
+    {"cli", "arguments", "evaluation_arguments", "options", "steps"},
 ]
 
 

@@ -1,0 +1,147 @@
+"""Many runs in one table: the summaries that ``mrgp fit``, ``evaluate`` and ``compare`` leave behind, row by row."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mrgp.checks import DataError
+from mrgp.evaluation import KIND
+from mrgp.io import write_atomically
+from mrgp.plots.aggregate import plot_aggregate
+from mrgp.plots.save import save_figure
+
+LABELS = ["run", "kind", "model", "region"]
+SHOWN = {"fit": "fits", "evaluate": "evaluations", "compare": "comparisons"}
+DIGITS = 4
+NATS = ("log_likelihood", "test_log_likelihood", "log_evidence", "elpd")  # large, and told apart by small differences
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Rows of all runs: ``run`` (folder), ``kind`` of command, ``model`` (or baseline, or hypothesis), ``region``.
+
+    Further columns are what the runs report, in nats, seconds, units of the data or bits per neuron and bin; a cell is
+    empty where a run has no such number.
+    """
+
+    table: pd.DataFrame
+
+    def report(self) -> str:
+        """One table per kind of run, without the columns that it leaves empty."""
+        parts = []
+        for kind, title in SHOWN.items():
+            rows = self.table[self.table["kind"] == kind].drop(columns="kind").dropna(axis=1, how="all")
+            if len(rows):
+                nats = {name: "{:.2f}".format for name in NATS if name in rows}
+                shown = rows.to_string(index=False, na_rep="", formatters=nats, float_format=f"{{:.{DIGITS}g}}".format)
+                parts.append(f"{title}\n{shown}")
+        return "\n\n".join(parts)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``aggregate.csv`` and ``aggregate.png`` into ``folder``, each replaced whole."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomically(place / "aggregate.csv", partial(self.table.to_csv, index=False))
+        save_figure(plot_aggregate(self.table), place / "aggregate.png")
+
+
+def aggregate(folders: Iterable[str | Path]) -> Aggregate:
+    """Gather the runs in ``folders``, each of which holds a ``summary.json`` or folders that do.
+
+    A summary of another kind of run is left out with a warning that names it.
+
+    Raises:
+        DataError: a folder holds no summary, one cannot be read, or no run of a kind that is known is among them.
+    """
+    rows, seen = [], set()
+    for folder in map(Path, folders):
+        for path in _summaries(folder):
+            if path.resolve() in seen:
+                warnings.warn(f"{path} is named twice: it counts once", stacklevel=2)
+                continue
+            seen.add(path.resolve())
+            summary = _read(path)
+            reader = _reader(summary)
+            if reader is None:
+                warnings.warn(f"{path} is not of mrgp fit, evaluate or compare: left out", stacklevel=2)
+                continue
+            try:
+                rows += [{"run": str(path.parent), **row} for row in reader(summary)]
+            except (KeyError, TypeError, IndexError) as error:
+                raise DataError(f"{path} is not as this version of mrgp writes it: run the command again") from error
+    if not rows:
+        raise DataError("there is no run of mrgp fit, evaluate or compare in these folders: name others")
+    table = pd.DataFrame(rows)
+    return Aggregate(table[[*LABELS, *(name for name in table if name not in LABELS)]])
+
+
+def _summaries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}: check the path")
+    own = folder / "summary.json"
+    found = [own] if own.is_file() else sorted(folder.rglob("summary.json"))
+    if not found:
+        raise DataError(f"{folder} holds no summary.json: name the folder that a run wrote into")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}): run the command again") from error
+    if not isinstance(summary, dict):
+        raise DataError(f"{path} is not the summary of a run: leave its folder out")
+    return summary
+
+
+def _reader(summary: dict[str, Any]) -> Callable[[dict[str, Any]], list[dict[str, Any]]] | None:
+    if summary.get("kind") == KIND:
+        return _evaluated
+    if "hypotheses" in summary:
+        return _compared
+    return _fitted if {"model", "settings", "timescales"} <= summary.keys() else None
+
+
+def _fitted(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per region, for its delays; what is of the whole fit stands in each."""
+    common = {"kind": "fit", "model": summary["model"], "method": summary["method"]}
+    common |= {name: summary[name] for name in ("log_likelihood", "converged", "iterations", "wall_s", "seed")}
+    delays = summary.get("delays")
+    if delays is None:
+        return [{**common, "region": "all"}]
+    rows = []
+    for region, own in zip(summary["regions"], delays, strict=True):
+        means = [1e3 * float(np.mean(delay)) for delay in own]
+        rows.append({**common, "region": region, "delays_ms": " ".join(f"{mean:+.1f}" for mean in means)})
+    return rows
+
+
+def _evaluated(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per method and region; log-likelihoods of whole trials are the model's alone."""
+    rows = []
+    left_out = summary.get("regions_left_out", {})
+    for m, (method, scores) in enumerate(summary["cosmoothing"].items()):
+        whole = {"test_log_likelihood": summary["log_likelihood"], "trial_bits_per_bin": summary["bits_per_bin"]}
+        for r, region in enumerate(summary["regions"]):
+            row = {"kind": "evaluate", "model": method, "region": region}
+            row |= {name: values[r] for name, values in scores.items()}
+            row |= {"left_out_r2": left_out[method]["r2"][r]} if left_out else {}
+            rows.append(row | whole if m == 0 else row)
+    return rows
+
+
+def _compared(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per hypothesis."""
+    names = ("log_evidence", "probability", "elpd", "elpd_diff", "dse", "pareto_k", "converged")
+    return [
+        {"kind": "compare", "model": row["hypothesis"], "region": "all", **{name: row[name] for name in names}}
+        for row in summary["hypotheses"]
+    ]

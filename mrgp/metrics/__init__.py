@@ -1,0 +1,36 @@
+"""Scores of a fit: what it predicts, how its truth was found, what its latents explain, which way signals flow."""
+
+from mrgp.metrics.fitness import reconstruction, trial_log_likelihood
+from mrgp.metrics.flow import flow_matrix, signal_flow
+from mrgp.metrics.prediction import cosmoothing, leave_region_out, log_predictive
+from mrgp.metrics.recovery import principal_angles, recovery_errors, subspace_error
+from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
+from mrgp.metrics.splits import Split, hold_out_neurons, neuron_masks, split_trials, v1v2_splits
+from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
+from mrgp.metrics.variance import variance_explained
+
+__all__ = [
+    "Split",
+    "correlative_modes",
+    "cosmoothing",
+    "dominant_modes",
+    "flow_matrix",
+    "hold_out_neurons",
+    "leave_region_out",
+    "log_predictive",
+    "neuron_masks",
+    "pooled_r_squared",
+    "predictive_modes",
+    "principal_angles",
+    "psth_rmse",
+    "r_squared",
+    "reconstruction",
+    "recovery_errors",
+    "signal_flow",
+    "split_trials",
+    "subspace_error",
+    "trial_log_likelihood",
+    "trial_rmse",
+    "v1v2_splits",
+    "variance_explained",
+]

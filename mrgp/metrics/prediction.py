@@ -1,0 +1,178 @@
+r"""Neurons and regions that a model has not seen in these trials, predicted from the rest.
+
+What is predicted is hidden (NaN) in every bin of every trial; ``predict`` fills it in given all the rest of the trial,
+bins before and after included. With y_h held out and y_r the rest,
+
+    log p(y_h | y_r) = log p(y_h, y_r) - log p(y_r),
+
+the joint predictive density of a trial: it rewards a model that also knows how its errors go together in time and
+between neurons, which no error bar of single entries does.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from mrgp.checks import DataError
+from mrgp.data import MultiRegionData
+from mrgp.metrics.scorer import scorer
+from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
+from mrgp.metrics.splits import HeldOut, checked_held_out
+
+UNITS = {
+    "psth_rmse": "data units", "trial_rmse": "data units", "r2": "1", "log_likelihood": "nats per trial",
+    "bits_per_bin": "bits per neuron and bin", "joint_log_likelihood": "nats per trial", "normalised_error": "1",
+    "neuron_r2": "1",
+}  # fmt: skip
+
+
+class Predictor(Protocol):
+    """What can be scored: a :class:`mrgp.Fit`, a :class:`mrgp.baselines.Baseline`, or anything with their methods.
+
+    One without a ``log_predictive`` of its own is taken to have a joint density, ``log_likelihood``.
+    """
+
+    def predict(self, data: MultiRegionData) -> xr.Dataset:
+        """``<region>_mean`` (trial, time, neuron_<region>), missing entries filled in from the others."""
+        ...
+
+
+def cosmoothing(
+    fit: Predictor,
+    test: MultiRegionData,
+    held_out: Mapping[str, ArrayLike] | Sequence[Mapping[str, ArrayLike]],
+    condition: str | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """How well held-out neurons are predicted from all others, of their own and of other regions.
+
+    Args:
+        fit: A fit, or a baseline.
+        test: Trials that the parameters were not inferred from.
+        held_out: Region -> neurons by position; or several such sets, of whose scores the mean is returned.
+        condition: Name of a trial coordinate: PSTHs are then those of each of its values.
+        progress: Show a progress bar over the sets.
+
+    Returns:
+        Over (region,), see :mod:`mrgp.metrics.scores`: ``psth_rmse`` and ``trial_rmse`` in units of the data, pooled
+        ``r2``; ``log_likelihood`` (region, trial), log p of the region's held-out neurons given all that are not held
+        out, in nats; ``bits_per_bin``, its sum in bits over the number of entries predicted.
+        ``joint_log_likelihood`` (trial,), log p of all held-out neurons of all regions together.
+        ``neuron_r2`` (held_out_neuron,) with coordinates ``held_region``, ``held_neuron`` and ``mask``. A density
+        in units of the data: bits compare models of one recording only.
+
+    Raises:
+        DataError: no neuron is held out, there is no such neuron or condition, or nothing of a trial would be left.
+    """
+    masks = [held_out] if isinstance(held_out, Mapping) else list(held_out)
+    if not masks:
+        raise DataError("no neuron is held out: name some, or draw them with hold_out_neurons")
+    checked = [checked_held_out(test, mask) for mask in masks]
+    groups, scored = condition_of(test, condition), scorer(fit)
+    bar = tqdm(checked, desc="held-out neurons", unit=" sets", disable=not progress, leave=False)
+    found = [_one_mask(scored, test, mask, groups) for mask in bar]
+    table = xr.concat([scores for scores, _ in found], "mask").mean("mask", keep_attrs=True)
+    parts = [(i, region, neuron, value) for i, (_, own) in enumerate(found)
+             for region, neuron, value in own]  # fmt: skip
+    place, regions, neurons, values = zip(*parts, strict=True)
+    along = "held_out_neuron"
+    table["neuron_r2"] = (along, np.array(values))
+    table = table.assign_coords(
+        held_region=(along, list(regions)), held_neuron=(along, list(neurons)), mask=(along, list(place))
+    )
+    return _with_units(table, n_masks=len(masks), n_trials=test.n_trials, condition=condition or "")
+
+
+def leave_region_out(
+    fit: Predictor, test: MultiRegionData, condition: str | None = None, progress: bool = False
+) -> xr.Dataset:
+    """How well each region is predicted from all the others.
+
+    Returns:
+        Over (region,): ``r2`` of all its neurons together, ``normalised_error`` = sqrt(1 - r2), the RMS error over the
+        RMS of what was recorded around each neuron's mean; ``psth_rmse``, ``trial_rmse``; ``log_likelihood``
+        (region, trial), log p(region | others) in nats, and ``bits_per_bin``. ``neuron_r2`` as in :func:`cosmoothing`.
+
+    Raises:
+        DataError: there is one region only, or a trial in which only one has anything recorded.
+    """
+    test.require(2, "prediction of a region from others")
+    groups, scored = condition_of(test, condition), scorer(fit)
+    names = test.layout.regions
+    bar = tqdm(names, desc="regions left out", disable=not progress, leave=False)
+    every = {name: np.arange(n) for name, n in zip(names, test.layout.n_neurons, strict=True)}
+    found = [_one_mask(scored, test, {name: every[name]}, groups) for name in bar]
+    table = xr.concat([scores.drop_vars("joint_log_likelihood").sel(region=[name])
+                       for name, (scores, _) in zip(names, found, strict=True)], "region")  # fmt: skip
+    table["normalised_error"] = np.sqrt(1 - table["r2"])
+    parts = [part for _, own in found for part in own]
+    table["neuron_r2"] = ("left_out_neuron", np.array([value for *_, value in parts]))
+    table = table.assign_coords(
+        held_region=("left_out_neuron", [region for region, *_ in parts]),
+        held_neuron=("left_out_neuron", [neuron for _, neuron, _ in parts]),
+    )
+    return _with_units(table, n_trials=test.n_trials, condition=condition or "")
+
+
+def condition_of(data: MultiRegionData, condition: str | None) -> Int[np.ndarray, "trial"] | None:
+    """The number of each trial's condition; None where no coordinate is named.
+
+    Raises:
+        DataError: trials have no such coordinate.
+    """
+    if condition is None:
+        return None
+    if condition not in data.trial_coords:
+        known = ", ".join(data.trial_coords) or "none"
+        raise DataError(f"trials have no coordinate {condition!r}: choose from {known}, or leave the condition out")
+    return np.unique(data.trial_coords[condition], return_inverse=True)[1]
+
+
+def log_predictive(fit: Any, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:
+    """log p of what ``seen`` has and ``given`` has not, given the latter, in nats, (trial,).
+
+    For a fit the difference of two marginal log-likelihoods; baselines know it in closed form.
+    """
+    if hasattr(fit, "log_predictive"):
+        return fit.log_predictive(seen, given)
+    return fit.log_likelihood(seen) - fit.log_likelihood(given)
+
+
+def _one_mask(
+    fit: Any, test: MultiRegionData, held_out: HeldOut, groups: np.ndarray | None
+) -> tuple[xr.Dataset, list[tuple[str, int, float]]]:
+    """Scores over regions, and R^2 of every held-out neuron."""
+    given = test.without(held_out)
+    predicted = fit.predict(given)
+    names, n_trials = test.layout.regions, test.n_trials
+    errors = {name: np.full(len(names), np.nan) for name in ("psth_rmse", "trial_rmse", "r2", "bits_per_bin")}
+    log_likelihood, own = np.full((len(names), n_trials), np.nan), []
+    joint = log_predictive(fit, test, given)
+    for r, name in enumerate(names):
+        if name not in held_out:
+            continue
+        neurons = held_out[name]
+        observed = test.region(name)[:, :, neurons]
+        mean = predicted[f"{name}_mean"].values[:, :, neurons]
+        errors["psth_rmse"][r] = psth_rmse(observed, mean, groups)
+        errors["trial_rmse"][r] = trial_rmse(observed, mean)
+        errors["r2"][r] = pooled_r_squared(observed, mean)
+        own += [(name, int(i), float(value)) for i, value in zip(neurons, r_squared(observed, mean), strict=True)]
+        others = {region: hidden for region, hidden in held_out.items() if region != name}
+        log_likelihood[r] = log_predictive(fit, test.without(others), given) if others else joint
+        errors["bits_per_bin"][r] = log_likelihood[r].sum() / np.log(2) / max((~np.isnan(observed)).sum(), 1)
+    arrays: dict[str, Any] = {name: ("region", values) for name, values in errors.items()}
+    arrays["log_likelihood"] = (("region", "trial"), log_likelihood)
+    arrays["joint_log_likelihood"] = ("trial", joint.values)
+    return xr.Dataset(arrays, {"region": list(names), "trial": np.arange(n_trials)}), own
+
+
+def _with_units(table: xr.Dataset, **attributes: Any) -> xr.Dataset:
+    for name in table.data_vars:
+        table[name].attrs["units"] = UNITS[str(name)]
+    return table.assign_attrs(attributes)

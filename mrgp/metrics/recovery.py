@@ -1,0 +1,162 @@
+r"""Errors of a fit against the truth of a simulation: delays, timescales, noise, and what the loadings span.
+
+Latents are paired by their loadings (see :mod:`mrgp.align`) before anything of theirs is compared. What a model cannot
+know is not asked of it: no single loading, as latents of a kind may be rotated, but the space that they span.
+"""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from scipy.linalg import orth, subspace_angles
+
+from mrgp.align import delay_rmse, match_latents
+
+KINDS = ("across", "within", "all")
+
+
+def subspace_error(
+    estimate: Float[np.ndarray, "neuron latent"],
+    truth: Float[np.ndarray, "neuron true_latent"],
+    noise: Float[np.ndarray, "neuron"] | None = None,
+) -> float:
+    r"""Share of the true loadings that the estimated ones do not span, from 0 to 1.
+
+    .. math::
+        e = \| (I - P) M \|_F / \| M \|_F, \qquad P \text{ the projection on the span of } \hat M
+
+    (the normalised subspace error of Gokcen et al. 2022). It depends on the span of the estimate alone, and directions
+    of large true loadings count for more; squared it is 1 less the normalised projection.
+
+    Args:
+        estimate, truth: Loadings; the numbers of latents may differ.
+        noise: Variances of neurons: loadings are then compared in units of each neuron's noise, as the likelihood
+            sees them. None compares them in the units of the data.
+
+    Raises:
+        ValueError: other neurons, or true loadings that are all 0.
+    """
+    ours, theirs = _scaled(estimate, truth, noise)
+    basis = orth(ours) if ours.size else np.zeros((len(ours), 0))
+    return float(np.linalg.norm(theirs - basis @ (basis.T @ theirs)) / np.linalg.norm(theirs))
+
+
+def principal_angles(
+    estimate: Float[np.ndarray, "neuron latent"],
+    truth: Float[np.ndarray, "neuron true_latent"],
+    noise: Float[np.ndarray, "neuron"] | None = None,
+) -> Float[np.ndarray, "angle"]:
+    """Angles in degrees between two spans of loadings, largest first, as many as the smaller has dimensions.
+
+    ``noise`` as in :func:`subspace_error`.
+    """
+    ours, theirs = _scaled(estimate, truth, noise)
+    return np.degrees(subspace_angles(orth(ours), orth(theirs)))
+
+
+def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
+    """Errors against the truth of a simulation (``Simulation.truth``).
+
+    Returns:
+        ``delay_rmse`` (seconds) and ``delay_rmse_bins``, over pairs of regions, latents and bins, as
+        :func:`mrgp.align.delay_rmse` has it; NaN where the model has no delays or the regions share no latent.
+        ``timescale_error`` (latent,), estimate / truth - 1 of every true latent, ``across:k`` or ``V1:j``; NaN where
+        either has none, or where timescales belong to mixtures of latents (LDS). ``subspace_error`` (region, loadings)
+        and ``largest_angle`` in degrees, for the loadings of the ``across`` latents, of those ``within``, and of
+        ``all``, in the units of the data; NaN where one has none. ``noise_error`` (region,), root mean square of
+        estimate / truth - 1.
+
+    Raises:
+        ValueError: the truth is of other neurons.
+    """
+    ours, theirs = np.asarray(fit.sites["loadings"]), truth["loadings"].values
+    if len(ours) != len(theirs):
+        raise ValueError(f"the truth has {len(theirs)} neurons, the fit {len(ours)}: they are not of one recording")
+    regions = list(fit.layout.regions)
+    table = xr.Dataset({"timescale_error": _timescale_errors(fit, truth)}, {"region": regions, "loadings": list(KINDS)})
+    seconds = _delay_error(fit, truth)
+    table["delay_rmse"] = ((), seconds, {"units": "s"})
+    table["delay_rmse_bins"] = ((), seconds / fit.layout.bin_width, {"units": "bins"})
+    table["timescale_error"].attrs["units"] = "1"
+    errors, angles = np.full((2, len(regions), len(KINDS)), np.nan)
+    for r, part in enumerate(fit.layout.region_slices.values()):
+        for j, kind in enumerate(KINDS):
+            mine, true = _columns(fit, ours, part, kind), _true_columns(truth, theirs, part, kind)
+            if np.any(mine) and np.any(true):
+                errors[r, j], angles[r, j] = subspace_error(mine, true), principal_angles(mine, true)[0]
+    table["subspace_error"] = (("region", "loadings"), errors, {"units": "1"})
+    table["largest_angle"] = (("region", "loadings"), angles, {"units": "degrees"})
+    if "noise" in fit.sites:
+        relative = (np.asarray(fit.sites["noise"]) / truth["noise"].values - 1) ** 2
+        size = [float(np.sqrt(relative[part].mean())) for part in fit.layout.region_slices.values()]
+        table["noise_error"] = ("region", size, {"units": "1"})
+    return table
+
+
+def _scaled(estimate: Any, truth: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
+    ours, theirs = np.asarray(estimate, float), np.asarray(truth, float)
+    if len(ours) != len(theirs):
+        raise ValueError(f"loadings of {len(ours)} neurons cannot be compared with those of {len(theirs)}")
+    if not np.any(theirs):
+        raise ValueError("the true loadings are all 0: they span nothing")
+    weight = 1.0 if noise is None else np.sqrt(np.asarray(noise, float))[:, None]
+    return ours / weight, theirs / weight
+
+
+def _columns(fit: Any, loadings: np.ndarray, part: slice, kind: str) -> np.ndarray:
+    """Estimated loadings of one region's neurons, of latents of one kind."""
+    shared = fit.assignment.n_across
+    used = np.where(fit.assignment.used[part], loadings[part], 0.0)
+    return {"across": used[:, :shared], "within": used[:, shared:], "all": used}[kind]
+
+
+def _true_columns(truth: xr.Dataset, loadings: np.ndarray, part: slice, kind: str) -> np.ndarray:
+    shared = truth.sizes["across_latent"]
+    return {"across": loadings[part, :shared], "within": loadings[part, shared:], "all": loadings[part]}[kind]
+
+
+def _delay_error(fit: Any, truth: xr.Dataset) -> float:
+    if not fit.has_delays:
+        return float("nan")
+    known = truth["delay"].where(truth["shared_by"]) if "shared_by" in truth else truth["delay"]
+    ours, theirs = fit.delays.sizes["across_latent"], truth.sizes["across_latent"]
+    match = match_latents(fit.sites["loadings"][:, :ours], truth["loadings"].values[:, :theirs])
+    try:
+        return delay_rmse(fit.delays.values, known.values, match)
+    except ValueError as error:
+        if "no pair of regions" in str(error):
+            return float("nan")
+        raise
+
+
+def _timescale_errors(fit: Any, truth: xr.Dataset) -> xr.DataArray:
+    """estimate / truth - 1 of every true latent, paired by loadings among those of its kind and region."""
+    names, errors = [], []
+    ours, theirs = np.asarray(fit.sites["loadings"]), truth["loadings"].values
+    shared, truly_shared = fit.assignment.n_across, truth.sizes["across_latent"]
+    pooled = fit.assignment.n_regions < fit.layout.n_regions
+    mixed = "transition" in fit.sites  # modes of dynamics are no columns of loadings
+    groups = [("across", slice(None), [f"across:{k}" for k in range(truly_shared)], truth["timescale_across"].values)]
+    owner = truth["region_of_within"].values
+    for region, part in fit.layout.region_slices.items():
+        own = truth["timescale_within"].values[owner == region]
+        groups.append((str(region), part, [f"{region}:{j}" for j in range(len(own))], own))
+    for group, part, labels, true in groups:
+        error = np.full(len(labels), np.nan)
+        if group == "across":
+            mine, guess = ours[:, :shared], fit.timescales["across"].values
+            known = theirs[:, :truly_shared]
+        else:
+            width = 0 if pooled else fit.assignment.n_within[list(fit.layout.regions).index(group)]
+            mine, known = ours[part, shared : shared + width], theirs[part, truly_shared : truly_shared + len(labels)]
+            chosen = [name.rpartition(":")[0] == group for name in fit.within_names]
+            guess = fit.timescales["within"].values[chosen]
+        if mine.shape[1] and known.shape[1] and not mixed:
+            match = match_latents(mine, known)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                relative = guess[match.estimated] / true[match.true] - 1
+            error[match.true] = np.where((true[match.true] > 0) & (guess[match.estimated] > 0), relative, np.nan)
+        names += labels
+        errors += error.tolist()
+    return xr.DataArray(errors, {"latent": names}, ("latent",), "timescale_error")

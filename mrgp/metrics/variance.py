@@ -1,0 +1,111 @@
+r"""What latents explain of each region's variance, and how latents of two regions go together: population quantities.
+
+They are those of the fitted model itself, computed from its parameters and not from a recording. A neuron's variance is
+
+    var y_n = sum_k c_{n,k}^2 + R_n,
+
+since every latent has variance 1; of a region it is the sum over its neurons.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from mrgp.checks import DataError
+
+PARTS = ("across", "within", "noise")
+
+
+class Population(NamedTuple):
+    """One region of a fit: what its neurons load on, and their noise.
+
+    Attributes:
+        across: (neuron, across_latent).
+        within: (neuron, own_latent).
+        noise: (neuron,).
+        place: Of the model's region, which may pool several of the recording's.
+    """
+
+    across: np.ndarray
+    within: np.ndarray
+    noise: np.ndarray
+    place: int
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "neuron neuron"]:
+        """Of the region's neurons in one bin."""
+        return self.across @ self.across.T + self.within @ self.within.T + np.diag(self.noise)
+
+
+def population(fit: Any, region: str) -> Population:
+    """The loadings and noise of one region.
+
+    Raises:
+        DataError: there is no such region, or the model's latents have no constant variance, or no Gaussian noise.
+    """
+    if region not in fit.layout.regions:
+        raise DataError(f"there is no region {region!r} here: choose from {', '.join(fit.layout.regions)}")
+    if "noise" not in fit.sites:
+        raise DataError("the model's neurons have no noise variance: its variances cannot be told apart")
+    if "start_root" in fit.sites:
+        raise DataError("trials begin where they were learned to, so variances change: fit start='stationary'")
+    part, assignment = fit.layout.region_slices[region], fit.assignment
+    used = np.where(assignment.used[part], np.asarray(fit.sites["loadings"])[part], 0.0)
+    place, shared = int(assignment.region_of_neuron[part.start]), assignment.n_across
+    own = used[:, shared : shared + assignment.n_within[place]]
+    return Population(used[:, :shared], own, np.asarray(fit.sites["noise"])[part], place)
+
+
+def variance_explained(fit: Any) -> xr.Dataset:
+    """Each region's variance by what explains it.
+
+    Returns:
+        ``share`` (region, part): of latents ``across`` regions, latents ``within`` one, and ``noise``; rows sum to 1.
+        ``latent_share`` (region, latent): of each latent ``across:k`` and ``within:j``, the j-th of the region's own.
+        ``variance`` (region,): the total, in squared units of the data. Where loadings are known as a distribution
+        (method "vb"), their expected squares.
+
+    Raises:
+        DataError: see :func:`population`.
+    """
+    regions, assignment = list(fit.layout.regions), fit.assignment
+    powers, noises = np.zeros((len(regions), assignment.n_columns)), np.zeros(len(regions))
+    for r, region in enumerate(regions):
+        own, part = population(fit, region), fit.layout.region_slices[region]
+        squares = np.concatenate([own.across, own.within], 1) ** 2
+        if fit.loadings_covariance is not None:
+            squares = squares + np.diagonal(fit.loadings_covariance[part], axis1=1, axis2=2)[:, : squares.shape[1]]
+        powers[r, : squares.shape[1]] = squares.sum(0)
+        noises[r] = own.noise.sum()
+    totals = powers.sum(1) + noises
+    shared = assignment.n_across
+    kinds = np.stack([powers[:, :shared].sum(1), powers[:, shared:].sum(1), noises], 1)
+    names = [f"across:{k}" for k in range(shared)] + [f"within:{j}" for j in range(assignment.n_columns - shared)]
+    return xr.Dataset(
+        {
+            "share": (("region", "part"), kinds / totals[:, None], {"units": "1"}),
+            "latent_share": (("region", "latent"), powers / totals[:, None], {"units": "1"}),
+            "variance": ("region", totals, {"units": "squared data units"}),
+        },
+        {"region": regions, "part": list(PARTS), "latent": names},
+    )
+
+
+def copies_covariance(fit: Any, first: int, second: int, aligned: bool) -> Float[np.ndarray, "across_latent"]:
+    r"""Covariance of two regions' copies of each across latent: (1 - eps) k_k(lag).
+
+    At one time in both regions the lag is the difference of their delays, over which it is averaged where delays vary;
+    ``aligned`` takes each latent where its copies meet, at lag 0.
+    """
+    count = fit.assignment.n_across
+    if first == second or not count:
+        return np.ones(count)
+    shared = 1 - fit.model.gp_noise
+    if aligned:
+        return np.full(count, shared)
+    delays = fit.delays.values.reshape(*fit.delays.shape[:2], -1) / fit.layout.bin_width  # (region, latent, time)
+    lag = (delays[second] - delays[first]).T
+    hyper = fit.model.hyperparameters(fit.sites, "across", fit.layout)
+    return shared * np.asarray(fit.model.kernel.correlation(lag, hyper)).mean(0)

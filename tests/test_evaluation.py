@@ -1,0 +1,306 @@
+"""Evaluations and tables of many runs: what is written is what the metrics say, and what is wrong is said."""
+
+import dataclasses
+import json
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.text import Text
+
+import mrgp
+from mrgp import DataError, MultiRegionData, metrics, plots
+from mrgp.baselines import psth_and_ridge
+from mrgp.cli import main
+from mrgp.evaluation import _seen
+from mrgp.simulate import simulate
+
+DONE, FAILED, MISUSED = 0, 1, 2
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def agg():
+    """Draw without a screen."""
+    mpl.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    """A recording of two regions, 16 trials x 6 bins."""
+    counts = {"n_across": 1, "n_within": (1, 0), "n_trials": 16, "n_bins": 6}
+    return simulate(regions={"V1": 6, "V2": 5}, delay=[[0], [0.02]], snr=3.0, **counts)
+
+
+@pytest.fixture(scope="module")
+def split(simulation):
+    """Training and test trials."""
+    train, _, test = metrics.split_trials(16, 0).of(simulation.data)
+    return train, test
+
+
+@pytest.fixture(scope="module")
+def fit(simulation, split):
+    """The model that made the recording, as if it had been fitted to the training trials."""
+    truth, (train, _) = simulation.truth, split
+    model = mrgp.models.DLAG(1, (1, 0), max_delay=0.06, likelihood="dense", window=mrgp.Window(6))
+    names = ("loadings", "noise", "offset", "timescale_across", "timescale_within")
+    sites = {name: truth[name].values for name in names} | {"delay": truth["delay"].values[1:]}
+    run = {"method": "map", "trace": np.zeros(1), "converged": True, "reason": "given", "iterations": 0,
+           "evaluations": 0, "wall_s": 0.0, "seed": 0}  # fmt: skip
+    return mrgp.Fit(model=model, sites=sites, layout=train.layout, n_bins=6, data=train, **run)
+
+
+@pytest.fixture(scope="module")
+def evaluation(fit, simulation, split):
+    return mrgp.evaluate(fit, split[1], n_masks=2, seed=5, truth=simulation.truth, progress=False)
+
+
+@pytest.fixture(scope="module")
+def folders(evaluation, fit, tmp_path_factory):
+    """A folder of runs: an evaluation, the fit, and a comparison by its summary."""
+    runs = tmp_path_factory.mktemp("runs")
+    evaluation.save(runs / "test")
+    (runs / "fit").mkdir()
+    mrgp.report.write_results(fit, runs / "fit")
+    (runs / "compared").mkdir()
+    columns = {"log_evidence": -10.5, "probability": 0.75, "elpd": -9.0, "elpd_diff": 0.0, "dse": 0.0, "pareto_k": 0.1,
+               "converged": True}  # fmt: skip
+    rows = [{"hypothesis": "constant", **columns}, {"hypothesis": "none", **columns, "probability": 0.25}]
+    (runs / "compared" / "summary.json").write_text(json.dumps({"verdict": "", "hypotheses": rows}))
+    return runs
+
+
+# --- one evaluation
+
+
+def test_the_tables_are_those_of_the_metrics(evaluation, fit, split):
+    train, test = split
+    masks = metrics.neuron_masks(test.layout, 2, 5, 0.2)
+    alone = metrics.cosmoothing(fit, test, masks)
+    ours = evaluation.cosmoothing.sel(predictor="DLAG")
+    for name in ("psth_rmse", "trial_rmse", "r2", "bits_per_bin", "joint_log_likelihood", "neuron_r2"):
+        np.testing.assert_allclose(ours[name], alone[name], rtol=1e-9)
+    baseline = metrics.cosmoothing(psth_and_ridge(train), test, masks)
+    beside = evaluation.cosmoothing.sel(predictor="PSTH + ridge")
+    np.testing.assert_allclose(beside["r2"], baseline["r2"])
+    left_out = metrics.leave_region_out(fit, test)
+    np.testing.assert_allclose(evaluation.left_out["r2"].sel(predictor="DLAG"), left_out["r2"])
+    assert evaluation.cosmoothing["predictor"].values.tolist() == [
+        "DLAG", "training PSTH", "same-bin ridge", "PSTH + ridge",
+    ]  # fmt: skip
+    psth = test.region("V1")[:, :, np.sort(masks[0]["V1"])].mean(0).T
+    np.testing.assert_allclose(evaluation.psths["V1"].sel(source="data"), psth)
+    error = evaluation.psths["V1"].sel(source="DLAG").values - psth
+    first = metrics.cosmoothing(fit, test, masks[0])["psth_rmse"].sel(region="V1")
+    assert np.sqrt((error**2).mean()) == pytest.approx(float(first))
+    assert evaluation.trials == "2 trials that the fit has not seen"
+    assert set(evaluation.modes) == {"V1", "V2", "V1 to V2", "V2 to V1", "V1 and V2"}
+    assert float(evaluation.recovery["delay_rmse"]) == 0   # the truth itself
+
+
+def test_what_is_saved_can_be_read(evaluation, folders):
+    place = folders / "test"
+    assert {path.name for path in place.iterdir()} == {
+        "evaluation.nc", "flow.png", "held_out.png", "scores.png", "summary.json",
+    }  # fmt: skip
+    assert all(path.read_bytes().startswith(PNG) for path in place.glob("*.png"))
+    tree = xr.open_datatree(place / "evaluation.nc", engine="h5netcdf")
+    np.testing.assert_array_equal(tree["cosmoothing"]["r2"], evaluation.cosmoothing["r2"])
+    np.testing.assert_array_equal(tree["modes/V1"]["across"], evaluation.modes["V1"]["across"])
+    assert tree["flow"]["direction"].values.tolist() == [["first leads"]]
+    tree.close()
+    summary = json.loads((place / "summary.json").read_text())
+    assert summary["kind"] == "evaluation"
+    np.testing.assert_allclose(summary["cosmoothing"]["same-bin ridge"]["r2"],
+                               evaluation.cosmoothing["r2"].sel(predictor="same-bin ridge"))  # fmt: skip
+    assert summary["signal_flow"][0]["delay"] == pytest.approx(0.02)
+    assert summary["log_likelihood"] == pytest.approx(float(evaluation.likelihood["log_likelihood"].sum()))
+    assert sum(summary["variance_explained"][part][0] for part in ("across", "within", "noise")) == pytest.approx(1)
+    assert summary["recovery"]["timescale_error"] == [0, 0]
+
+
+def test_the_report_says_what_was_found(evaluation):
+    said = evaluation.report()
+    row = next(line for line in said.splitlines() if line.startswith("DLAG"))
+    assert " / ".join(f"{value:.3f}" for value in evaluation.cosmoothing["r2"].sel(predictor="DLAG").values) in row
+    for phrase in ("2 trials that the fit has not seen", "PSTH + ridge", "V1 leads, +20.0 ms", "delays 0.000 bins",
+                   "note: signal flow: the fit has no intervals"):  # fmt: skip
+        assert phrase in said
+
+
+def test_trials_that_the_fit_has_seen_are_named(fit, split):
+    train, test = split
+
+    assert _seen(fit, test, train) == "2 trials that the fit has not seen"
+    own = _seen(fit, train, train)
+    assert own.startswith("12 trials, all of them training trials of the fit: scores are too good")
+    assert own.endswith("; the baselines were made from 12 of them too")
+    both = MultiRegionData(
+        {name: np.concatenate([train.region(name)[:3], test.region(name)]) for name in ("V1", "V2")}, 0.02
+    )
+    assert "5 trials, 3 of them training trials of the fit" in _seen(fit, both, test)
+    assert "does not say whether" in _seen(dataclasses.replace(fit, data=None), test, train)
+
+
+def test_figures_show_the_tables(evaluation):
+    scores = plots.plot_scores(evaluation.cosmoothing, evaluation.left_out)
+    heights = [patch.get_height() for patch in scores.axes[0].patches]
+    np.testing.assert_allclose(heights, evaluation.cosmoothing["psth_rmse"].values.ravel())
+    gain = evaluation.left_out["bits_per_bin"] - evaluation.left_out["bits_per_bin"].sel(predictor="training PSTH")
+    heights = [patch.get_height() for patch in scores.axes[5].patches]
+    np.testing.assert_allclose(heights, gain.values.ravel(), atol=1e-12)
+    held = plots.plot_held_out(evaluation.psths)
+    image = held.axes[0].images[0].get_array()
+    table = evaluation.psths["V1"].sel(source="data").values
+    centered = table - table.mean(1, keepdims=True)
+    np.testing.assert_allclose(image, centered[np.argsort(centered.argmax(1), kind="stable")])
+    flow = plots.plot_flow(evaluation.flow)
+    assert "20.0 ms" in [text.get_text() for text in flow.axes[0].texts]
+    share = 100 * float(evaluation.flow["strength"][0, 0])
+    assert [text.get_text() for text in flow.axes[1].texts] == [f"{share:.0f}", "0"]   # V1 leads V2, and not back
+    for figure in (scores, held, flow):
+        figure.canvas.draw()
+        texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        assert min(text.get_fontsize() for text in texts) >= 9
+        assert figure.get_figwidth() <= 8
+
+
+# --- many runs
+
+
+def test_runs_are_gathered_row_by_row(folders, evaluation, fit, tmp_path):
+    found = mrgp.aggregate([folders])
+    table = found.table
+    assert table.groupby("kind").size().to_dict() == {"compare": 2, "evaluate": 8, "fit": 2}
+    row = table[(table["model"] == "DLAG") & (table["region"] == "V2")].iloc[0]
+    assert row["r2"] == pytest.approx(float(evaluation.cosmoothing["r2"].sel(predictor="DLAG", region="V2")))
+    assert row["run"] == str(folders / "test")
+    fitted = table[(table["kind"] == "fit") & (table["region"] == "V2")].iloc[0]
+    assert fitted["delays_ms"] == "+20.0"
+    assert fitted["log_likelihood"] == pytest.approx(float(fit.log_likelihood().sum()))
+    assert table[table["kind"] == "compare"]["probability"].tolist() == [0.75, 0.25]
+    found.save(tmp_path)
+    again = pd.read_csv(tmp_path / "aggregate.csv")
+    np.testing.assert_allclose(again["r2"], table["r2"])
+    assert (tmp_path / "aggregate.png").read_bytes().startswith(PNG)
+    said = found.report()
+    assert all(title in said for title in ("fits\n", "evaluations\n", "comparisons\n"))
+
+
+def test_what_cannot_be_gathered_is_said(folders, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "summary.json").write_text('{"ranks": []}')
+    with pytest.warns(UserWarning, match=r"other/summary.json is not of mrgp fit, evaluate or compare: left out"):
+        found = mrgp.aggregate([folders / "fit", tmp_path / "other"])
+    assert set(found.table["kind"]) == {"fit"}
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="name others"):
+        mrgp.aggregate([tmp_path / "other"])
+    with pytest.warns(UserWarning, match="named twice"):
+        assert len(mrgp.aggregate([folders / "fit", folders / "fit"]).table) == 2
+    (tmp_path / "other" / "summary.json").write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        mrgp.aggregate([tmp_path])
+    (tmp_path / "other" / "summary.json").write_text('{"kind": "evaluation"}')
+    with pytest.raises(DataError, match="run the command again"):
+        mrgp.aggregate([tmp_path])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no summary.json"):
+        mrgp.aggregate([tmp_path / "empty"])
+
+
+# --- the command line
+
+
+@pytest.fixture
+def run(capsys):
+    """Carry out a command line; returns exit code, standard output and standard error."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def files(simulation, fit, tmp_path_factory):
+    """The recording, its truth and the fit as files."""
+    folder = tmp_path_factory.mktemp("files")
+    mrgp.save_recording(simulation.data, folder / "all.nc")
+    simulation.truth.to_netcdf(folder / "all_truth.nc", engine="h5netcdf")
+    fit.save(folder / "fit.nc")
+    return folder
+
+
+def test_evaluate_and_aggregate_on_the_command_line(run, files, evaluation, tmp_path):
+    asked = ["evaluate", files / "fit.nc", files / "all.nc", "--split-seed", 0, "--masks", 2, "--seed", 5]
+    code, printed, err = run(*asked, "--truth", files / "all_truth.nc", "--out", tmp_path / "test")
+    assert (code, err) == (DONE, "")
+    assert evaluation.report() in printed
+    summary = json.loads((tmp_path / "test" / "summary.json").read_text())
+    assert summary["cosmoothing"] == evaluation.summary()["cosmoothing"]
+    code, printed, err = run("aggregate", tmp_path / "test", "--out", tmp_path / "table")
+    assert (code, err) == (DONE, "")
+    assert "PSTH + ridge" in printed
+    assert {path.name for path in (tmp_path / "table").iterdir()} == {"aggregate.csv", "aggregate.png"}
+
+
+@pytest.mark.parametrize(("option", "value", "left"), [("--split-seed", 0, None), ("--test-trials", "4:6", [4, 5])])
+def test_a_fit_keeps_off_the_test_trials(run, files, split, tmp_path, monkeypatch, option, value, left):
+    given = []
+
+    def fit(self, data, **_):
+        given.append(data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mrgp.models.FA, "fit", fit)
+    common = ["fit", files / "all.nc", "--model", "fa", "--n-across", 1, "--quiet", "--out", tmp_path]
+    assert run(*common, option, value)[0] == FAILED   # interrupted
+    recording = mrgp.load_recording(files / "all.nc")
+    seen = np.isin(recording.fingerprints, given[0].fingerprints)
+    if left is None:
+        np.testing.assert_array_equal(np.asarray(given[0].values), np.asarray(split[0].values))
+        assert not np.isin(split[1].fingerprints, given[0].fingerprints).any()
+    else:
+        assert np.flatnonzero(~seen).tolist() == left
+
+
+WRONG = [
+    (["--split-seed", "0", "--train", "x.nc"], MISUSED, "--split-seed and --train each say which trials"),
+    (["--test-trials", "4"], MISUSED, "'4' is not START:STOP"),
+    (["--test-trials", "6:4"], MISUSED, "'6:4' is not START:STOP"),
+    (["--test-trials", ":"], MISUSED, "':' is not START:STOP"),
+    (["--test-trials", "-3:"], MISUSED, "--test-trials: expected one argument"),
+    (["--held-out", "1"], MISUSED, "'1' is not a probability between 0 and 1"),
+    (["--masks", "0"], MISUSED, "--masks"),
+    (["--test-trials", "10:99"], FAILED, "--test-trials must name some, not all, of the recording's 16 trials"),
+    (["--test-trials", "0:16"], FAILED, "--test-trials must name some, not all"),
+    (["--condition", "speed", "--split-seed", "0"], FAILED, "trials have no coordinate 'speed'"),
+    (["--truth", "absent.nc"], FAILED, "there is no file absent.nc"),
+    (["--train", "absent.nc"], FAILED, "there is no file absent.nc"),
+    (["--regions", "V2,V1"], FAILED, "but the fit is of"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected", "message"), WRONG)
+def test_wrong_use_is_said_in_a_sentence(run, files, tmp_path, options, expected, message):
+    code, _, err = run("evaluate", files / "fit.nc", files / "all.nc", "--out", tmp_path / "out", *options)
+    assert (code, len(err.splitlines())) == (expected, 1)
+    assert message in err
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_files_that_are_no_fit_or_run(run, files, tmp_path):
+    code, _, err = run("evaluate", files / "absent.nc", files / "all.nc", "--out", tmp_path)
+    assert (code, "there is no file" in err) == (FAILED, True)
+    code, _, err = run("evaluate", files / "all.nc", files / "all.nc", "--out", tmp_path)
+    assert (code, "is not a fit saved by this version" in err) == (FAILED, True)
+    code, _, err = run("evaluate", files / "fit.nc", files / "all.nc", "--truth", files / "all.nc", "--out", tmp_path)
+    assert (code, "all.nc has no delay" in err) == (FAILED, True)
+    code, _, err = run("aggregate", tmp_path / "absent", "--out", tmp_path)
+    assert (code, "there is no folder" in err) == (FAILED, True)
+    assert run("aggregate", "--out", tmp_path)[0] == MISUSED
