@@ -10,8 +10,9 @@ import numpyro
 import numpyro.distributions as dist
 
 from mrgp.courses import FIRST_TIMESCALE, LEAST_SPREAD, most_evident, smooth_modes
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
+from mrgp.layout import Layout
 from mrgp.preset import Preset
 
 SAME_SPREAD, SAME_TIMESCALE = 0.2, 0.1  # of the logarithm: the evidence is flat within it

@@ -9,9 +9,10 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import MultiRegionData
 from mrgp.distributions.contraction import UniformContraction
 from mrgp.inference.start import draw_loadings
+from mrgp.layout import Layout
 from mrgp.preset import Preset
 from mrgp.statespace.linear import LinearSpace, LinearSystem, first_order, rotated, slowest_first
 from mrgp.undelayed import Pooled

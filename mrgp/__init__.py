@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mrgp.bootstrap import Bootstrap, bootstrap_delays
     from mrgp.checks import DataError
     from mrgp.compare import DelayComparison, Hypothesis, compare_delays
-    from mrgp.data import Layout, MultiRegionData
+    from mrgp.data import MultiRegionData
     from mrgp.delay_evidence import delay_table
     from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
     from mrgp.evaluation import Evaluation, evaluate
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Sum,
         White,
     )
+    from mrgp.layout import Layout
     from mrgp.loo import leave_one_out
     from mrgp.nwb import load_nwb
     from mrgp.preprocessing import preprocess, remove_mean, smooth_over_time, square_root, standardize
@@ -101,7 +102,7 @@ _HOMES = {
     "bootstrap": ["Bootstrap", "bootstrap_delays"],
     "checks": ["DataError"],
     "compare": ["DelayComparison", "Hypothesis", "compare_delays"],
-    "data": ["Layout", "MultiRegionData"],
+    "data": ["MultiRegionData"],
     "delay_evidence": ["delay_table"],
     "distributions": ["DenseGP", "MarkovGP", "SpectralGP"],
     "evaluation": ["Evaluation", "evaluate"],
@@ -120,6 +121,7 @@ _HOMES = {
         "Sum",
         "White",
     ],
+    "layout": ["Layout"],
     "loo": ["leave_one_out"],
     "nwb": ["load_nwb"],
     "preprocessing": ["preprocess", "remove_mean", "smooth_over_time", "square_root", "standardize"],

@@ -17,7 +17,8 @@ import xarray as xr
 from jaxtyping import Float
 
 from mrgp.checks import DataError
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import MultiRegionData
+from mrgp.layout import Layout
 
 FOLDS = 5  # of training trials, to choose the ridge's strength
 GRID = np.logspace(-6, 1, 15)  # of strengths tried, times the sum of squares of a typical neuron

@@ -23,9 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.calibration import FILE, Calibration, Store, gathered_from
-from mrgp.data import Layout, MultiRegionData, stand_in
+from mrgp.data import MultiRegionData, stand_in
 from mrgp.fit import Fit
 from mrgp.inference.map import free_sites
+from mrgp.layout import Layout
 from mrgp.preset import Preset
 from mrgp.ranks import judged
 from mrgp.simulate import Simulation, simulate

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, Self
 import jax
 import numpy as np
 
-from mrgp.data import Layout
 from mrgp.kernels import Kernel, SquaredExponential, in_bins, kernel_to_settings
+from mrgp.layout import Layout
 from mrgp.statespace.assemble import Prior, Space, StateSpace
 from mrgp.statespace.autoregressive import AutoregressiveSpace
 from mrgp.statespace.choose import choose_window

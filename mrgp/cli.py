@@ -241,7 +241,8 @@ def run_calibrate(args: argparse.Namespace) -> None:
     from mrgp.calibrate import calibrate
     from mrgp.calibration import FILE
     from mrgp.checks import DataError
-    from mrgp.data import Layout, stand_in
+    from mrgp.data import stand_in
+    from mrgp.layout import Layout
 
     regions = {f"V{i + 1}": size for i, size in enumerate(args.neurons)}
     if args.n_within is None and args.model in NEEDS_WITHIN:

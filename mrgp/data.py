@@ -4,8 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 from typing import Any, Self
 
 import jax
@@ -16,48 +15,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from mrgp.checks import Coords, DataError, living_neurons, read_bin_width, read_coords, read_region
-
-CONDITION = "condition"  # the trial coordinate that says which trials share a mean response
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is fixed about a recording apart from its numbers; hashable, so static under ``jax.jit``.
-
-    Attributes:
-        regions: region names; delays are measured from the first.
-        n_neurons: neurons per region, in the same order.
-        bin_width: seconds per bin.
-        conditions: what trials can be trials of, sorted; () where they are all of one kind.
-    """
-
-    regions: tuple[str, ...]
-    n_neurons: tuple[int, ...]
-    bin_width: float
-    conditions: tuple[str, ...] = ()
-
-    @property
-    def n_regions(self) -> int:
-        return len(self.regions)
-
-    @property
-    def n_conditions(self) -> int:
-        return max(1, len(self.conditions))
-
-    @property
-    def total_neurons(self) -> int:
-        return sum(self.n_neurons)
-
-    @property
-    def region_of_neuron(self) -> Int[np.ndarray, "neuron"]:
-        """Index of the region that each column of ``values`` belongs to."""
-        return np.repeat(np.arange(self.n_regions), self.n_neurons)
-
-    @property
-    def region_slices(self) -> dict[str, slice]:
-        """Columns of ``values`` per region."""
-        edges = np.cumsum([0, *self.n_neurons]).tolist()
-        return {name: slice(*edges[r : r + 2]) for r, name in enumerate(self.regions)}
+from mrgp.layout import CONDITION, Layout
+from mrgp.patterns import share_patterns
 
 
 @jax.tree_util.register_pytree_node_class
@@ -142,7 +101,7 @@ class MultiRegionData:
         kinds = [str(label) for label in trials[CONDITION]] if layout.conditions else [""] * len(values)
         self.condition = np.searchsorted(np.array(layout.conditions or ("",)), kinds).astype(np.int32)
         if not (mask := ~np.isnan(values)).all():
-            self.observed, self.pattern, self.length = _share_patterns(mask)
+            self.observed, self.pattern, self.length = share_patterns(mask)
             if self.length is not None and not self.length.all():
                 trial, where = np.argmin(self.length), ", ".join(layout.regions)
                 raise DataError(f"trial {trial} has nothing observed in any neuron of {where}: leave it out")
@@ -360,28 +319,6 @@ class MultiRegionData:
         if name not in self.layout.regions:
             raise DataError(f"there is no region {name!r} here: choose from {', '.join(self.layout.regions)}")
         return self.layout.region_slices[name]
-
-
-def _share_patterns(mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
-    """``observed``, ``pattern`` and ``length`` of a mask (trial, time, neuron), with few patterns.
-
-    Going from the longest trial to the shortest, a trial joins the first pattern that agrees on [0, length).
-    """
-    n_trials, n_bins, _ = mask.shape
-    seen = mask.any(axis=2)
-    length = np.where(seen.any(axis=1), n_bins - np.argmax(seen[:, ::-1], axis=1), 0).astype(np.int32)
-    pattern, ragged = np.zeros(n_trials, np.int32), length if (length < n_bins).any() else None
-    if mask.all(axis=2)[np.arange(n_bins) < length[:, None]].all():
-        return None, pattern, ragged
-    packed = np.packbits(mask, axis=2)
-    founders: list[int] = []  # the trial that each pattern was taken from
-    for bins, trials in groupby(np.argsort(-length, kind="stable").tolist(), key=length.__getitem__):
-        known = {packed[f, :bins].tobytes(): p for p, f in reversed(list(enumerate(founders)))}
-        for trial in trials:
-            pattern[trial] = known.setdefault(packed[trial, :bins].tobytes(), len(founders))
-            if pattern[trial] == len(founders):
-                founders.append(trial)
-    return mask[founders], pattern, ragged
 
 
 def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:

@@ -14,10 +14,11 @@ import xarray as xr
 
 from mrgp import arviz_tree, fit_file, posterior, summaries, uncertainty
 from mrgp.checks import DataError
-from mrgp.data import Layout, MultiRegionData, stand_in
+from mrgp.data import MultiRegionData, stand_in
 from mrgp.distributions.markov import MarkovGP
 from mrgp.inference.curvature import Curvature
 from mrgp.inference.run import Run
+from mrgp.layout import Layout
 from mrgp.statespace.reduce import shared_variance, signal_to_noise
 
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)

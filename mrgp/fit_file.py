@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from mrgp.checks import DataError
-from mrgp.data import Layout
 from mrgp.inference.curvature import Curvature
 from mrgp.io import write_atomically
+from mrgp.layout import Layout
 
 FORMAT = 2  # of the saved file
 

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mrgp.courses import weights_of_modes
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
 from mrgp.inference.start import draw_loadings, noise_timescale_of
+from mrgp.layout import Layout
 from mrgp.parametrized import MEAN_SPREAD, Parametrized
 from mrgp.statespace.choose import missed_variance
 

@@ -13,8 +13,9 @@ from jax import Array
 from mrgp.checks import DataError
 from mrgp.choices import Choices
 from mrgp.courses import rough_modes
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import MultiRegionData
 from mrgp.kernels import Hyperparameters, in_bins
+from mrgp.layout import Layout
 from mrgp.statespace.reduce import Emission, ordered
 
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second

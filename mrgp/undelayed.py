@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from mrgp.choices import Choices
-from mrgp.data import Layout
 from mrgp.kernels import Kernel, White
+from mrgp.layout import Layout
 from mrgp.statespace.reduce import Assignment
 
 SAME = 1e-6  # share of noise in each region's copy of a shared latent: copies that are one, but for round-off

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mrgp.data import DataError, Layout, MultiRegionData
+from mrgp.data import DataError, MultiRegionData
+from mrgp.layout import Layout
 
 BIN_WIDTH = 0.02
 

@@ -9,7 +9,7 @@ from scipy.stats import ortho_group
 
 import mrgp
 from mrgp import DataError, metrics
-from mrgp.data import Layout
+from mrgp.layout import Layout
 from mrgp.simulate import simulate
 
 BIN_WIDTH, EPS = 0.02, 1e-2

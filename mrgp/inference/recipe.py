@@ -18,12 +18,13 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.start import Compressed, compress, decompress
+from mrgp.layout import Layout
 
 SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300

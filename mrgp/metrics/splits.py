@@ -8,7 +8,8 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from mrgp.checks import DataError
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import MultiRegionData
+from mrgp.layout import Layout
 
 SHARES = (0.75, 0.125, 0.125)  # of trials for training, validation and test: 300, 50 and 50 of the V1/V2 recording
 HELD_OUT = 0.2  # of each region's neurons
