@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # The stair of the design, lowest first; a module may import from its own step and below.
 STAIR = [
-    {"runtime", "align", "kernels", "checks", "delays", "courses", "data", "kalman", "ranks"},
+    {"runtime", "align", "kernels", "checks", "layout", "patterns", "delays", "courses", "data", "kalman", "ranks"},
     {"io", "matlab", "nwb", "spikes", "tsgroup", "fetch", "preprocessing"}
     | {"statespace", "simulate", "scenarios", "symmetries"},
     {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
