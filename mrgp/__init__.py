@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mrgp.bootstrap import Bootstrap, bootstrap_delays
     from mrgp.checks import DataError
     from mrgp.compare import DelayComparison, Hypothesis, compare_delays
+    from mrgp.crossval import cross_validate
     from mrgp.data import Layout, MultiRegionData
     from mrgp.delay_evidence import delay_table
     from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
@@ -38,13 +39,17 @@ if TYPE_CHECKING:
     )
     from mrgp.loo import leave_one_out
     from mrgp.rebuild import load_fit
+    from mrgp.selection import Candidate, CrossValidation
     from mrgp.statespace.readout import Window
     from mrgp.symmetries import align_draws, relative_to
+    from mrgp.workers import process_pool
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bootstrap",
+    "Candidate",
+    "CrossValidation",
     "DataError",
     "DelayComparison",
     "DenseGP",
@@ -68,12 +73,14 @@ __all__ = [
     "align_draws",
     "bootstrap_delays",
     "compare_delays",
+    "cross_validate",
     "delay_table",
     "fetch_v1v2",
     "leave_one_out",
     "load_fit",
     "load_recording",
     "models",
+    "process_pool",
     "relative_to",
     "save_recording",
 ]
@@ -82,6 +89,7 @@ _HOMES = {
     "bootstrap": ["Bootstrap", "bootstrap_delays"],
     "checks": ["DataError"],
     "compare": ["DelayComparison", "Hypothesis", "compare_delays"],
+    "crossval": ["cross_validate"],
     "data": ["Layout", "MultiRegionData"],
     "delay_evidence": ["delay_table"],
     "distributions": ["DenseGP", "MarkovGP", "SpectralGP"],
@@ -101,8 +109,10 @@ _HOMES = {
     ],
     "loo": ["leave_one_out"],
     "rebuild": ["load_fit"],
+    "selection": ["Candidate", "CrossValidation"],
     "statespace.readout": ["Window"],
     "symmetries": ["align_draws", "relative_to"],
+    "workers": ["process_pool"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
