@@ -160,16 +160,15 @@ def _grid(job: Job, n_across: Iterable[int] | None, n_within: Iterable[int | Seq
 
 
 def _checked(job: Job, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates, if no region would read more latents than it has neurons."""
+    """The candidates, if none has more latents than the recording has neurons."""
     for candidate in candidates:
         if not _fits(job, candidate):
-            raise ValueError(f"candidate {candidate} has more latents than a region has neurons: leave it out")
+            raise ValueError(f"candidate {candidate} has more latents than the recording has neurons: leave it out")
     return list(candidates)
 
 
 def _fits(job: Job, candidate: Candidate) -> bool:
-    neurons = candidate.of(job.model).assignment(job.data.layout).n_neurons
-    return bool(np.all(candidate.n_across + np.array(candidate.n_within) <= np.array(neurons)))
+    return candidate.n_across + sum(candidate.n_within) <= job.data.layout.total_neurons
 
 
 def _searched(job: Job, sweep: "_Sweep", n_across: Iterable[int] | None, neighbours: bool) -> CrossValidation:

@@ -62,7 +62,11 @@ def as_done[Task, Result](
 
 
 def process_pool(n_workers: int) -> ProcessPoolExecutor:
-    """Processes on this machine, started afresh ("spawn": JAX cannot be forked), which end when this one is killed."""
+    """Processes on this machine, started afresh ("spawn": JAX cannot be forked), which end when this one is killed.
+
+    A script that uses them does so under ``if __name__ == "__main__":``, since each process imports it; kernels and
+    scores of one's own must be in a file that can be imported.
+    """
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_follow_parent)
 

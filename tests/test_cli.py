@@ -71,7 +71,7 @@ def sentence(err):
 # --- help and wrong use
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["fetch"], ["simulate"], ["fit"], ["calibrate"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["demo"], ["fetch"], ["simulate"], ["fit"], ["cv"], ["calibrate"]], ids=str)
 def test_help_explains_every_option(run, command):
     code, out, err = run(*command, "--help")
     assert (code, err) == (DONE, "")
@@ -116,10 +116,10 @@ def test_what_is_for_which_model_is_as_in_the_library():
 def test_questions_and_wrong_use_wait_for_no_library():
     """In a process of its own: none of what takes seconds to import is."""
     asked = [["fit", "--help"], ["fit", "x", *MODEL, "--out", "o", "--method", "em"], ["fit", "x", "--seed", "x"]]
-    asked += [["calibrate", "--help"]]
+    asked += [["calibrate", "--help"], ["cv", "--help"]]
     script = f"from mrgp.cli import main; print(*map(main, {asked}))\nimport sys; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-2:] == ["0 2 2 0", "False"]
+    assert done.stdout.splitlines()[-2:] == ["0 2 2 0 0", "False"]
 
 
 NUMBERS = {

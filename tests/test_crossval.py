@@ -324,7 +324,7 @@ def test_what_does_not_converge_is_not_chosen():
     ("model", "given", "error", "words"),
     [
         (DLAG(), {"n_across": (0,), "n_within": (0,)}, ValueError, "give numbers of latents that are not all 0"),
-        (DLAG(), {"n_across": (5,), "n_within": (1,)}, ValueError, r"candidate 5\+1/1 has more latents than a region"),
+        (DLAG(), {"n_across": (10,), "n_within": (1,)}, ValueError, r"candidate 10\+1/1 has more latents than"),
         (DLAG(), {"n_across": (1,), "n_within": [(1, 1, 1)]}, ValueError, "is for 3 regions"),
         (GPFA(), {"n_across": (1,), "n_within": (1,)}, ValueError, "no within latents"),
         (DLAG(), {"n_across": (1,), "start": None}, TypeError, "cross_validate sets start itself"),

@@ -83,11 +83,11 @@ def test_what_a_task_raises_is_raised_and_the_rest_cancelled(unhurried):
             raise RuntimeError("of a 1")
         return task
 
-    pool, found = unhurried(), []
+    pool = unhurried()
+    found = as_done(fails, CHAINS, pool)
+    assert next(found) == (("a", 0), ("a", 0))
     with pytest.raises(RuntimeError, match="of a 1"):
-        for task, _ in as_done(fails, CHAINS, pool):
-            found.append(task)
-    assert found == [("a", 0)]
+        next(found)
     assert len(pool.doing) == len(ALL) - 2
     assert all(future.cancelled() for future in pool.doing)
 
