@@ -36,8 +36,8 @@ def plot_cross_validation(found: Any) -> Figure:
     axes[1].set_ylim(*_close_up(found.table))
     handles, names = axes[0].get_legend_handles_labels()
     handles = handles if 1 < len(handles) <= MOST_NAMED or (names and names[0]) else []
-    mark = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": "black", "linewidth": 0}
-    handles.append(Line2D([], [], label="chosen: smallest within one standard error", **mark))
+    mark: dict[str, Any] = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linewidth": 0}
+    handles.append(Line2D([], [], label="chosen: smallest within one standard error", color="black", **mark))
     if not (valid := found.table["valid"].values).all():
         handles.append(Line2D([], [], linewidth=0, label=f"failed: {', '.join(found.table.candidate.values[~valid])}"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
