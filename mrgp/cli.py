@@ -167,7 +167,7 @@ def run_cv(args: argparse.Namespace) -> None:
     from contextlib import nullcontext
 
     import mrgp
-    from mrgp.crossval import FILE
+    from mrgp.sweep import FILE
 
     data = mrgp.load_recording(args.file, **{name: getattr(args, name) for name in RECORDING})
     model = base_of(args, data)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp import crossval
+from mrgp import sweep
 from mrgp.cli import main
 from mrgp.simulate import simulate
 
@@ -47,7 +47,7 @@ def tasks(monkeypatch):
         told = {"converged": True, "failure": "", "notes": [], "seconds": 0.0}
         return {**candidate._asdict(), "fold": fold, "scores": scores.tolist(), **told}
 
-    monkeypatch.setattr(crossval, "evaluate", evaluate)
+    monkeypatch.setattr(sweep, "evaluate", evaluate)
     return asked
 
 
@@ -88,18 +88,18 @@ def test_a_search_finds_its_candidates(run, file, tasks, tmp_path):
 
 def test_a_sweep_goes_on_where_it_was_stopped(run, file, tasks, tmp_path, monkeypatch):
     command = ["cv", file, "--out", tmp_path / "out", "--model", "gpfa", "--n-across", "1,2", "--folds", "3"]
-    plain = crossval.evaluate
+    plain = sweep.evaluate
 
     def interrupted(job, task):
         if len(tasks) == 4:
             raise KeyboardInterrupt
         return plain(job, task)
 
-    monkeypatch.setattr(crossval, "evaluate", interrupted)
+    monkeypatch.setattr(sweep, "evaluate", interrupted)
     code, _, err = run(*command)
     assert (code, err.startswith("mrgp: interrupted: ")) == (FAILED, True)
     assert "keeps what was done, the same command goes on from there" in err
-    monkeypatch.setattr(crossval, "evaluate", plain)
+    monkeypatch.setattr(sweep, "evaluate", plain)
     code, out, err = run(*command)
     assert (code, err, len(tasks)) == (DONE, "", 6)
     assert "going on from" in out
@@ -163,6 +163,6 @@ def test_what_fails_is_named_in_a_sentence(run, file, tasks, tmp_path):
         assert words in err
     with pytest.MonkeyPatch.context() as patch:
         failed = {"scores": None, "converged": False, "failure": "singular", "notes": [], "seconds": 0.0}
-        patch.setattr(crossval, "evaluate", lambda job, task: {**task[0]._asdict(), "fold": task[1], **failed})
+        patch.setattr(sweep, "evaluate", lambda job, task: {**task[0]._asdict(), "fold": task[1], **failed})
         code, _, err = run("cv", file, *command, tmp_path / "out")
     assert (code, err) == (FAILED, "mrgp: no candidate could be fitted in every fold; the first: singular\n")

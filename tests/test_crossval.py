@@ -12,7 +12,7 @@ import xarray as xr
 from mrgp.models import DLAG, FA, GPFA, LDS, PCCA
 
 import mrgp
-from mrgp import crossval
+from mrgp import sweep
 from mrgp.crossval import cross_validate
 from mrgp.data import Layout
 from mrgp.selection import Candidate, CrossValidation, tabulated
@@ -59,7 +59,7 @@ def scripted(monkeypatch):
             told = {"converged": True, "failure": "", "notes": [], "seconds": 0.0}
             return {**candidate._asdict(), "fold": fold, "scores": scores, **told}
 
-        monkeypatch.setattr(crossval, "evaluate", evaluate)
+        monkeypatch.setattr(sweep, "evaluate", evaluate)
         return asked
 
     return script
@@ -230,18 +230,18 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_table(scripted, monkeypatch
     asked = scripted(score)
     whole = cross_validate(GPFA(), recording(), range(1, 4), n_folds=4, **QUICK)
     assert asked == [(str(k), fold) for k in range(1, 4) for fold in range(4)]
-    plain = crossval.evaluate
+    plain = sweep.evaluate
 
     def interrupted(job, task):
         if task == (Candidate(2, (0,)), 1):
             raise KeyboardInterrupt
         return plain(job, task)
 
-    monkeypatch.setattr(crossval, "evaluate", interrupted)
+    monkeypatch.setattr(sweep, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cross_validate(GPFA(), recording(), range(1, 4), n_folds=4, out=tmp_path, **QUICK)
     assert len(json.loads((tmp_path / "tasks.json").read_text())["tasks"]) == 5
-    monkeypatch.setattr(crossval, "evaluate", plain)
+    monkeypatch.setattr(sweep, "evaluate", plain)
     asked.clear()
     resumed = cross_validate(GPFA(), recording(), range(1, 4), n_folds=4, out=tmp_path, **QUICK)
     assert asked == [("2", 1), ("2", 2), ("2", 3), *[("3", fold) for fold in range(4)]]

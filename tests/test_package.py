@@ -21,7 +21,7 @@ STAIR = [
     {"fit"},
     {"plots", "loo", "delay_evidence", "bootstrap", "spreads"},
     {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
-    {"crossval", "models", "selection"},
+    {"crossval", "dimensions", "models", "selection", "sweep"},
     {"report", "compare", "calibration", "calibrate"},
     {"cli", "arguments", "options", "steps"},
 ]
