@@ -60,8 +60,8 @@ def _check_training(data: MultiRegionData, folds: np.ndarray) -> None:
 
 
 def fingerprint(data: MultiRegionData) -> str:
-    """What tells one recording from another: regions, bin width, every value, what is missing."""
+    """What tells one recording from another: regions, bin width, every array that a model sees."""
     digest = hashlib.sha256(repr((data.layout, data.values.shape)).encode())
-    for array in (data.values, data.observed, data.pattern, data.length):
+    for array in data.tree_flatten()[0]:  # all that a model sees
         digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
