@@ -210,7 +210,7 @@ the smallest within one standard error of the best is chosen."""
     text = "of a search: also one latent more and less of every kind around the best, until none is better"
     add("--neighbours", action="store_true", help=text)
     add("--folds", type=positive_count, default=4, metavar="N", help="each trial is held out in one (%(default)s)")
-    text = "a trial coordinate of the file, such as stimulus, whose values are spread over the folds"
+    text = "a trial coordinate of the file, such as stimulus, whose values are spread over the folds (condition)"
     add("--stratify", metavar="NAME", help=text)
     _add_model(cv)
     _add_method(cv)

@@ -66,7 +66,8 @@ def cross_validate(
             it was stopped, also with more candidates.
         seed: Of the folds, and of every fit.
         progress: Show a progress bar.
-        stratify: Name of a trial coordinate whose values are spread evenly over the folds.
+        stratify: Name of a trial coordinate whose values are spread evenly over the folds; None for "condition", where
+            the recording has one.
         search: Choose candidates by factor analysis. Models with private latents only.
         neighbours: Then try one latent more and less of every kind around the candidate that the path chose, until none
             is better: factor analysis does not know what time can tell.

@@ -8,6 +8,8 @@ from jaxtyping import Int
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 
+CONDITION = "condition"  # the trial coordinate that says which trials are repeats of each other
+
 
 def deal_folds(
     data: MultiRegionData, n_folds: int, stratify: str | None = None, seed: int = 0
@@ -18,7 +20,8 @@ def deal_folds(
         data: The recording.
         n_folds: Number of folds, 2 at least.
         stratify: Name of a trial coordinate, such as the stimulus: the trials of each of its values are spread over
-            the folds as evenly as they can be, so that every training set has seen every condition.
+            the folds as evenly as they can be, so that every training set has seen every condition. None for the one
+            named "condition", where there is one.
         seed: Of the draw.
 
     Raises:
@@ -30,6 +33,8 @@ def deal_folds(
     if n_folds > data.n_trials:
         raise DataError(f"{n_folds} folds need as many trials, and there are {data.n_trials}: lower n_folds")
     condition = np.zeros(data.n_trials, int)
+    if stratify is None and CONDITION in data.trial_coords:
+        stratify = CONDITION
     if stratify is not None:
         if stratify not in data.trial_coords:
             known = ", ".join(data.trial_coords) or "none"

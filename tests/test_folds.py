@@ -14,8 +14,8 @@ def arrays(n_trials=17):
     return {"V1": rng.standard_normal((n_trials, 4, 3)), "V2": rng.standard_normal((n_trials, 4, 2))}
 
 
-def recording(bin_width=0.02, **changed):
-    return mrgp.MultiRegionData(arrays() | changed, bin_width, trial_coords={"stimulus": STIMULUS})
+def recording(bin_width=0.02, coord="stimulus", **changed):
+    return mrgp.MultiRegionData(arrays() | changed, bin_width, trial_coords={coord: STIMULUS})
 
 
 def test_every_trial_is_in_one_fold_and_folds_are_even():
@@ -43,6 +43,12 @@ def test_stratified_folds_share_out_every_condition():
         assert np.ptp(np.bincount(folds)) == 1
     plain = [deal_folds(recording(), 4, seed=seed) for seed in range(5)]
     assert any(np.ptp(np.bincount(folds[:9], minlength=4)) > 1 for folds in plain)
+
+
+def test_conditions_are_shared_out_unasked():
+    asked = deal_folds(recording(), 4, "stimulus", seed=3)
+    assert deal_folds(recording(coord="condition"), 4, seed=3).tolist() == asked.tolist()
+    assert deal_folds(recording(), 4, seed=3).tolist() != asked.tolist()
 
 
 def test_what_cannot_be_dealt_is_refused():
