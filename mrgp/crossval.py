@@ -70,7 +70,8 @@ def cross_validate(
             the recording has one.
         search: Choose candidates by factor analysis. Models with private latents only.
         neighbours: Then try one latent more and less of every kind around the candidate that the path chose, until none
-            is better: factor analysis does not know what time can tell.
+            is chosen instead, for two to four times the fits. Factor analysis takes bins one by one, and misses weak
+            signals that are seen over time.
         fit_settings: Of ``model.fit``, such as ``n_starts``, ``method`` or ``fixed``.
 
     A fit that fails or does not converge is told of in the result, and its candidate is not chosen.
