@@ -207,7 +207,7 @@ the smallest within one standard error of the best is chosen."""
     add("--n-within", type=widths, metavar="W,W,..", help=text)
     text = "find candidates by factor analysis: how many latents a region reads; how many of them are shared is varied"
     add("--search", action="store_true", help=text)
-    text = "of a search: also one latent more and less of every kind, which finds weak signals; takes three times as long"
+    text = "of a search: also one latent more and less of every kind, to find weak signals; takes three times as long"
     add("--neighbours", action="store_true", help=text)
     add("--folds", type=positive_count, default=4, metavar="N", help="each trial is held out in one (%(default)s)")
     text = "a trial coordinate of the file, such as stimulus, whose values are spread over the folds (condition)"
