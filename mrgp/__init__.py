@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mrgp.bootstrap import Bootstrap, bootstrap_delays
     from mrgp.checks import DataError
     from mrgp.compare import DelayComparison, Hypothesis, compare_delays
+    from mrgp.crossval import cross_validate
     from mrgp.data import MultiRegionData
     from mrgp.delay_evidence import delay_table
     from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
@@ -44,15 +45,19 @@ if TYPE_CHECKING:
     from mrgp.nwb import load_nwb
     from mrgp.preprocessing import preprocess, remove_mean, smooth_over_time, square_root, standardize
     from mrgp.rebuild import load_fit
+    from mrgp.selection import Candidate, CrossValidation
     from mrgp.spikes import from_spike_times
     from mrgp.statespace.readout import Window
     from mrgp.symmetries import align_draws, relative_to
     from mrgp.tsgroup import from_pynapple
+    from mrgp.workers import process_pool
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bootstrap",
+    "Candidate",
+    "CrossValidation",
     "DataError",
     "DelayComparison",
     "DenseGP",
@@ -78,6 +83,7 @@ __all__ = [
     "align_draws",
     "bootstrap_delays",
     "compare_delays",
+    "cross_validate",
     "delay_table",
     "evaluate",
     "fetch_v1v2",
@@ -89,6 +95,7 @@ __all__ = [
     "load_recording",
     "models",
     "preprocess",
+    "process_pool",
     "relative_to",
     "remove_mean",
     "save_recording",
@@ -103,6 +110,7 @@ _HOMES = {
     "checks": ["DataError"],
     "compare": ["DelayComparison", "Hypothesis", "compare_delays"],
     "data": ["MultiRegionData"],
+    "crossval": ["cross_validate"],
     "delay_evidence": ["delay_table"],
     "distributions": ["DenseGP", "MarkovGP", "SpectralGP"],
     "evaluation": ["Evaluation", "evaluate"],
@@ -130,6 +138,8 @@ _HOMES = {
     "statespace.readout": ["Window"],
     "symmetries": ["align_draws", "relative_to"],
     "tsgroup": ["from_pynapple"],
+    "selection": ["Candidate", "CrossValidation"],
+    "workers": ["process_pool"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,7 +1,7 @@
 """What may be typed after ``mrgp``: commands, their options and their help. Imports nothing heavy."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mrgp.options import (
     COMPARED,
     CONJUGATE,
     COUNTING,
+    CROSS_VALIDATED,
     EXAMPLES,
     FILES,
     HYPOTHESES,
@@ -33,11 +34,13 @@ from mrgp.options import (
     hypotheses,
     names,
     number,
+    numbers,
     positive,
     positive_count,
     share,
     site,
     sizes,
+    widths,
 )
 
 
@@ -47,7 +50,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     checks = {
         "fit": (contradiction, miscounted), "compare": (miscounted,), "calibrate": (not_calibrated,),
-        "evaluate": (divided_twice, miscounted),
+        "evaluate": (divided_twice, miscounted), "cv": (not_cross_validated, miscounted),
     }  # fmt: skip
     for check in checks.get(args.command, ()):
         if (wrong := check(args)) is not None:
@@ -62,6 +65,12 @@ def contradiction(args: argparse.Namespace) -> str | None:
         return wrong
     if model in NEEDS_WITHIN and args.n_within is None:
         return f"{model} needs --n-within, the latents private to each region: such as 2, or 17,1, or 0 for none"
+    return unsuited(args)
+
+
+def unsuited(args: argparse.Namespace) -> str | None:
+    """What cannot be meant together among the options of methods and runs, in a sentence; None where all is well."""
+    model = args.model
     if args.method not in (None, *METHODS[model]):
         return f"--method {args.method} is not for {model}: it has {', '.join(METHODS[model])}"
     method, names = args.method or METHODS[model][0], [name for name, _ in args.fixed]
@@ -105,6 +114,24 @@ def miscounted(args: argparse.Namespace) -> str | None:
     return None if low < high else f"--window FROM TO is in this order, and {low:g} is not below {high:g}"
 
 
+def not_cross_validated(args: argparse.Namespace) -> str | None:
+    """What cannot be meant together among the options of ``mrgp cv``, in a sentence; None where all is well."""
+    model = args.model
+    if (wrong := misplaced(args)) is not None:
+        return wrong
+    if args.search and model not in MEANT_FOR["n_within"]:
+        return f"--search asks which latents are private to a region, and {model} has none: give --n-across 1,2,3"
+    if args.search and args.n_within is not None:
+        return "--search finds --n-within by itself: leave one of them out"
+    if args.neighbours and not args.search:
+        return "--neighbours are of the candidate that --search finds: add --search"
+    if not args.search and args.n_across is None:
+        return "give the candidates, such as --n-across 0,1,2,3, or --search"
+    if not args.search and model in NEEDS_WITHIN and args.n_within is None:
+        return f"{model} needs --n-within, such as 1,2,3 or 16/1,17/1, or --search"
+    return unsuited(args)
+
+
 def not_calibrated(args: argparse.Namespace) -> str | None:
     """What cannot be calibrated, in a sentence; None where all is well."""
     if args.model not in CALIBRATED:
@@ -121,6 +148,7 @@ def build_parser() -> Parser:
     _add_simulate(commands)
     _add_fit(commands)
     add_evaluate(commands, _add_recording)
+    _add_cv(commands)
     _add_compare(commands)
     _add_calibrate(commands)
     add_aggregate(commands)
@@ -162,21 +190,58 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results, see below")
 
     fit.set_defaults(parser=fit)
-    _add_model(fit)
+    add = _add_model(fit)
+    add("--n-across", type=count, required=True, metavar="K", help="latents that all regions share")
+    needing = ", ".join(NEEDS_WITHIN)
+    text = f"latents private to a region: one number for all, or one per region; {needing} need it, mdlag and gfa may"
+    add("--n-within", type=counts, metavar="W[,W..]", help=text)
     _add_method(fit)
 
     _add_recording(fit)
     add_division(fit, "keep these trials from the fit, for mrgp evaluate")
-    add = fit.add_argument_group("run").add_argument
-    add("--seed", type=count, default=0, help="of the search for a start (%(default)s)")
-    add("--n-starts", type=positive_count, metavar="N", help="starts to try (6)")
+    add = _add_run(fit)
     text = "go on from a fit saved before, instead of a search: of this model, or dlag for adm"
     add("--start", type=Path, metavar="FIT.nc", help=text)
+    add("--no-figures", action="store_true", help="draw no figures")
+    add("--no-intervals", action="store_true", help="leave out the intervals of the delays")
+    add("--quiet", action="store_true", help="print nothing but notes and errors")
+
+
+def _add_run(command: Parser) -> Callable[..., Any]:
+    add = command.add_argument_group("run").add_argument
+    add("--seed", type=count, default=0, help="of all that is random (%(default)s)")
+    add("--n-starts", type=positive_count, metavar="N", help="starts to try (6)")
     text = "done when the last few iterations together gained less than this (%(default)s)"
     add("--tolerance", type=positive, default=0.01, metavar="NATS", help=text)
     add("--max-iterations", type=positive_count, default=1000, metavar="N", help="at most (%(default)s)")
-    add("--no-figures", action="store_true", help="draw no figures")
-    add("--no-intervals", action="store_true", help="leave out the intervals of the delays")
+    return add
+
+
+def _add_cv(commands: Any) -> None:
+    about = """How many latents? Every candidate is fitted to some trials and scored on the others, fold by fold;
+the smallest within one standard error of the best is chosen."""
+    cv = commands.add_parser(
+        "cv", help="choose numbers of latents by cross-validation", description=about, epilog=CROSS_VALIDATED
+    )
+    cv.set_defaults(parser=cv, start=None)
+    cv.add_argument("file", type=Path, metavar="FILE", help="the recording (see mrgp fit --help)")
+    cv.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results, see below")
+    add = cv.add_argument_group("candidates").add_argument
+    add("--n-across", type=numbers, metavar="K,K,..", help="numbers of latents that all regions share: 0,1,2,3")
+    text = "numbers of latents private to a region: 1,2 for one or two in each, 16/1,17/1 for a number per region"
+    add("--n-within", type=widths, metavar="W,W,..", help=text)
+    text = "find candidates by factor analysis: how many latents a region reads; how many of them are shared is varied"
+    add("--search", action="store_true", help=text)
+    text = "of a search: also one latent more and less of every kind, to find weak signals; takes three times as long"
+    add("--neighbours", action="store_true", help=text)
+    add("--folds", type=positive_count, default=4, metavar="N", help="each trial is held out in one (%(default)s)")
+    text = "a trial coordinate of the file, such as stimulus, whose values are spread over the folds (condition)"
+    add("--stratify", metavar="NAME", help=text)
+    _add_model(cv)
+    _add_method(cv)
+    _add_recording(cv)
+    add = _add_run(cv)
+    add("--workers", type=positive_count, default=1, metavar="N", help="processes that share the fits (%(default)s)")
     add("--quiet", action="store_true", help="print nothing but notes and errors")
 
 
@@ -224,13 +289,9 @@ def _add_compare(commands: Any) -> None:
     _add_recording(compare)
 
 
-def _add_model(fit: Parser) -> None:
-    add = fit.add_argument_group("model", MODELS).add_argument
+def _add_model(command: Parser) -> Callable[..., Any]:
+    add = command.add_argument_group("model", MODELS).add_argument
     add("--model", choices=METHODS, default="dlag", metavar="NAME", help=f"{', '.join(METHODS)} (%(default)s)")
-    add("--n-across", type=count, required=True, metavar="K", help="latents that all regions share")
-    needing = ", ".join(NEEDS_WITHIN)
-    text = f"latents private to a region: one number for all, or one per region; {needing} need it, mdlag and gfa may"
-    add("--n-within", type=counts, metavar="W[,W..]", help=text)
     text = "dlag, adm, mdlag: longest delay considered (5 bins); widened by itself if a delay comes close"
     add("--max-delay", type=positive, metavar="SECONDS", help=text)
     add("--delay-timescale", type=positive, metavar="SECONDS", help="adm: how fast delays may change (learned)")
@@ -251,6 +312,7 @@ def _add_model(fit: Parser) -> None:
     text = "mdlag, gfa: of the Gamma priors of relevance and noise precision (1e-12: none to speak of)"
     add("--relevance-shape", dest="shape", type=positive, metavar="A", help=text)
     add("--relevance-rate", dest="rate", type=positive, metavar="B", help="mdlag, gfa: the same (1e-12)")
+    return add
 
 
 def _add_method(fit: Parser) -> None:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from mrgp.calibration import FILE, Calibration, Store, gathered_from
+from mrgp.calibration import FILE, Calibration, gathered_from
 from mrgp.data import MultiRegionData, stand_in
 from mrgp.fit import Fit
 from mrgp.inference.map import free_sites
@@ -30,6 +30,7 @@ from mrgp.layout import Layout
 from mrgp.preset import Preset
 from mrgp.ranks import judged
 from mrgp.simulate import Simulation, simulate
+from mrgp.store import Store
 from mrgp.symmetries import align_draws, sites_of_truth
 
 METHODS = ("laplace", "nuts", "svi")  # those whose fits have draws

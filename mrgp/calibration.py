@@ -22,6 +22,7 @@ from mrgp.ranks import PROBABILITIES, summarised
 FILE = "simulations.json"
 MOST_NOTES = 5  # warnings of fits that a report shows; the summary has all
 
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """What a model's posteriors said of truths drawn from its priors.
@@ -104,33 +105,6 @@ class Calibration:
         write_atomically(folder / "summary.json", lambda path: path.write_text(text))
         write_atomically(folder / "ranks.nc", partial(self.results.to_netcdf, engine="h5netcdf"))
         save_figure(self.plot(), folder / "calibration.png")
-
-
-class Store:
-    """Simulations done, in one file that is replaced whole; only in memory where there is no path."""
-
-    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
-        self.path, self.settings = path, settings
-        self.done: list[dict[str, Any]] = []
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            return
-        try:
-            kept = json.loads(path.read_text())
-            theirs, self.done = dict(kept["settings"]), list(kept["simulations"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a readable calibration: remove it to start afresh") from error
-        if different := sorted(n for n in theirs | settings if theirs.get(n) != settings.get(n)):
-            raise ValueError(f"{path} is of other settings ({', '.join(different)}): choose another folder")
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Keep one simulation more."""
-        self.done.append(record)
-        if self.path is not None:
-            text = json.dumps({"settings": self.settings, "simulations": self.done})
-            write_atomically(self.path, lambda path: path.write_text(text))
 
 
 def gathered_from(done: list[dict[str, Any]], quantities: Mapping[str, str], settings: dict[str, Any]) -> Calibration:

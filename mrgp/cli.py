@@ -18,6 +18,7 @@ from mrgp.options import KERNELS, MISUSED, NEEDS_WITHIN
 from mrgp.steps import (
     Failure,
     Misuse,
+    base_of,
     build_model,
     check_compared,
     check_suffix,
@@ -211,6 +212,40 @@ def run_aggregate(args: argparse.Namespace) -> None:
         print(f"{found.report()}\n\naggregate.csv and aggregate.png are in {args.out}")
 
 
+def run_cv(args: argparse.Namespace) -> None:
+    """Fit every candidate in every fold, weigh them, write; a run that is stopped goes on."""
+    from contextlib import nullcontext
+
+    import mrgp
+    from mrgp.sweep import FILE
+
+    data = load(args)
+    model = base_of(args, data)
+    make_folder(args.out)
+    place = args.out / FILE
+    if not args.quiet:
+        print(f"{data}\n{f'going on from {place}' if place.is_file() else 'cross-validating'} ...", flush=True)
+    chosen = {
+        "n_across": args.n_across, "n_within": args.n_within, "n_folds": args.folds, "stratify": args.stratify,
+        "search": args.search, "neighbours": args.neighbours, "seed": args.seed, "fixed": dict(args.fixed),
+        **given(args, ("method", "n_starts", "tolerance", "max_iterations")),
+    }  # fmt: skip
+    progress = not args.quiet and watched()
+    try:
+        with mrgp.process_pool(args.workers) if args.workers > 1 else nullcontext() as executor:
+            found = mrgp.cross_validate(model, data, executor=executor, out=args.out, progress=progress, **chosen)
+    except KeyboardInterrupt as error:
+        kept = f"{args.out} keeps what was done, the same command goes on from there"
+        raise Failure(f"interrupted: {kept if any(args.out.glob('*.json')) else 'nothing was done yet'}") from error
+    except ValueError as error:
+        raise Failure(str(error)) from error
+    found.save(args.out)
+    if not args.quiet:
+        within = ",".join(map(str, found.chosen.n_within))
+        asked = f"--n-across {found.chosen.n_across}{f' --n-within {within}' if any(found.chosen.n_within) else ''}"
+        print(f"{found.report()}\n\nchosen: {asked}\nsummary.json, scores.csv, scores.nc and cv.png are in {args.out}")
+
+
 def run_compare(args: argparse.Namespace) -> None:
     """Fit every hypothesis, weigh them, write."""
     import mrgp
@@ -277,6 +312,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "simulate": run_simulate,
     "fit": run_fit,
     "evaluate": run_evaluate,
+    "cv": run_cv,
     "compare": run_compare,
     "calibrate": run_calibrate,
     "aggregate": run_aggregate,

@@ -54,6 +54,14 @@ baselines are made from them too; the report says what the fit has seen of them.
 AGGREGATED = """Each DIR holds the summary.json of a run of mrgp fit, evaluate or compare, or folders that do.
 The folder of --out receives aggregate.csv, one row per run, method and region, and aggregate.png."""
 
+CROSS_VALIDATED = """DIR receives tasks.json, which grows with every fit, and in the end summary.json, scores.csv,
+scores.nc and cv.png. The same command goes on where it was stopped, also with more candidates.
+
+examples:
+  mrgp cv FILE --model dlag --n-across 0,1,2,3 --n-within 1,2 --folds 4 --workers 2 --out DIR
+  mrgp cv FILE --model dlag --search --out DIR
+  mrgp cv FILE --model gpfa --n-across 2,4,6,8 --out DIR"""
+
 HYPOTHESES = ("none", "constant", "varying")
 
 MODELS = """dlag    latents across regions, each with a constant delay per region, and within regions
@@ -152,6 +160,22 @@ def counts(text: str) -> int | tuple[int, ...]:
     """One number for all regions, or one per region: ``1`` or ``17,1``."""
     numbers = tuple(count(part) for part in text.split(","))
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Different numbers to try, ``0,1,2``."""
+    found = tuple(count(part) for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} has a number twice")
+    return found
+
+
+def widths(text: str) -> tuple[int | tuple[int, ...], ...]:
+    """Numbers of private latents to try, each for all regions or for one after the other: ``1,2`` or ``16/1,17/1``."""
+    found = tuple(counts(part.replace("/", ",")) for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} has a candidate twice")
+    return found
 
 
 def sizes(text: str) -> tuple[int, ...]:

@@ -135,6 +135,23 @@ def preprocessing(args: argparse.Namespace) -> dict[str, Any]:
     return asked | {"remove_condition_mean": args.remove_mean}
 
 
+def base_of(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
+    """The model whose latents a cross-validation varies, if all the candidates suit the recording."""
+    if args.folds < 2:
+        raise Misuse("--folds is 2 or more: some trials are held out, others are fitted to")
+    if args.stratify is not None and args.stratify not in data.trial_coords:
+        known = f"it has {', '.join(data.trial_coords)}" if data.trial_coords else "it has none: leave --stratify out"
+        raise Misuse(f"--stratify {args.stratify}: the recording has no trial coordinate of that name, {known}")
+    asked = vars(args) | {"n_across": max(args.n_across or (1,))}
+    widths = args.n_within or ((1,) if args.search else (None,))
+    models = [build_model(argparse.Namespace(**(asked | {"n_within": width})), data) for width in widths]
+    try:
+        models[0].checked(dict(args.fixed), data)
+    except ValueError as error:
+        raise Misuse(f"--fixed: {error}") from error
+    return models[0]
+
+
 def check_compared(args: argparse.Namespace, data: "MultiRegionData", choices: dict[str, Any]) -> None:
     """Find out now, and not after the first fit, that a comparison of delays cannot be made of this recording."""
     from mrgp.models import DLAG

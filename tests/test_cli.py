@@ -71,7 +71,7 @@ def sentence(err):
 # --- help and wrong use
 
 
-COMMANDS = ["demo", "fetch", "simulate", "fit", "evaluate", "calibrate", "aggregate"]
+COMMANDS = ["demo", "fetch", "simulate", "fit", "evaluate", "cv", "calibrate", "aggregate"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
@@ -119,7 +119,7 @@ def test_what_is_for_which_model_is_as_in_the_library():
 def test_questions_and_wrong_use_wait_for_no_library():
     """In a process of its own: none of what takes seconds to import is."""
     asked = [["fit", "--help"], ["fit", "x", *MODEL, "--out", "o", "--method", "em"], ["fit", "x", "--seed", "x"]]
-    asked += [["calibrate", "--help"], ["evaluate", "--help"]]
+    asked += [["calibrate", "--help"], ["evaluate", "--help"], ["cv", "--help"]]
     script = f"from mrgp.cli import main; print(*map(main, {asked}))\nimport sys; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["0 2 2 0 0", "False"]

@@ -14,15 +14,16 @@ ROOT = Path(__file__).parents[1]
 
 # The stair of the design, lowest first; a module may import from its own step and below.
 STAIR = [
-    {"runtime", "align", "kernels", "checks", "layout", "patterns", "delays", "courses", "data", "kalman", "ranks"},
+    {"runtime", "align", "kernels", "checks", "layout", "patterns", "delays", "courses", "data", "kalman", "ranks"}
+    | {"folds", "workers"},
     {"io", "matlab", "nwb", "spikes", "tsgroup", "fetch", "preprocessing"}
-    | {"statespace", "simulate", "scenarios", "symmetries"},
+    | {"statespace", "simulate", "scenarios", "store", "symmetries"},
     {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
     {"uncertainty", "fit_file"},
     {"fit"},
     {"baselines", "metrics", "plots", "loo", "delay_evidence", "bootstrap", "spreads"},
     {"choices", "parametrized", "fittable", "preset", "undelayed", "relevance", "rebuild"},
-    {"models"},
+    {"crossval", "dimensions", "models", "selection", "sweep"},
     {"report", "compare", "calibration", "calibrate", "aggregation", "evaluation", "scorecard"},
     {"cli", "arguments", "evaluation_arguments", "options", "steps"},
 ]

@@ -4,7 +4,6 @@ A recording is resampled after it was reduced to what it says of the readouts (`
 replacement are one weight each, and of a recording drawn from the model no neuron has to be drawn.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from mrgp.inference.map import LogJoint, Objective, Sites, maximise
 from mrgp.inference.reduced import Given, Reduced
 from mrgp.kalman.smoother import synthetic_information
 from mrgp.statespace.reduce import Information
+from mrgp.workers import TRACING, as_done
 
 type Kind = Literal["trials", "parametric"]
 
@@ -31,8 +31,6 @@ PATIENCE = 2  # iterations: refits begin near their top, in its own units, where
 ITERATIONS = 200  # refits take five
 FLATTEST = 0.1  # curvature of a free coordinate of which the recording says nothing, about that of the priors
 LARGEST_CHUNK, CHUNKS = 25, 16  # samples that a worker is sent at a time, and parts to deal out when they are few
-
-_TRACING = threading.Lock()  # NumPyro keeps one stack of handlers for all threads of a process
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,22 +71,22 @@ class Refit(NamedTuple):
 
 def refits(job: Job, n_samples: int, executor: Executor | None, progress: bool) -> list[Refit]:
     """Of samples 0, 1, ..., in order; the same whatever the executor, None being this process."""
-    done: list[Refit] = []
+    done: dict[int, Refit] = {}
     with tqdm(desc="bootstrap", total=n_samples, unit=" samples", disable=not progress, leave=False) as bar:
-        for part in _parts(job, n_samples, executor):
-            done += part
+        for samples, part in _parts(job, n_samples, executor):
+            done |= zip(samples, part, strict=True)
             bar.update(len(part))
-    return done
+    return [done[sample] for sample in range(n_samples)]
 
 
-def _parts(job: Job, n_samples: int, executor: Executor | None) -> Iterator[list[Refit]]:
-    """Refits as they come: one by one, or chunk by chunk from the workers of an executor."""
+def _parts(job: Job, n_samples: int, executor: Executor | None) -> Iterator[tuple[Sequence[int], list[Refit]]]:
+    """Refits of some samples, as they come: one by one, or chunk by chunk from the workers of an executor."""
     if executor is None:
-        yield from ([one] for one in _climbs(job, range(n_samples)))
+        yield from (([sample], [one]) for sample, one in enumerate(_climbs(job, range(n_samples))))
         return
     size = min(LARGEST_CHUNK, -(-n_samples // CHUNKS))
     chunks = [range(first, min(first + size, n_samples)) for first in range(0, n_samples, size)]
-    yield from executor.map(partial(_chunk, job), chunks)
+    yield from as_done(partial(_chunk, job), [[chunk] for chunk in chunks], executor)
 
 
 def _chunk(job: Job, samples: Sequence[int]) -> list[Refit]:
@@ -97,7 +95,7 @@ def _chunk(job: Job, samples: Sequence[int]) -> list[Refit]:
 
 def _climbs(job: Job, samples: Sequence[int]) -> Iterator[Refit]:
     """Climb from the fit to the maximum of each sample, by number."""
-    with _TRACING:
+    with TRACING:
         given: Given = jax.tree.map(jnp.asarray, job.given)
         objective = Objective(LogJoint(Reduced(job.model)), given, job.start, job.scale)
         objective(np.zeros(objective.size))

@@ -8,6 +8,7 @@ from mrgp.plots.evaluation import plot_held_out, plot_scores
 from mrgp.plots.flow import plot_flow
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.save import save_figures
+from mrgp.plots.selection import plot_cross_validation
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "plot_calibration",
     "plot_comparison",
     "plot_convergence",
+    "plot_cross_validation",
     "plot_delays",
     "plot_flow",
     "plot_held_out",

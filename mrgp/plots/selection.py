@@ -1,0 +1,106 @@
+"""The figure of a cross-validation: how well every candidate predicts unseen trials, and which one will do."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mrgp.plots.style import DASHES, PALETTE, Page, styled
+
+CLOSE_UP = 8.0  # standard errors below the best that the second panel shows, about
+MOST_NAMED = 8  # lines that a legend can tell apart
+
+
+@styled
+def plot_cross_validation(found: Any) -> Figure:
+    """Held-out log-likelihood behind the best candidate's against the number of across latents, with standard errors.
+
+    Bars are one standard error of the paired difference to the best; a candidate whose bar reaches 0 is as good. Left,
+    all candidates; right, those near the best. Below, after a search, the same of factor analysis in every region.
+
+    Args:
+        found: A :class:`mrgp.CrossValidation`.
+    """
+    regions = list(found.dimensions.items())
+    figure = Page(3.6 + (2.5 if regions else 0.0))
+    grid = figure.add_gridspec(2 if regions else 1, 1, height_ratios=[3.3, 2.5] if regions else None)
+    top = grid[0].subgridspec(1, 2)
+    axes = [figure.add_subplot(top[0, place]) for place in range(2)]
+    for ax in axes:
+        _draw(ax, found, "latents across regions")
+    axes[0].set_ylabel("held-out log-likelihood\nbehind the best (nats per trial)")
+    axes[0].set_title(f"best: {found.best}, {float(found.table['mean'].max()):.1f} nats per trial", loc="left")
+    axes[1].set_title(f"near the best; chosen: {found.chosen}", loc="left")
+    axes[1].set_ylim(*_close_up(found.table))
+    handles, names = axes[0].get_legend_handles_labels()
+    handles = handles if 1 < len(handles) <= MOST_NAMED or (names and names[0]) else []
+    mark: dict[str, Any] = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linewidth": 0}
+    handles.append(Line2D([], [], label="chosen: smallest within one standard error", color="black", **mark))
+    if not (valid := found.table["valid"].values).all():
+        handles.append(Line2D([], [], linewidth=0, label=f"failed: {', '.join(found.table.candidate.values[~valid])}"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    if regions:
+        row = grid[1].subgridspec(1, len(regions))
+        for place, (region, own) in enumerate(regions):
+            ax = figure.add_subplot(row[0, place])
+            _draw(ax, own, "factors")
+            ax.set_ylabel("behind the best\n(nats per trial)" if place == 0 else "")
+            ax.set_title(f"{region} alone, factor analysis: {own.chosen}", loc="left")
+    return figure
+
+
+def _draw(ax: Axes, found: Any, label: str) -> None:
+    """One line per series of candidates, the chosen one marked."""
+    table = found.table
+    series, place = _series(table), table["n_across"].values
+    names = [str(number) for number in np.unique(place)]
+    if len(names) == 1 and len(place) > 1:  # private latents alone are in question
+        ways = sorted({tuple(row) for row in table["n_within"].values.tolist()}, key=lambda row: (sum(row), row))
+        place = np.array([ways.index(tuple(row)) for row in table["n_within"].values.tolist()])
+        label, names = f"private latents ({'/'.join(table.region.values)})", ["/".join(map(str, way)) for way in ways]
+        series = {"": np.ones(len(place), bool)}
+    ax.axhline(0, color="0.6", linewidth=1)
+    ax.set_xticks(np.unique(place), names)
+    ax.set_xlabel(label)
+    for number, (name, members) in enumerate(series.items()):
+        own = members & table["valid"].values
+        order = np.flatnonzero(own)[np.argsort(place[own])]
+        shift = 0.06 * (number - 0.5 * (len(series) - 1))
+        behind, error = (table[part].values[order] for part in ("difference", "difference_se"))
+        color, dash = PALETTE[number % len(PALETTE)], DASHES[number // len(PALETTE) % len(DASHES)]
+        ax.errorbar(place[order] + shift, behind, error, color=color, linestyle=dash, marker="o", markersize=4,
+                    capsize=3, linewidth=1.2, label=name)  # fmt: skip
+        chosen = table.candidate.values[order] == str(found.chosen)
+        ax.plot(place[order][chosen] + shift, behind[chosen], "o", markersize=11, markerfacecolor="none",
+                markeredgecolor="black", label="_chosen")  # fmt: skip
+
+
+def _close_up(table: Any) -> tuple[float, float]:
+    """Limits of an axis that shows candidates near the best."""
+    valid = table["valid"].values
+    behind, error = -table["difference"].values[valid], table["difference_se"].values[valid]
+    typical = float(np.median(error[error > 0])) if (error > 0).any() else 1.0
+    second = float(np.sort(behind)[:2].max())
+    deepest = max(float(np.max((behind + error)[behind <= max(CLOSE_UP * typical, second)])), 2 * typical)
+    return -1.15 * deepest, 0.35 * deepest
+
+
+def _series(table: Any) -> dict[str, np.ndarray]:
+    """Candidates that differ in latents across only: given private latents, or all that a region reads; fewer lines."""
+    within, across = table["n_within"].values, table["n_across"].values
+    if not within.any():
+        return {"": np.ones(len(across), bool)}
+    kinds = []
+    for words, counts in (("private", within), ("read in all", within + across[:, None])):
+        rows = [tuple(row) for row in counts.tolist()]
+        ways = {row: np.array([other == row for other in rows]) for row in sorted(set(rows))}
+        kinds.append({_named(words, row, table.region.values): members for row, members in ways.items()})
+    return min(kinds, key=len)
+
+
+def _named(words: str, counts: tuple[int, ...], regions: np.ndarray) -> str:
+    if len(set(counts)) == 1:
+        return f"{counts[0]} {words}"
+    return f"{', '.join(f'{region} {n}' for n, region in zip(counts, regions, strict=True))} {words}"

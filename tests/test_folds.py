@@ -1,0 +1,79 @@
+"""Trials dealt out to folds: even, random, stratified; and what tells recordings apart."""
+
+import numpy as np
+import pytest
+
+import mrgp
+from mrgp.folds import deal_folds, fingerprint
+
+STIMULUS = np.array(["left"] * 9 + ["right"] * 5 + ["up"] * 3)
+
+
+def arrays(n_trials=17):
+    rng = np.random.default_rng(0)
+    return {"V1": rng.standard_normal((n_trials, 4, 3)), "V2": rng.standard_normal((n_trials, 4, 2))}
+
+
+def recording(bin_width=0.02, coord="stimulus", **changed):
+    return mrgp.MultiRegionData(arrays() | changed, bin_width, trial_coords={coord: STIMULUS})
+
+
+def test_every_trial_is_in_one_fold_and_folds_are_even():
+    for n_folds in (2, 4, 5, 17):
+        sizes = np.bincount(deal_folds(recording(), n_folds), minlength=n_folds)
+        assert len(sizes) == n_folds
+        assert sizes.sum() == 17
+        assert np.ptp(sizes) == (17 % n_folds > 0)
+
+
+def test_folds_are_drawn_by_their_seed():
+    drawn = [deal_folds(recording(), 4, seed=seed).tolist() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+    # Whether neighbours share a fold is chance: (5 x 4 + 3 x 4 x 3) / (17 x 16) of the time.
+    together = np.mean([np.mean(np.diff(deal_folds(recording(), 4, seed=seed)) == 0) for seed in range(200)])
+    assert together == pytest.approx(0.206, abs=0.022)   # three standard errors
+
+
+def test_stratified_folds_share_out_every_condition():
+    for seed in range(5):
+        folds = deal_folds(recording(), 4, "stimulus", seed)
+        for stimulus in np.unique(STIMULUS):
+            assert np.ptp(np.bincount(folds[stimulus == STIMULUS], minlength=4)) <= 1
+        assert np.ptp(np.bincount(folds)) == 1
+    plain = [deal_folds(recording(), 4, seed=seed) for seed in range(5)]
+    assert any(np.ptp(np.bincount(folds[:9], minlength=4)) > 1 for folds in plain)
+
+
+def test_conditions_are_shared_out_unasked():
+    asked = deal_folds(recording(), 4, "stimulus", seed=3)
+    assert deal_folds(recording(coord="condition"), 4, seed=3).tolist() == asked.tolist()
+    assert deal_folds(recording(), 4, seed=3).tolist() != asked.tolist()
+
+
+def test_what_cannot_be_dealt_is_refused():
+    with pytest.raises(ValueError, match="n_folds is 2 or more, not 1"):
+        deal_folds(recording(), 1)
+    with pytest.raises(mrgp.DataError, match="18 folds need as many trials, and there are 17: lower n_folds"):
+        deal_folds(recording(), 18)
+    with pytest.raises(ValueError, match="no trial coordinate 'block' to stratify by; the recording has: stimulus"):
+        deal_folds(recording(), 4, "block")
+    silent = arrays()["V2"]
+    silent[1:, :, 1] = 0.5
+    with pytest.raises(mrgp.DataError, match="region V2, neuron 1 never changes outside of the trials of fold"):
+        deal_folds(recording(V2=silent), 4)
+    silent[1:, :, 1] = np.nan
+    with pytest.raises(mrgp.DataError, match="region V2, neuron 1 never changes outside of the trials of fold"):
+        deal_folds(recording(V2=silent), 4)
+
+
+def test_a_fingerprint_is_of_all_that_is_fitted():
+    plain, other, holes = recording(), arrays()["V1"], arrays()["V1"]
+    other[3, 2, 1] += 1e-12
+    holes[0, 0, 0] = 0.0
+    found = [fingerprint(one) for one in (plain, recording(V1=other), recording(bin_width=0.01), recording(V1=holes))]
+    holes[0, 0, 0] = np.nan   # stands as 0 among the values
+    found.append(fingerprint(recording(V1=holes)))
+    found.append(fingerprint(mrgp.MultiRegionData(dict(reversed(arrays().items())), 0.02)))
+    assert len(set(found)) == len(found)
+    assert fingerprint(recording()) == found[0]
