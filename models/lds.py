@@ -102,7 +102,7 @@ class LDS(Pooled, Preset):
         return rotated(sites, slowest_first(np.asarray(sites["transition"])))
 
     def for_search(self) -> Self:
-        return self.replace(transient=None)
+        return self.replace(transient=None, mean="constant")
 
     @property
     def reads_between_bins(self) -> bool:

@@ -71,6 +71,8 @@ def contradiction(args: argparse.Namespace) -> str | None:
 def unsuited(args: argparse.Namespace) -> str | None:
     """What cannot be meant together among the options of methods and runs, in a sentence; None where all is well."""
     model = args.model
+    if args.mean_timescale is not None and args.mean != "psth":
+        return "--mean-timescale is of --mean psth: add it, or leave both out"
     if args.method not in (None, *METHODS[model]):
         return f"--method {args.method} is not for {model}: it has {', '.join(METHODS[model])}"
     method, names = args.method or METHODS[model][0], [name for name, _ in args.fixed]

@@ -68,7 +68,10 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
     tree = from_dict(groups, dims=dims, coords=_coords(fit, data))
     for group in ("posterior", "prior"):  # the first region's delay is 0 by definition: nothing that was drawn
         if "delay" in tree[group] and "alpha" not in tree[group]:
-            tree[group] = xr.DataTree(tree[group].to_dataset().isel(region=slice(1, None)))
+            table = tree[group].to_dataset()
+            later = table[["delay"]].isel(region=slice(1, None)).rename(region="later_region")
+            renamed = "later_region" if "region" in table.drop_vars("delay").dims else "region"
+            tree[group] = xr.DataTree(table.drop_vars("delay").merge(later.rename(later_region=renamed)))
     if latents:
         tree["latents"] = xr.DataTree(fit.latents(data))
     tree.attrs |= {

@@ -37,7 +37,7 @@ class Choices:
         mean: "constant": one offset for every neuron. "psth": the offset and a smooth course over the trial for every
             neuron, and for every condition where trials have one (the trial coordinate "condition"). Without it the
             response that all trials share is left to the latents.
-        mean_timescale: How fast the mean of "psth" may change, seconds.
+        mean_timescale: How fast the mean of "psth" may change, seconds; the onset of a response takes some 0.05.
         noise: "white": every bin's private noise is new. "ar1": it is correlated over time with a timescale for each
             region, as counts are that were smoothed, so that latents need not follow it. Needs trials without holes.
         duration: Seconds of a trial that courses (of means, of delays) are defined for; ``fit`` sets it.

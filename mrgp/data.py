@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from mrgp.checks import Coords, DataError, living_neurons, read_bin_width, read_coords, read_region
-from mrgp.layout import CONDITION, Layout
+from mrgp.layout import CONDITION, Layout, labels_of
 from mrgp.patterns import share_patterns
 
 
@@ -46,6 +46,8 @@ class MultiRegionData:
         condition: int32 (trial,), index into ``layout.conditions``; zeros when there are none.
         center: (neuron,), mean over what was observed.
         scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
+        is_gapless: Every neuron was observed in all bins of a trial, up to its end, or in none.
+        known_as: Digests of the trials before their values were changed; None where they were not.
         batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
 
     Raises:
@@ -60,7 +62,9 @@ class MultiRegionData:
     condition: Int[np.ndarray, "trial"]
     center: Float[np.ndarray, "neuron"]
     scale: Float[np.ndarray, "neuron"]
+    is_gapless: bool
     batch_size: int | None = None
+    known_as: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class MultiRegionData:
             if not alive.all():
                 arrays[name] = array[:, :, alive]
                 labels.update({name: labels[name][alive]} if name in labels else {})
-        kinds = tuple(sorted({str(label) for label in trials.get(CONDITION, ())}))
+        kinds = tuple(sorted(set(labels_of(trials.get(CONDITION, ())))))
         layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds)
         self._fill(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials)
 
@@ -98,7 +102,7 @@ class MultiRegionData:
         """Set all attributes from ``values`` with NaN, which are overwritten by 0 in place."""
         self.layout, self.values, self.neuron_coords, self.trial_coords = layout, values, labels, trials
         self.observed, self.pattern, self.length = None, np.zeros(len(values), np.int32), None
-        kinds = [str(label) for label in trials[CONDITION]] if layout.conditions else [""] * len(values)
+        kinds = labels_of(trials[CONDITION]) if layout.conditions else [""] * len(values)
         self.condition = np.searchsorted(np.array(layout.conditions or ("",)), kinds).astype(np.int32)
         if not (mask := ~np.isnan(values)).all():
             self.observed, self.pattern, self.length = share_patterns(mask)
@@ -106,23 +110,24 @@ class MultiRegionData:
                 trial, where = np.argmin(self.length), ", ".join(layout.regions)
                 raise DataError(f"trial {trial} has nothing observed in any neuron of {where}: leave it out")
             values[~mask] = 0.0
+        self.is_gapless = self.observed is None or _gapless(self.mask)
         count = len(values) * self.n_bins if self.is_complete else self.mask.sum(axis=(0, 1))
         self.center = values.sum(axis=(0, 1)) / np.maximum(count, 1)
         spread = np.einsum("btn,btn->n", values, values) / np.maximum(count, 1) - self.center**2
         self.scale = np.sqrt(np.maximum(spread, np.finfo(float).tiny))
         return self
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None]]:
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None, bool]]:
         arrays = (
             self.values, self.observed, self.pattern, self.length, self.condition, self.center, self.scale,
         )  # fmt: skip
-        return arrays, (self.layout, self.batch_size)
+        return arrays, (self.layout, self.batch_size, self.is_gapless)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Layout, int | None], children: tuple[Any, ...]) -> Self:
+    def tree_unflatten(cls, static: tuple[Layout, int | None, bool], children: tuple[Any, ...]) -> Self:
         # Children may be tracers or placeholders: nothing is checked or converted here.
         data = object.__new__(cls)
-        (data.layout, data.batch_size), data.neuron_coords, data.trial_coords = static, {}, {}
+        (data.layout, data.batch_size, data.is_gapless), data.neuron_coords, data.trial_coords = static, {}, {}
         data.values, data.observed, data.pattern, data.length, data.condition, data.center, data.scale = children
         return data
 
@@ -150,16 +155,6 @@ class MultiRegionData:
         return self.observed is None and self.length is None
 
     @property
-    def is_gapless(self) -> bool:
-        """True when every neuron was observed in all bins of a trial, up to its end, or in none."""
-        if self.observed is None:
-            return True
-        mask = self.mask
-        length = np.full(self.n_trials, self.n_bins) if self.length is None else np.asarray(self.length)
-        count = mask.sum(1)
-        return bool(np.all((count == 0) | (count == length[:, None])))
-
-    @property
     def mask(self) -> Bool[np.ndarray, "trial time neuron"]:
         """True where an entry was observed, written out in full on the host."""
         always = np.ones((1, *self.values.shape[1:]), bool)
@@ -169,7 +164,12 @@ class MultiRegionData:
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """A short digest of every trial's values, by which the same trial is known in another recording."""
+        """A short digest of every trial's values, by which the same trial is known in another recording.
+
+        Of what they were before they were changed (see :meth:`with_values`).
+        """
+        if self.known_as is not None:
+            return self.known_as
         values = np.ascontiguousarray(self.values)
         return tuple(hashlib.blake2b(trial.tobytes(), digest_size=8).hexdigest() for trial in values)
 
@@ -182,7 +182,7 @@ class MultiRegionData:
         if np.shape(values) != self.values.shape:
             raise DataError(f"values have shape {np.shape(values)}, the recording has {self.values.shape}")
         changed = object.__new__(type(self))
-        changed.batch_size = self.batch_size
+        changed.batch_size, changed.known_as = self.batch_size, self.fingerprints
         neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)
         return changed._fill(self.layout, np.array(values, np.float64), neurons, trials)
 
@@ -192,8 +192,9 @@ class MultiRegionData:
         if chosen.size == 0:
             raise DataError("select_trials was given no trial: choose at least one")
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
-        values = self._with_nan()[chosen]
-        return object.__new__(type(self))._fill(self.layout, values, dict(self.neuron_coords), trials)
+        some = object.__new__(type(self))
+        some.known_as = None if self.known_as is None else tuple(self.known_as[trial] for trial in chosen)
+        return some._fill(self.layout, self._with_nan()[chosen], dict(self.neuron_coords), trials)
 
     def in_batches_of(self, n_trials: int) -> Self:
         """The recording as stochastic gradients take it: a model scores ``n_trials`` drawn anew at every step."""
@@ -319,6 +320,11 @@ class MultiRegionData:
         if name not in self.layout.regions:
             raise DataError(f"there is no region {name!r} here: choose from {', '.join(self.layout.regions)}")
         return self.layout.region_slices[name]
+
+
+def _gapless(mask: np.ndarray) -> bool:
+    count, length = mask.sum(1), mask.any(2).sum(1)
+    return bool(np.all((count == 0) | (count == length[:, None])))
 
 
 def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:

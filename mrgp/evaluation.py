@@ -18,6 +18,7 @@ from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit, versions
 from mrgp.io import write_atomically
+from mrgp.layout import CONDITION
 from mrgp.metrics.splits import HELD_OUT, MASKS, HeldOut
 from mrgp.plots.evaluation import plot_held_out, plot_scores
 from mrgp.plots.flow import plot_flow
@@ -119,6 +120,7 @@ def evaluate(
         n_masks: Sets of held-out neurons whose scores are averaged.
         seed: Of the first set; the others follow.
         condition: A trial coordinate, such as the stimulus: PSTHs, the baselines' too, are those of each of its values.
+            None for "condition" where the fit has a mean for each, else for none.
         truth: Of a simulation, for the errors of delays, timescales and subspaces.
         progress: Show progress bars.
 
@@ -129,13 +131,17 @@ def evaluate(
     test = fit.recording(test)
     known = fit.data if train is None else train
     reference = test if known is None else fit.recording(known)
-    name, notes = type(fit.model).__name__, []
+    name = type(fit.model).__name__
+    notes: list[str] = []
+    if condition is None and "mean_change" in fit.sites and fit.layout.conditions:
+        condition = CONDITION  # the baselines know what the fit knows
     masks = metrics.neuron_masks(test.layout, n_masks, seed, held_out)
     methods: dict[str, Any] = {name: fit, **baselines(reference, condition)}
     scores = _by_method(methods, lambda one: metrics.cosmoothing(one, test, masks, condition, progress))
     left_out = None
     if test.layout.n_regions > 1:
-        left_out = _by_method(methods, lambda one: metrics.leave_region_out(one, test, condition, progress))
+        alone = partial(_by_method, methods, lambda one: metrics.leave_region_out(one, test, condition, progress))
+        left_out = _known(alone, "regions left out", notes)
     else:
         notes.append("regions left out: the recording has one region")
     variance = _known(partial(metrics.variance_explained, fit), "variance explained", notes)

@@ -1,7 +1,7 @@
 """A fitted model: its parameters with names and units, and what it says of a recording."""
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -204,7 +204,7 @@ class Fit(Run):
             raise DataError("this fit was loaded from a file and holds no recording: pass data=")
         if data.layout != self.layout and self.model.mean != "constant":
             data = data.among(self.layout.conditions)
-        if replace(data.layout, conditions=self.layout.conditions) != self.layout:
+        if not data.layout.same_neurons(self.layout):
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
         if (why := self.model.unsuited(data)) is not None:
             raise DataError(f"{type(self.model).__name__}: {why}")
@@ -248,15 +248,27 @@ class Fit(Run):
         data = self.recording(data)
         return posterior.reconstruction(self.markov(data), data)
 
-    def sample(self, n_trials: int, n_bins: int, seed: int = 0) -> MultiRegionData:
-        """A new recording drawn from the fitted model."""
-        drawn = np.asarray(self.markov(stand_in(self.layout, n_trials, n_bins)).sample(jax.random.key(seed)))
-        regions = {name: drawn[..., part] for name, part in self.layout.region_slices.items()}
-        return MultiRegionData(regions, self.layout.bin_width)
+    def sample(
+        self, n_trials: int, n_bins: int, seed: int = 0, conditions: Sequence[str] | None = None
+    ) -> MultiRegionData:
+        """A new recording drawn from the fitted model; ``conditions`` of its trials, None for all of them in turn."""
+        frame = stand_in(self.layout, n_trials, n_bins)
+        if conditions is not None:
+            regions = {name: frame.region(name) for name in self.layout.regions}
+            labelled = MultiRegionData(regions, self.layout.bin_width, trial_coords={"condition": conditions})
+            frame = labelled.among(self.layout.conditions)
+        drawn = np.asarray(self.markov(frame).sample(jax.random.key(seed)))
+        made = frame.with_values(drawn)
+        made.known_as = None
+        return made
 
     def lift_error(self, n_bins: int = LIFT_ERROR_BINS) -> float:
         """KL divergence in nats per trial of ``n_bins`` bins from the exact model to the state space used."""
-        return posterior.lift_error(self.markov(stand_in(self.layout)), n_bins)
+        bare = replace(
+            self, model=self.model.replace(mean="constant"),
+            sites={name: value for name, value in self.sites.items() if name != "mean_change"},
+        )  # fmt: skip
+        return posterior.lift_error(bare.markov(stand_in(self.layout, 1, n_bins)), n_bins)
 
     # ---- uncertainty ---------------------------------------------------------------------------------------------
 

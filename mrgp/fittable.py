@@ -116,7 +116,8 @@ class Fittable(Parametrized):
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
         """This preset, and its sites where a fit of ``model`` to such a recording ended."""
-        if (self.mean, self.mean_timescale) != (model.mean, model.mean_timescale):
+        same = (self.mean, self.mean_timescale, self.duration) == (model.mean, model.mean_timescale, model.duration)
+        if not same or len(sites.get("mean_change", ())) != data.layout.n_conditions:
             sites = {name: value for name, value in sites.items() if name != "mean_change"}
         if not self.remembers:
             sites = {name: value for name, value in sites.items() if name != "noise_timescale"}
@@ -178,7 +179,18 @@ class Fittable(Parametrized):
         across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
         for hyper in (across, within):
             hyper["timescale"] = np.maximum(margin * hyper["timescale"], SHORTEST_READ)
-        return self.replace(window=self.choose_window(data.layout, across, within))
+        tolerance = self._new_share(sites, data.layout) * self.gp_noise
+        return self.replace(window=self.choose_window(data.layout, across, within, tolerance=tolerance))
+
+    def _new_share(self, sites: Mapping[str, Any], layout: Layout) -> float:
+        """What a window may miss of a latent where noise remembers, as a share of what it may miss where it is white.
+
+        Innovations miss (1 + phi^2) times as much, beside GP noise of which 1 - phi^2 is new.
+        """
+        if not self.remembers:
+            return 1.0
+        memory = np.exp(-layout.bin_width / np.asarray(sites["noise_timescale"])).max()
+        return float((1 - memory**2) / (1 + memory**2))
 
     def narrowed(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
         """This preset with windows that hold the delays of ``sites``, which will move less than ``margin`` seconds.
@@ -195,7 +207,8 @@ class Fittable(Parametrized):
         bound = self.delay_bound(data.layout)
         low = np.maximum(delay.min(0) - margin, -bound) / data.bin_width
         high = np.minimum(delay.max(0) + margin, bound) / data.bin_width
-        window = self.choose_window(data.layout, across, within, (high - low) / 2, NARROW_MISSED * self.gp_noise)
+        tolerance = NARROW_MISSED * self._new_share(sites, data.layout) * self.gp_noise
+        window = self.choose_window(data.layout, across, within, (high - low) / 2, tolerance)
         shifts = tuple((-(low + high + self.remembers) / 2).tolist())
         return self.replace(window=dataclasses.replace(window, shifts=shifts))
 

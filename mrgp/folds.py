@@ -7,8 +7,7 @@ from jaxtyping import Int
 
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
-
-CONDITION = "condition"  # the trial coordinate that says which trials are repeats of each other
+from mrgp.layout import CONDITION
 
 
 def deal_folds(

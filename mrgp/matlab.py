@@ -102,8 +102,19 @@ def _variables(path: Path) -> dict[str, Any]:
             return [file[reference][()].T for reference in item[()].ravel()] if is_list else [item[()].T]
 
         def read(item: h5py.Group | h5py.Dataset) -> Any:
-            is_struct = isinstance(item, h5py.Group)
-            return {field: cells(item[field]) for field in item} if is_struct else item[()].T
+            if isinstance(item, h5py.Group):
+                return {field: cells(item[field]) for field in item}
+            if h5py.check_ref_dtype(item.dtype) is None:
+                return item[()].T
+            found = np.empty(item.size, object)
+            found[:] = [content(file[reference]) for reference in item[()].T.ravel()]
+            return found
+
+        def content(item: h5py.Dataset) -> np.ndarray:
+            """One cell: text is stored as the numbers of its characters."""
+            numbers = item[()].T
+            is_text = item.attrs.get("MATLAB_class", b"") == b"char"
+            return np.array("".join(map(chr, numbers.ravel()))) if is_text else numbers
 
         known = [name for name in dlag if name in file]
         if any(isinstance(file[name], h5py.Group) for name in known):

@@ -21,6 +21,7 @@ import xarray as xr
 from jax import Array
 from numpyro import handlers
 
+from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
 from mrgp.distributions.base import DelayedGP
@@ -83,6 +84,8 @@ class Preset(Fittable):
     ) -> None:
         """The observed site ``y``: every trial of the recording under the marginal likelihood chosen."""
         layout = data.layout
+        if (why := self.unsuited(data)) is not None:
+            raise DataError(f"{type(self).__name__}: {why}")
         n_bins, size = data.n_bins, data.batch_size
         parameters = (emission.loadings, emission.noise, emission.offset, delay, across, within)
         likelihood: DelayedGP
@@ -176,7 +179,7 @@ class Preset(Fittable):
             raise ValueError(f"method is one of {', '.join(self.methods)} for {type(self).__name__}, not {method!r}")
         if (objection := self.objection(method, data)) is not None:
             raise ValueError(f"{type(self).__name__}: {objection}")
-        if start is not None and start.layout != data.layout:
+        if start is not None and not start.layout.same_neurons(data.layout):
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)

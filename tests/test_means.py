@@ -1,10 +1,12 @@
 """Means that vary over the trial: modes, likelihood, conditions, fits."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mrgp.models import DLAG, GPFA, LDS, MDLAG
+from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 
 import mrgp
 from mrgp.courses import rough_modes, weights_of_modes
@@ -195,3 +197,66 @@ def test_wrong_use_of_means():
         DLAG(1, 0, mean="psth", mean_timescale=0.0)
     with pytest.raises(ValueError, match="method 'em' has no update for mean='psth'"):
         LDS(1, mean="psth").fit(data, "em", progress=False)
+
+
+# --- every preset, with every mean and noise
+
+
+CONTRACT = [
+    (LDS, {"n_across": 1, "mean": "psth"}),
+    (FA, {"n_across": 1, "mean": "psth"}),
+    (GFA, {"n_across": 1, "mean": "psth"}),
+    (ADM, {"n_across": 1, "n_within": 0, "mean": "psth", "noise": "ar1", "likelihood": "dense", "max_delay": 0.06}),
+    (GPFA, {"n_across": 1, "mean": "psth", "noise": "ar1"}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged", "ignore:.* has no delays or timescales to draw")
+@pytest.mark.parametrize(("preset", "choices"), CONTRACT)
+def test_what_a_fit_with_means_must_do(tmp_path, preset, choices):
+    """From a fit to a sample, its score, a file, an ArviZ tree and the error of its state space."""
+    data, _ = recording()
+    data = data.select_trials(slice(0, 12))
+    fit = preset(**choices).fit(data, progress=False, n_starts=1, max_iterations=15)
+    made = fit.sample(6, N_BINS, seed=1, conditions=["right", "left"] * 3)
+    assert made.trial_coords["condition"].tolist() == ["right", "left"] * 3
+    assert np.isfinite(fit.log_likelihood(made)).all()
+    assert not fit.has_seen(made).any()
+    assert fit.has_seen(mrgp.standardize(data)).all()
+    fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_allclose(again.log_likelihood(made), fit.log_likelihood(made), atol=1e-9)
+    assert fit.lift_error(30) >= 0
+    if preset is GPFA:
+        tree = fit.to_arviz(n_draws=4)
+        assert "timescale_across" in tree["posterior"]
+
+
+def test_noise_of_every_region_is_in_the_tree():
+    data, _ = recording()
+    model = DLAG(1, 0, noise="ar1", likelihood="dense", max_delay=0.06)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        start = model.fit(data, progress=False, n_starts=1, max_iterations=10)
+        fit = model.fit(data, "laplace", start=start, progress=False, n_draws=20, max_iterations=10)
+    posterior = fit.to_arviz(n_draws=20)["posterior"]
+    assert posterior["noise_timescale"].sizes["region"] == 2
+    assert list(posterior["delay"]["later_region"].values) == ["V2"]
+
+
+def test_scores_of_several_draws_of_a_recording(small_model):
+    """A sample of shape (draws, trials) is scored trial by trial, each under its own condition."""
+    course, condition = jnp.asarray(np.random.default_rng(2).standard_normal((2, 7, 5))), jnp.array([0, 1, 1])
+    distribution = small_model().dense(n_trials=3, course=course, condition=condition)
+    draws = distribution.sample(jax.random.key(0), (4,))
+    expected = np.stack([distribution.log_prob(draw) for draw in draws])
+    np.testing.assert_allclose(distribution.log_prob(draws), expected, atol=1e-9)
+
+
+def test_labels_of_conditions():
+    regions = {"V1": np.random.default_rng(0).standard_normal((3, 4, 2))}
+    numbers = mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": [2.0, 10.0, 2.0]})
+    assert numbers.layout.conditions == ("10", "2")
+    assert numbers.layout == mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": [2, 10, 2]}).layout
+    with pytest.raises(mrgp.DataError, match=r"trial 1 has no condition \(NaN\): leave it out"):
+        mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": [1.0, np.nan, 2.0]})

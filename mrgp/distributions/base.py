@@ -142,7 +142,11 @@ class DelayedGP(Distribution):
         """Trials (trial, time, neuron), zero where missing, less the course of their condition."""
         if self.course is None:
             return value
-        return centred(value, self.course, self.condition, self.patterns(value.shape[0]))
+        return centred(value, self.course, self._condition_of(value), self.patterns(value.shape[0]))
+
+    def _condition_of(self, value: Array) -> Array | None:
+        """Of trials (trial, time, neuron), which may be the recording's several times over."""
+        return None if self.condition is None else jnp.tile(self.condition, value.shape[0] // len(self.condition))
 
     def with_spread(self, spread: Array | None) -> Self:
         """The same with loadings that are known only up to covariances (neuron, column, column).
@@ -181,7 +185,7 @@ class DelayedGP(Distribution):
         if self.memory is None:
             return reduce(assignment, self.emission, self.centred(value), missing)
         mean = self.offset[None, None] if self.course is None else self.offset + self.course
-        rest = centred(value, mean, None if self.course is None else self.condition, missing)
+        rest = centred(value, mean, None if self.course is None else self._condition_of(value), missing)
         return reduce_innovations(assignment, self.emission, rest, missing)
 
     @validate_sample
@@ -210,12 +214,16 @@ class DelayedGP(Distribution):
         else:
             memory = self.memory[self.prior.assignment.region_of_neuron]
             y = restored(x @ C.T + jnp.sqrt((1 - memory**2) * self.noise) * white, memory)
-        return y.reshape(*shape, *self.event_shape) + self.mean
+        return y.reshape(*shape, *self.event_shape) + self._mean_of_trials
+
+    @property
+    def _mean_of_trials(self) -> Array:
+        mean = self.trial_mean if self.batch_shape else self.trial_mean[0]
+        return jnp.broadcast_to(mean, self.batch_shape + self.event_shape)
 
     @property
     def mean(self) -> Array:
-        mean = self.trial_mean if self.batch_shape else self.trial_mean[0]
-        return jnp.broadcast_to(mean, self.batch_shape + self.event_shape)
+        return self._mean_of_trials  # latents add nothing to it, unless a model says otherwise
 
     @property
     def variance(self) -> Array:

@@ -101,7 +101,7 @@ class MarkovGP(DelayedGP):
         C = readout_loadings(self.prior.assignment, self.loadings)
         variance = jnp.einsum("ni,tij,nj->tn", C, covariance, C) + self.noise
         shape = self.batch_shape + self.event_shape
-        return jnp.broadcast_to(mean @ C.T, shape) + super().mean, jnp.broadcast_to(variance, shape)
+        return jnp.broadcast_to(mean @ C.T, shape) + self._mean_of_trials, jnp.broadcast_to(variance, shape)
 
     @property
     def _in_parallel(self) -> bool:

@@ -81,7 +81,8 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
     trace: list[float] = []
     notes: list[str] = []
     evaluations = iterations = 0
-    still = {name: 0.0 for name in model.held_at_first if name in sites}  # a step of length 0
+    searched = start is None and store.phase in (None, "start")
+    still = {name: 0.0 for name in model.held_at_first if name in sites and searched}  # a step of length 0
     for _ in range(MOST_ROUNDS):
         scale = {**model.scales(data, sites), **still}
         objective = Objective(LogJoint(model), data, sites, scale, _frozen(model, options))

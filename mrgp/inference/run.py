@@ -97,7 +97,8 @@ class Checkpoint:
         settings = {name: value for name, value in model.to_settings().items() if name not in ("window", "transient")}
         digest = hashlib.sha256(np.ascontiguousarray(data.values).view(np.uint8)).hexdigest() if path else ""
         held = {name: value.tolist() for name, value in options.fixed.items()}
-        self.key = json.dumps([settings, held, repr(data.layout), list(data.values.shape), digest], default=str)
+        recording = [repr(data.layout), list(data.values.shape), digest, data.condition.tolist()]
+        self.key = json.dumps([settings, held, *recording], default=str)
         self.last = -np.inf
         self.phase: str | None = None
 

@@ -44,7 +44,7 @@ class Summit:
     def reduced(self, progress: bool) -> "Summit":
         """The same with loadings, noise and offsets held at the maximum."""
         sites = self.run.sites
-        narrow = self.run.model.narrowed(self.data, sites, FARTHEST * self.delay_width())
+        narrow = self.run.model.narrowed(self.data, sites, self.delay_reach())
         model = settled(narrow, self.data, sites, SAMPLED_LONG)
         names = [name for name in self.objective.origin if name in model.dynamics_sites(self.data.layout)]
         given = Given.of(model, self.data, sites, tuple(names))
@@ -53,15 +53,16 @@ class Summit:
         curvature = profile_curvature(objective, names, progress)
         return replace(self, program=program, argument=given, objective=objective, curvature=curvature)
 
-    def delay_width(self) -> float:
-        """The largest standard deviation of a delay, seconds."""
+    def delay_reach(self) -> float:
+        """How far the least known delay may move from the maximum, seconds."""
         if "delay" not in self.curvature.names:
             return 0.0
         transform, sites = self.objective.transforms["delay"], self.run.sites
         place = np.concatenate([np.full(np.size(sites[n]), n == "delay") for n in self.curvature.names])
         sd = np.sqrt(np.diag(self.curvature.covariance))[place].reshape(np.shape(sites["delay"]))
         center = transform.inv(sites["delay"])
-        return float(np.abs(np.asarray(transform(center + sd)) - np.asarray(sites["delay"])).max())
+        ends = np.asarray(transform(center + FARTHEST * np.array([-1.0, 1.0])[:, None, None] * sd))
+        return float(np.abs(ends - np.asarray(sites["delay"])).max())
 
     def finished(
         self, method: str, program: Whitened, coordinates: Coordinates, x: Mapping[str, Any], **more: Any
