@@ -69,9 +69,12 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
     for group in ("posterior", "prior"):  # the first region's delay is 0 by definition: nothing that was drawn
         if "delay" in tree[group] and "alpha" not in tree[group]:
             table = tree[group].to_dataset()
-            later = table[["delay"]].isel(region=slice(1, None)).rename(region="later_region")
-            renamed = "later_region" if "region" in table.drop_vars("delay").dims else "region"
-            tree[group] = xr.DataTree(table.drop_vars("delay").merge(later.rename(later_region=renamed)))
+            later, others = table[["delay"]].isel(region=slice(1, None)), table.drop_vars("delay")
+            if any("region" in other.dims for other in others.data_vars.values()):
+                later = later.rename(region="later_region")
+            else:
+                others = others.drop_dims("region", errors="ignore")
+            tree[group] = xr.DataTree(later.merge(others))
     if latents:
         tree["latents"] = xr.DataTree(fit.latents(data))
     tree.attrs |= {
