@@ -10,6 +10,7 @@ from mrgp.options import (
     CALIBRATED,
     COMPARED,
     CONJUGATE,
+    EMISSIONS,
     EXAMPLES,
     FILES,
     HYPOTHESES,
@@ -204,6 +205,8 @@ def _add_model(fit: Parser) -> None:
     add("--timescale-bounds", type=bounds, metavar="LOW,HIGH", help=text)
     text = f"{', '.join(SMOOTH)}: white share of every latent's variance, between 0 and 1 (0.001)"
     add("--gp-noise", type=positive, metavar="SHARE", help=text)
+    text = f"{', '.join(SMOOTH)}: values with Gaussian noise, or spike counts (gaussian)"
+    add("--emission", choices=EMISSIONS, help=text)
     text = "lds: a trial begins anywhere in a process that always was, or where it is learned to begin (stationary)"
     add("--start-state", choices=["stationary", "learned"], help=text)
     text = "mdlag, gfa: of the Gamma priors of relevance and noise precision (1e-12: none to speak of)"
@@ -237,7 +240,7 @@ ranks.nc and calibration.png. The same command goes on where it was stopped."""
         "calibrate", help="simulate and fit again and again: are intervals honest?", description=about, epilog=text
     )
     unasked = ("delay_timescale", "typical_spread", "shape", "rate", "start_state", "likelihood", "lift", "order")
-    calibrate.set_defaults(parser=calibrate, **dict.fromkeys(unasked))
+    calibrate.set_defaults(parser=calibrate, emission=None, **dict.fromkeys(unasked))
     add = calibrate.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder for results, see below")
     add("--n", type=positive_count, default=200, metavar="N", help="simulations (%(default)s)")

@@ -24,6 +24,7 @@ DIMS = {
     "loadings": ["neuron", "column"],
     "noise": ["neuron"],
     "offset": ["neuron"],
+    "dispersion": ["neuron"],
     "mean_change": ["condition", "neuron", "mode"],
     "alpha": ["region", "column"],
     "transition": ["latent_after", "across_latent"],

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Self
@@ -289,6 +289,13 @@ class MultiRegionData:
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""
         values = self._with_nan() - course[self.condition]
+        return object.__new__(type(self))._fill(
+            self.layout, values, dict(self.neuron_coords), dict(self.trial_coords)
+        )
+
+    def transformed(self, function: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """The recording with ``function`` of every value, entry by entry; NaN must stay NaN."""
+        values = function(self._with_nan())
         return object.__new__(type(self))._fill(
             self.layout, values, dict(self.neuron_coords), dict(self.trial_coords)
         )
