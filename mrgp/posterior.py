@@ -43,7 +43,7 @@ def latents(
     coords = {
         "trial": np.arange(data.n_trials),
         "time": np.arange(data.n_bins * refine) / refine * data.bin_width,
-        "across_latent": np.arange(distribution.prior.assignment.n_across),
+        "across_latent": np.arange(_latent(distribution).prior.assignment.n_across),
         "within_latent": list(within_names),
     }
     return xr.Dataset(arrays, coords)

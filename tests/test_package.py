@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 STAIR = [
     {"runtime", "align", "kernels", "checks", "delays", "courses", "data", "kalman", "ranks"},
     {"io", "statespace", "simulate", "scenarios", "symmetries"},
-    {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
+    {"distributions", "inference", "posterior", "arviz_tree", "summaries", "log_rates"},
     {"uncertainty", "fit_file"},
     {"fit"},
     {"plots", "loo", "delay_evidence", "bootstrap", "spreads"},
