@@ -13,6 +13,7 @@ from mrgp.options import (
     CONJUGATE,
     COUNTING,
     CROSS_VALIDATED,
+    EMISSIONS,
     EXAMPLES,
     FILES,
     HYPOTHESES,
@@ -309,6 +310,8 @@ def _add_model(command: Parser) -> Callable[..., Any]:
     add("--mean-timescale", type=positive, metavar="SECONDS", help="how fast the mean of psth may change (0.05)")
     text = f"{', '.join(SMOOTH)}: private noise is new in every bin, or ar1: correlated, as in smoothed counts (white)"
     add("--noise", choices=["white", "ar1"], help=text)
+    text = f"{', '.join(SMOOTH)}: values with Gaussian noise, or spike counts (gaussian)"
+    add("--emission", choices=EMISSIONS, help=text)
     text = "lds: a trial begins anywhere in a process that always was, or where it is learned to begin (stationary)"
     add("--start-state", choices=["stationary", "learned"], help=text)
     text = "mdlag, gfa: of the Gamma priors of relevance and noise precision (1e-12: none to speak of)"
@@ -343,7 +346,7 @@ ranks.nc and calibration.png. The same command goes on where it was stopped."""
         "calibrate", help="simulate and fit again and again: are intervals honest?", description=about, epilog=text
     )
     unasked = ("delay_timescale", "typical_spread", "shape", "rate", "start_state", "likelihood", "lift", "order")
-    calibrate.set_defaults(parser=calibrate, **dict.fromkeys((*unasked, "mean", "mean_timescale", "noise")))
+    calibrate.set_defaults(parser=calibrate, **dict.fromkeys((*unasked, "mean", "mean_timescale", "noise", "emission")))
     add = calibrate.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder for results, see below")
     add("--n", type=positive_count, default=200, metavar="N", help="simulations (%(default)s)")

@@ -25,6 +25,7 @@ DIMS = {
     "noise": ["neuron"],
     "offset": ["neuron"],
     "noise_timescale": ["region"],
+    "dispersion": ["neuron"],
     "mean_change": ["condition", "neuron", "mode"],
     "alpha": ["region", "column"],
     "transition": ["latent_after", "across_latent"],

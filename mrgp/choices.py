@@ -34,6 +34,8 @@ class Choices:
         likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (fast).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
+        emission: "gaussian": values with Gaussian noise. "poisson", "negative_binomial": spike counts whose log-rates
+            the latents drive; log p(y) is then a lower bound (:mod:`mrgp.distributions.counts`).
         mean: "constant": one offset for every neuron. "psth": the offset and a smooth course over the trial for every
             neuron, and for every condition where trials have one (the trial coordinate "condition"). Without it the
             response that all trials share is left to the latents.
@@ -56,6 +58,7 @@ class Choices:
     max_delay: float | None = None
     timescale_bounds: tuple[float, float] | None = None
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
+    emission: Literal["gaussian", "poisson", "negative_binomial"] = "gaussian"
     mean: Literal["constant", "psth"] = "constant"
     mean_timescale: float = 0.05
     noise: Literal["white", "ar1"] = "white"
@@ -84,6 +87,12 @@ class Choices:
             raise ValueError(f"{name}: n_across and n_within count latents; they cannot be negative, or all be 0")
         if self.likelihood not in ("markov", "dense", "spectral"):
             raise ValueError(f"{name}: likelihood is 'markov', 'dense' or 'spectral', not {self.likelihood!r}")
+        if self.emission not in ("gaussian", "poisson", "negative_binomial"):
+            raise ValueError(
+                f"{name}: emission is 'gaussian', 'poisson' or 'negative_binomial', not {self.emission!r}"
+            )
+        if self.is_of_counts and self.likelihood == "spectral":
+            raise ValueError(f"{name}: counts have no spectral likelihood: use likelihood='markov' or 'dense'")
         if self.lift not in ("readout", "ar"):
             raise ValueError(f"{name}: lift is 'readout' or 'ar', not {self.lift!r}")
         if self.max_delay is not None and not 0 < self.max_delay < np.inf:
@@ -98,6 +107,8 @@ class Choices:
         if self.noise not in ("white", "ar1"):
             raise ValueError(f"{name}: noise is 'white' or 'ar1', not {self.noise!r}")
         coarse = self.window is not None and self.window.step > 1
+        if self.noise == "ar1" and self.is_of_counts:
+            raise ValueError(f"{name}: noise='ar1' is of emission='gaussian': counts have no noise beside their own")
         if self.noise == "ar1" and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
             raise ValueError(
                 f"{name}: noise='ar1' is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
@@ -136,6 +147,11 @@ class Choices:
     def delay_bound(self, layout: Layout) -> float:
         """The bound of |delay| in seconds."""
         return DEFAULT_MAX_DELAY * layout.bin_width if self.max_delay is None else self.max_delay
+
+    @property
+    def is_of_counts(self) -> bool:
+        """Whether latents drive log-rates of counts."""
+        return self.emission != "gaussian"
 
     @property
     def reads_between_bins(self) -> bool:

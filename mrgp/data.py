@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -267,6 +267,13 @@ class MultiRegionData:
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""
         return self.with_values(self._with_nan() - course[self.condition])
+
+    def transformed(self, function: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """The recording with ``function`` of every value, entry by entry; NaN must stay NaN."""
+        values = function(self._with_nan())
+        return object.__new__(type(self))._fill(
+            self.layout, values, dict(self.neuron_coords), dict(self.trial_coords)
+        )
 
     def require(self, n_regions_at_least: int, model: str = "this model") -> None:
         """Raise DataError unless there are that many regions; the message speaks of ``model``."""

@@ -15,6 +15,7 @@ import xarray as xr
 from mrgp import arviz_tree, fit_file, posterior, summaries, uncertainty
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData, stand_in
+from mrgp.distributions.counts import CountGP
 from mrgp.distributions.markov import MarkovGP
 from mrgp.inference.curvature import Curvature
 from mrgp.inference.run import Run
@@ -162,7 +163,7 @@ class Fit(Run):
         2023 take 2%), if what its neurons share is at least a thousandth of their noise.
         """
         share = self.shared_variance.values[:, : self.assignment.n_across]
-        known = self.sites["loadings"], self.sites["noise"], self.loadings_covariance
+        known = self.sites["loadings"], self.model.noise_of(self.sites), self.loadings_covariance
         audible = signal_to_noise(self.assignment, *known) >= AUDIBLE
         return xr.DataArray((share >= least) & audible[:, None], self.delay_coords, name="shared_by")
 
@@ -172,12 +173,14 @@ class Fit(Run):
 
     @property
     def noise(self) -> dict[str, xr.DataArray]:
-        """Observation variance of every neuron, per region."""
+        """Observation variance of every neuron, per region; counts have none."""
+        if self.model.is_of_counts:
+            raise AttributeError("counts have no noise variance of their own: see fit.sites, and fit.predict")
         return self._per_neuron("noise")
 
     @property
     def offset(self) -> dict[str, xr.DataArray]:
-        """Offset of every neuron, per region."""
+        """Offset of every neuron, per region; of its log-rate where values are counts."""
         return self._per_neuron("offset")
 
     @property
@@ -188,7 +191,10 @@ class Fit(Run):
 
     @property
     def mean(self) -> dict[str, xr.DataArray]:
-        """Mean of every neuron over the trial, per region, (condition, time, neuron), in units of the recording."""
+        """Mean of every neuron over the trial, per region, (condition, time, neuron), in units of the recording.
+
+        Where values are counts it is the mean of the log-rate.
+        """
         table = self.model.mean_table(self.sites, stand_in(self.layout, 1, self.n_bins))
         coords = {"condition": list(self.layout.conditions or ("all",))} | self.time_coords
         dims = ("condition", "time", "neuron")
@@ -216,16 +222,16 @@ class Fit(Run):
         return np.isin(data.fingerprints, known) if known else None
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
-        """log p(y_trial | parameters) in nats, (trial,)."""
+        """log p(y_trial | parameters) in nats, (trial,); of counts a lower bound."""
         return self.model.log_likelihood(self.recording(data), self.sites)
 
-    def markov(self, data: MultiRegionData) -> MarkovGP:
+    def markov(self, data: MultiRegionData) -> MarkovGP | CountGP:
         """The state-space form of the fitted model, whatever likelihood it was fitted with."""
         model = self.model if self.model.likelihood == "markov" else self.model.replace(likelihood="markov")
         if model.window is None:
             model = model.adapted(data, self.sites, 1.0)
-        spread = None if self.loadings_covariance is None else jnp.asarray(self.loadings_covariance)
-        return model.likelihood_at(data, self.sites).with_spread(spread)
+        found, spread = model.likelihood_at(data, self.sites), self.loadings_covariance
+        return found if spread is None else found.with_spread(jnp.asarray(spread))
 
     def latents(self, data: MultiRegionData | None = None, refine: int = 1) -> xr.Dataset:
         """Posterior mean and sd of the latents, on region 1's clock and ``refine`` points per bin.
@@ -244,6 +250,7 @@ class Fit(Run):
 
         Returns:
             ``<region>_mean`` and ``<region>_sd``, (trial, time, neuron_<region>); missing entries are filled in.
+            Of counts they are of a new count, as q (see :mod:`mrgp.distributions.counts`) has its log-rate.
         """
         data = self.recording(data)
         return posterior.reconstruction(self.markov(data), data)

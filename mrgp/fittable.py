@@ -15,6 +15,15 @@ from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
 from mrgp.inference.start import draw_loadings, noise_timescale_of
 from mrgp.layout import Layout
+from mrgp.log_rates import (
+    DISPERSION_SPREAD,
+    TYPICAL_DISPERSION,
+    course_start,
+    from_gaussian,
+    mean_counts,
+    stabilised,
+    stabilised_slope,
+)
 from mrgp.parametrized import MEAN_SPREAD, Parametrized
 from mrgp.statespace.choose import missed_variance
 
@@ -81,17 +90,22 @@ class Fittable(Parametrized):
 
         It climbs on what :meth:`around_mean` leaves of the recording.
         """
-        return self.replace(likelihood="spectral", transient=None, mean="constant", noise="white")
+        plain = {"mean": "constant", "noise": "white", "emission": "gaussian"}
+        return self.replace(likelihood="spectral", transient=None, **plain)
 
     def around_mean(self, data: MultiRegionData) -> MultiRegionData:
-        """The recording less a first guess of the mean's course."""
+        """The recording less a first guess of the mean's course; counts as values of nearly constant variance."""
+        if self.is_of_counts:
+            return self.replace(emission="gaussian").around_mean(stabilised(data))
         if self.mean == "constant":
             return data
         return data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), self.mean_start(data)))
 
     def mean_start(self, data: MultiRegionData) -> np.ndarray:
         """A first guess of ``mean_change``: the average over trials, smoothed as if all else were white noise."""
-        modes, spread = self.mean_modes(data), MEAN_SPREAD * data.scale
+        if self.is_of_counts:
+            return course_start(data, self.mean_modes(data))
+        modes, spread = self.mean_modes(data), self.mean_spread(data)
         change = np.zeros((data.layout.n_conditions, data.layout.total_neurons, modes.shape[1]))
         mask = data.mask
         for number in range(len(change)):
@@ -105,10 +119,14 @@ class Fittable(Parametrized):
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
+        if self.is_of_counts and "noise" in sites:  # as the search leaves them
+            sites = from_gaussian(sites, data, stabilised_slope(np.asarray(mean_counts(data))))
         added: dict[str, Any] = {}
-        if self.mean == "psth":
+        if self.emission == "negative_binomial":
+            added["dispersion"] = np.full(data.layout.total_neurons, TYPICAL_DISPERSION)
+        if self.mean == "psth" and "mean_change" not in sites:
             added["mean_change"] = self.mean_start(data)
-        if self.remembers:
+        if self.remembers and "noise_timescale" not in sites:
             added["noise_timescale"] = noise_timescale_of(self.around_mean(data), self.assignment(data.layout))
         return {**added, **sites}
 
@@ -116,6 +134,10 @@ class Fittable(Parametrized):
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
         """This preset, and its sites where a fit of ``model`` to such a recording ended."""
+        if self.is_of_counts and not model.is_of_counts:
+            sites = from_gaussian(sites, data, np.asarray(mean_counts(data)))
+        elif model.is_of_counts and not self.is_of_counts:
+            raise ValueError("start is a fit of counts, whose parameters are of log-rates: leave start out")
         same = (self.mean, self.mean_timescale, self.duration) == (model.mean, model.mean_timescale, model.duration)
         if not same or len(sites.get("mean_change", ())) != data.layout.n_conditions:
             sites = {name: value for name, value in sites.items() if name != "mean_change"}
@@ -143,7 +165,8 @@ class Fittable(Parametrized):
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
         bins = data.n_trials * data.n_bins
-        root = np.sqrt(np.asarray(sites["noise"]) / bins)
+        noise = self.noise_of(sites)
+        root = np.sqrt(noise / bins)
         small = np.asarray(1 / np.sqrt(bins))
         dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
         scales = {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}
@@ -152,8 +175,11 @@ class Fittable(Parametrized):
             scales["noise_timescale"] = small / np.sqrt(counts)
         if "mean_change" in sites:
             trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
-            known = trials[:, None, None] / np.asarray(sites["noise"])[:, None] * (self.mean_modes(data) ** 2).sum(0)
-            scales["mean_change"] = 1 / np.sqrt(known + (MEAN_SPREAD * np.asarray(data.scale)[:, None]) ** -2.0)
+            known = trials[:, None, None] / noise[:, None] * (self.mean_modes(data) ** 2).sum(0)
+            scales["mean_change"] = 1 / np.sqrt(known + np.asarray(self.mean_spread(data))[:, None] ** -2.0)
+        if "dispersion" in sites:  # a count's variance tells it, where it is not all Poisson
+            excess = np.exp(np.asarray(sites["offset"])) * np.asarray(sites["dispersion"])
+            scales["dispersion"] = 1 / np.sqrt(bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
         return scales
 
     @property

@@ -98,6 +98,8 @@ METHODS = {
 
 NEEDS_WITHIN = ("dlag", "adm", "pcca")   # models in which private latents are part of the question
 
+EMISSIONS = ("gaussian", "poisson", "negative_binomial")
+
 CALIBRATED = ("dlag", "gpfa")   # models whose delays and kernel parameters can be drawn from their priors
 SMOOTH = ("dlag", "adm", "mdlag", "gpfa")   # latents have a kernel with a timescale
 MEANT_FOR = {
@@ -110,6 +112,7 @@ MEANT_FOR = {
     "timescale_bounds": SMOOTH,
     "likelihood": SMOOTH,
     "gp_noise": SMOOTH,
+    "emission": SMOOTH,
     "order": SMOOTH,
     "lift": ("dlag", "mdlag", "gpfa"),   # an autoregression has no delays that vary
     "delay_timescale": ("adm",),

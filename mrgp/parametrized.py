@@ -16,6 +16,7 @@ from mrgp.courses import rough_modes
 from mrgp.data import MultiRegionData
 from mrgp.kernels import Hyperparameters, in_bins
 from mrgp.layout import Layout
+from mrgp.log_rates import COURSE_SPREAD, LOADING_SPREAD, OFFSET_SPREAD, counts_of, mean_counts, noise_like
 from mrgp.statespace.reduce import Emission, ordered
 
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
@@ -61,8 +62,15 @@ class Parametrized(Choices):
         """Sample loadings (neuron, column), noise variances and offsets (neuron,), weakly, in each neuron's units.
 
         loadings ~ N(0, (3 sd)^2), offset ~ N(mean, (10 sd)^2), noise ~ half-normal of twice the neuron's variance:
-        proper, flat where the data are informative, and worth far less than one trial.
+        proper, flat where the data are informative, and worth far less than one trial. Of counts they are log-rates,
+        without noise (see :mod:`mrgp.log_rates`).
         """
+        if self.is_of_counts:
+            with numpyro.plate("neuron", data.values.shape[-1]):
+                weak = dist.Normal(0.0, LOADING_SPREAD).expand((n_columns,)).to_event(1)
+                loadings = numpyro.sample("loadings", weak)
+                offset = numpyro.sample("offset", dist.Normal(jnp.log(mean_counts(data)), OFFSET_SPREAD))
+            return self.count_emission(data, loadings, offset)
         with numpyro.plate("neuron", data.values.shape[-1]):
             loadings = numpyro.sample(
                 "loadings",
@@ -80,16 +88,27 @@ class Parametrized(Choices):
         typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
         return jnp.exp(-data.bin_width / numpyro.sample("noise_timescale", typical))
 
+    def count_emission(self, data: MultiRegionData, loadings: Array, offset: Array) -> Emission:
+        """Loadings and offsets of log-rates, with a course and the distribution of counts, sampled."""
+        counts = counts_of(self.emission, data.values.shape[-1])
+        noise = noise_like({"loadings": loadings, "offset": offset})
+        return Emission(loadings, noise, offset, course=self.mean_course(data), counts=counts)
+
+    def mean_spread(self, data: MultiRegionData) -> np.ndarray:
+        """How far the mean of each neuron moves over a trial, a priori, (neuron,)."""
+        return np.full(len(data.scale), COURSE_SPREAD) if self.is_of_counts else MEAN_SPREAD * data.scale
+
     def mean_course(self, data: MultiRegionData) -> Array | None:
         """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant.
 
         The site ``mean_change`` (condition, neuron, mode), in units of the recording, weighs the principal modes of a
-        Matern-3/2 process of ``mean_timescale`` and half of a neuron's standard deviation.
+        Matern-3/2 process of ``mean_timescale`` and half of a neuron's standard deviation; of counts it is of
+        log-rates, and the process of standard deviation 1.
         """
         if self.mean == "constant":
             return None
         shape = (data.layout.n_conditions, data.layout.total_neurons, self.mean_modes(data).shape[1])
-        spread = (MEAN_SPREAD * jnp.asarray(data.scale))[:, None]
+        spread = jnp.asarray(self.mean_spread(data))[:, None]
         change = numpyro.sample("mean_change", dist.Normal(0.0, spread).expand(shape).to_event(3))
         return jnp.einsum("tm,cnm->ctn", self.mean_modes(data), change)
 
@@ -152,11 +171,15 @@ class Parametrized(Choices):
         return bins * layout.bin_width * self.kernel.has_timescale
 
     def mean_table(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
-        """Mean of every neuron over time in units of the recording, (condition, time, neuron)."""
+        """Mean of every neuron over time in units of the recording, or its log-rate, (condition, time, neuron)."""
         level = np.broadcast_to(sites["offset"], (data.layout.n_conditions, data.n_bins, data.layout.total_neurons))
         if "mean_change" not in sites:
             return level
         return level + np.einsum("tm,cnm->ctn", self.mean_modes(data), sites["mean_change"])
+
+    def noise_of(self, sites: Mapping[str, Any]) -> np.ndarray:
+        """Noise variances (neuron,), or what stands for them where counts tell of log-rates."""
+        return np.asarray(noise_like(sites) if self.is_of_counts else sites["noise"])
 
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         """The same parameters as a fit shows them: what no recording can decide is put into an order.
@@ -165,7 +188,7 @@ class Parametrized(Choices):
         """
         arrays = {name: np.asarray(value) for name, value in sites.items()}
         if not self.kernel.has_timescale and not {"delay", "alpha"} & sites.keys():
-            arrays["loadings"] = ordered(self.assignment(layout), arrays["loadings"], arrays["noise"])
+            arrays["loadings"] = ordered(self.assignment(layout), arrays["loadings"], self.noise_of(arrays))
         return arrays
 
     # ---- given ---------------------------------------------------------------------------------------------------
@@ -175,8 +198,8 @@ class Parametrized(Choices):
         layout: Layout,
         *,
         loadings: Mapping[str, Any],
-        noise: Any,
         offset: Any,
+        noise: Any = None,
         timescale_across: Any = (),
         timescale_within: Any = (),
         delays: Any = None,
@@ -187,12 +210,13 @@ class Parametrized(Choices):
         Args:
             layout: Of the recording (``data.layout``).
             loadings: Region name -> (neuron, latent): across latents first, then the region's own.
-            noise, offset: (neuron,), regions one after the other.
+            offset: (neuron,), regions one after the other; of log-rates where values are counts.
+            noise: Variances, (neuron,); counts have none.
             timescale_across: (across_latent,), seconds, where the kernel has one. mbrila and DLAG give gamma:
                 bin_width / sqrt(gamma).
             timescale_within: (within_latent,), seconds, regions one after the other.
             delays: (region, across_latent), seconds; the first region's row must be 0.
-            hyperparameters: Other kernel sites, such as ``frequency_across`` in Hz.
+            hyperparameters: Other sites, such as ``frequency_across`` in Hz, or ``dispersion``.
         """
         assignment = self.assignment(layout)
         full = np.zeros((layout.total_neurons, assignment.n_columns))
@@ -201,10 +225,13 @@ class Parametrized(Choices):
             full[columns, : block.shape[1]] = block
         sites = {
             "loadings": full,
-            "noise": np.asarray(noise, float),
             "offset": np.asarray(offset, float),
             **{name: np.atleast_1d(np.asarray(value, float)) for name, value in hyperparameters.items()},
         }
+        if not self.is_of_counts:
+            if noise is None:
+                raise ValueError("noise is needed: a variance for every neuron")
+            sites["noise"] = np.asarray(noise, float)
         given = {"across": timescale_across, "within": timescale_within}
         for name in self.dynamics_sites(layout):
             base, _, kind = name.partition("_")

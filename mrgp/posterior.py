@@ -14,6 +14,8 @@ import xarray as xr
 from jax import Array
 
 from mrgp.data import MultiRegionData
+from mrgp.distributions.counts import CountGP
+from mrgp.distributions.families import prediction
 from mrgp.distributions.markov import MarkovGP, Posterior
 from mrgp.statespace.assemble import Prior
 from mrgp.statespace.covariance import divergence, exact_covariance, lifted_covariance
@@ -29,7 +31,9 @@ class Signals(NamedTuple):
     within_sd: Array
 
 
-def latents(distribution: MarkovGP, data: MultiRegionData, refine: int, within_names: Sequence[str]) -> xr.Dataset:
+def latents(
+    distribution: MarkovGP | CountGP, data: MultiRegionData, refine: int, within_names: Sequence[str]
+) -> xr.Dataset:
     """The Dataset of :meth:`mrgp.fit.Fit.latents`."""
     read = jax.jit(lambda d, y: signals(d, y, refine))(distribution, jnp.asarray(data.values))
     arrays = {
@@ -39,13 +43,13 @@ def latents(distribution: MarkovGP, data: MultiRegionData, refine: int, within_n
     coords = {
         "trial": np.arange(data.n_trials),
         "time": np.arange(data.n_bins * refine) / refine * data.bin_width,
-        "across_latent": np.arange(distribution.prior.assignment.n_across),
+        "across_latent": np.arange(_latent(distribution).prior.assignment.n_across),
         "within_latent": list(within_names),
     }
     return xr.Dataset(arrays, coords)
 
 
-def reconstruction(distribution: MarkovGP, data: MultiRegionData) -> xr.Dataset:
+def reconstruction(distribution: MarkovGP | CountGP, data: MultiRegionData) -> xr.Dataset:
     """The Dataset of :meth:`mrgp.fit.Fit.predict`."""
     mean, sd = jax.jit(predictions)(distribution, jnp.asarray(data.values))
     arrays = {}
@@ -56,13 +60,18 @@ def reconstruction(distribution: MarkovGP, data: MultiRegionData) -> xr.Dataset:
     return xr.Dataset(arrays, {"trial": np.arange(data.n_trials), "time": data.times})
 
 
-def signals(distribution: MarkovGP, values: Array, refine: int) -> Signals:
+def signals(distribution: MarkovGP | CountGP, values: Array, refine: int) -> Signals:
     """Posterior of the latents of trials (trial, time, neuron), ``refine`` points per bin, on region 1's clock."""
     if refine > 1:
         distribution = distribution.with_space(distribution.space.for_reading())
-    posterior = distribution.posterior(values)
-    across = _read(distribution, posterior, "across", refine)
-    return Signals(*across, *_read(distribution, posterior, "within", refine))
+    posterior, latent = distribution.posterior(values), _latent(distribution)
+    across = _read(latent, posterior, "across", refine)
+    return Signals(*across, *_read(latent, posterior, "within", refine))
+
+
+def _latent(distribution: MarkovGP | CountGP) -> MarkovGP:
+    """The Gaussian processes behind values or counts."""
+    return distribution.latent if isinstance(distribution, CountGP) else distribution  # type: ignore[return-value]
 
 
 def _read(distribution: MarkovGP, posterior: Posterior, kind: str, refine: int) -> tuple[Array, Array]:
@@ -84,9 +93,10 @@ def _read(distribution: MarkovGP, posterior: Posterior, kind: str, refine: int) 
     return mean.reshape(n_trials, -1, count)[:, :points], sd[posterior.pattern]
 
 
-def predictions(distribution: MarkovGP, values: Array) -> tuple[Array, Array]:
-    """Posterior mean of C x + d and standard deviation of a new y, both (trial, time, neuron)."""
-    posterior = distribution.posterior(values)
+def predictions(distribution: MarkovGP | CountGP, values: Array) -> tuple[Array, Array]:
+    """Posterior mean and standard deviation of a new y, both (trial, time, neuron)."""
+    posterior, counted = distribution.posterior(values), distribution
+    distribution = _latent(distribution)
     C = readout_loadings(distribution.prior.assignment, distribution.loadings)
     mean = posterior.readout_mean @ C.T + distribution.trial_mean
     covariance = posterior.readout_covariance
@@ -94,16 +104,20 @@ def predictions(distribution: MarkovGP, values: Array) -> tuple[Array, Array]:
     m = C.shape[1]
     square = covariance.reshape(patterns, steps, stacked // m, m, stacked // m, m)
     per_bin = jnp.einsum("gtbibj->gtbij", square).reshape(patterns, -1, m, m)[:, : distribution.n_bins]
-    variance = jnp.einsum("ni,gtij,nj->gtn", C, per_bin, C) + distribution.noise
-    return mean, jnp.sqrt(variance)[posterior.pattern]
+    variance = jnp.einsum("ni,gtij,nj->gtn", C, per_bin, C)
+    if isinstance(counted, CountGP):
+        mean, variance = prediction(counted.counts, mean, variance[posterior.pattern])
+        return mean, jnp.sqrt(variance)
+    return mean, jnp.sqrt(variance + distribution.noise)[posterior.pattern]
 
 
-def lift_error(distribution: MarkovGP, n_bins: int) -> float:
+def lift_error(distribution: MarkovGP | CountGP, n_bins: int) -> float:
     """KL divergence per trial of ``n_bins`` complete bins, in nats, from the exact model to its state space.
 
     What the state-space representation costs: below 0.1 nats no comparison of models can notice it. 0 where the state
     space is the model itself.
     """
+    distribution = _latent(distribution)
     prior = distribution.prior
     if not isinstance(prior, Prior):
         return 0.0

@@ -25,6 +25,7 @@ from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
 from mrgp.distributions.base import DelayedGP
+from mrgp.distributions.counts import CountGP
 from mrgp.fit import Fit
 from mrgp.fittable import Fittable
 from mrgp.inference.em import fit_em
@@ -36,6 +37,7 @@ from mrgp.inference.run import Options, Run
 from mrgp.inference.svi import SVISettings, fit_svi
 from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
+from mrgp.log_rates import require_counts
 from mrgp.statespace.reduce import Emission, Missing
 
 METHODS: dict[str, Callable[..., Run]] = {
@@ -107,10 +109,11 @@ class Preset(Fittable):
                 likelihood = MarkovGP(
                     *parameters, space=space, parallel=self.parallel, transient=self.transient, **common
                 )
-            numpyro.sample("y", likelihood, obs=seen.values)
+            counted = emission.counts is not None
+            numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
 
-    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP:
-        """The distribution of the recording's trials at given sites."""
+    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
+        """The distribution of the recording's trials at given sites: a ``DelayedGP``, or of counts a ``CountGP``."""
         program = handlers.substitute(handlers.seed(self, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
         trace = handlers.trace(program).get_trace(data)
         own = {name for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
@@ -123,7 +126,12 @@ class Preset(Fittable):
         return trace["y"]["fn"]
 
     def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray:
-        """log p(y_trial | params) in nats, (trial,); ``params`` from :meth:`params_from` or ``fit.sites``."""
+        """log p(y_trial | params) in nats, (trial,); ``params`` from :meth:`params_from` or ``fit.sites``.
+
+        Of counts a lower bound, in which the trials given share the covariances of latents.
+        """
+        if self.is_of_counts:
+            require_counts(data)
         scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
         coords = {"trial": np.arange(data.n_trials)}
         return xr.DataArray(np.asarray(scores), coords, ("trial",), "log_likelihood", {"units": "nats"})
@@ -174,6 +182,8 @@ class Preset(Fittable):
             ValueError: unknown method or setting, or a ``start`` of another shape.
         """
         data.require(self.regions_needed, type(self).__name__)
+        if self.is_of_counts:
+            require_counts(data)
         method = method or self.methods[0]
         if method not in self.methods:
             raise ValueError(f"method is one of {', '.join(self.methods)} for {type(self).__name__}, not {method!r}")
@@ -184,6 +194,8 @@ class Preset(Fittable):
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)
         chosen = self._settings(method, settings)
+        if self.is_of_counts and getattr(chosen, "loadings", None) == "fixed":
+            raise ValueError(f"{method}: counts are no fewer numbers given loadings: use loadings='following'")
         options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held, chosen)
         began = time.perf_counter()
         run = METHODS[method](self, data, options, start)

@@ -14,6 +14,7 @@ from mrgp.preset import Preset
 from mrgp.statespace.reduce import Emission
 
 LEAST_RATE = 1e-3  # of alpha's prior, in squared data units: below it "map" runs to loadings of zero
+TYPICAL_POWER = 0.1  # of loadings of log-rates, squared: what relevance begins from
 VAGUE = 3.0  # prior sd of loadings in each region's units while a start is searched for
 
 
@@ -30,7 +31,7 @@ class RelevancePreset(Preset):
     Args:
         shape, rate: a and b, b in squared units of the recording. The reference values of 1e-12 hold no information;
             but the joint density of loadings and alpha is the higher at zero loadings the smaller b is, without limit,
-            so for "map", SVI or NUTS take a near 1, and b near the variance of the recording.
+            so for "map", SVI or NUTS take a near 1, and b near the variance of the recording, or near 0.1 for counts.
         offset_precision: beta.
     """
 
@@ -50,11 +51,18 @@ class RelevancePreset(Preset):
     def objection(self, method: str, data: MultiRegionData) -> str | None:
         if method == "vb" and self.remembers:
             return "method 'vb' has no update for noise='ar1': use method='map'"
-        variance = float(np.mean(data.scale**2))
-        if method != "vb" and self.rate < LEAST_RATE * variance:
+        if self.is_of_counts and method == "vb":
             return (
-                f"with rate={self.rate:g} the density is highest where all loadings are zero: use method='vb', or "
-                f"shape near 1 and rate near the recording's variance of {variance:.2g}"
+                "method 'vb' has no updates for counts: use method='map', with shape near 1 and rate near "
+                f"{TYPICAL_POWER:g}"
+            )
+        variance = TYPICAL_POWER if self.is_of_counts else float(np.mean(data.scale**2))
+        if method != "vb" and self.rate < LEAST_RATE * variance:
+            instead = "" if self.is_of_counts else "method='vb', or "
+            near = f"{variance:.2g}" if self.is_of_counts else f"the recording's variance of {variance:.2g}"
+            return (
+                f"with rate={self.rate:g} the density is highest where all loadings are zero: use {instead}"
+                f"shape near 1 and rate near {near}"
             )
         return super().objection(method, data)
 
@@ -66,8 +74,10 @@ class RelevancePreset(Preset):
         with numpyro.plate("neuron", data.values.shape[-1]):
             spread = 1 / jnp.sqrt(alpha[assignment.region_of_neuron])
             loadings = numpyro.sample("loadings", dist.Normal(0.0, spread).to_event(1))
-            noise = numpyro.sample("noise", dist.InverseGamma(self.shape, self.rate))
+            noise = None if self.is_of_counts else numpyro.sample("noise", dist.InverseGamma(self.shape, self.rate))
             offset = numpyro.sample("offset", dist.Normal(0.0, self.offset_precision**-0.5))
+        if noise is None:
+            return self.count_emission(data, loadings, offset)
         return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
@@ -78,5 +88,7 @@ class RelevancePreset(Preset):
 
     def _vague(self, data: MultiRegionData) -> np.ndarray:
         assignment = self.assignment(data.layout)
+        if self.is_of_counts:
+            return np.full((assignment.n_regions, assignment.n_columns), 1 / TYPICAL_POWER)
         size = np.array([np.mean(data.scale[part] ** 2) for part in data.layout.region_slices.values()])
         return np.tile(1 / (VAGUE**2 * size)[:, None], (1, assignment.n_columns))

@@ -52,7 +52,7 @@ class WhiteLatents(Undelayed):
     kernel: Kernel = dataclasses.field(default_factory=White)
 
     methods: ClassVar[tuple[str, ...]] = ("map",)  # loadings are known up to rotations: no posterior can be averaged
-    meaningless: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "lift", "order", "noise")
+    meaningless: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "lift", "order", "noise", "emission")
     timed_in: ClassVar[str]  # the preset to take for latents with a timescale
 
     def __post_init__(self) -> None:

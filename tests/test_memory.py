@@ -212,6 +212,8 @@ def test_wrong_use_of_memory():
         DLAG(1, 0, noise="ar2")
     with pytest.raises(ValueError, match="noise='ar1' is for likelihood 'markov'"):
         GPFA(1, noise="ar1", likelihood="spectral")
+    with pytest.raises(ValueError, match="noise='ar1' is of emission='gaussian'"):
+        GPFA(1, noise="ar1", emission="poisson")
     for preset in (LDS, FA):
         with pytest.raises(ValueError, match="has no use for noise"):
             preset(1, noise="ar1")

@@ -18,7 +18,7 @@ STAIR = [
     | {"folds", "workers"},
     {"io", "matlab", "nwb", "spikes", "tsgroup", "fetch", "preprocessing"}
     | {"statespace", "simulate", "scenarios", "store", "symmetries"},
-    {"distributions", "inference", "posterior", "arviz_tree", "summaries"},
+    {"distributions", "inference", "posterior", "arviz_tree", "summaries", "log_rates"},
     {"uncertainty", "fit_file"},
     {"fit"},
     {"baselines", "metrics", "plots", "loo", "delay_evidence", "bootstrap", "spreads"},

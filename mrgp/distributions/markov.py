@@ -188,7 +188,11 @@ class MarkovGP(DelayedGP):
 
     def posterior(self, value: Array) -> Posterior:
         """Smooth trials (trial, time, neuron), zero where missing."""
-        _, readout, gains, means, information = self._filter(self._exact(value), None)
+        return self.posterior_of(self._exact(value))
+
+    def posterior_of(self, information: Information) -> Posterior:
+        """The posterior of states and readouts of which ``information`` is known, all bins to be smoothed."""
+        _, readout, gains, means, information = self._filter(information, None)
         smoothed = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
         spread = smooth_covariances(gains, readout, self._in_parallel)
         means, covariances = self._in_bins(smoothed.readouts), spread.readouts

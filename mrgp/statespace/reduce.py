@@ -98,7 +98,8 @@ class Emission(NamedTuple):
     ``spread`` (neuron, column, column) are the covariances of loadings that are not known exactly: Lambda then is the
     expectation of C' R^-1 C, as variational Bayes needs it. ``course`` (condition, time, neuron) is what the mean of a
     trial of each condition adds to the offsets as time goes by; None for nothing. ``memory`` (region,) is phi of noise
-    that remembers (see ``statespace.memory``); None for white noise.
+    that remembers (see ``statespace.memory``); None for white noise. ``counts`` is the distribution of counts whose
+    log-rates the others describe (:class:`mrgp.distributions.families.Counts`); None for Gaussian values.
     """
 
     loadings: Array
@@ -107,6 +108,7 @@ class Emission(NamedTuple):
     spread: Array | None = None
     course: Array | None = None
     memory: Array | None = None
+    counts: Any = None
 
 
 class Missing(NamedTuple):

@@ -1,0 +1,261 @@
+r"""The best Gaussian q of latents given counts: natural-gradient steps for covariances, conjugate ones for means.
+
+Among q(x) ~ p(x) exp(b' x - x' Lambda x / 2), x ~ N(0, K) a priori, the bound of ``counts`` is highest where
+
+    Lambda = C' diag(lambda) C,    lambda = -E_q d^2 log p / d eta^2,        K^-1 m = C' E_q d log p / d eta,
+
+m being the mean of x, and b = K^-1 m + Lambda m (Khan & Lin 2017, AISTATS, eq. 11; Adam et al. 2021, NeurIPS, for the
+dual K^-1 m). So the latents' own likelihood, ``normalizer(b, Lambda) = log Z``, is all that is needed: its derivatives
+are the moments of q. Means and their duals move together, so K is never inverted.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from mrgp.distributions.base import DelayedGP
+from mrgp.distributions.families import Counts, Expected
+from mrgp.statespace.reduce import Information, exact_patterns, readout_loadings
+
+TOLERANCE = 1e-3  # nats in all trials: a step gains a twentieth or less of the one before
+MOST_STEPS = 50
+LEAST_STEP = 1e-4  # a step this short that does not raise the bound ends the climb
+TINY = 1e-12
+START_BINS = 9  # over which counts are averaged where q begins
+START_SHARE = 0.1  # of a neuron's mean count: the least rate there
+
+
+class Groups(NamedTuple):
+    """Trials that share a covariance.
+
+    Attributes:
+        pattern: (trial,).
+        seen: (time, pattern, neuron), 1 where observed; None where everything was.
+        size: Trials of each pattern, at least 1, (pattern,).
+        alone: Whether every trial is its own pattern.
+    """
+
+    pattern: Array
+    seen: Array | None
+    size: Array
+    alone: bool
+
+    def of_trials(self, array: Array) -> Array:
+        """(time, pattern, ...) as (time, trial or 1, ...)."""
+        return array if self.alone or array.shape[1] == 1 else array[:, self.pattern]
+
+    def mean(self, array: Array) -> Array:
+        """Mean over the trials of a pattern of (time, trial, ...): (time, pattern, ...)."""
+        if self.alone:
+            return array
+        if len(self.size) == 1:
+            return array.mean(1, keepdims=True)
+        nothing = jnp.zeros((array.shape[0], len(self.size), *array.shape[2:]), array.dtype)
+        return nothing.at[:, self.pattern].add(array) / self.size.reshape(-1, *[1] * (array.ndim - 2))
+
+    @classmethod
+    def of(cls, latent: DelayedGP, n_trials: int, shared: bool) -> "Groups":
+        """Those of a pattern of missing data and a condition; of ``shared`` False every trial by itself."""
+        missing = exact_patterns(latent.patterns(n_trials), latent.n_bins, latent.event_shape[1])
+        observed, pattern = missing.observed, missing.pattern
+        count = 1 if observed is None else len(observed)
+        if not shared:
+            observed = None if observed is None else observed[pattern]
+            pattern, count = jnp.arange(n_trials), n_trials
+        elif latent.course is not None and latent.condition is not None and (kinds := len(latent.course)) > 1:
+            pattern, count = pattern * kinds + latent.condition, count * kinds
+            observed = None if observed is None else jnp.repeat(observed, kinds, axis=0)
+        size = jnp.zeros(count).at[pattern].add(1.0)
+        seen = None if observed is None else jnp.swapaxes(observed, 0, 1).astype(size.dtype)
+        return cls(pattern, seen, jnp.maximum(size, 1.0), not shared)
+
+
+class Fitted(NamedTuple):
+    """A q, and what improves it. Vectors of readouts are (time, trial, readout).
+
+    Attributes:
+        mean: m = E[x].
+        dual: K^-1 m, K being the prior covariance of x.
+        precision: lambda, (time, pattern, neuron).
+        covariance: V = (K^-1 + Lambda)^-1 at every time, (time, pattern, readout, readout).
+        slope: Of the bound by m: C' E[d log p / d eta] - K^-1 m.
+        curvature: -E[d^2 log p / d eta^2], (time, trial, neuron).
+        bound: Summed over trials, without what does not depend on q.
+    """
+
+    mean: Array
+    dual: Array
+    precision: Array
+    covariance: Array
+    slope: Array
+    curvature: Array
+    bound: Array
+
+
+class Direction(NamedTuple):
+    """Where the means go: a conjugate direction (time, trial, readout), its dual, and what the next one needs.
+
+    Attributes:
+        mean, dual: p and K^-1 p.
+        slope: The slope it was made from.
+        power: slope' V slope, (trial,).
+    """
+
+    mean: Array
+    dual: Array
+    slope: Array
+    power: Array
+
+
+class Problem(NamedTuple):
+    """Counts of trials, the distribution of their log-rates, and which trials share a covariance.
+
+    Attributes:
+        latent: Distribution of log-rates.
+        counts: Of counts given them.
+        y: (time, trial, neuron), zero where missing.
+        groups: Trials that share a covariance.
+    """
+
+    latent: DelayedGP
+    counts: Counts
+    y: Array
+    groups: Groups
+
+    @property
+    def loadings(self) -> Array:
+        """C, (neuron, readout)."""
+        return readout_loadings(self.latent.prior.assignment, self.latent.loadings)
+
+    @property
+    def level(self) -> Array:
+        """Log-rates where latents are zero, (time or 1, trial or 1, neuron)."""
+        return jnp.swapaxes(self.latent.trial_mean, 0, 1)
+
+    def seen(self, array: Array) -> Array:
+        """(time, trial, neuron), zero where nothing was observed."""
+        return array if self.groups.seen is None else array * self.groups.of_trials(self.groups.seen)
+
+    def expected(self, mean: Array, covariance: Array) -> Expected:
+        """E_q log p(y | eta) and its derivatives, of every entry, where x has these moments."""
+        C = self.loadings
+        variance = jnp.einsum("ni,tgij,nj->tgn", C, covariance, C)
+        found = self.counts.expected(self.y, mean @ C.T + self.level, self.groups.of_trials(variance))
+        return Expected(*(self.seen(part) for part in found))
+
+    def in_readouts(self, precision: Array) -> Array:
+        """Lambda = C' diag(lambda) C, (time, pattern, readout, readout)."""
+        return jnp.einsum("tgn,ni,nj->tgij", precision, self.loadings, self.loadings)
+
+    def normalizer(self, b: Array, precision: Array) -> Array:
+        """log Z of each trial, (trial,)."""
+        return self.latent.normalizer(information_of(b, precision, self.groups))
+
+    def information(self, q: Fitted) -> Information:
+        """What q was told of the readouts."""
+        precision = self.in_readouts(q.precision)
+        b = q.dual + jnp.einsum("tbij,tbj->tbi", self.groups.of_trials(precision), q.mean)
+        return information_of(b, precision, self.groups)
+
+    def best(self) -> Fitted:
+        """The best q, by steps that never lower the bound: of lambda to what q asks for, of means conjugate."""
+
+        def climb(state: tuple[Fitted, Direction, Array, Array, Array]) -> tuple[Any, ...]:
+            q, along, step, _, count = state
+            tried, direction = self.step(q, along, step)
+            gain = tried.bound - q.bound
+            better = gain >= 0  # not where it is not a number
+            q = jax.tree.map(lambda new, old: jnp.where(better, new, old), tried, q)
+            # After a loss it goes on along the slope alone, and less far, until rounding is all that there is to lose.
+            # So it does after the first step, whose slope was another's.
+            kept = better & jnp.isfinite(gain)
+            direction = direction._replace(power=jnp.where(kept, direction.power, jnp.inf))
+            gain = jnp.where(better, gain, jnp.where(step > LEAST_STEP, jnp.inf, 0.0))
+            return q, direction, jnp.where(better, jnp.minimum(1.0, 2 * step), 0.25 * step), gain, count + 1
+
+        def going(state: tuple[Fitted, Direction, Array, Array, Array]) -> Array:
+            return (state[4] < MOST_STEPS) & (state[3] > TOLERANCE)
+
+        q = self.first()
+        still = jnp.zeros_like(q.mean)
+        along = Direction(still, still, still, jnp.full(still.shape[1], jnp.inf))
+        return lax.while_loop(going, climb, (q, along, jnp.ones(()), jnp.asarray(jnp.inf), jnp.zeros((), int)))[0]
+
+    def step(self, q: Fitted, along: Direction, step: Array) -> tuple[Fitted, Direction]:
+        """One step: V for the lambda that q asks for, and the means along a conjugate direction, trial by trial.
+
+        Preconditioned by V the slope is a Newton direction, but for lambda being a mean over trials; conjugate
+        directions (Polak & Ribiere) make up for that, each as long as the trial's own curvature says.
+        """
+        precision = q.precision + step * (self.groups.mean(q.curvature) - q.precision)
+        inside = self.in_readouts(precision)
+        newton, covariance, log_det = self.moments(q.slope, inside)
+        dual = q.slope - jnp.einsum("tbij,tbj->tbi", self.groups.of_trials(inside), newton)
+        power = (q.slope * newton).sum((0, 2))
+        turned = jnp.maximum((power - (along.slope * newton).sum((0, 2))) / jnp.maximum(along.power, TINY), 0.0)
+        turned = turned[:, None]
+        direction = Direction(newton + turned * along.mean, dual + turned * along.dual, q.slope, power)
+        rise = (q.slope * direction.mean).sum((0, 2))
+        bend = (q.curvature * jnp.square(direction.mean @ self.loadings.T)).sum((0, 2))
+        bend = bend + (direction.dual * direction.mean).sum((0, 2))
+        length = (step * rise / jnp.maximum(bend, TINY))[:, None]
+        mean, dual = q.mean + length * direction.mean, q.dual + length * direction.dual
+        return self.scored(mean, dual, precision, inside, covariance, log_det), direction
+
+    def first(self) -> Fitted:
+        """Before the first step, which then takes counts as Gaussian around the log of their average nearby.
+
+        The average is over nearby bins and the trials of a pattern; the slope is at means of zero.
+        """
+        mean_count = self.groups.mean(self.y)
+        seen = jnp.ones_like(mean_count) if self.groups.seen is None else self.groups.seen
+        overall = (self.groups.size[:, None] * mean_count).sum((0, 1)) / jnp.maximum(
+            (self.groups.size[:, None] * seen).sum((0, 1)), 1.0
+        )
+        nearby = _moving_sum(mean_count) / jnp.maximum(_moving_sum(seen), 1.0)
+        rate = jnp.maximum(nearby, START_SHARE * overall + TINY)
+        precision, log_rate = rate * seen, self.groups.of_trials(jnp.log(rate))
+        nu = self.seen(self.y - self.groups.of_trials(rate) * (1 - log_rate + self.level))
+        slope = nu @ self.loadings
+        still, prior = jnp.zeros_like(slope), jnp.zeros((*precision.shape[:2], *[slope.shape[-1]] * 2))
+        curvature = jnp.broadcast_to(self.groups.of_trials(precision), self.y.shape)
+        return Fitted(still, still, precision, prior, slope, curvature, jnp.asarray(-jnp.inf))
+
+    def moments(self, b: Array, precision: Array) -> tuple[Array, Array, Array]:
+        """V b, V at every time, and -log|I + K Lambda| / 2 of each trial."""
+
+        def total(b: Array, precision: Array) -> tuple[Array, Array]:
+            scores = self.normalizer(b, precision)
+            return scores.sum(), scores
+
+        (_, scores), (mean, squares) = jax.value_and_grad(total, (0, 1), has_aux=True)(b, precision)
+        second = -(squares + jnp.swapaxes(squares, -1, -2)) / self.groups.size[:, None, None]
+        covariance = second - self.groups.mean(mean[..., :, None] * mean[..., None, :])
+        return mean, covariance, scores - 0.5 * (b * mean).sum((0, 2))
+
+    def scored(
+        self, mean: Array, dual: Array, precision: Array, inside: Array, covariance: Array, log_det: Array
+    ) -> Fitted:
+        """The q of these moments; ``inside`` is Lambda and ``log_det`` -log|I + K Lambda| / 2 of each trial."""
+        found = self.expected(mean, covariance)
+        q = Fitted(
+            mean, dual, precision, covariance, found.slope @ self.loadings - dual, found.curvature, jnp.zeros(())
+        )
+        # -KL = log Z - E_q[b' x - x' Lambda x / 2] with b = K^-1 m + Lambda m.
+        spread = self.groups.of_trials(jnp.einsum("tgij,tgji->tg", inside, covariance))
+        minus_kl = log_det.sum() - 0.5 * (mean * dual).sum() + 0.5 * (spread * jnp.ones(mean.shape[:2])).sum()
+        return q._replace(bound=found.value.sum() + minus_kl)
+
+
+def information_of(b: Array, precision: Array, groups: Groups) -> Information:
+    """Of vectors (time, trial, readout) and Lambda (time, pattern, readout, readout)."""
+    return Information(b, precision, groups.pattern, None, jnp.zeros(b.shape[1]))
+
+
+def _moving_sum(series: Array) -> Array:
+    """Sum over the START_BINS bins around each, of (time, pattern, neuron)."""
+    half = START_BINS // 2
+    sums = jnp.cumsum(jnp.pad(series, [(half + 1, half), (0, 0), (0, 0)]), 0)
+    return sums[START_BINS:] - sums[:-START_BINS]

@@ -1,0 +1,104 @@
+"""Models of spike counts, whose latents drive log-rates: priors, and a start from counts made nearly Gaussian."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+from scipy.stats import poisson
+
+from mrgp.checks import DataError
+from mrgp.courses import weights_of_modes
+from mrgp.data import MultiRegionData
+from mrgp.distributions.families import Counts, NegativeBinomial, Poisson
+
+LOADING_SPREAD = 1.0  # prior sd of loadings: a latent at one sd changes a rate by a factor of e
+OFFSET_SPREAD = 3.0  # of the log-rate around the log of the mean count
+COURSE_SPREAD = 1.0  # how far a log-rate moves over a trial, a priori
+TYPICAL_DISPERSION, DISPERSION_SPREAD = 0.1, 1.5  # prior median and sd of the logarithm: 0.005 to 2 within two sd
+LEAST_COUNT = 1e-3  # per bin: what stands for the mean count of a neuron that never fired
+COURSE_STEPS = 8  # of Newton's method; a log-rate moves by at most LONGEST in one
+LONGEST = 1.0
+
+
+def require_counts(data: MultiRegionData) -> None:
+    """Raise DataError unless every value is a whole number, 0 or more."""
+    values = np.asarray(data.values)
+    wrong = (values < 0) | (values != np.round(values))
+    if not wrong.any():
+        return
+    trial, time, neuron = np.argwhere(wrong)[0]
+    region = data.layout.regions[data.layout.region_of_neuron[neuron]]
+    place = f"region {region}, neuron {neuron - data.layout.region_slices[region].start}"
+    raise DataError(
+        f"{place}: {values[trial, time, neuron]:g} in trial {trial}, bin {time} is no spike count; give whole numbers "
+        "of 0 or more, or use emission='gaussian'"
+    )
+
+
+def mean_counts(data: MultiRegionData) -> Array:
+    """Mean count per bin, (neuron,), of what was observed; above 0."""
+    return jnp.maximum(jnp.asarray(data.center), LEAST_COUNT)
+
+
+def sample_dispersion(n_neurons: int) -> Array:
+    """The site ``dispersion`` (neuron,) of counts of variance mu + dispersion mu^2."""
+    prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)
+    return numpyro.sample("dispersion", prior.expand((n_neurons,)))
+
+
+def counts_of(emission: str, n_neurons: int) -> Counts:
+    """The distribution of counts that ``emission`` names, its parameters sampled."""
+    return Poisson() if emission == "poisson" else NegativeBinomial(sample_dispersion(n_neurons))
+
+
+def noise_like(sites: Mapping[str, Any]) -> Any:
+    """Variance with which one bin tells a neuron's log-rate, (neuron,): the inverse of Fisher's information."""
+    rate = jnp.exp(sites["offset"] + 0.5 * (sites["loadings"] ** 2).sum(-1))
+    return 1 / rate + sites.get("dispersion", 0.0)
+
+
+# ---- a start ---------------------------------------------------------------------------------------------------------
+
+
+def stabilised(data: MultiRegionData) -> MultiRegionData:
+    """2 sqrt(y + 3/8), whose variance is near 1 (Anscombe 1948, Biometrika 35, 246-254)."""
+    return data.transformed(lambda counts: 2 * np.sqrt(counts + 3 / 8))
+
+
+def stabilised_slope(mean: np.ndarray) -> np.ndarray:
+    """d E[2 sqrt(y + 3/8)] / d log(mean) of Poisson counts y, of the shape of ``mean``: mean E[g(y + 1) - g(y)]."""
+    counts = np.arange(int(mean.max() + 10 * np.sqrt(mean.max()) + 20))
+    gain = 2 * (np.sqrt(counts + 11 / 8) - np.sqrt(counts + 3 / 8))
+    return mean * (poisson.pmf(counts, mean[..., None]) * gain).sum(-1)
+
+
+def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, slope: np.ndarray) -> dict[str, Any]:
+    """Sites of a Gaussian model of a function of the counts whose mean rises by ``slope`` (neuron,) per log-rate."""
+    rest = {n: v for n, v in sites.items() if n not in ("noise", "alpha", "mean_change")}
+    loadings = np.asarray(sites["loadings"]) / slope[:, None]
+    offset = np.log(np.asarray(mean_counts(data))) - 0.5 * (loadings**2).sum(1)
+    return {**rest, "loadings": loadings, "offset": offset}
+
+
+def course_start(data: MultiRegionData, modes: np.ndarray) -> np.ndarray:
+    """A first guess of ``mean_change`` (condition, neuron, mode): Poisson regression of each neuron on the modes."""
+    change = np.zeros((data.layout.n_conditions, data.layout.total_neurons, modes.shape[1]))
+    mask, level = data.mask, np.log(np.asarray(mean_counts(data)))
+    for number in range(len(change)):
+        chosen = np.asarray(data.condition) == number
+        trials = mask[chosen].sum(0)  # (time, neuron)
+        total = np.asarray(data.values)[chosen].sum(0)
+        for neuron in range(change.shape[1]):
+            eta = np.full(len(modes), level[neuron])
+            for _ in range(COURSE_STEPS):
+                expected = trials[:, neuron] * np.exp(eta)
+                working = eta - level[neuron] + (total[:, neuron] - expected) / np.maximum(expected, 1e-12)
+                weights = weights_of_modes(modes, working / COURSE_SPREAD, expected * COURSE_SPREAD**2)
+                step = level[neuron] + COURSE_SPREAD * modes @ weights - eta
+                eta = eta + np.clip(step, -LONGEST, LONGEST)
+            change[number, neuron] = COURSE_SPREAD * weights
+    return change

@@ -1,0 +1,120 @@
+"""Real spike counts of V1 and V2: held-out neurons predicted from the others, in bits per spike.
+
+python tests/benchmarks/counts.py [--splits 1] [--kinds poisson,gaussian] [--fits DIR]     DIR keeps fits, and is read first
+
+DLAG with a mean over the trial is fitted to 300 trials with Poisson and negative-binomial counts, and with Gaussian
+noise to square roots of the counts, z = sqrt(y); there the rate is E[z^2] = mean^2 + sd^2 of the prediction of z. In 50
+other trials a fifth of each region's neurons is hidden and predicted from the rest (three choices of neurons). The
+baseline is each neuron's smoothed mean response in the training trials.
+
+    bits per spike = (log p(y | rate) - log p(y | training mean)) / (spikes log 2),        p Poisson.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import numpy as np
+from common import record, reference, table
+from mrgp.models import DLAG
+from scipy.special import xlogy
+
+import mrgp
+from mrgp.log_rates import course_start
+
+MASKS = 3
+STARTS = 1
+HIDDEN = 0.2  # of each region's neurons
+LEAST = 0.02  # of a neuron's mean count: the least rate that a prediction may say, for all methods alike
+KINDS = ("poisson", "negative_binomial", "gaussian")
+TOLERANCE = 0.5  # nats, of two million
+
+
+def bits_per_spike(counts: np.ndarray, rate: np.ndarray, mean: np.ndarray) -> float:
+    """Of counts and rates (trial, time, neuron), against each neuron's mean rate (neuron,)."""
+    rate = np.maximum(rate, LEAST * mean)
+    gained = (xlogy(counts, rate) - rate).sum() - (xlogy(counts, mean) - mean).sum()
+    return float(gained / (counts.sum() * np.log(2)))
+
+
+def masks(layout: mrgp.data.Layout) -> list[dict[str, np.ndarray]]:
+    """Neurons to hide, by region."""
+    chosen = []
+    for number in range(MASKS):
+        rng = np.random.default_rng(number)
+        sizes = zip(layout.regions, layout.n_neurons, strict=True)
+        chosen.append({name: rng.choice(n, int(HIDDEN * n), replace=False) for name, n in sizes})
+    return chosen
+
+
+def rates(fit: mrgp.Fit, data: mrgp.MultiRegionData, squared: bool) -> np.ndarray:
+    """Predicted mean counts of all neurons, (trial, time, neuron)."""
+    found = fit.predict(data)
+    mean, sd = (
+        np.concatenate([found[f"{name}_{what}"].values for name in data.layout.regions], -1) for what in ("mean", "sd")
+    )
+    return mean**2 + sd**2 if squared else mean
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--splits", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--fits", type=Path)
+    args = parser.parse_args()
+    data = mrgp.load_recording(reference("v1v2_counts.npz"))
+    kinds = args.kinds.split(",")
+    scores: dict[str, list[float]] = {}
+    notes = []
+    for split in range(args.splits):
+        order = np.random.default_rng(split).permutation(data.n_trials)
+        train, test = data.select_trials(order[:300]), data.select_trials(order[350:])
+        base = DLAG(2, 2, mean="psth").prepared(train)
+        response = np.log(train.center) + base.mean_modes(train) @ course_start(train, base.mean_modes(train))[0].T
+        predictors = {"mean response": lambda seen, r=response: np.exp(r)[None]}
+        fits: dict[str, mrgp.Fit] = {}
+        for kind in kinds:
+            squared = kind == "gaussian"
+            model = base if squared else base.replace(emission=kind)
+            path = args.fits and args.fits / f"split{split}_{kind}.nc"
+            if path and path.is_file():
+                fit = mrgp.load_fit(path)
+            else:
+                start = fits.get("poisson") if kind == "negative_binomial" else None
+                seen = train.transformed(np.sqrt) if squared else train
+                fit = model.fit(seen, seed=args.seed, start=start, n_starts=STARTS, tolerance=TOLERANCE)
+                if path:
+                    fit.save(path)
+            fits[kind] = fit
+            delays = ", ".join(f"{1e3 * d:.1f}" for d in fit.delays.values[1])
+            state = "converged" if fit.converged else fit.reason
+            score = "" if squared else f", log-likelihood above {fit.log_likelihood(train).sum():.0f} nats"
+            cost = f"{fit.wall_s:.0f} s, {fit.evaluations} evaluations"
+            notes.append(f"split {split}, {kind}: {cost}, {state}{score}; delays {delays} ms")
+            print(notes[-1], flush=True)
+            change = np.sqrt if squared else np.asarray
+            predictors[kind] = lambda seen, f=fit, c=change, s=squared: rates(f, seen.transformed(c), s)
+        for hidden in masks(data.layout):
+            seen = test.without(hidden)
+            for name, predict in predictors.items():
+                rate = np.broadcast_to(predict(seen), test.values.shape)
+                places = {r: np.asarray(n) + data.layout.region_slices[r].start for r, n in hidden.items()}
+                places["all"] = np.concatenate(list(places.values()))
+                for where, chosen in places.items():
+                    value = bits_per_spike(test.values[..., chosen], rate[..., chosen], train.center[chosen])
+                    scores.setdefault(f"{name}|{where}", []).append(value)
+                print(split, name, {w: round(scores[f"{name}|{w}"][-1], 4) for w in places}, flush=True)
+        jax.clear_caches()
+    header = ["prediction", *[f"{where}, bits/spike" for where in (*data.layout.regions, "all")]]
+    rows = [
+        [name, *[f"{np.mean(scores[f'{name}|{where}']):.4f}" for where in (*data.layout.regions, "all")]]
+        for name in ("mean response", *kinds)
+    ]
+    about = f"Means over {args.splits} split(s) of trials and {MASKS} choices of hidden neurons; K = 2, W = 2, 300 trials."
+    body = "\n\n".join([about, table(header, rows), "\n".join(f"- {note}" for note in notes)])
+    record("Spike counts: held-out neurons", body, f"python tests/benchmarks/counts.py --splits {args.splits} --kinds {args.kinds}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Fits of spike counts: recovery, predictions, saving, and what is refused."""
+
+import jax
+import numpy as np
+import pytest
+from mrgp.models import DLAG, FA, MDLAG
+from scipy import stats
+
+import mrgp
+from mrgp.cli import main
+from mrgp.data import Layout, stand_in
+from mrgp.log_rates import course_start, from_gaussian, stabilised_slope
+
+BIN, N_BINS, N_TRIALS = 0.02, 12, 80
+LAYOUT = Layout(("V1", "V2"), (12, 10), BIN)
+TRUTH = DLAG(1, 0, likelihood="dense", max_delay=0.1, emission="poisson")
+DELAY = 0.03
+
+
+def recording(seed=0):
+    """Poisson counts of a mean near 1 with one shared latent, and the parameters."""
+    rng = np.random.default_rng(seed)
+    sites = {
+        "loadings": 0.6 * rng.standard_normal((22, 1)), "offset": rng.normal(0.0, 0.4, 22),
+        "delay": np.array([[DELAY]]), "timescale_across": np.array([0.06]),
+    }  # fmt: skip
+    y = np.asarray(TRUTH.likelihood_at(stand_in(LAYOUT, N_TRIALS, N_BINS), sites).sample(jax.random.key(seed)))
+    return mrgp.MultiRegionData({"V1": y[..., :12], "V2": y[..., 12:]}, BIN), sites
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    data, truth = recording()
+    return data, truth, TRUTH.replace(likelihood="markov").fit(data, progress=False, n_starts=2)
+
+
+def test_delays_timescales_and_loadings_are_recovered(fitted):
+    """Delays within three posterior sds; loadings as Fisher's information of known latents says, but for their size.
+
+    Their size is that of latents, which 80 trials of 4 timescales show to some 10%.
+    """
+    data, truth, fit = fitted
+    assert fit.converged
+    assert float(fit.log_likelihood().sum()) > float(fit.model.log_likelihood(data, truth).sum())
+    known = fit.delay_intervals()
+    assert abs(float(fit.delays[1, 0]) - DELAY) < 3 * float(known.sd[1, 0])
+    assert float(known.sd[1, 0]) < 0.005
+    assert abs(np.log(float(fit.timescales.across[0]) / 0.06)) < 0.25
+    found, true = fit.sites["loadings"][:, 0], truth["loadings"][:, 0]
+    size = (found @ true) / (true @ true)
+    assert abs(abs(size) - 1) < 0.2
+    assert np.sqrt(np.mean(((found / size - true) / fit.model.scales(data, truth)["loadings"][:, 0]) ** 2)) < 1.5
+
+
+def test_the_curvature_is_that_of_the_bound(fitted):
+    """Of the log timescale given all else: second differences of the bound itself, without gradients."""
+    data, _, fit = fitted
+    held = {name: value for name, value in fit.sites.items() if name != "timescale_across"}
+    again = fit.model.fit(data, start=fit, fixed=held, progress=False)
+    sd = float(np.sqrt(again.curvature().covariance[0, 0]))
+    prior = stats.lognorm(1.5, scale=0.1)
+
+    def density(step):
+        timescale = again.sites["timescale_across"] * np.exp(step * sd)
+        sites = {**again.sites, "timescale_across": timescale}
+        return float(fit.model.log_likelihood(data, sites).sum()) + prior.logpdf(timescale)[0]
+
+    assert 2 * density(0) - density(1) - density(-1) == pytest.approx(1.0, rel=0.1)  # sd changes by a tenth over one sd
+
+
+def test_hidden_neurons_are_predicted(fitted):
+    """Better than by their mean rate, and with an honest spread: standardised errors of variance 1, within 10%."""
+    data, _, fit = fitted
+    loudest = int(np.argmax(np.abs(fit.sites["loadings"][:12, 0])))
+    found = fit.predict(data.without({"V1": [loudest]}))
+    mean, sd = (found[f"V1_{what}"].values[..., loudest] for what in ("mean", "sd"))
+    y = data.region("V1")[..., loudest]
+    gained = stats.poisson.logpmf(y, mean).sum() - stats.poisson.logpmf(y, y.mean()).sum()
+    assert gained / (y.sum() * np.log(2)) > 0.02
+    assert ((y - mean) ** 2 / sd**2).mean() == pytest.approx(1.0, abs=0.1)
+    assert mean.mean() == pytest.approx(y.mean(), rel=0.05)
+
+
+def test_latents_are_found_on_the_clock_of_the_first_region(fitted):
+    data, _, fit = fitted
+    found = fit.latents(data.select_trials(slice(0, 5)), refine=2)
+    assert found.across_mean.shape == (5, 2 * N_BINS, 1)
+    assert 0.05 < float(found.across_sd.min()) < float(found.across_sd.max()) < 1.0
+
+
+def test_a_fit_of_counts_is_saved_drawn_from_and_converted(fitted, tmp_path):
+    data, _, fit = fitted
+    fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_array_equal(again.log_likelihood(data), fit.log_likelihood())
+    drawn = again.sample(50, N_BINS, seed=1)
+    np.testing.assert_array_equal(drawn.values, np.round(drawn.values))
+    assert drawn.values.min() == 0
+    np.testing.assert_allclose(drawn.center, data.center, atol=6 * data.scale.max() / np.sqrt(50 * 3))
+    assert fit.shared_by().values.all()
+
+
+@pytest.mark.slow
+def test_arviz_and_the_error_of_the_state_space(fitted):
+    data, _, fit = fitted
+    some = data.select_trials(slice(0, 10))
+    tree = fit.to_arviz(some, n_draws=3)
+    assert tree["log_likelihood"]["y"].shape == (1, 3, 10)
+    total = float(fit.log_likelihood(some).sum())
+    assert abs(float(tree["log_likelihood"]["y"].sum("trial").mean()) - total) < 20
+    assert fit.lift_error(10) < 0.1
+
+
+def test_a_start_from_gaussian_values_is_in_log_rates():
+    """Loadings of y itself and of 2 sqrt(y + 3/8) become those of the log-rate, by the slope of each mean."""
+    mean = np.array([0.05, 1.0, 30.0])
+    counts = np.arange(200)
+    g = 2 * np.sqrt(counts + 3 / 8)
+    step = 1e-5
+    ends = [(stats.poisson.pmf(counts, mean[:, None] * np.exp(s)) * g).sum(1) for s in (step, -step)]
+    np.testing.assert_allclose(stabilised_slope(mean), (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
+    data, truth = recording()
+    rate = np.asarray(data.center)
+    sites = from_gaussian({"loadings": truth["loadings"] * rate[:, None], "noise": rate}, data, rate)
+    np.testing.assert_allclose(sites["loadings"], truth["loadings"])
+    np.testing.assert_allclose(np.exp(sites["offset"] + 0.5 * (sites["loadings"] ** 2).sum(1)), rate)
+
+
+def test_a_start_of_the_course_is_a_poisson_regression():
+    """The penalised score of every mode vanishes: sum (y - rate) mode = weight / prior variance."""
+    rng = np.random.default_rng(0)
+    course = 1.5 * np.sin(np.arange(20) / 3)[:, None]
+    y = rng.poisson(np.exp(course - [[0.5, 2.0]]), (60, 20, 2)).astype(float)
+    data = mrgp.MultiRegionData({"A": y}, BIN)
+    model = TRUTH.replace(mean="psth").prepared(data)
+    modes = model.mean_modes(data)
+    change = course_start(data, modes)[0]
+    rate = np.exp(np.log(data.center) + modes @ change.T)
+    np.testing.assert_allclose(((y - rate).sum(0).T) @ modes, change, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_overdispersed_counts_with_a_course():
+    """The bound never falls; dispersion is found, roughly, and preferred to Poisson."""
+    data, _ = recording(1)
+    rng = np.random.default_rng(0)
+    noisy = data.transformed(lambda y: rng.poisson(y * rng.gamma(2.0, 0.5, y.shape)).astype(float))
+    model = TRUTH.replace(emission="negative_binomial", mean="psth", mean_timescale=0.1)
+    fit = model.fit(noisy.select_trials(slice(0, 40)), progress=False, n_starts=1, tolerance=0.1)
+    # Poisson of y times Gamma(2, 1/2): variance mu + 1.5 mu + mu^2 / 2, so dispersion 0.5 + 1.5 / mu, mu near 1.
+    expected = 0.5 + 1.5 / np.median(noisy.center)
+    assert np.median(fit.sites["dispersion"]) == pytest.approx(expected, rel=0.3)
+    assert np.diff(fit.trace).min() > -1e-3
+    assert list(fit.mean["V1"].shape) == [1, N_BINS, 12]
+    poisson = model.replace(emission="poisson").fit(fit.data, start=fit, progress=False, tolerance=0.1)
+    assert float(fit.log_likelihood().sum()) > float(poisson.log_likelihood().sum()) + 50
+
+
+def test_relevance_of_counts_by_map():
+    data, _ = recording()
+    model = MDLAG(2, likelihood="dense", max_delay=0.1, emission="poisson", shape=1.0, rate=0.1)
+    fit = model.fit(data.select_trials(slice(0, 30)), "map", progress=False, n_starts=1, max_iterations=30, tolerance=5)
+    assert fit.shared_variance.max("latent").min() > 0.6
+    with pytest.raises(ValueError, match="method 'vb' has no updates for counts: use method='map'"):
+        model.fit(data, progress=False)
+    with pytest.raises(ValueError, match="the density is highest where all loadings are zero: use shape near 1"):
+        model.replace(rate=1e-12).fit(data, "map", progress=False)
+
+
+def test_wrong_use_of_counts(tmp_path, capsys):
+    data, _ = recording()
+    broken = data.transformed(lambda y: np.where(y == y.max(), 0.5, y))
+    with pytest.raises(mrgp.DataError, match=r"region V\d, neuron \d+: 0.5 in trial \d+, bin \d+ is no spike count"):
+        TRUTH.fit(broken, progress=False)
+    with pytest.raises(ValueError, match="emission is 'gaussian', 'poisson' or 'negative_binomial', not 'binomial'"):
+        DLAG(1, 0, emission="binomial")
+    with pytest.raises(ValueError, match="counts have no spectral likelihood"):
+        DLAG(1, 0, emission="poisson", likelihood="spectral")
+    with pytest.raises(ValueError, match="FA has no use for emission"):
+        FA(1, emission="poisson")
+    with pytest.raises(ValueError, match="counts are no fewer numbers given loadings"):
+        TRUTH.fit(data, "nuts", loadings="fixed", progress=False)
+    path = tmp_path / "broken.npz"
+    mrgp.save_recording(broken, path)
+    options = ["--n-across", "1", "--n-within", "0", "--emission", "poisson", "--out", str(tmp_path), "--quiet"]
+    assert main(["fit", str(path), *options]) == 1
+    assert "is no spike count; give whole numbers" in capsys.readouterr().err
+
+
+def test_the_command_line_fits_counts(tmp_path, capsys):
+    data, _ = recording()
+    path = tmp_path / "counts.npz"
+    mrgp.save_recording(data.select_trials(slice(0, 20)), path)
+    options = ["--n-across", "1", "--likelihood", "dense", "--emission", "poisson", "--n-starts", "1"]
+    out = tmp_path / "out"
+    quick = ["--tolerance", "1", "--no-figures", "--no-intervals", "--quiet", "--out", str(out)]
+    assert main(["fit", str(path), "--model", "gpfa", *options, *quick]) == 0, capsys.readouterr().err
+    assert mrgp.load_fit(out / "fit.nc").model.emission == "poisson"

@@ -1,0 +1,255 @@
+"""Counts: their distributions, the bound against quadrature and against other ways to it, gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.optimize import minimize
+from scipy.special import gammaln
+
+from mrgp.distributions import conjugate as module
+from mrgp.distributions.counts import CountGP
+from mrgp.distributions.families import NegativeBinomial, Poisson, prediction
+from mrgp.statespace.covariance import exact_covariance
+from mrgp.statespace.reduce import Missing, readout_loadings
+
+DISPERSION = np.array([0.05, 0.3, 1.0, 0.2, 0.6])
+DEFAULT = module.TOLERANCE
+FAMILIES = {"poisson": Poisson(), "negative_binomial": NegativeBinomial(jnp.asarray(DISPERSION))}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return FAMILIES[request.param]
+
+
+@pytest.fixture(autouse=True)
+def tight(monkeypatch):
+    """The bound at its maximum to rounding."""
+    monkeypatch.setattr(module, "TOLERANCE", 1e-11)
+
+
+SCORE = jax.jit(lambda distribution, y: distribution.log_prob(y))  # one program for all of the same shapes
+DRAW = jax.jit(lambda distribution, key: distribution.sample(key))
+
+
+def scored(distribution, y):
+    return np.asarray(SCORE(distribution, jnp.asarray(y)))
+
+
+def log_pmf(family, y, eta):
+    """Written out, of (..., neuron), for SciPy's underflows at low rates."""
+    if isinstance(family, Poisson):
+        return y * eta - np.exp(eta) - gammaln(y + 1)
+    size = 1 / np.asarray(family.dispersion)
+    ways = gammaln(y + size) - gammaln(size) - gammaln(y + 1)
+    return ways + size * np.log(size) + y * eta - (y + size) * np.logaddexp(np.log(size), eta)
+
+
+def test_densities_are_those_of_scipy(family):
+    rng = np.random.default_rng(0)
+    y, eta = rng.integers(0, 9, (30, 5)).astype(float), rng.uniform(-2, 3, (30, 5))
+    known = stats.poisson.logpmf(y, np.exp(eta))
+    if isinstance(family, NegativeBinomial):
+        size = 1 / DISPERSION
+        known = stats.nbinom.logpmf(y, size, size / (size + np.exp(eta)))
+    np.testing.assert_allclose(log_pmf(family, y, eta), known, atol=1e-9)
+    found = family.expected(jnp.asarray(y), jnp.asarray(eta), jnp.zeros(5)).value + family.normalizer(jnp.asarray(y))
+    np.testing.assert_allclose(found, known, atol=1e-9)
+
+
+def draw(distribution, seed=0):
+    return np.asarray(DRAW(distribution, jax.random.key(seed)))
+
+
+# --- distributions of counts given log-rates
+
+
+def test_expected_log_densities_are_those_of_fine_quadrature(family):
+    """Seven nodes against 150: 2e-4 up to a variance of 4."""
+    rng = np.random.default_rng(0)
+    y, mean = rng.integers(0, 6, (40, 5)).astype(float), rng.uniform(-2, 2, (40, 5))
+    variance = np.tile([1e-6, 0.1, 0.5, 1.0, 4.0], (40, 1))
+    place, weight = np.polynomial.hermite_e.hermegauss(150)
+    eta = mean[..., None] + np.sqrt(variance)[..., None] * place
+    densities = np.stack([log_pmf(family, y, eta[..., i]) for i in range(150)], -1)
+    expected = (densities * weight / weight.sum()).sum(-1)
+    found = family.expected(*map(jnp.asarray, (y, mean, variance)))
+    np.testing.assert_allclose(found.value + family.normalizer(jnp.asarray(y)), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_slope_and_curvature_are_derivatives(family):
+    rng = np.random.default_rng(1)
+    y, mean = jnp.asarray(rng.integers(0, 6, (9, 5)) * 1.0), jnp.asarray(rng.uniform(-2, 2, (9, 5)))
+    variance = jnp.asarray(rng.uniform(0.05, 0.8, (9, 5)))
+    found = family.expected(y, mean, variance)
+    slope, half = jax.grad(lambda m, v: family.expected(y, m, v).value.sum(), (0, 1))(mean, variance)
+    np.testing.assert_allclose(found.slope, slope, atol=1e-10)
+    np.testing.assert_allclose(found.curvature, -2 * half, atol=2e-4)  # the quadrature's own error
+
+
+def test_draws_and_predictions_have_their_moments(family):
+    """50,000 draws: means within 5 standard errors; variances, of heavy tails, within 8%."""
+    mean, variance = jnp.asarray([0.5, -1.0, 0.0, 1.0, -0.3]), jnp.asarray([0.2, 0.4, 0.1, 0.3, 0.0])
+    keys = jax.random.split(jax.random.key(0))
+    eta = mean + jnp.sqrt(variance) * jax.random.normal(keys[0], (50_000, 5))
+    y = np.asarray(jax.jit(lambda eta: family.sample(keys[1], eta))(eta))
+    first, second = prediction(family, mean, variance)
+    np.testing.assert_array_less(np.abs(y.mean(0) - first), 5 * np.sqrt(second / 50_000))
+    np.testing.assert_allclose(y.var(0), second, rtol=0.08)
+
+
+# --- the bound of one neuron, against integrals
+
+
+def one_neuron(small_model, offset, n_bins=2, scale=1.0):
+    model = small_model(n_neurons=(1,), n_across=1, n_within=(0,), n_bins=n_bins)
+    model.arguments |= {"loadings": jnp.array([[scale]]), "offset": jnp.array([offset])}
+    return model
+
+
+def integrated(model, counts, y):
+    """log p(y) of trials (trial, time, 1) by Gauss-Hermite quadrature over all bins."""
+    latent = model.dense()
+    C = readout_loadings(model.prior.assignment, latent.loadings)
+    root = np.linalg.cholesky(np.asarray(exact_covariance(model.prior, latent.latents, model.n_bins)) * C[0, 0] ** 2)
+    place, weight = np.polynomial.hermite_e.hermegauss(200)
+    grid = np.stack(np.meshgrid(*[place] * model.n_bins, indexing="ij"), -1).reshape(-1, model.n_bins)
+    total = np.prod(np.stack(np.meshgrid(*[weight / weight.sum()] * model.n_bins), -1).reshape(-1, model.n_bins), 1)
+    eta = float(latent.offset[0]) + grid @ root.T
+    densities = np.array([log_pmf(counts, trial[:, 0], eta).sum(-1) for trial in y])
+    return np.log((np.exp(densities - densities.max(1, keepdims=True)) * total).sum(1)) + densities.max(1)
+
+
+def best_gaussian(model, counts, trial):
+    """The bound of the best Gaussian of one trial's log-rates, any mean and covariance, by BFGS."""
+    latent, n = model.dense(), model.n_bins
+    C = readout_loadings(model.prior.assignment, latent.loadings)
+    K = np.asarray(exact_covariance(model.prior, latent.latents, n)) * float(C[0, 0]) ** 2
+    below = np.tril_indices(n)
+
+    def loss(x):
+        m, L = x[:n], np.zeros((n, n))
+        L[below] = x[n:]
+        V = L @ L.T
+        found = counts.expected(jnp.asarray(trial), jnp.asarray(m)[:, None] + latent.offset, jnp.diag(V)[:, None])
+        inside = np.trace(np.linalg.solve(K, V)) + m @ np.linalg.solve(K, m) - n
+        kl = 0.5 * (inside + np.linalg.slogdet(K)[1] - np.linalg.slogdet(V)[1])
+        return kl - float((found.value + counts.normalizer(jnp.asarray(trial))).sum())
+
+    start = np.concatenate([np.zeros(n), np.linalg.cholesky(K)[below]])
+    return -minimize(loss, start, method="BFGS", options={"gtol": 1e-6}).fun
+
+
+@pytest.mark.parametrize("offset", [-1.0, 3.0])
+@pytest.mark.parametrize("counts", [Poisson(), NegativeBinomial(jnp.array([0.5]))], ids=FAMILIES)
+def test_the_bound_is_below_the_integral_and_close(small_model, offset, counts):
+    """To 0.03 nats per trial of two bins, where every trial has a covariance of its own."""
+    model = one_neuron(small_model, offset)
+    y = draw(CountGP(model.dense(n_trials=5), counts))
+    truth = integrated(model, counts, y)
+    own = scored(CountGP(model.dense(n_trials=5), counts, shared_covariance=False), y)
+    shared = scored(CountGP(model.dense(n_trials=5), counts), y)
+    assert (truth - own).min() > -1e-6
+    assert (truth - own).max() < 0.03
+    assert (truth - shared).min() > -1e-6
+    assert own.sum() > shared.sum() - 1e-9
+
+
+@pytest.mark.parametrize("counts", [Poisson(), NegativeBinomial(jnp.array([0.5]))], ids=FAMILIES)
+def test_with_a_covariance_of_its_own_q_is_the_best_gaussian(small_model, counts):
+    model = one_neuron(small_model, 0.3, n_bins=3, scale=1.2)
+    y = draw(CountGP(model.dense(n_trials=2), counts), seed=3)
+    found = scored(CountGP(model.dense(n_trials=2), counts, shared_covariance=False), y)
+    np.testing.assert_allclose(found, [best_gaussian(model, counts, trial) for trial in y], atol=2e-4)
+
+
+# --- the bound of recordings
+
+
+def test_state_spaces_and_missing_data(small_model, missing_data):
+    """Both likelihoods of the latents agree to what the state space misses."""
+    model = small_model()
+    mask, missing = missing_data("ragged_holes", 6, 7, 5)
+    dense, markov = (CountGP(getattr(model, name)(missing=missing), Poisson()) for name in ("dense", "markov"))
+    y = draw(dense) * mask
+    np.testing.assert_allclose(scored(markov, y), scored(dense, y), atol=5e-3)
+
+
+def test_a_neuron_that_nothing_shows_changes_nothing(small_model):
+    model, family = small_model(), FAMILIES["negative_binomial"]
+    observed = np.ones((1, 7, 5), bool)
+    observed[..., 3] = False
+    missing = Missing(jnp.asarray(observed), jnp.zeros(4, int), None)
+    y = draw(CountGP(model.dense(n_trials=4), family))
+    hidden = scored(CountGP(model.dense(missing=missing), family), y * observed)
+    kept = np.array([0, 1, 2, 4])
+    few = small_model(n_neurons=(3, 1))
+    few.arguments = {n: v[kept] if n in ("loadings", "noise", "offset") else v for n, v in model.arguments.items()}
+    counts = NegativeBinomial(family.dispersion[kept])
+    np.testing.assert_allclose(hidden, scored(CountGP(few.dense(n_trials=4), counts), y[..., kept]), atol=1e-8)
+    nothing = CountGP(model.dense(missing=missing._replace(observed=jnp.zeros((1, 7, 5), bool))), family)
+    np.testing.assert_allclose(scored(nothing, 0 * y), 0.0, atol=1e-9)
+
+
+def test_trials_share_covariances_within_their_condition_only(small_model):
+    model, rng = small_model(), np.random.default_rng(3)
+    course, condition = jnp.asarray(rng.standard_normal((2, 7, 5))), np.array([0, 1, 1, 0, 1, 0])
+    both = CountGP(model.dense(n_trials=6, course=course, condition=jnp.asarray(condition)), Poisson())
+    y = draw(both)
+    for kind in (0, 1):
+        chosen = condition == kind
+        alone = CountGP(model.dense(n_trials=3, course=course[kind][None]), Poisson())
+        np.testing.assert_allclose(scored(both, y)[chosen], scored(alone, y[chosen]), atol=1e-7)
+
+
+def test_counts_of_little_dispersion_are_poisson(small_model):
+    model = small_model()
+    poisson = CountGP(model.dense(n_trials=4), Poisson())
+    nearly = CountGP(model.dense(n_trials=4), NegativeBinomial(jnp.full(5, 1e-6)))
+    y = draw(poisson)
+    np.testing.assert_allclose(scored(nearly, y), scored(poisson, y), atol=2e-3)
+
+
+@pytest.mark.parametrize(("kind", "own"), [("poisson", False), ("negative_binomial", True)])
+def test_gradients_are_those_of_finite_differences(small_model, missing_data, kind, own):
+    """Along one random direction of each parameter, to 1e-5 of it."""
+    model, rng, family = small_model(), np.random.default_rng(4), FAMILIES[kind]
+    _, missing = missing_data("holes", 4, 7, 5)
+    course = jnp.asarray(0.3 * rng.standard_normal((1, 7, 5)))
+    y = draw(CountGP(model.dense(n_trials=4), family)) * np.asarray(missing.observed)[np.asarray(missing.pattern)]
+    parameters = {n: model.arguments[n] for n in ("loadings", "offset", "delay", "across")} | {"course": course}
+    if isinstance(family, NegativeBinomial):
+        parameters["dispersion"] = family.dispersion
+
+    @jax.jit
+    def total(parameters):
+        rest = {**model.arguments, **parameters}
+        counts = NegativeBinomial(rest.pop("dispersion")) if "dispersion" in rest else family
+        latent = type(model.dense())(prior=model.prior, n_bins=7, missing=missing, **rest)
+        return CountGP(latent, counts, shared_covariance=not own).log_prob(jnp.asarray(y)).sum()
+
+    slopes = jax.grad(total)(parameters)
+    for name in parameters:
+        along = jax.tree.map(lambda v: jnp.asarray(rng.standard_normal(v.shape)), parameters[name])
+        step = 1e-4
+        ends = [
+            float(total({**parameters, name: jax.tree.map(lambda v, u, s=s: v + s * u, parameters[name], along)}))
+            for s in (step, -step)
+        ]
+        slope = sum(jax.tree.leaves(jax.tree.map(lambda g, u: float((g * u).sum()), slopes[name], along)))
+        assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-5, abs=2e-5), name
+
+
+def test_the_default_tolerance_is_enough(small_model, monkeypatch):
+    """From silence to counts of hundreds, 0.02 nats in 8 trials; their rates differ a hundredfold, which is hard."""
+    monkeypatch.setattr(module, "TOLERANCE", DEFAULT)
+    default = jax.jit(lambda distribution, y: distribution.log_prob(y))
+    for level in (-4.0, 0.0, 5.0):
+        model = small_model()
+        model.arguments["offset"] = jnp.full(5, level)
+        distribution = CountGP(model.dense(n_trials=4), Poisson())
+        y = draw(distribution)
+        best = scored(distribution, y).sum()
+        assert best - 0.02 < float(default(distribution, jnp.asarray(y)).sum()) <= best + 1e-9, level
