@@ -30,6 +30,7 @@ from mrgp.statespace.choose import missed_variance
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
 NARROW_MISSED = 0.01  # of the GP noise: what narrow windows may miss. With all of it 64 nats were off on the benchmark
 # recording of five regions, with this 0.2, as with the wide window
+LONGEST_DELAY = 0.5  # of a trial: as far as a fit widens max_delay by itself
 NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
 DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
 
@@ -259,12 +260,15 @@ class Fittable(Parametrized):
         return self if largest < self.delay_bound(layout) else self.replace(max_delay=WIDER * largest)
 
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
-        """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None."""
-        bound = self.delay_bound(data.layout)
+        """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None.
+
+        Up to half of a trial: a latent that lags by more is hardly shared, but private to each region.
+        """
+        bound, longest = self.delay_bound(data.layout), LONGEST_DELAY * data.n_bins * data.bin_width
         reached = np.abs(self.delay_table(sites, data.layout, data.n_bins)).max(initial=0.0)
-        if "delay" not in sites or reached < NEAR_BOUND * bound:
+        if "delay" not in sites or reached < NEAR_BOUND * bound or bound >= longest:
             return None
-        return self.replace(max_delay=WIDER * bound)
+        return self.replace(max_delay=min(WIDER * bound, longest))
 
     def keeping(self, sites: Mapping[str, Any], layout: Layout, across: np.ndarray) -> tuple[Self, dict[str, Any]]:
         """This preset and its sites with some of the across latents only, by index."""

@@ -408,6 +408,13 @@ def test_a_delay_near_its_bound_widens_it(made):
     assert abs(wide.delays.values[1, 0] - DELAY[1, 0]) < 0.3 * BIN
 
 
+def test_no_bound_widens_past_half_a_trial(made):
+    """Trials of 0.8 s."""
+    near = preset(max_delay=0.39).widened({"delay": np.array([[0.385]])}, made.data)
+    assert near.max_delay == pytest.approx(0.4)
+    assert near.widened({"delay": np.array([[-0.399]])}, made.data) is None
+
+
 def test_warm_start_admits_the_delays_it_brings(made, fit):
     narrow = preset(max_delay=1.0 * BIN)
     with warnings.catch_warnings():
