@@ -263,6 +263,7 @@ def test_latents_of_one_region_only_need_no_delays():
     assert np.isfinite(fit.log_likelihood()).all()
 
 
+@pytest.mark.slow
 def test_interrupted_fit_goes_on_with_the_timescales_it_learned(bump, tmp_path, monkeypatch):
     made, _ = bump
     place, model, plain, climbs = tmp_path / "fit.checkpoint.npz", ADM(n_across=1), recipe.maximise, []

@@ -122,7 +122,7 @@ def test_questions_and_wrong_use_wait_for_no_library():
     asked += [["calibrate", "--help"], ["evaluate", "--help"], ["cv", "--help"]]
     script = f"from mrgp.cli import main; print(*map(main, {asked}))\nimport sys; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-2:] == ["0 2 2 0 0", "False"]
+    assert done.stdout.splitlines()[-2:] == ["0 2 2 0 0 0", "False"]
 
 
 NUMBERS = {

@@ -52,6 +52,7 @@ def test_delays_timescales_and_loadings_are_recovered(fitted):
     assert np.sqrt(np.mean(((found / size - true) / fit.model.scales(data, truth)["loadings"][:, 0]) ** 2)) < 1.5
 
 
+@pytest.mark.slow
 def test_the_curvature_is_that_of_the_bound(fitted):
     """Of the log timescale given all else: second differences of the bound itself, without gradients."""
     data, _, fit = fitted
@@ -156,6 +157,7 @@ def test_overdispersed_counts_with_a_course():
     assert float(fit.log_likelihood().sum()) > float(poisson.log_likelihood().sum()) + 50
 
 
+@pytest.mark.slow
 def test_relevance_of_counts_by_map():
     data, _ = recording()
     model = MDLAG(2, likelihood="dense", max_delay=0.1, emission="poisson", shape=1.0, rate=0.1)

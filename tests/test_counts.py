@@ -168,6 +168,7 @@ def test_with_a_covariance_of_its_own_q_is_the_best_gaussian(small_model, counts
 # --- the bound of recordings
 
 
+@pytest.mark.slow
 def test_state_spaces_and_missing_data(small_model, missing_data):
     """Both likelihoods of the latents agree to what the state space misses."""
     model = small_model()
@@ -177,6 +178,7 @@ def test_state_spaces_and_missing_data(small_model, missing_data):
     np.testing.assert_allclose(scored(markov, y), scored(dense, y), atol=5e-3)
 
 
+@pytest.mark.slow
 def test_a_neuron_that_nothing_shows_changes_nothing(small_model):
     model, family = small_model(), FAMILIES["negative_binomial"]
     observed = np.ones((1, 7, 5), bool)

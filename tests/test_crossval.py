@@ -110,12 +110,14 @@ def test_threads_give_the_same_table(swept):
     assert same(found.table, swept.table)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_table(swept):
     with mrgp.process_pool(1) as processes:
         found = cross_validate(FA(), recording(), n_across=(1, 2), n_folds=3, executor=processes, **QUICK)
     assert same(found.table, swept.table)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")   # those of another library's workings
 def test_a_cluster_gives_the_same_table(swept):
     distributed = pytest.importorskip("distributed")

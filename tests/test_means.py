@@ -206,8 +206,11 @@ CONTRACT = [
     (LDS, {"n_across": 1, "mean": "psth"}),
     (FA, {"n_across": 1, "mean": "psth"}),
     (GFA, {"n_across": 1, "mean": "psth"}),
-    (ADM, {"n_across": 1, "n_within": 0, "mean": "psth", "noise": "ar1", "likelihood": "dense", "max_delay": 0.06}),
-    (GPFA, {"n_across": 1, "mean": "psth", "noise": "ar1"}),
+    pytest.param(
+        ADM, {"n_across": 1, "n_within": 0, "mean": "psth", "noise": "ar1", "likelihood": "dense", "max_delay": 0.06},
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(GPFA, {"n_across": 1, "mean": "psth", "noise": "ar1"}, marks=pytest.mark.slow),
 ]
 
 

@@ -270,6 +270,7 @@ def test_nuts_with_fixed_loadings_is_the_conditional_posterior(made, laplace, nu
 GUIDE = {"n_particles": 1, "max_steps": 50, "n_draws": 7, "progress": False}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the guide has not converged")
 def test_a_guide_is_fitted_to_batches(made, laplace):
     fit = laplace.model.fit(made.data, "svi", start=laplace, batch_size=4, **GUIDE)

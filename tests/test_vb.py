@@ -330,6 +330,7 @@ def test_loadings_that_were_wrongly_zeroed_come_back(shared_recording, fitted):
     assert {tuple(column) for column in fit.shared_by().values.T} == {tuple(column) for column in SHARED_BY.T}
 
 
+@pytest.mark.slow
 def test_delays_behind_the_second_region_and_a_region_of_noise():
     """One latent is not read by the first region, and none by the last."""
     made = simulate(
