@@ -89,6 +89,7 @@ def test_latents_are_found_on_the_clock_of_the_first_region(fitted):
     assert 0.05 < float(found.across_sd.min()) < float(found.across_sd.max()) < 1.0
 
 
+@pytest.mark.slow
 def test_a_fit_of_counts_is_saved_drawn_from_and_converted(fitted, tmp_path):
     data, _, fit = fitted
     fit.save(tmp_path / "fit.nc")

@@ -157,6 +157,7 @@ def test_the_bound_is_below_the_integral_and_close(small_model, offset, counts):
     assert own.sum() > shared.sum() - 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [Poisson(), NegativeBinomial(jnp.array([0.5]))], ids=FAMILIES)
 def test_with_a_covariance_of_its_own_q_is_the_best_gaussian(small_model, counts):
     model = one_neuron(small_model, 0.3, n_bins=3, scale=1.2)
@@ -195,6 +196,7 @@ def test_a_neuron_that_nothing_shows_changes_nothing(small_model):
     np.testing.assert_allclose(scored(nothing, 0 * y), 0.0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_trials_share_covariances_within_their_condition_only(small_model):
     model, rng = small_model(), np.random.default_rng(3)
     course, condition = jnp.asarray(rng.standard_normal((2, 7, 5))), np.array([0, 1, 1, 0, 1, 0])
@@ -206,6 +208,7 @@ def test_trials_share_covariances_within_their_condition_only(small_model):
         np.testing.assert_allclose(scored(both, y)[chosen], scored(alone, y[chosen]), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_counts_of_little_dispersion_are_poisson(small_model):
     model = small_model()
     poisson = CountGP(model.dense(n_trials=4), Poisson())

@@ -254,6 +254,7 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_table(scripted, monkeypatch
     assert [str(one) for one in more.candidates] == ["3", "4"]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_to_the_same_table(swept, tmp_path):
     data, out = tmp_path / "data.npz", tmp_path / "out"
     mrgp.save_recording(recording(), data)

@@ -462,6 +462,7 @@ def test_ragged_and_missing_recording_fits():
     assert abs(fitted.delays.values[1, 0] - DELAY[1, 0]) < 0.5 * BIN
 
 
+@pytest.mark.slow
 def test_awkward_recordings_fit_or_say_why():
     one_trial = recording(n_trials=1, n_bins=60).data
     assert np.isfinite(preset().fit(one_trial, n_starts=1, progress=False, max_iterations=200).trace[-1])
