@@ -113,7 +113,7 @@ class Baseline:
         if self.condition is None:
             return center
         known = {level: i for i, level in enumerate(self.levels)}
-        labels = _labels(data, self.condition)
+        labels = data.trial_labels(self.condition).tolist()
         return center[[known.get(label, len(known)) for label in labels]]
 
     def _regression(self, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +188,7 @@ def _baseline(
     levels: tuple = ()
     place = np.zeros(train.n_trials, int)
     if condition is not None:
-        found, place = np.unique(_labels(train, condition), return_inverse=True)
+        found, place = np.unique(train.trial_labels(condition), return_inverse=True)
         levels = tuple(found.tolist())
     mean = values.sum((0, 1)) / np.maximum(mask.sum((0, 1)), 1)
     table = mean[None, None]
@@ -218,13 +218,6 @@ def _mean_over(values: np.ndarray, mask: np.ndarray, weight: np.ndarray, otherwi
     count = np.einsum("b,btn->tn", weight, mask)
     total = np.einsum("b,btn->tn", weight, values)
     return np.where(count > 0, total / np.maximum(count, 1), otherwise)
-
-
-def _labels(data: MultiRegionData, condition: str) -> list:
-    if condition not in data.trial_coords:
-        known = ", ".join(data.trial_coords) or "none"
-        raise DataError(f"trials have no coordinate {condition!r}: choose from {known}, or leave the condition out")
-    return data.trial_coords[condition].tolist()
 
 
 def _ridge(moments: np.ndarray, hidden: np.ndarray, strength: float) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What a calibration found: tables, a figure, files; and the file that lets a run go on where it stopped."""
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from mrgp.io import write_atomically
+from mrgp.io import write_atomically, write_json
 from mrgp.plots import plot_calibration
 from mrgp.plots.save import save_figure
 from mrgp.ranks import PROBABILITIES, summarised
@@ -101,8 +100,7 @@ class Calibration:
         """Write ``summary.json``, ``ranks.nc`` and ``calibration.png`` into ``folder``, each replaced whole."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.summary(), indent=1) + "\n"
-        write_atomically(folder / "summary.json", lambda path: path.write_text(text))
+        write_json(folder / "summary.json", self.summary())
         write_atomically(folder / "ranks.nc", partial(self.results.to_netcdf, engine="h5netcdf"))
         save_figure(self.plot(), folder / "calibration.png")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mrgp.arguments import parse
@@ -77,6 +78,18 @@ def _notes() -> Iterator[None]:
         warnings.simplefilter("always")
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """A long run whose records in ``folder`` grow as it goes on: say so where it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        kept = f"{folder} keeps what was done, the same command goes on from there"
+        raise Failure(f"interrupted: {kept if any(folder.glob('*.json')) else 'nothing was done yet'}") from error
+    except ValueError as error:
+        raise Failure(str(error)) from error
 
 
 # --- commands
@@ -231,14 +244,9 @@ def run_cv(args: argparse.Namespace) -> None:
         **given(args, ("method", "n_starts", "tolerance", "max_iterations")),
     }  # fmt: skip
     progress = not args.quiet and watched()
-    try:
-        with mrgp.process_pool(args.workers) if args.workers > 1 else nullcontext() as executor:
-            found = mrgp.cross_validate(model, data, executor=executor, out=args.out, progress=progress, **chosen)
-    except KeyboardInterrupt as error:
-        kept = f"{args.out} keeps what was done, the same command goes on from there"
-        raise Failure(f"interrupted: {kept if any(args.out.glob('*.json')) else 'nothing was done yet'}") from error
-    except ValueError as error:
-        raise Failure(str(error)) from error
+    workers = mrgp.process_pool(args.workers) if args.workers > 1 else nullcontext()
+    with _resumable(args.out), workers as executor:
+        found = mrgp.cross_validate(model, data, executor=executor, out=args.out, progress=progress, **chosen)
     found.save(args.out)
     if not args.quiet:
         within = ",".join(map(str, found.chosen.n_within))
@@ -291,16 +299,11 @@ def run_calibrate(args: argparse.Namespace) -> None:
     if not args.quiet:
         print(f"{f'going on from {place}' if place.is_file() else 'simulating and fitting'} ...", flush=True)
     design = {"n_trials": args.trials, "n_bins": args.bins, "bin_width": args.bin_width, "snr": args.snr}
-    try:
+    with _resumable(args.out):
         found = calibrate(
             model, args.n, method=args.method, regions=regions, draws=args.draws, seed=args.seed, out=args.out,
             progress=not args.quiet and watched(), **design,
         )  # fmt: skip
-    except KeyboardInterrupt as error:
-        kept = f"{place} keeps what was done, the same command goes on from there"
-        raise Failure(f"interrupted: {kept if place.is_file() else 'nothing was done yet'}") from error
-    except ValueError as error:
-        raise Failure(str(error)) from error
     found.save(args.out)
     if not args.quiet:
         print(f"{found.report()}\n\nsummary.json, ranks.nc and calibration.png are in {args.out}")

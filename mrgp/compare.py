@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 from mrgp.data import MultiRegionData
 from mrgp.delay_evidence import delay_table
 from mrgp.fit import Fit
-from mrgp.io import write_atomically
+from mrgp.io import write_json
 from mrgp.loo import leave_one_out
 from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in models/
 from mrgp.plots import plot_comparison
@@ -112,8 +112,7 @@ class DelayComparison:
         for name, fit in self.fits.items():
             fit.save(place / f"fit_{name.replace('/', '_')}.nc")
         save_figure(self.plot(), place / "comparison.png")
-        text = json.dumps(self.summary(), indent=1)
-        write_atomically(place / "summary.json", lambda file: file.write_text(text))
+        write_json(place / "summary.json", self.summary())
 
 
 def compare_delays(

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -173,9 +173,36 @@ class MultiRegionData:
         values = np.ascontiguousarray(self.values)
         return tuple(hashlib.blake2b(trial.tobytes(), digest_size=8).hexdigest() for trial in values)
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells this recording from another: regions, bin width, every array that a model sees."""
+        digest = hashlib.sha256(repr((self.layout, self.values.shape)).encode())
+        for array in self.tree_flatten()[0]:
+            digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def trial_labels(self, name: str) -> np.ndarray:
+        """The trial coordinate ``name``, one value per trial.
+
+        Raises:
+            DataError: there is none of that name, or a trial has no value.
+        """
+        if name not in self.trial_coords:
+            known = f"choose from {', '.join(self.trial_coords)}" if self.trial_coords else "they have none"
+            raise DataError(f"trials have no coordinate {name!r}: {known}, or leave it out")
+        labels = self.trial_coords[name]
+        if labels.dtype.kind == "f" and np.isnan(labels).any():
+            raise DataError(f"trial {int(np.argmax(np.isnan(labels)))} has no {name}: leave it out by select_trials")
+        return labels
+
+    def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
+        """``values`` with NaN where missing; not to be written to."""
+        values = np.asarray(self.values)
+        return values if self.is_complete else np.where(self.mask, values, np.nan)
+
     def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
         """One region's values, NaN where missing."""
-        return self._with_nan()[:, :, self._columns(name)].copy()
+        return self.with_nan()[:, :, self._columns(name)].copy()
 
     def with_values(self, values: Float[np.ndarray, "trial time neuron"]) -> Self:
         """The recording with other numbers of the same shape, NaN where missing."""
@@ -194,7 +221,7 @@ class MultiRegionData:
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
         some = object.__new__(type(self))
         some.known_as = None if self.known_as is None else tuple(self.known_as[trial] for trial in chosen)
-        return some._fill(self.layout, self._with_nan()[chosen], dict(self.neuron_coords), trials)
+        return some._fill(self.layout, self.with_nan()[chosen], dict(self.neuron_coords), trials)
 
     def in_batches_of(self, n_trials: int) -> Self:
         """The recording as stochastic gradients take it: a model scores ``n_trials`` drawn anew at every step."""
@@ -232,7 +259,7 @@ class MultiRegionData:
         counts = tuple(chosen.size for chosen in kept.values())
         layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
-        values = self._with_nan()[:, :, np.concatenate(columns)]
+        values = self.with_nan()[:, :, np.concatenate(columns)]
         return object.__new__(type(self))._fill(layout, values, labels, dict(self.trial_coords))
 
     def without(self, neurons: Mapping[str, ArrayLike | slice]) -> Self:
@@ -241,7 +268,7 @@ class MultiRegionData:
         Args:
             neurons: region name -> integers, booleans or a slice, by position within the region.
         """
-        values = self._with_nan().copy()
+        values = self.with_nan().copy()
         for name, indices in neurons.items():
             part = self._columns(name)
             chosen = _choose(part.stop - part.start, indices, f"neurons of region {name}")
@@ -262,18 +289,11 @@ class MultiRegionData:
         if conditions and (unknown := [own[i] for i in np.unique(self.condition) if own[i] not in conditions]):
             raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
         coords = dict(self.neuron_coords), dict(self.trial_coords)
-        return object.__new__(type(self))._fill(layout, self._with_nan().copy(), *coords)
+        return object.__new__(type(self))._fill(layout, self.with_nan().copy(), *coords)
 
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""
-        return self.with_values(self._with_nan() - course[self.condition])
-
-    def transformed(self, function: Callable[[np.ndarray], np.ndarray]) -> Self:
-        """The recording with ``function`` of every value, entry by entry; NaN must stay NaN."""
-        values = function(self._with_nan())
-        return object.__new__(type(self))._fill(
-            self.layout, values, dict(self.neuron_coords), dict(self.trial_coords)
-        )
+        return self.with_values(self.with_nan() - course[self.condition])
 
     def require(self, n_regions_at_least: int, model: str = "this model") -> None:
         """Raise DataError unless there are that many regions; the message speaks of ``model``."""
@@ -318,10 +338,6 @@ class MultiRegionData:
         counts = zip(self.layout.regions, self.layout.n_neurons, strict=True)
         lines = [f"MultiRegionData: {sizes}{holes}{ragged}", *(f"{name}: {n} neurons" for name, n in counts)]
         return "\n  ".join(lines)
-
-    def _with_nan(self) -> np.ndarray:
-        values = np.asarray(self.values)
-        return values if self.is_complete else np.where(self.mask, values, np.nan)
 
     def _columns(self, name: str) -> slice:
         if name not in self.layout.regions:

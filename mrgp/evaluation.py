@@ -1,6 +1,5 @@
 """Everything that is worth knowing of a fit on trials of its own or others, with the baselines beside it."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from mrgp.baselines import baselines
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit, versions
-from mrgp.io import write_atomically
+from mrgp.io import write_atomically, write_json
 from mrgp.layout import CONDITION
 from mrgp.metrics.splits import HELD_OUT, MASKS, HeldOut
 from mrgp.plots.evaluation import plot_held_out, plot_scores
@@ -89,8 +88,7 @@ class Evaluation:
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         write_atomically(place / "evaluation.nc", partial(self.to_xarray().to_netcdf, engine="h5netcdf"))
-        text = json.dumps(self.summary(), indent=1, allow_nan=False) + "\n"
-        write_atomically(place / "summary.json", lambda path: path.write_text(text))
+        write_json(place / "summary.json", self.summary())
         save_figure(plot_scores(self.cosmoothing, self.left_out), place / "scores.png")
         save_figure(plot_held_out(self.psths), place / "held_out.png")
         if self.flow is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from mrgp.checks import DataError, damage_named
 from mrgp.data import MultiRegionData
 from mrgp.io import load_recording, save_recording
+from mrgp.runtime import cache_folder
 
 # The public V1/V2 recording is a file in the source distribution of this package.
 _SOURCE = "mbrila==0.1.0"
@@ -45,8 +46,7 @@ def fetch_v1v2(cache_dir: str | Path | None = None, source: str | Path | None = 
         DataError: no network, wrong checksum, or contents that are not the recording.
         OSError: the cache folder cannot be written.
     """
-    user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cached = Path(cache_dir or Path(user_cache) / "mrgp") / "v1v2.npz"
+    cached = Path(cache_dir or cache_folder()) / "v1v2.npz"
     if source is None and cached.is_file():
         with suppress(DataError):  # a damaged copy is fetched again
             return load_recording(cached)

@@ -21,10 +21,10 @@ from mrgp.log_rates import (
     course_start,
     from_gaussian,
     mean_counts,
-    stabilised,
     stabilised_slope,
 )
 from mrgp.parametrized import MEAN_SPREAD, Parametrized
+from mrgp.preprocessing import square_root
 from mrgp.statespace.choose import missed_variance
 
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
@@ -97,7 +97,7 @@ class Fittable(Parametrized):
     def around_mean(self, data: MultiRegionData) -> MultiRegionData:
         """The recording less a first guess of the mean's course; counts as values of nearly constant variance."""
         if self.is_of_counts:
-            return self.replace(emission="gaussian").around_mean(stabilised(data))
+            return self.replace(emission="gaussian").around_mean(square_root(data, "anscombe"))
         if self.mean == "constant":
             return data
         return data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), self.mean_start(data)))

@@ -1,6 +1,4 @@
-"""Trials dealt out to folds, and the fingerprint of a recording."""
-
-import hashlib
+"""Trials dealt out to folds."""
 
 import numpy as np
 from jaxtyping import Int
@@ -24,8 +22,9 @@ def deal_folds(
         seed: Of the draw.
 
     Raises:
-        ValueError: fewer than two folds, or no trial coordinate of that name.
-        DataError: there are more folds than trials, or a neuron never changes outside of one fold.
+        ValueError: fewer than two folds.
+        DataError: no trial coordinate of that name, more folds than trials, or a neuron that never changes outside of
+            one fold.
     """
     if n_folds < 2:
         raise ValueError(f"n_folds is 2 or more, not {n_folds}: some trials are held out, others are fitted to")
@@ -35,10 +34,7 @@ def deal_folds(
     if stratify is None and CONDITION in data.trial_coords:
         stratify = CONDITION
     if stratify is not None:
-        if stratify not in data.trial_coords:
-            known = ", ".join(data.trial_coords) or "none"
-            raise ValueError(f"there is no trial coordinate {stratify!r} to stratify by; the recording has: {known}")
-        condition = np.unique(data.trial_coords[stratify], return_inverse=True)[1]
+        condition = np.unique(data.trial_labels(stratify), return_inverse=True)[1]
     shuffled = np.random.default_rng(seed).permutation(data.n_trials)
     dealt = shuffled[np.argsort(condition[shuffled], kind="stable")]  # one condition after the other
     folds = np.empty(data.n_trials, int)
@@ -61,11 +57,3 @@ def _check_training(data: MultiRegionData, folds: np.ndarray) -> None:
                     f"region {name}, neuron {still[0]} never changes outside of the trials of fold {fold}: leave it "
                     "out, or take more folds"
                 )
-
-
-def fingerprint(data: MultiRegionData) -> str:
-    """What tells one recording from another: regions, bin width, every array that a model sees."""
-    digest = hashlib.sha256(repr((data.layout, data.values.shape)).encode())
-    for array in data.tree_flatten()[0]:  # all that a model sees
-        digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

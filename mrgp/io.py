@@ -173,3 +173,9 @@ def _from_arrays(
     labels = {name: labels[name] for name in names if name in labels}
     chosen = {name: found[name] for name in names}
     return MultiRegionData(chosen, bin_width, neuron_coords=labels, trial_coords=trials, drop_dead=drop_dead)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON-ready ``value`` as :func:`write_atomically` does; NaN and infinity are no JSON, and refused."""
+    text = json.dumps(value, indent=1, allow_nan=False, default=str) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))

@@ -64,11 +64,6 @@ def noise_like(sites: Mapping[str, Any]) -> Any:
 # ---- a start ---------------------------------------------------------------------------------------------------------
 
 
-def stabilised(data: MultiRegionData) -> MultiRegionData:
-    """2 sqrt(y + 3/8), whose variance is near 1 (Anscombe 1948, Biometrika 35, 246-254)."""
-    return data.transformed(lambda counts: 2 * np.sqrt(counts + 3 / 8))
-
-
 def stabilised_slope(mean: np.ndarray) -> np.ndarray:
     """d E[2 sqrt(y + 3/8)] / d log(mean) of Poisson counts y, of the shape of ``mean``: mean E[g(y + 1) - g(y)]."""
     counts = np.arange(int(mean.max() + 10 * np.sqrt(mean.max()) + 20))

@@ -12,7 +12,7 @@ import warnings
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from scipy.ndimage import gaussian_filter1d
 
 from mrgp.checks import DataError
@@ -80,7 +80,7 @@ def square_root(data: MultiRegionData, transform: Transform = "sqrt") -> MultiRe
     """
     if transform not in ("sqrt", "anscombe"):
         raise DataError(f"transform is 'sqrt' or 'anscombe', not {transform!r}")
-    values = _values(data)
+    values = data.with_nan()
     if (values < 0).any():
         trial, time, neuron = np.argwhere(values < 0)[0]
         where = f"{_name(data, neuron)} is {values[trial, time, neuron]:g} in trial {trial}, bin {time}"
@@ -117,7 +117,7 @@ def smooth_over_time(data: MultiRegionData, sd: float) -> MultiRegionData:
     if bins > data.n_bins:
         seconds = data.n_bins * data.bin_width
         raise DataError(f"smoothing by {sd:g} s is longer than the trials, {seconds:g} s: give it in seconds")
-    values, mask = _values(data), data.mask
+    values, mask = data.with_nan(), data.mask
     weighted = gaussian_filter1d(np.where(mask, values, 0.0), bins, axis=1, mode="constant", truncate=REACH)
     seen = mask[:1, :, :1] if data.is_complete else mask
     weights = gaussian_filter1d(seen.astype(float), bins, axis=1, mode="constant", truncate=REACH)
@@ -152,7 +152,7 @@ def remove_mean(
     _require_same(data, source, bins=True)
     known, conditions = _conditions(source, condition)
     wanted = conditions if reference is None else _find(known, data, condition)
-    values, result = _values(source), _values(data).copy()
+    values, result = source.with_nan(), data.with_nan().copy()
     before = np.isnan(result)
     for c, name in enumerate(known):
         chosen = conditions == c
@@ -188,14 +188,14 @@ def standardize(data: MultiRegionData, reference: MultiRegionData | None = None)
     """
     source = data if reference is None else reference
     _require_same(data, source, bins=False)
-    values = _values(source)
+    values = source.with_nan()
     flat = values.reshape(-1, values.shape[2])
     largest, smallest = np.fmax.reduce(flat, axis=0), np.fmin.reduce(flat, axis=0)
     still = ~(largest - smallest > ROUNDING * np.maximum(np.abs(largest), np.abs(smallest)))
     if still.any():
         where = _name(source, int(np.argmax(still)))
         raise DataError(f"{where} never changes in the trials its sd is taken from: leave it out by select_neurons")
-    return data.with_values((_values(data) - np.nanmean(flat, axis=0)) / np.nanstd(flat, axis=0))
+    return data.with_values((data.with_nan() - np.nanmean(flat, axis=0)) / np.nanstd(flat, axis=0))
 
 
 def _conditions(data: MultiRegionData, condition: str | None) -> tuple[np.ndarray, Int[np.ndarray, "trial"]]:
@@ -216,16 +216,7 @@ def _find(known: np.ndarray, data: MultiRegionData, condition: str | None) -> In
 
 
 def _coordinate(data: MultiRegionData, condition: str | None) -> np.ndarray:
-    if condition is None:
-        return np.zeros(data.n_trials, int)
-    if condition not in data.trial_coords:
-        known = ", ".join(data.trial_coords) or "none"
-        raise DataError(f"there is no trial coordinate {condition!r} to take means by: there is {known}")
-    coordinate = data.trial_coords[condition]
-    if coordinate.dtype.kind == "f" and np.isnan(coordinate).any():
-        trial = int(np.argmax(np.isnan(coordinate)))
-        raise DataError(f"trial {trial} has no value of {condition!r}: leave it out by select_trials")
-    return coordinate
+    return np.zeros(data.n_trials, int) if condition is None else data.trial_labels(condition)
 
 
 def _require_same(data: MultiRegionData, reference: MultiRegionData, *, bins: bool) -> None:
@@ -233,12 +224,6 @@ def _require_same(data: MultiRegionData, reference: MultiRegionData, *, bins: bo
     if wanted != found or (bins and data.n_bins != reference.n_bins):
         ours, theirs = (" ".join(repr(recording).split()) for recording in (data, reference))
         raise DataError(f"the reference has other regions, neurons or bins ({theirs}) than the recording ({ours})")
-
-
-def _values(data: MultiRegionData) -> Float[np.ndarray, "trial time neuron"]:
-    """The numbers with NaN where missing."""
-    values = np.asarray(data.values)
-    return values if data.is_complete else np.where(data.mask, values, np.nan)
 
 
 def _name(data: MultiRegionData, column: Any) -> str:

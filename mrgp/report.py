@@ -1,6 +1,5 @@
 """A fit as files in a folder, and as a table that fits on a screen."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from mrgp.align import Match, match_latents
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.fit import SHARED, Fit
-from mrgp.io import write_atomically
+from mrgp.io import write_json
 from mrgp.metrics.fitness import reconstruction
 from mrgp.plots import direction
 from mrgp.summaries import over_time
@@ -39,8 +38,7 @@ def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None, **al
         what = "mean_delay_intervals" if fit.delays_vary else "delay_intervals"
         summary[what] = {"probability": bounds.attrs["probability"], **limits}
     fit.save(folder / "fit.nc")
-    text = json.dumps(summary, indent=1, default=str) + "\n"
-    write_atomically(folder / "summary.json", lambda path: path.write_text(text))
+    write_json(folder / "summary.json", summary)
     return summary
 
 

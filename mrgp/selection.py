@@ -25,9 +25,10 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from mrgp.data import Layout, MultiRegionData
+from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.io import write_atomically
+from mrgp.io import write_atomically, write_json
+from mrgp.layout import Layout
 from mrgp.plots import plot_cross_validation
 from mrgp.plots.save import save_figure
 
@@ -162,8 +163,7 @@ class CrossValidation:
         """Write ``summary.json``, ``scores.csv``, ``scores.nc`` and ``cv.png`` into ``folder``, each replaced whole."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.summary(), indent=1) + "\n"
-        write_atomically(folder / "summary.json", lambda path: path.write_text(text))
+        write_json(folder / "summary.json", self.summary())
         write_atomically(folder / "scores.csv", self.to_dataframe().to_csv)
         write_atomically(folder / "scores.nc", partial(self.table.to_netcdf, engine="h5netcdf"))
         save_figure(self.plot(), folder / "cv.png")

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
-from mrgp.folds import fingerprint
 from mrgp.preset import Preset
 from mrgp.selection import Candidate, CrossValidation, candidate_of, tabulated
 from mrgp.store import Store
@@ -45,7 +44,7 @@ class Job:
         del settings["n_across"], settings["n_within"]
         score = self.score if isinstance(self.score, str) else f"{self.score.__module__}.{self.score.__qualname__}"
         described = {
-            "model": settings, "recording": fingerprint(self.data), "folds": self.folds.tolist(), "score": score,
+            "model": settings, "recording": self.data.fingerprint, "folds": self.folds.tolist(), "score": score,
             "settings": dict(self.settings), "mrgp": importlib.metadata.version("mrgp"),
         }  # fmt: skip
         return json.loads(json.dumps(described, default=_named))

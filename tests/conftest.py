@@ -46,6 +46,27 @@ def fresh_compiler():
 
 
 @pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Carry out a command line; returns exit code, standard output and standard error."""
+    from mrgp.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def agg() -> None:
+    """Draw without a screen."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+
+
+@pytest.fixture
 def shared_data() -> Path:
     """The folder of recordings and reference values beside the checkout; the test is skipped without it."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"

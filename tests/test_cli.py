@@ -14,7 +14,6 @@ import xarray as xr
 
 import mrgp
 from mrgp.arguments import build_parser
-from mrgp.cli import main
 from mrgp.fetch import fetch_v1v2
 from mrgp.inference.map import Objective
 from mrgp.options import KERNELS, MEANT_FOR, METHODS
@@ -26,18 +25,6 @@ FIT = ["fit", "x.npz", "--n-across", "1", "--model"]
 MODEL = ["--n-across", "1", "--n-within", "1,0"]
 QUICK = ["--n-starts", "1", "--no-figures", "--no-intervals"]
 BRIEF = [*QUICK, "--max-iterations", "3", "--quiet"]
-
-
-@pytest.fixture
-def run(capsys):
-    """Carry out a command line; returns exit code, standard output and standard error."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,9 @@ import pytest
 
 import mrgp
 from mrgp import sweep
-from mrgp.cli import main
 from mrgp.simulate import simulate
 
 DONE, FAILED, MISUSED = 0, 1, 2
-
-
-@pytest.fixture
-def run(capsys):
-    """Carry out a command line; returns exit code, standard output and standard error."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_overdispersed_counts_with_a_course():
     """The bound never falls; dispersion is found, roughly, and preferred to Poisson."""
     data, _ = recording(1)
     rng = np.random.default_rng(0)
-    noisy = data.transformed(lambda y: rng.poisson(y * rng.gamma(2.0, 0.5, y.shape)).astype(float))
+    noisy = data.with_values(rng.poisson(data.values * rng.gamma(2.0, 0.5, data.values.shape)))
     model = TRUTH.replace(emission="negative_binomial", mean="psth", mean_timescale=0.1)
     fit = model.fit(noisy.select_trials(slice(0, 40)), progress=False, n_starts=1, tolerance=0.1)
     # Poisson of y times Gamma(2, 1/2): variance mu + 1.5 mu + mu^2 / 2, so dispersion 0.5 + 1.5 / mu, mu near 1.
@@ -172,7 +172,7 @@ def test_relevance_of_counts_by_map():
 
 def test_wrong_use_of_counts(tmp_path, capsys):
     data, _ = recording()
-    broken = data.transformed(lambda y: np.where(y == y.max(), 0.5, y))
+    broken = data.with_values(np.where(data.values == data.values.max(), 0.5, data.values))
     with pytest.raises(mrgp.DataError, match=r"region V\d, neuron \d+: 0.5 in trial \d+, bin \d+ is no spike count"):
         TRUTH.fit(broken, progress=False)
     with pytest.raises(ValueError, match="emission is 'gaussian', 'poisson' or 'negative_binomial', not 'binomial'"):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,18 +12,12 @@ from matplotlib.text import Text
 import mrgp
 from mrgp import DataError, MultiRegionData, metrics, plots
 from mrgp.baselines import psth_and_ridge
-from mrgp.cli import main
 from mrgp.evaluation import _seen
 from mrgp.simulate import simulate
 
 DONE, FAILED, MISUSED = 0, 1, 2
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def agg():
-    """Draw without a screen."""
-    mpl.use("Agg")
+pytestmark = pytest.mark.usefixtures("agg")
 
 
 @pytest.fixture(scope="module")
@@ -212,18 +205,6 @@ def test_what_cannot_be_gathered_is_said(folders, tmp_path):
 
 
 # --- the command line
-
-
-@pytest.fixture
-def run(capsys):
-    """Carry out a command line; returns exit code, standard output and standard error."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

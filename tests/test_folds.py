@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp.folds import deal_folds, fingerprint
+from mrgp.folds import deal_folds
 
 STIMULUS = np.array(["left"] * 9 + ["right"] * 5 + ["up"] * 3)
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_dealt_is_refused():
         deal_folds(recording(), 1)
     with pytest.raises(mrgp.DataError, match="18 folds need as many trials, and there are 17: lower n_folds"):
         deal_folds(recording(), 18)
-    with pytest.raises(ValueError, match="no trial coordinate 'block' to stratify by; the recording has: stimulus"):
+    with pytest.raises(mrgp.DataError, match="trials have no coordinate 'block': choose from stimulus"):
         deal_folds(recording(), 4, "block")
     silent = arrays()["V2"]
     silent[1:, :, 1] = 0.5
@@ -71,9 +71,9 @@ def test_a_fingerprint_is_of_all_that_is_fitted():
     plain, other, holes = recording(), arrays()["V1"], arrays()["V1"]
     other[3, 2, 1] += 1e-12
     holes[0, 0, 0] = 0.0
-    found = [fingerprint(one) for one in (plain, recording(V1=other), recording(bin_width=0.01), recording(V1=holes))]
+    found = [one.fingerprint for one in (plain, recording(V1=other), recording(bin_width=0.01), recording(V1=holes))]
     holes[0, 0, 0] = np.nan   # stands as 0 among the values
-    found.append(fingerprint(recording(V1=holes)))
-    found.append(fingerprint(mrgp.MultiRegionData(dict(reversed(arrays().items())), 0.02)))
+    found.append(recording(V1=holes).fingerprint)
+    found.append(mrgp.MultiRegionData(dict(reversed(arrays().items())), 0.02).fingerprint)
     assert len(set(found)) == len(found)
-    assert fingerprint(recording()) == found[0]
+    assert recording().fingerprint == found[0]

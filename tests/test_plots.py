@@ -14,12 +14,7 @@ from mrgp.simulate import simulate
 
 EVERY = ["convergence", "loadings", "delays", "latents", "reconstruction"]
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def agg():
-    """Draw without a screen."""
-    mpl.use("Agg")
+pytestmark = pytest.mark.usefixtures("agg")
 
 
 @pytest.fixture(scope="module")

@@ -193,7 +193,7 @@ def test_entries_without_a_mean_become_missing_with_a_warning():
     [
         ([0, 1, 2], "stimulus", "condition stimulus = right has one trial, which is its own mean"),
         ([0], None, "the recording has one trial, which is its own mean"),
-        ([0, 1], "colour", "no trial coordinate 'colour' to take means by: there is stimulus"),
+        ([0, 1], "colour", "trials have no coordinate 'colour': choose from stimulus"),
     ],
 )
 def test_means_that_cannot_be_taken(trials, condition, message):
@@ -206,7 +206,7 @@ def test_trials_must_have_a_condition_that_the_reference_knows():
     with pytest.raises(DataError, match="condition stimulus = right is not among the trials that means are taken from"):
         remove_mean(data, "stimulus", data.select_trials([0, 2]))
     contrast = [0.1, np.nan, 0.1, 0.5, 0.5, 0.5]
-    with pytest.raises(DataError, match="trial 1 has no value of 'contrast'"):
+    with pytest.raises(DataError, match="trial 1 has no contrast: leave it out"):
         remove_mean(MultiRegionData(counts(), BIN_WIDTH, trial_coords={"contrast": contrast}), "contrast")
 
 

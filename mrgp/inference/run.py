@@ -1,6 +1,5 @@
 """What every inference method is given and what it ends with: options, a start, a checkpoint, and the run itself."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -95,10 +94,8 @@ class Checkpoint:
     def __init__(self, options: Options, model: Any, data: MultiRegionData) -> None:
         self.path = path = options.checkpoint
         settings = {name: value for name, value in model.to_settings().items() if name not in ("window", "transient")}
-        digest = hashlib.sha256(np.ascontiguousarray(data.values).view(np.uint8)).hexdigest() if path else ""
         held = {name: value.tolist() for name, value in options.fixed.items()}
-        recording = [repr(data.layout), list(data.values.shape), digest, data.condition.tolist()]
-        self.key = json.dumps([settings, held, *recording], default=str)
+        self.key = json.dumps([settings, held, data.fingerprint if path else ""], default=str)
         self.last = -np.inf
         self.phase: str | None = None
 

@@ -125,12 +125,7 @@ def condition_of(data: MultiRegionData, condition: str | None) -> Int[np.ndarray
     Raises:
         DataError: trials have no such coordinate.
     """
-    if condition is None:
-        return None
-    if condition not in data.trial_coords:
-        known = ", ".join(data.trial_coords) or "none"
-        raise DataError(f"trials have no coordinate {condition!r}: choose from {known}, or leave the condition out")
-    return np.unique(data.trial_coords[condition], return_inverse=True)[1]
+    return None if condition is None else np.unique(data.trial_labels(condition), return_inverse=True)[1]
 
 
 def log_predictive(fit: Any, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:

@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
+from mrgp.metrics.scores import r_squared
 from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, duration, hide, region_color, styled, tint
 
 FINE = 4   # points per bin at which a latent that lives between bins is drawn
@@ -113,7 +114,8 @@ def plot_reconstruction(
     scored = np.union1d(spread, trial)
     some, row = data.select_trials(scored), int(np.searchsorted(scored, trial))
     predicted = fit.predict(some)
-    scores = {r: _explained(some.region(r), predicted[f"{r}_mean"].values) for r in data.layout.regions}
+    means = {r: predicted[f"{r}_mean"].values for r in data.layout.regions}
+    scores = {r: np.nan_to_num(r_squared(some.region(r), mean), nan=-np.inf) for r, mean in means.items()}
     panels = {r: _ranked(s) for r, s in scores.items()} if neurons is None else _asked(neurons, scores)
     columns = max(map(len, panels.values()))
     figure = Page(0.9 + 1.45 * len(panels))
@@ -185,11 +187,3 @@ def _strongest(fit: Fit, names: list[str], most: int) -> list[str]:
             power[name] += float((table.sel(latent=name).values ** 2).sum())
     kept = sorted(names, key=lambda name: -power[name])[:most]
     return [name for name in names if name in kept]
-
-
-def _explained(observed: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """R^2 of every neuron over what was observed, (neuron,); -inf where that never changes."""
-    seen = ~np.isnan(observed)
-    center = np.where(seen, observed, 0.0).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
-    total, missed = (np.where(seen, (observed - m) ** 2, 0.0).sum(axis=(0, 1)) for m in (center, mean))
-    return np.where(total > 0, 1 - missed / np.where(total > 0, total, 1.0), -np.inf)

@@ -47,6 +47,11 @@ def masks(layout: mrgp.data.Layout) -> list[dict[str, np.ndarray]]:
     return chosen
 
 
+def roots(data: mrgp.MultiRegionData) -> mrgp.MultiRegionData:
+    """The recording's square roots."""
+    return data.with_values(np.sqrt(data.with_nan()))
+
+
 def rates(fit: mrgp.Fit, data: mrgp.MultiRegionData, squared: bool) -> np.ndarray:
     """Predicted mean counts of all neurons, (trial, time, neuron)."""
     found = fit.predict(data)
@@ -82,7 +87,7 @@ def main() -> None:
                 fit = mrgp.load_fit(path)
             else:
                 start = fits.get("poisson") if kind == "negative_binomial" else None
-                seen = train.transformed(np.sqrt) if squared else train
+                seen = roots(train) if squared else train
                 fit = model.fit(seen, seed=args.seed, start=start, n_starts=STARTS, tolerance=TOLERANCE)
                 if path:
                     fit.save(path)
@@ -93,8 +98,7 @@ def main() -> None:
             cost = f"{fit.wall_s:.0f} s, {fit.evaluations} evaluations"
             notes.append(f"split {split}, {kind}: {cost}, {state}{score}; delays {delays} ms")
             print(notes[-1], flush=True)
-            change = np.sqrt if squared else np.asarray
-            predictors[kind] = lambda seen, f=fit, c=change, s=squared: rates(f, seen.transformed(c), s)
+            predictors[kind] = lambda seen, f=fit, s=squared: rates(f, roots(seen) if s else seen, s)
         for hidden in masks(data.layout):
             seen = test.without(hidden)
             for name, predict in predictors.items():
