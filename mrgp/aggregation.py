@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from mrgp.checks import DataError
 from mrgp.evaluation import KIND
@@ -28,7 +29,7 @@ class Aggregate:
     """Rows of all runs: ``run`` (folder), ``kind`` of command, ``model`` (or baseline, or hypothesis), ``region``.
 
     Further columns are what the runs report, in nats, seconds, units of the data or bits per neuron and bin; a cell is
-    empty where a run has no such number.
+    empty where a run has no such number. Of means over runs, ``runs`` counts them, and ``NAME_sd`` stands beside NAME.
     """
 
     table: pd.DataFrame
@@ -52,10 +53,15 @@ class Aggregate:
         save_figure(plot_aggregate(self.table), place / "aggregate.png")
 
 
-def aggregate(folders: Iterable[str | Path]) -> Aggregate:
+def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
     """Gather the runs in ``folders``, each of which holds a ``summary.json`` or folders that do.
 
     A summary of another kind of run is left out with a warning that names it.
+
+    Args:
+        folders: Of runs.
+        means: One row for all runs in one of ``folders``, such as fits to several splits of the trials: their mean, and
+            their standard deviation. What several folders have alike, such as baselines, stands once, under no run.
 
     Raises:
         DataError: a folder holds no summary, one cannot be read, or no run of a kind that is known is among them.
@@ -73,13 +79,34 @@ def aggregate(folders: Iterable[str | Path]) -> Aggregate:
                 warnings.warn(f"{path} is not of mrgp fit, evaluate or compare: left out", stacklevel=2)
                 continue
             try:
-                rows += [{"run": str(path.parent), **row} for row in reader(summary)]
+                rows += [{"run": str(folder if means else path.parent), **row} for row in reader(summary)]
             except (KeyError, TypeError, IndexError) as error:
                 raise DataError(f"{path} is not as this version of mrgp writes it: run the command again") from error
     if not rows:
         raise DataError("there is no run of mrgp fit, evaluate or compare in these folders: name others")
     table = pd.DataFrame(rows)
-    return Aggregate(table[[*LABELS, *(name for name in table if name not in LABELS)]])
+    table = table[[*LABELS, *(name for name in table if name not in LABELS)]]
+    return Aggregate(_averaged(table) if means else table)
+
+
+def _averaged(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, kind, model and region; what is no number stays where all agree."""
+    rows = []
+    for labels, own in table.groupby(LABELS, sort=False):
+        row = {**dict(zip(LABELS, labels, strict=True)), "runs": len(own)}
+        for name in table.columns.difference(LABELS, sort=False):
+            values = own[name].dropna().infer_objects()
+            if values.nunique() == 1:
+                row[name] = values.iloc[0]
+            elif values.size and is_numeric_dtype(values):   # of what is true or false, the share of runs
+                row[name], row[f"{name}_sd"] = values.mean(), values.astype(float).std()
+        rows.append(row)
+    alike: dict[str, list[pd.DataFrame]] = {}
+    for _, own in pd.DataFrame(rows).groupby(["run", "kind", "model"], sort=False):
+        alike.setdefault(own.drop(columns="run").to_csv(index=False), []).append(own)
+    single = [found[0] for found in alike.values() if len(found) == 1]
+    shared = [found[0].assign(run="") for found in alike.values() if len(found) > 1]
+    return pd.concat([*single, *shared], ignore_index=True)
 
 
 def _summaries(folder: Path) -> list[Path]:

@@ -218,7 +218,7 @@ def run_aggregate(args: argparse.Namespace) -> None:
     """Read summaries, tabulate, write."""
     from mrgp.aggregation import aggregate
 
-    found = aggregate(args.folders)
+    found = aggregate(args.folders, args.means)
     make_folder(args.out)
     found.save(args.out)
     if not args.quiet:

@@ -61,4 +61,5 @@ def add_aggregate(commands: Any) -> None:
     add = aggregate.add_argument
     add("folders", type=Path, nargs="+", metavar="DIR", help="folders of runs, see below")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the table and the figure")
+    add("--means", action="store_true", help="one row for all runs in a DIR: their mean and standard deviation")
     add("--quiet", action="store_true", help="print nothing but notes and errors")

@@ -52,7 +52,10 @@ Without --test-trials, --split-seed or --train, all trials of FILE are scored an
 baselines are made from them too; the report says what the fit has seen of them."""
 
 AGGREGATED = """Each DIR holds the summary.json of a run of mrgp fit, evaluate or compare, or folders that do.
-The folder of --out receives aggregate.csv, one row per run, method and region, and aggregate.png."""
+The folder of --out receives aggregate.csv, one row per run, method and region, and aggregate.png.
+
+example, for runs such as RUNS/dlag/split0 and RUNS/dlag/split1:
+  mrgp aggregate RUNS/* --means --out TABLE"""
 
 CROSS_VALIDATED = """DIR receives tasks.json, which grows with every fit, and in the end summary.json, scores.csv,
 scores.nc and cv.png. The same command goes on where it was stopped, also with more candidates.

@@ -140,11 +140,10 @@ def test_the_reference_table_of_the_public_recording(shared_data):
     data = mrgp.load_recording(shared_data / "v1v2_smoothed.npz")
     found = {"psth": [], "ridge": [], "both": []}
     for seed in range(3):
-        split, masks = metrics.v1v2_splits(seed)
-        train, _, test = split.of(data)
+        train, _, test = metrics.split_trials(data.n_trials, seed).of(data)
         made = baselines.training_psth(train), baselines.ridge(train, 100.0), baselines.psth_and_ridge(train, 1000.0)
         for name, baseline in zip(found, made, strict=True):
-            found[name].append(metrics.cosmoothing(baseline, test, masks))
+            found[name].append(metrics.cosmoothing(baseline, test, metrics.neuron_masks(data.layout)))
     mean = {name: sum(tables[1:], tables[0]) / 3 for name, tables in found.items()}
     reference = {"psth": [0.0444, 0.0320], "ridge": [0.0528, 0.0354], "both": [0.0405, 0.0297]}
     for name, values in reference.items():

@@ -204,6 +204,42 @@ def test_what_cannot_be_gathered_is_said(folders, tmp_path):
         mrgp.aggregate([tmp_path / "empty"])
 
 
+def test_runs_in_one_folder_are_averaged(folders, evaluation, tmp_path):
+    summary = evaluation.summary()
+    for run, shift in (("a/0", 0.0), ("a/1", 0.25), ("b/0", 1.0)):
+        own = json.loads(json.dumps(summary))
+        own["cosmoothing"]["DLAG"]["r2"] = [value + shift for value in own["cosmoothing"]["DLAG"]["r2"]]
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "summary.json").write_text(json.dumps(own))
+    found = mrgp.aggregate([tmp_path / "a", tmp_path / "b"], means=True)
+    table, r2 = found.table, summary["cosmoothing"]["DLAG"]["r2"]
+    table = table[table["model"] == "DLAG"]
+    own = table[table["run"] == str(tmp_path / "a")]
+    assert own["region"].tolist() == ["V1", "V2"]
+    assert set(own["runs"]) == {2}
+    np.testing.assert_allclose(own["r2"], np.array(r2) + 0.125)
+    np.testing.assert_allclose(own["r2_sd"], 0.25 / np.sqrt(2))
+    np.testing.assert_allclose(table[table["run"] == str(tmp_path / "b")]["r2"], np.array(r2) + 1)
+    assert "psth_rmse_sd" not in table   # the same in all
+    for figure in (plots.plot_aggregate(table), plots.plot_aggregate(mrgp.aggregate([tmp_path]).table)):
+        figure.canvas.draw()
+    lines = plots.plot_aggregate(table).axes[2].containers
+    assert max(np.ptp(one[2][0].get_segments()[0][:, 0]) for one in lines) == pytest.approx(0.5 / np.sqrt(2))
+
+
+def test_what_all_runs_have_alike_stands_once(evaluation, tmp_path):
+    for run in ("a/0", "a/1", "b/0", "b/1"):
+        (tmp_path / run).mkdir(parents=True)
+        own = evaluation.summary()
+        own["cosmoothing"]["DLAG"]["r2"] = [float(run == "b/1"), 0.5]
+        (tmp_path / run / "summary.json").write_text(json.dumps(own))
+    table = mrgp.aggregate([tmp_path / "a", tmp_path / "b"], means=True).table
+    baselines = table[table["model"] != "DLAG"]
+    assert set(baselines["run"]) == {""}
+    assert len(baselines) == 6
+    assert table[table["model"] == "DLAG"]["run"].tolist() == [str(tmp_path / name) for name in "aabb"]
+
+
 # --- the command line
 
 
@@ -224,7 +260,7 @@ def test_evaluate_and_aggregate_on_the_command_line(run, files, evaluation, tmp_
     assert evaluation.report() in printed
     summary = json.loads((tmp_path / "test" / "summary.json").read_text())
     assert summary["cosmoothing"] == evaluation.summary()["cosmoothing"]
-    code, printed, err = run("aggregate", tmp_path / "test", "--out", tmp_path / "table")
+    code, printed, err = run("aggregate", tmp_path / "test", "--means", "--out", tmp_path / "table")
     assert (code, err) == (DONE, "")
     assert "PSTH + ridge" in printed
     assert {path.name for path in (tmp_path / "table").iterdir()} == {"aggregate.csv", "aggregate.png"}

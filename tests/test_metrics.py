@@ -278,10 +278,11 @@ def test_masks_draw_region_after_region():
 def test_the_splits_of_the_public_recording(shared_data):
     reference = json.loads((shared_data / "v1v2_splits.json").read_text())
     for seed, kept in reference["splits"].items():
-        split, masks = metrics.v1v2_splits(int(seed))
+        split = metrics.split_trials(400, int(seed))
         assert [part.tolist() for part in split] == [kept["train"], kept["val"], kept["test"]]
-        columns = [[mask["V1"].tolist(), (72 + mask["V2"]).tolist()] for mask in masks]
-        assert columns == list(reference["holdouts"].values())
+    masks = metrics.neuron_masks(mrgp.Layout(("V1", "V2"), (72, 22), 0.02))
+    columns = [[mask["V1"].tolist(), (72 + mask["V2"]).tolist()] for mask in masks]
+    assert columns == list(reference["holdouts"].values())
 
 
 def test_hidden_neurons_are_missing_and_nothing_else_changes(recording):

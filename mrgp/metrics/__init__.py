@@ -5,7 +5,7 @@ from mrgp.metrics.flow import flow_matrix, signal_flow
 from mrgp.metrics.prediction import cosmoothing, leave_region_out, log_predictive
 from mrgp.metrics.recovery import principal_angles, recovery_errors, subspace_error
 from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
-from mrgp.metrics.splits import Split, hold_out_neurons, neuron_masks, split_trials, v1v2_splits
+from mrgp.metrics.splits import Split, hold_out_neurons, neuron_masks, split_trials
 from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
 from mrgp.metrics.variance import variance_explained
 
@@ -31,6 +31,5 @@ __all__ = [
     "subspace_error",
     "trial_log_likelihood",
     "trial_rmse",
-    "v1v2_splits",
     "variance_explained",
 ]

@@ -82,18 +82,6 @@ def neuron_masks(layout: Layout, n_masks: int = MASKS, seed: int = 0, share: flo
     return [hold_out_neurons(layout, seed + i, share) for i in range(n_masks)]
 
 
-V1V2 = Layout(("V1", "V2"), (72, 22), 0.02)  # of the public recording (see mrgp.fetch_v1v2)
-V1V2_TRIALS = 400
-
-
-def v1v2_splits(seed: int = 0) -> tuple[Split, list[HeldOut]]:
-    """The trials (300, 50, 50) and the three sets of held-out neurons by which models of V1/V2 are compared.
-
-    The sets are the same for every seed; results are means over the sets, then over seeds 0, 1 and 2.
-    """
-    return split_trials(V1V2_TRIALS, seed), neuron_masks(V1V2)
-
-
 def checked_held_out(data: MultiRegionData, held_out: Mapping[str, ArrayLike]) -> dict[str, Int[np.ndarray, "neuron"]]:
     """``held_out`` as sorted positions; regions with none are left out.
 

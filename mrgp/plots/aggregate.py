@@ -27,6 +27,8 @@ LONGEST = 28   # letters of a run's name; of longer ones the end is shown
 def plot_aggregate(table: Any) -> Figure:
     """One row per run and model (baseline, hypothesis), one panel per score that any of them has, a dot per region.
 
+    Of means over runs, a line on either side of the dot is their standard deviation.
+
     Args:
         table: As in :attr:`mrgp.aggregation.Aggregate.table`.
     """
@@ -42,11 +44,13 @@ def plot_aggregate(table: Any) -> Figure:
             rows = table[(table["run"] == run) & (table["model"] == model)]
             # What is said of a whole run stands in the rows of all its regions.
             whole = name in WHOLE
-            for region, value in zip(rows["region"], rows[name], strict=True):
+            spread = rows[f"{name}_sd"] if f"{name}_sd" in rows else np.full(len(rows), np.nan)
+            for region, value, sd in zip(rows["region"], rows[name], spread, strict=True):
                 single = whole or region == "all"
                 color = GREY if single else region_color(shown.index(region))
                 off = 0.0 if single else 0.4 * ((shown.index(region) + 0.5) / len(shown) - 0.5)
-                ax.plot(value, place + off, "o", color=color, markersize=5)
+                style = {"fmt": "o", "color": color, "markersize": 5, "elinewidth": 1}
+                ax.errorbar(value, place + off, xerr=np.nan_to_num(sd), **style)
         ax.set_title(PANELS[name], loc="left")
         ax.grid(axis="y", color="0.92")
         ax.tick_params(axis="x", rotation=30)
@@ -65,7 +69,7 @@ def plot_aggregate(table: Any) -> Figure:
 
 def _named(run: str, model: str, entries: list[tuple[str, str]]) -> str:
     """The model, with its run where there are several."""
-    if len({run for run, _ in entries}) == 1:
+    if not run or len({run for run, _ in entries}) == 1:
         return model
     short = run if len(run) <= LONGEST else f"…{run[-LONGEST:]}"
     return f"{short}: {model}"

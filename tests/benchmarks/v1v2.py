@@ -77,12 +77,11 @@ def scored(make: Maker, data: mrgp.MultiRegionData, n_splits: int) -> tuple[dict
     """Every score, (split, region), and seconds per fit."""
     found, seconds = [], 0.0
     for seed in range(n_splits):
-        split, masks = metrics.v1v2_splits(seed)
-        train, validation, test = split.of(data)
+        train, validation, test = metrics.split_trials(data.n_trials, seed).of(data)
         began = time.perf_counter()
         fit = make(train, validation)
         seconds += time.perf_counter() - began
-        found.append(metrics.cosmoothing(fit, test, masks))
+        found.append(metrics.cosmoothing(fit, test, metrics.neuron_masks(data.layout)))
     return {name: np.array([one[score].values for one in found]) for name, (score, _) in SCORES.items()}, seconds / n_splits
 
 
