@@ -43,7 +43,7 @@ def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None, **al
 
 
 def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
-    """Delays in ms, with intervals and in words, timescales, and which regions read which latent.
+    """Delays in ms, with intervals and in words, timescales, of noise too, and which regions read which latent.
 
     Args:
         fit: Of any model; what it does not have is not in the table.
@@ -67,6 +67,9 @@ def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None
     tables = [_aligned(rows)]
     within = zip(fit.within_names, timescales["within"], strict=True)
     tables.append(_aligned([{"within latent": name, "timescale (ms)": _duration(ms)} for name, ms in within]))
+    if fit.model.remembers:
+        noise = zip(fit.populations, 1e3 * fit.noise_timescales.values, strict=True)
+        tables.append(_aligned([{"region": name, "noise timescale (ms)": _duration(ms)} for name, ms in noise]))
     if fit.has_relevance:
         tables.append(_reading(fit))
     return "\n\n".join("\n".join(lines) for lines in tables if lines)

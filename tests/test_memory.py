@@ -10,6 +10,7 @@ from mrgp.models import DLAG, FA, GPFA, LDS, MDLAG
 from scipy.stats import multivariate_normal
 
 import mrgp
+from mrgp.report import table
 from mrgp.simulate import simulate
 from mrgp.statespace.memory import innovation_covariance, innovations, restored
 from mrgp.statespace.readout import Window
@@ -192,6 +193,19 @@ def test_the_noise_timescale_is_found(fitted):
     white = fit.model.replace(noise="white").fit(data, start=fit, progress=False)
     assert float(fit.log_likelihood().sum()) > float(white.log_likelihood().sum()) + 50
     np.testing.assert_allclose(fit.noise_timescales, fit.sites["noise_timescale"])
+
+
+def test_noise_timescales_are_told(fitted):
+    _, _, fit = fitted
+    found = fit.sites["noise_timescale"]
+    assert fit.summary()["noise_timescales"] == found.tolist()
+    rows = [line.split() for line in table(fit).split("\n\n")[-1].splitlines()]
+    assert rows[0] == ["region", "noise", "timescale", "(ms)"]
+    assert rows[1:] == [["V1", f"{1e3 * found[0]:.0f}"], ["V2", f"{1e3 * found[1]:.0f}"]]
+    white = dataclasses.replace(fit, model=fit.model.replace(noise="white"), data=None)
+    white.sites = {name: value for name, value in fit.sites.items() if name != "noise_timescale"}
+    assert "noise_timescales" not in white.summary()
+    assert "noise" not in table(white)
 
 
 def test_markov_and_dense_fits_are_the_same_model(fitted):
