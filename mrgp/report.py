@@ -19,18 +19,17 @@ from mrgp.summaries import over_time
 PROBABILITY = 0.9   # of the intervals reported
 
 
-def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None, **also: Any) -> dict[str, Any]:
+def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> dict[str, Any]:
     """Write ``fit.nc`` and ``summary.json``, each replaced whole; returns the summary.
 
-    The summary is :meth:`Fit.summary`, with ``delay_intervals``
-    where ``bounds`` (from :meth:`Fit.delay_intervals`, over time where delays vary) are given, and what is passed
-    ``also``. Seconds and nats.
+    The summary is :meth:`Fit.summary`, with ``delay_intervals`` where ``bounds`` (from :meth:`Fit.delay_intervals`,
+    over time where delays vary) are given. Seconds and nats.
 
     Raises:
         FloatingPointError: the fit ended at a log-likelihood that is not finite.
         OSError: the folder cannot be written.
     """
-    summary = fit.summary() | also
+    summary = fit.summary()
     if summary["log_likelihood"] is not None and not np.isfinite(summary["log_likelihood"]):
         raise FloatingPointError("the log-likelihood of the fit is not finite: check the units of the recording")
     if bounds is not None:

@@ -30,6 +30,8 @@ def build(fit: Any) -> dict[str, Any]:
     if fit.has_relevance:
         summary["shared_variance"] = fit.shared_variance.values.tolist()
         summary["shared_by"] = fit.shared_by().values.tolist()
+    if fit.preprocessing is not None:
+        summary["preprocessing"] = fit.preprocessing
     return summary | {
         "fixed": list(fit.fixed),
         "converged": bool(fit.converged),
