@@ -156,7 +156,7 @@ def _evaluated(summary: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     left_out = summary.get("regions_left_out", {})
     for m, (method, scores) in enumerate(summary["cosmoothing"].items()):
-        whole = {"test_log_likelihood": summary["log_likelihood"], "trial_bits_per_bin": summary["bits_per_bin"]}
+        whole = {"test_log_likelihood": summary["log_likelihood"], "gain_bits_per_bin": summary["gain_bits_per_bin"]}
         for r, region in enumerate(summary["regions"]):
             row = {"kind": "evaluate", "model": method, "region": region}
             row |= {name: values[r] for name, values in scores.items()}

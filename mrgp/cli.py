@@ -29,8 +29,10 @@ from mrgp.steps import (
     load,
     make_folder,
     preprocessing,
+    preprocessing_for,
     read,
     read_truth,
+    tell_of_own_numbers,
     watched,
 )
 
@@ -153,14 +155,15 @@ def run_fit(args: argparse.Namespace) -> None:
     data = read(args)
     if (parts := divided(args, data)) is not None:
         data = parts[0]
-    data = mrgp.preprocess(data, **preprocessing(args))
+    start = None if args.start is None else mrgp.load_fit(args.start)
+    steps = preprocessing(args) if start is None else preprocessing_for(args, start, args.start)
+    data = mrgp.preprocess(data, **steps)
     model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
         model.checked(fixed, data)
     except ValueError as error:
         raise Misuse(f"--fixed: {error}") from error
-    start = None if args.start is None else mrgp.load_fit(args.start)
     make_folder(args.out)
     checkpoint = args.out / "fit.checkpoint.npz"
     progress = not args.quiet and watched()
@@ -181,7 +184,7 @@ def run_fit(args: argparse.Namespace) -> None:
     if fit is None:
         raise Failure("interrupted before there was anything to keep: the same command starts again")
     shown = {"intervals": not args.no_intervals, "figures": not args.no_figures, "quiet": args.quiet}
-    finish(fit, args.out, **shown, preprocessing=preprocessing(args))
+    finish(replace(fit, preprocessing=steps), args.out, **shown)
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
@@ -195,9 +198,12 @@ def run_evaluate(args: argparse.Namespace) -> None:
     train = None if args.train is None else read(args, args.train)
     if (parts := divided(args, test)) is not None:
         train, test = parts
-    steps = preprocessing(args)
+    steps = preprocessing_for(args, fit, args.fit)
     test = mrgp.preprocess(test, reference=train, **steps)
-    train = None if train is None else mrgp.preprocess(train, **steps)
+    if train is None:
+        tell_of_own_numbers(fit, test, steps)
+    else:
+        train = mrgp.preprocess(train, **steps)
     truth = None if args.truth is None else read_truth(args.truth)
     fit.recording(test)
     make_folder(args.out)
@@ -272,7 +278,9 @@ def run_compare(args: argparse.Namespace) -> None:
         found = mrgp.compare_delays(data, args.hypotheses, seed=args.seed, progress=progress, **asked, **chosen)
     except ValueError as error:
         raise Failure(str(error)) from error
-    found = replace(found, settings=found.settings | {"preprocessing": preprocessing(args)})
+    steps = preprocessing(args)
+    fits = {name: replace(fit, preprocessing=steps) for name, fit in found.fits.items()}
+    found = replace(found, fits=fits, settings=found.settings | {"preprocessing": steps})
     found.save(args.out)
     if not args.quiet:
         shown = found.table[["probability", "log_evidence", "elpd_diff", "dse"]].round(3).to_string()

@@ -66,10 +66,16 @@ def rough_modes(n_bins: int, timescale: float) -> np.ndarray:
 def weights_of_modes(modes: np.ndarray, course: np.ndarray, precision: np.ndarray) -> np.ndarray:
     """Posterior mean (..., mode) of standard normal weights of ``modes`` given a noisy ``course`` (..., time).
 
-    ``precision`` (..., time) are the inverse noise variances, 0 where nothing was measured.
+    ``precision`` (..., time) are the inverse noise variances, 0 where nothing was measured. Courses that were measured
+    alike are solved for together.
     """
-    inside = np.einsum("tm,...t,tn->...mn", modes, precision, modes) + np.eye(modes.shape[1])
-    return np.linalg.solve(inside, np.einsum("tm,...t->...m", modes, precision * course)[..., None])[..., 0]
+    told = (precision * course).reshape(-1, len(modes)) @ modes
+    distinct, which = np.unique(precision.reshape(-1, len(modes)), axis=0, return_inverse=True)
+    weights = np.empty_like(told)
+    for number, known in enumerate(distinct):
+        inside = modes.T @ (known[:, None] * modes) + np.eye(modes.shape[1])
+        weights[which == number] = np.linalg.solve(inside, told[which == number].T).T
+    return weights.reshape(*course.shape[:-1], modes.shape[1])
 
 
 def most_evident(

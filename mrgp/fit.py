@@ -43,6 +43,8 @@ class Fit(Run):
         fixed: Sites that were not inferred.
         data: The recording, while it is in memory; not saved.
         trained_on: Digests of its trials, once the fit is saved (see :meth:`has_seen`).
+        preprocessing: What was done to the recording before, as :func:`mrgp.preprocess` takes it; None where nobody has
+            said so. The command line does to other recordings what it did to this one.
         versions: Of what the result depends on.
 
     Parameters and how they were found are the attributes of :class:`mrgp.inference.run.Run`.
@@ -55,6 +57,7 @@ class Fit(Run):
     fixed: tuple[str, ...] = ()
     data: MultiRegionData | None = None
     trained_on: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=versions)
 
     # ---- parameters ----------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ def write(fit: Any, path: Path) -> None:
         "notes": list(fit.notes),
         "fixed": list(fit.fixed),
         "trained_on": list(fit.trained_on if fit.data is None else fit.data.fingerprints),
+        "preprocessing": fit.preprocessing,
         "versions": fit.versions,
         "curvature": None,
     }
@@ -100,7 +101,8 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
         "seed": seed,
         "notes": tuple(header["notes"]),
         "fixed": tuple(header["fixed"]),
-        "trained_on": tuple(header.get("trained_on", ())),  # files of the first version have none
+        "trained_on": tuple(header.get("trained_on", ())),  # files of the first version have neither
+        "preprocessing": header.get("preprocessing"),
         "versions": header["versions"],
         "saved_curvature": curvature,
         "loadings_covariance": values.get("loadings_covariance"),

@@ -94,13 +94,20 @@ class Fittable(Parametrized):
         plain = {"mean": "constant", "noise": "white", "emission": "gaussian"}
         return self.replace(likelihood="spectral", transient=None, **plain)
 
-    def around_mean(self, data: MultiRegionData) -> MultiRegionData:
-        """The recording less a first guess of the mean's course; counts as values of nearly constant variance."""
+    def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
+        """The recording less a first guess of the mean's course, and that guess, with that of noise, as sites.
+
+        Counts come as values of nearly constant variance, of which no site is a guess of theirs.
+        """
         if self.is_of_counts:
-            return self.replace(emission="gaussian").around_mean(square_root(data, "anscombe"))
-        if self.mean == "constant":
-            return data
-        return data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), self.mean_start(data)))
+            return self.replace(emission="gaussian").around_mean(square_root(data, "anscombe"))[0], {}
+        rest, guess = data, dict[str, np.ndarray]()
+        if self.mean == "psth":
+            guess["mean_change"] = self.mean_start(data)
+            rest = data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), guess["mean_change"]))
+        if self.remembers:
+            guess["noise_timescale"] = noise_timescale_of(rest, self.assignment(data.layout))
+        return rest, guess
 
     def mean_start(self, data: MultiRegionData) -> np.ndarray:
         """A first guess of ``mean_change``: the average over trials, smoothed as if all else were white noise."""
@@ -113,9 +120,8 @@ class Fittable(Parametrized):
             chosen = np.asarray(data.condition) == number
             count = mask[chosen].sum(0)  # (time, neuron)
             excess = np.asarray(data.values)[chosen].sum(0) / np.maximum(count, 1) - data.center * (count > 0)
-            for neuron, size in enumerate(spread):
-                known = count[:, neuron] * MEAN_SPREAD**2
-                change[number, neuron] = size * weights_of_modes(modes, excess[:, neuron] / size, known)
+            weights = weights_of_modes(modes, (excess / spread).T, count.T * MEAN_SPREAD**2)
+            change[number] = spread[:, None] * weights
         return change
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
@@ -125,10 +131,9 @@ class Fittable(Parametrized):
         added: dict[str, Any] = {}
         if self.emission == "negative_binomial":
             added["dispersion"] = np.full(data.layout.total_neurons, TYPICAL_DISPERSION)
-        if self.mean == "psth" and "mean_change" not in sites:
-            added["mean_change"] = self.mean_start(data)
-        if self.remembers and "noise_timescale" not in sites:
-            added["noise_timescale"] = noise_timescale_of(self.around_mean(data), self.assignment(data.layout))
+        wanted = {"mean_change": self.mean == "psth", "noise_timescale": self.remembers}
+        if any(wanted[name] and name not in sites for name in wanted):
+            added |= {"mean_change": self.mean_start(data)} if self.is_of_counts else self.around_mean(data)[1]
         return {**added, **sites}
 
     def following(

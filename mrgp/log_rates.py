@@ -82,18 +82,17 @@ def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, slope: np.nda
 def course_start(data: MultiRegionData, modes: np.ndarray) -> np.ndarray:
     """A first guess of ``mean_change`` (condition, neuron, mode): Poisson regression of each neuron on the modes."""
     change = np.zeros((data.layout.n_conditions, data.layout.total_neurons, modes.shape[1]))
-    mask, level = data.mask, np.log(np.asarray(mean_counts(data)))
+    mask, level = data.mask, np.log(np.asarray(mean_counts(data)))[:, None]
     for number in range(len(change)):
         chosen = np.asarray(data.condition) == number
-        trials = mask[chosen].sum(0)  # (time, neuron)
-        total = np.asarray(data.values)[chosen].sum(0)
-        for neuron in range(change.shape[1]):
-            eta = np.full(len(modes), level[neuron])
-            for _ in range(COURSE_STEPS):
-                expected = trials[:, neuron] * np.exp(eta)
-                working = eta - level[neuron] + (total[:, neuron] - expected) / np.maximum(expected, 1e-12)
-                weights = weights_of_modes(modes, working / COURSE_SPREAD, expected * COURSE_SPREAD**2)
-                step = level[neuron] + COURSE_SPREAD * modes @ weights - eta
-                eta = eta + np.clip(step, -LONGEST, LONGEST)
-            change[number, neuron] = COURSE_SPREAD * weights
+        trials = mask[chosen].sum(0).T  # (neuron, time)
+        total = np.asarray(data.values)[chosen].sum(0).T
+        eta = np.broadcast_to(level, total.shape)
+        for _ in range(COURSE_STEPS):
+            expected = trials * np.exp(eta)
+            working = eta - level + (total - expected) / np.maximum(expected, 1e-12)
+            weights = weights_of_modes(modes, working / COURSE_SPREAD, expected * COURSE_SPREAD**2)
+            step = level + COURSE_SPREAD * weights @ modes.T - eta
+            eta = eta + np.clip(step, -LONGEST, LONGEST)
+        change[number] = COURSE_SPREAD * weights
     return change

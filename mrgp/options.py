@@ -34,7 +34,8 @@ FILES = """FILE is one of
 DIR receives summary.json, fit.nc (for mrgp.load_fit) and figures. A run that is stopped
 keeps DIR/fit.checkpoint.npz, and the same command goes on from there."""
 
-PREPROCESSING = """in this order, and written into summary.json; log-likelihoods before and after do not compare"""
+PREPROCESSING = """in this order; kept in summary.json and fit.nc, from where evaluate and --start take it;
+log-likelihoods before and after do not compare"""
 
 COUNTING = ("window", "align", "trials", "region_of_unit")   # options on how spikes are counted
 
@@ -128,8 +129,8 @@ MEANT_FOR = {
 
 CONJUGATE = {"loadings", "noise", "offset", "alpha"}   # sites of which method vb has distributions
 
-FLAGS = {"shape": "--relevance-shape", "rate": "--relevance-rate"}
-"""Options whose name is not that of the preset's argument."""
+FLAGS = {"shape": "--relevance-shape", "rate": "--relevance-rate", "remove_condition_mean": "--remove-mean"}
+"""Options whose name is not that of the argument they are for."""
 
 ORDERS = (2, 6)   # states of one latent in the markov likelihood, from and to
 

@@ -19,18 +19,17 @@ from mrgp.summaries import over_time
 PROBABILITY = 0.9   # of the intervals reported
 
 
-def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None, **also: Any) -> dict[str, Any]:
+def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> dict[str, Any]:
     """Write ``fit.nc`` and ``summary.json``, each replaced whole; returns the summary.
 
-    The summary is :meth:`Fit.summary`, with ``delay_intervals``
-    where ``bounds`` (from :meth:`Fit.delay_intervals`, over time where delays vary) are given, and what is passed
-    ``also``. Seconds and nats.
+    The summary is :meth:`Fit.summary`, with ``delay_intervals`` where ``bounds`` (from :meth:`Fit.delay_intervals`,
+    over time where delays vary) are given. Seconds and nats.
 
     Raises:
         FloatingPointError: the fit ended at a log-likelihood that is not finite.
         OSError: the folder cannot be written.
     """
-    summary = fit.summary() | also
+    summary = fit.summary()
     if summary["log_likelihood"] is not None and not np.isfinite(summary["log_likelihood"]):
         raise FloatingPointError("the log-likelihood of the fit is not finite: check the units of the recording")
     if bounds is not None:
@@ -43,7 +42,7 @@ def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None, **al
 
 
 def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
-    """Delays in ms, with intervals and in words, timescales, and which regions read which latent.
+    """Delays in ms, with intervals and in words, timescales, of noise too, and which regions read which latent.
 
     Args:
         fit: Of any model; what it does not have is not in the table.
@@ -67,6 +66,9 @@ def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None
     tables = [_aligned(rows)]
     within = zip(fit.within_names, timescales["within"], strict=True)
     tables.append(_aligned([{"within latent": name, "timescale (ms)": _duration(ms)} for name, ms in within]))
+    if fit.model.remembers:
+        noise = zip(fit.populations, 1e3 * fit.noise_timescales.values, strict=True)
+        tables.append(_aligned([{"region": name, "noise timescale (ms)": _duration(ms)} for name, ms in noise]))
     if fit.has_relevance:
         tables.append(_reading(fit))
     return "\n\n".join("\n".join(lines) for lines in tables if lines)

@@ -29,7 +29,7 @@ def build(evaluation: Any) -> dict[str, Any]:
         "masks": [{name: neurons.tolist() for name, neurons in mask.items()} for mask in evaluation.masks],
         "log_likelihood": float(evaluation.likelihood["log_likelihood"].sum()),
         "reference_log_likelihood": float(evaluation.likelihood["reference"].sum()),
-        "bits_per_bin": float(evaluation.likelihood["bits_per_bin"]),
+        "gain_bits_per_bin": float(evaluation.likelihood["gain_bits_per_bin"]),
         "reconstruction": {name: plain(evaluation.reconstruction[name]) for name in ("rmse", "r2")},
     }
     if evaluation.left_out is not None:
@@ -81,7 +81,7 @@ def report(evaluation: Any) -> str:
     if evaluation.left_out is not None:
         lines += ["", "regions left out, each predicted from the others"]
         lines += _score_lines(evaluation.left_out, ("r2", "bits_per_bin"))
-    gain, r2 = float(evaluation.likelihood["bits_per_bin"]), evaluation.reconstruction["r2"].values
+    gain, r2 = float(evaluation.likelihood["gain_bits_per_bin"]), evaluation.reconstruction["r2"].values
     total = float(evaluation.likelihood["log_likelihood"].sum())
     lines += ["", f"log p(trials) = {total:.2f} nats, {gain:+.3f} bits/bin above independent neurons; "
                   f"reconstruction R² {_joined(r2, 3)}"]  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrgp.options import COUNTING, KERNELS, MEANT_FOR
+from mrgp.options import COUNTING, KERNELS, MEANT_FOR, flag
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -135,6 +135,31 @@ def preprocessing(args: argparse.Namespace) -> dict[str, Any]:
     return asked | {"remove_condition_mean": args.remove_mean}
 
 
+def preprocessing_for(args: argparse.Namespace, fit: "Fit", path: Path) -> dict[str, Any]:
+    """What is done to the recording so that it suits a fit: what was done to the fit's own, if its file says so."""
+    asked, own = preprocessing(args), fit.preprocessing
+    if own is None:
+        return asked
+    typed, wanted = _as_typed(asked), _as_typed(own)
+    if typed and typed != wanted:
+        how = f"with {wanted}: give the same options, or none" if wanted else f"as it was: leave {typed} out"
+        raise Misuse(f"{path.name} was fitted to a recording {how}")
+    return own
+
+
+def tell_of_own_numbers(fit: "Fit", test: "MultiRegionData", steps: dict[str, Any]) -> None:
+    """Say that trials were centred or scaled by their own numbers, where those of the fit's recording were others."""
+    seen = fit.has_seen(test)
+    if (steps.get("zscore") or steps.get("remove_condition_mean")) and (seen is None or not seen.all()):
+        text = "means and standard deviations are those of the trials scored: name the training trials, by --train"
+        warnings.warn(text, stacklevel=2)
+
+
+def _as_typed(steps: dict[str, Any]) -> str:
+    taken = {flag(name): value for name, value in sorted(steps.items()) if value}
+    return " ".join(option if value is True else f"{option} {value}" for option, value in taken.items())
+
+
 def base_of(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
     """The model whose latents a cross-validation varies, if all the candidates suit the recording."""
     if args.folds < 2:
@@ -187,22 +212,18 @@ def finish(
     intervals: bool = True,
     figures: bool = True,
     quiet: bool = False,
-    **also: Any,
 ) -> None:
-    """Write what was found and print it; the fit itself first, as what follows takes a while.
-
-    What is passed ``also`` goes into the summary.
-    """
+    """Write what was found and print it; the fit itself first, as what follows takes a while."""
     from mrgp.plots import save_figures
     from mrgp.report import PROBABILITY, table, write_results
 
-    total = write_results(fit, folder, **also)["log_likelihood"]
+    total = write_results(fit, folder)["log_likelihood"]
     bounds = None
     try:
         if intervals and fit.has_delays:
             shown = not quiet and watched()
             bounds = fit.delay_intervals(PROBABILITY, progress=shown, over_time=True)
-            write_results(fit, folder, bounds, **also)
+            write_results(fit, folder, bounds)
             if not fit.curvature().positive:
                 warnings.warn("the recording does not determine every delay: distrust wide intervals", stacklevel=2)
         if figures:

@@ -25,9 +25,13 @@ def build(fit: Any) -> dict[str, Any]:
             summary["delays_over_time"] = {n: v.values.tolist() for n, v in over_time(fit.delays).items()}
     timescales = {kind: fit.timescales[kind].values for kind in ("across", "within")}
     summary["timescales"] = {kind: numbers(values) for kind, values in timescales.items() if (values > 0).any()}
+    if model.remembers:
+        summary["noise_timescales"] = numbers(fit.noise_timescales.values)
     if fit.has_relevance:
         summary["shared_variance"] = fit.shared_variance.values.tolist()
         summary["shared_by"] = fit.shared_by().values.tolist()
+    if fit.preprocessing is not None:
+        summary["preprocessing"] = fit.preprocessing
     return summary | {
         "fixed": list(fit.fixed),
         "converged": bool(fit.converged),

@@ -265,6 +265,8 @@ def test_command(made, found, tmp_path, capsys, monkeypatch):
     assert settings["preprocessing"] == {
         "transform": None, "smooth": None, "zscore": True, "remove_condition_mean": False,
     }  # fmt: skip
+    assert mrgp.load_fit(tmp_path / "out" / "fit_none.nc").preprocessing == settings["preprocessing"]
+    assert found.fits["none"].preprocessing is None
     assert settings["rope"] == found.settings["rope"]
     np.testing.assert_allclose(asked["scale"], 1.0)
     assert asked["hypotheses"] == ("none", "constant", "varying")

@@ -141,6 +141,27 @@ def test_a_start_of_the_course_is_a_poisson_regression():
     np.testing.assert_allclose(((y - rate).sum(0).T) @ modes, change, atol=1e-3)
 
 
+def test_a_start_of_courses_is_found_as_if_neuron_by_neuron():
+    """Newton's method for each neuron alone, with entries, bins, a neuron and ends of trials missing."""
+    rng = np.random.default_rng(1)
+    y = rng.poisson(np.exp(np.sin(np.arange(20) / 3)[:, None] - [[0.5, 2.0, 1.0]]), (30, 20, 3)).astype(float)
+    y[rng.random(y.shape) < 0.1] = np.nan
+    y[:, 4, 1] = y[::2, :, 2] = y[6, 12:] = np.nan
+    data = mrgp.MultiRegionData({"A": y}, BIN, trial_coords={"condition": ["left", "right"] * 15})
+    modes = TRUTH.replace(mean="psth").prepared(data).mean_modes(data)
+    found = course_start(data, modes)
+    for condition, neuron in np.ndindex(2, 3):
+        trials, level = data.with_nan()[data.condition == condition, :, neuron], np.log(data.center[neuron])
+        count, total = (~np.isnan(trials)).sum(0), np.nansum(trials, 0)
+        eta = np.full(20, level)
+        for _ in range(8):
+            rate = count * np.exp(eta)
+            working = eta - level + (total - rate) / np.maximum(rate, 1e-12)
+            weights = np.linalg.solve(modes.T * rate @ modes + np.eye(modes.shape[1]), modes.T @ (rate * working))
+            eta = eta + np.clip(level + modes @ weights - eta, -1, 1)
+        np.testing.assert_allclose(found[condition, neuron], weights, atol=1e-10)
+
+
 @pytest.mark.slow
 def test_overdispersed_counts_with_a_course():
     """The bound never falls; dispersion is found, roughly, and preferred to Poisson."""

@@ -286,6 +286,51 @@ def test_a_fit_keeps_off_the_test_trials(run, files, split, tmp_path, monkeypatc
         assert np.flatnonzero(~seen).tolist() == left
 
 
+STEPS = {"transform": None, "smooth": 0.03, "zscore": True, "remove_condition_mean": False}
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Recordings that would be scored, training and test."""
+    given = []
+
+    def evaluate(fit, test, train, **_):
+        given[:] = [train, test]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mrgp.evaluation.evaluate", evaluate)
+    return given
+
+
+def test_a_recording_is_preprocessed_as_that_of_the_fit(run, files, fit, split, scored, tmp_path):
+    dataclasses.replace(fit, preprocessing=STEPS).save(tmp_path / "own.nc")
+    common = ["evaluate", tmp_path / "own.nc", files / "all.nc", "--quiet", "--out", tmp_path]
+    train, test = (mrgp.preprocess(part, reference=split[0], **STEPS) for part in split)
+    for typed in ([], ["--zscore", "--smooth", 0.03]):
+        assert run(*common, "--split-seed", 0, *typed)[::2] == (FAILED, "mrgp: interrupted\n")
+        np.testing.assert_array_equal(scored[0].values, train.values)
+        np.testing.assert_array_equal(scored[1].values, test.values)
+    for typed in (["--zscore"], ["--zscore", "--smooth", 0.02], ["--transform", "sqrt"], ["--remove-mean"]):
+        said = "mrgp: own.nc was fitted to a recording with --smooth 0.03 --zscore: give the same options, or none\n"
+        assert run(*common, *typed)[::2] == (MISUSED, said)
+    assert "means and standard deviations are those of the trials scored" in run(*common)[2]
+    mrgp.save_recording(split[0], tmp_path / "train.nc")
+    common[2] = tmp_path / "train.nc"
+    assert run(*common)[2] == "mrgp: interrupted\n"
+
+
+def test_a_fit_that_does_not_know_its_preprocessing_takes_what_is_typed(run, files, split, scored, tmp_path):
+    old = xr.load_dataset(files / "fit.nc", engine="h5netcdf")
+    header = json.loads(old.attrs["header"])
+    assert header.pop("preprocessing") is None
+    old.assign_attrs(header=json.dumps(header)).to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
+    for path in (files / "fit.nc", tmp_path / "old.nc"):
+        for typed, steps in ([], {}), (["--zscore"], {"zscore": True}):
+            run("evaluate", path, files / "all.nc", "--split-seed", 0, *typed, "--quiet", "--out", tmp_path)
+            expected = mrgp.preprocess(split[1], reference=split[0], **steps)
+            np.testing.assert_array_equal(scored[1].values, expected.values)
+
+
 WRONG = [
     (["--split-seed", "0", "--train", "x.nc"], MISUSED, "--split-seed and --train each say which trials"),
     (["--test-trials", "4"], MISUSED, "'4' is not START:STOP"),

@@ -10,6 +10,10 @@ from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 
 import mrgp
 from mrgp.courses import rough_modes, weights_of_modes
+from mrgp.inference import recipe
+from mrgp.inference.map import Ascent
+from mrgp.inference.run import Checkpoint, Options
+from mrgp.inference.start import noise_timescale_of
 from mrgp.simulate import simulate
 
 BIN = 0.02
@@ -105,6 +109,47 @@ def test_hidden_neurons_keep_their_place():
     np.testing.assert_array_equal(hidden.region("V2")[:, :, [1, 3]], data.region("V2")[:, :, [1, 3]])
     less = data.less(course)
     np.testing.assert_allclose(less.values, data.values - course[data.condition], atol=1e-12)
+
+
+# --- a start
+
+
+def with_gaps(data):
+    """Entries, a bin of one neuron in all trials, all of it in one condition, and ends of trials are missing."""
+    values = np.where(np.random.default_rng(3).random(data.values.shape) < 0.1, np.nan, data.values)
+    values[:, 4, 2] = values[::2, :, 5] = values[6, 12:] = np.nan
+    return data.with_values(values)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_start_of_the_mean_is_found_as_if_neuron_by_neuron(gaps):
+    """Regression of each neuron's average on the modes, with noise of all its variance."""
+    data, _ = recording()
+    data = with_gaps(data) if gaps else data
+    model = DLAG(1, 0, mean="psth").prepared(data)
+    modes, found = model.mean_modes(data), model.mean_start(data)
+    for condition, neuron in np.ndindex(2, 9):
+        trials = data.with_nan()[data.condition == condition, :, neuron]
+        count = (~np.isnan(trials)).sum(0)
+        excess = np.nansum(trials, 0) / np.maximum(count, 1) - data.center[neuron] * (count > 0)
+        spread = 0.5 * data.scale[neuron]
+        told = (count / data.scale[neuron] ** 2)[:, None] * modes
+        expected = np.linalg.solve(told.T @ modes + np.eye(modes.shape[1]) / spread**2, told.T @ excess)
+        np.testing.assert_allclose(found[condition, neuron], expected, atol=1e-10)
+
+
+def test_the_mean_is_guessed_once_per_start(monkeypatch):
+    data, _ = recording()
+    model, guesses = DLAG(1, 0, mean="psth", noise="ar1", likelihood="dense", max_delay=0.1), []
+    guess = DLAG.mean_start
+    monkeypatch.setattr(DLAG, "mean_start", lambda self, data: guesses.append(guess(self, data)) or guesses[-1])
+    monkeypatch.setattr(recipe, "_climb", lambda model, compressed, begin, *_: Ascent(begin, 0.0))
+    options = Options(0, 1, 0.01, 1, None, False)
+    _, sites = recipe.begin(model, data, options, None, Checkpoint(options, model, data))
+    assert len(guesses) == 1
+    np.testing.assert_array_equal(sites["mean_change"], guesses[0])
+    rest = data.less(np.einsum("tm,cnm->ctn", model.prepared(data).mean_modes(data), guesses[0]))
+    np.testing.assert_array_equal(sites["noise_timescale"], noise_timescale_of(rest, model.assignment(data.layout)))
 
 
 # --- fits
@@ -229,7 +274,7 @@ def test_what_a_fit_with_means_must_do(tmp_path, preset, choices):
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
     np.testing.assert_allclose(again.log_likelihood(made), fit.log_likelihood(made), atol=1e-9)
-    assert fit.lift_error(30) >= 0
+    assert fit.lift_error(30) > -1e-12  # it is 0, but for rounding, where the state space is the model itself
     if preset is GPFA:
         tree = fit.to_arviz(n_draws=4)
         assert "timescale_across" in tree["posterior"]

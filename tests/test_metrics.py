@@ -213,7 +213,7 @@ def test_whole_trials_against_independent_neurons(fit, recording, dense):
     alone = multivariate_normal(np.tile(mean, BINS), np.diag(np.tile(variance, BINS))).logpdf(flat)
     np.testing.assert_allclose(found["reference"], alone)
     gain = (found["log_likelihood"].sum() - alone.sum()) / np.log(2) / (5 * BINS * 7)
-    assert float(found["bits_per_bin"]) == pytest.approx(float(gain))
+    assert float(found["gain_bits_per_bin"]) == pytest.approx(float(gain))
 
 
 def test_reconstruction_is_the_smoothed_mean(fit, recording, dense, parameters):

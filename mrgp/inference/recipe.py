@@ -61,7 +61,7 @@ class Model(Protocol):
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self: ...
     def prepared(self, data: MultiRegionData) -> Self: ...
     def for_search(self) -> Self: ...
-    def around_mean(self, data: MultiRegionData) -> MultiRegionData: ...
+    def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]: ...
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]: ...
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
@@ -175,7 +175,8 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays."""
     assignment = model.assignment(data.layout)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
-    compressed = compress(model.around_mean(data), assignment.n_neurons, wanted)
+    rest, guess = model.around_mean(data)
+    compressed = compress(rest, assignment.n_neurons, wanted)
     best: Ascent | None = None
     scores: list[float] = []
     rng = np.random.default_rng(options.seed)
@@ -207,7 +208,7 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     assert best is not None
     sites = {name: np.asarray(value) for name, value in best.sites.items()}
     loadings, noise = decompress(compressed, sites["loadings"])
-    return model, {**sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
+    return model, {**guess, **sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:

@@ -22,8 +22,8 @@ def trial_log_likelihood(fit: Any, test: MultiRegionData, train: MultiRegionData
         train: The trials that the fit was made from.
 
     Returns:
-        ``log_likelihood`` and ``reference`` (trial,) in nats, and ``bits_per_bin``: their difference in bits over the
-        number of entries recorded, all trials together. Units of the data do not matter to it.
+        ``log_likelihood`` and ``reference`` (trial,) in nats, and ``gain_bits_per_bin``: their difference in bits over
+        the number of entries recorded, all trials together. Units of the data do not matter to it.
     """
     ours, reference = scorer(fit).log_likelihood(test), training_mean(train).log_likelihood(test)
     gain = float((ours.values - reference.values).sum()) / np.log(2) / test.mask.sum()
@@ -33,7 +33,7 @@ def trial_log_likelihood(fit: Any, test: MultiRegionData, train: MultiRegionData
         {
             "log_likelihood": ("trial", ours.values, nats),
             "reference": ("trial", reference.values, nats),
-            "bits_per_bin": ((), gain, {"units": "bits per neuron and bin"}),
+            "gain_bits_per_bin": ((), gain, {"units": "bits per neuron and bin"}),
         },
         coords,
     )
