@@ -92,6 +92,7 @@ def test_free_sites_of_a_reduced_model_are_those_of_its_program(fit):
     assert objective_of(fit).transforms.keys() == set(fit.uncertain_sites)
 
 
+@pytest.mark.slow
 def test_intervals_are_as_wide_as_the_curvature_given_the_rest(fit, resampled):
     assert resampled.failures == 0
     assert resampled.delays.dims == ("sample", "region", "across_latent")
@@ -233,6 +234,7 @@ def test_every_pair_of_three_regions():
         result.intervals()
 
 
+@pytest.mark.slow
 def test_delays_that_vary():
     made = recording(delay_shape="gaussian_bump", delay=[[0.0], [2 * BIN]], n_within=0, n_trials=40)
     model = ADM(1, 0, **SHORT, delay_timescale=0.15, duration=20 * BIN)

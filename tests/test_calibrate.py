@@ -365,6 +365,7 @@ def test_a_model_that_pools_regions_has_one(monkeypatch):
 CLEAR = {"regions": {"V1": 5, "V2": 4}, "n_trials": 8, "n_bins": 20, "snr": 4.0}
 
 
+@pytest.mark.slow
 def test_dlag_end_to_end():
     found = calibrate(DLAG(1, 0, timescale_bounds=(0.05, 0.15)), 3, progress=False, **CLEAR)
     results = found.results

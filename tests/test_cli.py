@@ -414,7 +414,9 @@ EVERY = {
 }
 
 
-@pytest.mark.parametrize("model", EVERY)
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=pytest.mark.slow if name in ("fa", "pcca", "gfa") else ()) for name in EVERY]
+)
 def test_every_model_is_fitted_and_says_what_it_has(run, save, tmp_path, model):
     brief = ["--n-starts", "1", "--no-figures", "--no-intervals", "--max-iterations", "3"]
     code, out, _ = run("fit", save(), "--model", model, "--n-across", 1, "--out", tmp_path, *brief, *EVERY[model])
@@ -467,7 +469,11 @@ def test_a_fit_goes_on_from_another(run, save, tmp_path):
         (lambda V1, V2: {"V1": V1[:1], "V2": V2[:1], "bin_width": 0.001}, []),
         (lambda V1, V2: {"V1": holes(V1), "V2": holes(dead(V2))}, ["--bin-width", "0.1", "--drop-dead"]),
         (lambda V1, V2: {"V2": V2[..., :1]}, ["--n-across", "2", "--n-within", "2,1", "--likelihood", "dense"]),
-        (lambda V1, V2: {}, ["--model", "gpfa", "--n-within", "0", "--regions", "V2,V1", "--kernel", "matern32"]),
+        pytest.param(
+            lambda V1, V2: {},
+            ["--model", "gpfa", "--n-within", "0", "--regions", "V2,V1", "--kernel", "matern32"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["one-trial-1ms", "missing-dead-100ms", "more-latents-than-neurons", "gpfa"],
 )

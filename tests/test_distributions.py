@@ -581,7 +581,11 @@ def five_sigma(covariance, draws):
 N_DRAWS = 40_000
 
 
-@pytest.mark.parametrize("build_name", ["dense", "markov", "markov_steps", "spectral_odd", "spectral_even"])
+@pytest.mark.parametrize(
+    "build_name",
+    ["dense", "markov", pytest.param("markov_steps", marks=pytest.mark.slow), "spectral_odd",
+     pytest.param("spectral_even", marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_samples_have_the_models_moments(small_model, build_name):
     options = {"n_neurons": (2, 1), "n_across": 1, "n_bins": 4 if build_name.endswith("even") else 5}
     model = small_model(**options)

@@ -29,6 +29,9 @@ SYNTHETIC = {
 }  # fmt: skip
 
 BAYESIAN = {"delay_hypotheses", "own_model", "posterior", "v1v2_hypotheses"}
+V1V2 = {
+    "adm", "comparison", "custom_kernel", "dlag_dense", "dlag_markov", "mdlag_dense", "mdlag_markov", "mdlag_spectral",
+}  # fmt: skip
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
@@ -39,7 +42,8 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 def test_all_are_there():
     found = {(path.parent.name, path.stem) for path in NOTEBOOKS}
-    assert found == {("synthetic", name) for name in SYNTHETIC} | {("bayesian", name) for name in BAYESIAN}
+    folders = {"synthetic": SYNTHETIC, "bayesian": BAYESIAN, "v1v2": V1V2}
+    assert found == {(folder, name) for folder, names in folders.items() for name in names}
 
 
 @each_notebook

@@ -155,7 +155,7 @@ def held_at_zero(sites, setting):
 
 
 @pytest.mark.parametrize("held", [False, True])
-@pytest.mark.parametrize("likelihood", ["dense", "markov", "spectral"])
+@pytest.mark.parametrize("likelihood", ["dense", "markov", pytest.param("spectral", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["complete", "ragged_holes"])
 def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind, held):
     if likelihood == "spectral" and kind != "complete":
@@ -457,6 +457,7 @@ def test_stochastic_inference_runs_on_the_program(shared_recording):
     assert losses[-20:].mean() < losses[:20].mean() - 20
 
 
+@pytest.mark.slow
 def test_group_factor_analysis_finds_who_shares_what():
     made = simulate(
         regions={"A": 10, "B": 10}, n_across=3, n_within=0, n_trials=30, n_bins=10, kernel=mrgp.White(),
