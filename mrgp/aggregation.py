@@ -19,14 +19,17 @@ from mrgp.plots.aggregate import plot_aggregate
 from mrgp.plots.save import save_figure
 
 LABELS = ["run", "kind", "model", "region"]
-SHOWN = {"fit": "fits", "evaluate": "evaluations", "compare": "comparisons"}
+SHOWN = {("fit",): "fits", ("evaluate", "baseline"): "evaluations", ("compare",): "comparisons"}
+ALONE = ("seed", "delays_ms")  # means over runs mean nothing: another fit's latents come in another order
 DIGITS = 4
 NATS = ("log_likelihood", "test_log_likelihood", "log_evidence", "elpd")  # large, and told apart by small differences
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Rows of all runs: ``run`` (folder), ``kind`` of command, ``model`` (or baseline, or hypothesis), ``region``.
+    """Rows of all runs: ``run`` (folder), ``kind``, ``model`` (or baseline, or hypothesis), ``region``.
+
+    ``kind`` is the command, "fit", "evaluate" or "compare"; of the baselines of an evaluation it is "baseline".
 
     Further columns are what the runs report, in nats, seconds, units of the data or bits per neuron and bin; a cell is
     empty where a run has no such number. Of means over runs, ``runs`` counts them, and ``NAME_sd`` stands beside NAME.
@@ -37,8 +40,8 @@ class Aggregate:
     def report(self) -> str:
         """One table per kind of run, without the columns that it leaves empty."""
         parts = []
-        for kind, title in SHOWN.items():
-            rows = self.table[self.table["kind"] == kind].drop(columns="kind").dropna(axis=1, how="all")
+        for kinds, title in SHOWN.items():
+            rows = self.table[self.table["kind"].isin(kinds)].drop(columns="kind").dropna(axis=1, how="all")
             if len(rows):
                 nats = {name: "{:.2f}".format for name in NATS if name in rows}
                 shown = rows.to_string(index=False, na_rep="", formatters=nats, float_format=f"{{:.{DIGITS}g}}".format)
@@ -61,7 +64,8 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
     Args:
         folders: Of runs.
         means: One row for all runs in one of ``folders``, such as fits to several splits of the trials: their mean, and
-            their standard deviation. What several folders have alike, such as baselines, stands once, under no run.
+            their standard deviation; no mean where some of them lack the number, and none of seeds and delays. A
+            baseline that scores the same in all folders stands once, under no run.
 
     Raises:
         DataError: a folder holds no summary, one cannot be read, or no run of a kind that is known is among them.
@@ -92,21 +96,29 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
 def _averaged(table: pd.DataFrame) -> pd.DataFrame:
     """One row per run, kind, model and region; what is no number stays where all agree."""
     rows = []
+    names = table.columns.difference([*LABELS, *ALONE], sort=False)
     for labels, own in table.groupby(LABELS, sort=False):
         row = {**dict(zip(LABELS, labels, strict=True)), "runs": len(own)}
-        for name in table.columns.difference(LABELS, sort=False):
-            values = own[name].dropna().infer_objects()
-            if values.nunique() == 1:
-                row[name] = values.iloc[0]
-            elif values.size and is_numeric_dtype(values):   # of what is true or false, the share of runs
-                row[name], row[f"{name}_sd"] = values.mean(), values.astype(float).std()
+        for name in names:
+            values = own[name].infer_objects()
+            if is_numeric_dtype(values):  # of what is true or false, the share of runs
+                values = values.astype(float)
+                row[name], row[f"{name}_sd"] = values.mean(skipna=False), values.std(skipna=False)
+            else:
+                row[name] = values.iloc[0] if values.nunique(dropna=False) == 1 else None
         rows.append(row)
-    alike: dict[str, list[pd.DataFrame]] = {}
-    for _, own in pd.DataFrame(rows).groupby(["run", "kind", "model"], sort=False):
-        alike.setdefault(own.drop(columns="run").to_csv(index=False), []).append(own)
-    single = [found[0] for found in alike.values() if len(found) == 1]
-    shared = [found[0].assign(run="") for found in alike.values() if len(found) > 1]
-    return pd.concat([*single, *shared], ignore_index=True)
+    means = pd.DataFrame(rows).dropna(axis=1, how="all")
+    models = means[means["kind"] != "baseline"]
+    baselines = [own for _, own in means[means["kind"] == "baseline"].groupby("model", sort=False)]
+    return pd.concat([models, *map(_once, baselines)], ignore_index=True)
+
+
+def _once(baseline: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one baseline in all folders: those of one folder, under no run, where all of them agree."""
+    folders = [own.drop(columns=LABELS).select_dtypes("number") for _, own in baseline.groupby("run", sort=False)]
+    first = folders[0]
+    same = all(one.shape == first.shape and np.allclose(one, first, equal_nan=True) for one in folders)
+    return baseline.iloc[: len(first)].assign(run="") if same and len(folders) > 1 else baseline
 
 
 def _summaries(folder: Path) -> list[Path]:
@@ -158,8 +170,9 @@ def _evaluated(summary: dict[str, Any]) -> list[dict[str, Any]]:
     for m, (method, scores) in enumerate(summary["cosmoothing"].items()):
         whole = {"test_log_likelihood": summary["log_likelihood"], "gain_bits_per_bin": summary["gain_bits_per_bin"]}
         for r, region in enumerate(summary["regions"]):
-            row = {"kind": "evaluate", "model": method, "region": region}
-            row |= {name: values[r] for name, values in scores.items()}
+            kind, name = ("baseline", method) if m else ("evaluate", summary["model"])
+            row = {"kind": kind, "model": name, "region": region}
+            row |= {score: values[r] for score, values in scores.items()}
             row |= {"left_out_r2": left_out[method]["r2"][r]} if left_out else {}
             rows.append(row | whole if m == 0 else row)
     return rows

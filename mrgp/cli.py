@@ -83,13 +83,13 @@ def _notes() -> Iterator[None]:
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """A long run whose records in ``folder`` grow as it goes on: say so where it is stopped."""
+def _resumable(records: Path) -> Iterator[None]:
+    """A long run whose file of ``records`` grows as it goes on: say so where it is stopped."""
     try:
         yield
     except KeyboardInterrupt as error:
-        kept = f"{folder} keeps what was done, the same command goes on from there"
-        raise Failure(f"interrupted: {kept if any(folder.glob('*.json')) else 'nothing was done yet'}") from error
+        kept = f"{records.parent} keeps what was done, the same command goes on from there"
+        raise Failure(f"interrupted: {kept if records.is_file() else 'nothing was done yet'}") from error
     except ValueError as error:
         raise Failure(str(error)) from error
 
@@ -156,7 +156,7 @@ def run_fit(args: argparse.Namespace) -> None:
     if (parts := divided(args, data)) is not None:
         data = parts[0]
     start = None if args.start is None else mrgp.load_fit(args.start)
-    steps = preprocessing(args) if start is None else preprocessing_for(args, start, args.start)
+    steps = preprocessing(args)
     data = mrgp.preprocess(data, **steps)
     model = build_model(args, data)
     fixed = dict(args.fixed)
@@ -251,7 +251,7 @@ def run_cv(args: argparse.Namespace) -> None:
     }  # fmt: skip
     progress = not args.quiet and watched()
     workers = mrgp.process_pool(args.workers) if args.workers > 1 else nullcontext()
-    with _resumable(args.out), workers as executor:
+    with _resumable(place), workers as executor:
         found = mrgp.cross_validate(model, data, executor=executor, out=args.out, progress=progress, **chosen)
     found.save(args.out)
     if not args.quiet:
@@ -307,7 +307,7 @@ def run_calibrate(args: argparse.Namespace) -> None:
     if not args.quiet:
         print(f"{f'going on from {place}' if place.is_file() else 'simulating and fitting'} ...", flush=True)
     design = {"n_trials": args.trials, "n_bins": args.bins, "bin_width": args.bin_width, "snr": args.snr}
-    with _resumable(args.out):
+    with _resumable(place):
         found = calibrate(
             model, args.n, method=args.method, regions=regions, draws=args.draws, seed=args.seed, out=args.out,
             progress=not args.quiet and watched(), **design,

@@ -72,6 +72,7 @@ def weights_of_modes(modes: np.ndarray, course: np.ndarray, precision: np.ndarra
     told = (precision * course).reshape(-1, len(modes)) @ modes
     distinct, which = np.unique(precision.reshape(-1, len(modes)), axis=0, return_inverse=True)
     weights = np.empty_like(told)
+    which = which.ravel()  # of NumPy 2.0.0 it is a column
     for number, known in enumerate(distinct):
         inside = modes.T @ (known[:, None] * modes) + np.eye(modes.shape[1])
         weights[which == number] = np.linalg.solve(inside, told[which == number].T).T

@@ -198,7 +198,9 @@ class MultiRegionData:
     def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
         """``values`` with NaN where missing; not to be written to."""
         values = np.asarray(self.values)
-        return values if self.is_complete else np.where(self.mask, values, np.nan)
+        shown = values.view() if self.is_complete else np.where(self.mask, values, np.nan)
+        shown.flags.writeable = False
+        return shown
 
     def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
         """One region's values, NaN where missing."""

@@ -176,6 +176,14 @@ def _from_arrays(
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON-ready ``value`` as :func:`write_atomically` does; NaN and infinity are no JSON, and refused."""
-    text = json.dumps(value, indent=1, allow_nan=False, default=str) + "\n"
+    """Write ``value`` as JSON as :func:`write_atomically` does: arrays as lists, what JSON has no form for as text.
+
+    Raises:
+        ValueError: NaN and infinity, which are no JSON.
+    """
+    text = json.dumps(value, indent=1, allow_nan=False, default=_as_json) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def _as_json(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

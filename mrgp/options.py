@@ -34,7 +34,7 @@ FILES = """FILE is one of
 DIR receives summary.json, fit.nc (for mrgp.load_fit) and figures. A run that is stopped
 keeps DIR/fit.checkpoint.npz, and the same command goes on from there."""
 
-PREPROCESSING = """in this order; kept in summary.json and fit.nc, from where evaluate and --start take it;
+PREPROCESSING = """in this order; kept in summary.json and fit.nc, from where evaluate takes it;
 log-likelihoods before and after do not compare"""
 
 COUNTING = ("window", "align", "trials", "region_of_unit")   # options on how spikes are counted

@@ -167,8 +167,9 @@ def test_figures_show_the_tables(evaluation):
 def test_runs_are_gathered_row_by_row(folders, evaluation, fit, tmp_path):
     found = mrgp.aggregate([folders])
     table = found.table
-    assert table.groupby("kind").size().to_dict() == {"compare": 2, "evaluate": 8, "fit": 2}
-    row = table[(table["model"] == "DLAG") & (table["region"] == "V2")].iloc[0]
+    assert table.groupby("kind").size().to_dict() == {"baseline": 6, "compare": 2, "evaluate": 2, "fit": 2}
+    row = table[(table["kind"] == "evaluate") & (table["region"] == "V2")].iloc[0]
+    assert row["model"] == "dlag"
     assert row["r2"] == pytest.approx(float(evaluation.cosmoothing["r2"].sel(predictor="DLAG", region="V2")))
     assert row["run"] == str(folders / "test")
     fitted = table[(table["kind"] == "fit") & (table["region"] == "V2")].iloc[0]
@@ -209,18 +210,22 @@ def test_runs_in_one_folder_are_averaged(folders, evaluation, tmp_path):
     for run, shift in (("a/0", 0.0), ("a/1", 0.25), ("b/0", 1.0)):
         own = json.loads(json.dumps(summary))
         own["cosmoothing"]["DLAG"]["r2"] = [value + shift for value in own["cosmoothing"]["DLAG"]["r2"]]
+        if run == "a/1":
+            del own["regions_left_out"]
         (tmp_path / run).mkdir(parents=True)
         (tmp_path / run / "summary.json").write_text(json.dumps(own))
     found = mrgp.aggregate([tmp_path / "a", tmp_path / "b"], means=True)
     table, r2 = found.table, summary["cosmoothing"]["DLAG"]["r2"]
-    table = table[table["model"] == "DLAG"]
+    table = table[table["model"] == "dlag"]
     own = table[table["run"] == str(tmp_path / "a")]
     assert own["region"].tolist() == ["V1", "V2"]
     assert set(own["runs"]) == {2}
     np.testing.assert_allclose(own["r2"], np.array(r2) + 0.125)
     np.testing.assert_allclose(own["r2_sd"], 0.25 / np.sqrt(2))
     np.testing.assert_allclose(table[table["run"] == str(tmp_path / "b")]["r2"], np.array(r2) + 1)
-    assert "psth_rmse_sd" not in table   # the same in all
+    np.testing.assert_allclose(own["psth_rmse_sd"], 0.0)
+    assert own["left_out_r2"].isna().all()   # one of the two lacks it
+    assert table[table["run"] == str(tmp_path / "b")]["left_out_r2"].notna().all()
     for figure in (plots.plot_aggregate(table), plots.plot_aggregate(mrgp.aggregate([tmp_path]).table)):
         figure.canvas.draw()
     lines = plots.plot_aggregate(table).axes[2].containers
@@ -234,10 +239,10 @@ def test_what_all_runs_have_alike_stands_once(evaluation, tmp_path):
         own["cosmoothing"]["DLAG"]["r2"] = [float(run == "b/1"), 0.5]
         (tmp_path / run / "summary.json").write_text(json.dumps(own))
     table = mrgp.aggregate([tmp_path / "a", tmp_path / "b"], means=True).table
-    baselines = table[table["model"] != "DLAG"]
+    baselines = table[table["kind"] == "baseline"]
     assert set(baselines["run"]) == {""}
     assert len(baselines) == 6
-    assert table[table["model"] == "DLAG"]["run"].tolist() == [str(tmp_path / name) for name in "aabb"]
+    assert table[table["kind"] == "evaluate"]["run"].tolist() == [str(tmp_path / name) for name in "aabb"]
 
 
 # --- the command line
