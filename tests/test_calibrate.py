@@ -292,6 +292,7 @@ def test_simulations_of_other_settings_are_refused(fits, tmp_path):
         calibrate(MODEL, 1, out=tmp_path, **SMALL)
 
 
+@pytest.mark.slow
 def test_failures_are_counted_and_shown(fits, tmp_path):
     fits.fail_at = (1, 2)
     with pytest.warns(UserWarning, match="2 of 5 fits failed and are left out: no top number 1"):

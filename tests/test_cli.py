@@ -415,7 +415,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize(
-    "model", [pytest.param(name, marks=pytest.mark.slow if name in ("fa", "pcca", "gfa") else ()) for name in EVERY]
+    "model", [pytest.param(name, marks=pytest.mark.slow if name not in ("mdlag", "lds") else ()) for name in EVERY]
 )
 def test_every_model_is_fitted_and_says_what_it_has(run, save, tmp_path, model):
     brief = ["--n-starts", "1", "--no-figures", "--no-intervals", "--max-iterations", "3"]

@@ -346,6 +346,7 @@ def test_the_order_of_neurons_within_a_region_does_not_matter(small_model, kind)
     np.testing.assert_allclose(got, score(getattr(model, kind)(), value), rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_splitting_a_neuron_into_two_noisier_ones_keeps_what_is_known_of_the_latents(small_model):
     """A neuron of variance R and two copies of it of variance 2 R hold the same information."""
     model = small_model()
@@ -654,6 +655,7 @@ def test_posterior_mean_is_the_gradient_of_the_normalizer(small_model):
     np.testing.assert_allclose(smooth(distribution, value).readout_mean, mean, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_posterior_draws_have_the_posteriors_moments(small_model, missing_data):
     model, draws, window = small_model(n_bins=5), 2000, Window(3, 3)
     mask, missing = missing_data("ragged_holes", N_TRIALS, 5, 5)

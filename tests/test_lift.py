@@ -202,6 +202,7 @@ def test_a_subclass_with_its_own_cov_is_not_taken_for_its_parent():
     assert value == pytest.approx(np.exp(-1.0), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_more_states_represent_a_kernel_no_worse():
     heavy = RationalQuadratic(0.3)
     assert build_lift(heavy, 6).error <= build_lift(heavy, 5).error

@@ -250,7 +250,7 @@ def test_wrong_use_of_means():
 CONTRACT = [
     (LDS, {"n_across": 1, "mean": "psth"}),
     (FA, {"n_across": 1, "mean": "psth"}),
-    (GFA, {"n_across": 1, "mean": "psth"}),
+    pytest.param(GFA, {"n_across": 1, "mean": "psth"}, marks=pytest.mark.slow),
     pytest.param(
         ADM, {"n_across": 1, "n_within": 0, "mean": "psth", "noise": "ar1", "likelihood": "dense", "max_delay": 0.06},
         marks=pytest.mark.slow,

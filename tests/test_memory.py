@@ -136,7 +136,7 @@ def test_smoothed_readouts_are_those_of_conditioning(small_model):
         np.testing.assert_allclose(got.readout_covariance[int(got.pattern[trial])], kept, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("kind", ["dense", "markov"])
+@pytest.mark.parametrize("kind", ["dense", pytest.param("markov", marks=pytest.mark.slow)])
 def test_samples_are_correlated_over_time(small_model, kind):
     model = small_model()
     mean, S, *_ = moments_by_hand(model)

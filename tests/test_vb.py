@@ -416,6 +416,7 @@ def test_recording_with_gaps(shared_recording):
     assert columns(fit.shared_by()) == columns(SHARED_BY)
 
 
+@pytest.mark.slow
 def test_fixed_delays_stay(shared_recording, tmp_path, monkeypatch):
     place, plain = tmp_path / "fit.checkpoint.npz", vb._round
     model = MDLAG(n_across=5, likelihood="spectral")

@@ -148,6 +148,7 @@ def test_latents_are_ordered_by_what_they_explain(fit):
     assert explained[0, 0] > explained[1, 1]
 
 
+@pytest.mark.slow
 def test_pcca_with_full_private_covariance_reaches_the_maximum(made):
     """Bach & Jordan (2005), section 4: at the maximum, what regions share are the canonical correlations."""
     fit = PCCA(n_across=1, n_within=(4, 3)).fit(made.data, progress=False)
@@ -187,6 +188,7 @@ def test_a_white_latent_has_no_timescale_anywhere(made, fit):
     )
 
 
+@pytest.mark.slow
 def test_a_fit_serves_as_any_other(made, fit, tmp_path):
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
@@ -206,6 +208,7 @@ def test_a_fit_serves_as_any_other(made, fit, tmp_path):
     assert fit.lift_error(20) < 1e-9
 
 
+@pytest.mark.slow
 def test_gradient_is_finite():
     model = FA(n_across=2)
     data = recording(n_trials=2, n_bins=4).data
