@@ -219,9 +219,14 @@ class Fit(Run):
             raise DataError(f"{type(self.model).__name__}: {why}")
         return data
 
+    @property
+    def training_trials(self) -> tuple[str, ...]:
+        """Digests of the trials that the parameters were inferred from; none of a fit whose file does not say it."""
+        return self.trained_on if self.data is None else tuple(self.data.fingerprints)
+
     def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
         """Which trials, (trial,) bool, the parameters were inferred from; None of a fit whose file does not say it."""
-        known = self.trained_on if self.data is None else self.data.fingerprints
+        known = self.training_trials
         return np.isin(data.fingerprints, known) if known else None
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:

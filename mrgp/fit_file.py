@@ -40,7 +40,7 @@ def write(fit: Any, path: Path) -> None:
         ],
         "notes": list(fit.notes),
         "fixed": list(fit.fixed),
-        "trained_on": list(fit.trained_on if fit.data is None else fit.data.fingerprints),
+        "trained_on": list(fit.training_trials),
         "preprocessing": fit.preprocessing,
         "versions": fit.versions,
         "curvature": None,

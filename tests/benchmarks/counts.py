@@ -21,10 +21,9 @@ from scipy.special import xlogy
 
 import mrgp
 from mrgp.log_rates import course_start
+from mrgp.metrics import neuron_masks
 
-MASKS = 3
 STARTS = 1
-HIDDEN = 0.2  # of each region's neurons
 LEAST = 0.02  # of a neuron's mean count: the least rate that a prediction may say, for all methods alike
 KINDS = ("poisson", "negative_binomial", "gaussian")
 TOLERANCE = 0.5  # nats, of two million
@@ -35,16 +34,6 @@ def bits_per_spike(counts: np.ndarray, rate: np.ndarray, mean: np.ndarray) -> fl
     rate = np.maximum(rate, LEAST * mean)
     gained = (xlogy(counts, rate) - rate).sum() - (xlogy(counts, mean) - mean).sum()
     return float(gained / (counts.sum() * np.log(2)))
-
-
-def masks(layout: mrgp.data.Layout) -> list[dict[str, np.ndarray]]:
-    """Neurons to hide, by region."""
-    chosen = []
-    for number in range(MASKS):
-        rng = np.random.default_rng(number)
-        sizes = zip(layout.regions, layout.n_neurons, strict=True)
-        chosen.append({name: rng.choice(n, int(HIDDEN * n), replace=False) for name, n in sizes})
-    return chosen
 
 
 def roots(data: mrgp.MultiRegionData) -> mrgp.MultiRegionData:
@@ -99,7 +88,7 @@ def main() -> None:
             notes.append(f"split {split}, {kind}: {cost}, {state}{score}; delays {delays} ms")
             print(notes[-1], flush=True)
             predictors[kind] = lambda seen, f=fit, s=squared: rates(f, roots(seen) if s else seen, s)
-        for hidden in masks(data.layout):
+        for hidden in neuron_masks(data.layout):
             seen = test.without(hidden)
             for name, predict in predictors.items():
                 rate = np.broadcast_to(predict(seen), test.values.shape)
@@ -115,7 +104,7 @@ def main() -> None:
         [name, *[f"{np.mean(scores[f'{name}|{where}']):.4f}" for where in (*data.layout.regions, "all")]]
         for name in ("mean response", *kinds)
     ]
-    about = f"Means over {args.splits} split(s) of trials and {MASKS} choices of hidden neurons; K = 2, W = 2, 300 trials."
+    about = f"Means over {args.splits} split(s) of trials and 3 choices of hidden neurons; K = 2, W = 2, 300 trials."
     body = "\n\n".join([about, table(header, rows), "\n".join(f"- {note}" for note in notes)])
     record("Spike counts: held-out neurons", body, f"python tests/benchmarks/counts.py --splits {args.splits} --kinds {args.kinds}")
 
