@@ -46,7 +46,7 @@ class LDS(Pooled, Preset):
 
     methods: ClassVar[tuple[str, ...]] = ("map", "em")
     meaningless: ClassVar[tuple[str, ...]] = (  # its dynamics are learned
-        "kernel", "timescale_bounds", "max_delay", "gp_noise", "lift", "order", "window", "noise", "emission",
+        *Pooled.meaningless, "kernel", "timescale_bounds", "gp_noise", "lift", "order", "window", "noise", "emission",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -297,6 +297,8 @@ def _add_model(command: Parser) -> Callable[..., Any]:
     add("--model", choices=METHODS, default="dlag", metavar="NAME", help=f"{', '.join(METHODS)} (%(default)s)")
     text = "dlag, adm, mdlag: longest delay considered (5 bins); widened by itself if a delay comes close"
     add("--max-delay", type=positive, metavar="SECONDS", help=text)
+    text = "dlag, adm, mdlag: keep to --max-delay, also if a delay comes close"
+    add("--hold-max-delay", action="store_true", default=None, help=text)
     add("--delay-timescale", type=positive, metavar="SECONDS", help="adm: how fast delays may change (learned)")
     add("--typical-spread", type=positive, metavar="SECONDS", help="adm: how far delays move, a priori (one bin)")
     text = f"{', '.join(SMOOTH)}: how smooth latents are, or whether they are rhythms: {', '.join(KERNELS)} "

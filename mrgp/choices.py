@@ -31,6 +31,7 @@ class Choices:
         n_within: Private latents, one number for all regions or one per region; 0 is allowed.
         kernel: Covariance of every latent.
         max_delay: Bound of |delay| in seconds; None for 5 bins of whatever recording comes.
+        hold_max_delay: True keeps to ``max_delay``; False lets a fit widen it where a delay comes close.
         likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (fast).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
@@ -56,6 +57,7 @@ class Choices:
     n_within: int | tuple[int, ...] = 0
     kernel: Kernel = dataclasses.field(default_factory=SquaredExponential)
     max_delay: float | None = None
+    hold_max_delay: bool = False
     timescale_bounds: tuple[float, float] | None = None
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
     emission: Literal["gaussian", "poisson", "negative_binomial"] = "gaussian"

@@ -258,20 +258,35 @@ class Fittable(Parametrized):
         return max(missed, self.kernel_lift.error)
 
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self:
-        """This preset, with a ``max_delay`` that admits the delays of ``sites``, which may come from another fit."""
+        """This preset, with a ``max_delay`` that admits the delays of ``sites``, which may come from another fit.
+
+        Raises:
+            ValueError: it is to be held, and they are beyond it.
+        """
         if "delay" not in sites:
             return self
-        largest = float(np.abs(sites["delay"]).max(initial=0.0))
-        return self if largest < self.delay_bound(layout) else self.replace(max_delay=WIDER * largest)
+        largest, bound = float(np.abs(sites["delay"]).max(initial=0.0)), self.delay_bound(layout)
+        if largest < bound:
+            return self
+        if self.hold_max_delay:
+            raise ValueError(
+                f"start has a delay of {1e3 * largest:.1f} ms, beyond the max_delay of {1e3 * bound:.1f} ms that is to "
+                "be held: raise max_delay, or leave start out"
+            )
+        return self.replace(max_delay=WIDER * largest)
+
+    def presses(self, sites: Mapping[str, Any], data: MultiRegionData) -> bool:
+        """Whether a delay of ``sites`` has come within 5% of ``max_delay``."""
+        reached = np.abs(self.delay_table(sites, data.layout, data.n_bins)).max(initial=0.0)
+        return "delay" in sites and bool(reached >= NEAR_BOUND * self.delay_bound(data.layout))
 
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
-        """This preset with a wider ``max_delay`` where a delay of ``sites`` has come within 5% of it, else None.
+        """This preset with a wider ``max_delay`` where a delay of ``sites`` presses, and may; else None.
 
         Up to half of a trial: a latent that lags by more is hardly shared, but private to each region.
         """
         bound, longest = self.delay_bound(data.layout), LONGEST_DELAY * data.n_bins * data.bin_width
-        reached = np.abs(self.delay_table(sites, data.layout, data.n_bins)).max(initial=0.0)
-        if "delay" not in sites or reached < NEAR_BOUND * bound or bound >= longest:
+        if self.hold_max_delay or bound >= longest or not self.presses(sites, data):
             return None
         return self.replace(max_delay=min(WIDER * bound, longest))
 

@@ -105,13 +105,15 @@ NEEDS_WITHIN = ("dlag", "adm", "pcca")   # models in which private latents are p
 EMISSIONS = ("gaussian", "poisson", "negative_binomial")
 
 CALIBRATED = ("dlag", "gpfa")   # models whose delays and kernel parameters can be drawn from their priors
+DELAYED = ("dlag", "adm", "mdlag")
 SMOOTH = ("dlag", "adm", "mdlag", "gpfa")   # latents have a kernel with a timescale
 MEANT_FOR = {
     "n_within": (*NEEDS_WITHIN, "mdlag", "gfa"),
     "mean": tuple(METHODS),
     "mean_timescale": tuple(METHODS),
     "noise": SMOOTH,
-    "max_delay": ("dlag", "adm", "mdlag"),
+    "max_delay": DELAYED,
+    "hold_max_delay": DELAYED,
     "kernel": SMOOTH,
     "timescale_bounds": SMOOTH,
     "likelihood": SMOOTH,

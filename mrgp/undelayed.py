@@ -22,7 +22,7 @@ SAME = 1e-6  # share of noise in each region's copy of a shared latent: copies t
 class Undelayed(Choices):
     """Every region reads the same course of a latent at the same time."""
 
-    meaningless: ClassVar[tuple[str, ...]] = ("max_delay",)
+    meaningless: ClassVar[tuple[str, ...]] = ("max_delay", "hold_max_delay")
 
     def delay_bound(self, layout: Layout) -> float:
         return 0.0
@@ -52,7 +52,9 @@ class WhiteLatents(Undelayed):
     kernel: Kernel = dataclasses.field(default_factory=White)
 
     methods: ClassVar[tuple[str, ...]] = ("map",)  # loadings are known up to rotations: no posterior can be averaged
-    meaningless: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "lift", "order", "noise", "emission")
+    meaningless: ClassVar[tuple[str, ...]] = (
+        *Undelayed.meaningless, "timescale_bounds", "lift", "order", "noise", "emission",
+    )  # fmt: skip
     timed_in: ClassVar[str]  # the preset to take for latents with a timescale
 
     def __post_init__(self) -> None:

@@ -408,6 +408,18 @@ def test_a_delay_near_its_bound_widens_it(made):
     assert abs(wide.delays.values[1, 0] - DELAY[1, 0]) < 0.3 * BIN
 
 
+def test_a_held_bound_stays_and_the_fit_says_what_it_cost(made, fit):
+    """The delay is 1.6 bins."""
+    held = preset(max_delay=1.2 * BIN, hold_max_delay=True, window=None)
+    with pytest.warns(UserWarning, match="within 5% of max_delay, "):
+        short = held.fit(made.data, seed=0, n_starts=1, progress=False)
+    assert short.model.max_delay == 1.2 * BIN
+    assert 0.95 * 1.2 * BIN <= abs(short.delays.values[1, 0]) <= 1.2 * BIN
+    assert any("max_delay" in note for note in short.notes)
+    with pytest.raises(ValueError, match=r"beyond the max_delay of .* that is to be held"):
+        held.fit(made.data, start=fit, progress=False)
+
+
 def test_no_bound_widens_past_half_a_trial(made):
     """Trials of 0.8 s."""
     near = preset(max_delay=0.39).widened({"delay": np.array([[0.385]])}, made.data)

@@ -66,6 +66,8 @@ class Model(Protocol):
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]: ...
+    def delay_bound(self, layout: Layout) -> float: ...
+    def presses(self, sites: Mapping[str, Any], data: MultiRegionData) -> bool: ...
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None: ...
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]: ...
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
@@ -115,11 +117,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         model, sites = relearned
     else:
         converged, reason = False, STILL_ADAPTING
-    if (missed := model.unread_variance(data, sites)) > UNREAD:
-        notes.append(
-            f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
-            "raise order, or give a finer window (see lift_error)"
-        )
+    notes += doubts(model, data, sites)
     if reason == "interrupted":
         store.write(model, sites, force=True)
     else:
@@ -245,6 +243,20 @@ def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least
     if not isinstance(distribution, MarkovGP) or data.n_bins // distribution.space.window.step < least:
         return model
     return model.replace(transient=settling_steps(distribution, np.asarray(data.values[:1])))
+
+
+def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> list[str]:
+    """What is to be said of where a fit ended, a sentence each."""
+    found = []
+    if (missed := model.unread_variance(data, sites)) > UNREAD:
+        found.append(
+            f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
+            "raise order, or give a finer window (see lift_error)"
+        )
+    if model.presses(sites, data):
+        bound = 1e3 * model.delay_bound(data.layout)
+        found.append(f"a delay is within 5% of max_delay, {bound:.0f} ms: it may be longer, or the latent not shared")
+    return found
 
 
 def revised(

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from mrgp.data import MultiRegionData
 from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.map import Objective, maximise
-from mrgp.inference.recipe import MOST_ROUNDS, STILL_ADAPTING, Model, begin, revised, settled
+from mrgp.inference.recipe import MOST_ROUNDS, STILL_ADAPTING, Model, begin, doubts, revised, settled
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.updates import resting_variance, revival, update
 from mrgp.statespace.reduce import VANISHED, Assignment, shared_variance, signal_to_noise
@@ -127,6 +127,7 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     sites = state.complete
     if state.removed:
         notes.append(f"across latents removed because no region reads them: {state.removed}")
+    notes += doubts(state.model, data, sites)
     if not state.converged:
         warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
     for note in notes:
