@@ -20,11 +20,10 @@ from mrgp.log_rates import (
     TYPICAL_DISPERSION,
     course_start,
     from_gaussian,
-    mean_counts,
-    stabilised_slope,
+    function_behind,
 )
 from mrgp.parametrized import MEAN_SPREAD, Parametrized
-from mrgp.preprocessing import square_root
+from mrgp.preprocessing import TRANSFORMS, square_root
 from mrgp.statespace.choose import missed_variance
 
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
@@ -97,11 +96,16 @@ class Fittable(Parametrized):
     def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
         """The recording less a first guess of the mean's course, and that guess, with that of noise, as sites.
 
-        Counts come as values of nearly constant variance, of which no site is a guess of theirs.
+        Counts come as values of nearly constant variance; their guesses are of log-rates.
         """
-        if self.is_of_counts:
-            return self.replace(emission="gaussian").around_mean(square_root(data, "anscombe"))[0], {}
         rest, guess = data, dict[str, np.ndarray]()
+        if self.is_of_counts:
+            rest, _ = self.replace(emission="gaussian").around_mean(square_root(data, "anscombe"))
+            if self.mean == "psth":
+                guess["mean_change"] = course_start(data, self.mean_modes(data))
+            if self.emission == "negative_binomial":
+                guess["dispersion"] = np.full(data.layout.total_neurons, TYPICAL_DISPERSION)
+            return rest, guess
         if self.mean == "psth":
             guess["mean_change"] = self.mean_start(data)
             rest = data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), guess["mean_change"]))
@@ -111,8 +115,6 @@ class Fittable(Parametrized):
 
     def mean_start(self, data: MultiRegionData) -> np.ndarray:
         """A first guess of ``mean_change``: the average over trials, smoothed as if all else were white noise."""
-        if self.is_of_counts:
-            return course_start(data, self.mean_modes(data))
         modes, spread = self.mean_modes(data), self.mean_spread(data)
         change = np.zeros((data.layout.n_conditions, data.layout.total_neurons, modes.shape[1]))
         mask = data.mask
@@ -127,21 +129,22 @@ class Fittable(Parametrized):
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
         if self.is_of_counts and "noise" in sites:  # as the search leaves them
-            sites = from_gaussian(sites, data, stabilised_slope(np.asarray(mean_counts(data))))
-        added: dict[str, Any] = {}
-        if self.emission == "negative_binomial":
-            added["dispersion"] = np.full(data.layout.total_neurons, TYPICAL_DISPERSION)
-        wanted = {"mean_change": self.mean == "psth", "noise_timescale": self.remembers}
-        if any(wanted[name] and name not in sites for name in wanted):
-            added |= {"mean_change": self.mean_start(data)} if self.is_of_counts else self.around_mean(data)[1]
-        return {**added, **sites}
+            sites = from_gaussian(sites, data, TRANSFORMS["anscombe"])
+        wanted = {
+            "mean_change": self.mean == "psth",
+            "noise_timescale": self.remembers,
+            "dispersion": self.emission == "negative_binomial",
+        }
+        lacking = any(wanted[name] and name not in sites for name in wanted)
+        return {**(self.around_mean(data)[1] if lacking else {}), **sites}
 
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
         """This preset, and its sites where a fit of ``model`` to such a recording ended."""
         if self.is_of_counts and not model.is_of_counts:
-            sites = from_gaussian(sites, data, np.asarray(mean_counts(data)))
+            sites = from_gaussian(sites, data, function_behind(np.asarray(sites["offset"]), data))
+            sites.pop("mean_change", None)  # of other units
         elif model.is_of_counts and not self.is_of_counts:
             raise ValueError("start is a fit of counts, whose parameters are of log-rates: leave start out")
         same = (self.mean, self.mean_timescale, self.duration) == (model.mean, model.mean_timescale, model.duration)

@@ -1,6 +1,6 @@
 """Models of spike counts, whose latents drive log-rates: priors, and a start from counts made nearly Gaussian."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from mrgp.checks import DataError
 from mrgp.courses import weights_of_modes
 from mrgp.data import MultiRegionData
 from mrgp.distributions.families import Counts, NegativeBinomial, Poisson
+from mrgp.preprocessing import TRANSFORMS
 
 LOADING_SPREAD = 1.0  # prior sd of loadings: a latent at one sd changes a rate by a factor of e
 OFFSET_SPREAD = 3.0  # of the log-rate around the log of the mean count
@@ -22,6 +23,12 @@ TYPICAL_DISPERSION, DISPERSION_SPREAD = 0.1, 1.5  # prior median and sd of the l
 LEAST_COUNT = 1e-3  # per bin: what stands for the mean count of a neuron that never fired
 COURSE_STEPS = 8  # of Newton's method; a log-rate moves by at most LONGEST in one
 LONGEST = 1.0
+SAME_MEAN = 0.2  # sd: means of the same values in other trials, for most neurons
+
+type Function = Callable[[np.ndarray], np.ndarray]
+
+FUNCTIONS: dict[str, Function] = {"counts": lambda counts: counts, **TRANSFORMS}
+"""What a Gaussian model may have been fitted to."""
 
 
 def require_counts(data: MultiRegionData) -> None:
@@ -64,17 +71,38 @@ def noise_like(sites: Mapping[str, Any]) -> Any:
 # ---- a start ---------------------------------------------------------------------------------------------------------
 
 
-def stabilised_slope(mean: np.ndarray) -> np.ndarray:
-    """d E[2 sqrt(y + 3/8)] / d log(mean) of Poisson counts y, of the shape of ``mean``: mean E[g(y + 1) - g(y)]."""
+def slope_of(function: Function, mean: np.ndarray) -> np.ndarray:
+    """d E[g(y)] / d log(mean) of Poisson counts y, of the shape of ``mean``: mean E[g(y + 1) - g(y)]."""
     counts = np.arange(int(mean.max() + 10 * np.sqrt(mean.max()) + 20))
-    gain = 2 * (np.sqrt(counts + 11 / 8) - np.sqrt(counts + 3 / 8))
+    gain = function(counts + 1.0) - function(counts + 0.0)
     return mean * (poisson.pmf(counts, mean[..., None]) * gain).sum(-1)
 
 
-def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, slope: np.ndarray) -> dict[str, Any]:
-    """Sites of a Gaussian model of a function of the counts whose mean rises by ``slope`` (neuron,) per log-rate."""
-    rest = {n: v for n, v in sites.items() if n not in ("noise", "alpha", "mean_change")}
-    loadings = np.asarray(sites["loadings"]) / slope[:, None]
+def function_behind(offset: np.ndarray, data: MultiRegionData) -> Function:
+    """Of which function of counts the means are that a Gaussian model has as offsets, (neuron,).
+
+    Raises:
+        ValueError: of none that is known, such as one of z-scores.
+    """
+    counts = data.with_nan()
+    apart = {}
+    for name, function in FUNCTIONS.items():
+        values = function(counts)
+        spread = np.nanstd(values, (0, 1))
+        apart[name] = np.median(np.abs(offset - np.nanmean(values, (0, 1))) / np.where(spread > 0, spread, 1.0))
+    nearest = min(apart, key=apart.__getitem__)
+    if apart[nearest] > SAME_MEAN:
+        raise ValueError(
+            f"start is a fit of values that are not these counts, nor their {' or '.join(TRANSFORMS)} roots: its "
+            "loadings cannot become those of log-rates; leave start out"
+        )
+    return FUNCTIONS[nearest]
+
+
+def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, function: Function) -> dict[str, Any]:
+    """Sites of a Gaussian model of a function of the counts, whose loadings become those of log-rates."""
+    rest = {name: value for name, value in sites.items() if name not in ("noise", "alpha")}
+    loadings = np.asarray(sites["loadings"]) / slope_of(function, np.asarray(mean_counts(data)))[:, None]
     offset = np.log(np.asarray(mean_counts(data))) - 0.5 * (loadings**2).sum(1)
     return {**rest, "loadings": loadings, "offset": offset}
 

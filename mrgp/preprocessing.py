@@ -9,6 +9,7 @@ recording preprocessed in the same way.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,12 @@ LEAST_SMOOTHING = 0.2  # bins: below, a neighbouring bin has less than 4e-6 of t
 ROUNDING = 1e-12  # of a value: a neuron that differs by less does not change
 
 type Transform = Literal["sqrt", "anscombe"]
+
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sqrt": np.sqrt,
+    "anscombe": lambda counts: 2 * np.sqrt(counts + 3 / 8),
+}
+"""Of counts, by name."""
 
 
 def preprocess(
@@ -78,14 +85,14 @@ def square_root(data: MultiRegionData, transform: Transform = "sqrt") -> MultiRe
 
     Source: Anscombe 1948, Biometrika 35; Yu et al. 2009, J. Neurophysiol. 102 (counts in GPFA).
     """
-    if transform not in ("sqrt", "anscombe"):
+    if transform not in TRANSFORMS:
         raise DataError(f"transform is 'sqrt' or 'anscombe', not {transform!r}")
     values = data.with_nan()
     if (values < 0).any():
         trial, time, neuron = np.argwhere(values < 0)[0]
         where = f"{_name(data, neuron)} is {values[trial, time, neuron]:g} in trial {trial}, bin {time}"
         raise DataError(f"{where}: the root is of counts, which are never negative; leave the transform out")
-    return data.with_values(np.sqrt(values) if transform == "sqrt" else 2 * np.sqrt(values + 3 / 8))
+    return data.with_values(TRANSFORMS[transform](values))
 
 
 def smooth_over_time(data: MultiRegionData, sd: float) -> MultiRegionData:

@@ -9,7 +9,7 @@ from scipy import stats
 import mrgp
 from mrgp.cli import main
 from mrgp.data import Layout, stand_in
-from mrgp.log_rates import course_start, from_gaussian, stabilised_slope
+from mrgp.log_rates import FUNCTIONS, course_start, from_gaussian, function_behind, slope_of
 
 BIN, N_BINS, N_TRIALS = 0.02, 12, 80
 LAYOUT = Layout(("V1", "V2"), (12, 10), BIN)
@@ -114,18 +114,35 @@ def test_arviz_and_the_error_of_the_state_space(fitted):
 
 
 def test_a_start_from_gaussian_values_is_in_log_rates():
-    """Loadings of y itself and of 2 sqrt(y + 3/8) become those of the log-rate, by the slope of each mean."""
+    """Loadings of counts and of their roots become those of the log-rate, by the slope of each mean."""
     mean = np.array([0.05, 1.0, 30.0])
     counts = np.arange(200)
-    g = 2 * np.sqrt(counts + 3 / 8)
     step = 1e-5
-    ends = [(stats.poisson.pmf(counts, mean[:, None] * np.exp(s)) * g).sum(1) for s in (step, -step)]
-    np.testing.assert_allclose(stabilised_slope(mean), (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
+    for function in FUNCTIONS.values():
+        g = function(counts)
+        ends = [(stats.poisson.pmf(counts, mean[:, None] * np.exp(s)) * g).sum(1) for s in (step, -step)]
+        np.testing.assert_allclose(slope_of(function, mean), (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
     data, truth = recording()
     rate = np.asarray(data.center)
-    sites = from_gaussian({"loadings": truth["loadings"] * rate[:, None], "noise": rate}, data, rate)
+    gaussian = {"loadings": truth["loadings"] * rate[:, None], "noise": rate}
+    sites = from_gaussian(gaussian, data, FUNCTIONS["counts"])
     np.testing.assert_allclose(sites["loadings"], truth["loadings"])
     np.testing.assert_allclose(np.exp(sites["offset"] + 0.5 * (sites["loadings"] ** 2).sum(1)), rate)
+
+
+def test_what_a_gaussian_start_was_fitted_to_is_told_by_its_offsets():
+    """Also where they are of other trials."""
+    data, _ = recording()
+    for function in FUNCTIONS.values():
+        offset = function(data.values[::2]).mean((0, 1))
+        assert function_behind(offset, data.select_trials(slice(1, None, 2))) is function
+    with pytest.raises(ValueError, match="not these counts, nor their sqrt or anscombe roots"):
+        function_behind(np.zeros(data.layout.total_neurons), data)
+    roots = data.with_values(np.sqrt(data.values))
+    plain = TRUTH.replace(emission="gaussian").fit(roots, progress=False, n_starts=1, max_iterations=20)
+    sites = TRUTH.prepared(data).following(plain.model, plain.sites, data)[1]
+    np.testing.assert_allclose(sites["loadings"] * slope_of(np.sqrt, data.center)[:, None], plain.sites["loadings"])
+    assert "noise" not in sites
 
 
 def test_a_start_of_the_course_is_a_poisson_regression():
