@@ -21,6 +21,8 @@ from mrgp.plots.save import save_figure
 LABELS = ["run", "kind", "model", "region"]
 SHOWN = {("fit",): "fits", ("evaluate", "baseline"): "evaluations", ("compare",): "comparisons"}
 ALONE = ("seed", "delays_ms")  # means over runs mean nothing: another fit's latents come in another order
+FOUND = ("max_delay", "window", "transient", "duration", "learned_timescales")  # settings that a fit may have changed
+ASKED = ("method", "fixed", "preprocessing", "condition", "held_out", "n_masks", "n_train_trials")  # beside settings
 DIGITS = 4
 NATS = ("log_likelihood", "test_log_likelihood", "log_evidence", "elpd")  # large, and told apart by small differences
 
@@ -65,12 +67,14 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
         folders: Of runs.
         means: One row for all runs in one of ``folders``, such as fits to several splits of the trials: their mean, and
             their standard deviation; no mean where some of them lack the number, and none of seeds and delays. A
-            baseline that scores the same in all folders stands once, under no run.
+            baseline that scores the same in all folders stands once, under no run. Where runs of one model in one
+            folder were not asked for the same, a warning says in what they differ.
 
     Raises:
         DataError: a folder holds no summary, one cannot be read, or no run of a kind that is known is among them.
     """
     rows, seen = [], set()
+    asked: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for folder in map(Path, folders):
         for path in _summaries(folder):
             if path.resolve() in seen:
@@ -82,6 +86,8 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
             if reader is None:
                 warnings.warn(f"{path} is not of mrgp fit, evaluate or compare: left out", stacklevel=2)
                 continue
+            if "settings" in summary and "model" in summary:
+                asked.setdefault((str(folder), reader.__name__, summary["model"]), []).append(_asked(summary))
             try:
                 rows += [{"run": str(folder if means else path.parent), **row} for row in reader(summary)]
             except (KeyError, TypeError, IndexError) as error:
@@ -90,6 +96,10 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
         raise DataError("there is no run of mrgp fit, evaluate or compare in these folders: name others")
     table = pd.DataFrame(rows)
     table = table[[*LABELS, *(name for name in table if name not in LABELS)]]
+    for (place, _, model), choices in asked.items() if means else ():
+        known = set.intersection(*map(set, choices))  # to the versions that made them
+        if differing := sorted(name for name in known if any(one[name] != choices[0][name] for one in choices)):
+            warnings.warn(f"runs of {model} in {place} differ in {', '.join(differing)}: means mix them", stacklevel=2)
     return Aggregate(_averaged(table) if means else table)
 
 
@@ -139,6 +149,13 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(summary, dict):
         raise DataError(f"{path} is not the summary of a run: leave its folder out")
     return summary
+
+
+def _asked(summary: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for in a run, as far as fits do not find it themselves."""
+    found = {*FOUND, "n_across"} if summary.get("method") == "vb" else set(FOUND)
+    settings = {name: value for name, value in summary["settings"].items() if name not in found}
+    return settings | {name: summary.get(name) for name in ASKED}
 
 
 def _reader(summary: dict[str, Any]) -> Callable[[dict[str, Any]], list[dict[str, Any]]] | None:

@@ -163,7 +163,7 @@ class MultiRegionData:
         return observed[self.pattern] & (np.arange(self.n_bins) < length[:, None])[:, :, None]
 
     @property
-    def fingerprints(self) -> tuple[str, ...]:
+    def trial_fingerprints(self) -> tuple[str, ...]:
         """A short digest of every trial's values, by which the same trial is known in another recording.
 
         Of what they were before they were changed (see :meth:`with_values`).
@@ -211,7 +211,7 @@ class MultiRegionData:
         if np.shape(values) != self.values.shape:
             raise DataError(f"values have shape {np.shape(values)}, the recording has {self.values.shape}")
         changed = object.__new__(type(self))
-        changed.batch_size, changed.known_as = self.batch_size, self.fingerprints
+        changed.batch_size, changed.known_as = self.batch_size, self.trial_fingerprints
         neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)
         return changed._fill(self.layout, np.array(values, np.float64), neurons, trials)
 

@@ -194,7 +194,7 @@ def _seen(fit: Fit, test: MultiRegionData, reference: MultiRegionData) -> str:
     else:
         which = "all of them" if seen.all() else f"{int(seen.sum())} of them"
         said = f"{count} trials, {which} training trials of the fit: scores are too good by what it learned of them"
-    shared = int(np.isin(test.fingerprints, reference.fingerprints).sum())
+    shared = int(np.isin(test.trial_fingerprints, reference.trial_fingerprints).sum())
     return said + (f"; the baselines were made from {shared} of them too" if shared else "")
 
 

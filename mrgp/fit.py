@@ -222,12 +222,12 @@ class Fit(Run):
     @property
     def training_trials(self) -> tuple[str, ...]:
         """Digests of the trials that the parameters were inferred from; none of a fit whose file does not say it."""
-        return self.trained_on if self.data is None else tuple(self.data.fingerprints)
+        return self.trained_on if self.data is None else tuple(self.data.trial_fingerprints)
 
     def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
         """Which trials, (trial,) bool, the parameters were inferred from; None of a fit whose file does not say it."""
         known = self.training_trials
-        return np.isin(data.fingerprints, known) if known else None
+        return np.isin(data.trial_fingerprints, known) if known else None
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
         """log p(y_trial | parameters) in nats, (trial,); of counts a lower bound."""

@@ -150,7 +150,7 @@ def preprocessing_for(args: argparse.Namespace, fit: "Fit", path: Path) -> dict[
 def tell_of_own_numbers(fit: "Fit", test: "MultiRegionData", steps: dict[str, Any]) -> None:
     """Say that trials were centred or scaled by their own numbers, where those of the fit's recording were others."""
     centred = steps.get("zscore") or steps.get("remove_condition_mean")
-    if centred and set(test.fingerprints) != set(fit.training_trials):
+    if centred and set(test.trial_fingerprints) != set(fit.training_trials):
         text = "means and standard deviations are those of the trials scored: name the training trials, by --train"
         warnings.warn(text, stacklevel=2)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -232,6 +233,22 @@ def test_runs_in_one_folder_are_averaged(folders, evaluation, tmp_path):
     assert max(np.ptp(one[2][0].get_segments()[0][:, 0]) for one in lines) == pytest.approx(0.5 / np.sqrt(2))
 
 
+def test_means_over_runs_of_different_settings_say_so(evaluation, tmp_path):
+    own = evaluation.summary()
+    for run in ("same/0", "same/1", "mixed/0", "mixed/1"):
+        (tmp_path / run).mkdir(parents=True)
+        odd = run == "mixed/1"
+        changed = {"max_delay": 0.3 if run.endswith("1") else 0.2} | ({"gp_noise": 0.01} if odd else {})
+        summary = own | {"settings": own["settings"] | changed, "preprocessing": {"zscore": True} if odd else None}
+        (tmp_path / run / "summary.json").write_text(json.dumps(summary))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mrgp.aggregate([tmp_path / "same"], means=True)
+        mrgp.aggregate([tmp_path / "mixed"])
+    with pytest.warns(UserWarning, match="runs of dlag in .*mixed differ in gp_noise, preprocessing: means mix them$"):
+        mrgp.aggregate([tmp_path / "same", tmp_path / "mixed"], means=True)
+
+
 def test_what_all_runs_have_alike_stands_once(evaluation, tmp_path):
     for run in ("a/0", "a/1", "b/0", "b/1"):
         (tmp_path / run).mkdir(parents=True)
@@ -283,10 +300,10 @@ def test_a_fit_keeps_off_the_test_trials(run, files, split, tmp_path, monkeypatc
     common = ["fit", files / "all.nc", "--model", "fa", "--n-across", 1, "--quiet", "--out", tmp_path]
     assert run(*common, option, value)[0] == FAILED   # interrupted
     recording = mrgp.load_recording(files / "all.nc")
-    seen = np.isin(recording.fingerprints, given[0].fingerprints)
+    seen = np.isin(recording.trial_fingerprints, given[0].trial_fingerprints)
     if left is None:
         np.testing.assert_array_equal(np.asarray(given[0].values), np.asarray(split[0].values))
-        assert not np.isin(split[1].fingerprints, given[0].fingerprints).any()
+        assert not np.isin(split[1].trial_fingerprints, given[0].trial_fingerprints).any()
     else:
         assert np.flatnonzero(~seen).tolist() == left
 
