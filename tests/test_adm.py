@@ -92,6 +92,15 @@ def test_a_delay_found_constant_remains_so():
     assert model.learned(data, still, curvature, ()) is None
 
 
+def test_a_spread_moves_by_a_factor_of_two_at_most_at_once():
+    """Of courses of one bin that a climb found with a spread of a fifth of a bin."""
+    model = ADM(n_across=1, max_delay=10 * BIN, delay_timescale=5 * BIN)
+    data, sites, curvature = measured(model, 5.0, 0.0)
+    small = {**sites, "delay_spread": 0.2 * sites["delay_spread"], "delay_change": 5 * sites["delay_change"]}
+    _, changed = model.learned(data, small, curvature, ())
+    np.testing.assert_allclose(changed["delay_spread"], 0.4 * BIN)
+
+
 def test_what_is_fixed_is_not_learned():
     model = ADM(n_across=1, max_delay=10 * BIN, learned_timescales=(10 * BIN,))
     data, sites, curvature = measured(model, 5.0, 0.0)

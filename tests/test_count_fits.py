@@ -1,5 +1,7 @@
 """Fits of spike counts: recovery, predictions, saving, and what is refused."""
 
+import warnings
+
 import jax
 import numpy as np
 import pytest
@@ -50,6 +52,21 @@ def test_delays_timescales_and_loadings_are_recovered(fitted):
     size = (found @ true) / (true @ true)
     assert abs(abs(size) - 1) < 0.2
     assert np.sqrt(np.mean(((found / size - true) / fit.model.scales(data, truth)["loadings"][:, 0]) ** 2)) < 1.5
+
+
+@pytest.mark.slow
+def test_posteriors_of_counts_agree(fitted):
+    """Of the delay, all of the same bound: means within one sd, sds within a factor of 1.5; some 70 effective draws."""
+    data, _, fit = fitted
+    settings = {"laplace": {}, "svi": {}, "nuts": {"n_warmup": 150, "n_draws": 150, "n_chains": 1}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # chains are short
+        fits = {name: fit.model.fit(data, name, start=fit, progress=False, **own) for name, own in settings.items()}
+    draws = {name: one.draws(1000)["delay"].ravel() for name, one in fits.items()}
+    wanted = draws.pop("laplace")
+    for found in draws.values():
+        assert abs(found.mean() - wanted.mean()) < wanted.std()
+        assert 1 / 1.5 < found.std() / wanted.std() < 1.5
 
 
 @pytest.mark.slow
