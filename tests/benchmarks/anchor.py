@@ -89,7 +89,7 @@ def main() -> None:
         )
         header = ["parameters"]
         for region in ("V1", "V2"):
-            header += [f"{region}: R2", "difference", f"log p({region} | other), nats", "difference"]
+            header += [f"{region}: R2", "difference", f"log p({region} given the other), nats", "difference"]
         body += table(header, left_out)
     header = ["likelihood of the 300 training trials", "nats", "difference", "s, with compilation"]
     record("Anchor: published DLAG fit of V1/V2", table(header, rows) + body, "python tests/benchmarks/anchor.py")
