@@ -86,17 +86,17 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
             if reader is None:
                 warnings.warn(f"{path} is not of mrgp fit, evaluate or compare: left out", stacklevel=2)
                 continue
-            if "settings" in summary and "model" in summary:
-                asked.setdefault((str(folder), reader.__name__, summary["model"]), []).append(_asked(summary))
             try:
+                if means and reader is not _compared:
+                    asked.setdefault((str(folder), reader.__name__, summary["model"]), []).append(_asked(summary))
                 rows += [{"run": str(folder if means else path.parent), **row} for row in reader(summary)]
-            except (KeyError, TypeError, IndexError) as error:
+            except (KeyError, TypeError, IndexError, AttributeError) as error:
                 raise DataError(f"{path} is not as this version of mrgp writes it: run the command again") from error
     if not rows:
         raise DataError("there is no run of mrgp fit, evaluate or compare in these folders: name others")
     table = pd.DataFrame(rows)
     table = table[[*LABELS, *(name for name in table if name not in LABELS)]]
-    for (place, _, model), choices in asked.items() if means else ():
+    for (place, _, model), choices in asked.items():
         known = set.intersection(*map(set, choices))  # to the versions that made them
         if differing := sorted(name for name in known if any(one[name] != choices[0][name] for one in choices)):
             warnings.warn(f"runs of {model} in {place} differ in {', '.join(differing)}: means mix them", stacklevel=2)
@@ -153,9 +153,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _asked(summary: dict[str, Any]) -> dict[str, Any]:
     """What was asked for in a run, as far as fits do not find it themselves."""
-    found = {*FOUND, "n_across"} if summary.get("method") == "vb" else set(FOUND)
-    settings = {name: value for name, value in summary["settings"].items() if name not in found}
-    return settings | {name: summary.get(name) for name in ASKED}
+    settings = summary["settings"]
+    found = {*FOUND, "n_across"} if summary["method"] == "vb" else set(FOUND)
+    if settings.get("hold_max_delay"):
+        found.remove("max_delay")
+    asked = {name: value for name, value in settings.items() if name not in found}
+    return asked | {name: summary[name] for name in ASKED if name in summary}
 
 
 def _reader(summary: dict[str, Any]) -> Callable[[dict[str, Any]], list[dict[str, Any]]] | None:

@@ -347,8 +347,11 @@ ranks.nc and calibration.png. The same command goes on where it was stopped."""
     calibrate = commands.add_parser(
         "calibrate", help="simulate and fit again and again: are intervals honest?", description=about, epilog=text
     )
-    unasked = ("delay_timescale", "typical_spread", "shape", "rate", "start_state", "likelihood", "lift", "order")
-    calibrate.set_defaults(parser=calibrate, **dict.fromkeys((*unasked, "mean", "mean_timescale", "noise", "emission")))
+    unasked = (
+        "hold_max_delay", "delay_timescale", "typical_spread", "shape", "rate", "start_state", "likelihood", "lift",
+        "order", "mean", "mean_timescale", "noise", "emission",
+    )  # fmt: skip
+    calibrate.set_defaults(parser=calibrate, **dict.fromkeys(unasked))
     add = calibrate.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder for results, see below")
     add("--n", type=positive_count, default=200, metavar="N", help="simulations (%(default)s)")

@@ -207,7 +207,7 @@ def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, 
 
 
 def _same_latents(one: Preset, other: Preset) -> bool:
-    alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "max_delay")
+    alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "max_delay", "hold_max_delay")
     return isinstance(one, DLAG | ADM) and all(getattr(one, name) == getattr(other, name) for name in alike)
 
 

@@ -162,7 +162,8 @@ def evaluate(
         masks=masks,
         notes=tuple(notes),
         about={
-            "settings": fit.model.to_settings(), "method": fit.method, "condition": condition, "seed": seed,
+            "settings": fit.model.to_settings(), "method": fit.method, "fixed": list(fit.fixed),
+            "preprocessing": fit.preprocessing, "condition": condition, "seed": seed,
             "n_masks": n_masks, "held_out": held_out, "n_test_trials": test.n_trials,
             "n_train_trials": reference.n_trials, "wall_s": time.perf_counter() - began, "versions": versions(),
         },

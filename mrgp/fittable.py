@@ -23,7 +23,7 @@ from mrgp.log_rates import (
     function_behind,
 )
 from mrgp.parametrized import MEAN_SPREAD, Parametrized
-from mrgp.preprocessing import TRANSFORMS, square_root
+from mrgp.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.statespace.choose import missed_variance
 
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
@@ -31,6 +31,7 @@ NARROW_MISSED = 0.01  # of the GP noise: what narrow windows may miss. With all 
 # recording of five regions, with this 0.2, as with the wide window
 LONGEST_DELAY = 0.5  # of a trial: as far as a fit widens max_delay by itself
 NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
+STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
 DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
 
 
@@ -100,7 +101,7 @@ class Fittable(Parametrized):
         """
         rest, guess = data, dict[str, np.ndarray]()
         if self.is_of_counts:
-            rest, _ = self.replace(emission="gaussian").around_mean(square_root(data, "anscombe"))
+            rest, _ = self.replace(emission="gaussian").around_mean(square_root(data, STABILISING))
             if self.mean == "psth":
                 guess["mean_change"] = course_start(data, self.mean_modes(data))
             if self.emission == "negative_binomial":
@@ -129,7 +130,7 @@ class Fittable(Parametrized):
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
         if self.is_of_counts and "noise" in sites:  # as the search leaves them
-            sites = from_gaussian(sites, data, TRANSFORMS["anscombe"])
+            sites = from_gaussian(sites, data, TRANSFORMS[STABILISING])
         wanted = {
             "mean_change": self.mean == "psth",
             "noise_timescale": self.remembers,
@@ -143,7 +144,10 @@ class Fittable(Parametrized):
     ) -> tuple[Self, dict[str, Any]]:
         """This preset, and its sites where a fit of ``model`` to such a recording ended."""
         if self.is_of_counts and not model.is_of_counts:
-            sites = from_gaussian(sites, data, function_behind(np.asarray(sites["offset"]), data))
+            mean = np.asarray(sites["offset"])
+            if "mean_change" in sites:  # it shares the mean with the offset
+                mean = mean + (sites["mean_change"] @ model.mean_modes(data).mean(0)).mean(0)
+            sites = from_gaussian(sites, data, function_behind(mean, data))
             sites.pop("mean_change", None)  # of other units
         elif model.is_of_counts and not self.is_of_counts:
             raise ValueError("start is a fit of counts, whose parameters are of log-rates: leave start out")

@@ -23,7 +23,7 @@ TYPICAL_DISPERSION, DISPERSION_SPREAD = 0.1, 1.5  # prior median and sd of the l
 LEAST_COUNT = 1e-3  # per bin: what stands for the mean count of a neuron that never fired
 COURSE_STEPS = 8  # of Newton's method; a log-rate moves by at most LONGEST in one
 LONGEST = 1.0
-SAME_MEAN = 0.2  # sd: means of the same values in other trials, for most neurons
+SAME_MEAN = 0.5  # sd, or of the mean where that is less: means of the same values in other trials, for most neurons
 
 type Function = Callable[[np.ndarray], np.ndarray]
 
@@ -78,18 +78,20 @@ def slope_of(function: Function, mean: np.ndarray) -> np.ndarray:
     return mean * (poisson.pmf(counts, mean[..., None]) * gain).sum(-1)
 
 
-def function_behind(offset: np.ndarray, data: MultiRegionData) -> Function:
-    """Of which function of counts the means are that a Gaussian model has as offsets, (neuron,).
+def function_behind(mean: np.ndarray, data: MultiRegionData) -> Function:
+    """Of which function of counts the means are that a Gaussian model has, (neuron,).
 
     Raises:
         ValueError: of none that is known, such as one of z-scores.
     """
     counts = data.with_nan()
+    seen = ~np.isnan(counts).all((0, 1))
     apart = {}
     for name, function in FUNCTIONS.items():
-        values = function(counts)
-        spread = np.nanstd(values, (0, 1))
-        apart[name] = np.median(np.abs(offset - np.nanmean(values, (0, 1))) / np.where(spread > 0, spread, 1.0))
+        values = function(counts[..., seen])
+        own, spread = np.nanmean(values, (0, 1)), np.nanstd(values, (0, 1))
+        size = np.minimum(own, spread)  # where neurons hardly fire, means are small beside spreads
+        apart[name] = np.median(np.abs(mean[seen] - own) / np.where(size > 0, size, 1.0))
     nearest = min(apart, key=apart.__getitem__)
     if apart[nearest] > SAME_MEAN:
         raise ValueError(

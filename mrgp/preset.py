@@ -164,7 +164,8 @@ class Preset(Fittable):
                 Monte Carlo. None for the preset's own default.
             seed: Of the random part of the start; the same seed gives the same fit.
             start: A fit to go on from instead of a search for a start: of this preset or one with the same sites, such
-                as one with another likelihood, or DLAG for ADM.
+                as one with another likelihood, or DLAG for ADM. A model of counts also starts from a Gaussian fit of
+                the same counts or of their roots.
             fixed: Sites held at a value in seconds or data units, a number or an array of the site's shape, such as
                 ``{"delay": 0}``.
             n_starts: Climbs on the recording's factors, under the spectral likelihood where the model has one; the best
@@ -179,7 +180,8 @@ class Preset(Fittable):
 
         Raises:
             DataError: the recording does not suit the model.
-            ValueError: unknown method or setting, or a ``start`` of another shape.
+            ValueError: unknown method or setting, or a ``start`` of another shape, of values that are no known function
+                of these counts, or with delays beyond a ``max_delay`` that is held.
         """
         data.require(self.regions_needed, type(self).__name__)
         if self.is_of_counts:

@@ -92,13 +92,15 @@ def test_a_delay_found_constant_remains_so():
     assert model.learned(data, still, curvature, ()) is None
 
 
-def test_a_spread_moves_by_a_factor_of_two_at_most_at_once():
-    """Of courses of one bin that a climb found with a spread of a fifth of a bin."""
+def test_a_spread_grows_by_a_factor_of_two_at_most_at_once():
+    """Of courses of one bin that a climb found with a spread of a fifth of a bin, and with one of five; it may fall."""
     model = ADM(n_across=1, max_delay=10 * BIN, delay_timescale=5 * BIN)
     data, sites, curvature = measured(model, 5.0, 0.0)
-    small = {**sites, "delay_spread": 0.2 * sites["delay_spread"], "delay_change": 5 * sites["delay_change"]}
-    _, changed = model.learned(data, small, curvature, ())
-    np.testing.assert_allclose(changed["delay_spread"], 0.4 * BIN)
+    spread, change = sites["delay_spread"], sites["delay_change"]
+    for start in (0.2, 5.0):
+        before = {**sites, "delay_spread": start * spread, "delay_change": change / start}
+        after = model.learned(data, before, curvature, ())[1]["delay_spread"]
+        np.testing.assert_allclose(after, 0.4 * BIN) if start < 1 else np.testing.assert_array_less(after, 2 * BIN)
 
 
 def test_what_is_fixed_is_not_learned():

@@ -16,7 +16,7 @@ import mrgp
 from mrgp.arguments import build_parser
 from mrgp.fetch import fetch_v1v2
 from mrgp.inference.map import Objective
-from mrgp.options import KERNELS, MEANT_FOR, METHODS
+from mrgp.options import KERNELS, MEANT_FOR, METHODS, TRANSFORMS
 from mrgp.scenarios import SCENARIOS
 from mrgp.simulate import simulate
 
@@ -86,6 +86,7 @@ def test_defaults_are_those_of_the_library():
     said += [str(taken["n_starts"]), mrgp.models.LDS().start]
     assert [word for word in said if not any(part.startswith(word) for part in helps)] == []
     assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
+    assert tuple(mrgp.preprocessing.TRANSFORMS) == TRANSFORMS
 
 
 def test_what_is_for_which_model_is_as_in_the_library():
@@ -369,7 +370,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(run, save, tmp_path):
 
     code, _, err = run("fit", path, "--n-across", 2, "--n-within", 1, *QUICK, "--out", out)
     assert code == FAILED
-    assert "belongs to another model or recording: remove it to start afresh" in sentence(err)
+    assert "belongs to another model, recording or version of mrgp: remove it to start afresh" in sentence(err)
 
     code, printed, err = run(*command)
     assert (code, err) == (DONE, "")

@@ -155,11 +155,33 @@ def test_what_a_gaussian_start_was_fitted_to_is_told_by_its_offsets():
         assert function_behind(offset, data.select_trials(slice(1, None, 2))) is function
     with pytest.raises(ValueError, match="not these counts, nor their sqrt or anscombe roots"):
         function_behind(np.zeros(data.layout.total_neurons), data)
+    hidden = data.without({"V1": [0, 3]})
+    assert function_behind(np.sqrt(data.values).mean((0, 1)), hidden) is np.sqrt
+    rare = np.random.default_rng(0).poisson(0.02, (100, 30, 4)).astype(float)
+    sparse = mrgp.MultiRegionData({"A": rare}, BIN)
+    assert function_behind(rare.mean((0, 1)), sparse) is FUNCTIONS["counts"]
+    with pytest.raises(ValueError, match="not these counts, nor their sqrt or anscombe roots"):
+        function_behind(np.zeros(4), sparse)
     roots = data.with_values(np.sqrt(data.values))
     plain = TRUTH.replace(emission="gaussian").fit(roots, progress=False, n_starts=1, max_iterations=20)
     sites = TRUTH.prepared(data).following(plain.model, plain.sites, data)[1]
     np.testing.assert_allclose(sites["loadings"] * slope_of(np.sqrt, data.center)[:, None], plain.sites["loadings"])
     assert "noise" not in sites
+
+
+def test_a_gaussian_start_with_a_course_is_recognised():
+    """Offset and course share the mean: of rates that rise over a short trial the offset is far from it."""
+    rising = np.random.default_rng(0).poisson(np.linspace(0.2, 3, 20)[:, None], (100, 20, 8)).astype(float)
+    data = mrgp.MultiRegionData({"A": rising[..., :4], "B": rising[..., 4:]}, 0.01)
+    model = TRUTH.replace(mean="psth", max_delay=None).prepared(data)
+    plain = model.replace(emission="gaussian")
+    offset = 0.6 * rising.mean((0, 1))   # nearer to the mean of roots than to that of counts
+    assert np.all(np.abs(offset - np.sqrt(rising).mean((0, 1))) < 0.3 * rising.mean((0, 1)))
+    change = np.linalg.lstsq(plain.mean_modes(data), rising.mean(0) - offset)[0].T[None]
+    sites = {"loadings": np.ones((8, 1)), "noise": np.ones(8), "offset": offset, "mean_change": change}
+    started = model.following(plain, {**sites, "delay": np.zeros((1, 1)), "timescale_across": np.ones(1)}, data)[1]
+    np.testing.assert_allclose(started["loadings"][:, 0], 1 / rising.mean((0, 1)), rtol=1e-6)
+    assert not np.allclose(started["mean_change"], change)
 
 
 def test_a_start_of_the_course_is_a_poisson_regression():

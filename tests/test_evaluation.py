@@ -235,18 +235,28 @@ def test_runs_in_one_folder_are_averaged(folders, evaluation, tmp_path):
 
 def test_means_over_runs_of_different_settings_say_so(evaluation, tmp_path):
     own = evaluation.summary()
-    for run in ("same/0", "same/1", "mixed/0", "mixed/1"):
+    assert (own["preprocessing"], own["fixed"]) == (None, [])
+    for run in ("same/0", "same/1", "mixed/0", "mixed/1", "held/0", "held/1", "old/0", "old/1"):
         (tmp_path / run).mkdir(parents=True)
         odd = run == "mixed/1"
         changed = {"max_delay": 0.3 if run.endswith("1") else 0.2} | ({"gp_noise": 0.01} if odd else {})
+        changed |= {"hold_max_delay": True} if run.startswith("held") else {}
         summary = own | {"settings": own["settings"] | changed, "preprocessing": {"zscore": True} if odd else None}
+        if run == "old/0":
+            del summary["preprocessing"], summary["settings"]["hold_max_delay"]
         (tmp_path / run / "summary.json").write_text(json.dumps(summary))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        mrgp.aggregate([tmp_path / "same"], means=True)
+        mrgp.aggregate([tmp_path / "same", tmp_path / "old"], means=True)
         mrgp.aggregate([tmp_path / "mixed"])
     with pytest.warns(UserWarning, match="runs of dlag in .*mixed differ in gp_noise, preprocessing: means mix them$"):
         mrgp.aggregate([tmp_path / "same", tmp_path / "mixed"], means=True)
+    with pytest.warns(UserWarning, match="runs of dlag in .*held differ in max_delay: means mix them$"):
+        mrgp.aggregate([tmp_path / "held"], means=True)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "summary.json").write_text(json.dumps(own | {"settings": "none"}))
+    with pytest.raises(DataError, match="not as this version of mrgp writes it"):
+        mrgp.aggregate([tmp_path / "odd"], means=True)
 
 
 def test_what_all_runs_have_alike_stands_once(evaluation, tmp_path):

@@ -396,7 +396,7 @@ def test_checkpoint_of_another_recording_is_refused(made, tmp_path, fit):
     options = Options(0, 1, 0.01, 10, checkpoint, progress=False)
     Checkpoint(options, fit.model, made.data).write(fit.model, fit.sites, force=True)
     other = recording(seed=9).data
-    with pytest.raises(ValueError, match="another model or recording"):
+    with pytest.raises(ValueError, match="another model, recording or version"):
         preset().fit(other, checkpoint=checkpoint, progress=False)
 
 
@@ -418,6 +418,10 @@ def test_a_held_bound_stays_and_the_fit_says_what_it_cost(made, fit):
     assert any("max_delay" in note for note in short.notes)
     with pytest.raises(ValueError, match=r"beyond the max_delay of .* that is to be held"):
         held.fit(made.data, start=fit, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # it has not converged
+        given = held.fit(made.data, start=fit, fixed={"delay": 1.18 * BIN}, progress=False, max_iterations=2)
+    assert (given.model.max_delay, given.notes) == (1.2 * BIN, ())   # nothing was found of a delay that was given
 
 
 def test_no_bound_widens_past_half_a_trial(made):

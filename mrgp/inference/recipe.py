@@ -117,7 +117,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         model, sites = relearned
     else:
         converged, reason = False, STILL_ADAPTING
-    notes += doubts(model, data, sites)
+    notes += doubts(model, data, sites, options.fixed)
     if reason == "interrupted":
         store.write(model, sites, force=True)
     else:
@@ -161,8 +161,8 @@ def begin(
         else:
             model, sites = search(model, data, options)
             sites = model.completed(sites, data)
-        model = model.admitting(sites, data.layout)
         sites = {**sites, **options.fixed}
+        model = model.admitting(sites, data.layout)
         store.write(model, sites, "start", force=True)
     if not chosen:
         model = model.adapted(data, sites, MARGIN)
@@ -245,7 +245,7 @@ def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least
     return model.replace(transient=settling_steps(distribution, np.asarray(data.values[:1])))
 
 
-def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> list[str]:
+def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed: Collection[str]) -> list[str]:
     """What is to be said of where a fit ended, a sentence each."""
     found = []
     if (missed := model.unread_variance(data, sites)) > UNREAD:
@@ -253,7 +253,7 @@ def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> lis
             f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
             "raise order, or give a finer window (see lift_error)"
         )
-    if model.presses(sites, data):
+    if "delay" not in fixed and model.presses(sites, data):
         bound = 1e3 * model.delay_bound(data.layout)
         found.append(f"a delay is within 5% of max_delay, {bound:.0f} ms: it may be longer, or the latent not shared")
     return found

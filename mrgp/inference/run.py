@@ -110,7 +110,8 @@ class Checkpoint:
         except Exception as error:
             raise ValueError(f"{self.path} is not a readable checkpoint: remove it to start afresh") from error
         if key != self.key:
-            raise ValueError(f"{self.path} belongs to another model or recording: remove it to start afresh")
+            other = "belongs to another model, recording or version of mrgp"
+            raise ValueError(f"{self.path} {other}: remove it to start afresh")
         self.phase = phase
         return model.replace(**choices), sites
 

@@ -127,7 +127,7 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     sites = state.complete
     if state.removed:
         notes.append(f"across latents removed because no region reads them: {state.removed}")
-    notes += doubts(state.model, data, sites)
+    notes += doubts(state.model, data, sites, options.fixed)
     if not state.converged:
         warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
     for note in notes:
