@@ -16,7 +16,6 @@ from mrgp.layout import Layout
 from mrgp.preset import Preset
 
 SAME_SPREAD, SAME_TIMESCALE = 0.2, 0.1  # of the logarithm: the evidence is flat within it
-MOST_GROWTH = 2.0  # of a spread at once
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,6 @@ class ADM(Preset):
                     modes[k], change[moving, k], spread[moving, k], precision[moving, k], own[k],
                     bin_width=layout.bin_width, typical=self.usual_spread(layout), **learn,
                 )  # fmt: skip
-        # A latent that says little of its delay would otherwise go to and fro between no spread and any.
-        found = np.minimum(found, MOST_GROWTH * spread)
         moved = np.abs(np.log(np.array(timescales) / own)).max()
         if moved < SAME_TIMESCALE and np.all(np.abs(np.log(found / spread)) < SAME_SPREAD):
             return None

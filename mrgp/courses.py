@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import eigh, solve_triangular
 
 KNOTS_PER_TIMESCALE = 4 / 3  # leaves 1e-3 of the variance of a squared exponential between two knots
 LEAST_ROUGH = 1e-3  # the same of a Matern process, whose modes fade slowly
@@ -11,6 +11,7 @@ LEAST_MODE = 1e-6  # of the first mode's variance: a mode below it cannot be see
 FIRST_TIMESCALE = 0.2  # s: where learning how fast delays change begins
 TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes of a slow process cannot show a fast one
 SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from noise
+MISSED_TOP = 0.1  # prior sd: by how much a climb may miss the best weight of a mode
 LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
 
 
@@ -87,7 +88,9 @@ def most_evident(
 
     Each course f is taken as measured with one precision h per bin, that of its level per bin: then its modes are
     measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and the evidence of (s, l) is the
-    density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make.
+    density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make. A climb ends near the
+    top, not on it: ``change`` has an error of some MISSED_TOP, which (1 + g) / g makes large in modes that the
+    recording says little of, so that they do not count.
 
     Args:
         modes: Of the fit's process, (time, mode).
@@ -102,7 +105,7 @@ def most_evident(
     Returns:
         l in seconds, and s in seconds, (course,).
     """
-    measured, directions = _measured(modes, change, spread, precision)
+    measured, error, directions = _measured(modes, change, spread, precision)
     n_bins = len(modes)
     grid = np.geomspace(LEAST_SPREAD * bin_width, 10 * typical, 60)
     spreads = np.tile(grid, (len(spread), 1)) if learn_spread else spread[:, None]
@@ -113,10 +116,12 @@ def most_evident(
     best, answer = -np.inf, (timescale, spread)
     for tried in timescales:
         lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) * bin_width / tried
-        values, turn = np.linalg.eigh(directions.T @ np.exp(-0.5 * lag**2) @ directions)
-        variance = spreads[..., None] ** 2 * np.maximum(values, 0.0) + 1 / precision[:, None, None]
-        density = -0.5 * ((measured @ turn)[:, None, :] ** 2 / variance + np.log(variance)).sum(-1)
-        density -= 0.5 * (spreads / typical) ** 2
+        process = directions.T @ np.exp(-0.5 * lag**2) @ directions
+        density = -0.5 * (spreads / typical) ** 2
+        for course, (own, noise) in enumerate(zip(measured, error, strict=True)):
+            values, turn = eigh(process, noise)  # the noise's variance is 1 along every column of turn
+            variance = spreads[course, :, None] ** 2 * np.maximum(values, 0.0) + 1
+            density[course] -= 0.5 * ((own @ turn) ** 2 / variance + np.log(variance)).sum(-1)
         total = density.max(-1).sum() - 0.5 * np.log(tried / FIRST_TIMESCALE) ** 2
         if total > best:
             chosen = np.take_along_axis(spreads, density.argmax(-1)[:, None], 1)[:, 0]
@@ -126,14 +131,17 @@ def most_evident(
 
 def _measured(
     modes: np.ndarray, change: np.ndarray, spread: np.ndarray, precision: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """f* of :func:`most_evident`, (course, direction), and the directions it is known in, (time, direction)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """f* of :func:`most_evident`, (course, direction), its error's covariance, and its directions (time, direction)."""
     size = (modes**2).sum(0)
     modes, change, size = modes[:, size > 0], change[:, size > 0], size[size > 0]
     gain = spread[:, None] ** 2 * size * precision[:, None]
-    measured = spread[:, None] * np.sqrt(size) * change * (1 + gain) / gain
+    unit = spread[:, None] * np.sqrt(size) * (1 + gain) / gain
     along = modes / np.sqrt(size)
     centred = along - along.mean(0)  # the level, which may be anything, takes up what is constant
     left, kept, _ = np.linalg.svd(centred, full_matrices=False)
     directions = left[:, kept > 1e-6]
-    return measured @ along.T @ directions, directions
+    known = along.T @ directions
+    missed = np.einsum("md,cm,me->cde", known, (MISSED_TOP * unit) ** 2, known)
+    error = missed + np.eye(directions.shape[1]) / precision[:, None, None]
+    return (unit * change) @ known, error, directions
