@@ -74,7 +74,7 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
         DataError: a folder holds no summary, one cannot be read, or no run of a kind that is known is among them.
     """
     rows, seen = [], set()
-    asked: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    asked: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for folder in map(Path, folders):
         for path in _summaries(folder):
             if path.resolve() in seen:
@@ -88,7 +88,7 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
                 continue
             try:
                 if means and reader is not _compared:
-                    asked.setdefault((str(folder), reader.__name__, summary["model"]), []).append(_asked(summary))
+                    asked.setdefault((folder, reader, summary["model"]), []).append(_asked(summary))
                 rows += [{"run": str(folder if means else path.parent), **row} for row in reader(summary)]
             except (KeyError, TypeError, IndexError, AttributeError) as error:
                 raise DataError(f"{path} is not as this version of mrgp writes it: run the command again") from error

@@ -284,8 +284,10 @@ class Fittable(Parametrized):
 
     def presses(self, sites: Mapping[str, Any], data: MultiRegionData) -> bool:
         """Whether a delay of ``sites`` has come within 5% of ``max_delay``."""
+        if "delay" not in sites:
+            return False
         reached = np.abs(self.delay_table(sites, data.layout, data.n_bins)).max(initial=0.0)
-        return "delay" in sites and bool(reached >= NEAR_BOUND * self.delay_bound(data.layout))
+        return bool(reached >= NEAR_BOUND * self.delay_bound(data.layout))
 
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
         """This preset with a wider ``max_delay`` where a delay of ``sites`` presses, and may; else None.

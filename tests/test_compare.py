@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal, norm
 
 import mrgp
 from mrgp.cli import main
-from mrgp.compare import KNOWN
+from mrgp.compare import KNOWN, _same_latents
 from mrgp.courses import spread_evidence
 from mrgp.options import HYPOTHESES
 from mrgp.simulate import simulate
@@ -119,6 +119,13 @@ def test_a_delay_of_which_nothing_is_known_is_no_evidence():
     assert table["sd_ms"] < 1.01 * 1e3 * free.model.delay_bound(free.layout) / np.sqrt(3)
     assert abs(table["log_bayes_factor"]) < 0.1
     assert abs(free.log_evidence()[0] - none.log_evidence()[0]) < 0.2
+
+
+def test_a_held_bound_is_nothing_to_share():
+    """A hypothesis whose bound is to be held neither starts from one that widens its own nor takes over its bound."""
+    free = DLAG(1, 0, max_delay=0.04)
+    assert _same_latents(free, free.replace(noise="ar1"))
+    assert not _same_latents(free, free.replace(hold_max_delay=True))
 
 
 def test_bayes_factor_of_differences_where_nothing_is_known():

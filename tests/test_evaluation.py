@@ -4,6 +4,7 @@ import dataclasses
 import json
 import warnings
 
+import mrgp.models
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +13,10 @@ from matplotlib.text import Text
 
 import mrgp
 from mrgp import DataError, MultiRegionData, metrics, plots
+from mrgp.aggregation import FOUND
 from mrgp.baselines import psth_and_ridge
 from mrgp.evaluation import _seen
+from mrgp.preset import REGISTRY
 from mrgp.simulate import simulate
 
 DONE, FAILED, MISUSED = 0, 1, 2
@@ -257,6 +260,11 @@ def test_means_over_runs_of_different_settings_say_so(evaluation, tmp_path):
     (tmp_path / "odd" / "summary.json").write_text(json.dumps(own | {"settings": "none"}))
     with pytest.raises(DataError, match="not as this version of mrgp writes it"):
         mrgp.aggregate([tmp_path / "odd"], means=True)
+
+
+def test_what_fits_change_by_themselves_is_known():
+    known = {*FOUND, "n_across"}   # the latter of variational Bayes
+    assert all(set(preset.found_by_fit) <= known for preset in REGISTRY.values())
 
 
 def test_what_all_runs_have_alike_stands_once(evaluation, tmp_path):

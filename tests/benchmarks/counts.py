@@ -110,9 +110,10 @@ def main() -> None:
             seen = test.without(hidden)
             rates = {"mean response": np.broadcast_to(np.exp(response), test.values.shape)}
             for kind, fit in fits.items():
-                mean, sd = predicted(fit, roots(seen) if kind == "gaussian" else seen)
-                rates[kind] = mean**2 + sd**2 if kind == "gaussian" else mean
-                if kind == "gaussian":
+                squared = kind == "gaussian"
+                mean, sd = predicted(fit, roots(seen) if squared else seen)
+                rates[kind] = mean**2 + sd**2 if squared else mean
+                if squared:
                     rates[CALIBRATED] = calibrated(predicted(fit, roots(train.without(hidden)))[0], train.values, mean)
             places = {r: np.asarray(n) + data.layout.region_slices[r].start for r, n in hidden.items()}
             places["all"] = np.concatenate(list(places.values()))
