@@ -15,11 +15,18 @@ _RESERVED_NAMES = frozenset({"trial", "time", "bin_width", "file", "allow_pickle
 
 LONGEST_REASON = 120  # characters of what a library says of a file: some write paragraphs
 
+WITHIN = (str(Path(__file__).parent),)  # warnings point at the line of the user's that led here
+
 type Coords = dict[str, np.ndarray]
 
 
 class DataError(ValueError):
     """A recording that cannot be used as it is; the message names the place and what mends it."""
+
+
+def warn(message: str) -> None:
+    """Warn the user, at the line of theirs that called the library."""
+    warnings.warn(message, skip_file_prefixes=WITHIN)
 
 
 @contextmanager

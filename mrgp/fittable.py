@@ -17,6 +17,8 @@ from mrgp.inference.start import draw_loadings, noise_timescale_of
 from mrgp.layout import Layout
 from mrgp.log_rates import (
     DISPERSION_SPREAD,
+    LOADING_SPREAD,
+    OFFSET_SPREAD,
     TYPICAL_DISPERSION,
     course_start,
     from_gaussian,
@@ -179,10 +181,13 @@ class Fittable(Parametrized):
         """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
         bins = data.n_trials * data.n_bins
         noise = self.noise_of(sites)
-        root = np.sqrt(noise / bins)
+        known = np.zeros(2)  # precision of the priors of loadings and offsets, where few spikes say less
+        if self.is_of_counts:
+            known = np.array([LOADING_SPREAD, OFFSET_SPREAD]) ** -2.0
+        of_loadings, of_offset = 1 / np.sqrt(bins / noise + known[:, None])
         small = np.asarray(1 / np.sqrt(bins))
         dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
-        scales = {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}
+        scales = {"loadings": of_loadings[:, None], "offset": of_offset, "noise": np.sqrt(2.0) * small, **dynamics}
         if "noise_timescale" in sites:
             counts = np.array(self.assignment(data.layout).n_neurons)
             scales["noise_timescale"] = small / np.sqrt(counts)

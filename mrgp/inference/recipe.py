@@ -11,19 +11,20 @@
 It asks the model for what only the model knows through the methods named in :class:`Model`.
 """
 
-import warnings
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.start import Compressed, compress, decompress
+from mrgp.inference.trivial import never_below_trivial, quietened
 from mrgp.layout import Layout
 
 SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
@@ -75,6 +76,7 @@ class Model(Protocol):
     def to_settings(self) -> dict[str, Any]: ...
 
 
+@never_below_trivial(free=PER_NEURON)
 def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     keep_window = getattr(model, "window", None) is not None
@@ -123,9 +125,9 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
     else:
         store.remove()
     if not converged:
-        warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
+        warn(f"the fit has not converged: {reason}")
     for note in notes:
-        warnings.warn(note, stacklevel=4)
+        warn(note)
     shown = model.presented(sites, data.layout)
     return Run(
         model=model, sites=shown, method="map", trace=np.array(trace), converged=converged, reason=reason,
@@ -161,6 +163,7 @@ def begin(
         else:
             model, sites = search(model, data, options)
             sites = model.completed(sites, data)
+            sites = quietened(sites, data) if options.quiet else sites
         sites = {**sites, **options.fixed}
         model = model.admitting(sites, data.layout)
         store.write(model, sites, "start", force=True)
@@ -196,7 +199,7 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
                 bound = wider.max_delay  # type: ignore[attr-defined]
                 model = model.replace(max_delay=bound)
                 note = f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
-                warnings.warn(note, stacklevel=5)
+                warn(note)
         scores.append(ascent.log_joint)
         if best is None or ascent.log_joint > best.log_joint:
             best = ascent
