@@ -210,7 +210,7 @@ def test_a_gaussian_start_with_a_course_is_recognised():
     change = np.linalg.lstsq(plain.mean_modes(data), rising.mean(0) - offset)[0].T[None]
     sites = {"loadings": np.ones((8, 1)), "noise": np.ones(8), "offset": offset, "mean_change": change}
     started = model.following(plain, {**sites, "delay": np.zeros((1, 1)), "timescale_across": np.ones(1)}, data)[1]
-    np.testing.assert_allclose(started["loadings"][:, 0], 1 / rising.mean((0, 1)), rtol=1e-6)
+    np.testing.assert_allclose(started["loadings"][:, 0], 1 / rising.mean((0, 1)), rtol=2e-3)  # some 3000 spikes
     assert not np.allclose(started["mean_change"], change)
 
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from mrgp.models import GPFA
 from scipy import stats
 
 import mrgp
 from mrgp.inference.map import Objective, maximise
 from mrgp.inference.run import Options, Run
 from mrgp.inference.trivial import SLACK, never_below_trivial, quietened, trivial_log_likelihood
-from mrgp.models import GPFA
 
 RNG = np.random.default_rng(0)
 

@@ -213,7 +213,7 @@ def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start |
     elif start is not None:
         sites = dict(start.sites)
     else:
-        model, sites = search(model, data, options)
+        model, sites, _ = search(model, data, options)
     model = model.replace(transient=None)
     exact = exact_patterns(_missing(data), data.n_bins, data.layout.total_neurons)
     on_device = jax.tree.map(jnp.asarray, data)

@@ -92,13 +92,12 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
         raise ValueError(f"method 'vb' infers {names}: fix delays or kernel parameters, or use method='map'")
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options, model, data)
-    model, sites = begin(model, data, options, start, store)
+    model, sites, notes = begin(model, data, options, start, store)
     fresh = start is None and store.phase in (None, "start", SPECTRAL)
     under_spectral = fresh and model.likelihood != "spectral" and data.is_complete
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
     fast = model.replace(likelihood="spectral", transient=None) if under_spectral else model
     state = _entered(fast, data, sites, options)
-    notes: list[str] = []
     reason = f"stopped after {options.max_iterations} iterations"
     try:
         if under_spectral:
