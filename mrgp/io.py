@@ -97,7 +97,10 @@ def save_recording(data: MultiRegionData, path: str | Path) -> None:
         arrays |= {f"trial_{name}": values for name, values in data.trial_coords.items()}
         write_atomically(path, lambda file: np.savez_compressed(file, bin_width=data.bin_width, **arrays))
     elif path.suffix == ".nc":
-        write_atomically(path, lambda file: data.to_xarray().to_netcdf(file, engine="h5netcdf"))
+        dataset = data.to_xarray()
+        # The list of coordinates in such a file is divided by spaces.
+        spaced = [name for name in data.trial_coords if any(map(str.isspace, name))]
+        write_atomically(path, lambda file: dataset.reset_coords(spaced).to_netcdf(file, engine="h5netcdf"))
     else:
         raise DataError(f"cannot write {path.name}: give a path that ends in .npz or .nc")
 

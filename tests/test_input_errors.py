@@ -229,7 +229,8 @@ def test_preprocessing_reaches_the_fit_and_its_summary(tmp_path, fit):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     asked = {"transform": "anscombe", "smooth": 20.0, "remove_condition_mean": "stimulus", "zscore": True}
     assert summary["preprocessing"] == asked
-    data = mrgp.preprocess(mrgp.load_recording(tmp_path / "a.npz", bin_width=20.0), **asked)
+    with pytest.warns(UserWarning, match="bins of 20 s: is that right"):
+        data = mrgp.preprocess(mrgp.load_recording(tmp_path / "a.npz", bin_width=20.0), **asked)
     fitted = mrgp.load_fit(tmp_path / "out" / "fit.nc")
     assert fitted.preprocessing == asked
     assert summary["log_likelihood"] == pytest.approx(float(fitted.log_likelihood(data).sum()), abs=1e-6)

@@ -144,8 +144,11 @@ def test_units_without_a_region_can_be_left_out(tmp_path):
 
 def test_time_in_which_a_unit_was_not_observed_is_missing(tmp_path):
     spans = {unit: [[0.0, 6.5]] for unit in AREAS} | {11: [[0.0, 2.5], [5.0, 6.0]]}
-    data = load_nwb(write(tmp_path / "a.nwb", observed=spans), WIDTH)
-    assert_same(data, expected(observed=spans))
+    told = r"in 2 of 4 trials, 1 unit\(s\) were not observed all the time: bins are missing"
+    with pytest.warns(UserWarning, match=told):
+        data = load_nwb(write(tmp_path / "a.nwb", observed=spans), WIDTH)
+    with pytest.warns(UserWarning, match=told):
+        assert_same(data, expected(observed=spans))
     assert np.isnan(data.region("V1")[1, 10:20, 0]).all()
     assert not np.isnan(data.region("V1")[1, :10, 0]).any()
 
@@ -244,8 +247,11 @@ def test_pynapple():
 def test_pynapples_restriction_is_missing_data():
     nap = pytest.importorskip("pynapple")
     support = nap.IntervalSet([0.0, 3.0], [2.5, 6.0])
-    data = from_pynapple(tsgroup().restrict(support), intervals(), WIDTH)
-    assert_same(data, expected(observed=[support.values] * 4))
+    told = r"in 1 of 4 trials, 4 unit\(s\) were not observed all the time: bins are missing"
+    with pytest.warns(UserWarning, match=told):
+        data = from_pynapple(tsgroup().restrict(support), intervals(), WIDTH)
+    with pytest.warns(UserWarning, match=told):
+        assert_same(data, expected(observed=[support] * 4))
     assert np.isnan(data.region("V1")[1, 10:]).all()
 
 
