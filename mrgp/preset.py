@@ -97,6 +97,8 @@ class Preset(Fittable):
             holes: Any = (seen.observed, seen.pattern, seen.length)
             missing = None if seen.is_complete else Missing(*holes)
             common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
+            if emission.counts is None:
+                common["origin"] = jnp.asarray(data.center)
             if emission.memory is not None:
                 common["memory"] = emission.memory
             if emission.course is not None:
