@@ -34,9 +34,11 @@ def load_recording(
     - ``.npz`` or a mapping: one array (trials, bins, neurons) per region and the scalar ``bin_width``; also
       the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that :func:`save_recording` writes.
     - ``.nc``: as written from :meth:`MultiRegionData.to_xarray`.
-    - ``.mat`` of the DLAG toolbox, any version: a struct array ``seqTrue``, ``seq`` or ``seqTrain`` with
-      fields ``trialId``, ``T``, ``y`` (neurons x bins); optional ``binWidth`` in ms and ``yDims``, neurons
-      per region. Without one: arrays as in an ``.npz``, with ``bin_width`` in seconds or ``binWidth`` in ms.
+    - ``.mat`` of the DLAG, mDLAG and pCCA toolboxes, any version: a struct array ``seqTrue``, ``seq``, ``seqTrain``
+      or ``Ytrain`` with fields ``trialId``, ``T``, ``y`` (neurons x bins), ``binWidth`` in ms and ``yDims``, neurons
+      per region, by themselves or in a struct such as ``trueParams``. Trials of ``seqTest`` or ``Ytest`` follow those
+      of training, and the trial coordinate ``split`` tells which are which. Without such an array: arrays as in an
+      ``.npz``, with ``bin_width`` in seconds or ``binWidth`` in ms.
     - ``.nwb``: spikes of its units, counted in bins of ``bin_width``: see :func:`mrgp.load_nwb`.
 
     Args:
