@@ -33,7 +33,7 @@ def doubts(data: Any) -> Iterator[str]:
                 "check that spikes and trials are on one clock, or leave those trials out"
             )
     if pairs := _same_columns(data):
-        (one, other), more = pairs[0], f" (and {len(pairs) - 1} pairs more)" if len(pairs) > 1 else ""
+        (one, other), more = pairs[0], f" (and {len(pairs) - 1} more pair(s))" if len(pairs) > 1 else ""
         yield f"{one} and {other} hold the same values{more}: one unit in two regions pulls delays to 0, leave one out"
 
 
