@@ -12,9 +12,16 @@ import numpy as np
 
 LONGEST_REASON = 120  # characters of what a library says of a file: some write paragraphs
 
+WITHIN = (str(Path(__file__).parent) + os.sep,)  # warnings point at the line of the user's that led here
+
 
 class DataError(ValueError):
     """A recording that cannot be used as it is; the message names the place and what mends it."""
+
+
+def warn(message: str) -> None:
+    """Warn the user, at the line of theirs that called the library."""
+    warnings.warn(message, skip_file_prefixes=WITHIN)
 
 
 @contextmanager
@@ -30,11 +37,6 @@ def damage_named(path: Path) -> Iterator[None]:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
         raise DataError(f"{path.name} is damaged or is no recording ({reason}): get it again") from error
-
-
-def tell(text: str) -> None:
-    """Warn, at the line outside of this package that everything began with."""
-    warnings.warn(text, skip_file_prefixes=(str(Path(__file__).parent) + os.sep,), stacklevel=2)
 
 
 def need(module: str, what_for: str) -> Any:
@@ -74,5 +76,5 @@ def living_neurons(name: str, array: np.ndarray, labels: np.ndarray | None, drop
     if dead.size == alive.size:
         raise DataError(f"region {name}: every neuron is dead; leave the region out of the recording")
     if dead.size:
-        tell(f"left out as dead: {describe(dead)}")
+        warn(f"left out as dead: {describe(dead)}")
     return alive

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from mrgp.arrays import arranged, check_index, read_region
-from mrgp.checks import DataError, living_neurons, tell
+from mrgp.checks import DataError, living_neurons, warn
 from mrgp.labels import Coords, check_names, free_name, labels_of, read_coords
 from mrgp.layout import CONDITION, Layout
 from mrgp.patterns import share_patterns
@@ -82,7 +82,7 @@ class MultiRegionData:
     ) -> None:
         self._read(regions, read_bin_width(bin_width), neuron_coords, trial_coords, drop_dead)
         for doubt in doubts(self):
-            tell(doubt)
+            warn(doubt)
 
     @classmethod
     def derived(

@@ -10,13 +10,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from mrgp.choices import DEFAULT_MAX_DELAY
 from mrgp.courses import weights_of_modes
 from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
-from mrgp.inference.start import draw_loadings, noise_timescale_of
+from mrgp.inference.lags import lagged_directions
+from mrgp.inference.start import draw_loadings, moving_average, noise_timescale_of
 from mrgp.layout import Layout
 from mrgp.log_rates import (
     DISPERSION_SPREAD,
+    LOADING_SPREAD,
+    OFFSET_SPREAD,
     TYPICAL_DISPERSION,
     course_start,
     from_gaussian,
@@ -31,6 +35,9 @@ NARROW_MISSED = 0.01  # of the GP noise: what narrow windows may miss. With all 
 # recording of five regions, with this 0.2, as with the wide window
 LONGEST_DELAY = 0.5  # of a trial: as far as a fit widens max_delay by itself
 NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
+CLIPPED = 0.8  # of the bound: where a climb goes on from a delay beyond it
+FEWEST_BINS = 6  # of a trial in which lags are looked for
+SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
 STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
 DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
 
@@ -52,18 +59,32 @@ class Fittable(Parametrized):
         bound = self.delay_bound(layout)
         n_within = assignment.n_within
         populations = assignment.n_regions
+        width, lagged, shared = self.smoothing(layout, attempt), None, None
+        delayed = populations > 1 and bound > 0 and self.n_across > 0
+        if delayed and attempt % 2 == 0 and data.n_bins >= FEWEST_BINS:
+            centred = data.values - data.center
+            smooth = moving_average(centred, SMOOTHED[attempt // 2 % len(SMOOTHED)])
+            parts = [smooth[..., part] for part in layout.region_slices.values()]
+            reach = 0.95 * bound / layout.bin_width
+            lagged = lagged_directions(rng, parts, data, self.n_across, reach, greedy=attempt == 0)
+            shared = lagged.loadings
         sites = {
-            "loadings": draw_loadings(rng, data, self.n_across, n_within, self.smoothing(layout, attempt)),
+            "loadings": draw_loadings(rng, data, self.n_across, n_within, width, shared),
             "noise": np.ones(layout.total_neurons),
             "offset": np.asarray(data.center),
         }
-        if populations > 1 and bound > 0:
-            sites["delay"] = 0.2 * bound * rng.uniform(-1, 1, (populations - 1, self.n_across))
+        if delayed:
+            near = 0.2 * min(bound, DEFAULT_MAX_DELAY * layout.bin_width)
+            sites["delay"] = near * rng.uniform(-1, 1, (populations - 1, self.n_across))
+            if lagged is not None:
+                sites["delay"] = layout.bin_width * lagged.delay[1:]
         longest = max(3.0, 0.1 * data.n_bins)
         for kind, count in (("across", self.n_across), ("within", sum(n_within))):
             if count:
                 if self.kernel.has_timescale:
                     seconds = layout.bin_width * np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
+                    if lagged is not None and kind == "across":
+                        seconds = layout.bin_width * lagged.timescale
                     if self.timescale_bounds is not None:
                         low, high = self.timescale_bounds
                         seconds = np.clip(seconds, low * (high / low) ** 0.01, low * (high / low) ** 0.99)
@@ -158,12 +179,38 @@ class Fittable(Parametrized):
             sites = {name: value for name, value in sites.items() if name != "noise_timescale"}
         return self, self.completed(sites, data)
 
+    def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self:
+        """This preset with a bound somewhat beyond the delays of ``sites``, but not beyond half a trial."""
+        largest = float(np.abs(np.asarray(sites["delay"])).max())
+        return self.replace(max_delay=min(WIDER * largest, LONGEST_DELAY * data.n_bins * data.bin_width))
+
+    def far_reaching(self, data: MultiRegionData) -> Self:
+        """This preset with delays as long as a fit admits; itself where it has none, or is to hold its bound."""
+        longest = LONGEST_DELAY * data.n_bins * data.bin_width
+        if self.hold_max_delay or not 0 < self.delay_bound(data.layout) < longest:
+            return self
+        return self.replace(max_delay=longest)
+
+    def if_free(self, data: MultiRegionData) -> Self | None:
+        """This preset with delays as long as a fit would admit were its bound not held; None where it is not."""
+        if not self.hold_max_delay:
+            return None
+        free = self.replace(hold_max_delay=False)
+        far = free.far_reaching(data)
+        return None if far is free else far
+
+    def clipped(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        """Sites with delays that the bound admits."""
+        most = CLIPPED * self.delay_bound(data.layout)
+        return {**sites, "delay": np.clip(np.asarray(sites["delay"]), -most, most)}
+
     def smoothing(self, layout: Layout, attempt: int) -> int | None:
         """Bins over which a start averages the recording to see its signals; None where it takes any that vary most.
 
         Slow signals stand out where noise and delays are averaged away; white ones are only lost by averaging.
         """
-        reach = 2 * int(np.ceil(self.delay_bound(layout) / layout.bin_width)) + 1
+        bound = min(self.delay_bound(layout), DEFAULT_MAX_DELAY * layout.bin_width)
+        reach = 2 * int(np.ceil(bound / layout.bin_width)) + 1
         widths = (max(reach // 2, 3), reach, 3, None) if self.kernel.has_timescale else (1, 1, 1, None)
         return widths[attempt % 4]
 
@@ -179,10 +226,15 @@ class Fittable(Parametrized):
         """About one posterior sd of each site in its unconstrained coordinate (see ``inference.map``)."""
         bins = data.n_trials * data.n_bins
         noise = self.noise_of(sites)
-        root = np.sqrt(noise / bins)
+        known = np.zeros(2)  # precision of the priors of loadings and offsets, where few spikes say less
+        if self.is_of_counts:
+            known = np.array([LOADING_SPREAD, OFFSET_SPREAD]) ** -2.0
+        of_loadings, of_offset = 1 / np.sqrt(bins / noise + known[:, None])
         small = np.asarray(1 / np.sqrt(bins))
         dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
-        scales = {"loadings": root[:, None], "offset": root, "noise": np.sqrt(2.0) * small, **dynamics}
+        if "delay" in dynamics:  # whose free coordinate is in units of its bound
+            dynamics["delay"] *= DEFAULT_MAX_DELAY * data.bin_width / self.delay_bound(data.layout)
+        scales = {"loadings": of_loadings[:, None], "offset": of_offset, "noise": np.sqrt(2.0) * small, **dynamics}
         if "noise_timescale" in sites:
             counts = np.array(self.assignment(data.layout).n_neurons)
             scales["noise_timescale"] = small / np.sqrt(counts)

@@ -21,6 +21,7 @@ OFFSET_SPREAD = 3.0  # of the log-rate around the log of the mean count
 COURSE_SPREAD = 1.0  # how far a log-rate moves over a trial, a priori
 TYPICAL_DISPERSION, DISPERSION_SPREAD = 0.1, 1.5  # prior median and sd of the logarithm: 0.005 to 2 within two sd
 LEAST_COUNT = 1e-3  # per bin: what stands for the mean count of a neuron that never fired
+LARGEST_START = 2.0  # norm of a neuron's loadings where a climb begins: one sd of its latents changes its rate by e^2
 COURSE_STEPS = 8  # of Newton's method; a log-rate moves by at most LONGEST in one
 LONGEST = 1.0
 SAME_MEAN = 0.5  # sd, or of the mean where that is less: means of the same values in other trials, for most neurons
@@ -102,11 +103,20 @@ def function_behind(mean: np.ndarray, data: MultiRegionData) -> Function:
 
 
 def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, function: Function) -> dict[str, Any]:
-    """Sites of a Gaussian model of a function of the counts, whose loadings become those of log-rates."""
+    """Sites of a Gaussian model of a function of the counts, whose loadings become those of log-rates.
+
+    A neuron of n spikes tells a loading to 1 / sqrt(n) beside the prior's LOADING_SPREAD: it is shrunk by what the
+    prior holds, and no neuron starts beyond LARGEST_START, for the slope of a rare burst is no slope. Offsets make the
+    mean count right, whatever the loadings.
+    """
     rest = {name: value for name, value in sites.items() if name not in ("noise", "alpha")}
-    loadings = np.asarray(sites["loadings"]) / slope_of(function, np.asarray(mean_counts(data)))[:, None]
-    offset = np.log(np.asarray(mean_counts(data))) - 0.5 * (loadings**2).sum(1)
-    return {**rest, "loadings": loadings, "offset": offset}
+    mean = np.asarray(mean_counts(data))
+    loadings = np.asarray(sites["loadings"]) / slope_of(function, mean)[:, None]
+    spikes = mean * data.mask.sum((0, 1))
+    size = np.linalg.norm(loadings, axis=1)
+    loadings = loadings * (np.minimum(1.0, LARGEST_START / np.maximum(size, LARGEST_START))
+                           * spikes / (spikes + LOADING_SPREAD**-2))[:, None]  # fmt: skip
+    return {**rest, "loadings": loadings, "offset": np.log(mean) - 0.5 * (loadings**2).sum(1)}
 
 
 def course_start(data: MultiRegionData, modes: np.ndarray) -> np.ndarray:

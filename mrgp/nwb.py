@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.checks import DataError, damage_named, need, tell
+from mrgp.checks import DataError, damage_named, need, warn
 from mrgp.data import MultiRegionData
 from mrgp.labels import MISSING, as_text, is_missing
 from mrgp.spikes import from_spike_times, patient, trial_columns
@@ -74,7 +74,7 @@ def load_nwb(
     times, table = _present(table, spans, trials)
     begin, end = times if window is None else (times[0] + edge for edge in seconds("window", window))
     if touched := int(np.any((begin[:, None] < invalid[:, 1]) & (end[:, None] > invalid[:, 0]), axis=1).sum()):
-        tell(f"{touched} of {begin.size} trials overlap invalid_times of {path.name}: their bins there are missing")
+        warn(f"{touched} of {begin.size} trials overlap invalid_times of {path.name}: their bins there are missing")
     timing = {"start": times[0], "stop": times[1]} if window is None else {"align": times[0], "window": window}
     names = list(dict.fromkeys(areas)) if regions is None else list(map(as_text, regions))
     if blank := [label for label, area in zip(labels, areas, strict=True) if not area and area in names]:
@@ -210,7 +210,7 @@ def _present(
         raise DataError(f"no trial has a time in {' and '.join(wanted)}: choose another column")
     if not there.all():
         count = int(np.sum(~there))
-        tell(f"left out {count} trials without a time in {' and '.join(wanted)}")
+        warn(f"left out {count} trials without a time in {' and '.join(wanted)}")
     return [time[there] for time in times], {key: value[there] for key, value in table.items()}
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from mrgp.checks import DataError, tell
+from mrgp.checks import DataError, warn
 from mrgp.data import MultiRegionData
 from mrgp.labels import MISSING, as_text, free_name, is_missing
 from mrgp.plausibility import spike_doubts
@@ -108,7 +108,7 @@ def from_spike_times(
         coords = {name: _of_seen(coord, seen) for name, coord in coords.items()}
     used = {label: times[label] for labels in units.values() for label in labels}
     for doubt in spike_doubts(used, edges[seen][:, [0, -1]] + ROUNDING * width):
-        tell(doubt)
+        warn(doubt)
     return MultiRegionData(arrays, width, neuron_coords=units, trial_coords=coords, drop_dead=drop_dead)
 
 
@@ -246,7 +246,7 @@ def _bin_edges(
     if (overlap > ROUNDING * width).any():
         at = int(np.argmax(overlap))
         pair = f"trials {order[at]} and {order[at + 1]} overlap by {overlap[at]:g} s"
-        tell(f"{pair}: models take them as independent, though they share spikes")
+        warn(f"{pair}: models take them as independent, though they share spikes")
     return edges, n_bins.astype(int)
 
 
@@ -274,11 +274,11 @@ def _seen_trials(arrays: Mapping[str, np.ndarray], after: np.ndarray) -> np.ndar
         raise DataError("no unit was observed in any trial: check the intervals in which units were observed")
     if not seen.all():
         left = ", ".join(map(str, np.flatnonzero(~seen)[:20])) + (" ..." if np.sum(~seen) > 20 else "")
-        tell(f"left out {np.sum(~seen)} of {seen.size} trials, in which no unit was observed: {left}")
+        warn(f"left out {np.sum(~seen)} of {seen.size} trials, in which no unit was observed: {left}")
     lacking = {name: ~known[seen] & ~after[seen, :, None] for name, known in there.items()}
     if trials := int(np.any([missing.any(axis=(1, 2)) for missing in lacking.values()], axis=0).sum()):
         units = sum(int(missing.any(axis=(0, 1)).sum()) for missing in lacking.values())
-        tell(f"in {trials} of {seen.sum()} trials, {units} unit(s) were not observed all the time: bins are missing")
+        warn(f"in {trials} of {seen.sum()} trials, {units} unit(s) were not observed all the time: bins are missing")
     return seen
 
 

@@ -145,7 +145,7 @@ def test_the_mean_is_guessed_once_per_start(monkeypatch):
     monkeypatch.setattr(DLAG, "mean_start", lambda self, data: guesses.append(guess(self, data)) or guesses[-1])
     monkeypatch.setattr(recipe, "_climb", lambda model, compressed, begin, *_: Ascent(begin, 0.0))
     options = Options(0, 1, 0.01, 1, None, False)
-    _, sites = recipe.begin(model, data, options, None, Checkpoint(options, model, data))
+    _, sites, _ = recipe.begin(model, data, options, None, Checkpoint(options, model, data))
     assert len(guesses) == 1
     np.testing.assert_array_equal(sites["mean_change"], guesses[0])
     rest = data.less(np.einsum("tm,cnm->ctn", model.prepared(data).mean_modes(data), guesses[0]))

@@ -160,14 +160,20 @@ class Problem(NamedTuple):
         return information_of(b, precision, self.groups)
 
     def best(self) -> Fitted:
-        """The best q, by steps that never lower the bound: of lambda to what q asks for, of means conjugate."""
+        """The best q, by steps that never lower the bound: of lambda to what q asks for, of means conjugate.
+
+        Its bound is never below that of the prior: where the first step, from a guess, ends below it, the prior is
+        where the climb goes on.
+        """
+        prior = self.prior()
 
         def climb(state: tuple[Fitted, Direction, Array, Array, Array]) -> tuple[Any, ...]:
             q, along, step, _, count = state
             tried, direction = self.step(q, along, step)
             gain = tried.bound - q.bound
             better = gain >= 0  # not where it is not a number
-            q = jax.tree.map(lambda new, old: jnp.where(better, new, old), tried, q)
+            left = jax.tree.map(lambda guess, safe: jnp.where(count == 0, safe, guess), q, prior)
+            q = jax.tree.map(lambda new, old: jnp.where(better, new, old), tried, left)
             # After a loss it goes on along the slope alone, and less far, until rounding is all that there is to lose.
             # So it does after the first step, whose slope was another's.
             kept = better & jnp.isfinite(gain)
@@ -178,7 +184,7 @@ class Problem(NamedTuple):
         def going(state: tuple[Fitted, Direction, Array, Array, Array]) -> Array:
             return (state[4] < MOST_STEPS) & (state[3] > TOLERANCE)
 
-        q = self.first()
+        q = self.first()._replace(bound=prior.bound)
         still = jnp.zeros_like(q.mean)
         along = Direction(still, still, still, jnp.full(still.shape[1], jnp.inf))
         return lax.while_loop(going, climb, (q, along, jnp.ones(()), jnp.asarray(jnp.inf), jnp.zeros((), int)))[0]
@@ -203,6 +209,17 @@ class Problem(NamedTuple):
         length = (step * rise / jnp.maximum(bend, TINY))[:, None]
         mean, dual = q.mean + length * direction.mean, q.dual + length * direction.dual
         return self.scored(mean, dual, precision, inside, covariance, log_det), direction
+
+    def prior(self) -> Fitted:
+        """q = p(x): readouts of variance 1, and independent of each other where the same neuron reads them."""
+        n_readouts = self.loadings.shape[1]
+        still = jnp.zeros((*self.y.shape[:2], n_readouts), self.y.dtype)
+        shape = (self.y.shape[0], len(self.groups.size))
+        covariance = jnp.broadcast_to(jnp.eye(n_readouts, dtype=self.y.dtype), (*shape, n_readouts, n_readouts))
+        found = self.expected(still, covariance)
+        nothing = jnp.zeros((*shape, self.y.shape[2]), self.y.dtype)
+        slope = found.slope @ self.loadings
+        return Fitted(still, still, nothing, covariance, slope, found.curvature, found.value.sum())
 
     def first(self) -> Fitted:
         """Before the first step, which then takes counts as Gaussian around the log of their average nearby.

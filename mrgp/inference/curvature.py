@@ -10,7 +10,6 @@ and H_cc^-1 is applied by conjugate gradients, fast because the objective's coor
 Where theta are many (the courses of delays in time), H_cc is taken as the identity for those, which costs nothing.
 """
 
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator, cg
 from tqdm import tqdm
 
+from mrgp.checks import warn
 from mrgp.inference.map import Objective
 
 DIFFERENCE = 1e-3  # in posterior standard deviations: third-order error 1e-3, round-off 1e-7 of 1e6 nats / 1e-3
@@ -112,7 +112,7 @@ def profile_curvature(
     center = np.asarray(ravel_pytree(objective.origin)[0])[few]
     ordered = tuple(site for site in sorted(objective.origin) if site in names)  # the order of raveled trees
     if not sound:
-        warnings.warn("the curvature at the maximum is not sound: intervals may be meaningless", stacklevel=3)
+        warn("the curvature at the maximum is not sound: intervals may be meaningless")
     moves = np.zeros((len(few), objective.size))
     moves[:, many] = -solutions.T
     steps = [objective.unravel(move / w) for move, w in zip(moves, width, strict=True)]

@@ -12,7 +12,6 @@ their update has no closed form: the same expected log-density is climbed by BFG
 or from where it was, whichever is higher. Either way the log-likelihood never decreases.
 """
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,11 +24,13 @@ from numpyro.distributions import biject_to, constraints
 from scipy.optimize import minimize
 from tqdm import tqdm
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.distributions.contraction import contraction
 from mrgp.inference.map import PATIENCE
 from mrgp.inference.recipe import Model, search
 from mrgp.inference.run import Checkpoint, Options, Run, Start
+from mrgp.inference.trivial import never_below_trivial
 from mrgp.statespace.linear import LinearSpace, LinearSystem
 from mrgp.statespace.reduce import Missing, exact_patterns
 
@@ -196,6 +197,7 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
     return jax.value_and_grad(loss)(x)
 
 
+@never_below_trivial(free=())
 def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Maximum likelihood by expectation-maximization; begins as :func:`mrgp.inference.recipe.fit_map` does.
 
@@ -211,7 +213,7 @@ def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start |
     elif start is not None:
         sites = dict(start.sites)
     else:
-        model, sites = search(model, data, options)
+        model, sites, _ = search(model, data, options)
     model = model.replace(transient=None)
     exact = exact_patterns(_missing(data), data.n_bins, data.layout.total_neurons)
     on_device = jax.tree.map(jnp.asarray, data)
@@ -249,7 +251,7 @@ def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start |
     else:
         store.remove()
     if not converged:
-        warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
+        warn(f"the fit has not converged: {reason}")
     shown = model.presented(sites, data.layout)
     return Run(
         model=model, sites=shown, method="em", trace=np.array(trace), converged=converged, reason=reason,

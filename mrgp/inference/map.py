@@ -28,6 +28,8 @@ type Sites = dict[str, Array]
 
 MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
 PATIENCE = 4  # iterations over which the gain must stay below the tolerance
+WALL = 100.0  # nats: below the start by more than this, a loss counts by its logarithm only
+BEYOND = 1e4  # nats: what counts as the loss where the density is no number
 
 
 @dataclass
@@ -150,6 +152,25 @@ class Objective:
         value, gradient = _objective(self.density, moved, self.origin, self.scale, self.frozen, self.data)
         return float(value), np.asarray(ravel_pytree(gradient)[0], float)
 
+    def walled(self, first: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        """The same up to its value ``first`` at the start, and above it ``first`` + WALL log(1 + (f - first) / WALL).
+
+        A step that goes too far costs a finite number, from which a line search finds its way back. No climb ends
+        above its start, so that optima are those of the density.
+        """
+
+        def soft(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = self(x)
+            if value <= first:
+                return value, gradient
+            beyond = (value - first) / WALL
+            slope = gradient / (1 + beyond)
+            if not np.isfinite(beyond) or not np.isfinite(slope).all():
+                return first + BEYOND, np.zeros_like(gradient)
+            return first + WALL * np.log1p(beyond), slope
+
+        return soft
+
     def sites(self, x: np.ndarray) -> Sites:
         """The constrained sites at ``x``, frozen ones included."""
         moved = self.unravel(jnp.asarray(x))
@@ -196,7 +217,7 @@ def maximise(
     trace.append(-first)
     try:
         result = minimize(
-            objective, best, jac=True, method="L-BFGS-B", callback=after,
+            objective.walled(first), best, jac=True, method="L-BFGS-B", callback=after,
             options={"maxcor": MEMORY, "maxiter": max_iterations, "maxfun": 20 * max_iterations, "ftol": 0, "gtol": 0},
         )  # fmt: skip
         if not state["converged"] and result.status != 1:

@@ -3,7 +3,6 @@
 The maximum and its curvature come first (method "map"); chains then start around it, farther out than they will end.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +12,7 @@ from arviz import ess, from_dict, rhat
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.initialization import init_to_value
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.inference.recipe import Model
 from mrgp.inference.run import Options, Run, Start
@@ -101,7 +101,7 @@ def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start
     if not good:
         notes.append(f"the chains are too short or do not agree ({reason}): raise n_draws")
     for note in notes[len(top.run.notes) :]:
-        warnings.warn(note, stacklevel=4)
+        warn(note)
     return top.finished(
         "nuts", program, coordinates, x, sample_stats=stats, converged=top.run.converged and good, reason=reason,
         iterations=settings.n_chains * (settings.n_warmup + settings.n_draws),

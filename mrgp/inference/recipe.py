@@ -11,23 +11,26 @@
 It asks the model for what only the model knows through the methods named in :class:`Model`.
 """
 
-import warnings
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.start import Compressed, compress, decompress
+from mrgp.inference.trivial import never_below_trivial, quietened
 from mrgp.layout import Layout
 
 SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300
+FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound that is twice as wide costs a latent's
+# state twice as much, and a latent that regions hardly share can be put anywhere
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
@@ -51,6 +54,10 @@ class Model(Protocol):
     def __call__(self, data: MultiRegionData) -> None: ...
     def replace(self, **changes: Any) -> Self: ...
     def assignment(self, layout: Layout) -> Any: ...
+    def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self: ...
+    def far_reaching(self, data: MultiRegionData) -> Self: ...
+    def if_free(self, data: MultiRegionData) -> Self | None: ...
+    def clipped(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]: ...
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]: ...
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]: ...
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]: ...
@@ -75,13 +82,13 @@ class Model(Protocol):
     def to_settings(self) -> dict[str, Any]: ...
 
 
+@never_below_trivial(free=PER_NEURON)
 def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options, model, data)
-    model, sites = begin(model, data, options, start, store)
+    model, sites, notes = begin(model, data, options, start, store)
     trace: list[float] = []
-    notes: list[str] = []
     evaluations = iterations = 0
     searched = start is None and store.phase in (None, "start")
     still = {name: 0.0 for name in model.held_at_first if name in sites and searched}  # a step of length 0
@@ -123,9 +130,9 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
     else:
         store.remove()
     if not converged:
-        warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
+        warn(f"the fit has not converged: {reason}")
     for note in notes:
-        warnings.warn(note, stacklevel=4)
+        warn(note)
     shown = model.presented(sites, data.layout)
     return Run(
         model=model, sites=shown, method="map", trace=np.array(trace), converged=converged, reason=reason,
@@ -147,8 +154,12 @@ def _curvature_of(
 
 def begin(
     model: Model, data: MultiRegionData, options: Options, start: Start | None, store: Checkpoint
-) -> tuple[Model, dict[str, Any]]:
-    """The model made ready for the recording, and sites: of a checkpoint, of ``start``, or of a search."""
+) -> tuple[Model, dict[str, Any], list[str]]:
+    """The model made ready for the recording, and sites: of a checkpoint, of ``start``, or of a search.
+
+    The last of what is returned is what the search has to say.
+    """
+    notes: list[str] = []
     model = model.prepared(data)
     chosen = getattr(model, "window", None) is not None
     sites: dict[str, Any]
@@ -159,54 +170,70 @@ def begin(
         if start is not None:
             model, sites = _from_fit(model, data, start)
         else:
-            model, sites = search(model, data, options)
+            model, sites, notes = search(model, data, options)
             sites = model.completed(sites, data)
+            sites = quietened(sites, data) if options.quiet else sites
         sites = {**sites, **options.fixed}
         model = model.admitting(sites, data.layout)
         store.write(model, sites, "start", force=True)
     if not chosen:
         model = model.adapted(data, sites, MARGIN)
-    return settled(model, data, sites), sites
+    return settled(model, data, sites), sites, notes
 
 
-def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model, dict[str, np.ndarray]]:
-    """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays."""
+def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model, dict[str, np.ndarray], list[str]]:
+    """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays.
+
+    Delays are looked for over half a trial, whatever ``max_delay`` says, and found beyond it where that is worth more
+    than ``FAR_PAYS``. The last of what is returned is what there is to say of that.
+    """
     assignment = model.assignment(data.layout)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
     rest, guess = model.around_mean(data)
     compressed = compress(rest, assignment.n_neurons, wanted)
-    best: Ascent | None = None
-    scores: list[float] = []
+    near = model.for_search()
+    far = near.far_reaching(compressed.data)
+    climbs: list[Ascent] = []
     rng = np.random.default_rng(options.seed)
-    searched = model.for_search()
-    attempt = 0
-    while attempt < options.n_starts:
-        begin = searched.draw_start(rng, compressed.data, attempt)
-        ascent = _climb(searched, compressed, begin, f"start {attempt + 1} of {options.n_starts}", options)
-        if ascent.reason == "interrupted":
-            raise KeyboardInterrupt
-        wider = searched.widened(ascent.sites, compressed.data)
-        if wider is not None and (best is None or ascent.log_joint > best.log_joint):
-            again = _climb(wider, compressed, ascent.sites, "wider delays", options)
-            if (
-                again.log_joint > ascent.log_joint + SEARCH_TOLERANCE
-                and wider.widened(again.sites, compressed.data) is None
-            ):
-                searched, ascent = wider, again
-                bound = wider.max_delay  # type: ignore[attr-defined]
-                model = model.replace(max_delay=bound)
-                note = f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
-                warnings.warn(note, stacklevel=5)
-        scores.append(ascent.log_joint)
-        if best is None or ascent.log_joint > best.log_joint:
-            best = ascent
-        attempt += 1
-        if attempt >= 3 and np.sum(np.array(scores) > max(scores) - AGREEMENT) > 1:
+    while len(climbs) < options.n_starts:
+        begin = far.draw_start(rng, compressed.data, len(climbs))
+        title = f"start {len(climbs) + 1} of {options.n_starts}"
+        climbs.append(_climb(far, compressed, begin, title, options))
+        scores = np.array([climb.log_joint for climb in climbs])
+        if len(climbs) >= 3 and np.sum(scores > scores.max() - AGREEMENT) > 1:
             break
-    assert best is not None
+    best = climbs[int(scores.argmax())]
+    notes = []
+    if far is not near and _beyond(near, best, compressed):
+        within = near.clipped(best.sites, compressed.data)
+        rivals = [climb for climb in climbs if not _beyond(near, climb, compressed)]
+        rivals.append(_climb(near, compressed, within, "shorter delays", options))
+        rival = max(rivals, key=lambda climb: climb.log_joint)
+        if rival.log_joint > best.log_joint - FAR_PAYS:
+            best = rival
+        else:
+            model = model.reaching(best.sites, data)
+            notes.append(_wider(model, data))
+    elif (unheld := near.if_free(compressed.data)) is not None:
+        begin = unheld.draw_start(rng, compressed.data, 0)
+        farther = _climb(unheld, compressed, begin, "longer delays", options)
+        if _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS:
+            lag = 1e3 * np.abs(farther.sites["delay"]).max()
+            notes.append(
+                f"a lag of {lag:.0f} ms explains the recording better than the max_delay that is held, by "
+                f"{farther.log_joint - best.log_joint:.0f} nats in a first search: raise max_delay"
+            )
     sites = {name: np.asarray(value) for name, value in best.sites.items()}
     loadings, noise = decompress(compressed, sites["loadings"])
-    return model, {**guess, **sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
+    return model, {**guess, **sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}, notes
+
+
+def _beyond(near: Model, climb: Ascent, compressed: Compressed) -> bool:
+    return near.presses(climb.sites, compressed.data)
+
+
+def _wider(model: Model, data: MultiRegionData) -> str:
+    return f"a delay came close to its bound: max_delay widened to {1e3 * model.delay_bound(data.layout):.0f} ms"
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
@@ -226,12 +253,15 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     scale = model.scales(compressed.data, begin)
     frozen = tuple(sorted({*model.held_in_search, *shared} & begin.keys()))
     objective = Objective(LogJoint(model), compressed.data, begin, scale, frozen)
-    return maximise(
+    ascent = maximise(
         objective,
         tolerance=SEARCH_TOLERANCE,
         max_iterations=SEARCH_ITERATIONS,
         progress=title if options.progress else None,
     )
+    if ascent.reason == "interrupted":
+        raise KeyboardInterrupt
+    return ascent
 
 
 def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least: int = LONG) -> Model:
@@ -265,9 +295,8 @@ def revised(
     """A model that suits where the climb ended, and why; None where the present one does."""
     wider = model.widened(sites, data)
     if wider is not None:
-        bound = getattr(wider, "max_delay", 0.0)
         wider = wider if keep_window else wider.adapted(data, sites, 1.0)
-        return wider, f"a delay came close to its bound: max_delay widened to {1e3 * bound:.0f} ms"
+        return wider, _wider(wider, data)
     if model.likelihood != "markov":
         return model, None
     fine = model.adapted(data, sites, 1.0)

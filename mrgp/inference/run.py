@@ -28,6 +28,7 @@ class Options:
     progress: bool
     fixed: Mapping[str, np.ndarray] = field(default_factory=dict)
     settings: Any = None  # of the method
+    quiet: bool = False  # begin with small loadings (see ``trivial``)
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

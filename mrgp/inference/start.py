@@ -102,23 +102,27 @@ def decompress(compressed: Compressed, loadings: np.ndarray) -> tuple[np.ndarray
 
 
 def draw_loadings(
-    rng: np.random.Generator, data: MultiRegionData, n_across: int, n_within: tuple[int, ...], width: int | None
-) -> np.ndarray:
+    rng: np.random.Generator, data: MultiRegionData, n_across: int, n_within: tuple[int, ...], width: int | None,
+    shared: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """Loadings of pseudo-neurons (pseudo-neuron, column) to begin a climb from.
 
     Across latents begin at the canonical directions that the regions share in signals averaged over ``width`` bins (so
     that neither delays nor noise hide them), spun at random; or, with ``width`` None, at random mixtures of what varies
-    most. Within latents begin at what varies most in the remainder of the same averaged signals.
+    most. Within latents begin at what varies most in the remainder of the same averaged signals. ``shared``
+    (pseudo-neuron, across_latent) are loadings of across latents that were found elsewhere.
     """
     parts = list(data.layout.region_slices.values())
     centred = data.values - data.center
     slow = centred if width is None else moving_average(centred, width)
     flat = slow.reshape(-1, slow.shape[-1])
-    shared = [np.zeros((part.stop - part.start, 0)) for part in parts]
-    if width is not None and n_across > 0:
-        shared = _canonical(rng, flat, parts, n_across)
+    found_in = [np.zeros((part.stop - part.start, 0)) for part in parts]
+    if shared is not None:
+        found_in = [shared[part] for part in parts]
+    elif width is not None and n_across > 0:
+        found_in = _canonical(rng, flat, parts, n_across)
     loadings = np.zeros((flat.shape[1], n_across + max(n_within)))
-    for part, across, within in zip(parts, shared, n_within, strict=True):
+    for part, across, within in zip(parts, found_in, n_within, strict=True):
         columns, found = n_across + within, across.shape[1]
         signal = flat[:, part].T @ flat[:, part] / len(flat) - across @ across.T
         spin = np.linalg.qr(rng.standard_normal((columns - found,) * 2))[0]

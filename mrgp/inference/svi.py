@@ -6,7 +6,6 @@ correlation of delays with loadings, which it could not hold, is in the coordina
 benchmark of methods the sds of a delay were 0.98 to 1.08 times those of NUTS, of a timescale 0.94 to 1.01.
 """
 
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from numpyro.infer.autoguide import (
 from numpyro.optim import Adam
 from tqdm import tqdm
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.inference.recipe import Model
 from mrgp.inference.run import Options, Run, Start
@@ -118,7 +118,7 @@ def fit_svi(model: Model, data: MultiRegionData, options: Options, start: Start 
     x = guide.sample_posterior(draw_key, parameters, argument, coordinates, sample_shape=(1, settings.n_draws))
     x = {name: x[name] for name in sites}
     if not converged:
-        warnings.warn(f"the guide has not converged: {reason}", stacklevel=4)
+        warn(f"the guide has not converged: {reason}")
     return top.finished(
         "svi", program, coordinates, x, trace=trace, converged=top.run.converged and converged, reason=reason,
         iterations=len(trace) * BLOCK, evaluations=top.run.evaluations + len(trace) * BLOCK * settings.n_particles,

@@ -13,7 +13,6 @@ remains is smaller and faster. Start and adaptation of the model are those of th
 (see ``recipe``), followed by rounds under the spectral likelihood where the recording admits it.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,11 +25,13 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.map import Objective, maximise
 from mrgp.inference.recipe import MOST_ROUNDS, STILL_ADAPTING, Model, begin, doubts, revised, settled
 from mrgp.inference.run import Checkpoint, Options, Run, Start
+from mrgp.inference.trivial import never_below_trivial
 from mrgp.inference.updates import resting_variance, revival, update
 from mrgp.statespace.reduce import VANISHED, Assignment, shared_variance, signal_to_noise
 
@@ -83,6 +84,7 @@ class State:
         return member & assignment.used
 
 
+@never_below_trivial(free=EMISSION)
 def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
@@ -90,13 +92,12 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
         raise ValueError(f"method 'vb' infers {names}: fix delays or kernel parameters, or use method='map'")
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options, model, data)
-    model, sites = begin(model, data, options, start, store)
+    model, sites, notes = begin(model, data, options, start, store)
     fresh = start is None and store.phase in (None, "start", SPECTRAL)
     under_spectral = fresh and model.likelihood != "spectral" and data.is_complete
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
     fast = model.replace(likelihood="spectral", transient=None) if under_spectral else model
     state = _entered(fast, data, sites, options)
-    notes: list[str] = []
     reason = f"stopped after {options.max_iterations} iterations"
     try:
         if under_spectral:
@@ -129,9 +130,9 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
         notes.append(f"across latents removed because no region reads them: {state.removed}")
     notes += doubts(state.model, data, sites, options.fixed)
     if not state.converged:
-        warnings.warn(f"the fit has not converged: {reason}", stacklevel=4)
+        warn(f"the fit has not converged: {reason}")
     for note in notes:
-        warnings.warn(note, stacklevel=4)
+        warn(note)
     shown = {name: np.asarray(value) for name, value in sites.items()}
     return Run(
         model=state.model, sites=shown, method="vb", trace=np.array(state.trace), converged=state.converged,

@@ -1,0 +1,119 @@
+"""The least that any fit must reach: the model in which every neuron has its own mean, and its variance or rate.
+
+Every model holds that one, with loadings of zero. A fit that ends below it has gone wrong on the way, however good its
+numbers look: it is made again from a quiet start, and refused if that ends below it too.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln, xlogy
+from scipy.stats import nbinom
+
+from mrgp.checks import DataError
+from mrgp.data import MultiRegionData
+from mrgp.inference.map import free_sites, prior_density
+from mrgp.inference.run import Options, Run, Start
+from mrgp.labels import neuron_name
+
+RESTARTS = 2  # with other random numbers, from quiet starts, before a fit is given up
+SLACK = 1.0  # nats per neuron: what priors may cost a fit of a recording in which there is nothing to find
+QUIET = 0.1  # of the loadings that the search for a start has found, where a fit is made again
+
+type FitMethod = Callable[[Any, MultiRegionData, Options, Start | None], Run]
+
+
+def trivial_log_likelihood(data: MultiRegionData, *, counts: bool, dispersed: bool = False) -> np.ndarray:
+    """Log density in nats of each neuron's values with its own mean, and variance or rate, (neuron,).
+
+    Args:
+        data: The recording.
+        counts: Poisson counts of the neuron's mean, instead of Gaussian values.
+        dispersed: Or negative binomial ones of its mean and variance, where that is more likely.
+    """
+    mask, values = data.mask, np.asarray(data.values)
+    seen = mask.sum((0, 1))
+    mean = values.sum((0, 1)) / np.maximum(seen, 1)
+    variance = np.where(mask, values - mean, 0.0)
+    variance = (variance**2).sum((0, 1)) / np.maximum(seen, 1)
+    if not counts:
+        return -0.5 * seen * (np.log(2 * np.pi * np.maximum(variance, np.finfo(float).tiny)) + 1)
+    own = np.where(mask, xlogy(values, mean) - mean - gammaln(values + 1), 0.0).sum((0, 1))
+    for neuron in np.flatnonzero(dispersed & (variance > mean) & (mean > 0)):
+        size = mean[neuron] ** 2 / (variance[neuron] - mean[neuron])
+        scores = nbinom.logpmf(values[..., neuron][mask[..., neuron]], size, size / (size + mean[neuron]))
+        own[neuron] = max(own[neuron], scores.sum())
+    return own
+
+
+def never_below_trivial(free: Collection[str]) -> Callable[[FitMethod], FitMethod]:
+    """Make a method fit again, and at last refuse, what ends below the trivial model.
+
+    Args:
+        free: Sites without which the trivial model may be out of reach: nothing is asked of fits that hold one.
+    """
+
+    def guarded(method: FitMethod) -> FitMethod:
+        @wraps(method)
+        def fit(model: Any, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
+            run = method(model, data, options, start)
+            for attempt in range(1, RESTARTS + 1):
+                if run.reason == "interrupted" or set(free) & options.fixed.keys() or _reaches(run, data):
+                    return run
+                again = replace(options, seed=options.seed + attempt, quiet=True)
+                run = method(model, data, again, None)
+            if run.reason != "interrupted" and not _reaches(run, data):
+                raise DataError(_refusal(run, data))
+            return run
+
+        return fit
+
+    return guarded
+
+
+def quietened(sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+    """Sites of a start with small loadings, and noise that makes up for them."""
+    quiet = {**sites, "loadings": QUIET * np.asarray(sites["loadings"])}
+    if "noise" in sites:
+        quiet["noise"] = np.asarray(data.scale) ** 2
+    else:
+        quiet["offset"] = np.asarray(sites["offset"]) + 0.5 * (1 - QUIET**2) * np.square(sites["loadings"]).sum(1)
+    return quiet
+
+
+def _needed(model: Any, data: MultiRegionData) -> float:
+    dispersed = "dispersion" in free_sites(model, data)
+    least = trivial_log_likelihood(data, counts=model.is_of_counts, dispersed=dispersed).sum()
+    return float(least - SLACK * data.layout.total_neurons)
+
+
+def _reaches(run: Run, data: MultiRegionData) -> bool:
+    """Whether log p(y | parameters) is that of the trivial model or more."""
+    needed = _needed(run.model, data)
+    if len(run.trace) and run.method == "map":  # a joint density: what the priors add to it is cheap to know
+        names = free_sites(run.model, data)
+        score = run.trace[-1] - prior_density(run.model, data, run.sites, names)
+    else:
+        score = run.trace[-1] if len(run.trace) else -np.inf
+    if score >= needed:
+        return True
+    return bool(run.model.log_likelihood(data, run.sites).sum() >= needed)
+
+
+def _refusal(run: Run, data: MultiRegionData) -> str:
+    """A sentence on a fit that has failed, with the neuron whose parameters suit its values least."""
+    mask, values = data.mask, np.asarray(data.values)
+    predicted = run.model.likelihood_at(data, run.sites)
+    with np.errstate(all="ignore"):
+        variance = np.asarray(predicted.variance)
+        scores = np.log(variance) + (values - np.asarray(predicted.mean)) ** 2 / variance
+        scores = np.where(mask, scores, 0.0).sum((0, 1)) / np.maximum(mask.sum((0, 1)), 1) - 2 * np.log(data.scale)
+    neuron = int(np.argmax(np.where(np.isfinite(scores), scores, np.inf)))
+    return (
+        f"{type(run.model).__name__}: the fit ended below the model in which every neuron has its own mean, also from "
+        f"{RESTARTS} other starts; look at {neuron_name(data, neuron)} first, and leave it out by "
+        "select_neurons if it is no neuron"
+    )

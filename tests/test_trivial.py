@@ -1,0 +1,116 @@
+"""No fit ends below the model in which every neuron has its own mean; climbs find back from steps too far."""
+
+import numpy as np
+import pytest
+from mrgp.models import GPFA
+from scipy import stats
+
+import mrgp
+from mrgp.inference.map import Objective, maximise
+from mrgp.inference.run import Options, Run
+from mrgp.inference.trivial import SLACK, never_below_trivial, quietened, trivial_log_likelihood
+
+RNG = np.random.default_rng(0)
+
+
+def recording(counts=False):
+    y = RNG.poisson(0.7, (6, 8, 3)).astype(float) if counts else RNG.normal(5.0, [1.0, 2.0, 0.1], (6, 8, 3))
+    y[2, 5:] = np.nan
+    return mrgp.MultiRegionData({"V1": y[..., :2], "V2": y[..., 2:]}, 0.02, neuron_coords={"V2": ["unit 7"]})
+
+
+def test_trivial_scores_are_those_of_each_neurons_own_density():
+    data = recording()
+    y = data.with_nan().reshape(-1, 3)
+    own = [stats.norm(c[~np.isnan(c)].mean(), c[~np.isnan(c)].std()).logpdf(c[~np.isnan(c)]).sum() for c in y.T]
+    np.testing.assert_allclose(trivial_log_likelihood(data, counts=False), own, rtol=1e-12)
+    data = recording(counts=True)
+    y = data.with_nan().reshape(-1, 3)
+    own = [stats.poisson(c[~np.isnan(c)].mean()).logpmf(c[~np.isnan(c)]).sum() for c in y.T]
+    np.testing.assert_allclose(trivial_log_likelihood(data, counts=True), own, rtol=1e-12)
+    bursts = mrgp.MultiRegionData({"V1": np.array([[[0.0], [9.0]], [[0.0], [0.0]]])}, 0.02)
+    assert trivial_log_likelihood(bursts, counts=True, dispersed=True) > trivial_log_likelihood(bursts, counts=True) + 5
+
+
+class Climbs:
+    """A method that ends ``missed`` nats per neuron below the trivial model, one entry a call."""
+
+    def __init__(self, missed, reason="converged"):
+        self.missed, self.reason, self.seen = list(missed), reason, []
+
+    def __call__(self, model, data, options, start=None):
+        self.seen.append((options.seed, options.quiet, start))
+        scale = np.asarray(data.scale)
+        size = np.exp(self.missed.pop(0))  # loadings of the first neuron out of proportion
+        sites = {
+            "loadings": np.array([[1e-6], [size * 1e-6], [0.0]]), "noise": scale**2, "offset": np.asarray(data.center),
+            "timescale_across": np.array([0.1]),
+        }  # fmt: skip
+        return Run(
+            model=model, sites=sites, method="em", trace=np.array([-np.inf]), converged=True, reason=self.reason,
+            iterations=1, evaluations=1,
+        )  # fmt: skip
+
+
+OPTIONS = Options(5, 1, 0.01, 10, None, False)
+
+
+def test_a_fit_below_the_trivial_model_is_made_again_from_a_quiet_start():
+    data, begun = recording(), object()
+    method = Climbs([0.0])
+    run = never_below_trivial(())(method)(GPFA(1), data, OPTIONS, begun)
+    assert method.seen == [(5, False, begun)]
+    method = Climbs([25.0, 0.0])
+    run = never_below_trivial(())(method)(GPFA(1), data, OPTIONS, begun)
+    assert method.seen == [(5, False, begun), (6, True, None)]
+    needed = trivial_log_likelihood(data, counts=False).sum() - 3 * SLACK
+    assert float(run.model.log_likelihood(data, run.sites).sum()) >= needed
+
+
+def test_a_fit_that_stays_below_is_refused_with_the_neuron_to_look_at():
+    data = recording()
+    with pytest.raises(mrgp.DataError, match=r"below the model .* look at region V1, neuron 1 first"):
+        never_below_trivial(())(Climbs([25.0] * 3))(GPFA(1), data, OPTIONS)
+    with_loadings_held = Options(5, 1, 0.01, 10, None, False, fixed={"loadings": np.ones((3, 1))})
+    assert never_below_trivial(("loadings",))(Climbs([25.0]))(GPFA(1), data, with_loadings_held).reason == "converged"
+    assert never_below_trivial(())(Climbs([25.0], "interrupted"))(GPFA(1), data, OPTIONS).reason == "interrupted"
+
+
+def test_quiet_starts_leave_means_and_variances_alone():
+    data = recording()
+    sites = {"loadings": np.ones((3, 2)), "noise": np.ones(3), "offset": np.zeros(3)}
+    quiet = quietened(sites, data)
+    np.testing.assert_allclose(quiet["loadings"], 0.1)
+    np.testing.assert_allclose(quiet["noise"], data.scale**2)
+    rates = quietened({"loadings": np.ones((3, 2)), "offset": np.zeros(3)}, data)
+    np.testing.assert_allclose(rates["offset"] + 0.5 * (rates["loadings"] ** 2).sum(1), 1.0)
+
+
+class Cliff:
+    """A density that is no number beyond 30, and falls by e^x on the way there."""
+
+    def transforms(self, data, frozen):
+        from numpyro.distributions.transforms import IdentityTransform
+
+        return {"x": IdentityTransform()}
+
+    def __call__(self, sites, data):
+        import jax.numpy as jnp
+
+        x = sites["x"]
+        return jnp.where(x < 30, 1000 * x - jnp.exp(jnp.exp(jnp.minimum(x, 6.0))), jnp.nan).sum()
+
+    def __hash__(self):
+        return 0
+
+    def __eq__(self, other):
+        return type(other) is Cliff
+
+
+def test_a_climb_finds_back_from_beyond_a_cliff():
+    """The first step, of length 1 in scaled coordinates, lands where the density is no number."""
+    objective = Objective(Cliff(), None, {"x": np.array([-3.0])}, {"x": np.array([40.0])})
+    ascent = maximise(objective, tolerance=1e-6, max_iterations=100)
+    x = float(ascent.sites["x"][0])
+    assert abs(np.exp(x) + x - np.log(1000)) < 1e-3  # where the derivative vanishes
+    assert np.all(np.diff(ascent.trace) >= 0)
