@@ -343,22 +343,26 @@ class MultiRegionData:
 
     @classmethod
     def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool = False) -> Self:
-        """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable over time is a region."""
+        """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable of several dimensions is a region.
+
+        Dimensions may have other names that say what they are, in any order, such as (unit, trials, time).
+        """
         if "bin_width" not in dataset.attrs:
             raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
-        every = [str(name) for name, array in dataset.data_vars.items() if array.dims != ("trial",)]
+        every = [str(name) for name, array in dataset.data_vars.items() if array.ndim != 1]
         names = json.loads(dataset.attrs.get("regions", "null")) or every
         arrays = {}
         for name in names:
-            dims = ("trial", "time", f"neuron_{name}")
-            if name not in dataset or set(dataset[name].dims) != set(dims):
+            if name not in dataset or dataset[name].ndim != 3:
+                dims = ("trial", "time", f"neuron_{name}")
                 raise DataError(f"region {name} must be a variable of the dataset with dimensions {dims}")
-            arrays[name] = dataset[name].transpose(*dims).values
-        coords = {str(name): coord for name, coord in dataset.coords.items()}
-        labels = {name: coords[f"neuron_{name}"].values for name in names if f"neuron_{name}" in coords}
+            arrays[name] = arranged(f"region {name}", dataset[name])
+        labels = {name: array.coords[array.dims[2]] for name, array in arrays.items() if array.dims[2] in array.coords}
         # A file holds those as plain variables whose names its list of coordinates has no place for.
-        of_trials = {str(name): array.values for name, array in dataset.variables.items() if array.dims == ("trial",)}
+        axes = {array.dims[:1] for array in arrays.values()}
+        of_trials = {str(name): array.values for name, array in dataset.variables.items() if array.dims in axes}
         trials = {free_name(name, names) if name == "trial" else name: of for name, of in of_trials.items()}
+        labels, arrays = ({name: array.values for name, array in part.items()} for part in (labels, arrays))
         width = dataset.attrs["bin_width"]
         return cls(arrays, width, neuron_coords=labels, trial_coords=trials, drop_dead=drop_dead)
 

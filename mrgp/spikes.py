@@ -286,7 +286,9 @@ def _of_seen(coord: Any, seen: np.ndarray) -> Any:
     """The labels of the trials that stay; of another length, which is told later, all."""
     if len(coord) != seen.size:
         return coord
-    return coord[seen] if isinstance(coord, np.ndarray) else [coord[trial] for trial in np.flatnonzero(seen)]
+    if isinstance(coord, list | tuple):  # of several types, maybe
+        return [label for label, stays in zip(coord, seen, strict=True) if stays]
+    return np.asanyarray(coord)[seen]
 
 
 def _nothing_counted(times: Sequence[np.ndarray], edges: np.ndarray) -> str:

@@ -72,6 +72,18 @@ def test_conditions_are_told_apart_by_every_digit():
     assert data.layout == recording(np.array(IDS, float)).layout == recording(list(map(str, IDS))).layout
 
 
+def test_labels_of_tables():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"text": ["a", "b"] * 2, "ids": IDS, "kind": pandas.Categorical(["x", "y"] * 2)})
+    data = mrgp.MultiRegionData(regions(), BIN, trial_coords=dict(table.items()))
+    assert {name: labels.tolist() for name, labels in data.trial_coords.items()} == table.to_dict("list")
+    table = table.convert_dtypes().where(table["text"] == "a")
+    with pytest.raises(mrgp.DataError, match=r"trial 1 has no condition \(nan\)"):
+        recording(table["ids"])
+    with pytest.raises(mrgp.DataError, match=r"trial_coords\['text'\]: trial 1 has no label \((<NA>|nan)\)"):
+        recording(table["text"], "text")
+
+
 LACKING = {
     "None": ["a", None, "b", "c"],
     "NaN among text": ["a", float("nan"), "b", "c"],

@@ -189,6 +189,19 @@ def test_named_axes_are_arranged(dims):
     assert_same(mrgp.MultiRegionData({"V1": listed, "V2": V2}, 0.02), expected)
 
 
+def test_datasets_of_other_names_and_order(tmp_path):
+    data = mrgp.MultiRegionData(
+        {"V1": V1, "V2": V2}, 0.02, neuron_coords={"V2": ["a", "b", "c"]}, trial_coords={"id": [7, 8, 9, 10]}
+    )
+    own = data.to_xarray().rename(trial="sweep", neuron_V2="units of V2").transpose("time", "units of V2", ...)
+    assert own["V2"].dims == ("time", "units of V2", "sweep")
+    own.to_netcdf(tmp_path / "own.nc", engine="h5netcdf")
+    for again in (mrgp.MultiRegionData.from_xarray(own), mrgp.load_recording(tmp_path / "own.nc")):
+        assert_same(again, data)
+        assert again.neuron_coords["V2"].tolist() == ["a", "b", "c"]
+        assert again.trial_coords["id"].tolist() == [7, 8, 9, 10]
+
+
 @pytest.mark.parametrize(
     ("dims", "message"),
     [
