@@ -11,9 +11,11 @@ LONG_BIN, SHORT_BIN = 1.0, 1e-4  # s: a bin width beyond was more likely meant i
 MANY_SILENT = 0.1  # of the trials, FEW of them at least: wholly silent
 BUSY = 20.0  # spikes in a trial that is not: with fewer, a population falls silent now and then
 FEW = 3
+MOSTLY = 0.5  # of a trial's entries observed: of less, silence says little
 TOLD_APART = 10  # entries unlike a neuron's usual value: with fewer, two neurons can be the same by chance
 COVERED = 0.5  # of the time that trials span: where spikes span less
 ENOUGH = 50  # spikes, to say what they span
+SLOWEST, FASTEST = 0.1, 1000.0  # Hz, of the unit that fires most: beyond, times are likely in another unit
 AT_ONCE = 0.01  # of a unit's spikes, and LEAST_AT_ONCE: at the instant of another one, which no neuron does
 LEAST_AT_ONCE = 5
 
@@ -24,6 +26,8 @@ def doubts(data: Any) -> Iterator[str]:
     if not SHORT_BIN <= width <= LONG_BIN:
         yield f"bins of {width:g} s: is that right? bin_width is in seconds"
     spoken = np.asarray(data.values).any(axis=(1, 2))
+    if data.observed is not None and not spoken.all():
+        spoken |= data.mask.mean(axis=(1, 2)) < MOSTLY
     silent, n_trials = int(np.sum(~spoken)), len(spoken)
     if FEW <= silent < n_trials and silent >= MANY_SILENT * n_trials:
         typical = float(np.median(np.abs(data.values[spoken]).sum((1, 2))))
@@ -44,11 +48,14 @@ def spike_doubts(times: Mapping[Any, np.ndarray], trials: np.ndarray) -> Iterato
     total = sum(spikes.size for spikes in spoken)
     if total >= ENOUGH:
         first, last = min(spikes[0] for spikes in spoken), max(spikes[-1] for spikes in spoken)
+        most = max(spikes.size for spikes in spoken) / max(last - first, np.finfo(float).tiny)
         if min(last, end) - max(first, begin) < COVERED * (end - begin):
             yield (
                 f"spikes are from {first:.4g} to {last:.4g} s only, but trials from {begin:.4g} to {end:.4g} s: "
                 "check that both are on one clock and in seconds"
             )
+        elif not SLOWEST <= most <= FASTEST:
+            yield f"the unit that fires most has {most:.2g} spikes per second: check that spike times are in seconds"
     worst: tuple[int, Any] = (0, None)
     for label, spikes in times.items():
         again = int(np.sum(np.diff(spikes) == 0))

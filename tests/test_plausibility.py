@@ -1,5 +1,6 @@
 """Slips that can be counted all the same: a sentence each, and none for recordings that are as they should be."""
 
+import re
 import warnings
 
 import numpy as np
@@ -58,6 +59,24 @@ def test_many_silent_trials_among_busy_ones():
     for array in regions.values():
         array[12:20] += 1
     assert told(mrgp.MultiRegionData, regions, 0.02)[1] == []  # two of forty
+
+
+def test_trials_of_which_little_was_observed_are_not_silent():
+    counts = mrgp.from_spike_times(spikes(), AREAS, 0.02, start=START, stop=START + 1)
+    regions = {name: counts.region(name) for name in ("V1", "V2")}
+    for array in regions.values():
+        array[10:20] = np.nan
+    regions["V2"][10:20, :, 0] = 0
+    assert told(mrgp.MultiRegionData, regions, 0.02)[1] == []
+
+
+@pytest.mark.parametrize(("factor", "width", "rate"), [(1e3, 0.2, "0.02"), (1 / 60, 2e-4, "1.2e+03")])
+def test_spike_times_in_milliseconds_or_minutes(factor, width, rate):
+    """Where trials are in seconds, and long enough to hold some."""
+    given = [factor * times for times in spikes()]
+    start = np.arange(0, 80 * factor, 4 * factor)
+    with pytest.warns(UserWarning, match=f"the unit that fires most has {re.escape(rate)} spikes per second: check"):
+        mrgp.from_spike_times(given, AREAS, width, start=start, stop=start + 2 * factor)
 
 
 def test_several_spikes_at_one_instant():
