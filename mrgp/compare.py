@@ -79,6 +79,12 @@ class DelayComparison:
         if self.delays_of not in (None, best):
             sentences.append(f"If delays are {self.delays_of}:")
         for row in self.delays.itertuples():
+            if np.isnan(row.sd_ms):
+                sentences.append(
+                    f"Latent {row.latent}: the delay of {row.second} behind {row.first} presses against max_delay at "
+                    f"{row.delay_ms:.1f} ms, which says nothing of it: raise max_delay."
+                )
+                continue
             late = row.positive >= row.negative
             lags, leads = (row.second, row.first) if late else (row.first, row.second)
             low, high = (row.lower_ms, row.upper_ms) if late else (-row.upper_ms, -row.lower_ms)

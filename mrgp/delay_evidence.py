@@ -45,7 +45,7 @@ def delay_table(
         Columns ``latent``, ``first``, ``second``; ``delay_ms``, ``sd_ms``, ``lower_ms``, ``upper_ms``; ``positive``,
         the probability that ``second`` lags ``first`` (feedforward, if that is the order of the hierarchy) and
         ``negative``, that it leads; ``log_bayes_factor``, natural, for a delay against none; ``in_rope``, the
-        probability that |delay| is below ``rope``.
+        probability that |delay| is below ``rope``. All but the delay are NaN where one presses against ``max_delay``.
     """
     if not fit.has_delays:
         raise ValueError(f"{type(fit.model).__name__} has no delays here: fit DLAG, ADM or MDLAG to several regions")

@@ -316,7 +316,8 @@ class Fit(Run):
         Dims (region, across_latent), and time where delays vary; ``over_time`` asks for their mean over the trial
         instead. Delays are behind the region ``reference``, None for the first; a latent that ``reference`` or a region
         does not read leaves their delay open. The Gaussian lives in artanh(delay / bound), so that intervals respect
-        the bound, which is ``max_delay`` behind the first region and twice that behind others.
+        the bound, which is ``max_delay`` behind the first region and twice that behind others. A delay that has come
+        within 5% of ``max_delay`` has neither sd nor interval (NaN): the bound stopped it, not the recording.
         """
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")

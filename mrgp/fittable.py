@@ -25,6 +25,8 @@ from mrgp.log_rates import (
     course_start,
     from_gaussian,
     function_behind,
+    mean_counts,
+    slope_of,
 )
 from mrgp.parametrized import MEAN_SPREAD, Parametrized
 from mrgp.preprocessing import TRANSFORMS, Transform, square_root
@@ -178,6 +180,22 @@ class Fittable(Parametrized):
         if not self.remembers:
             sites = {name: value for name, value in sites.items() if name != "noise_timescale"}
         return self, self.completed(sites, data)
+
+    def reads_delays(self, layout: Layout) -> bool:
+        """Whether there are latents that regions read at delays which are to be found."""
+        return self.n_across > 0 and self.assignment(layout).n_regions > 1 and self.delay_bound(layout) > 0
+
+    def delay_level(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
+        """Delays in seconds, (region, across_latent): of those that vary the mean over a trial."""
+        table = self.delay_table(sites, data.layout, data.n_bins)
+        return table if table.ndim == 2 else table.mean(-1)
+
+    def stand_in_loadings(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
+        """Loadings in the units of the recording that :meth:`around_mean` leaves."""
+        loadings = np.asarray(sites["loadings"])
+        if not self.is_of_counts:
+            return loadings
+        return loadings * slope_of(TRANSFORMS[STABILISING], np.asarray(mean_counts(data)))[:, None]
 
     def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self:
         """This preset with a bound somewhat beyond the delays of ``sites``, but not beyond half a trial."""
@@ -338,8 +356,11 @@ class Fittable(Parametrized):
         """Whether a delay of ``sites`` has come within 5% of ``max_delay``."""
         if "delay" not in sites:
             return False
-        reached = np.abs(self.delay_table(sites, data.layout, data.n_bins)).max(initial=0.0)
-        return bool(reached >= NEAR_BOUND * self.delay_bound(data.layout))
+        return bool(self.pressing(self.delay_table(sites, data.layout, data.n_bins), data.layout).any())
+
+    def pressing(self, delays: np.ndarray, layout: Layout) -> np.ndarray:
+        """Which delays behind the first region, in seconds, have come within 5% of ``max_delay``, of their shape."""
+        return np.abs(delays) >= NEAR_BOUND * self.delay_bound(layout)
 
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
         """This preset with a wider ``max_delay`` where a delay of ``sites`` presses, and may; else None.

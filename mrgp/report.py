@@ -33,12 +33,19 @@ def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> d
     if summary["log_likelihood"] is not None and not np.isfinite(summary["log_likelihood"]):
         raise FloatingPointError("the log-likelihood of the fit is not finite: check the units of the recording")
     if bounds is not None:
-        limits = {name: bounds[name].values.tolist() for name in ("lower", "upper", "sd")}
+        # A delay at its bound has no interval, which JSON has no number for.
+        limits = {name: _without_nan(bounds[name].values) for name in ("lower", "upper", "sd")}
         what = "mean_delay_intervals" if fit.delays_vary else "delay_intervals"
         summary[what] = {"probability": bounds.attrs["probability"], **limits}
     fit.save(folder / "fit.nc")
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def _without_nan(values: np.ndarray) -> list[Any]:
+    shown = values.astype(object)
+    shown[np.isnan(values)] = None
+    return shown.tolist()
 
 
 def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
@@ -107,7 +114,9 @@ def _delay_columns(
     lower = upper = delay
     if bounds is not None:
         lower, upper = milliseconds(bounds["lower"]), milliseconds(bounds["upper"])
-        columns[f"{100 * bounds.attrs['probability']:.0f}% interval"] = f"{lower:+.1f} to {upper:+.1f}"
+        columns[f"{100 * bounds.attrs['probability']:.0f}% interval"] = (
+            "none: at max_delay" if np.isnan(lower) else f"{lower:+.1f} to {upper:+.1f}"
+        )
     if fit.delays_vary:
         course = over_time(fit.delays).sel(at)
         columns["from, to (ms)"] = f"{1e3 * float(course['lowest']):+.1f}, {1e3 * float(course['highest']):+.1f}"

@@ -55,7 +55,7 @@ def delay_intervals(
 class DelayGaussian(NamedTuple):
     """Gaussians of artanh(delay / bound) behind one region: ``center`` and ``sd`` of the shape of the delays.
 
-    ``widest`` is the prior's standard deviation of a delay.
+    ``widest`` is the prior's standard deviation of a delay. ``sd`` is NaN where a delay presses against its bound.
     """
 
     center: np.ndarray
@@ -75,13 +75,16 @@ def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: s
         tables = tables.mean(-1)
     bound = max(fit.model.delay_bound(fit.layout), 1e-12)
     widest = bound / np.sqrt(3)
+    pressing = fit.model.pressing(tables[0], fit.layout) & (fit.model.delay_bound(fit.layout) > 0)
     if place := fit.populations.index(reference):
         tables = tables - tables[:, [place]]
+        pressing = pressing | pressing[[place]]
         bound, widest = 2 * bound, np.sqrt(2) * widest
     ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
     slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * (tables.ndim - 1))), 0, -1)
     sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
-    return DelayGaussian(np.arctanh(tables[0] / bound), sd, bound, widest)
+    # A delay that the bound stops is at no maximum, and the curvature there says nothing.
+    return DelayGaussian(np.arctanh(tables[0] / bound), np.where(pressing, np.nan, sd), bound, widest)
 
 
 def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: str) -> xr.Dataset:

@@ -16,6 +16,7 @@ import mrgp
 from mrgp.inference import map as climbing
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective
+from mrgp.report import table
 from mrgp.simulate import simulate
 from mrgp.symmetries import sites_of_truth
 
@@ -411,11 +412,18 @@ def test_a_delay_near_its_bound_widens_it(made):
 def test_a_held_bound_stays_and_the_fit_says_what_it_cost(made, fit):
     """The delay is 1.6 bins."""
     held = preset(max_delay=1.2 * BIN, hold_max_delay=True, window=None)
-    with pytest.warns(UserWarning, match="within 5% of max_delay, "):
+    with pytest.warns(UserWarning, match=r"a lag of 3\d ms .* the max_delay that is held"), pytest.warns(
+        UserWarning, match="within 5% of max_delay, "
+    ):
         short = held.fit(made.data, seed=0, n_starts=1, progress=False)
     assert short.model.max_delay == 1.2 * BIN
     assert 0.95 * 1.2 * BIN <= abs(short.delays.values[1, 0]) <= 1.2 * BIN
-    assert any("max_delay" in note for note in short.notes)
+    assert len(short.notes) == 2
+    known = short.delay_intervals()
+    assert np.isnan(known.sel(region="V2")[["lower", "upper", "sd"]].to_array()).all()
+    unknown = mrgp.delay_table(short).loc[0, ["sd_ms", "lower_ms", "positive", "log_bayes_factor"]]
+    assert np.isnan(unknown.astype(float)).all()
+    assert "none: at max_delay" in table(short, known)
     with pytest.raises(ValueError, match=r"beyond the max_delay of .* that is to be held"):
         held.fit(made.data, start=fit, progress=False)
     with warnings.catch_warnings():

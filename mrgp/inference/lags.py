@@ -55,7 +55,7 @@ def lagged_directions(
         longest: Largest |delay| behind the first region, bins.
         greedy: Take the best lag; else one of its rivals at random.
     """
-    white = [_whitened(y, max(FEWEST, SIGNALS * n_latents)) for y in signals]
+    white = [(y - y.mean((0, 1))) @ whitener(y, n_latents) for y in signals]
     centred = np.asarray(raw.values) - raw.center
     edges = np.cumsum([0, *(y.shape[2] for y in signals)])
     n_bins = raw.n_bins
@@ -97,12 +97,12 @@ def cross_covariance(x: np.ndarray, z: np.ndarray, reach: int) -> np.ndarray:
     return products[lags] / (n_trials * (n_bins - np.abs(lags)))[:, None, None]
 
 
-def _whitened(y: np.ndarray, count: int) -> np.ndarray:
-    """Leading directions of ``y`` (trial, time, neuron), of variance near 1 and uncorrelated."""
+def whitener(y: np.ndarray, n_latents: int) -> np.ndarray:
+    """Leading directions W (neuron, signal) of ``y`` (trial, time, neuron): W' y are white, nearly."""
+    count = max(FEWEST, SIGNALS * n_latents)
     flat = (y - y.mean((0, 1))).reshape(-1, y.shape[2])
     values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
-    kept = vectors[:, ::-1][:, :count] / np.sqrt(values[::-1][:count].clip(0) + RIDGE * max(values.mean(), 1e-300))
-    return (flat @ kept).reshape(*y.shape[:2], -1)
+    return vectors[:, ::-1][:, :count] / np.sqrt(values[::-1][:count].clip(0) + RIDGE * max(values.mean(), 1e-300))
 
 
 def _best_pair(

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Protocol, Self
 
+import jax.numpy as jnp
 import numpy as np
 
 from mrgp.checks import warn
@@ -22,6 +23,7 @@ from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
+from mrgp.inference.profile import better_lags
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.inference.trivial import never_below_trivial, quietened
@@ -31,6 +33,7 @@ SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300
 FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound that is twice as wide costs a latent's
 # state twice as much, and a latent that regions hardly share can be put anywhere
+FEWEST_BINS = 6  # of a trial in which other lags are looked for
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
@@ -54,6 +57,12 @@ class Model(Protocol):
     def __call__(self, data: MultiRegionData) -> None: ...
     def replace(self, **changes: Any) -> Self: ...
     def assignment(self, layout: Layout) -> Any: ...
+    kernel: Any
+
+    def reads_delays(self, layout: Layout) -> bool: ...
+    def delay_level(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray: ...
+    def stand_in_loadings(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray: ...
+    def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]: ...
     def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self: ...
     def far_reaching(self, data: MultiRegionData) -> Self: ...
     def if_free(self, data: MultiRegionData) -> Self | None: ...
@@ -91,6 +100,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
     trace: list[float] = []
     evaluations = iterations = 0
     searched = start is None and store.phase in (None, "start")
+    home: tuple[Model, dict[str, Any], float] | None = None  # where the climb ended before it was tried elsewhere
     still = {name: 0.0 for name in model.held_at_first if name in sites and searched}  # a step of length 0
     for _ in range(MOST_ROUNDS):
         scale = {**model.scales(data, sites), **still}
@@ -104,7 +114,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
             on_iteration=partial(store.write, model),
         )
         sites = ascent.sites
-        trace += ascent.trace
+        trace += [value for value in ascent.trace if home is None or value > home[-1]]
         iterations += len(ascent.trace) - 1
         evaluations += ascent.evaluations
         converged, reason = ascent.converged, ascent.reason
@@ -119,11 +129,18 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
             model = settled(changed, data, sites)
             continue
         relearned = model.learned(data, sites, partial(_curvature_of, model, data, sites, options), options.fixed)
-        if relearned is None:
+        if relearned is not None:
+            model, sites = relearned
+            continue
+        if home is not None or (better := elsewhere(model, data, sites, options)) is None:
             break
-        model, sites = relearned
+        home = model, sites, ascent.log_joint
+        moved, sites = better
+        model = settled(moved if keep_window else moved.adapted(data, sites, MARGIN), data, sites)
     else:
         converged, reason = False, STILL_ADAPTING
+    if home is not None and not ascent.log_joint > home[-1]:
+        model, sites, _ = home
     notes += doubts(model, data, sites, options.fixed)
     if reason == "interrupted":
         store.write(model, sites, force=True)
@@ -192,7 +209,8 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     rest, guess = model.around_mean(data)
     compressed = compress(rest, assignment.n_neurons, wanted)
     near = model.for_search()
-    far = near.far_reaching(compressed.data)
+    sought = "delay" not in options.fixed
+    far = near.far_reaching(compressed.data) if sought else near
     climbs: list[Ascent] = []
     rng = np.random.default_rng(options.seed)
     while len(climbs) < options.n_starts:
@@ -214,14 +232,14 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
         else:
             model = model.reaching(best.sites, data)
             notes.append(_wider(model, data))
-    elif (unheld := near.if_free(compressed.data)) is not None:
+    elif sought and (unheld := near.if_free(compressed.data)) is not None:
         begin = unheld.draw_start(rng, compressed.data, 0)
         farther = _climb(unheld, compressed, begin, "longer delays", options)
         if _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS:
             lag = 1e3 * np.abs(farther.sites["delay"]).max()
             notes.append(
-                f"a lag of {lag:.0f} ms explains the recording better than the max_delay that is held, by "
-                f"{farther.log_joint - best.log_joint:.0f} nats in a first search: raise max_delay"
+                f"a lag of {lag:.0f} ms explains the recording better than the max_delay that is held: "
+                "raise max_delay"
             )
     sites = {name: np.asarray(value) for name, value in best.sites.items()}
     loadings, noise = decompress(compressed, sites["loadings"])
@@ -234,6 +252,56 @@ def _beyond(near: Model, climb: Ascent, compressed: Compressed) -> bool:
 
 def _wider(model: Model, data: MultiRegionData) -> str:
     return f"a delay came close to its bound: max_delay widened to {1e3 * model.delay_bound(data.layout):.0f} ms"
+
+
+def elsewhere(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options
+) -> tuple[Model, dict[str, Any]] | None:
+    """The model and sites at a lag from which a climb on the recording's factors ends higher; None where none does.
+
+    Latents are tried at the lags that :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow.
+    """
+    near = model.for_search()
+    if {"delay", "loadings"} & options.fixed.keys() or data.n_bins < FEWEST_BINS or not near.reads_delays(data.layout):
+        return None
+    assignment = model.assignment(data.layout)
+    rest, _ = model.around_mean(data)
+    compressed = compress(rest, assignment.n_neurons, tuple(assignment.n_across + w for w in assignment.n_within))
+    far = near.far_reaching(compressed.data)
+    parts, shared = list(compressed.data.layout.region_slices.values()), slice(0, assignment.n_across)
+    columns = compressed.encoded(model.stand_in_loadings(sites, data))
+    hyper = model.hyperparameters(sites, "across", data.layout)
+    level = model.delay_level(sites, data) / data.bin_width
+    centred = compressed.data.values - compressed.data.center
+    moves = better_lags(
+        [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
+        lambda lag: np.asarray(near.kernel.correlation(jnp.asarray(lag), hyper)),
+    )  # fmt: skip
+    wanted = free_sites(far, compressed.data)
+    begin = {name: np.asarray(sites[name]) for name in wanted if name in sites}
+    unit = {"noise": np.ones(len(columns)), "offset": np.asarray(compressed.data.center)}
+    begin = far.clipped({**begin, **unit, "loadings": columns, "delay": data.bin_width * level[1:]}, compressed.data)
+    begin = {name: begin[name] for name in wanted}
+    bound = far.delay_bound(data.layout)
+    climbs = []
+    for move in moves:
+        delay, loadings = begin["delay"].copy(), columns.copy()
+        delay[:, move.latent] = data.bin_width * move.delay[1:]
+        if np.abs(delay).max() < bound:
+            loadings[:, move.latent] = np.concatenate(move.loadings)
+            there = {**begin, "delay": delay, "loadings": loadings}
+            climbs.append(_climb(far, compressed, there, "other lags", options))
+    if not climbs:
+        return None
+    best = max(climbs, key=lambda climb: climb.log_joint)
+    if best.log_joint < _climb(far, compressed, begin, "the lags found", options).log_joint + FAR_PAYS:
+        return None
+    found = {name: np.asarray(value) for name, value in best.sites.items()}
+    loadings, noise = decompress(compressed, found["loadings"])
+    rest_of = {name: value for name, value in sites.items() if name not in found}
+    new = {**rest_of, **found, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
+    wider = near.presses(found, compressed.data)
+    return model.reaching(found, data) if wider else model, {**model.completed(new, data), **options.fixed}
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:

@@ -37,6 +37,12 @@ class Compressed:
     decode: tuple[np.ndarray, ...]
     variance: np.ndarray
 
+    def encoded(self, loadings: np.ndarray) -> np.ndarray:
+        """Loadings of pseudo-neurons from those of neurons (neuron, column), as far as they reach."""
+        edges = np.cumsum([0, *(len(part) for part in self.decode)])
+        blocks = zip(self.decode, pairwise(edges), strict=True)
+        return np.concatenate([np.linalg.lstsq(part, loadings[a:b])[0] for part, (a, b) in blocks])
+
 
 def moving_average(signals: np.ndarray, width: int) -> np.ndarray:
     """Average (trial, time, channel) over ``width`` bins (odd) within trials; edges repeat the last bin."""

@@ -65,7 +65,7 @@ def _delays(figure: Figure, ax: Axes, comparison: Any) -> None:
         color = region_color(regions.index(row.second))
         ax.plot([row.lower_ms, row.upper_ms], [place, place], color=color, linewidth=2, marker="|", markersize=9)
         ax.plot(row.delay_ms, place, "o", color=color, markersize=5)
-        words = f"P(lags) = {row.positive:.3g}"
+        words = "at max_delay" if np.isnan(row.sd_ms) else f"P(lags) = {row.positive:.3g}"
         ax.annotate(words, (1, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL, color=GREY)
     names = [f"latent {row.latent}: {row.second} behind {row.first}" for row in delays.itertuples()]
     ax.set_yticks(range(len(delays)), names)

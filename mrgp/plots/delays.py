@@ -82,7 +82,7 @@ def plot_delays(
         ax.set_xlabel(f"delay (ms)\n← leads {first}  |  lags {first} →")
         ax.xaxis.set_tick_params(labelbottom=True)
     hide(axes.flat[n_latents:])
-    reach = 1.3 * max(np.abs(np.stack([lower, upper, delay, true]) * reads).max(), 1e-3)
+    reach = 1.3 * max(np.nanmax(np.abs(np.stack([lower, upper, delay, true]) * reads)), 1e-3)
     names = [f"{name}\n(reference)" if r == 0 else name for r, name in enumerate(regions)]
     axes[0, 0].set_yticks(place, names)
     axes[0, 0].set(xlim=(-reach, reach), ylim=(len(regions) - 0.5, -0.5))

@@ -1,0 +1,121 @@
+"""Where regions repeat each other, over all lags: starts of a fit, and what its delays are checked against."""
+
+import warnings
+
+import numpy as np
+import pytest
+from mrgp.models import DLAG
+
+import mrgp
+from mrgp.inference.lags import cross_covariance, lagged_directions, whitener
+from mrgp.inference.profile import better_lags
+
+BIN, N_BINS, N_TRIALS = 0.02, 40, 30
+DELAYS = np.array([[0.0, 0.0], [9.0, -4.0], [-6.0, 2.0]])  # bins, (region, latent)
+TIMESCALES = np.array([3.0, 4.0])
+SIZES = (6, 7, 5)
+
+
+def drawn(delays, timescales, sizes, seed=0, noise=0.8):
+    """Shared signals of dense Gaussian processes read at delays: recordings of each region, and loadings."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(N_BINS)
+    y = [noise * rng.standard_normal((N_TRIALS, N_BINS, n)) for n in sizes]
+    loadings = [rng.standard_normal((n, delays.shape[1])) for n in sizes]
+    for k, timescale in enumerate(timescales):
+        at = np.concatenate([time - delay for delay in delays[:, k]])
+        covariance = np.exp(-0.5 * ((at[:, None] - at) / timescale) ** 2) + 1e-6 * np.eye(len(at))
+        x = rng.standard_normal((N_TRIALS, len(at))) @ np.linalg.cholesky(covariance).T
+        for r, c in enumerate(loadings):
+            y[r] += x.reshape(N_TRIALS, len(sizes), N_BINS)[:, r, :, None] * c[:, k]
+    return y, loadings
+
+
+@pytest.fixture(scope="module")
+def three():
+    return drawn(DELAYS, TIMESCALES, SIZES)
+
+
+def test_cross_covariances_are_means_over_the_bins_that_overlap():
+    rng = np.random.default_rng(1)
+    x, z = rng.standard_normal((3, 9, 2)), rng.standard_normal((3, 9, 4))
+    found = cross_covariance(x, z, 5)
+    for lag in range(-5, 6):
+        early, late = (x[:, : 9 - lag], z[:, lag:]) if lag >= 0 else (x[:, -lag:], z[:, :lag])
+        slow = np.mean([np.outer(a, b) for u, v in zip(early, late, strict=True) for a, b in zip(u, v, strict=True)], 0)
+        np.testing.assert_allclose(found[lag + 5], slow, atol=1e-12)
+
+
+def test_whitened_signals_have_unit_variance_where_they_are_large(three):
+    y = three[0][1] - three[0][1].mean((0, 1))
+    flat = (y @ whitener(y, 2)).reshape(-1, 7)
+    covariance = np.cov(flat.T, bias=True)
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-10)
+    assert 0.9 < covariance[0, 0] < 1.0 + 1e-10
+
+
+def test_lags_directions_and_timescales_are_those_of_the_signals(three):
+    y, loadings = three
+    data = mrgp.MultiRegionData({f"r{r}": part for r, part in enumerate(y)}, BIN)
+    found = lagged_directions(np.random.default_rng(0), y, data, 2, 15.0)
+    order = [int(np.argmin(np.abs(found.delay[1] - delay))) for delay in DELAYS[1]]
+    assert sorted(order) == [0, 1]
+    np.testing.assert_allclose(found.delay[:, order], DELAYS, atol=1.0)
+    np.testing.assert_allclose(found.timescale[order], TIMESCALES, rtol=0.3)
+    own = np.concatenate(loadings)
+    for k, other in enumerate(order):
+        a, b = own[:, k], found.loadings[:, other]
+        assert abs(a @ b) > 0.85 * np.linalg.norm(a) * np.linalg.norm(b)
+    near = lagged_directions(np.random.default_rng(0), y, data, 2, 3.0)
+    assert np.abs(near.delay).max() <= 3.0
+
+
+def test_a_fit_at_the_right_lags_has_nowhere_to_go_and_one_at_a_wrong_lag_has(three):
+    y, loadings = three
+    centred = [part - part.mean((0, 1)) for part in y]
+
+    def correlation(lag):
+        return np.exp(-0.5 * (lag / TIMESCALES) ** 2)
+
+    assert better_lags(centred, loadings, DELAYS, TIMESCALES, correlation) == []
+    wrong, turned = DELAYS.copy(), [c.copy() for c in loadings]
+    wrong[1, 0] = -1.0
+    turned[1][:, 0] = np.random.default_rng(2).standard_normal(7) * 0.3
+    moves = better_lags(centred, turned, wrong, TIMESCALES, correlation)
+    assert moves[0].latent == 0
+    np.testing.assert_allclose(moves[0].delay, DELAYS[:, 0], atol=1.0)
+    a, b = moves[0].loadings[1], loadings[1][:, 0]
+    assert abs(a @ b) > 0.85 * np.linalg.norm(a) * np.linalg.norm(b)
+    first = DELAYS - np.array([[5.0, 0.0], [0.0, 0.0], [0.0, 0.0]])  # the first region 5 bins off: all others are
+    moves = better_lags(centred, loadings, first - first[[0]], TIMESCALES, correlation)
+    assert any(move.latent == 0 and np.abs(move.delay - DELAYS[:, 0]).max() <= 1.0 for move in moves)
+
+
+@pytest.fixture(scope="module")
+def far():
+    """A delay of 10.6 bins, twice the default bound, in trials of 26."""
+    y, _ = drawn(np.array([[0.0], [0.6]]), [4.0], (6, 6), seed=3, noise=0.6)
+    data = mrgp.MultiRegionData({"A": y[0][:, 12:38], "B": y[1][:, 2:28]}, BIN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that its bound was widened
+        return data, DLAG(1, 0).fit(data, progress=False, n_starts=3)
+
+
+def test_a_delay_beyond_the_default_bound_is_found(far):
+    _, fit = far
+    assert abs(float(fit.delays[1, 0]) - 10.6 * BIN) < 0.3 * BIN
+    assert fit.model.max_delay == pytest.approx(0.26)  # half a trial
+    assert any("max_delay widened" in note for note in fit.notes)
+    assert float(fit.delay_intervals().sd[1, 0]) < 0.2 * BIN
+
+
+@pytest.mark.slow
+def test_a_climb_from_a_wrong_lag_goes_on_elsewhere(far):
+    data, fit = far
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        held = DLAG(1, 0, hold_max_delay=True).fit(data, progress=False, n_starts=2)
+        again = DLAG(1, 0).fit(data, progress=False, start=held)
+    assert abs(float(held.delays[1, 0])) < 5 * BIN
+    assert float(again.log_likelihood().sum()) == pytest.approx(float(fit.log_likelihood().sum()), abs=0.5)
+    assert again.trace[-1] == again.trace.max()
