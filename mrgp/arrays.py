@@ -60,7 +60,7 @@ def check_index(arrays: dict[str, Any], width: float) -> None:
         trial, time = array.dims[:2]
         if trial in array.coords:
             index = array.coords[trial].values
-            if of_first is not None and len(index) == len(of_first[1]) and (index != of_first[1]).any():
+            if of_first is not None and len(index) == len(of_first[1]) and not np.array_equal(index, of_first[1]):
                 raise DataError(f"regions {of_first[0]} and {name} differ in their {trial} labels: align them first")
             of_first = of_first or (name, index)
         if time in array.coords and len(array.coords[time]) > 1:
