@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from mrgp.checks import DataError
-from mrgp.units import seconds
+from mrgp.units import IN_SECONDS, seconds
 
 AXES = ("trial", "time", "neuron")
 
@@ -65,8 +65,8 @@ def check_index(arrays: dict[str, Any], width: float) -> None:
             of_first = of_first or (name, index)
         if time in array.coords and len(array.coords[time]) > 1:
             at = array.coords[time]
-            if "units" not in at.attrs and at.dtype.kind != "m":
-                continue
+            if at.attrs.get("units") not in IN_SECONDS and at.dtype.kind != "m":
+                continue  # counted, or of a unit of its own
             step = float(np.diff(seconds(f"times of region {name}", at)).mean())
             if abs(step - width) > SAME_STEP * width:
                 raise DataError(
