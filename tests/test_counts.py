@@ -258,3 +258,19 @@ def test_the_default_tolerance_is_enough(small_model, monkeypatch):
         y = draw(distribution)
         best = scored(distribution, y).sum()
         assert best - 0.02 < float(default(distribution, jnp.asarray(y)).sum()) <= best + 1e-9, level
+
+
+def test_searches_end_at_the_same_q_wherever_they_begin(small_model):
+    """At its own end, and at that of other parameters: the bound is that of a fresh search."""
+    model = small_model(n_across=2, n_within=(1, 1), n_bins=7)
+    distribution = CountGP(model.dense(n_trials=4), Poisson())
+    y = draw(distribution)
+    search = jax.jit(lambda distribution, y, guess: distribution.bound_from(y, guess))
+    fresh, guess = search(distribution, y, distribution.first_guess(jnp.asarray(y)))
+    np.testing.assert_allclose(fresh, scored(distribution, y), atol=1e-9)
+    again, same = search(distribution, y, guess)
+    np.testing.assert_allclose(again, fresh, atol=1e-8)
+    np.testing.assert_allclose(same.precision, guess.precision, rtol=1e-4)
+    model.arguments |= {"loadings": 1.3 * model.dense().loadings}
+    other = CountGP(model.dense(n_trials=4), Poisson())
+    np.testing.assert_allclose(search(other, y, guess)[0], scored(other, y), atol=1e-7)

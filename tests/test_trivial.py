@@ -6,7 +6,7 @@ from mrgp.models import GPFA
 from scipy import stats
 
 import mrgp
-from mrgp.inference.map import Objective, maximise
+from mrgp.inference.map import Density, Objective, maximise
 from mrgp.inference.run import Options, Run
 from mrgp.inference.trivial import SLACK, never_below_trivial, quietened, trivial_log_likelihood
 
@@ -86,7 +86,7 @@ def test_quiet_starts_leave_means_and_variances_alone():
     np.testing.assert_allclose(rates["offset"] + 0.5 * (rates["loadings"] ** 2).sum(1), 1.0)
 
 
-class Cliff:
+class Cliff(Density):
     """A density that is no number beyond 30, and falls by e^x on the way there."""
 
     def transforms(self, data, frozen):

@@ -94,6 +94,18 @@ class Fitted(NamedTuple):
     bound: Array
 
 
+class Guess(NamedTuple):
+    """Where q begins: as exp(b' x - x' Lambda x / 2) times the prior, Lambda = C' diag(lambda) C.
+
+    Attributes:
+        vectors: b, (time, trial, readout).
+        precision: lambda, (time, pattern, neuron).
+    """
+
+    vectors: Array
+    precision: Array
+
+
 class Direction(NamedTuple):
     """Where the means go: a conjugate direction (time, trial, readout), its dual, and what the next one needs.
 
@@ -159,10 +171,10 @@ class Problem(NamedTuple):
         b = q.dual + jnp.einsum("tbij,tbj->tbi", self.groups.of_trials(precision), q.mean)
         return information_of(b, precision, self.groups)
 
-    def best(self) -> Fitted:
+    def best(self, guess: Guess | None = None) -> Fitted:
         """The best q, by steps that never lower the bound: of lambda to what q asks for, of means conjugate.
 
-        Its bound is never below that of the prior: where the first step, from a guess, ends below it, the prior is
+        Its bound is never below that of the prior: where the first step, to the guess, ends below it, the prior is
         where the climb goes on.
         """
         prior = self.prior()
@@ -184,7 +196,7 @@ class Problem(NamedTuple):
         def going(state: tuple[Fitted, Direction, Array, Array, Array]) -> Array:
             return (state[4] < MOST_STEPS) & (state[3] > TOLERANCE)
 
-        q = self.first()._replace(bound=prior.bound)
+        q = self._before(self.guess() if guess is None else guess)._replace(bound=prior.bound)
         still = jnp.zeros_like(q.mean)
         along = Direction(still, still, still, jnp.full(still.shape[1], jnp.inf))
         return lax.while_loop(going, climb, (q, along, jnp.ones(()), jnp.asarray(jnp.inf), jnp.zeros((), int)))[0]
@@ -221,11 +233,8 @@ class Problem(NamedTuple):
         slope = found.slope @ self.loadings
         return Fitted(still, still, nothing, covariance, slope, found.curvature, found.value.sum())
 
-    def first(self) -> Fitted:
-        """Before the first step, which then takes counts as Gaussian around the log of their average nearby.
-
-        The average is over nearby bins and the trials of a pattern; the slope is at means of zero.
-        """
+    def guess(self) -> Guess:
+        """Counts as Gaussian around the log of their average over nearby bins and the trials of a pattern."""
         mean_count = self.groups.mean(self.y)
         seen = jnp.ones_like(mean_count) if self.groups.seen is None else self.groups.seen
         overall = (self.groups.size[:, None] * mean_count).sum((0, 1)) / jnp.maximum(
@@ -235,10 +244,14 @@ class Problem(NamedTuple):
         rate = jnp.maximum(nearby, START_SHARE * overall + TINY)
         precision, log_rate = rate * seen, self.groups.of_trials(jnp.log(rate))
         nu = self.seen(self.y - self.groups.of_trials(rate) * (1 - log_rate + self.level))
-        slope = nu @ self.loadings
-        still, prior = jnp.zeros_like(slope), jnp.zeros((*precision.shape[:2], *[slope.shape[-1]] * 2))
-        curvature = jnp.broadcast_to(self.groups.of_trials(precision), self.y.shape)
-        return Fitted(still, still, precision, prior, slope, curvature, jnp.asarray(-jnp.inf))
+        return Guess(nu @ self.loadings, precision)
+
+    def _before(self, guess: Guess) -> Fitted:
+        """The state from which one step leads to the q of a guess."""
+        still = jnp.zeros_like(guess.vectors)
+        nothing = jnp.zeros((*guess.precision.shape[:2], *[still.shape[-1]] * 2), still.dtype)
+        curvature = jnp.broadcast_to(self.groups.of_trials(guess.precision), self.y.shape)
+        return Fitted(still, still, guess.precision, nothing, guess.vectors, curvature, jnp.asarray(-jnp.inf))
 
     def moments(self, b: Array, precision: Array) -> tuple[Array, Array, Array]:
         """V b, V at every time, and -log|I + K Lambda| / 2 of each trial."""

@@ -26,7 +26,7 @@ from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
 from mrgp.distributions.base import DelayedGP
-from mrgp.distributions.conjugate import Groups, Problem
+from mrgp.distributions.conjugate import Groups, Guess, Problem
 from mrgp.distributions.families import Counts, prediction
 from mrgp.distributions.markov import MarkovGP, Posterior
 from mrgp.statespace.reduce import readout_loadings
@@ -65,19 +65,28 @@ class CountGP(Distribution):
         lead = value.shape[:-2]
         if self.latent.missing is not None and lead != self.batch_shape:
             raise ValueError(f"a recording with missing entries must be scored whole: {self.batch_shape}, not {lead}")
-        scores = self._bound(value.reshape(int(np.prod(lead)), *value.shape[-2:]))
+        scores, _ = self.bound_from(value.reshape(int(np.prod(lead)), *value.shape[-2:]))
         return jnp.broadcast_to(scores.reshape(lead), jnp.broadcast_shapes(lead, self.batch_shape))
 
-    def _bound(self, value: Array) -> Array:
+    def first_guess(self, value: Array) -> Guess:
+        """A q to begin from, of trials (trial, time, neuron)."""
+        return self._problem(value).guess()
+
+    def bound_from(self, value: Array, guess: Guess | None = None) -> tuple[Array, Guess]:
+        """Bound of each trial of (trial, time, neuron), (trial,), and its q, with which the next search can begin.
+
+        ``guess`` is that of a search at other parameters; the nearer they are, the sooner this one ends.
+        """
         problem = self._problem(value)
         held = jax.tree.map(lax.stop_gradient, self)._problem(lax.stop_gradient(value))
-        q = lax.stop_gradient(held.best())
+        q = lax.stop_gradient(held.best(guess))
         told = lax.stop_gradient(held.information(q))
         spread = jnp.einsum("tgij,tgji->tg", told.precision, q.covariance)
         square = jnp.einsum("tbi,tbij,tbj->tb", q.mean, problem.groups.of_trials(told.precision), q.mean)
         log_sites = (told.vectors * q.mean).sum((0, 2)) - 0.5 * (square + problem.groups.of_trials(spread)).sum(0)
         expected = problem.expected(q.mean, q.covariance).value + problem.seen(self.counts.normalizer(problem.y))
-        return expected.sum((0, 2)) - log_sites + self.latent.normalizer(told)
+        scores = expected.sum((0, 2)) - log_sites + self.latent.normalizer(told)
+        return scores, Guess(told.vectors, q.precision)
 
     def _problem(self, value: Array) -> Problem:
         groups = Groups.of(self.latent, value.shape[0], self.shared_covariance)

@@ -24,7 +24,7 @@ from numpyro import handlers
 from numpyro.distributions.transforms import IdentityTransform
 
 from mrgp.data import MultiRegionData
-from mrgp.inference.map import Sites, transforms_of
+from mrgp.inference.map import Density, Sites, transforms_of
 
 EMISSION = ("loadings", "noise", "offset", "alpha")
 
@@ -87,7 +87,7 @@ def priors_of(trace: Mapping[str, Any]) -> Conjugate:
 
 
 @dataclass(frozen=True)
-class Bound:
+class Bound(Density):
     """The evidence lower bound of ``model`` as a function of delays, kernel parameters and the factors' means.
 
     Sites are those of the model without alpha: ``loadings`` and ``offset`` are means, ``noise`` is 1 / E[phi]. q(x),
@@ -137,7 +137,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Mixed:
+class Mixed(Density):
     """A density with one site more, ``mixing`` M (column, column): its loadings are C (I + M).
 
     Redundant, and zero before and after a climb: latents of similar timescales can be mixed almost for nothing, and a

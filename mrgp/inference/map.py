@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 from scipy.optimize import minimize
 from tqdm import tqdm
+
+from mrgp.distributions.counts import CountGP
 
 type Sites = dict[str, Array]
 
@@ -85,21 +87,56 @@ def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any
     return float(sum(jnp.sum(trace[name]["fn"].log_prob(known[name])) for name in names))
 
 
-class Density(Protocol):
+class Density:
     """What is to be maximised: a hashable description, so that equal ones share a compiled function."""
 
-    def __call__(self, sites: Sites, data: Any) -> Array: ...
-    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]: ...
+    def __call__(self, sites: Sites, data: Any) -> Array:
+        """Log density in nats."""
+        raise NotImplementedError
+
+    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
+        """From the real line to the supports of the sites that are not ``frozen``."""
+        raise NotImplementedError
+
+    def first_guess(self, sites: Sites, data: Any) -> Any:
+        """Where a search inside the density begins; None where there is nothing to search for."""
+        return None
+
+    def from_guess(self, sites: Sites, data: Any, guess: Any) -> tuple[Array, Any]:
+        """The log density, and what a search at other sites nearby may begin from."""
+        return self(sites, data), None
 
 
 @dataclass(frozen=True)
-class LogJoint:
+class LogJoint(Density):
     """log p(y, sites) of a NumPyro program that takes ``data``."""
 
     model: Callable[..., None]
 
     def __call__(self, sites: Sites, data: Any) -> Array:
         return log_density(self.model, (data,), {}, sites)[0]
+
+    def first_guess(self, sites: Sites, data: Any) -> Any:
+        """That of a bound of counts, whose q is searched for."""
+        observed = self._trace(sites, data)["y"]
+        return observed["fn"].first_guess(observed["value"]) if isinstance(observed["fn"], CountGP) else None
+
+    def from_guess(self, sites: Sites, data: Any, guess: Any) -> tuple[Array, Any]:
+        if guess is None:
+            return self(sites, data), None
+        total: Any = 0.0
+        for site in self._trace(sites, data).values():
+            if site["type"] != "sample":
+                continue
+            if site["is_observed"]:
+                scores, guess = site["fn"].bound_from(site["value"], guess)
+            else:
+                scores = site["fn"].log_prob(site["value"])
+            total += scores.sum()
+        return total, guess
+
+    def _trace(self, sites: Sites, data: Any) -> dict[str, Any]:
+        return handlers.trace(handlers.substitute(self.model, data=sites)).get_trace(data)
 
     def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
         """Of the sites that are free."""
@@ -108,16 +145,22 @@ class LogJoint:
 
 @partial(jax.jit, static_argnums=0)
 def _objective(
-    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any
-) -> tuple[Array, Sites]:
-    """The negative density and its gradient at origin + scale * x."""
+    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any
+) -> tuple[tuple[Array, Any], Sites]:
+    """The negative density with a guess for the next, and its gradient, at origin + scale * x."""
     transforms = density.transforms(data, frozen)
 
-    def negative(x: Sites) -> Array:
+    def negative(x: Sites) -> tuple[Array, Any]:
         free = jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)
-        return -density({**constrain(transforms, free), **frozen}, data)
+        value, found = density.from_guess({**constrain(transforms, free), **frozen}, data, guess)
+        return -value, found
 
-    return jax.value_and_grad(negative)(x)
+    return jax.value_and_grad(negative, has_aux=True)(x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _first_guess(density: Density, sites: Sites, data: Any) -> Any:
+    return density.first_guess(sites, data)
 
 
 class Objective:
@@ -145,11 +188,17 @@ class Objective:
         zero, self.unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, self.origin))
         self.size = zero.size
         self.evaluations = 0
+        self.guess = _first_guess(density, {name: jnp.asarray(value) for name, value in sites.items()}, self.data)
+        self.follows = False  # whether each evaluation begins its search where the one before ended
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         self.evaluations += 1
         moved = self.unravel(jnp.asarray(x))
-        value, gradient = _objective(self.density, moved, self.origin, self.scale, self.frozen, self.data)
+        (value, found), gradient = _objective(
+            self.density, moved, self.origin, self.scale, self.frozen, self.data, self.guess
+        )
+        if self.follows and np.isfinite(value):
+            self.guess = found
         return float(value), np.asarray(ravel_pytree(gradient)[0], float)
 
     def walled(self, first: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
@@ -209,6 +258,7 @@ def maximise(
             state.update(reason=f"gain below {tolerance:g} nats over {patience} iterations", converged=True)
             raise StopIteration
 
+    objective.follows = True  # of a climb, whose steps are short; a difference of two values needs two equal searches
     first, _ = objective(best)
     if not np.isfinite(first):
         raise FloatingPointError(
