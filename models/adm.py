@@ -49,6 +49,7 @@ class ADM(Preset):
 
     regions_needed: ClassVar[int] = 2
     found_by_fit: ClassVar[tuple[str, ...]] = (*Preset.found_by_fit, "learned_timescales")
+    in_seconds: ClassVar[tuple[str, ...]] = (*Preset.in_seconds, "delay_timescale", "typical_spread")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,23 +1,18 @@
 """What is checked of a recording's arrays as they enter; each message names the place and the remedy."""
 
 import importlib
+import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-
-# Taken by the saved forms of a recording: dimensions, the bin width, and arguments of numpy.savez.
-_RESERVED_NAMES = frozenset({"trial", "time", "bin_width", "file", "allow_pickle"})
 
 LONGEST_REASON = 120  # characters of what a library says of a file: some write paragraphs
 
-WITHIN = (str(Path(__file__).parent),)  # warnings point at the line of the user's that led here
-
-type Coords = dict[str, np.ndarray]
+WITHIN = (str(Path(__file__).parent) + os.sep,)  # warnings point at the line of the user's that led here
 
 
 class DataError(ValueError):
@@ -55,63 +50,6 @@ def need(module: str, what_for: str) -> Any:
         raise DataError(f"{what_for} needs {module}, which is not installed ({error}): {remedy}") from error
 
 
-def read_bin_width(value: Any) -> float:
-    """Seconds per bin, above 0."""
-    try:
-        width = float(value)
-    except (TypeError, ValueError):
-        width = np.nan
-    if not 0 < width < np.inf:
-        raise DataError(f"bin_width is {value!r}: give the seconds per bin, such as 0.02 for 20 ms")
-    return width
-
-
-def read_region(name: str, value: Any) -> np.ndarray:
-    """One region as a numeric array (trials, bins, neurons); a list of trials is padded with NaN."""
-    if not isinstance(name, str) or not name or "/" in name or name in _RESERVED_NAMES:
-        raise DataError(f"{name!r} cannot be the name of a region: use a string like 'V1'")
-    if isinstance(value, list | tuple):
-        trials = [_numeric(f"trial {b} of region {name}", trial) for b, trial in enumerate(value)]
-        if any(trial.ndim != 2 or trial.shape[1] != trials[0].shape[1] for trial in trials):
-            shapes = ", ".join(sorted({str(trial.shape) for trial in trials}))
-            raise DataError(f"region {name}: trials have shapes {shapes}; each must be (bins, neurons)")
-        longest = max((len(trial) for trial in trials), default=0)
-        array = np.full((len(trials), longest, trials[0].shape[1] if trials else 0), np.nan)
-        for padded, trial in zip(array, trials, strict=True):
-            padded[: len(trial)] = trial
-    else:
-        array = _numeric(f"region {name}", value)
-    if array.ndim != 3:
-        raise DataError(f"region {name} has shape {array.shape}: arrange it as (trials, bins, neurons)")
-    if 0 in array.shape:
-        what = ("trials", "bins", "neurons")[array.shape.index(0)]
-        raise DataError(f"region {name} has no {what} (shape {array.shape}): leave it out or load it again")
-    return array
-
-
-def _numeric(where: str, value: Any) -> np.ndarray:
-    try:
-        # A masked array would lose its mask in np.asarray without a word.
-        masked = isinstance(value, np.ma.MaskedArray)
-        array = np.ma.filled(value.astype(np.float64), np.nan) if masked else np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} is not one array of numbers ({error}): convert it first") from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{where} holds {array.dtype} instead of real numbers: convert it to float")
-    return array
-
-
-def read_coords(kind: str, coords: Mapping[str, ArrayLike] | None, sizes: Mapping[str, int]) -> Coords:
-    """Labels by region (one per neuron) or by name (one per trial)."""
-    read = {name: np.asarray(labels) for name, labels in (coords or {}).items()}
-    for name, array in read.items():
-        if array.shape != (sizes.get(name),):
-            wanted = f"{sizes[name]} labels" if name in sizes else f"a region's name ({', '.join(sizes)})"
-            raise DataError(f"{kind}_coords[{name!r}] has shape {array.shape}: it needs {wanted}")
-    # Files hold text, not Python objects.
-    return {name: array.astype(str) if array.dtype == object else array for name, array in read.items()}
-
-
 def living_neurons(name: str, array: np.ndarray, labels: np.ndarray | None, drop_dead: bool) -> np.ndarray:
     """Which neurons take two values or more, bool (neuron,); refuses, or warns of, the others."""
 
@@ -138,5 +76,5 @@ def living_neurons(name: str, array: np.ndarray, labels: np.ndarray | None, drop
     if dead.size == alive.size:
         raise DataError(f"region {name}: every neuron is dead; leave the region out of the recording")
     if dead.size:
-        warnings.warn(f"left out as dead: {describe(dead)}", stacklevel=3)
+        warn(f"left out as dead: {describe(dead)}")
     return alive

@@ -17,6 +17,7 @@ from mrgp.statespace.choose import choose_window
 from mrgp.statespace.lift import DEFAULT_ORDER, Lift, build_lift, check_own
 from mrgp.statespace.readout import Window
 from mrgp.statespace.reduce import Assignment
+from mrgp.units import seconds
 
 DEFAULT_MAX_DELAY = 5  # bins: the state grows with it, and a fit that needs more widens it and says so
 SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have spoken
@@ -73,12 +74,16 @@ class Choices:
     transient: int | None = None
 
     meaningless: ClassVar[tuple[str, ...]] = ()  # choices that this preset has no use for
+    in_seconds: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "mean_timescale", "duration")
 
     def __post_init__(self) -> None:
         name = type(self).__name__
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):  # as JSON has it, and not hashable
                 object.__setattr__(self, field.name, tuple(value))
+            if field.name in self.in_seconds and not (value is None or isinstance(value, int | float)):
+                numbers = seconds(f"{name}: {field.name}", value)
+                object.__setattr__(self, field.name, tuple(numbers.tolist()) if numbers.ndim else float(numbers))
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             if field.name in self.meaningless and getattr(self, field.name) != default:
                 raise ValueError(f"{name} has no use for {field.name}: leave it out")
@@ -116,8 +121,8 @@ class Choices:
                 f"{name}: noise='ar1' is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
             )
         for field_name in ("mean_timescale", "duration"):
-            if (seconds := getattr(self, field_name)) is not None and not 0 < seconds < np.inf:
-                raise ValueError(f"{name}: {field_name} is a positive number of seconds, not {seconds}")
+            if (span := getattr(self, field_name)) is not None and not 0 < span < np.inf:
+                raise ValueError(f"{name}: {field_name} is a positive number of seconds, not {span}")
         if not 0 < self.gp_noise < 1:
             raise ValueError(f"{name}: gp_noise is a share of variance between 0 and 1, not {self.gp_noise}")
         if not isinstance(self.kernel, Kernel):

@@ -14,9 +14,13 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from mrgp.checks import Coords, DataError, living_neurons, read_bin_width, read_coords, read_region
-from mrgp.layout import CONDITION, Layout, labels_of
+from mrgp.arrays import arranged, check_index, read_region
+from mrgp.checks import DataError, living_neurons, warn
+from mrgp.labels import Coords, check_names, free_name, labels_of, read_coords
+from mrgp.layout import CONDITION, Layout
 from mrgp.patterns import share_patterns
+from mrgp.plausibility import doubts
+from mrgp.units import read_bin_width
 
 
 @jax.tree_util.register_pytree_node_class
@@ -30,11 +34,12 @@ class MultiRegionData:
 
     Args:
         regions: region name -> array (trials, bins, neurons), NaN = missing; or a list with one array
-            (bins_i, neurons) per trial, for trials of different length.
-        bin_width: seconds per bin.
+            (bins_i, neurons) per trial, for trials of different length. Arrays of xarray are arranged by the
+            names of their dimensions.
+        bin_width: seconds per bin; a number, or what carries a unit of time (see :func:`mrgp.units.seconds`).
         neuron_coords: region name -> one label per neuron (channel, unit name).
         trial_coords: coordinate name -> one value per trial (stimulus, block). The one named "condition" says which
-            trials have a mean response of their own, for models whose mean varies.
+            trials have a mean response of their own, for models whose mean varies. Labels are kept as they are.
         drop_dead: leave out neurons that never change or were never observed, with a warning that names them.
 
     Attributes:
@@ -75,10 +80,34 @@ class MultiRegionData:
         trial_coords: Mapping[str, ArrayLike] | None = None,
         drop_dead: bool = False,
     ) -> None:
-        width = read_bin_width(bin_width)
+        self._read(regions, read_bin_width(bin_width), neuron_coords, trial_coords, drop_dead)
+        for doubt in doubts(self):
+            warn(doubt)
+
+    @classmethod
+    def derived(
+        cls, regions: Mapping[str, np.ndarray], bin_width: float, trial_coords: Mapping[str, ArrayLike] | None = None
+    ) -> Self:
+        """A recording that was made of another, of which all that is odd was told before."""
+        made = object.__new__(cls)
+        made._read(regions, bin_width, None, trial_coords, False)
+        return made
+
+    def _read(
+        self,
+        regions: Mapping[str, ArrayLike | Sequence[ArrayLike]],
+        width: float,
+        neuron_coords: Mapping[str, ArrayLike] | None,
+        trial_coords: Mapping[str, ArrayLike] | None,
+        drop_dead: bool,
+    ) -> None:
+        """Check what was given, and set all attributes."""
         if not isinstance(regions, Mapping) or not regions:
             raise DataError("a recording needs at least one region: pass a mapping like {'V1': array}")
-        arrays = {name: read_region(name, value) for name, value in regions.items()}
+        check_names(list(regions), list(trial_coords or {}))
+        named = {name: arranged(f"region {name}", value) for name, value in regions.items()}
+        check_index(named, width)
+        arrays = {name: read_region(name, value) for name, value in named.items()}
         first, expected = next((name, array.shape) for name, array in arrays.items())
         for name, array in arrays.items():
             for what, size, wanted in zip(("trials", "bins"), array.shape, expected, strict=False):
@@ -88,7 +117,7 @@ class MultiRegionData:
                         f"cut both to the same {what}, or put NaN where one is missing"
                     )
         labels = read_coords("neuron", neuron_coords, {name: a.shape[2] for name, a in arrays.items()})
-        trials = read_coords("trial", trial_coords, {str(name): expected[0] for name in trial_coords or {}})
+        trials = read_coords("trial", trial_coords, dict.fromkeys(trial_coords or {}, expected[0]))
         for name, array in arrays.items():
             alive = living_neurons(name, array, labels.get(name), drop_dead)
             if not alive.all():
@@ -111,10 +140,7 @@ class MultiRegionData:
                 raise DataError(f"trial {trial} has nothing observed in any neuron of {where}: leave it out")
             values[~mask] = 0.0
         self.is_gapless = self.observed is None or _gapless(self.mask)
-        count = len(values) * self.n_bins if self.is_complete else self.mask.sum(axis=(0, 1))
-        self.center = values.sum(axis=(0, 1)) / np.maximum(count, 1)
-        spread = np.einsum("btn,btn->n", values, values) / np.maximum(count, 1) - self.center**2
-        self.scale = np.sqrt(np.maximum(spread, np.finfo(float).tiny))
+        self.center, self.scale = _mean_and_sd(values, None if self.is_complete else mask)
         return self
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None, bool]]:
@@ -317,19 +343,26 @@ class MultiRegionData:
 
     @classmethod
     def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool = False) -> Self:
-        """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable is a region."""
+        """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable of several dimensions is a region.
+
+        Dimensions may have other names that say what they are, in any order, such as (unit, trials, time).
+        """
         if "bin_width" not in dataset.attrs:
             raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
-        names = json.loads(dataset.attrs.get("regions", "null")) or [str(name) for name in dataset.data_vars]
+        every = [str(name) for name, array in dataset.data_vars.items() if array.ndim != 1]
+        names = json.loads(dataset.attrs.get("regions", "null")) or every
         arrays = {}
         for name in names:
-            dims = ("trial", "time", f"neuron_{name}")
-            if name not in dataset or set(dataset[name].dims) != set(dims):
+            if name not in dataset or dataset[name].ndim != 3:
+                dims = ("trial", "time", f"neuron_{name}")
                 raise DataError(f"region {name} must be a variable of the dataset with dimensions {dims}")
-            arrays[name] = dataset[name].transpose(*dims).values
-        coords = {str(name): coord for name, coord in dataset.coords.items()}
-        labels = {name: coords[f"neuron_{name}"].values for name in names if f"neuron_{name}" in coords}
-        trials = {name: coord.values for name, coord in coords.items() if coord.dims == ("trial",)}
+            arrays[name] = arranged(f"region {name}", dataset[name])
+        labels = {name: array.coords[array.dims[2]] for name, array in arrays.items() if array.dims[2] in array.coords}
+        # A file holds those as plain variables whose names its list of coordinates has no place for.
+        axes = {array.dims[:1] for array in arrays.values()}
+        of_trials = {str(name): array.values for name, array in dataset.variables.items() if array.dims in axes}
+        trials = {free_name(name, names) if name == "trial" else name: of for name, of in of_trials.items()}
+        labels, arrays = ({name: array.values for name, array in part.items()} for part in (labels, arrays))
         width = dataset.attrs["bin_width"]
         return cls(arrays, width, neuron_coords=labels, trial_coords=trials, drop_dead=drop_dead)
 
@@ -347,6 +380,19 @@ class MultiRegionData:
         return self.layout.region_slices[name]
 
 
+def _mean_and_sd(values: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Of each neuron over what was observed, in two passes: however large the mean, the sd has all its digits."""
+    count: Any = np.maximum(values.shape[0] * values.shape[1] if mask is None else mask.sum(axis=(0, 1)), 1)
+    rough = values.sum(axis=(0, 1)) / count
+    shift, square = np.zeros_like(rough), np.zeros_like(rough)
+    for trial, seen in zip(values, values if mask is None else mask, strict=True):
+        rest = trial - rough if mask is None else np.where(seen, trial - rough, 0.0)
+        shift += rest.sum(axis=0)
+        square += np.einsum("tn,tn->n", rest, rest)
+    shift /= count
+    return rough + shift, np.sqrt(np.maximum(square / count - shift**2, np.finfo(float).tiny))
+
+
 def _gapless(mask: np.ndarray) -> bool:
     count, length = mask.sum(1), mask.any(2).sum(1)
     return bool(np.all((count == 0) | (count == length[:, None])))
@@ -358,7 +404,7 @@ def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionD
     counts = zip(layout.regions, layout.n_neurons, strict=True)
     noise = {name: rng.standard_normal((n_trials, n_bins, n)) for name, n in counts}
     of_trials = {CONDITION: np.resize(layout.conditions, n_trials)} if layout.conditions else {}
-    return MultiRegionData(noise, layout.bin_width, trial_coords=of_trials).among(layout.conditions)
+    return MultiRegionData.derived(noise, layout.bin_width, of_trials).among(layout.conditions)
 
 
 def _choose(n: int, indices: ArrayLike | slice, what: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 from mrgp import uncertainty
 from mrgp.data import MultiRegionData
+from mrgp.units import one_time
 
 EDGE = 1 - 1e-9  # of the bound: draws beyond it have no artanh
 
@@ -52,8 +53,8 @@ def delay_table(
         raise ValueError("the delays of this fit were fixed: there is nothing to ask of them")
     if not 0 < probability < 1:
         raise ValueError(f"probability is between 0 and 1, not {probability}")
-    small = 0.5 * fit.layout.bin_width if rope is None else rope
-    if not 0 < small < np.inf:
+    small = 0.5 * fit.layout.bin_width if rope is None else one_time("rope", rope, "a positive number of seconds")
+    if small <= 0:
         raise ValueError(f"rope is a positive number of seconds, not {rope}")
     z = norm.ppf(0.5 + probability / 2)
     rows = []

@@ -270,7 +270,7 @@ class Fit(Run):
         frame = stand_in(self.layout, n_trials, n_bins)
         if conditions is not None:
             regions = {name: frame.region(name) for name in self.layout.regions}
-            labelled = MultiRegionData(regions, self.layout.bin_width, trial_coords={"condition": conditions})
+            labelled = MultiRegionData.derived(regions, self.layout.bin_width, {"condition": conditions})
             frame = labelled.among(self.layout.conditions)
         drawn = np.asarray(self.markov(frame).sample(jax.random.key(seed)))
         made = frame.with_values(drawn)

@@ -34,9 +34,11 @@ def load_recording(
     - ``.npz`` or a mapping: one array (trials, bins, neurons) per region and the scalar ``bin_width``; also
       the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that :func:`save_recording` writes.
     - ``.nc``: as written from :meth:`MultiRegionData.to_xarray`.
-    - ``.mat`` of the DLAG toolbox, any version: a struct array ``seqTrue``, ``seq`` or ``seqTrain`` with
-      fields ``trialId``, ``T``, ``y`` (neurons x bins); optional ``binWidth`` in ms and ``yDims``, neurons
-      per region. Without one: arrays as in an ``.npz``, with ``bin_width`` in seconds or ``binWidth`` in ms.
+    - ``.mat`` of the DLAG, mDLAG and pCCA toolboxes, any version: a struct array ``seqTrue``, ``seq``, ``seqTrain``
+      or ``Ytrain`` with fields ``trialId``, ``T``, ``y`` (neurons x bins), ``binWidth`` in ms and ``yDims``, neurons
+      per region, by themselves or in a struct such as ``trueParams``. Trials of ``seqTest`` or ``Ytest`` follow those
+      of training, and the trial coordinate ``split`` tells which are which. Without such an array: arrays as in an
+      ``.npz``, with ``bin_width`` in seconds or ``binWidth`` in ms.
     - ``.nwb``: spikes of its units, counted in bins of ``bin_width``: see :func:`mrgp.load_nwb`.
 
     Args:
@@ -97,7 +99,10 @@ def save_recording(data: MultiRegionData, path: str | Path) -> None:
         arrays |= {f"trial_{name}": values for name, values in data.trial_coords.items()}
         write_atomically(path, lambda file: np.savez_compressed(file, bin_width=data.bin_width, **arrays))
     elif path.suffix == ".nc":
-        write_atomically(path, lambda file: data.to_xarray().to_netcdf(file, engine="h5netcdf"))
+        dataset = data.to_xarray()
+        # The list of coordinates in such a file is divided by spaces.
+        spaced = [name for name in data.trial_coords if any(map(str.isspace, name))]
+        write_atomically(path, lambda file: dataset.reset_coords(spaced).to_netcdf(file, engine="h5netcdf"))
     else:
         raise DataError(f"cannot write {path.name}: give a path that ends in .npz or .nc")
 

@@ -4,9 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import ArrayLike
-
-from mrgp.checks import DataError
 
 CONDITION = "condition"  # the trial coordinate that says which trials share a mean response
 
@@ -53,15 +50,3 @@ class Layout:
         """Columns of ``values`` per region."""
         edges = np.cumsum([0, *self.n_neurons]).tolist()
         return {name: slice(*edges[r : r + 2]) for r, name in enumerate(self.regions)}
-
-
-def labels_of(conditions: ArrayLike) -> list[str]:
-    """Conditions of trials as text, the same for 1 and 1.0.
-
-    Raises:
-        DataError: a trial has none.
-    """
-    values = np.asarray(conditions)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"trial {np.flatnonzero(~np.isfinite(values))[0]} has no condition (NaN): leave it out")
-    return [f"{value:g}" if values.dtype.kind in "iuf" else str(value) for value in values]

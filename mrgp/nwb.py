@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.checks import DataError, damage_named, need, read_bin_width
+from mrgp.checks import DataError, damage_named, need, warn
 from mrgp.data import MultiRegionData
+from mrgp.labels import MISSING, as_text, is_missing
 from mrgp.spikes import from_spike_times, patient, trial_columns
+from mrgp.units import read_bin_width, seconds
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
 
@@ -28,7 +30,9 @@ def load_nwb(
     """Count the spikes of an NWB file's units in the bins of its trials.
 
     Needs pynwb, which the extra ``mrgp[nwb]`` installs. Units are labelled by their id; columns of the trials' table
-    with one number or text per trial become ``trial_coords``. Bins outside a unit's ``obs_intervals`` are missing.
+    with one number or text per trial become ``trial_coords``. Bins outside a unit's ``obs_intervals``, and of all units
+    those in the file's ``invalid_times``, are missing (NaN), not silent: a trial that is touched keeps its other bins,
+    one that has none left is left out.
 
     Args:
         path: The file.
@@ -61,14 +65,18 @@ def load_nwb(
             contents = file.read()
             units, labels = _units(contents, path.name)
             areas = _regions(contents.units, region_of_unit, labels, path.name)
-            observed = _observed(contents.units, labels)
+            invalid = _invalid(contents)
+            observed = _observed(contents.units, labels, invalid)
             table = _trials(contents, trials, path.name)
     if window is None and align is not None:
         raise DataError(f"align={align!r} needs a window in seconds around it: such as window=(-0.2, 0.5)")
     spans = ("start_time", "stop_time") if window is None else (align or "start_time",)
     times, table = _present(table, spans, trials)
+    begin, end = times if window is None else (times[0] + edge for edge in seconds("window", window))
+    if touched := int(np.any((begin[:, None] < invalid[:, 1]) & (end[:, None] > invalid[:, 0]), axis=1).sum()):
+        warn(f"{touched} of {begin.size} trials overlap invalid_times of {path.name}: their bins there are missing")
     timing = {"start": times[0], "stop": times[1]} if window is None else {"align": times[0], "window": window}
-    names = list(dict.fromkeys(areas)) if regions is None else regions
+    names = list(dict.fromkeys(areas)) if regions is None else list(map(as_text, regions))
     if blank := [label for label, area in zip(labels, areas, strict=True) if not area and area in names]:
         raise DataError(f"unit {blank[0]} of {path.name} has no region: choose with regions= from {_listed(areas)}")
     return from_spike_times(
@@ -94,7 +102,7 @@ def _units(contents: Any, source: str) -> tuple[list[np.ndarray], list[Any]]:
 def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: list[Any], source: str) -> list[str]:
     """The region of each unit; '' where the file has none."""
     if region_of_unit is not None and not isinstance(region_of_unit, str):
-        areas = [str(area) for area in region_of_unit]
+        areas = list(map(_area, region_of_unit))
         if len(areas) != len(labels):
             raise DataError(f"region_of_unit has {len(areas)} names for the {len(labels)} units of {source}")
         return areas
@@ -107,22 +115,22 @@ def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: lis
         column = table[name]
         if hasattr(column, "target"):
             raise DataError(f"column {name!r} of {source} has several values per unit: name another for regions")
-        return [str(area).strip() for area in column[:]]
+        return list(map(_area, column[:]))
     if "electrodes" in table.colnames:
         return _locations(table["electrodes"], labels, source)
     if "electrode_group" in table.colnames:
-        return [str(group.location).strip() for group in table["electrode_group"][:]]
+        return [_area(group.location) for group in table["electrode_group"][:]]
     raise DataError(f"{source} does not say where its units are: pass region_of_unit=, a column or one name per unit")
 
 
 def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
     """The one location of each unit's electrodes."""
     rows = electrodes.target if hasattr(electrodes, "target") else electrodes
-    location = np.asarray(rows.table["location"][:], str)
+    location = np.asarray(rows.table["location"][:], object)
     ends = np.asarray(electrodes.data[:], int) if rows is not electrodes else np.arange(1, len(labels) + 1)
     areas = []
     for label, part in zip(labels, np.split(np.asarray(rows.data[:], int), ends)[: len(labels)], strict=True):
-        found = sorted({area.strip() for area in location[part]})
+        found = sorted(set(map(_area, location[part])))
         if len(found) > 1:
             where = f"unit {label} of {source} has electrodes in {', '.join(found)}"
             raise DataError(f"{where}: pass region_of_unit=, a column or one name per unit")
@@ -130,13 +138,48 @@ def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
     return areas
 
 
-def _observed(table: Any, labels: list[Any]) -> dict[Any, np.ndarray] | None:
-    """Intervals (interval, 2) in which each unit was recorded, in seconds; None where the file does not say."""
-    if "obs_intervals" not in table.colnames:
-        return None
+def _area(value: Any) -> str:
+    """The name of a region; '' where there is none."""
+    text = "" if is_missing(value) else as_text(value).strip()
+    return "" if text in MISSING else text
+
+
+def _invalid(contents: Any) -> np.ndarray:
+    """Intervals (interval, 2) in seconds that the file marks as invalid, merged where they overlap, sorted."""
+    table = contents.invalid_times
+    if table is None or not len(table):
+        return np.empty((0, 2))
+    starts, stops = (np.asarray(table[name][:], float) for name in ("start_time", "stop_time"))
+    merged: list[list[float]] = []
+    for start, stop in sorted(zip(starts.tolist(), stops.tolist(), strict=True)):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], stop)
+        else:
+            merged.append([start, stop])
+    return np.array(merged)
+
+
+def _observed(table: Any, labels: list[Any], invalid: np.ndarray) -> dict[Any, np.ndarray] | None:
+    """Intervals (interval, 2) in seconds in which each unit was recorded, less ``invalid``; None for always."""
     always = np.array([[-np.inf, np.inf]])
-    spans = [np.asarray(table["obs_intervals"][unit], float).reshape(-1, 2) for unit in range(len(labels))]
-    return {label: span if span.size else always for label, span in zip(labels, spans, strict=True)}
+    spans = dict.fromkeys(labels, always)
+    if "obs_intervals" in table.colnames:
+        for unit, label in enumerate(labels):
+            span = np.asarray(table["obs_intervals"][unit], float).reshape(-1, 2)
+            spans[label] = span if span.size else always
+    elif not len(invalid):
+        return None
+    return {label: _without(span, invalid) for label, span in spans.items()}
+
+
+def _without(spans: np.ndarray, invalid: np.ndarray) -> np.ndarray:
+    """What the intervals ``spans`` (interval, 2) keep of themselves outside of ``invalid``, which are sorted."""
+    for start, stop in invalid:
+        before = np.stack([spans[:, 0], np.minimum(spans[:, 1], start)], 1)
+        after = np.stack([np.maximum(spans[:, 0], stop), spans[:, 1]], 1)
+        spans = np.concatenate([before, after])
+        spans = spans[spans[:, 0] < spans[:, 1]]
+    return spans
 
 
 def _trials(contents: Any, name: str, source: str) -> dict[str, np.ndarray]:
@@ -167,7 +210,7 @@ def _present(
         raise DataError(f"no trial has a time in {' and '.join(wanted)}: choose another column")
     if not there.all():
         count = int(np.sum(~there))
-        warnings.warn(f"left out {count} trials without a time in {' and '.join(wanted)}", stacklevel=3)
+        warn(f"left out {count} trials without a time in {' and '.join(wanted)}")
     return [time[there] for time in times], {key: value[there] for key, value in table.items()}
 
 

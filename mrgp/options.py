@@ -28,7 +28,8 @@ FILES = """FILE is one of
   .npz  one array (trials, bins, neurons) per region, by its name, and bin_width in
         seconds; NaN = missing
   .nc   as `mrgp simulate` writes it
-  .mat  of the DLAG toolbox (seqTrue, binWidth in ms, yDims), or arrays as in an .npz
+  .mat  of the DLAG, mDLAG and pCCA toolboxes (seqTrue or Ytrain, binWidth in ms,
+        yDims), or arrays as in an .npz
   .nwb  sorted units and trials, counted in bins of --bin-width (needs pynwb)
 
 DIR receives summary.json, fit.nc (for mrgp.load_fit) and figures. A run that is stopped

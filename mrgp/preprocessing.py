@@ -10,7 +10,7 @@ recording preprocessed in the same way.
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -18,6 +18,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
+from mrgp.labels import neuron_name
+from mrgp.units import one_time
 
 REACH = 4.0  # sd: the kernel's weight beyond is 6e-5 of the whole
 LEAST_SMOOTHING = 0.2  # bins: below, a neighbouring bin has less than 4e-6 of the weight and nothing is smoothed
@@ -90,7 +92,7 @@ def square_root(data: MultiRegionData, transform: Transform = "sqrt") -> MultiRe
     values = data.with_nan()
     if (values < 0).any():
         trial, time, neuron = np.argwhere(values < 0)[0]
-        where = f"{_name(data, neuron)} is {values[trial, time, neuron]:g} in trial {trial}, bin {time}"
+        where = f"{neuron_name(data, neuron)} is {values[trial, time, neuron]:g} in trial {trial}, bin {time}"
         raise DataError(f"{where}: the root is of counts, which are never negative; leave the transform out")
     return data.with_values(TRANSFORMS[transform](values))
 
@@ -113,12 +115,11 @@ def smooth_over_time(data: MultiRegionData, sd: float) -> MultiRegionData:
     Raises:
         DataError: sd is not positive, so short that nothing is smoothed, or longer than the trials.
     """
-    try:
-        bins = float(sd) / data.bin_width
-    except (TypeError, ValueError):
-        bins = np.nan
-    if not 0 < bins < np.inf:
-        raise DataError(f"the smoothing is {sd!r}: give its standard deviation in seconds, such as 0.02 for 20 ms")
+    wanted = "its standard deviation in seconds, such as 0.02 for 20 ms"
+    given, sd = sd, one_time("the smoothing", sd, wanted)
+    bins = sd / data.bin_width
+    if not bins > 0:
+        raise DataError(f"the smoothing is {given!r}: give {wanted}")
     if bins < LEAST_SMOOTHING:
         raise DataError(f"smoothing by {sd:g} s does nothing to bins of {data.bin_width:g} s: leave it out")
     if bins > data.n_bins:
@@ -200,7 +201,7 @@ def standardize(data: MultiRegionData, reference: MultiRegionData | None = None)
     largest, smallest = np.fmax.reduce(flat, axis=0), np.fmin.reduce(flat, axis=0)
     still = ~(largest - smallest > ROUNDING * np.maximum(np.abs(largest), np.abs(smallest)))
     if still.any():
-        where = _name(source, int(np.argmax(still)))
+        where = neuron_name(source, int(np.argmax(still)))
         raise DataError(f"{where} never changes in the trials its sd is taken from: leave it out by select_neurons")
     return data.with_values((data.with_nan() - np.nanmean(flat, axis=0)) / np.nanstd(flat, axis=0))
 
@@ -231,11 +232,3 @@ def _require_same(data: MultiRegionData, reference: MultiRegionData, *, bins: bo
     if wanted != found or (bins and data.n_bins != reference.n_bins):
         ours, theirs = (" ".join(repr(recording).split()) for recording in (data, reference))
         raise DataError(f"the reference has other regions, neurons or bins ({theirs}) than the recording ({ours})")
-
-
-def _name(data: MultiRegionData, column: Any) -> str:
-    """How a column of ``values`` is called."""
-    region = data.layout.regions[data.layout.region_of_neuron[column]]
-    neuron = int(column) - data.layout.region_slices[region].start
-    label = f" (label {data.neuron_coords[region][neuron]})" if region in data.neuron_coords else ""
-    return f"region {region}, neuron {neuron}{label}"

@@ -39,6 +39,7 @@ from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
 from mrgp.log_rates import require_counts
 from mrgp.statespace.reduce import Emission, Missing
+from mrgp.units import seconds
 
 METHODS: dict[str, Callable[..., Run]] = {
     "map": fit_map, "em": fit_em, "vb": fit_vb, "laplace": fit_laplace, "svi": fit_svi, "nuts": fit_nuts,
@@ -96,6 +97,8 @@ class Preset(Fittable):
             holes: Any = (seen.observed, seen.pattern, seen.length)
             missing = None if seen.is_complete else Missing(*holes)
             common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
+            if emission.counts is None:
+                common["origin"] = jnp.asarray(data.center)
             if emission.memory is not None:
                 common["memory"] = emission.memory
             if emission.course is not None:
@@ -238,6 +241,8 @@ class Preset(Fittable):
             if name not in free:
                 raise ValueError(f"{type(self).__name__} has no site {name!r} to fix; it has {', '.join(free)}")
             shape = np.shape(free[name]["value"])
+            if {"delay", "timescale"} & set(name.split("_")):
+                value = seconds(f"fixed[{name!r}]", value)
             try:
                 held[name] = np.broadcast_to(np.asarray(value, float), shape).copy()
             except (TypeError, ValueError) as error:

@@ -24,9 +24,10 @@ class RelevancePreset(Preset):
 
     .. math::
         C_{r,:,k} \sim N(0, \alpha_{r,k}^{-1} I), \qquad \alpha_{r,k}, \phi_n \sim \mathrm{Gamma}(a, b), \qquad
-        d \sim N(0, \beta^{-1} I)
+        d \sim N(\bar y, \beta^{-1} I)
 
-    (Gokcen et al. 2023, eqs. 5-8), phi_n = 1 / R_n being the precision of a neuron's noise.
+    (Gokcen et al. 2023, eqs. 5-8), phi_n = 1 / R_n being the precision of a neuron's noise. There d has mean 0; here it
+    has that of each neuron, so that nothing depends on a constant. Log-rates of counts have mean 0.
 
     Args:
         shape, rate: a and b, b in squared units of the recording. The reference values of 1e-12 hold no information;
@@ -75,7 +76,8 @@ class RelevancePreset(Preset):
             spread = 1 / jnp.sqrt(alpha[assignment.region_of_neuron])
             loadings = numpyro.sample("loadings", dist.Normal(0.0, spread).to_event(1))
             noise = None if self.is_of_counts else numpyro.sample("noise", dist.InverseGamma(self.shape, self.rate))
-            offset = numpyro.sample("offset", dist.Normal(0.0, self.offset_precision**-0.5))
+            typical = 0.0 if self.is_of_counts else data.center
+            offset = numpyro.sample("offset", dist.Normal(typical, self.offset_precision**-0.5))
         if noise is None:
             return self.count_emission(data, loadings, offset)
         return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))

@@ -26,6 +26,7 @@ from mrgp.io import save_recording, write_atomically
 from mrgp.kernels import Kernel, SquaredExponential, in_bins
 from mrgp.statespace.assemble import Prior
 from mrgp.statespace.reduce import Assignment, readout_loadings
+from mrgp.units import one_time, seconds
 
 JITTER = 1e-9
 """Variance added to a latent at every point, for a Cholesky factor where delayed times coincide: a millionth
@@ -134,6 +135,11 @@ def simulate(
         ValueError: An argument is out of range or misshapen, a region reads nothing, an across latent is
             read by no region, or a trial is too long for a dense factor.
     """
+    bin_width = one_time("bin_width", bin_width, "the seconds per bin, such as 0.02 for 20 ms")
+    max_delay = one_time("max_delay", max_delay, "seconds, such as 0.1 for 100 ms")
+    delay = None if delay is None else seconds("delay", delay)
+    timescale_across = seconds("timescale_across", timescale_across)
+    timescale_within = seconds("timescale_within", timescale_within)
     for name, count in {"n_trials": n_trials, "n_bins": n_bins, **regions}.items():
         _require(count >= 1, f"{name} must count at least 1, not {count}")
     for name, value in {"max_delay": max_delay, "offset": offset, "heterogeneity": heterogeneity}.items():
@@ -181,13 +187,13 @@ def simulate(
 
     parts = np.split(values, np.cumsum(assignment.n_neurons)[:-1], axis=2)
     data = MultiRegionData(dict(zip(regions, parts, strict=True)), bin_width)
-    names, seconds = np.array(list(regions)), {"units": "s"}
+    names, in_seconds = np.array(list(regions)), {"units": "s"}
     given = prior.kernel.parameters().items()
     inferred = {name: own[name] for name, value in given if not isinstance(value, float | int)}
     arrays = {
-        "delay": (("region", "across_latent", "time")[: delays.ndim], delays, seconds),
-        "timescale_across": ("across_latent", prior.kernel.has_timescale * scale_across, seconds),
-        "timescale_within": ("within_latent", prior.kernel.has_timescale * scale_within, seconds),
+        "delay": (("region", "across_latent", "time")[: delays.ndim], delays, in_seconds),
+        "timescale_across": ("across_latent", prior.kernel.has_timescale * scale_across, in_seconds),
+        "timescale_within": ("within_latent", prior.kernel.has_timescale * scale_within, in_seconds),
         **{f"{name}_across": ("across_latent", values[:n_across]) for name, values in inferred.items()},
         **{f"{name}_within": ("within_latent", values[n_across:]) for name, values in inferred.items()},
         "shared_by": (("region", "across_latent"), readers),
@@ -200,7 +206,7 @@ def simulate(
     }
     coords = {
         "region": names,
-        "time": ("time", times, seconds),
+        "time": ("time", times, in_seconds),
         "region_of_neuron": ("neuron", names[assignment.region_of_neuron]),
         "region_of_within": ("within_latent", names[assignment.region_of_within]),
         "region_of_readout": ("readout", names[assignment.region_of_readout]),

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mrgp.preset import Preset
 
 RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead", *COUNTING)   # options on how a file is read
-LONG_BIN = 1.0   # s: a bin width above it was more likely meant in milliseconds
 
 
 class Misuse(Exception):
@@ -194,8 +193,6 @@ def _check_seconds(args: argparse.Namespace, data: "MultiRegionData") -> None:
     if args.max_delay is not None and args.max_delay >= seconds:
         wrong = f"--max-delay {args.max_delay:g} is not shorter than the trials, {seconds:g} s"
         raise Misuse(f"{wrong}: give it in seconds, 0.1 for 100 ms")
-    if data.bin_width > LONG_BIN:
-        warnings.warn(f"bins of {data.bin_width:g} s: is that right? bin_width is in seconds", stacklevel=3)
 
 
 def _check_latents(assignment: Any) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mrgp.checks import DataError, need
 from mrgp.data import MultiRegionData
+from mrgp.labels import as_text
 from mrgp.spikes import from_spike_times, trial_columns
 
 
@@ -51,7 +52,7 @@ def from_pynapple(
         if areas not in units.metadata_columns:
             known = ", ".join(map(str, units.metadata_columns))
             raise DataError(f"the units have no metadata {areas!r} for regions: there is {known}")
-        areas = [str(area) for area in np.asarray(units.get_info(areas))]
+        areas = list(np.asarray(units.get_info(areas)))
     span = np.asarray(units.time_support.values, float)
     ends = [time for spikes in times.values() if spikes.size for time in (spikes[0], spikes[-1])]
     given = len(span) > 0 and not (len(span) == 1 and ends and span.tolist() == [[min(ends), max(ends)]])
@@ -61,7 +62,7 @@ def from_pynapple(
     if trials is not None:
         timing |= {"start": np.asarray(trials.start), "stop": np.asarray(trials.end)}
         table = {str(name): np.asarray(trials.get_info(name)) for name in trials.metadata_columns}
-        coords = trial_columns(table, list(dict.fromkeys(areas)))
+        coords = trial_columns(table, [as_text(area) for area in dict.fromkeys(areas)])
     return from_spike_times(
         times, areas, bin_width, regions=regions, observed=observed, trial_coords=coords, drop_dead=drop_dead, **timing
     )

@@ -435,7 +435,9 @@ def test_from_xarray_takes_any_order_of_dimensions_and_says_what_is_wrong():
     del dataset.attrs["regions"]
     assert same_recording(data, MultiRegionData.from_xarray(dataset))
     with pytest.raises(DataError, match=r"region V1 must be a variable .*'neuron_V1'"):
-        MultiRegionData.from_xarray(dataset.rename(neuron_V1="unit"))
+        MultiRegionData.from_xarray(dataset.isel(neuron_V1=0))
+    with pytest.raises(DataError, match="of which two are a trial: arrange it as"):
+        MultiRegionData.from_xarray(dataset.rename(neuron_V1="trials"))
     del dataset.attrs["bin_width"]
     with pytest.raises(DataError, match="set it to the seconds per bin"):
         MultiRegionData.from_xarray(dataset)

@@ -100,7 +100,7 @@ LOADED = {
     "labels": (npz(neuron_V1=np.arange(3)), {}, r"neuron_coords\['V1'\] has shape \(3,\): it needs 4 labels"),
     "coordinates": (npz(trial_stimulus=[1, 2]), {}, r"trial_coords\['stimulus'\] has shape \(2,\): it needs 6"),
     "nc without bins": (nc(lambda data: without(data, "bin_width")), {}, "set it to the seconds per bin"),
-    "nc of other shape": (nc(lambda data: data.rename(trial="a")), {}, "region V1 must be a variable of the dataset"),
+    "nc of other shape": (nc(lambda data: data.drop_vars("V1")), {}, "region V1 must be a variable of the dataset"),
     "nc of nonsense": (nc(lambda data: data.assign_attrs(regions="V1")), {}, f"a.nc {DAMAGED}"),
     "nc of nothing": (nc(lambda data: xr.Dataset(attrs={"bin_width": 0.02})), {}, "at least one region"),
     "nc of a fit": (nc(lambda data: xr.Dataset({"noise": ("noise_0", V1[0, 0])}, {}, {"mrgp_fit": 2})), {}, "no attrs"),
@@ -229,7 +229,8 @@ def test_preprocessing_reaches_the_fit_and_its_summary(tmp_path, fit):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     asked = {"transform": "anscombe", "smooth": 20.0, "remove_condition_mean": "stimulus", "zscore": True}
     assert summary["preprocessing"] == asked
-    data = mrgp.preprocess(mrgp.load_recording(tmp_path / "a.npz", bin_width=20.0), **asked)
+    with pytest.warns(UserWarning, match="bins of 20 s: is that right"):
+        data = mrgp.preprocess(mrgp.load_recording(tmp_path / "a.npz", bin_width=20.0), **asked)
     fitted = mrgp.load_fit(tmp_path / "out" / "fit.nc")
     assert fitted.preprocessing == asked
     assert summary["log_likelihood"] == pytest.approx(float(fitted.log_likelihood(data).sum()), abs=1e-6)

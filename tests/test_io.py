@@ -232,12 +232,12 @@ def test_mat_version_7_3_with_one_trial(tmp_path):
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        ({"other": np.eye(3)}, "no struct array seqTrue or seq or seqTrain with a field y"),
+        ({"other": np.eye(3)}, "no struct array seqTrue or seq or seqTrain or Ytrain with a field y"),
         ({"seq": np.eye(3)}, "no struct array"),
         ({"yDims": None}, r"does not say the neurons per region: pass n_neurons=\(n1, n2, ...\)"),
         ({"binWidth": None}, r"has no binWidth: add it \(ms\), or pass bin_width=0.02"),
         ({"binWidth": [20, 20]}, "damaged or is no recording"),
-        ({"yDims": [3, 3]}, r"y of trial 0 is \(5, 6\), not 6 neurons \(3 \+ 3\) x 6 bins"),
+        ({"yDims": [3, 3]}, r"y of trial 0 in seqTrue is \(5, 6\), not 6 neurons \(3 \+ 3\) x 6 bins"),
     ],
 )
 def test_mat_files_without_what_is_needed(tmp_path, contents, message):
@@ -252,11 +252,69 @@ def test_mat_trials_must_agree_with_their_length_and_regions_with_their_names(tm
     contents = dlag_contents()
     contents["seqTrue"][0, 1]["T"] = 5
     savemat(tmp_path / "run.mat", contents)
-    with pytest.raises(DataError, match=r"y of trial 1 is \(5, 4\), not 5 neurons \(3 \+ 2\) x 5 bins"):
+    with pytest.raises(DataError, match=r"y of trial 1 in seqTrue is \(5, 4\), not 5 neurons \(3 \+ 2\) x 5 bins"):
         load_recording(tmp_path / "run.mat")
     savemat(tmp_path / "run.mat", dlag_contents())
     with pytest.raises(DataError, match="has 2 regions, regions= names 1"):
         load_recording(tmp_path / "run.mat", regions=["V1"])
+
+
+def without_counts(name="seqTrue", **extra):
+    """A toolbox's demo file: neurons per region are in a struct of parameters, beside others of no use here."""
+    contents = dlag_contents(name) | {"snr": [0.3, 0.3]} | extra
+    del contents["yDims"]
+    return contents
+
+
+PARAMETERS = {"yDims": [3, 2], "xDim_across": 1, "DelayMatrix": np.eye(2), "notes": {"learnGPNoise": False}}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"trueParams": PARAMETERS},
+        {"params": PARAMETERS | {"covType": "rbf"}},
+        {"res": {"estParams": PARAMETERS, "runIdx": 1}},
+    ],
+)
+def test_demo_files_say_the_neurons_per_region_in_their_parameters(tmp_path, extra):
+    savemat(tmp_path / "demo.mat", without_counts(**extra))
+    assert_dlag(load_recording(tmp_path / "demo.mat"))
+    given = load_recording(tmp_path / "demo.mat", n_neurons=(1, 4))
+    assert given.layout.n_neurons == (1, 4)
+
+
+def test_demo_file_of_version_7_3(tmp_path):
+    write_mat_7_3(tmp_path / "demo.mat")
+    with h5py.File(tmp_path / "demo.mat", "r+") as file:
+        del file["yDims"]
+        file["trueParams/yDims"] = np.array([[3.0], [2.0]])
+        file["trueParams/notes/learnGPNoise"] = [[0.0]]
+        cell = file["trueParams"].create_dataset("gamma_within", (2, 1), dtype=h5py.ref_dtype)
+        cell[0, 0] = cell[1, 0] = file["#refs#/T0"].ref
+    assert_dlag(load_recording(tmp_path / "demo.mat"))
+
+
+def test_demo_file_of_the_pcca_toolbox_has_training_and_test_trials(tmp_path):
+    """Latents and regions lie in it too, as matrices (latent, bins of all trials) and a cell array."""
+    latents, regions = np.ones((1, 16)), np.empty((1, 2), object)
+    regions[0, :] = [np.ones((3, 16)), np.ones((2, 16))]
+    contents = without_counts("Ytrain", trueParams=PARAMETERS, X=latents, Ys=regions)
+    contents["Ytest"] = dlag_contents("y")["y"][:, :2]
+    for b in range(2):
+        contents["Ytest"][0, b]["trialId"] = 13 + b
+    contents["Xtrain"] = contents["Xtest"] = dlag_contents("x")["x"]
+    savemat(tmp_path / "pcca.mat", contents)
+    data = load_recording(tmp_path / "pcca.mat")
+    assert data.trial_coords["split"].tolist() == ["train"] * 3 + ["test"] * 2
+    assert data.trial_coords["trial_id"].tolist() == [10, 11, 12, 13, 14]
+    assert_dlag(data.select_trials(data.trial_coords["split"] == "train"))
+    np.testing.assert_array_equal(data.region("region2")[3:], data.region("region2")[:2])
+    del contents["Ytest"]
+    savemat(tmp_path / "pcca.mat", contents)
+    data = load_recording(tmp_path / "pcca.mat")
+    assert "split" not in data.trial_coords
+    assert_dlag(data)
 
 
 # --- plain .mat files
@@ -301,6 +359,21 @@ def test_plain_mat_with_names_of_neurons(tmp_path):
     cells = np.array(["a", "bc", "d"], dtype=object)
     write_plain_5(tmp_path / "plain.mat", plain_contents(neuron_V1=cells))
     assert load_recording(tmp_path / "plain.mat").neuron_coords["V1"].tolist() == ["a", "bc", "d"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (np.array([["a  "], ["bcd"], ["e  "]]), ["a", "bcd", "e"]),
+        (np.array([1000001.0, 1000002.0, 2**53 - 1.0]), [1000001, 1000002, 2**53 - 1]),
+        (np.array([0.1 + 0.2, 1.0, 2.5]), [0.1 + 0.2, 1.0, 2.5]),
+        (np.array([2**53 + 1, 1, 2]), [2**53 + 1, 1, 2]),
+        (np.array(["u", 0.1 + 0.2, 7.0], object), ["u", "0.30000000000000004", "7"]),
+    ],
+)
+def test_plain_mat_keeps_labels(tmp_path, written, read):
+    write_plain_5(tmp_path / "plain.mat", plain_contents(neuron_V1=written))
+    assert load_recording(tmp_path / "plain.mat").neuron_coords["V1"].tolist() == read
 
 
 @pytest.mark.parametrize("write", [write_plain_5, write_plain_7_3])

@@ -306,5 +306,5 @@ def test_labels_of_conditions():
     numbers = mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": [2.0, 10.0, 2.0]})
     assert numbers.layout.conditions == ("10", "2")
     assert numbers.layout == mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": [2, 10, 2]}).layout
-    with pytest.raises(mrgp.DataError, match=r"trial 1 has no condition \(NaN\): leave it out"):
+    with pytest.raises(mrgp.DataError, match=r"trial 1 has no condition \(nan\): leave it out"):
         mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": [1.0, np.nan, 2.0]})

@@ -36,7 +36,9 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a.neuron_coords[name], b.neuron_coords[name])
 
 
-def write(path, *, where="electrodes", trials=True, units=True, areas=AREAS, observed=None, times=None, ids=None):
+def write(
+    path, *, where="electrodes", trials=True, units=True, areas=AREAS, observed=None, times=None, ids=None, invalid=()
+):
     """A small NWB file; ``where`` its units' regions are: electrodes, group, a column, or nowhere."""
     file = pynwb.NWBFile(
         session_description="a test", identifier="a-test", session_start_time=datetime(2020, 1, 1, tzinfo=UTC)
@@ -66,6 +68,8 @@ def write(path, *, where="electrodes", trials=True, units=True, areas=AREAS, obs
         if times is None or len(spike_times):
             options["spike_times"] = spike_times
         file.add_unit(id=unit if ids is None else ids[n], **options)
+    for start, stop in invalid:
+        file.add_invalid_time_interval(start_time=start, stop_time=stop)
     if trials:
         for name in ("cue", "stimulus", "time", "licks"):
             file.add_trial_column(name=name, description="a column", index=name == "licks")
@@ -144,10 +148,54 @@ def test_units_without_a_region_can_be_left_out(tmp_path):
 
 def test_time_in_which_a_unit_was_not_observed_is_missing(tmp_path):
     spans = {unit: [[0.0, 6.5]] for unit in AREAS} | {11: [[0.0, 2.5], [5.0, 6.0]]}
-    data = load_nwb(write(tmp_path / "a.nwb", observed=spans), WIDTH)
-    assert_same(data, expected(observed=spans))
+    told = r"in 2 of 4 trials, 1 unit\(s\) were not observed all the time: bins are missing"
+    with pytest.warns(UserWarning, match=told):
+        data = load_nwb(write(tmp_path / "a.nwb", observed=spans), WIDTH)
+    with pytest.warns(UserWarning, match=told):
+        assert_same(data, expected(observed=spans))
     assert np.isnan(data.region("V1")[1, 10:20, 0]).all()
     assert not np.isnan(data.region("V1")[1, :10, 0]).any()
+
+
+def test_invalid_times_are_missing(tmp_path):
+    """Trials are from 1.0 to 1.8, 2.0 to 3.0, 3.5 to 4.5 and 5.0 to 5.9 s: one is wholly invalid, one partly."""
+    invalid = [(3.2, 4.0), (2.5, 2.7), (3.9, 4.6)]  # two of them overlap
+    with pytest.warns(UserWarning, match="trials") as caught:
+        data = load_nwb(write(tmp_path / "a.nwb", invalid=invalid), WIDTH)
+    assert [str(warning.message) for warning in caught] == [
+        "2 of 4 trials overlap invalid_times of a.nwb: their bins there are missing",
+        "left out 1 of 4 trials, in which no unit was observed: 2",
+        "in 1 of 3 trials, 4 unit(s) were not observed all the time: bins are missing",
+    ]
+    assert {warning.filename for warning in caught} == {__file__}
+    whole = expected(start=START[[0, 1, 3]], stop=STOP[[0, 1, 3]])
+    missing = np.isnan(data.with_nan())
+    assert missing[1, 10:14].all()
+    assert (missing == np.isnan(whole.with_nan())).sum() == missing.size - 4 * 4
+    np.testing.assert_array_equal(data.values[~missing], whole.values[~missing])
+    assert data.trial_coords["stimulus"].tolist() == ["s0", "s1", "s1"]
+
+    spans = {unit: [[0.0, 6.5]] for unit in AREAS} | {11: [[0.0, 2.6], [5.0, 6.0]]}
+    with pytest.warns(UserWarning, match="trials"):
+        both = load_nwb(write(tmp_path / "b.nwb", invalid=invalid, observed=spans), WIDTH)
+    assert np.isnan(both.region("V1")[1, 10:, 0]).all()
+    np.testing.assert_array_equal(np.isnan(both.region("V2")), np.isnan(data.region("V2")))
+    with pytest.warns(UserWarning, match="trials") as caught:
+        load_nwb(tmp_path / "a.nwb", WIDTH, align="cue", window=(-0.2, np.timedelta64(300, "ms")))
+    sentences = [str(warning.message) for warning in caught]
+    assert sentences[0] == "left out 1 trials without a time in cue"
+    assert sentences[1].startswith("1 of 3 trials overlap invalid_times")
+    assert len(sentences) == 3
+
+
+def test_invalid_times_between_trials_are_no_matter(tmp_path):
+    assert_same(load_nwb(write(tmp_path / "a.nwb", invalid=[(1.8, 2.0), (4.5, 5.0), (9.0, 12.0)]), WIDTH), expected())
+
+
+def test_an_area_that_is_missing_in_a_table_is_none(tmp_path):
+    path = write(tmp_path / "a.nwb", where="region", areas=AREAS | {13: "nan"})
+    with pytest.raises(DataError, match=r"unit 13 of a.nwb has no region"):
+        load_nwb(path, WIDTH)
 
 
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
@@ -244,8 +292,11 @@ def test_pynapple():
 def test_pynapples_restriction_is_missing_data():
     nap = pytest.importorskip("pynapple")
     support = nap.IntervalSet([0.0, 3.0], [2.5, 6.0])
-    data = from_pynapple(tsgroup().restrict(support), intervals(), WIDTH)
-    assert_same(data, expected(observed=[support.values] * 4))
+    told = r"in 1 of 4 trials, 4 unit\(s\) were not observed all the time: bins are missing"
+    with pytest.warns(UserWarning, match=told):
+        data = from_pynapple(tsgroup().restrict(support), intervals(), WIDTH)
+    with pytest.warns(UserWarning, match=told):
+        assert_same(data, expected(observed=[support] * 4))
     assert np.isnan(data.region("V1")[1, 10:]).all()
 
 

@@ -114,7 +114,7 @@ def explicit_bound(model, data, sites, covariance):
         return (expected + stats.gamma(shape, scale=1 / rate).entropy()).sum()
 
     total += gamma_terms(shape, rate)
-    total += (0.5 * np.log(beta / (2 * np.pi)) - 0.5 * beta * (d**2 + variance)).sum()
+    total += (0.5 * np.log(beta / (2 * np.pi)) - 0.5 * beta * ((d - data.center) ** 2 + variance)).sum()
     total += stats.norm(scale=np.sqrt(variance)).entropy().sum()
     square = (np.asarray(sites["loadings"]) ** 2 + np.diagonal(covariance, axis1=1, axis2=2)) * assignment.used
     for r in range(assignment.n_regions):

@@ -57,6 +57,8 @@ class DelayedGP(Distribution):
         course: What the mean adds to the offset over time, (condition, time, neuron); None for nothing.
         condition: Which condition each trial is of, (trial,); None for the first.
         memory: phi of noise that remembers, (region,); None for white noise (see :mod:`mrgp.statespace.memory`).
+        origin: Constant numbers near the data, (neuron,), that values and offsets are both measured from inside, so
+            that the likelihood has all its digits however large the offsets; None for 0. It changes nothing else.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
@@ -69,7 +71,7 @@ class DelayedGP(Distribution):
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
     pytree_data_fields: tuple[str, ...] = (
         "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread", "course", "condition",
-        "memory",
+        "memory", "origin",
     )  # fmt: skip
     pytree_aux_fields: tuple[str, ...] = ("prior", "n_bins")
 
@@ -89,6 +91,7 @@ class DelayedGP(Distribution):
         course: Array | None = None,
         condition: Array | None = None,
         memory: Array | None = None,
+        origin: Array | None = None,
         validate_args: bool | None = None,
     ) -> None:
         assignment = prior.assignment
@@ -110,6 +113,8 @@ class DelayedGP(Distribution):
             raise ValueError(f"delay has {jnp.shape(delay)[0]} times, but this model needs 1 or {n_bins}")
         if memory is not None:
             expected["memory"] = (jnp.shape(memory), (assignment.n_regions,))
+        if origin is not None:
+            expected["origin"] = (jnp.shape(origin), (neurons,))
         if course is not None:
             expected["course"] = (jnp.shape(course)[1:], (n_bins, neurons))
         for name, (given, wanted) in expected.items():
@@ -118,6 +123,7 @@ class DelayedGP(Distribution):
         self.loadings, self.noise, self.offset, self.delay = loadings, noise, offset, delay
         self.across, self.within = dict(across), dict(within)
         self.missing, self.course, self.condition, self.memory = missing, course, condition, memory
+        self.origin = origin
         self.spread: Array | None = None
         self.prior = prior
         self.n_bins = n_bins
@@ -128,8 +134,14 @@ class DelayedGP(Distribution):
 
     @property
     def emission(self) -> Emission:
-        """What is particular to neurons, together."""
-        return Emission(self.loadings, self.noise, self.offset, self.spread, self.course, self.memory)
+        """What is particular to neurons, together; its offsets are measured from ``origin``."""
+        offset = self.offset - self.level
+        return Emission(self.loadings, self.noise, offset, self.spread, self.course, self.memory)
+
+    @property
+    def level(self) -> Array | float:
+        """``origin``, or 0 where there is none."""
+        return 0.0 if self.origin is None else self.origin
 
     @property
     def trial_mean(self) -> Array:
@@ -139,10 +151,13 @@ class DelayedGP(Distribution):
         return self.offset + (self.course[:1] if self.condition is None else self.course[self.condition])
 
     def centred(self, value: Array) -> Array:
-        """Trials (trial, time, neuron), zero where missing, less the course of their condition."""
-        if self.course is None:
+        """Trials (trial, time, neuron), zero where missing, less ``origin`` and the course of their condition."""
+        if self.origin is None and self.course is None:
             return value
-        return centred(value, self.course, self._condition_of(value), self.patterns(value.shape[0]))
+        mean, condition = jnp.broadcast_to(self.level, (1, 1, value.shape[-1])), None
+        if self.course is not None:
+            mean, condition = mean + self.course, self._condition_of(value)
+        return centred(value, mean, condition, self.patterns(value.shape[0]))
 
     def _condition_of(self, value: Array) -> Array | None:
         """Of trials (trial, time, neuron), which may be the recording's several times over."""
@@ -183,6 +198,8 @@ class DelayedGP(Distribution):
         """Reduce trials (trial, time, neuron), zero where missing, to what they say about the readouts."""
         missing, assignment = self.patterns(value.shape[0]), self.prior.assignment
         if self.memory is None:
+            if self.course is None:
+                return reduce(assignment, self.emission, value, missing, self.origin)
             return reduce(assignment, self.emission, self.centred(value), missing)
         mean = self.offset[None, None] if self.course is None else self.offset + self.course
         rest = centred(value, mean, None if self.course is None else self._condition_of(value), missing)

@@ -86,7 +86,7 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
             basis = left[:, sizes > 1e-3]
         arrays[f"population{population + 1}"] = whitened @ basis
         decode.append(np.sqrt(variance[first:last] * noise)[:, None] * basis)
-    return Compressed(MultiRegionData(arrays, data.bin_width), tuple(decode), variance)
+    return Compressed(MultiRegionData.derived(arrays, data.bin_width), tuple(decode), variance)
 
 
 def _leading_directions(signals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

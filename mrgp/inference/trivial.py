@@ -17,6 +17,7 @@ from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.inference.map import free_sites, prior_density
 from mrgp.inference.run import Options, Run, Start
+from mrgp.labels import neuron_name
 
 RESTARTS = 2  # with other random numbers, from quiet starts, before a fit is given up
 SLACK = 1.0  # nats per neuron: what priors may cost a fit of a recording in which there is nothing to find
@@ -104,18 +105,15 @@ def _reaches(run: Run, data: MultiRegionData) -> bool:
 
 def _refusal(run: Run, data: MultiRegionData) -> str:
     """A sentence on a fit that has failed, with the neuron whose parameters suit its values least."""
-    mask, values, layout = data.mask, np.asarray(data.values), data.layout
+    mask, values = data.mask, np.asarray(data.values)
     predicted = run.model.likelihood_at(data, run.sites)
     with np.errstate(all="ignore"):
         variance = np.asarray(predicted.variance)
         scores = np.log(variance) + (values - np.asarray(predicted.mean)) ** 2 / variance
         scores = np.where(mask, scores, 0.0).sum((0, 1)) / np.maximum(mask.sum((0, 1)), 1) - 2 * np.log(data.scale)
     neuron = int(np.argmax(np.where(np.isfinite(scores), scores, np.inf)))
-    region = layout.regions[layout.region_of_neuron[neuron]]
-    place = neuron - layout.region_slices[region].start
-    label = f" (label {data.neuron_coords[region][place]})" if region in data.neuron_coords else ""
     return (
         f"{type(run.model).__name__}: the fit ended below the model in which every neuron has its own mean, also from "
-        f"{RESTARTS} other starts; look at region {region}, neuron {place}{label} first, and leave it out by "
+        f"{RESTARTS} other starts; look at {neuron_name(data, neuron)} first, and leave it out by "
         "select_neurons if it is no neuron"
     )

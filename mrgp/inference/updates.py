@@ -26,7 +26,7 @@ class Moments(NamedTuple):
 
     Attributes:
         xx: sum E[x x'], (neuron, column, column).
-        yx: sum y E[x], (neuron, column); y less its condition's course.
+        yx: sum y E[x], (neuron, column); y less its condition's course and the distribution's ``origin``.
         x: sum E[x], (neuron, column).
     """
 
@@ -77,7 +77,7 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
     assignment = distribution.prior.assignment
     used = jnp.asarray(assignment.used)
     sums = _moments(distribution, data)
-    values = distribution.centred(data.values)
+    values, origin = distribution.centred(data.values), distribution.level
     total, squares = values.sum((0, 1)), (values**2).sum((0, 1))
     eye = jnp.eye(assignment.n_columns)
     both = used[:, :, None] & used[:, None, :]
@@ -96,16 +96,17 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
         mean = precision[:, None] * jnp.einsum("nij,nj->ni", covariance, about)
         variance = 1 / (prior.offset_precision + precision * count)
         predicted = (mean * sums.x).sum(-1)
-        offset = variance * (prior.offset_precision * prior.offset_mean + precision * (total - predicted))
+        offset = variance * (prior.offset_precision * (prior.offset_mean - origin) + precision * (total - predicted))
         second = covariance + mean[:, :, None] * mean[:, None, :]
         error = squares - 2 * (mean * sums.yx).sum(-1) - 2 * offset * (total - predicted)
         error += jnp.where(both, second * sums.xx, 0.0).sum((1, 2)) + count * (offset**2 + variance)
         precision = (prior.noise_shape + count / 2) / (prior.noise_rate + error / 2)
         return mean, covariance, precision, offset, variance
 
-    begin = (sites["loadings"], covariance, 1 / sites["noise"], sites["offset"], jnp.zeros_like(sites["noise"]))
+    offset = sites["offset"] - origin
+    begin = (sites["loadings"], covariance, 1 / sites["noise"], offset, jnp.zeros_like(sites["noise"]))
     mean, covariance, precision, offset, _ = jax.lax.fori_loop(0, CYCLES, cycle, begin)
-    return {**sites, "loadings": mean, "noise": 1 / precision, "offset": offset}, covariance
+    return {**sites, "loadings": mean, "noise": 1 / precision, "offset": offset + origin}, covariance
 
 
 @partial(jax.jit, static_argnums=0)
@@ -153,7 +154,8 @@ def revival(model: Any, sites: Sites, setting: Setting) -> Revival:
     assignment = distribution.prior.assignment
     sums, mean = _moments(distribution, data), sites["loadings"]
     precision = 1 / sites["noise"][:, None]
-    left = sums.yx - sites["offset"][:, None] * sums.x - jnp.einsum("nc,ncd->nd", mean, sums.xx)
+    offset = sites["offset"] - distribution.level
+    left = sums.yx - offset[:, None] * sums.x - jnp.einsum("nc,ncd->nd", mean, sums.xx)
     s, q = precision * jnp.diagonal(sums.xx, axis1=-2, axis2=-1), precision * left
     used = jnp.asarray(assignment.used)
     member = jnp.asarray(assignment.member, s.dtype)

@@ -199,28 +199,34 @@ def present(missing: Missing, n_bins: int) -> Array | float:
     return there
 
 
-def reduce(assignment: Assignment, emission: Emission, values: Array, missing: Missing) -> Information:
+def reduce(
+    assignment: Assignment, emission: Emission, values: Array, missing: Missing, origin: Array | None = None
+) -> Information:
     """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts.
 
-    Where the emission has a course they are :func:`centred` by it before; where its noise remembers, they are
-    reduced by :func:`reduce_innovations`.
+    ``origin`` (neuron,) is what the emission's offsets are measured from, though ``values`` are not: squares of values
+    far from zero would leave no digits of their spread. Of ``values`` less it only sums are taken, so that no second
+    recording is stored. Where the emission has a course, values are :func:`centred` by it before; where its noise
+    remembers, they are reduced by :func:`reduce_innovations`.
     """
     C = readout_loadings(assignment, emission.loadings)
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]
     vectors = jnp.swapaxes(values @ scaled, 0, 1)
-    squares, sums = (values**2).sum(1), values.sum(1)  # (trial, neuron)
+    rest = values if origin is None else centred(values, origin[None, None], None, missing)
+    squares, sums = (rest**2).sum(1), rest.sum(1)  # (trial, neuron)
+    whole = emission.offset if origin is None else origin + emission.offset
     length = missing.length
     valid = None if length is None else (jnp.arange(n_bins)[:, None] < length).astype(values.dtype)
     if missing.observed is None:
-        shift = (emission.offset @ scaled)[None, None]
+        shift = (whole @ scaled)[None, None]
         weight = jnp.ones((1, 1, len(scaled)), values.dtype)
         precision = (scaled.T @ C)[None, None]
         bins = jnp.asarray(n_bins if missing.length is None else missing.length[:, None], values.dtype)
         count = jnp.broadcast_to(bins, squares.shape)
     else:
         seen = weight = jnp.swapaxes(missing.observed, 0, 1).astype(values.dtype)  # (time, pattern, neuron)
-        shift = (seen * emission.offset) @ scaled
+        shift = (seen * whole) @ scaled
         precision = jnp.einsum("tgn,ni,nj->tgij", seen, scaled, C)
         shift = shift[:, missing.pattern]
         if missing.length is None:

@@ -1,0 +1,87 @@
+"""What is odd about a recording though it can be used: a sentence each, so that slips do not pass in silence."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mrgp.labels import neuron_name
+
+LONG_BIN, SHORT_BIN = 1.0, 1e-4  # s: a bin width beyond was more likely meant in milliseconds, or in microseconds
+MANY_SILENT = 0.1  # of the trials, FEW of them at least: wholly silent
+BUSY = 20.0  # spikes in a trial that is not: with fewer, a population falls silent now and then
+FEW = 3
+MOSTLY = 0.5  # of a trial's entries observed: of less, silence says little
+TOLD_APART = 10  # entries unlike a neuron's usual value: with fewer, two neurons can be the same by chance
+COVERED = 0.5  # of the time that trials span: where spikes span less
+ENOUGH = 50  # spikes, to say what they span
+SLOWEST, FASTEST = 0.1, 1000.0  # Hz, of the unit that fires most: beyond, times are likely in another unit
+AT_ONCE = 0.01  # of a unit's spikes, and LEAST_AT_ONCE: at the instant of another one, which no neuron does
+LEAST_AT_ONCE = 5
+
+
+def doubts(data: Any) -> Iterator[str]:
+    """What is odd about a recording (a :class:`mrgp.MultiRegionData`)."""
+    width = data.layout.bin_width
+    if not SHORT_BIN <= width <= LONG_BIN:
+        yield f"bins of {width:g} s: is that right? bin_width is in seconds"
+    spoken = np.asarray(data.values).any(axis=(1, 2))
+    if data.observed is not None and not spoken.all():
+        spoken |= data.mask.mean(axis=(1, 2)) < MOSTLY
+    silent, n_trials = int(np.sum(~spoken)), len(spoken)
+    if FEW <= silent < n_trials and silent >= MANY_SILENT * n_trials:
+        typical = float(np.median(np.abs(data.values[spoken]).sum((1, 2))))
+        if typical >= BUSY:
+            yield (
+                f"{silent} of {n_trials} trials hold no spike of any neuron, while the others hold {typical:.0f} each: "
+                "check that spikes and trials are on one clock, or leave those trials out"
+            )
+    if pairs := _same_columns(data):
+        (one, other), more = pairs[0], f" (and {len(pairs) - 1} more pair(s))" if len(pairs) > 1 else ""
+        yield f"{one} and {other} hold the same values{more}: one unit in two regions pulls delays to 0, leave one out"
+
+
+def spike_doubts(times: Mapping[Any, np.ndarray], trials: np.ndarray) -> Iterator[str]:
+    """What is odd about sorted spike times of units, by label, and ``trials`` (trial, 2) from, to, in seconds."""
+    begin, end = trials.min(), trials.max()
+    spoken = [spikes for spikes in times.values() if spikes.size]
+    total = sum(spikes.size for spikes in spoken)
+    if total >= ENOUGH:
+        first, last = min(spikes[0] for spikes in spoken), max(spikes[-1] for spikes in spoken)
+        most = max(spikes.size for spikes in spoken) / max(last - first, np.finfo(float).tiny)
+        if min(last, end) - max(first, begin) < COVERED * (end - begin):
+            yield (
+                f"spikes are from {first:.4g} to {last:.4g} s only, but trials from {begin:.4g} to {end:.4g} s: "
+                "check that both are on one clock and in seconds"
+            )
+        elif not SLOWEST <= most <= FASTEST:
+            yield f"the unit that fires most has {most:.2g} spikes per second: check that spike times are in seconds"
+    worst: tuple[int, Any] = (0, None)
+    for label, spikes in times.items():
+        again = int(np.sum(np.diff(spikes) == 0))
+        if again >= LEAST_AT_ONCE and again > AT_ONCE * spikes.size:
+            worst = max(worst, (again, label), key=lambda pair: pair[0])
+    if worst[0]:
+        again, label = worst
+        yield (
+            f"unit {label} has {again} of its {times[label].size} spikes at the instant of another one: check for "
+            "spikes that are listed twice, or times that were rounded"
+        )
+
+
+def _same_columns(data: Any) -> list[tuple[str, str]]:
+    """Neurons of different regions that have the same value in every entry, as pairs of names."""
+    region_of, seen, pairs = data.layout.region_of_neuron, dict[tuple[float, float], list[int]](), []
+    values = np.asarray(data.values)
+    for column, numbers in enumerate(zip(data.center.tolist(), data.scale.tolist(), strict=True)):
+        for other in seen.get(numbers, ()):
+            if region_of[other] != region_of[column] and _are_one(values[:, :, other], values[:, :, column]):
+                pairs.append((neuron_name(data, other), neuron_name(data, column)))
+                break
+        seen.setdefault(numbers, []).append(column)
+    return pairs
+
+
+def _are_one(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two neurons (trial, time) are alike in so many entries that it cannot be chance."""
+    return np.array_equal(first, second) and int(np.sum(first != np.median(first))) >= TOLD_APART
