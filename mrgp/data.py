@@ -14,9 +14,24 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from mrgp.checks import Coords, DataError, living_neurons, read_bin_width, read_coords, read_region
+from mrgp.checks import (
+    Coords,
+    DataError,
+    check_finite,
+    check_living,
+    living_neurons,
+    read_bin_width,
+    read_coords,
+    read_region,
+    tell_left_out,
+)
 from mrgp.layout import CONDITION, Layout, labels_of
+from mrgp.neurons import Neurons, all_of
 from mrgp.patterns import share_patterns
+from mrgp.sentences import Argument, Part
+
+DROP_DEAD = Argument("drop_dead", True)
+LEAVE_OUT = Argument("drop_dead", True, python="data.drop_dead() or data.select_neurons")  # once there is a recording
 
 
 @jax.tree_util.register_pytree_node_class
@@ -35,7 +50,11 @@ class MultiRegionData:
         neuron_coords: region name -> one label per neuron (channel, unit name).
         trial_coords: coordinate name -> one value per trial (stimulus, block). The one named "condition" says which
             trials have a mean response of their own, for models whose mean varies.
-        drop_dead: leave out neurons that never change or were never observed, with a warning that names them.
+        drop_dead: leave out neurons that never change or were never observed, with a warning that names them. False
+            refuses them; None keeps them, for trials on which a fit to others is to be scored, and for counts, whose
+            models know what a silent neuron says.
+
+    Two recordings are equal where they are the same object; of the same contents where ``fingerprint`` is the same.
 
     Attributes:
         layout: regions, neuron counts, bin width.
@@ -48,6 +67,7 @@ class MultiRegionData:
         scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
         is_gapless: Every neuron was observed in all bins of a trial, up to its end, or in none.
         known_as: Digests of the trials before their values were changed; None where they were not.
+        origin: region -> where its neurons stood in the arrays that the recording was made from.
         batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
 
     Raises:
@@ -73,7 +93,7 @@ class MultiRegionData:
         *,
         neuron_coords: Mapping[str, ArrayLike] | None = None,
         trial_coords: Mapping[str, ArrayLike] | None = None,
-        drop_dead: bool = False,
+        drop_dead: bool | None = False,
     ) -> None:
         width = read_bin_width(bin_width)
         if not isinstance(regions, Mapping) or not regions:
@@ -89,18 +109,33 @@ class MultiRegionData:
                     )
         labels = read_coords("neuron", neuron_coords, {name: a.shape[2] for name, a in arrays.items()})
         trials = read_coords("trial", trial_coords, {str(name): expected[0] for name in trial_coords or {}})
+        origin = {name: all_of(array.shape[2]) for name, array in arrays.items()}
         for name, array in arrays.items():
-            alive = living_neurons(name, array, labels.get(name), drop_dead)
-            if not alive.all():
-                arrays[name] = array[:, :, alive]
-                labels.update({name: labels[name][alive]} if name in labels else {})
+            own = labels.get(name)
+            check_finite(name, array, own)
+            if drop_dead is None or (alive := living_neurons(array)).all():
+                continue
+            if not drop_dead:
+                check_living(name, array, own, alive, "remove it, or pass ", DROP_DEAD, " to leave such neurons out")
+            tell_left_out(name, own, alive, stacklevel=2)
+            arrays[name], origin[name] = array[:, :, alive], origin[name].only(np.flatnonzero(alive))
+            labels.update({} if own is None else {name: own[alive]})
         kinds = tuple(sorted(set(labels_of(trials.get(CONDITION, ())))))
         layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds)
-        self._fill(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials)
+        self._fill(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials, origin)
 
-    def _fill(self, layout: Layout, values: np.ndarray, labels: Coords, trials: Coords) -> Self:
+    @classmethod
+    def unchecked(cls, layout: Layout, values: np.ndarray, trial_coords: Coords | None = None) -> Self:
+        """A recording of ``values`` (trial, time, neuron) that no user has brought: no message could name them."""
+        origin = {name: all_of(n) for name, n in zip(layout.regions, layout.n_neurons, strict=True)}
+        return object.__new__(cls)._fill(layout, values, {}, trial_coords or {}, origin)
+
+    def _fill(
+        self, layout: Layout, values: np.ndarray, labels: Coords, trials: Coords, origin: dict[str, Neurons]
+    ) -> Self:
         """Set all attributes from ``values`` with NaN, which are overwritten by 0 in place."""
         self.layout, self.values, self.neuron_coords, self.trial_coords = layout, values, labels, trials
+        self.origin = origin
         self.observed, self.pattern, self.length = None, np.zeros(len(values), np.int32), None
         kinds = labels_of(trials[CONDITION]) if layout.conditions else [""] * len(values)
         self.condition = np.searchsorted(np.array(layout.conditions or ("",)), kinds).astype(np.int32)
@@ -127,7 +162,8 @@ class MultiRegionData:
     def tree_unflatten(cls, static: tuple[Layout, int | None, bool], children: tuple[Any, ...]) -> Self:
         # Children may be tracers or placeholders: nothing is checked or converted here.
         data = object.__new__(cls)
-        (data.layout, data.batch_size, data.is_gapless), data.neuron_coords, data.trial_coords = static, {}, {}
+        data.layout, data.batch_size, data.is_gapless = static
+        data.neuron_coords, data.trial_coords, data.origin = {}, {}, {}
         data.values, data.observed, data.pattern, data.length, data.condition, data.center, data.scale = children
         return data
 
@@ -213,7 +249,7 @@ class MultiRegionData:
         changed = object.__new__(type(self))
         changed.batch_size, changed.known_as = self.batch_size, self.trial_fingerprints
         neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)
-        return changed._fill(self.layout, np.array(values, np.float64), neurons, trials)
+        return changed._fill(self.layout, np.array(values, np.float64), neurons, trials, self.origin)
 
     def select_trials(self, indices: ArrayLike | slice) -> Self:
         """The recording of some trials, by position (integers, booleans or a slice), in all its bins."""
@@ -223,7 +259,7 @@ class MultiRegionData:
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
         some = object.__new__(type(self))
         some.known_as = None if self.known_as is None else tuple(self.known_as[trial] for trial in chosen)
-        return some._fill(self.layout, self.with_nan()[chosen], dict(self.neuron_coords), trials)
+        return some._fill(self.layout, self.with_nan()[chosen], dict(self.neuron_coords), trials, self.origin)
 
     def in_batches_of(self, n_trials: int) -> Self:
         """The recording as stochastic gradients take it: a model scores ``n_trials`` drawn anew at every step."""
@@ -262,7 +298,34 @@ class MultiRegionData:
         layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
         values = self.with_nan()[:, :, np.concatenate(columns)]
-        return object.__new__(type(self))._fill(layout, values, labels, dict(self.trial_coords))
+        origin = {name: self.origin[name].only(chosen) for name, chosen in kept.items()}
+        return object.__new__(type(self))._fill(layout, values, labels, dict(self.trial_coords), origin)
+
+    @property
+    def neurons(self) -> dict[str, Neurons]:
+        """Who the neurons of each region are, by which a fit knows them again in another recording."""
+        return {name: own.labelled(self.neuron_coords.get(name)) for name, own in self.origin.items()}
+
+    @property
+    def living(self) -> dict[str, Bool[np.ndarray, "neuron"]]:
+        """Of each region the neurons that take two values or more in these trials."""
+        values = self.with_nan()
+        return {name: living_neurons(values[:, :, part]) for name, part in self.layout.region_slices.items()}
+
+    def drop_dead(self) -> Self:
+        """The recording without neurons that never change or were never observed in it; a warning names them."""
+        living = self.living
+        for name, alive in living.items():
+            tell_left_out(name, self.neuron_coords.get(name), alive, stacklevel=2)
+        return self if all(alive.all() for alive in living.values()) else self.select_neurons(living)
+
+    def require_living(self) -> None:
+        """Raise DataError where a neuron never changes or was never observed in these trials."""
+        remedy: tuple[Part, ...] = ("it says nothing in these trials: leave it out by ", LEAVE_OUT)
+        values = self.with_nan()
+        for name, part in self.layout.region_slices.items():
+            own = values[:, :, part]
+            check_living(name, own, self.neuron_coords.get(name), living_neurons(own), *remedy)
 
     def without(self, neurons: Mapping[str, ArrayLike | slice]) -> Self:
         """The recording with some neurons hidden: of the same layout, but nothing of them was observed.
@@ -291,7 +354,7 @@ class MultiRegionData:
         if conditions and (unknown := [own[i] for i in np.unique(self.condition) if own[i] not in conditions]):
             raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
         coords = dict(self.neuron_coords), dict(self.trial_coords)
-        return object.__new__(type(self))._fill(layout, self.with_nan().copy(), *coords)
+        return object.__new__(type(self))._fill(layout, self.with_nan().copy(), *coords, self.origin)
 
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""
@@ -316,7 +379,7 @@ class MultiRegionData:
         return xr.Dataset(arrays, coords, {"bin_width": self.bin_width, "regions": json.dumps(names)})
 
     @classmethod
-    def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool = False) -> Self:
+    def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool | None = False) -> Self:
         """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable is a region."""
         if "bin_width" not in dataset.attrs:
             raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
@@ -355,10 +418,9 @@ def _gapless(mask: np.ndarray) -> bool:
 def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:
     """A recording of noise with this layout, for what needs shapes but no values."""
     rng = np.random.default_rng(0)
-    counts = zip(layout.regions, layout.n_neurons, strict=True)
-    noise = {name: rng.standard_normal((n_trials, n_bins, n)) for name, n in counts}
+    noise = [rng.standard_normal((n_trials, n_bins, n)) for n in layout.n_neurons]
     of_trials = {CONDITION: np.resize(layout.conditions, n_trials)} if layout.conditions else {}
-    return MultiRegionData(noise, layout.bin_width, trial_coords=of_trials).among(layout.conditions)
+    return MultiRegionData.unchecked(layout, np.concatenate(noise, axis=2), of_trials)
 
 
 def _choose(n: int, indices: ArrayLike | slice, what: str) -> np.ndarray:

@@ -19,7 +19,9 @@ from mrgp.distributions.counts import CountGP
 from mrgp.distributions.markov import MarkovGP
 from mrgp.inference.curvature import Curvature
 from mrgp.inference.run import Run
-from mrgp.layout import Layout
+from mrgp.known import known_neurons
+from mrgp.layout import CONDITION, Layout, labels_of
+from mrgp.neurons import Neurons
 from mrgp.statespace.reduce import shared_variance, signal_to_noise
 
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
@@ -46,6 +48,7 @@ class Fit(Run):
         preprocessing: What was done to the recording before, as :func:`mrgp.preprocess` takes it; None where nobody has
             said so. The command line does to other recordings what it did to this one.
         versions: Of what the result depends on.
+        neurons: Who the neurons of each region are, by which they are known in other recordings.
 
     Parameters and how they were found are the attributes of :class:`mrgp.inference.run.Run`.
     """
@@ -59,6 +62,7 @@ class Fit(Run):
     trained_on: tuple[str, ...] = ()
     preprocessing: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=versions)
+    neurons: dict[str, Neurons] = field(default_factory=dict)
 
     # ---- parameters ----------------------------------------------------------------------------------------------
 
@@ -207,17 +211,33 @@ class Fit(Run):
     # ---- what it says of a recording -----------------------------------------------------------------------------
 
     def recording(self, data: MultiRegionData | None = None) -> MultiRegionData:
-        """``data`` if it suits the fit, or the recording that it holds."""
-        data = self.data if data is None else data
-        if data is None:
+        """``data`` as far as the fit knows its neurons (see :meth:`known`), or the recording that it holds.
+
+        Raises:
+            DataError: there is none, or it has not all that the fit knows.
+        """
+        if data is None and self.data is None:
             raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+        data = self.data if data is None else self.known(data)
+        assert data is not None
         if data.layout != self.layout and self.model.mean != "constant":
             data = data.among(self.layout.conditions)
         if not data.layout.same_neurons(self.layout):
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
         if (why := self.model.unsuited(data)) is not None:
-            raise DataError(f"{type(self.model).__name__}: {why}")
+            raise DataError(f"{type(self.model).__name__}: ", *why)
         return data
+
+    def known(self, data: MultiRegionData) -> MultiRegionData:
+        """``data`` without regions and neurons that the fit does not know, which a warning names.
+
+        A neuron is known by its label, where the fit's recording and this one have labels; else by its position, where
+        both were made from arrays of as many neurons, of which some were left out.
+
+        Raises:
+            DataError: a region or a neuron that the fit knows is not there.
+        """
+        return known_neurons(self.layout, self.neurons, data)
 
     @property
     def training_trials(self) -> tuple[str, ...]:
@@ -269,9 +289,11 @@ class Fit(Run):
         """A new recording drawn from the fitted model; ``conditions`` of its trials, None for all of them in turn."""
         frame = stand_in(self.layout, n_trials, n_bins)
         if conditions is not None:
-            regions = {name: frame.region(name) for name in self.layout.regions}
-            labelled = MultiRegionData(regions, self.layout.bin_width, trial_coords={"condition": conditions})
-            frame = labelled.among(self.layout.conditions)
+            if len(conditions) != n_trials:
+                raise ValueError(f"conditions are {len(conditions)} for {n_trials} trials: give one for each")
+            own = replace(self.layout, conditions=tuple(sorted(set(labels_of(conditions)))))
+            frame = MultiRegionData.unchecked(own, frame.values, {CONDITION: np.asarray(conditions)})
+            frame = frame.among(self.layout.conditions)
         drawn = np.asarray(self.markov(frame).sample(jax.random.key(seed)))
         made = frame.with_values(drawn)
         made.known_as = None

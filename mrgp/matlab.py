@@ -9,6 +9,7 @@ import numpy as np
 from scipy.io import loadmat, whosmat
 
 from mrgp.checks import DataError, damage_named
+from mrgp.sentences import Argument
 
 # The DLAG toolbox's names for its struct array of trials, and for the neurons per region.
 _TRIAL_ARRAYS = ("seqTrue", "seq", "seqTrain")
@@ -41,11 +42,12 @@ def _dlag_arrays(
 ) -> dict[str, Any]:
     """A DLAG file: trials (bins, neurons) of each region, seconds per bin, the trials' numbers."""
     if bin_width is None and "binWidth" not in contents:
-        raise DataError(f"{source} has no binWidth: add it (ms), or pass bin_width=0.02 for 20 ms")
+        raise DataError(f"{source} has no binWidth: add it (ms), or pass ", Argument("bin_width", 0.02), " for 20 ms")
     width = np.asarray(contents["binWidth"]).item() / 1000 if bin_width is None else bin_width
     sizes = n_neurons or next((contents[name] for name in _NEURON_COUNTS if name in contents), None)
     if sizes is None:
-        raise DataError(f"{source} does not say the neurons per region: pass n_neurons=(n1, n2, ...)")
+        remedy = Argument("n_neurons", ("N", "N", "..."), python="n_neurons=(n1, n2, ...)")
+        raise DataError(f"{source} does not say the neurons per region: pass ", remedy)
     counts = [int(n) for n in np.ravel(sizes)]
     if min(counts, default=0) < 1:
         raise DataError(f"{source}: neurons per region are {counts}: give 1 or more for each")
@@ -56,7 +58,8 @@ def _dlag_arrays(
             raise DataError(f"{source}: y of trial {trial} is {y.shape}, not {wanted}: mend one")
     names = list(regions or (f"region{r + 1}" for r in range(len(counts))))
     if len(names) != len(counts):
-        raise DataError(f"{source} has {len(counts)} regions, regions= names {len(names)}: name each")
+        named = Argument("regions", python="regions=")
+        raise DataError(f"{source} has {len(counts)} regions, ", named, f" names {len(names)}: name each")
     ends = np.cumsum(counts)
     parts = {name: slice(end - n, end) for name, n, end in zip(names, counts, ends, strict=True)}
     arrays: dict[str, Any] = {name: [y[part].T for y in fields["y"]] for name, part in parts.items()}

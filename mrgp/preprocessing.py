@@ -17,7 +17,7 @@ from jaxtyping import Int
 from scipy.ndimage import gaussian_filter1d
 
 from mrgp.checks import DataError
-from mrgp.data import MultiRegionData
+from mrgp.data import LEAVE_OUT, MultiRegionData
 
 REACH = 4.0  # sd: the kernel's weight beyond is 6e-5 of the whole
 LEAST_SMOOTHING = 0.2  # bins: below, a neighbouring bin has less than 4e-6 of the weight and nothing is smoothed
@@ -201,7 +201,7 @@ def standardize(data: MultiRegionData, reference: MultiRegionData | None = None)
     still = ~(largest - smallest > ROUNDING * np.maximum(np.abs(largest), np.abs(smallest)))
     if still.any():
         where = _name(source, int(np.argmax(still)))
-        raise DataError(f"{where} never changes in the trials its sd is taken from: leave it out by select_neurons")
+        raise DataError(f"{where} never changes in the trials its sd is taken from: leave it out by ", LEAVE_OUT)
     return data.with_values((data.with_nan() - np.nanmean(flat, axis=0)) / np.nanstd(flat, axis=0))
 
 

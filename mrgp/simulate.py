@@ -180,7 +180,7 @@ def simulate(
     values[~_observed(values.shape, ragged, missing, rng)] = np.nan
 
     parts = np.split(values, np.cumsum(assignment.n_neurons)[:-1], axis=2)
-    data = MultiRegionData(dict(zip(regions, parts, strict=True)), bin_width)
+    data = MultiRegionData(dict(zip(regions, parts, strict=True)), bin_width, drop_dead=None)
     names, seconds = np.array(list(regions)), {"units": "s"}
     given = prior.kernel.parameters().items()
     inferred = {name: own[name] for name, value in given if not isinstance(value, float | int)}

@@ -191,7 +191,7 @@ def maximise(
     first, _ = objective(best)
     if not np.isfinite(first):
         raise FloatingPointError(
-            "the log-likelihood is not finite at the start: check the recording's units, or give start= yourself"
+            "the log-likelihood is not finite at the start: check the recording's units, or give a start yourself"
         )
     trace.append(-first)
     try:
