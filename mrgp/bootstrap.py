@@ -30,6 +30,7 @@ from mrgp.inference.map import Sites
 from mrgp.inference.reduced import Given
 from mrgp.inference.resampling import Job, Kind, Refit, counts, refits
 from mrgp.statespace.reduce import Information
+from mrgp.workers import TRACING
 
 SIGNIFICANT = 0.05  # share of samples that may do without a significant delay (Gokcen et al. 2022)
 LEAST_GAIN = 1e-6  # nats: what round-off makes of the log-likelihood of a delay that has no effect
@@ -148,12 +149,11 @@ def bootstrap_delays(
     names = tuple(name for name in fit.uncertain_sites if name not in fit.model.held)
     if refit and not names:
         raise ValueError("delays and kernel parameters were all fixed: nothing can be refitted; pass refit=False")
-    given = _given(fit, data, names)
-    significance = _significance(fit, data, given.information, n_samples, seed)
-    found: list[Refit] = []
-    if refit:
-        job = Job.at(fit.model, given, {name: fit.sites[name] for name in names}, kind, seed)
-        found = refits(job, n_samples, executor, progress)
+    with TRACING:
+        given = _given(fit, data, names)
+        significance = _significance(fit, data, given.information, n_samples, seed)
+        job = Job.at(fit.model, given, {name: fit.sites[name] for name in names}, kind, seed) if refit else None
+    found = [] if job is None else refits(job, n_samples, executor, progress)
     fitted = xr.Dataset(_variables(fit, data, _tables(fit, data, fit.sites)))
     samples = _samples(fit, data, found).assign_attrs(kind=kind, seed=seed)
     result = Bootstrap(samples, fitted, significance)

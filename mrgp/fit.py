@@ -23,6 +23,7 @@ from mrgp.known import known_neurons
 from mrgp.layout import CONDITION, Layout, labels_of
 from mrgp.neurons import Neurons
 from mrgp.statespace.reduce import shared_variance, signal_to_noise
+from mrgp.workers import TRACING
 
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
 AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
@@ -314,11 +315,12 @@ class Fit(Run):
 
         ``follow`` asks for how everything else follows them too, which a saved fit does not keep.
         """
-        known = self.saved_curvature
-        if known is None or (follow and known.response is None):
-            known = uncertainty.curvature_at(self, self.recording(data), progress)
-            self.saved_curvature = known
-        return known
+        with TRACING:
+            known = self.saved_curvature
+            if known is None or (follow and known.response is None):
+                known = uncertainty.curvature_at(self, self.recording(data), progress)
+                self.saved_curvature = known
+            return known
 
     @property
     def uncertain_sites(self) -> tuple[str, ...]:
@@ -366,7 +368,8 @@ class Fit(Run):
         tell the modes apart that differ in signs and order of latents: all of them count, log 2 for each latent and
         log K! for each K exchangeable ones.
         """
-        return uncertainty.log_evidence(self, self.recording(data), progress)
+        with TRACING:
+            return uncertainty.log_evidence(self, self.recording(data), progress)
 
     def to_arviz(
         self,
@@ -386,7 +389,8 @@ class Fit(Run):
         Of a model without delays and timescales nothing is drawn: its ``posterior`` repeats the parameters at the
         maximum, of which intervals mean nothing, and ``arviz.loo`` refuses it; a warning says so.
         """
-        return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)
+        with TRACING:
+            return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)
 
     # ---- saving --------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from mrgp.arviz_tree import trial_scores
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
+from mrgp.workers import TRACING
 
 MOST_REFITS = 10  # trials: of more, importance sampling is no way to leave trials out, and a note says so
 
@@ -49,7 +50,8 @@ def leave_one_out(
         raise ValueError(f"{type(fit.model).__name__} has no delays or timescales to draw: nothing to reweight")
     data = fit.recording(data)
     draws = fit.draws(n_draws, seed, data)
-    scores = trial_scores(fit.model, data, draws)
+    with TRACING:
+        scores = trial_scores(fit.model, data, draws)
     tree = from_dict({"posterior": {"number": np.arange(len(scores))[None]}, "log_likelihood": {"y": scores[None]}})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Estimated shape parameter")  # what follows tells, and mends
@@ -74,7 +76,8 @@ def leave_one_out(
             warnings.warn(f"trial {trial} cannot be left out, its score is optimistic: {error}", stacklevel=2)
             left.append(trial)
             continue
-        unseen = trial_scores(again.model, data.select_trials([trial]), again.draws(n_draws, seed))
+        with TRACING:
+            unseen = trial_scores(again.model, data.select_trials([trial]), again.draws(n_draws, seed))
         result.elpd_i[trial] = logsumexp(unseen) - np.log(len(unseen))
         result.pareto_k[trial] = 0.0
     result.elpd, result.warning = float(result.elpd_i.sum()), bool(left)

@@ -40,6 +40,7 @@ from mrgp.kernels import Hyperparameters
 from mrgp.log_rates import require_counts, require_spikes
 from mrgp.sentences import MAP, Argument, Refusal, Sentence
 from mrgp.statespace.reduce import Emission, Missing
+from mrgp.workers import TRACING
 
 METHODS: dict[str, Callable[..., Run]] = {
     "map": fit_map, "em": fit_em, "vb": fit_vb, "laplace": fit_laplace, "svi": fit_svi, "nuts": fit_nuts,
@@ -116,7 +117,8 @@ class Preset(Fittable):
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
         """The distribution of the recording's trials at given sites: a ``DelayedGP``, or of counts a ``CountGP``."""
         program = handlers.substitute(handlers.seed(self, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
-        trace = handlers.trace(program).get_trace(data)
+        with TRACING:
+            trace = handlers.trace(program).get_trace(data)
         own = {name for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
         if missing := sorted(name for name in own - sites.keys() if np.size(trace[name]["value"])):
             raise ValueError(f"parameters are missing: {', '.join(missing)}")
@@ -133,7 +135,8 @@ class Preset(Fittable):
         """
         if self.is_of_counts:
             require_counts(data)
-        scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
+        with TRACING:
+            scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
         coords = {"trial": np.arange(data.n_trials)}
         return xr.DataArray(np.asarray(scores), coords, ("trial",), "log_likelihood", {"units": "nats"})
 
@@ -154,7 +157,7 @@ class Preset(Fittable):
         progress: bool = True,
         **settings: Any,
     ) -> Fit:
-        """Infer the parameters from a recording.
+        """Infer the parameters from a recording. Fits in threads of one process take turns.
 
         Args:
             data: The recording; neurons and regions as the preset expects.
@@ -199,7 +202,8 @@ class Preset(Fittable):
             raise ValueError(f"{method}: counts are no fewer numbers given loadings: use loadings='following'")
         options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held, chosen)
         began = time.perf_counter()
-        run = METHODS[method](self, data, options, start)
+        with TRACING:
+            run = METHODS[method](self, data, options, start)
         return Fit(
             **vars(run),
             layout=data.layout,

@@ -24,6 +24,8 @@ from numpyro.infer.util import log_density
 from scipy.optimize import minimize
 from tqdm import tqdm
 
+from mrgp.workers import TRACING
+
 type Sites = dict[str, Array]
 
 MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
@@ -55,7 +57,7 @@ class Ascent:
 
 def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
     """Every unobserved site of ``model`` as NumPyro traces it, at values of no meaning."""
-    with numpyro.validation_enabled(False):  # values drawn from a vague prior may overflow
+    with TRACING, numpyro.validation_enabled(False):  # values drawn from a vague prior may overflow
         trace = handlers.trace(handlers.seed(model, 0)).get_trace(data)
     return {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
 
