@@ -112,7 +112,8 @@ class Choices:
             raise ValueError(f"{name}: noise is 'white' or 'ar1', not {self.noise!r}")
         coarse = self.window is not None and self.window.step > 1
         if self.noise == "ar1" and self.is_of_counts:
-            raise Refusal(f"{name}: ", AR1, " is of Gaussian values: counts have no noise beside their own")
+            alone = ": counts have no noise beside their own"
+            raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"), alone)
         if self.noise == "ar1" and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
             suited = " is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
             raise Refusal(f"{name}: ", AR1, suited)

@@ -29,13 +29,14 @@ from mrgp.layout import CONDITION, Layout, labels_of
 from mrgp.neurons import Neurons, all_of
 from mrgp.patterns import share_patterns
 from mrgp.sentences import Argument, Part
+from mrgp.shown import Card, Shown
 
 DROP_DEAD = Argument("drop_dead", True)
 LEAVE_OUT = Argument("drop_dead", True, python="data.drop_dead() or data.select_neurons")  # once there is a recording
 
 
 @jax.tree_util.register_pytree_node_class
-class MultiRegionData:
+class MultiRegionData(Shown):
     """Simultaneous recordings of one or more regions, checked, with missing entries described once.
 
     Entry (b, t, i) is observed when ``t < length[b]`` and ``observed[pattern[b], t, i]``; None is "always".
@@ -396,13 +397,30 @@ class MultiRegionData:
         width = dataset.attrs["bin_width"]
         return cls(arrays, width, neuron_coords=labels, trial_coords=trials, drop_dead=drop_dead)
 
-    def __repr__(self) -> str:
+    def _card(self) -> Card:
+        if not isinstance(self.values, np.ndarray):  # what a model sees while it is compiled
+            return Card(f"{type(self).__name__} inside JAX: {self.layout}")
         holes = "" if self.observed is None else f", {len(self.observed)} pattern(s) of missing entries"
         ragged = "" if self.length is None else ", trials of different length"
         sizes = f"{self.n_trials} trials x {self.n_bins} bins of {1e3 * self.bin_width:g} ms"
         counts = zip(self.layout.regions, self.layout.n_neurons, strict=True)
-        lines = [f"MultiRegionData: {sizes}{holes}{ragged}", *(f"{name}: {n} neurons" for name, n in counts)]
-        return "\n  ".join(lines)
+        facts = {name: f"{n} neurons" for name, n in counts}
+        if kinds := self.layout.conditions:
+            trials = np.bincount(self.condition, minlength=len(kinds))
+            facts["conditions"] = ", ".join(f"{kind} ({n} trials)" for kind, n in zip(kinds, trials, strict=True))
+        if not self.is_complete:
+            facts["missing"] = f"{100 * self.missing_share:.3g}% of entries"
+        return Card(f"{type(self).__name__}: {sizes}{holes}{ragged}", facts)
+
+    @property
+    def missing_share(self) -> float:
+        """Share of entries that were not observed, shorter trials counted as long as the longest."""
+        if self.is_complete:
+            return 0.0
+        always = np.ones((1, self.n_bins, self.values.shape[2]), bool)
+        seen = (always if self.observed is None else np.asarray(self.observed)).sum(2).cumsum(1)
+        last = np.full(self.n_trials, self.n_bins) if self.length is None else np.asarray(self.length)
+        return float(1 - seen[self.pattern, last - 1].sum(dtype=float) / self.values.size)
 
     def _columns(self, name: str) -> slice:
         if name not in self.layout.regions:

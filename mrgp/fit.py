@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from mrgp import arviz_tree, fit_file, posterior, summaries, uncertainty
+from mrgp import arviz_tree, fit_file, posterior, summaries, tables, uncertainty
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData, stand_in
 from mrgp.distributions.counts import CountGP
@@ -22,11 +22,11 @@ from mrgp.inference.run import Run
 from mrgp.known import known_neurons
 from mrgp.layout import CONDITION, Layout, labels_of
 from mrgp.neurons import Neurons
-from mrgp.statespace.reduce import shared_variance, signal_to_noise
+from mrgp.shown import Card, Shown
+from mrgp.statespace.reduce import AUDIBLE, SHARED, shared_variance, signal_to_noise
 from mrgp.workers import TRACING
 
-SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
-AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
+FOUND = ("window", "transient", "duration")  # choices that a fit makes, and nobody has to read
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -35,9 +35,11 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("mrgp", "jax", "numpyro", "arviz", "numpy", "scipy")}
 
 
-@dataclass(kw_only=True)
-class Fit(Run):
+@dataclass(kw_only=True, eq=False, repr=False)
+class Fit(Shown, Run):
     """Parameters of one model inferred from one recording. Times are in seconds throughout.
+
+    Two fits are equal where they are the same object; ``summary()`` and ``sites`` tell others apart.
 
     Attributes:
         layout: Regions, neurons per region and bin width of the recording.
@@ -393,6 +395,37 @@ class Fit(Run):
             return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)
 
     # ---- saving --------------------------------------------------------------------------------------------------
+
+    def _card(self) -> Card:
+        settings = {name: value for name, value in self.model.chosen.items() if name not in FOUND}
+        facts = {
+            "recording": f"{self.layout}",
+            "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
+            "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
+        }
+        if len(self.trace) and self.method != "nuts":
+            facts[self.climbed] = f"{self.trace[-1]:.2f} nats"
+        if self.n_samples:
+            facts["draws"] = str(self.n_samples)
+        if self.fixed:
+            facts["fixed"] = ", ".join(self.fixed)
+        state = "converged" if self.converged else "NOT converged"
+        headline = f"Fit of {type(self.model).__name__} by method {self.method!r}, {state}"
+        bounds = self._bounds_at_hand()
+        without = ("fit.delay_intervals() says how sure the delays are",) if self.has_delays and bounds is None else ()
+        return Card(headline, facts, tables.latents(self, bounds), self.notes, "\n".join(without))
+
+    def _bounds_at_hand(self) -> xr.Dataset | None:
+        """Intervals of the delays, where it takes neither long nor the turn of another thread to give them."""
+        has_draws = self.samples is not None and self.method != "laplace"
+        if not self.has_delays or not (has_draws or self.saved_curvature is not None):
+            return None
+        if not TRACING.acquire(blocking=False):
+            return None
+        try:
+            return self.delay_intervals(over_time=True)
+        finally:
+            TRACING.release()
 
     def summary(self) -> dict[str, Any]:
         """The JSON-ready summary that the command line writes: what exists for the model, seconds and nats."""

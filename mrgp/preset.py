@@ -39,6 +39,7 @@ from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
 from mrgp.log_rates import require_counts, require_spikes
 from mrgp.sentences import MAP, Argument, Refusal, Sentence
+from mrgp.shown import Card
 from mrgp.statespace.reduce import Emission, Missing
 from mrgp.workers import TRACING
 
@@ -70,7 +71,27 @@ class Preset(Fittable):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):  # else a dataclass writes one, with every default
+            cls.__repr__ = Preset.__repr__  # type: ignore[method-assign]
         REGISTRY[cls.__name__.lower()] = cls
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen.items())})"
+
+    def _repr_html_(self) -> str:
+        return Card(type(self).__name__, self.chosen).html()
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """As text the number of shared latents, and every other choice that is not the default."""
+        chosen = {}
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            if field.name == "n_across" or value != default:
+                chosen[field.name] = repr(value)
+        return chosen
 
     def __call__(self, data: MultiRegionData) -> None:
         """The generative program: sample sites in seconds, and the recording as the observed site ``y``."""

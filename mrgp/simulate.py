@@ -24,6 +24,7 @@ from mrgp.data import MultiRegionData
 from mrgp.delays import check_delay, trajectory
 from mrgp.io import save_recording, write_atomically
 from mrgp.kernels import Kernel, SquaredExponential, in_bins
+from mrgp.shown import Card, Shown
 from mrgp.statespace.assemble import Prior
 from mrgp.statespace.reduce import Assignment, readout_loadings
 
@@ -37,8 +38,8 @@ MAX_POINTS = 4000
 TWO_REGIONS: Mapping[str, int] = MappingProxyType({"V1": 20, "V2": 20})
 
 
-@dataclass(frozen=True)
-class Simulation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation(Shown):
     """A recording and what it was made from.
 
     Attributes:
@@ -54,6 +55,10 @@ class Simulation:
 
     data: MultiRegionData
     truth: xr.Dataset
+
+    def _card(self) -> Card:
+        known = {"truth": ", ".join(map(str, self.truth.data_vars))}
+        return Card("Simulation: a recording in data, what it was made from in truth", known, text=f"{self.data}")
 
     def save(self, folder: str | Path) -> None:
         """Write ``recording.nc`` and ``truth.nc`` into ``folder``, which is made if need be.

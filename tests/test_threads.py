@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 import pytest
+from mrgp.models import DLAG
 
 import mrgp
-from mrgp.models import DLAG
 from mrgp.simulate import simulate
 from mrgp.workers import TRACING
 

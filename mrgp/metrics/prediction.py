@@ -102,8 +102,8 @@ def leave_region_out(
     Raises:
         DataError: there is one region only, or a trial in which only one has anything recorded.
     """
-    test = known_to(fit, test)
     test.require(2, "prediction of a region from others")
+    test = known_to(fit, test)
     groups, scored = condition_of(test, condition), scorer(fit)
     names = test.layout.regions
     bar = tqdm(names, desc="regions left out", disable=not progress, leave=False)
