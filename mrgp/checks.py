@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mrgp.neurons import Neurons
 from mrgp.sentences import Part, Refusal
 
 # Taken by the saved forms of a recording: dimensions, the bin width, and arguments of numpy.savez.
@@ -109,19 +110,19 @@ def read_coords(kind: str, coords: Mapping[str, ArrayLike] | None, sizes: Mappin
     return {name: array.astype(str) if array.dtype == object else array for name, array in read.items()}
 
 
-def neurons_named(name: str, neurons: np.ndarray, labels: np.ndarray | Mapping[int, Any] | None) -> str:
-    """Neurons of a region as their user knows them: by position, and by label where they have one."""
-    named = [str(i) if labels is None else f"{i} (label {labels[i]})" for i in neurons[:MOST_NAMED].tolist()]
-    more = f" and {neurons.size - MOST_NAMED} more" if neurons.size > MOST_NAMED else ""
-    return f"region {name}, neuron{'s' if neurons.size > 1 else ''} {', '.join(named)}{more}"
+def neurons_named(name: str, places: np.ndarray, own: Neurons) -> str:
+    """Some of a region's neurons, ``own``, as their user knows them: by position and label."""
+    named = [own.named(place) for place in places[:MOST_NAMED].tolist()]
+    more = f" and {places.size - MOST_NAMED} more" if places.size > MOST_NAMED else ""
+    return f"region {name}, neuron{'s' if places.size > 1 else ''} {', '.join(named)}{more}"
 
 
-def check_finite(name: str, array: np.ndarray, labels: np.ndarray | None) -> None:
+def check_finite(name: str, array: np.ndarray, own: Neurons) -> None:
     """Raise DataError where a value is infinite."""
     infinite = np.isinf(array) if array.dtype.kind == "f" else np.zeros(1)
     if infinite.any():
         trial, time, neuron = np.argwhere(infinite)[0]
-        where = f"{neurons_named(name, np.array([neuron]), labels)}: infinite value in trial {trial}, bin {time}"
+        where = f"{neurons_named(name, np.array([neuron]), own)}: infinite value in trial {trial}, bin {time}"
         raise DataError(f"{where}; put NaN where a value is missing")
 
 
@@ -134,19 +135,19 @@ def living_neurons(array: np.ndarray) -> np.ndarray:
     return alive
 
 
-def check_living(name: str, array: np.ndarray, labels: np.ndarray | None, alive: np.ndarray, *remedy: Part) -> None:
+def check_living(name: str, array: np.ndarray, own: Neurons, alive: np.ndarray, *remedy: Part) -> None:
     """Raise DataError that ends in ``remedy`` where a neuron is not ``alive``."""
     dead = np.flatnonzero(~alive)
     if dead.size:
         never = dead[np.isnan(array[:, :, dead]).all(axis=(0, 1))]
         what = "never observed (all NaN)" if never.size else "dead, the same value in every observed bin"
-        raise DataError(f"{neurons_named(name, never if never.size else dead, labels)}: {what}; ", *remedy)
+        raise DataError(f"{neurons_named(name, never if never.size else dead, own)}: {what}; ", *remedy)
 
 
-def tell_left_out(name: str, labels: np.ndarray | None, alive: np.ndarray, stacklevel: int) -> None:
+def tell_left_out(name: str, own: Neurons, alive: np.ndarray, stacklevel: int) -> None:
     """Warn of the neurons of a region that are left out, which is refused where all are."""
     dead = np.flatnonzero(~alive)
     if dead.size == alive.size:
         raise DataError(f"region {name}: every neuron is dead; leave the region out of the recording")
     if dead.size:
-        warnings.warn(f"left out as dead: {neurons_named(name, dead, labels)}", stacklevel=stacklevel + 1)
+        warnings.warn(f"left out as dead: {neurons_named(name, dead, own)}", stacklevel=stacklevel + 1)

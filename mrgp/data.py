@@ -20,6 +20,7 @@ from mrgp.checks import (
     check_finite,
     check_living,
     living_neurons,
+    neurons_named,
     read_bin_width,
     read_coords,
     read_region,
@@ -69,6 +70,7 @@ class MultiRegionData(Shown):
         is_gapless: Every neuron was observed in all bins of a trial, up to its end, or in none.
         known_as: Digests of the trials before their values were changed; None where they were not.
         origin: region -> where its neurons stood in the arrays that the recording was made from.
+        trial_origin: Where its trials did, (trial,).
         batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
 
     Raises:
@@ -112,7 +114,7 @@ class MultiRegionData(Shown):
         trials = read_coords("trial", trial_coords, {str(name): expected[0] for name in trial_coords or {}})
         origin = {name: all_of(array.shape[2]) for name, array in arrays.items()}
         for name, array in arrays.items():
-            own = labels.get(name)
+            own = origin[name].labelled(labels.get(name))
             check_finite(name, array, own)
             if drop_dead is None or (alive := living_neurons(array)).all():
                 continue
@@ -120,7 +122,7 @@ class MultiRegionData(Shown):
                 check_living(name, array, own, alive, "remove it, or pass ", DROP_DEAD, " to leave such neurons out")
             tell_left_out(name, own, alive, stacklevel=2)
             arrays[name], origin[name] = array[:, :, alive], origin[name].only(np.flatnonzero(alive))
-            labels.update({} if own is None else {name: own[alive]})
+            labels.update({name: labels[name][alive]} if name in labels else {})
         kinds = tuple(sorted(set(labels_of(trials.get(CONDITION, ())))))
         layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds)
         self._fill(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials, origin)
@@ -132,19 +134,21 @@ class MultiRegionData(Shown):
         return object.__new__(cls)._fill(layout, values, {}, trial_coords or {}, origin)
 
     def _fill(
-        self, layout: Layout, values: np.ndarray, labels: Coords, trials: Coords, origin: dict[str, Neurons]
-    ) -> Self:
+        self, layout: Layout, values: np.ndarray, labels: Coords, trials: Coords, origin: dict[str, Neurons],
+        trial_origin: np.ndarray | None = None,
+    ) -> Self:  # fmt: skip
         """Set all attributes from ``values`` with NaN, which are overwritten by 0 in place."""
         self.layout, self.values, self.neuron_coords, self.trial_coords = layout, values, labels, trials
         self.origin = origin
+        self.trial_origin = np.arange(len(values)) if trial_origin is None else trial_origin
         self.observed, self.pattern, self.length = None, np.zeros(len(values), np.int32), None
         kinds = labels_of(trials[CONDITION]) if layout.conditions else [""] * len(values)
         self.condition = np.searchsorted(np.array(layout.conditions or ("",)), kinds).astype(np.int32)
         if not (mask := ~np.isnan(values)).all():
             self.observed, self.pattern, self.length = share_patterns(mask)
             if self.length is not None and not self.length.all():
-                trial, where = np.argmin(self.length), ", ".join(layout.regions)
-                raise DataError(f"trial {trial} has nothing observed in any neuron of {where}: leave it out")
+                trial, where = self.name_trial(int(np.argmin(self.length))), ", ".join(layout.regions)
+                raise DataError(f"{trial} has nothing observed in any neuron of {where}: leave it out")
             values[~mask] = 0.0
         self.is_gapless = self.observed is None or _gapless(self.mask)
         count = len(values) * self.n_bins if self.is_complete else self.mask.sum(axis=(0, 1))
@@ -164,7 +168,7 @@ class MultiRegionData(Shown):
         # Children may be tracers or placeholders: nothing is checked or converted here.
         data = object.__new__(cls)
         data.layout, data.batch_size, data.is_gapless = static
-        data.neuron_coords, data.trial_coords, data.origin = {}, {}, {}
+        data.neuron_coords, data.trial_coords, data.origin, data.trial_origin = {}, {}, {}, np.arange(0)
         data.values, data.observed, data.pattern, data.length, data.condition, data.center, data.scale = children
         return data
 
@@ -229,7 +233,8 @@ class MultiRegionData(Shown):
             raise DataError(f"trials have no coordinate {name!r}: {known}, or leave it out")
         labels = self.trial_coords[name]
         if labels.dtype.kind == "f" and np.isnan(labels).any():
-            raise DataError(f"trial {int(np.argmax(np.isnan(labels)))} has no {name}: leave it out by select_trials")
+            trial = self.name_trial(int(np.argmax(np.isnan(labels))))
+            raise DataError(f"{trial} has no {name}: leave it out by select_trials")
         return labels
 
     def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
@@ -250,7 +255,9 @@ class MultiRegionData(Shown):
         changed = object.__new__(type(self))
         changed.batch_size, changed.known_as = self.batch_size, self.trial_fingerprints
         neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)
-        return changed._fill(self.layout, np.array(values, np.float64), neurons, trials, self.origin)
+        return changed._fill(
+            self.layout, np.array(values, np.float64), neurons, trials, self.origin, self.trial_origin
+        )
 
     def select_trials(self, indices: ArrayLike | slice) -> Self:
         """The recording of some trials, by position (integers, booleans or a slice), in all its bins."""
@@ -260,7 +267,8 @@ class MultiRegionData(Shown):
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
         some = object.__new__(type(self))
         some.known_as = None if self.known_as is None else tuple(self.known_as[trial] for trial in chosen)
-        return some._fill(self.layout, self.with_nan()[chosen], dict(self.neuron_coords), trials, self.origin)
+        neurons, taken = dict(self.neuron_coords), self.trial_origin[chosen]
+        return some._fill(self.layout, self.with_nan()[chosen], neurons, trials, self.origin, taken)
 
     def in_batches_of(self, n_trials: int) -> Self:
         """The recording as stochastic gradients take it: a model scores ``n_trials`` drawn anew at every step."""
@@ -300,7 +308,8 @@ class MultiRegionData(Shown):
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
         values = self.with_nan()[:, :, np.concatenate(columns)]
         origin = {name: self.origin[name].only(chosen) for name, chosen in kept.items()}
-        return object.__new__(type(self))._fill(layout, values, labels, dict(self.trial_coords), origin)
+        trials = dict(self.trial_coords)
+        return object.__new__(type(self))._fill(layout, values, labels, trials, origin, self.trial_origin)
 
     @property
     def neurons(self) -> dict[str, Neurons]:
@@ -316,17 +325,29 @@ class MultiRegionData(Shown):
     def drop_dead(self) -> Self:
         """The recording without neurons that never change or were never observed in it; a warning names them."""
         living = self.living
+        neurons = self.neurons
         for name, alive in living.items():
-            tell_left_out(name, self.neuron_coords.get(name), alive, stacklevel=2)
+            tell_left_out(name, neurons[name], alive, stacklevel=2)
         return self if all(alive.all() for alive in living.values()) else self.select_neurons(living)
 
     def require_living(self) -> None:
         """Raise DataError where a neuron never changes or was never observed in these trials."""
         remedy: tuple[Part, ...] = ("it says nothing in these trials: leave it out by ", LEAVE_OUT)
-        values = self.with_nan()
+        values, neurons = self.with_nan(), self.neurons
         for name, part in self.layout.region_slices.items():
             own = values[:, :, part]
-            check_living(name, own, self.neuron_coords.get(name), living_neurons(own), *remedy)
+            check_living(name, own, neurons[name], living_neurons(own), *remedy)
+
+    def name_entry(self, trial: int, time: int, column: int) -> tuple[str, str]:
+        """A neuron by its column of ``values``, and a bin of a trial, as a sentence names them."""
+        region = self.layout.regions[self.layout.region_of_neuron[column]]
+        place = np.array([column - self.layout.region_slices[region].start])
+        return neurons_named(region, place, self.neurons[region]), f"{self.name_trial(trial)}, bin {time}"
+
+    def name_trial(self, trial: int) -> str:
+        """A trial by its position, and by where it stood before others were left out."""
+        before = int(self.trial_origin[trial])
+        return f"trial {trial}" if before == trial else f"trial {trial} ({before} as loaded)"
 
     def without(self, neurons: Mapping[str, ArrayLike | slice]) -> Self:
         """The recording with some neurons hidden: of the same layout, but nothing of them was observed.
@@ -354,8 +375,9 @@ class MultiRegionData(Shown):
             raise DataError(f"trials need a condition ({', '.join(conditions)}): give trial_coords['{CONDITION}']")
         if conditions and (unknown := [own[i] for i in np.unique(self.condition) if own[i] not in conditions]):
             raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
-        coords = dict(self.neuron_coords), dict(self.trial_coords)
-        return object.__new__(type(self))._fill(layout, self.with_nan().copy(), *coords, self.origin)
+        coords, same = (dict(self.neuron_coords), dict(self.trial_coords)), object.__new__(type(self))
+        same.known_as = self.known_as
+        return same._fill(layout, self.with_nan().copy(), *coords, self.origin, self.trial_origin)
 
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""

@@ -71,9 +71,9 @@ def alive_in_training(data: MultiRegionData, folds: np.ndarray, drop_dead: bool)
     """
     found = silent_fold(data, folds)
     for name, where in found.items():
-        still, labels = np.flatnonzero(where >= 0), data.neuron_coords.get(name)
+        still, own = np.flatnonzero(where >= 0), data.neurons[name]
         if still.size and not drop_dead:
-            never = f"{neurons_named(name, still[:1], labels)} never changes outside of the trials of fold "
+            never = f"{neurons_named(name, still[:1], own)} never changes outside of the trials of fold "
             raise DataError(f"{never}{where[still[0]]}: leave it out by ", DROP_DEAD, ", or take more folds")
-        tell_left_out(name, labels, where < 0, stacklevel=3)
+        tell_left_out(name, own, where < 0, stacklevel=3)
     return data.select_neurons({name: where < 0 for name, where in found.items() if (where >= 0).any()})

@@ -28,8 +28,7 @@ def known_neurons(layout: Layout, neurons: Mapping[str, Neurons], data: MultiReg
             continue
         chosen[name] = place
         if unknown := np.setdiff1d(np.arange(count), place).tolist():
-            own = data.neuron_coords.get(name)
-            left_out.append(neurons_named(name, np.array(unknown), own) if name in counts else f"region {name}")
+            left_out.append(neurons_named(name, np.array(unknown), theirs) if name in counts else f"region {name}")
     if left_out:
         warnings.warn(f"left out, as the fit does not know it: {'; '.join(left_out)}", stacklevel=4)
     return data.select_neurons(chosen) if chosen else data
@@ -41,8 +40,6 @@ def _places(region: str, mine: Neurons | None, theirs: Neurons) -> list[int] | N
         return None
     places = mine.among(theirs)
     if None in places:
-        lacking = places.index(None)
-        labels = None if mine.labels is None else {mine.positions[lacking]: mine.labels[lacking]}
-        which = neurons_named(region, np.array([mine.positions[lacking]]), labels)
+        which = neurons_named(region, np.array([places.index(None)]), mine)
         raise DataError(f"{which}, which the fit knows, is not in the recording: ", KEEP)
     return [place for place in places if place is not None]

@@ -38,13 +38,10 @@ def require_counts(data: MultiRegionData) -> None:
     wrong = (values < 0) | (values != np.round(values))
     if not wrong.any():
         return
-    trial, time, neuron = np.argwhere(wrong)[0]
-    region = data.layout.regions[data.layout.region_of_neuron[neuron]]
-    place = f"region {region}, neuron {neuron - data.layout.region_slices[region].start}"
-    raise DataError(
-        f"{place}: {values[trial, time, neuron]:g} in trial {trial}, bin {time} is no spike count; give whole numbers "
-        "of 0 or more, or use ", Argument("emission", "gaussian"),
-    )
+    entry = np.argwhere(wrong)[0].tolist()
+    neuron, place = data.name_entry(*entry)
+    found = f"{neuron}: {values[*entry]:g} in {place} is no spike count; give whole numbers of 0 or more, or use "
+    raise DataError(found, Argument("emission", "gaussian"))
 
 
 def require_spikes(data: MultiRegionData) -> None:

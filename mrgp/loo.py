@@ -73,7 +73,8 @@ def leave_one_out(
         try:
             again = fit.model.fit(others, "map", start=fit, fixed=fixed, seed=seed, progress=False).ended()
         except DataError as error:  # a neuron that speaks in this trial alone
-            warnings.warn(f"trial {trial} cannot be left out, its score is optimistic: {error}", stacklevel=2)
+            which = data.name_trial(trial)
+            warnings.warn(f"{which} cannot be left out, its score is optimistic: {error}", stacklevel=2)
             left.append(trial)
             continue
         with TRACING:

@@ -30,6 +30,12 @@ class Neurons:
         """The same neurons with labels, one each, or None."""
         return replace(self, labels=None if labels is None else tuple(map(str, np.asarray(labels).tolist())))
 
+    def named(self, place: int) -> str:
+        """One of them, by its place here, and by its label or, where others were left out, by where it stood before."""
+        if self.labels is not None:
+            return f"{place} (label {self.labels[place]})"
+        return f"{place}" if self.positions[place] == place else f"{place} ({self.positions[place]} as loaded)"
+
     def comparable(self, other: "Neurons") -> bool:
         """Whether labels, or positions in arrays of one size, say which neuron of ``other`` is which of these."""
         if self.labels is not None and other.labels is not None:

@@ -10,7 +10,7 @@ recording preprocessed in the same way.
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -89,8 +89,9 @@ def square_root(data: MultiRegionData, transform: Transform = "sqrt") -> MultiRe
         raise DataError(f"transform is 'sqrt' or 'anscombe', not {transform!r}")
     values = data.with_nan()
     if (values < 0).any():
-        trial, time, neuron = np.argwhere(values < 0)[0]
-        where = f"{_name(data, neuron)} is {values[trial, time, neuron]:g} in trial {trial}, bin {time}"
+        entry = np.argwhere(values < 0)[0].tolist()
+        neuron, place = data.name_entry(*entry)
+        where = f"{neuron} is {values[*entry]:g} in {place}"
         raise DataError(f"{where}: the root is of counts, which are never negative; leave the transform out")
     return data.with_values(TRANSFORMS[transform](values))
 
@@ -200,7 +201,7 @@ def standardize(data: MultiRegionData, reference: MultiRegionData | None = None)
     largest, smallest = np.fmax.reduce(flat, axis=0), np.fmin.reduce(flat, axis=0)
     still = ~(largest - smallest > ROUNDING * np.maximum(np.abs(largest), np.abs(smallest)))
     if still.any():
-        where = _name(source, int(np.argmax(still)))
+        where, _ = source.name_entry(0, 0, int(np.argmax(still)))
         raise DataError(f"{where} never changes in the trials its sd is taken from: leave it out by ", LEAVE_OUT)
     return data.with_values((data.with_nan() - np.nanmean(flat, axis=0)) / np.nanstd(flat, axis=0))
 
@@ -231,11 +232,3 @@ def _require_same(data: MultiRegionData, reference: MultiRegionData, *, bins: bo
     if wanted != found or (bins and data.n_bins != reference.n_bins):
         ours, theirs = (" ".join(repr(recording).split()) for recording in (data, reference))
         raise DataError(f"the reference has other regions, neurons or bins ({theirs}) than the recording ({ours})")
-
-
-def _name(data: MultiRegionData, column: Any) -> str:
-    """How a column of ``values`` is called."""
-    region = data.layout.regions[data.layout.region_of_neuron[column]]
-    neuron = int(column) - data.layout.region_slices[region].start
-    label = f" (label {data.neuron_coords[region][neuron]})" if region in data.neuron_coords else ""
-    return f"region {region}, neuron {neuron}{label}"

@@ -166,8 +166,55 @@ def test_labels_tell_neurons_in_any_order():
     other = mrgp.MultiRegionData(
         {name: train.region(name) for name in ("V1", "V2")}, 0.02, neuron_coords={"V1": ["a0", "a2", "b"]}
     )
-    with pytest.raises(mrgp.DataError, match=r"region V1, neuron 3 \(label a3\), which the fit knows, is not in"):
+    with pytest.raises(mrgp.DataError, match=r"region V1, neuron 2 \(label a3\), which the fit knows, is not in"):
         fit.log_likelihood(other)
+
+
+def test_trials_and_neurons_are_named_as_they_were_loaded():
+    every = arrays()
+    every["V2"][5, 3, 4] = 0.5
+    with pytest.warns(UserWarning, match="left out as dead: region V1, neuron 1"):
+        data = mrgp.MultiRegionData(every, 0.02, drop_dead=True)
+    some = data.select_trials([4, 5]).select_neurons({"V2": [0, 4]})
+    with pytest.raises(mrgp.DataError) as caught:
+        GPFA(1, emission="poisson").fit(some, **QUICK)
+    number = "region V2, neuron 1 (4 as loaded): 0.5 in trial 1 (5 as loaded), bin 3 is no spike count; give whole "
+    assert str(caught.value) == f"{number}numbers of 0 or more, or use emission='gaussian'"
+    assert caught.value.typed(typed).endswith("or use --emission gaussian")
+    still = some.with_values(np.where(some.layout.region_of_neuron == 0, 1.0, some.values))
+    with pytest.raises(mrgp.DataError, match=r"region V1, neuron 0 never changes .* leave it out by data\.drop_dead"):
+        mrgp.standardize(still)
+    assert some.name_trial(0) == "trial 0 (4 as loaded)"
+    assert data.name_trial(4) == "trial 4"
+
+
+def test_a_trial_that_no_fit_can_do_without_is_named(monkeypatch):
+    """Scores of draws under which trial 0 is hopeless to leave out, and no fit can be made without it."""
+    data = recording().select_trials(slice(3, None))
+    scores = 0.1 * np.random.default_rng(0).standard_normal((200, data.n_trials))
+    scores[:, 0] *= 300.0
+    monkeypatch.setattr("mrgp.loo.trial_scores", lambda *_: scores)
+
+    class Fit:
+        samples, fixed, method, sites = {}, (), "nuts", {}
+
+        def recording(self, data):
+            return data
+
+        def draws(self, *_):
+            return {}
+
+        class model:
+            @staticmethod
+            def fit(others, *_, **__):
+                assert others.n_trials == data.n_trials - 1
+                raise mrgp.DataError("region V2, neuron 3: dead")
+
+    told = r"trial 0 \(3 as loaded\) cannot be left out, its score is optimistic: region V2, neuron 3: dead"
+    with pytest.warns(UserWarning, match=told):
+        found = mrgp.leave_one_out(Fit(), data, progress=False)
+    assert found.pareto_k[0] > found.good_k
+    assert found.warning
 
 
 FLAGS = ["--n-starts", "1", "--quiet", "--split-seed", str(SEED)]
