@@ -32,6 +32,7 @@ from mrgp.patterns import share_patterns
 from mrgp.sentences import Argument, Part
 from mrgp.shown import Card, Shown
 
+MOST_LISTED = 6  # conditions that a recording shows one by one
 DROP_DEAD = Argument("drop_dead", True)
 LEAVE_OUT = Argument("drop_dead", True, python="data.drop_dead() or data.select_neurons")  # once there is a recording
 
@@ -306,7 +307,8 @@ class MultiRegionData(Shown):
         counts = tuple(chosen.size for chosen in kept.values())
         layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
-        values = self.with_nan()[:, :, np.concatenate(columns)]
+        # In the order of other recordings, so that sums over equal numbers are equal to the last digit.
+        values = np.ascontiguousarray(self.with_nan()[:, :, np.concatenate(columns)])
         origin = {name: self.origin[name].only(chosen) for name, chosen in kept.items()}
         trials = dict(self.trial_coords)
         return object.__new__(type(self))._fill(layout, values, labels, trials, origin, self.trial_origin)
@@ -429,7 +431,9 @@ class MultiRegionData(Shown):
         facts = {name: f"{n} neurons" for name, n in counts}
         if kinds := self.layout.conditions:
             trials = np.bincount(self.condition, minlength=len(kinds))
-            facts["conditions"] = ", ".join(f"{kind} ({n} trials)" for kind, n in zip(kinds, trials, strict=True))
+            each = ", ".join(f"{kind} ({n} trials)" for kind, n in zip(kinds, trials, strict=True))
+            many = f"{len(kinds)}, of {trials.min()} to {trials.max()} trials"
+            facts["conditions"] = each if len(kinds) <= MOST_LISTED else many
         if not self.is_complete:
             facts["missing"] = f"{100 * self.missing_share:.3g}% of entries"
         return Card(f"{type(self).__name__}: {sizes}{holes}{ragged}", facts)

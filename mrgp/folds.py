@@ -76,4 +76,5 @@ def alive_in_training(data: MultiRegionData, folds: np.ndarray, drop_dead: bool)
             never = f"{neurons_named(name, still[:1], own)} never changes outside of the trials of fold "
             raise DataError(f"{never}{where[still[0]]}: leave it out by ", DROP_DEAD, ", or take more folds")
         tell_left_out(name, own, where < 0, stacklevel=3)
-    return data.select_neurons({name: where < 0 for name, where in found.items() if (where >= 0).any()})
+    silent = {name: where < 0 for name, where in found.items() if (where >= 0).any()}
+    return data.select_neurons(silent) if silent else data

@@ -102,7 +102,8 @@ METHODS = {
 
 NEEDS_WITHIN = ("dlag", "adm", "pcca")   # models in which private latents are part of the question
 
-EMISSIONS = ("gaussian", "poisson", "negative_binomial")
+COUNTED = ("poisson", "negative_binomial")
+EMISSIONS = ("gaussian", *COUNTED)
 
 CALIBRATED = ("dlag", "gpfa")   # models whose delays and kernel parameters can be drawn from their priors
 DELAYED = ("dlag", "adm", "mdlag")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrgp.options import COUNTING, KERNELS, MEANT_FOR, flag, typed
+from mrgp.options import COUNTED, COUNTING, KERNELS, MEANT_FOR, flag, typed
 from mrgp.sentences import Refusal
 
 if TYPE_CHECKING:
@@ -125,10 +125,16 @@ def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
 
 
 def read(args: argparse.Namespace, path: Path | None = None, **changed: Any) -> "MultiRegionData":
-    """The recording that the arguments name, or another read in the same way but for what is ``changed``."""
+    """The recording that the arguments name, or another read in the same way but for what is ``changed``.
+
+    Silent neurons are refused, unless they are to be left out or values are counts, whose models take them.
+    """
     import mrgp
 
-    return mrgp.load_recording(path or args.file, **({name: getattr(args, name) for name in RECORDING} | changed))
+    asked = {name: getattr(args, name) for name in RECORDING} | changed
+    if asked["drop_dead"] is False and getattr(args, "emission", None) in COUNTED:
+        asked["drop_dead"] = None
+    return mrgp.load_recording(path or args.file, **asked)
 
 
 def read_training(args: argparse.Namespace) -> "MultiRegionData":

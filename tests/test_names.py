@@ -245,6 +245,15 @@ def test_the_command_line_leaves_out_what_is_dead_in_training_and_scores_the_res
 
 
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_the_command_line_takes_silent_neurons_of_counts(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", bin_width=0.02, **arrays())
+    fit = ["fit", str(tmp_path / "a.npz"), "--model", "gpfa", "--n-across", "1", "--emission", "poisson", *FLAGS]
+    assert main([*fit, "--no-figures", "--max-iterations", "1", "--out", str(tmp_path / "out")]) == 0
+    assert "dead" not in capsys.readouterr().err
+    assert mrgp.load_fit(tmp_path / "out" / "fit.nc").layout.n_neurons == (4, 5)
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_cross_validation_leaves_out_what_is_dead_in_a_fold(tmp_path, capsys, agg):
     alive = {name: array[:, :, [i for i in range(array.shape[2]) if (name, i) != ("V1", 1)]]
              for name, array in arrays().items()}  # fmt: skip

@@ -63,6 +63,11 @@ def test_a_recording_says_what_it_holds():
     html = data._repr_html_()
     assert "<V2>" not in html
     assert words(html) == " ".join(repr(data).replace(":", "").split()).replace("MultiRegionData", "MultiRegionData:")
+    many = recording(trial_coords={"condition": np.arange(6)})
+    assert "  conditions: 0 (1 trials), 1 (1 trials), 2 (1 trials), 3 (1 trials)" in repr(many)
+    of_trials = {"condition": [0, 0, *range(1, 8), *[7] * 7]}
+    more = mrgp.MultiRegionData({"V1": RNG.standard_normal((16, 5, 2))}, BIN, trial_coords=of_trials)
+    assert "  conditions: 8, of 1 to 8 trials" in repr(more)
     whole = simulate(n_trials=2, n_bins=5, seed=0).data
     assert whole.missing_share == 0.0
     assert "missing" not in repr(whole)
