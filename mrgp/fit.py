@@ -250,7 +250,7 @@ class Fit(Shown, Run):
     def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
         """Which trials, (trial,) bool, the parameters were inferred from; None of a fit whose file does not say it."""
         known = self.training_trials
-        return np.isin(data.trial_fingerprints, known) if known else None
+        return np.isin(self.known(data).trial_fingerprints, known) if known else None
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
         """log p(y_trial | parameters) in nats, (trial,); of counts a lower bound."""
