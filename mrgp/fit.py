@@ -349,9 +349,18 @@ class Fit(Shown, Run):
         reference = self.populations[0] if reference is None else reference
         if reference not in self.populations:
             raise ValueError(f"reference {reference!r} is no region: choose from {', '.join(self.populations)}")
-        if self.samples is not None and self.method != "laplace":
+        if self._has_own_draws:
             return uncertainty.delay_quantiles(self, probability, over_time, reference)
-        return uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
+        bounds = uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
+        self._has_shown_intervals = True
+        return bounds
+
+    _has_shown_intervals = False  # then what they need of JAX is compiled
+
+    @property
+    def _has_own_draws(self) -> bool:
+        """Whether draws are of the posterior itself, not of its Gaussian."""
+        return self.samples is not None and self.method != "laplace"
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: of those the method gives, where it does, at most all of them.
@@ -417,10 +426,8 @@ class Fit(Shown, Run):
 
     def _bounds_at_hand(self) -> xr.Dataset | None:
         """Intervals of the delays, where it takes neither long nor the turn of another thread to give them."""
-        has_draws = self.samples is not None and self.method != "laplace"
-        if not self.has_delays or not (has_draws or self.saved_curvature is not None):
-            return None
-        if not TRACING.acquire(blocking=False):
+        is_ready = self.saved_curvature is not None and (self.data is not None or self._has_shown_intervals)
+        if not self.has_delays or not (is_ready or self._has_own_draws) or not TRACING.acquire(blocking=False):
             return None
         try:
             return self.delay_intervals(over_time=True)
