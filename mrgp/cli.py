@@ -31,7 +31,6 @@ from mrgp.steps import (
     preprocessing,
     preprocessing_for,
     read_known,
-    read_training,
     read_truth,
     said,
     tell_of_own_numbers,
@@ -154,10 +153,8 @@ def run_fit(args: argparse.Namespace) -> None:
 
     import mrgp
 
-    data = read_training(args)
+    data = load(args)
     start = None if args.start is None else mrgp.load_fit(args.start)
-    steps = preprocessing(args)
-    data = mrgp.preprocess(data, **steps)
     model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
@@ -184,7 +181,7 @@ def run_fit(args: argparse.Namespace) -> None:
     if fit is None:
         raise Failure("interrupted before there was anything to keep: the same command starts again")
     shown = {"intervals": not args.no_intervals, "figures": not args.no_figures, "quiet": args.quiet}
-    finish(replace(fit, preprocessing=steps), args.out, **shown)
+    finish(replace(fit, preprocessing=preprocessing(args)), args.out, **shown)
 
 
 def run_evaluate(args: argparse.Namespace) -> None:

@@ -137,24 +137,25 @@ def read(args: argparse.Namespace, path: Path | None = None, **changed: Any) -> 
     return mrgp.load_recording(path or args.file, **asked)
 
 
-def read_training(args: argparse.Namespace) -> "MultiRegionData":
-    """The recording that is fitted to, without test trials, and without neurons that are dead in what is left."""
-    data = read(args)
-    if (parts := divided(args, data)) is None:
-        return data
-    return parts[0].drop_dead() if args.drop_dead else parts[0]
-
-
 def read_known(args: argparse.Namespace, fit: "Fit", path: Path | None = None) -> "MultiRegionData":
     """The recording that the arguments name, or another, with the neurons that the fit knows, silent or not."""
     return fit.known(read(args, path, drop_dead=args.drop_dead or None))
 
 
 def load(args: argparse.Namespace) -> "MultiRegionData":
-    """The recording that the arguments name, read and preprocessed as they say."""
+    """The recording that is fitted to, read and preprocessed as the arguments say, without test trials.
+
+    With --drop-dead neurons go that are dead in these trials, as they were recorded or once they are preprocessed.
+    """
     import mrgp
 
-    return mrgp.preprocess(read(args), **preprocessing(args))
+    data = read(args)
+    if "split_seed" in args and (parts := divided(args, data)) is not None:
+        data = parts[0]
+    if args.drop_dead:
+        data = data.drop_dead()
+    data = mrgp.preprocess(data, **preprocessing(args))
+    return data.drop_dead() if args.drop_dead else data
 
 
 def preprocessing(args: argparse.Namespace) -> dict[str, Any]:

@@ -227,7 +227,7 @@ def test_the_command_line_leaves_out_what_is_dead_in_training_and_scores_the_res
     assert main([*fit, "--out", str(tmp_path / "out")]) == 1
     dead = "neuron 1 (label a1): dead, the same value in every observed bin; remove it, or pass --drop-dead to leave"
     assert capsys.readouterr().err == f"mrgp: region V1, {dead} such neurons out\n"
-    assert main([*fit, "--drop-dead", "--out", str(tmp_path / "out")]) == 0
+    assert main([*fit, "--drop-dead", "--zscore", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err
     assert "note: left out as dead: region V1, neuron 1 (label a1)\n" in said
     assert "note: left out as dead: region V2, neuron 3 (label u3)\n" in said
@@ -240,7 +240,9 @@ def test_the_command_line_leaves_out_what_is_dead_in_training_and_scores_the_res
     assert summary["trials"] == "2 trials that the fit has not seen"
     known = mrgp.load_fit(tmp_path / "out" / "fit.nc")
     test = mrgp.metrics.split_trials(N_TRIALS, SEED).test
-    own = recording(drop_dead=None).select_neurons({"V1": [0, 2, 3], "V2": [0, 1, 2, 4]}).select_trials(test)
+    every = recording(drop_dead=None).select_neurons({"V1": [0, 2, 3], "V2": [0, 1, 2, 4]})
+    train = mrgp.metrics.split_trials(N_TRIALS, SEED).train
+    own = mrgp.standardize(every.select_trials(test), every.select_trials(train))
     assert summary["log_likelihood"] == pytest.approx(float(known.log_likelihood(own).sum()), abs=1e-9)
 
 
