@@ -38,21 +38,24 @@ class Neurons:
 
     def comparable(self, other: "Neurons") -> bool:
         """Whether labels, or positions in arrays of one size, say which neuron of ``other`` is which of these."""
-        if self.labels is not None and other.labels is not None:
-            return len(set(self.labels)) == len(self.labels) and len(set(other.labels)) == len(other.labels)
-        return self.out_of == other.out_of
+        return self._labels_tell(other) or self.out_of == other.out_of
 
     def among(self, other: "Neurons") -> list[int | None]:
         """Where each of these stands among those of ``other``, None where it is not there; they must be comparable."""
-        by_label = self.labels is not None and other.labels is not None
-        mine, theirs = (n.labels if by_label else n.positions for n in (self, other))
-        place = {name: i for i, name in enumerate(theirs or ())}
-        return [place.get(name) for name in mine or ()]
+        by_label = self._labels_tell(other)
+        mine, theirs = ((n.labels or () if by_label else n.positions) for n in (self, other))
+        place: dict[Any, int] = {name: i for i, name in enumerate(theirs)}
+        return [place.get(name) for name in mine]
+
+    def _labels_tell(self, other: "Neurons") -> bool:
+        """Whether both have labels of which none is there twice."""
+        return all(n.labels is not None and len(set(n.labels)) == len(n.labels) for n in (self, other))
 
 
 def all_of(n_neurons: int) -> Neurons:
     """The neurons of an array as they are."""
     return Neurons(tuple(range(n_neurons)), n_neurons)
+
 
 def neurons_from(positions: Sequence[int], out_of: int, labels: Sequence[str] | None) -> Neurons:
     """Neurons as a file gives their fields back."""

@@ -3,6 +3,7 @@
 import json
 import pickle
 import warnings
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import mrgp
 from mrgp.cli import main
 from mrgp.distributions.families import NegativeBinomial
 from mrgp.inference.start import compress, decompress
+from mrgp.neurons import Neurons
 from mrgp.options import typed
 from mrgp.sentences import Argument, Refusal
 
@@ -215,6 +217,24 @@ def test_a_trial_that_no_fit_can_do_without_is_named(monkeypatch):
         found = mrgp.leave_one_out(Fit(), data, progress=False)
     assert found.pareto_k[0] > found.good_k
     assert found.warning
+
+
+def test_a_fit_of_an_older_file_knows_neurons_by_their_number_alone(fitted):
+    fit, every = fitted
+    older = replace(fit, neurons={})
+    own = every.select_neurons({"V1": [0, 2, 3], "V2": [0, 1, 2, 4]})
+    np.testing.assert_array_equal(older.log_likelihood(own).values, fit.log_likelihood(own).values)
+    said = r"V1 \(4 neurons\), V2 \(5 neurons\), bins of 20 ms, but the fit is of V1 \(3 neurons\), V2 \(4 neurons\)"
+    with pytest.raises(mrgp.DataError, match=said):
+        older.log_likelihood(every)
+
+
+def test_labels_that_are_there_twice_tell_nothing():
+    some = Neurons((0, 2), 3, ("a", "a"))
+    assert some.comparable(Neurons((2, 0), 3, ("b", "a")))
+    assert some.among(Neurons((2, 0), 3, ("b", "a"))) == [1, 0]
+    assert not some.comparable(Neurons((0, 1), 2, ("a", "b")))
+    assert Neurons((0,), 1, ("b",)).among(Neurons((0, 1), 2, ("a", "b"))) == [1]
 
 
 FLAGS = ["--n-starts", "1", "--quiet", "--split-seed", str(SEED)]
