@@ -17,6 +17,7 @@ from mrgp.evaluation import KIND
 from mrgp.io import write_atomically
 from mrgp.plots.aggregate import plot_aggregate
 from mrgp.plots.save import save_figure
+from mrgp.shown import Card, Shown
 
 LABELS = ["run", "kind", "model", "region"]
 SHOWN = {("fit",): "fits", ("evaluate", "baseline"): "evaluations", ("compare",): "comparisons"}
@@ -27,8 +28,8 @@ DIGITS = 4
 NATS = ("log_likelihood", "test_log_likelihood", "log_evidence", "elpd")  # large, and told apart by small differences
 
 
-@dataclass(frozen=True)
-class Aggregate:
+@dataclass(frozen=True, eq=False, repr=False)
+class Aggregate(Shown):
     """Rows of all runs: ``run`` (folder), ``kind``, ``model`` (or baseline, or hypothesis), ``region``.
 
     ``kind`` is the command, "fit", "evaluate" or "compare"; of the baselines of an evaluation it is "baseline".
@@ -38,6 +39,9 @@ class Aggregate:
     """
 
     table: pd.DataFrame
+
+    def _card(self) -> Card:
+        return Card(f"Aggregate of {self.table['run'].nunique()} runs", text=self.report())
 
     def report(self) -> str:
         """One table per kind of run, without the columns that it leaves empty."""

@@ -253,7 +253,7 @@ def _add_recording(command: Parser) -> None:
     add("--bin-width", type=positive, metavar="SECONDS", help="instead of what the file says; .nwb: needed")
     add("--regions", type=names, metavar="A,B", help="these regions; delays are measured from the first")
     add("--n-neurons", type=sizes, metavar="N,N", help="per region, for a .mat file that does not say it")
-    add("--drop-dead", action="store_true", help="leave out neurons that never change")
+    add("--drop-dead", action="store_true", help="leave out neurons that never change in the trials that are fitted to")
     text = "trials are this long around an event, such as -0.2 0.5 (from start_time to stop_time)"
     add("--window", type=number, nargs=2, metavar=("FROM", "TO"), help=f".nwb: {text}")
     add("--align", metavar="COLUMN", help=".nwb: the event, a column of the trials (start_time)")

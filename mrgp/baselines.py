@@ -25,7 +25,7 @@ GRID = np.logspace(-6, 1, 15)  # of strengths tried, times the sum of squares of
 TINY = 1e-12  # of that sum: where nothing penalises, neurons that copy each other still can be told apart
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Baseline:
     """A prediction of hidden neurons, with the methods by which fits are scored (see :mod:`mrgp.metrics`).
 

@@ -29,15 +29,17 @@ from mrgp.fit import Fit
 from mrgp.inference.map import Sites
 from mrgp.inference.reduced import Given
 from mrgp.inference.resampling import Job, Kind, Refit, counts, refits
+from mrgp.shown import Card, Shown
 from mrgp.statespace.reduce import Information
+from mrgp.workers import TRACING
 
 SIGNIFICANT = 0.05  # share of samples that may do without a significant delay (Gokcen et al. 2022)
 LEAST_GAIN = 1e-6  # nats: what round-off makes of the log-likelihood of a delay that has no effect
 
 
 
-@dataclass(frozen=True)
-class Bootstrap:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap(Shown):
     """What :func:`bootstrap_delays` returns. Times are in seconds.
 
     Attributes:
@@ -53,6 +55,35 @@ class Bootstrap:
     samples: xr.Dataset
     fitted: xr.Dataset
     significance: xr.Dataset
+
+    def _card(self) -> Card:
+        count, table = self.samples.sizes["sample"], self.significance
+        facts = {"samples": f"{count} of {self.samples.attrs['kind']}, of which {self.failures} did not converge"}
+        rows = [
+            {
+                "regions": str(pair), "across latent": str(k),
+                "do as well without a delay": f"{float(table['p_zero'].sel(pair=pair, across_latent=k)):.3f}",
+                "significant": "yes" if table["significant"].sel(pair=pair, across_latent=k) else "no",
+            }
+            for pair in table["pair"].values for k in table["across_latent"].values
+        ]  # fmt: skip
+        return Card("Bootstrap of delays", facts, (self._delay_rows() if count - self.failures > 1 else [], rows))
+
+    def _delay_rows(self) -> list[dict[str, str]]:
+        """Delays with percentiles in ms; none where they vary, which is for a figure."""
+        found = self.intervals()
+        if "time" in found.dims:
+            return []
+        interval, rows = f"{100 * found.attrs['probability']:.0f}% interval", []
+        for region in found["region"].values[1:]:
+            for k in found["across_latent"].values:
+                delay, low, high = (
+                    f"{1e3 * float(found[name].sel(region=region, across_latent=k)):+.1f}"
+                    for name in ("delay", "lower", "upper")
+                )
+                place = {"region": str(region), "across latent": str(k)}
+                rows.append({**place, "delay (ms)": delay, interval: f"{low} to {high}"})
+        return rows
 
     @property
     def delays(self) -> xr.DataArray:
@@ -148,12 +179,11 @@ def bootstrap_delays(
     names = tuple(name for name in fit.uncertain_sites if name not in fit.model.held)
     if refit and not names:
         raise ValueError("delays and kernel parameters were all fixed: nothing can be refitted; pass refit=False")
-    given = _given(fit, data, names)
-    significance = _significance(fit, data, given.information, n_samples, seed)
-    found: list[Refit] = []
-    if refit:
-        job = Job.at(fit.model, given, {name: fit.sites[name] for name in names}, kind, seed)
-        found = refits(job, n_samples, executor, progress)
+    with TRACING:
+        given = _given(fit, data, names)
+        significance = _significance(fit, data, given.information, n_samples, seed)
+        job = Job.at(fit.model, given, {name: fit.sites[name] for name in names}, kind, seed) if refit else None
+    found = [] if job is None else refits(job, n_samples, executor, progress)
     fitted = xr.Dataset(_variables(fit, data, _tables(fit, data, fit.sites)))
     samples = _samples(fit, data, found).assign_attrs(kind=kind, seed=seed)
     result = Bootstrap(samples, fitted, significance)

@@ -17,13 +17,14 @@ from mrgp.io import write_atomically, write_json
 from mrgp.plots import plot_calibration
 from mrgp.plots.save import save_figure
 from mrgp.ranks import PROBABILITIES, summarised
+from mrgp.shown import Card, Shown
 
 FILE = "simulations.json"
 MOST_NOTES = 5  # warnings of fits that a report shows; the summary has all
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(Shown):
     """What a model's posteriors said of truths drawn from its priors.
 
     Attributes:
@@ -39,6 +40,9 @@ class Calibration:
     results: xr.Dataset
     settings: dict[str, Any]
     notes: dict[str, int]
+
+    def _card(self) -> Card:
+        return Card(f"Calibration of {self.settings['model']['model']}", text=self.report())
 
     @property
     def failures(self) -> dict[int, str]:

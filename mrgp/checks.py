@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from mrgp.neurons import Neurons
+from mrgp.sentences import Part, Refusal
+
 LONGEST_REASON = 120  # characters of what a library says of a file: some write paragraphs
+MOST_NAMED = 20  # neurons that a message lists by name
 
 WITHIN = (str(Path(__file__).parent) + os.sep,)  # warnings point at the line of the user's that led here
 
 
-class DataError(ValueError):
+class DataError(Refusal):
     """A recording that cannot be used as it is; the message names the place and what mends it."""
 
 
@@ -50,31 +54,44 @@ def need(module: str, what_for: str) -> Any:
         raise DataError(f"{what_for} needs {module}, which is not installed ({error}): {remedy}") from error
 
 
-def living_neurons(name: str, array: np.ndarray, labels: np.ndarray | None, drop_dead: bool) -> np.ndarray:
-    """Which neurons take two values or more, bool (neuron,); refuses, or warns of, the others."""
+def neurons_named(name: str, places: np.ndarray, own: Neurons) -> str:
+    """Some of a region's neurons, ``own``, as their user knows them: by position and label."""
+    named = [own.named(place) for place in places[:MOST_NAMED].tolist()]
+    more = f" and {places.size - MOST_NAMED} more" if places.size > MOST_NAMED else ""
+    return f"region {name}, neuron{'s' if places.size > 1 else ''} {', '.join(named)}{more}"
 
-    def describe(neurons: np.ndarray) -> str:
-        named = [str(i) if labels is None else f"{i} (label {labels[i]})" for i in neurons[:20]]
-        more = f" and {neurons.size - 20} more" if neurons.size > 20 else ""
-        return f"region {name}, neuron{'s' if neurons.size > 1 else ''} {', '.join(named)}{more}"
 
+def check_finite(name: str, array: np.ndarray, own: Neurons) -> None:
+    """Raise DataError where a value is infinite."""
     infinite = np.isinf(array) if array.dtype.kind == "f" else np.zeros(1)
     if infinite.any():
         trial, time, neuron = np.argwhere(infinite)[0]
-        where = f"{describe(np.array([neuron]))}: infinite value in trial {trial}, bin {time}"
+        where = f"{neurons_named(name, np.array([neuron]), own)}: infinite value in trial {trial}, bin {time}"
         raise DataError(f"{where}; put NaN where a value is missing")
+
+
+def living_neurons(array: np.ndarray) -> np.ndarray:
+    """Which neurons of an array (trial, time, neuron) with NaN take two values or more, bool (neuron,)."""
     # fmax and fmin pass over NaN. Who moves in the first trial is alive, so that few need the long scan.
     alive = np.fmax.reduce(array[0], axis=0) > np.fmin.reduce(array[0], axis=0)
     still = array[:, :, ~alive]
     alive[~alive] = np.fmax.reduce(still, axis=(0, 1)) > np.fmin.reduce(still, axis=(0, 1))
+    return alive
+
+
+def check_living(name: str, array: np.ndarray, own: Neurons, alive: np.ndarray, *remedy: Part) -> None:
+    """Raise DataError that ends in ``remedy`` where a neuron is not ``alive``."""
     dead = np.flatnonzero(~alive)
-    if dead.size and not drop_dead:
+    if dead.size:
         never = dead[np.isnan(array[:, :, dead]).all(axis=(0, 1))]
         what = "never observed (all NaN)" if never.size else "dead, the same value in every observed bin"
-        remedy = "remove it, or pass drop_dead=True to leave such neurons out"
-        raise DataError(f"{describe(never if never.size else dead)}: {what}; {remedy}")
+        raise DataError(f"{neurons_named(name, never if never.size else dead, own)}: {what}; ", *remedy)
+
+
+def tell_left_out(name: str, own: Neurons, alive: np.ndarray) -> None:
+    """Warn of the neurons of a region that are left out, which is refused where all are."""
+    dead = np.flatnonzero(~alive)
     if dead.size == alive.size:
         raise DataError(f"region {name}: every neuron is dead; leave the region out of the recording")
     if dead.size:
-        warn(f"left out as dead: {describe(dead)}")
-    return alive
+        warn(f"left out as dead: {neurons_named(name, dead, own)}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from mrgp.kernels import Kernel, SquaredExponential, in_bins, kernel_to_settings
 from mrgp.layout import Layout
+from mrgp.sentences import AR1, MARKOV, Argument, Refusal
 from mrgp.statespace.assemble import Prior, Space, StateSpace
 from mrgp.statespace.autoregressive import AutoregressiveSpace
 from mrgp.statespace.choose import choose_window
@@ -91,7 +92,8 @@ class Choices:
         within: Any = int(self.n_within) if single else tuple(int(w) for w in self.n_within)  # type: ignore
         object.__setattr__(self, "n_within", within)
         if self.n_across < 0 or np.min(within) < 0 or self.n_across + np.max(within) == 0:
-            raise ValueError(f"{name}: n_across and n_within count latents; they cannot be negative, or all be 0")
+            across, within = Argument("n_across"), Argument("n_within")
+            raise Refusal(f"{name}: ", across, " and ", within, " count latents; they cannot be negative, or all be 0")
         if self.likelihood not in ("markov", "dense", "spectral"):
             raise ValueError(f"{name}: likelihood is 'markov', 'dense' or 'spectral', not {self.likelihood!r}")
         if self.emission not in ("gaussian", "poisson", "negative_binomial"):
@@ -99,7 +101,7 @@ class Choices:
                 f"{name}: emission is 'gaussian', 'poisson' or 'negative_binomial', not {self.emission!r}"
             )
         if self.is_of_counts and self.likelihood == "spectral":
-            raise ValueError(f"{name}: counts have no spectral likelihood: use likelihood='markov' or 'dense'")
+            raise Refusal(f"{name}: counts have no spectral likelihood: use ", MARKOV, ", or the dense one")
         if self.lift not in ("readout", "ar"):
             raise ValueError(f"{name}: lift is 'readout' or 'ar', not {self.lift!r}")
         if self.max_delay is not None and not 0 < self.max_delay < np.inf:
@@ -115,16 +117,17 @@ class Choices:
             raise ValueError(f"{name}: noise is 'white' or 'ar1', not {self.noise!r}")
         coarse = self.window is not None and self.window.step > 1
         if self.noise == "ar1" and self.is_of_counts:
-            raise ValueError(f"{name}: noise='ar1' is of emission='gaussian': counts have no noise beside their own")
+            alone = ": counts have no noise beside their own"
+            raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"), alone)
         if self.noise == "ar1" and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
-            raise ValueError(
-                f"{name}: noise='ar1' is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
-            )
+            suited = " is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
+            raise Refusal(f"{name}: ", AR1, suited)
         for field_name in ("mean_timescale", "duration"):
             if (span := getattr(self, field_name)) is not None and not 0 < span < np.inf:
                 raise ValueError(f"{name}: {field_name} is a positive number of seconds, not {span}")
         if not 0 < self.gp_noise < 1:
-            raise ValueError(f"{name}: gp_noise is a share of variance between 0 and 1, not {self.gp_noise}")
+            share = f" is a share of variance between 0 and 1, not {self.gp_noise}"
+            raise Refusal(f"{name}: ", Argument("gp_noise"), share)
         if not isinstance(self.kernel, Kernel):
             raise TypeError(
                 f"{name}: kernel must be an mrgp.Kernel such as mrgp.SquaredExponential(), not {self.kernel!r}"
@@ -141,10 +144,11 @@ class Choices:
         """Which neuron reads which latent."""
         within = (self.n_within,) * layout.n_regions if isinstance(self.n_within, int) else self.n_within
         if len(within) != layout.n_regions:
-            raise ValueError(
-                f"{type(self).__name__}: n_within={within} is for {len(within)} regions, but the recording has "
-                f"{layout.n_regions} ({', '.join(layout.regions)}): give one number, or one per region"
-            )
+            names = f"{layout.n_regions} ({', '.join(layout.regions)})"
+            raise Refusal(
+                f"{type(self).__name__}: ", Argument("n_within", within), f" is for {len(within)} regions, but the "
+                f"recording has {names}: give one number, or one per region",
+            )  # fmt: skip
         return Assignment(layout.n_neurons, self.n_across, within)
 
     def prior(self, layout: Layout) -> Prior:

@@ -30,8 +30,9 @@ from mrgp.steps import (
     make_folder,
     preprocessing,
     preprocessing_for,
-    read,
+    read_known,
     read_truth,
+    said,
     tell_of_own_numbers,
     watched,
 )
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code, sentence = FAILED, "interrupted"
     except (Failure, DataError, OSError, FloatingPointError) as error:
-        code, sentence = FAILED, str(error)
+        code, sentence = FAILED, said(error)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):   # JAX's want of memory
             raise
@@ -91,7 +92,7 @@ def _resumable(records: Path) -> Iterator[None]:
         kept = f"{records.parent} keeps what was done, the same command goes on from there"
         raise Failure(f"interrupted: {kept if records.is_file() else 'nothing was done yet'}") from error
     except ValueError as error:
-        raise Failure(str(error)) from error
+        raise Failure(said(error)) from error
 
 
 # --- commands
@@ -139,7 +140,7 @@ def run_simulate(args: argparse.Namespace) -> None:
     try:
         recording = simulate_scenario(args.scenario, seed=args.seed, **changed)
     except ValueError as error:
-        raise Misuse(str(error)) from error
+        raise Misuse(said(error)) from error
     truth = args.out.with_name(f"{args.out.stem}_truth.nc")
     mrgp.save_recording(recording.data, args.out)
     write_atomically(truth, partial(recording.truth.to_netcdf, engine="h5netcdf"))
@@ -152,18 +153,14 @@ def run_fit(args: argparse.Namespace) -> None:
 
     import mrgp
 
-    data = read(args)
-    if (parts := divided(args, data)) is not None:
-        data = parts[0]
+    data = load(args)
     start = None if args.start is None else mrgp.load_fit(args.start)
-    steps = preprocessing(args)
-    data = mrgp.preprocess(data, **steps)
     model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
         model.checked(fixed, data)
     except ValueError as error:
-        raise Misuse(f"--fixed: {error}") from error
+        raise Misuse(said(error)) from error
     make_folder(args.out)
     checkpoint = args.out / "fit.checkpoint.npz"
     progress = not args.quiet and watched()
@@ -178,13 +175,13 @@ def run_fit(args: argparse.Namespace) -> None:
     except np.linalg.LinAlgError as error:
         raise Failure(f"the numbers of {args.file.name} are too large or too small: check its units") from error
     except ValueError as error:
-        raise Failure(str(error)) from error
+        raise Failure(said(error)) from error
     if checkpoint.is_file():   # a fit that comes to its end removes it
         raise Failure(f"interrupted: {checkpoint} keeps what was reached, the same command goes on from there")
     if fit is None:
         raise Failure("interrupted before there was anything to keep: the same command starts again")
     shown = {"intervals": not args.no_intervals, "figures": not args.no_figures, "quiet": args.quiet}
-    finish(replace(fit, preprocessing=steps), args.out, **shown)
+    finish(replace(fit, preprocessing=preprocessing(args)), args.out, **shown)
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
@@ -194,8 +191,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
     fit = mrgp.load_fit(args.fit)
     args.regions = args.regions or fit.layout.regions
-    test = read(args)
-    train = None if args.train is None else read(args, args.train)
+    test = read_known(args, fit)
+    train = None if args.train is None else read_known(args, fit, args.train)
     if (parts := divided(args, test)) is not None:
         train, test = parts
     steps = preprocessing_for(args, fit, args.fit)
@@ -214,7 +211,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     try:
         found = evaluate(fit, test, train, truth=truth, progress=progress, **chosen)
     except ValueError as error:
-        raise Failure(str(error)) from error
+        raise Failure(said(error)) from error
     found.save(args.out)
     if not args.quiet:
         print(f"{found.report()}\n\nsummary.json, evaluation.nc and figures are in {args.out}")
@@ -247,6 +244,7 @@ def run_cv(args: argparse.Namespace) -> None:
     chosen = {
         "n_across": args.n_across, "n_within": args.n_within, "n_folds": args.folds, "stratify": args.stratify,
         "search": args.search, "neighbours": args.neighbours, "seed": args.seed, "fixed": dict(args.fixed),
+        "drop_dead": args.drop_dead,
         **given(args, ("method", "n_starts", "tolerance", "max_iterations")),
     }  # fmt: skip
     progress = not args.quiet and watched()
@@ -277,7 +275,7 @@ def run_compare(args: argparse.Namespace) -> None:
     try:
         found = mrgp.compare_delays(data, args.hypotheses, seed=args.seed, progress=progress, **asked, **chosen)
     except ValueError as error:
-        raise Failure(str(error)) from error
+        raise Failure(said(error)) from error
     steps = preprocessing(args)
     fits = {name: replace(fit, preprocessing=steps) for name, fit in found.fits.items()}
     found = replace(found, fits=fits, settings=found.settings | {"preprocessing": steps})
@@ -301,7 +299,7 @@ def run_calibrate(args: argparse.Namespace) -> None:
     try:
         model = build_model(args, stand_in(Layout(tuple(regions), args.neurons, args.bin_width), 1, args.bins))
     except DataError as error:
-        raise Misuse(f"{error} (--neurons N,N)") from error
+        raise Misuse(f"{said(error)} (--neurons N,N)") from error
     make_folder(args.out)
     place = args.out / FILE
     if not args.quiet:

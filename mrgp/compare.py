@@ -27,12 +27,13 @@ from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in mode
 from mrgp.plots import plot_comparison
 from mrgp.plots.save import save_figure
 from mrgp.preset import Preset
+from mrgp.shown import Card, Shown
 from mrgp.spreads import changes_of, evidence_of, with_typical_spreads
 
 KNOWN = ("none", "constant", "varying")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hypothesis:
     """A model, and sites that are given rather than inferred, such as ``{"delay": 0}``."""
 
@@ -40,8 +41,8 @@ class Hypothesis:
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class DelayComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class DelayComparison(Shown):
     """What :func:`compare_delays` found.
 
     Attributes:
@@ -67,6 +68,10 @@ class DelayComparison:
     fits: dict[str, Fit]
     loo: dict[str, Any]
     settings: dict[str, Any]
+
+    def _card(self) -> Card:
+        shown = self.table[["probability", "log_evidence", "elpd_diff", "dse"]].round(3).to_string()
+        return Card(f"DelayComparison of {', '.join(self.table.index)}", {"verdict": self.verdict}, text=shown)
 
     @property
     def verdict(self) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mrgp.data import MultiRegionData
 from mrgp.dimensions import admits, searched
-from mrgp.folds import deal_folds
+from mrgp.folds import alive_in_training, deal_folds
 from mrgp.preset import Preset
 from mrgp.selection import Candidate, CrossValidation
 from mrgp.sweep import Job, Score, Sweep
@@ -42,6 +42,7 @@ def cross_validate(
     stratify: str | None = None,
     search: bool = False,
     neighbours: bool = False,
+    drop_dead: bool = False,
     **fit_settings: Any,
 ) -> CrossValidation:
     """Choose the numbers of latents by how well unseen trials are predicted.
@@ -72,12 +73,15 @@ def cross_validate(
         neighbours: Then try one latent more and less of every kind around the candidate that the path chose, until none
             is chosen instead, for two to four times the fits. Factor analysis takes bins one by one, and misses weak
             signals that are seen over time.
+        drop_dead: Leave out neurons that never change among the trials fitted to in some fold, with a warning that
+            names them. Models of counts need not.
         fit_settings: Of ``model.fit``, such as ``n_starts``, ``method`` or ``fixed``.
 
     A fit that fails or does not converge is told of in the result, and its candidate is not chosen.
 
     Raises:
-        DataError: the recording does not suit the model, or a neuron is silent in a training set.
+        DataError: the recording does not suit the model, or a neuron of Gaussian values never changes among the trials
+            fitted to in some fold.
         ValueError: there is no candidate, a setting is wrong, or ``out`` has scores of another recording or model.
         FloatingPointError: no candidate could be fitted in every fold.
     """
@@ -85,8 +89,10 @@ def cross_validate(
         raise TypeError(f"cross_validate sets {', '.join(taken)} itself: leave it out")
     if not (score == "log_likelihood" or callable(score)):
         raise ValueError(f"score is 'log_likelihood' or a function of a fit and held-out trials, not {score!r}")
-    data.require(model.regions_needed, type(model).__name__)
     folds = deal_folds(data, n_folds, stratify, seed)
+    if drop_dead or not model.is_of_counts:
+        data = alive_in_training(data, folds, drop_dead)
+    model.check(data)
     job = Job(model, data, folds, score, {**fit_settings, "seed": seed})
     sweep = Sweep(executor, None if out is None else Path(out), progress)
     if search:

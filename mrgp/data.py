@@ -15,16 +15,31 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from mrgp.arrays import arranged, check_index, read_region
-from mrgp.checks import DataError, living_neurons, warn
+from mrgp.checks import (
+    DataError,
+    check_finite,
+    check_living,
+    living_neurons,
+    neurons_named,
+    tell_left_out,
+    warn,
+)
 from mrgp.labels import Coords, check_names, free_name, labels_of, read_coords
 from mrgp.layout import CONDITION, Layout
+from mrgp.neurons import Neurons, all_of
 from mrgp.patterns import share_patterns
 from mrgp.plausibility import doubts
+from mrgp.sentences import Argument, Part
+from mrgp.shown import Card, Shown
 from mrgp.units import read_bin_width
+
+MOST_LISTED = 6  # conditions that a recording shows one by one
+DROP_DEAD = Argument("drop_dead", True)
+LEAVE_OUT = Argument("drop_dead", True, python="data.drop_dead() or data.select_neurons")  # once there is a recording
 
 
 @jax.tree_util.register_pytree_node_class
-class MultiRegionData:
+class MultiRegionData(Shown):
     """Simultaneous recordings of one or more regions, checked, with missing entries described once.
 
     Entry (b, t, i) is observed when ``t < length[b]`` and ``observed[pattern[b], t, i]``; None is "always".
@@ -40,7 +55,11 @@ class MultiRegionData:
         neuron_coords: region name -> one label per neuron (channel, unit name).
         trial_coords: coordinate name -> one value per trial (stimulus, block). The one named "condition" says which
             trials have a mean response of their own, for models whose mean varies. Labels are kept as they are.
-        drop_dead: leave out neurons that never change or were never observed, with a warning that names them.
+        drop_dead: leave out neurons that never change or were never observed, with a warning that names them. False
+            refuses them; None keeps them, for trials on which a fit to others is to be scored, and for counts, whose
+            models know what a silent neuron says.
+
+    Two recordings are equal where they are the same object; of the same contents where ``fingerprint`` is the same.
 
     Attributes:
         layout: regions, neuron counts, bin width.
@@ -53,6 +72,8 @@ class MultiRegionData:
         scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
         is_gapless: Every neuron was observed in all bins of a trial, up to its end, or in none.
         known_as: Digests of the trials before their values were changed; None where they were not.
+        origin: region -> where its neurons stood in the arrays that the recording was made from.
+        trial_origin: Where its trials did, (trial,).
         batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
 
     Raises:
@@ -78,30 +99,9 @@ class MultiRegionData:
         *,
         neuron_coords: Mapping[str, ArrayLike] | None = None,
         trial_coords: Mapping[str, ArrayLike] | None = None,
-        drop_dead: bool = False,
+        drop_dead: bool | None = False,
     ) -> None:
-        self._read(regions, read_bin_width(bin_width), neuron_coords, trial_coords, drop_dead)
-        for doubt in doubts(self):
-            warn(doubt)
-
-    @classmethod
-    def derived(
-        cls, regions: Mapping[str, np.ndarray], bin_width: float, trial_coords: Mapping[str, ArrayLike] | None = None
-    ) -> Self:
-        """A recording that was made of another, of which all that is odd was told before."""
-        made = object.__new__(cls)
-        made._read(regions, bin_width, None, trial_coords, False)
-        return made
-
-    def _read(
-        self,
-        regions: Mapping[str, ArrayLike | Sequence[ArrayLike]],
-        width: float,
-        neuron_coords: Mapping[str, ArrayLike] | None,
-        trial_coords: Mapping[str, ArrayLike] | None,
-        drop_dead: bool,
-    ) -> None:
-        """Check what was given, and set all attributes."""
+        width = read_bin_width(bin_width)
         if not isinstance(regions, Mapping) or not regions:
             raise DataError("a recording needs at least one region: pass a mapping like {'V1': array}")
         check_names(list(regions), list(trial_coords or {}))
@@ -118,26 +118,45 @@ class MultiRegionData:
                     )
         labels = read_coords("neuron", neuron_coords, {name: a.shape[2] for name, a in arrays.items()})
         trials = read_coords("trial", trial_coords, dict.fromkeys(trial_coords or {}, expected[0]))
+        origin = {name: all_of(array.shape[2]) for name, array in arrays.items()}
         for name, array in arrays.items():
-            alive = living_neurons(name, array, labels.get(name), drop_dead)
-            if not alive.all():
-                arrays[name] = array[:, :, alive]
-                labels.update({name: labels[name][alive]} if name in labels else {})
+            own = origin[name].labelled(labels.get(name))
+            check_finite(name, array, own)
+            if drop_dead is None or (alive := living_neurons(array)).all():
+                continue
+            if not drop_dead:
+                check_living(name, array, own, alive, "remove it, or pass ", DROP_DEAD, " to leave such neurons out")
+            tell_left_out(name, own, alive)
+            arrays[name], origin[name] = array[:, :, alive], origin[name].only(np.flatnonzero(alive))
+            labels.update({name: labels[name][alive]} if name in labels else {})
         kinds = tuple(sorted(set(labels_of(trials.get(CONDITION, ())))))
         layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds)
-        self._fill(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials)
+        self._fill(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials, origin)
+        for doubt in doubts(self):
+            warn(doubt)
 
-    def _fill(self, layout: Layout, values: np.ndarray, labels: Coords, trials: Coords) -> Self:
+    @classmethod
+    def unchecked(cls, layout: Layout, values: np.ndarray, trial_coords: Coords | None = None) -> Self:
+        """A recording of ``values`` (trial, time, neuron) that no user has brought: no message could name them."""
+        origin = {name: all_of(n) for name, n in zip(layout.regions, layout.n_neurons, strict=True)}
+        return object.__new__(cls)._fill(layout, values, {}, trial_coords or {}, origin)
+
+    def _fill(
+        self, layout: Layout, values: np.ndarray, labels: Coords, trials: Coords, origin: dict[str, Neurons],
+        trial_origin: np.ndarray | None = None,
+    ) -> Self:  # fmt: skip
         """Set all attributes from ``values`` with NaN, which are overwritten by 0 in place."""
         self.layout, self.values, self.neuron_coords, self.trial_coords = layout, values, labels, trials
+        self.origin = origin
+        self.trial_origin = np.arange(len(values)) if trial_origin is None else trial_origin
         self.observed, self.pattern, self.length = None, np.zeros(len(values), np.int32), None
         kinds = labels_of(trials[CONDITION]) if layout.conditions else [""] * len(values)
         self.condition = np.searchsorted(np.array(layout.conditions or ("",)), kinds).astype(np.int32)
         if not (mask := ~np.isnan(values)).all():
             self.observed, self.pattern, self.length = share_patterns(mask)
             if self.length is not None and not self.length.all():
-                trial, where = np.argmin(self.length), ", ".join(layout.regions)
-                raise DataError(f"trial {trial} has nothing observed in any neuron of {where}: leave it out")
+                trial, where = self.name_trial(int(np.argmin(self.length))), ", ".join(layout.regions)
+                raise DataError(f"{trial} has nothing observed in any neuron of {where}: leave it out")
             values[~mask] = 0.0
         self.is_gapless = self.observed is None or _gapless(self.mask)
         self.center, self.scale = _mean_and_sd(values, None if self.is_complete else mask)
@@ -153,7 +172,8 @@ class MultiRegionData:
     def tree_unflatten(cls, static: tuple[Layout, int | None, bool], children: tuple[Any, ...]) -> Self:
         # Children may be tracers or placeholders: nothing is checked or converted here.
         data = object.__new__(cls)
-        (data.layout, data.batch_size, data.is_gapless), data.neuron_coords, data.trial_coords = static, {}, {}
+        data.layout, data.batch_size, data.is_gapless = static
+        data.neuron_coords, data.trial_coords, data.origin, data.trial_origin = {}, {}, {}, np.arange(0)
         data.values, data.observed, data.pattern, data.length, data.condition, data.center, data.scale = children
         return data
 
@@ -218,7 +238,8 @@ class MultiRegionData:
             raise DataError(f"trials have no coordinate {name!r}: {known}, or leave it out")
         labels = self.trial_coords[name]
         if labels.dtype.kind == "f" and np.isnan(labels).any():
-            raise DataError(f"trial {int(np.argmax(np.isnan(labels)))} has no {name}: leave it out by select_trials")
+            trial = self.name_trial(int(np.argmax(np.isnan(labels))))
+            raise DataError(f"{trial} has no {name}: leave it out by select_trials")
         return labels
 
     def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
@@ -239,7 +260,9 @@ class MultiRegionData:
         changed = object.__new__(type(self))
         changed.batch_size, changed.known_as = self.batch_size, self.trial_fingerprints
         neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)
-        return changed._fill(self.layout, np.array(values, np.float64), neurons, trials)
+        return changed._fill(
+            self.layout, np.array(values, np.float64), neurons, trials, self.origin, self.trial_origin
+        )
 
     def select_trials(self, indices: ArrayLike | slice) -> Self:
         """The recording of some trials, by position (integers, booleans or a slice), in all its bins."""
@@ -249,7 +272,8 @@ class MultiRegionData:
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
         some = object.__new__(type(self))
         some.known_as = None if self.known_as is None else tuple(self.known_as[trial] for trial in chosen)
-        return some._fill(self.layout, self.with_nan()[chosen], dict(self.neuron_coords), trials)
+        neurons, taken = dict(self.neuron_coords), self.trial_origin[chosen]
+        return some._fill(self.layout, self.with_nan()[chosen], neurons, trials, self.origin, taken)
 
     def in_batches_of(self, n_trials: int) -> Self:
         """The recording as stochastic gradients take it: a model scores ``n_trials`` drawn anew at every step."""
@@ -287,8 +311,53 @@ class MultiRegionData:
         counts = tuple(chosen.size for chosen in kept.values())
         layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
-        values = self.with_nan()[:, :, np.concatenate(columns)]
-        return object.__new__(type(self))._fill(layout, values, labels, dict(self.trial_coords))
+        # In the order of other recordings, so that sums over equal numbers are equal to the last digit.
+        values = np.ascontiguousarray(self.with_nan()[:, :, np.concatenate(columns)])
+        origin = {name: self.origin[name].only(chosen) for name, chosen in kept.items()}
+        trials = dict(self.trial_coords)
+        return object.__new__(type(self))._fill(layout, values, labels, trials, origin, self.trial_origin)
+
+    @property
+    def neurons(self) -> dict[str, Neurons]:
+        """Who the neurons of each region are, by which a fit knows them again in another recording."""
+        return {name: own.labelled(self.neuron_coords.get(name)) for name, own in self.origin.items()}
+
+    @property
+    def living(self) -> dict[str, Bool[np.ndarray, "neuron"]]:
+        """Of each region the neurons that take two values or more in these trials."""
+        values = self.with_nan()
+        return {name: living_neurons(values[:, :, part]) for name, part in self.layout.region_slices.items()}
+
+    def drop_dead(self) -> Self:
+        """The recording without neurons that never change or were never observed in it; a warning names them."""
+        living = self.living
+        neurons = self.neurons
+        for name, alive in living.items():
+            tell_left_out(name, neurons[name], alive)
+        return self if all(alive.all() for alive in living.values()) else self.select_neurons(living)
+
+    def require_living(self) -> None:
+        """Raise DataError where a neuron never changes or was never observed in these trials."""
+        remedy: tuple[Part, ...] = ("it says nothing in these trials: leave it out by ", LEAVE_OUT)
+        values, neurons = self.with_nan(), self.neurons
+        for name, part in self.layout.region_slices.items():
+            own = values[:, :, part]
+            check_living(name, own, neurons[name], living_neurons(own), *remedy)
+
+    def name_entry(self, trial: int, time: int, column: int) -> tuple[str, str]:
+        """A neuron by its column of ``values``, and a bin of a trial, as a sentence names them."""
+        return self.name_neuron(column), f"{self.name_trial(trial)}, bin {time}"
+
+    def name_neuron(self, column: int) -> str:
+        """A neuron by its column of ``values``: its region, its place there, and its label."""
+        region = self.layout.regions[self.layout.region_of_neuron[column]]
+        place = np.array([column - self.layout.region_slices[region].start])
+        return neurons_named(region, place, self.neurons[region])
+
+    def name_trial(self, trial: int) -> str:
+        """A trial by its position, and by where it stood before others were left out."""
+        before = int(self.trial_origin[trial])
+        return f"trial {trial}" if before == trial else f"trial {trial} ({before} as loaded)"
 
     def without(self, neurons: Mapping[str, ArrayLike | slice]) -> Self:
         """The recording with some neurons hidden: of the same layout, but nothing of them was observed.
@@ -316,8 +385,9 @@ class MultiRegionData:
             raise DataError(f"trials need a condition ({', '.join(conditions)}): give trial_coords['{CONDITION}']")
         if conditions and (unknown := [own[i] for i in np.unique(self.condition) if own[i] not in conditions]):
             raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
-        coords = dict(self.neuron_coords), dict(self.trial_coords)
-        return object.__new__(type(self))._fill(layout, self.with_nan().copy(), *coords)
+        coords, same = (dict(self.neuron_coords), dict(self.trial_coords)), object.__new__(type(self))
+        same.known_as = self.known_as
+        return same._fill(layout, self.with_nan().copy(), *coords, self.origin, self.trial_origin)
 
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""
@@ -342,11 +412,8 @@ class MultiRegionData:
         return xr.Dataset(arrays, coords, {"bin_width": self.bin_width, "regions": json.dumps(names)})
 
     @classmethod
-    def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool = False) -> Self:
-        """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable of several dimensions is a region.
-
-        Dimensions may have other names that say what they are, in any order, such as (unit, trials, time).
-        """
+    def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool | None = False) -> Self:
+        """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable is a region."""
         if "bin_width" not in dataset.attrs:
             raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
         every = [str(name) for name, array in dataset.data_vars.items() if array.ndim != 1]
@@ -366,13 +433,32 @@ class MultiRegionData:
         width = dataset.attrs["bin_width"]
         return cls(arrays, width, neuron_coords=labels, trial_coords=trials, drop_dead=drop_dead)
 
-    def __repr__(self) -> str:
+    def _card(self) -> Card:
+        if not isinstance(self.values, np.ndarray):  # what a model sees while it is compiled
+            return Card(f"{type(self).__name__} inside JAX: {self.layout}")
         holes = "" if self.observed is None else f", {len(self.observed)} pattern(s) of missing entries"
         ragged = "" if self.length is None else ", trials of different length"
         sizes = f"{self.n_trials} trials x {self.n_bins} bins of {1e3 * self.bin_width:g} ms"
         counts = zip(self.layout.regions, self.layout.n_neurons, strict=True)
-        lines = [f"MultiRegionData: {sizes}{holes}{ragged}", *(f"{name}: {n} neurons" for name, n in counts)]
-        return "\n  ".join(lines)
+        facts = {name: f"{n} neurons" for name, n in counts}
+        if kinds := self.layout.conditions:
+            trials = np.bincount(self.condition, minlength=len(kinds))
+            each = ", ".join(f"{kind} ({n} trials)" for kind, n in zip(kinds, trials, strict=True))
+            many = f"{len(kinds)}, of {trials.min()} to {trials.max()} trials"
+            facts["conditions"] = each if len(kinds) <= MOST_LISTED else many
+        if not self.is_complete:
+            facts["missing"] = f"{100 * self.missing_share:.3g}% of entries"
+        return Card(f"{type(self).__name__}: {sizes}{holes}{ragged}", facts)
+
+    @property
+    def missing_share(self) -> float:
+        """Share of entries that were not observed, shorter trials counted as long as the longest."""
+        if self.is_complete:
+            return 0.0
+        always = np.ones((1, self.n_bins, self.values.shape[2]), bool)
+        seen = (always if self.observed is None else np.asarray(self.observed)).sum(2).cumsum(1)
+        last = np.full(self.n_trials, self.n_bins) if self.length is None else np.asarray(self.length)
+        return float(1 - seen[self.pattern, last - 1].sum(dtype=float) / self.values.size)
 
     def _columns(self, name: str) -> slice:
         if name not in self.layout.regions:
@@ -401,10 +487,9 @@ def _gapless(mask: np.ndarray) -> bool:
 def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:
     """A recording of noise with this layout, for what needs shapes but no values."""
     rng = np.random.default_rng(0)
-    counts = zip(layout.regions, layout.n_neurons, strict=True)
-    noise = {name: rng.standard_normal((n_trials, n_bins, n)) for name, n in counts}
+    noise = [rng.standard_normal((n_trials, n_bins, n)) for n in layout.n_neurons]
     of_trials = {CONDITION: np.resize(layout.conditions, n_trials)} if layout.conditions else {}
-    return MultiRegionData.derived(noise, layout.bin_width, of_trials).among(layout.conditions)
+    return MultiRegionData.unchecked(layout, np.concatenate(noise, axis=2), of_trials)
 
 
 def _choose(n: int, indices: ArrayLike | slice, what: str) -> np.ndarray:

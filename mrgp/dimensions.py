@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from mrgp.folds import silent_fold
 from mrgp.kernels import White, kernel_to_settings
 from mrgp.rebuild import preset_from
 from mrgp.selection import Candidate, CrossValidation
+from mrgp.sentences import Argument, Refusal
 from mrgp.sweep import Job, Sweep
 
 STRIDE = 4  # dimensionalities of factor analysis that are tried at a time
@@ -18,13 +20,15 @@ def searched(job: Job, sweep: Sweep, n_across: Iterable[int] | None, neighbours:
     """Dimensionalities of all regions, the path on which they stay the same, and what is around its best place."""
     layout = job.data.layout
     if job.model.assignment(layout).n_regions < max(layout.n_regions, 2):
-        raise ValueError(f"a search asks what regions share, which {type(job.model).__name__} does not: give n_across")
+        asks = f"a search asks what regions share, which {type(job.model).__name__} does not: give "
+        raise Refusal(asks, Argument("n_across"))
     dimensions = {region: _dimensions(job, region, sweep) for region in layout.regions}
     totals = [found.chosen.n_across for found in dimensions.values()]
     shared = range(min(totals) + 1) if n_across is None else sorted(set(n_across))
     path = [Candidate(k, tuple(total - k for total in totals)) for k in shared if 0 <= k <= min(totals)]
     if not path:
-        raise ValueError(f"regions read {', '.join(map(str, totals))} latents by factor analysis: lower n_across")
+        read = f"regions read {', '.join(map(str, totals))} latents by factor analysis: lower "
+        raise Refusal(read, Argument("n_across"))
     found, before = sweep(job, path), None
     while neighbours and found.chosen != before:
         before, known = found.chosen, found.candidates
@@ -47,7 +51,10 @@ def _dimensions(job: Job, region: str, sweep: Sweep) -> CrossValidation:
     """
     others: dict[str, list[int]] = {name: [] for name in job.data.layout.regions if name != region}
     analysis = preset_from({"model": "fa", "kernel": kernel_to_settings(White()), "window": None})
-    own = Job(analysis, job.data.select_neurons(others), job.folds, "log_likelihood", {"seed": job.settings["seed"]})
+    data = job.data.select_neurons(others)
+    # Factor analysis is of Gaussian values, which silent neurons have none of; the model itself may be of counts.
+    data = data.select_neurons({region: silent_fold(data, job.folds)[region] < 0})
+    own = Job(analysis, data, job.folds, "log_likelihood", {"seed": job.settings["seed"]})
     neurons = own.data.layout.total_neurons
     # Ledermann's bound: with more factors a covariance of so many neurons does not determine them.
     most = max(1, int(np.floor(neurons + 0.5 - np.sqrt(2 * neurons + 0.25))))

@@ -23,12 +23,13 @@ from mrgp.plots.evaluation import plot_held_out, plot_scores
 from mrgp.plots.flow import plot_flow
 from mrgp.plots.save import save_figure
 from mrgp.scorecard import build, report
+from mrgp.shown import Card, Shown
 
 KIND = "evaluation"  # of a summary
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Shown):
     """What :func:`evaluate` found; ``None`` where the model has no such thing, and ``notes`` then say why.
 
     Attributes:
@@ -63,6 +64,9 @@ class Evaluation:
     masks: list[HeldOut]
     notes: tuple[str, ...]
     about: dict[str, Any]
+
+    def _card(self) -> Card:
+        return Card(f"Evaluation of {self.model}", notes=self.notes, text=self.report())
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready: every score by method and region, in the units of its table."""

@@ -12,18 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from mrgp import arviz_tree, fit_file, posterior, summaries, uncertainty
+from mrgp import arviz_tree, fit_file, posterior, summaries, tables, uncertainty
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData, stand_in
 from mrgp.distributions.counts import CountGP
 from mrgp.distributions.markov import MarkovGP
 from mrgp.inference.curvature import Curvature
 from mrgp.inference.run import Run
-from mrgp.layout import Layout
-from mrgp.statespace.reduce import shared_variance, signal_to_noise
+from mrgp.known import known_neurons
+from mrgp.labels import labels_of
+from mrgp.layout import CONDITION, Layout
+from mrgp.neurons import Neurons
+from mrgp.shown import Card, Shown
+from mrgp.statespace.reduce import AUDIBLE, SHARED, shared_variance, signal_to_noise
+from mrgp.workers import TRACING
 
-SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
-AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
+FOUND = ("window", "transient", "duration")  # choices that a fit makes, and nobody has to read
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -32,9 +36,11 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("mrgp", "jax", "numpyro", "arviz", "numpy", "scipy")}
 
 
-@dataclass(kw_only=True)
-class Fit(Run):
+@dataclass(kw_only=True, eq=False, repr=False)
+class Fit(Shown, Run):
     """Parameters of one model inferred from one recording. Times are in seconds throughout.
+
+    Two fits are equal where they are the same object; ``summary()`` and ``sites`` tell others apart.
 
     Attributes:
         layout: Regions, neurons per region and bin width of the recording.
@@ -46,6 +52,7 @@ class Fit(Run):
         preprocessing: What was done to the recording before, as :func:`mrgp.preprocess` takes it; None where nobody has
             said so. The command line does to other recordings what it did to this one.
         versions: Of what the result depends on.
+        neurons: Who the neurons of each region are, by which they are known in other recordings.
 
     Parameters and how they were found are the attributes of :class:`mrgp.inference.run.Run`.
     """
@@ -59,6 +66,7 @@ class Fit(Run):
     trained_on: tuple[str, ...] = ()
     preprocessing: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=versions)
+    neurons: dict[str, Neurons] = field(default_factory=dict)
 
     # ---- parameters ----------------------------------------------------------------------------------------------
 
@@ -207,17 +215,33 @@ class Fit(Run):
     # ---- what it says of a recording -----------------------------------------------------------------------------
 
     def recording(self, data: MultiRegionData | None = None) -> MultiRegionData:
-        """``data`` if it suits the fit, or the recording that it holds."""
-        data = self.data if data is None else data
-        if data is None:
+        """``data`` as far as the fit knows its neurons (see :meth:`known`), or the recording that it holds.
+
+        Raises:
+            DataError: there is none, or it has not all that the fit knows.
+        """
+        if data is None and self.data is None:
             raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+        data = self.data if data is None else self.known(data)
+        assert data is not None
         if data.layout != self.layout and self.model.mean != "constant":
             data = data.among(self.layout.conditions)
         if not data.layout.same_neurons(self.layout):
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
         if (why := self.model.unsuited(data)) is not None:
-            raise DataError(f"{type(self.model).__name__}: {why}")
+            raise DataError(f"{type(self.model).__name__}: ", *why)
         return data
+
+    def known(self, data: MultiRegionData) -> MultiRegionData:
+        """``data`` without regions and neurons that the fit does not know, which a warning names.
+
+        A neuron is known by its label, where the fit's recording and this one have labels; else by its position, where
+        both were made from arrays of as many neurons, of which some were left out.
+
+        Raises:
+            DataError: a region or a neuron that the fit knows is not there.
+        """
+        return known_neurons(self.layout, self.neurons, data)
 
     @property
     def training_trials(self) -> tuple[str, ...]:
@@ -227,7 +251,7 @@ class Fit(Run):
     def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
         """Which trials, (trial,) bool, the parameters were inferred from; None of a fit whose file does not say it."""
         known = self.training_trials
-        return np.isin(data.trial_fingerprints, known) if known else None
+        return np.isin(self.known(data).trial_fingerprints, known) if known else None
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
         """log p(y_trial | parameters) in nats, (trial,); of counts a lower bound."""
@@ -269,9 +293,11 @@ class Fit(Run):
         """A new recording drawn from the fitted model; ``conditions`` of its trials, None for all of them in turn."""
         frame = stand_in(self.layout, n_trials, n_bins)
         if conditions is not None:
-            regions = {name: frame.region(name) for name in self.layout.regions}
-            labelled = MultiRegionData.derived(regions, self.layout.bin_width, {"condition": conditions})
-            frame = labelled.among(self.layout.conditions)
+            if len(conditions) != n_trials:
+                raise ValueError(f"conditions are {len(conditions)} for {n_trials} trials: give one for each")
+            own = replace(self.layout, conditions=tuple(sorted(set(labels_of(conditions)))))
+            frame = MultiRegionData.unchecked(own, frame.values, {CONDITION: np.asarray(conditions)})
+            frame = frame.among(self.layout.conditions)
         drawn = np.asarray(self.markov(frame).sample(jax.random.key(seed)))
         made = frame.with_values(drawn)
         made.known_as = None
@@ -292,11 +318,12 @@ class Fit(Run):
 
         ``follow`` asks for how everything else follows them too, which a saved fit does not keep.
         """
-        known = self.saved_curvature
-        if known is None or (follow and known.response is None):
-            known = uncertainty.curvature_at(self, self.recording(data), progress)
-            self.saved_curvature = known
-        return known
+        with TRACING:
+            known = self.saved_curvature
+            if known is None or (follow and known.response is None):
+                known = uncertainty.curvature_at(self, self.recording(data), progress)
+                self.saved_curvature = known
+            return known
 
     @property
     def uncertain_sites(self) -> tuple[str, ...]:
@@ -324,9 +351,18 @@ class Fit(Run):
         reference = self.populations[0] if reference is None else reference
         if reference not in self.populations:
             raise ValueError(f"reference {reference!r} is no region: choose from {', '.join(self.populations)}")
-        if self.samples is not None and self.method != "laplace":
+        if self._has_own_draws:
             return uncertainty.delay_quantiles(self, probability, over_time, reference)
-        return uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
+        bounds = uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
+        self._has_shown_intervals = True
+        return bounds
+
+    _has_shown_intervals = False  # then what they need of JAX is compiled
+
+    @property
+    def _has_own_draws(self) -> bool:
+        """Whether draws are of the posterior itself, not of its Gaussian."""
+        return self.samples is not None and self.method != "laplace"
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: of those the method gives, where it does, at most all of them.
@@ -345,7 +381,8 @@ class Fit(Run):
         tell the modes apart that differ in signs and order of latents: all of them count, log 2 for each latent and
         log K! for each K exchangeable ones.
         """
-        return uncertainty.log_evidence(self, self.recording(data), progress)
+        with TRACING:
+            return uncertainty.log_evidence(self, self.recording(data), progress)
 
     def to_arviz(
         self,
@@ -365,9 +402,39 @@ class Fit(Run):
         Of a model without delays and timescales nothing is drawn: its ``posterior`` repeats the parameters at the
         maximum, of which intervals mean nothing, and ``arviz.loo`` refuses it; a warning says so.
         """
-        return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)
+        with TRACING:
+            return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)
 
     # ---- saving --------------------------------------------------------------------------------------------------
+
+    def _card(self) -> Card:
+        settings = {name: value for name, value in self.model.chosen.items() if name not in FOUND}
+        facts = {
+            "recording": f"{self.layout}",
+            "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
+            "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
+        }
+        if len(self.trace) and self.method != "nuts":
+            facts[self.climbed] = f"{self.trace[-1]:.2f} nats"
+        if self.n_samples:
+            facts["draws"] = str(self.n_samples)
+        if self.fixed:
+            facts["fixed"] = ", ".join(self.fixed)
+        state = "converged" if self.converged else "NOT converged"
+        headline = f"Fit of {type(self.model).__name__} by method {self.method!r}, {state}"
+        bounds = self._bounds_at_hand()
+        without = ("fit.delay_intervals() says how sure the delays are",) if self.has_delays and bounds is None else ()
+        return Card(headline, facts, tables.latents(self, bounds), self.notes, "\n".join(without))
+
+    def _bounds_at_hand(self) -> xr.Dataset | None:
+        """Intervals of the delays, where it takes neither long nor the turn of another thread to give them."""
+        is_ready = self.saved_curvature is not None and (self.data is not None or self._has_shown_intervals)
+        if not self.has_delays or not (is_ready or self._has_own_draws) or not TRACING.acquire(blocking=False):
+            return None
+        try:
+            return self.delay_intervals(over_time=True)
+        finally:
+            TRACING.release()
 
     def summary(self) -> dict[str, Any]:
         """The JSON-ready summary that the command line writes: what exists for the model, seconds and nats."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mrgp.checks import DataError
 from mrgp.inference.curvature import Curvature
 from mrgp.io import write_atomically
 from mrgp.layout import Layout
+from mrgp.neurons import neurons_from
 
 FORMAT = 2  # of the saved file
 
@@ -43,6 +45,7 @@ def write(fit: Any, path: Path) -> None:
         "trained_on": list(fit.training_trials),
         "preprocessing": fit.preprocessing,
         "versions": fit.versions,
+        "neurons": {name: asdict(neurons) for name, neurons in fit.neurons.items()},
         "curvature": None,
     }
     for prefix, draws in (("samples", fit.samples or {}), ("stats", fit.sample_stats)):
@@ -104,6 +107,7 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
         "trained_on": tuple(header.get("trained_on", ())),  # files of the first version have neither
         "preprocessing": header.get("preprocessing"),
         "versions": header["versions"],
+        "neurons": {name: neurons_from(**own) for name, own in header.get("neurons", {}).items()},
         "saved_curvature": curvature,
         "loadings_covariance": values.get("loadings_covariance"),
     }

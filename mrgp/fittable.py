@@ -30,6 +30,7 @@ from mrgp.log_rates import (
 )
 from mrgp.parametrized import MEAN_SPREAD, Parametrized
 from mrgp.preprocessing import TRANSFORMS, Transform, square_root
+from mrgp.sentences import AR1, WHITE, Argument, Refusal, Sentence
 from mrgp.statespace.choose import missed_variance
 
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
@@ -232,10 +233,10 @@ class Fittable(Parametrized):
         widths = (max(reach // 2, 3), reach, 3, None) if self.kernel.has_timescale else (1, 1, 1, None)
         return widths[attempt % 4]
 
-    def unsuited(self, data: MultiRegionData) -> str | None:
+    def unsuited(self, data: MultiRegionData) -> Sentence | None:
         """Why the model says nothing of a recording, in a sentence; None where it does."""
         if self.remembers and not data.is_gapless:
-            return "noise='ar1' needs neurons that are there in all bins of a trial, or in none: take noise='white'"
+            return AR1, " needs neurons that are there in all bins of a trial, or in none: take ", WHITE
         return None
 
     # ---- the climb -----------------------------------------------------------------------------------------------
@@ -346,10 +347,11 @@ class Fittable(Parametrized):
         if largest < bound:
             return self
         if self.hold_max_delay:
-            raise ValueError(
-                f"start has a delay of {1e3 * largest:.1f} ms, beyond the max_delay of {1e3 * bound:.1f} ms that is to "
-                "be held: raise max_delay, or leave start out"
-            )
+            reach = Argument("max_delay")
+            raise Refusal(
+                f"start has a delay of {1e3 * largest:.1f} ms, beyond the ", reach, f" of {1e3 * bound:.1f} ms that is "
+                "to be held: raise ", reach, ", or leave start out",
+            )  # fmt: skip
         return self.replace(max_delay=WIDER * largest)
 
     def presses(self, sites: Mapping[str, Any], data: MultiRegionData) -> bool:

@@ -15,6 +15,7 @@ from mrgp.checks import DataError, damage_named
 from mrgp.data import MultiRegionData
 from mrgp.matlab import read_mat
 from mrgp.nwb import load_nwb
+from mrgp.sentences import Argument
 
 
 def load_recording(
@@ -27,7 +28,7 @@ def load_recording(
     trials: str | None = None,
     align: str | None = None,
     window: tuple[float, float] | None = None,
-    drop_dead: bool = False,
+    drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Load a recording from a file, by its suffix, or from a mapping.
 
@@ -47,7 +48,7 @@ def load_recording(
         regions: which regions, in this order; for ``.mat`` their names (default region1, region2, ...).
         n_neurons: neurons per region, for a ``.mat`` file that does not say it.
         region_of_unit, trials, align, window: for ``.nwb`` only, as :func:`mrgp.load_nwb` has them.
-        drop_dead: leave out neurons that never change, with a warning that names them.
+        drop_dead: leave out neurons that never change, with a warning that names them; None keeps them.
 
     Raises:
         DataError: the file is missing, damaged, of an unknown kind, or holds no usable recording.
@@ -148,7 +149,7 @@ def _from_arrays(
     source: str,
     bin_width: float | None,
     regions: Sequence[str] | None,
-    drop_dead: bool,
+    drop_dead: bool | None,
 ) -> MultiRegionData:
     """A recording from named arrays; each name must be understood, so that no slip passes in silence."""
     found, labels, trials = {}, {}, {}
@@ -167,14 +168,14 @@ def _from_arrays(
             what = f"array {name!r} of {source} has {n_dims} dimension(s)"
             raise DataError(f"{what}: make it (trials, bins, neurons), one per region, or leave it out")
     if bin_width is None:
-        remedy = "add it (seconds per bin), or pass bin_width=0.02 for 20 ms"
-        raise DataError(f"{source} has no bin_width: {remedy}")
+        remedy = Argument("bin_width", 0.02)
+        raise DataError(f"{source} has no bin_width: add it (seconds per bin), or pass ", remedy, " for 20 ms")
     names = list(found if regions is None else regions)
     for name in names:
         if name not in found:
             raise DataError(f"{source} has no region {name!r}: choose from {', '.join(map(str, found)) or 'none'}")
     if len(set(names)) < len(names):
-        raise DataError(f"regions names {max(names, key=names.count)} twice: name each once")
+        raise DataError(Argument("regions"), f" names {max(names, key=names.count)} twice: name each once")
     labels = {name: labels[name] for name in names if name in labels}
     chosen = {name: found[name] for name in names}
     return MultiRegionData(chosen, bin_width, neuron_coords=labels, trial_coords=trials, drop_dead=drop_dead)

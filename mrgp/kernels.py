@@ -32,6 +32,10 @@ class Kernel:
     Subclasses give ``cov``; those with further parameters also ``parameters`` and ``correlation``.
     """
 
+    def __repr__(self) -> str:
+        own = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({own})"
+
     @property
     def has_timescale(self) -> bool:
         """Whether the correlation depends on a timescale; where not, what stands in its place has no effect."""

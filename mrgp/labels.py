@@ -167,11 +167,3 @@ def read_coords(kind: str, coords: Mapping[str, ArrayLike] | None, sizes: Mappin
             raise DataError(f"{what} has shape {shape}: it needs {wanted}")
         read[name] = read_labels(what, kind, labels, measured=kind == "trial")
     return read
-
-
-def neuron_name(data: Any, column: Any) -> str:
-    """How a column of a recording's ``values`` is called: its region, its place there and its label."""
-    region = data.layout.regions[data.layout.region_of_neuron[column]]
-    neuron = int(column) - data.layout.region_slices[region].start
-    label = f" (label {data.neuron_coords[region][neuron]})" if region in data.neuron_coords else ""
-    return f"region {region}, neuron {neuron}{label}"

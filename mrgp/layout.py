@@ -24,6 +24,10 @@ class Layout:
     bin_width: float
     conditions: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        counts = zip(self.regions, self.n_neurons, strict=True)
+        return f"{', '.join(f'{name} ({n} neurons)' for name, n in counts)}, bins of {1e3 * self.bin_width:g} ms"
+
     def same_neurons(self, other: "Layout") -> bool:
         """Whether ``other`` differs in its conditions at the most."""
         return replace(self, conditions=other.conditions) == other

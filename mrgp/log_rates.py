@@ -15,6 +15,7 @@ from mrgp.courses import weights_of_modes
 from mrgp.data import MultiRegionData
 from mrgp.distributions.families import Counts, NegativeBinomial, Poisson
 from mrgp.preprocessing import TRANSFORMS
+from mrgp.sentences import Argument
 
 LOADING_SPREAD = 1.0  # prior sd of loadings: a latent at one sd changes a rate by a factor of e
 OFFSET_SPREAD = 3.0  # of the log-rate around the log of the mean count
@@ -38,13 +39,17 @@ def require_counts(data: MultiRegionData) -> None:
     wrong = (values < 0) | (values != np.round(values))
     if not wrong.any():
         return
-    trial, time, neuron = np.argwhere(wrong)[0]
-    region = data.layout.regions[data.layout.region_of_neuron[neuron]]
-    place = f"region {region}, neuron {neuron - data.layout.region_slices[region].start}"
-    raise DataError(
-        f"{place}: {values[trial, time, neuron]:g} in trial {trial}, bin {time} is no spike count; give whole numbers "
-        "of 0 or more, or use emission='gaussian'"
-    )
+    entry = np.argwhere(wrong)[0].tolist()
+    neuron, place = data.name_entry(*entry)
+    found = f"{neuron}: {values[*entry]:g} in {place} is no spike count; give whole numbers of 0 or more, or use "
+    raise DataError(found, Argument("emission", "gaussian"))
+
+
+def require_spikes(data: MultiRegionData) -> None:
+    """Raise DataError where a whole region is silent; of single neurons the prior of their rates knows enough."""
+    for name, part in data.layout.region_slices.items():
+        if not np.asarray(data.values)[:, :, part].any():
+            raise DataError(f"region {name} has no spike in these trials: leave the region out of the recording")
 
 
 def mean_counts(data: MultiRegionData) -> Array:

@@ -16,7 +16,9 @@ from scipy.special import logsumexp
 from tqdm import tqdm
 
 from mrgp.arviz_tree import trial_scores
+from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
+from mrgp.workers import TRACING
 
 MOST_REFITS = 10  # trials: of more, importance sampling is no way to leave trials out, and a note says so
 
@@ -48,7 +50,8 @@ def leave_one_out(
         raise ValueError(f"{type(fit.model).__name__} has no delays or timescales to draw: nothing to reweight")
     data = fit.recording(data)
     draws = fit.draws(n_draws, seed, data)
-    scores = trial_scores(fit.model, data, draws)
+    with TRACING:
+        scores = trial_scores(fit.model, data, draws)
     tree = from_dict({"posterior": {"number": np.arange(len(scores))[None]}, "log_likelihood": {"y": scores[None]}})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Estimated shape parameter")  # what follows tells, and mends
@@ -63,14 +66,22 @@ def leave_one_out(
             stacklevel=2,
         )
         return result
+    left: list[int] = []
     for trial in tqdm(poor, desc="leaving out", unit=" trials", disable=not progress, leave=False):
         others = data.select_trials(np.delete(np.arange(data.n_trials), trial))
         fixed = {name: fit.sites[name] for name in fit.fixed}
-        again = fit.model.fit(others, "map", start=fit, fixed=fixed, seed=seed, progress=False).ended()
-        unseen = trial_scores(again.model, data.select_trials([trial]), again.draws(n_draws, seed))
+        try:
+            again = fit.model.fit(others, "map", start=fit, fixed=fixed, seed=seed, progress=False).ended()
+        except DataError as error:  # a neuron that speaks in this trial alone
+            which = data.name_trial(trial)
+            warnings.warn(f"{which} cannot be left out, its score is optimistic: {error}", stacklevel=2)
+            left.append(trial)
+            continue
+        with TRACING:
+            unseen = trial_scores(again.model, data.select_trials([trial]), again.draws(n_draws, seed))
         result.elpd_i[trial] = logsumexp(unseen) - np.log(len(unseen))
         result.pareto_k[trial] = 0.0
-    result.elpd, result.warning = float(result.elpd_i.sum()), False
+    result.elpd, result.warning = float(result.elpd_i.sum()), bool(left)
     result.se = float(np.sqrt(data.n_trials * np.var(result.elpd_i.values)))
     seen = logsumexp(scores, axis=0).sum() - data.n_trials * np.log(len(scores))
     result.p = float(seen - result.elpd)

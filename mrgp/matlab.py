@@ -9,6 +9,7 @@ import numpy as np
 from scipy.io import loadmat, whosmat
 
 from mrgp.checks import DataError, damage_named
+from mrgp.sentences import Argument
 
 # The toolboxes' struct arrays of trials, in the order of preference; of pairs, the second holds test trials.
 _TRIAL_ARRAYS = (("seqTrue",), ("seq",), ("seqTrain", "seqTest"), ("Ytrain", "Ytest"))
@@ -67,11 +68,12 @@ def _trial_arrays(
     """A toolbox's file: trials (bins, neurons) of each region, seconds per bin, the trials' numbers."""
     milliseconds = _setting(contents, ("binWidth",))
     if bin_width is None and milliseconds is None:
-        raise DataError(f"{source} has no binWidth: add it (ms), or pass bin_width=0.02 for 20 ms")
+        raise DataError(f"{source} has no binWidth: add it (ms), or pass ", Argument("bin_width", 0.02), " for 20 ms")
     width = np.asarray(milliseconds).item() / 1000 if bin_width is None else bin_width
     sizes = _setting(contents, _NEURON_COUNTS) if n_neurons is None else n_neurons
     if sizes is None:
-        raise DataError(f"{source} does not say the neurons per region: pass n_neurons=(n1, n2, ...)")
+        remedy = Argument("n_neurons", ("N", "N", "..."), python="n_neurons=(n1, n2, ...)")
+        raise DataError(f"{source} does not say the neurons per region: pass ", remedy)
     counts = [int(n) for n in np.ravel(sizes)]
     if min(counts, default=0) < 1:
         raise DataError(f"{source}: neurons per region are {counts}: give 1 or more for each")
@@ -83,7 +85,8 @@ def _trial_arrays(
                 raise DataError(f"{source}: y of trial {trial} in {name} is {y.shape}, not {wanted}: mend one")
     names = list(regions or (f"region{r + 1}" for r in range(len(counts))))
     if len(names) != len(counts):
-        raise DataError(f"{source} has {len(counts)} regions, regions= names {len(names)}: name each")
+        named = Argument("regions", python="regions=")
+        raise DataError(f"{source} has {len(counts)} regions, ", named, f" names {len(names)}: name each")
     trials = [y for fields in parts.values() for y in fields["y"]]
     ends = np.cumsum(counts)
     rows = {name: slice(end - n, end) for name, n, end in zip(names, counts, ends, strict=True)}

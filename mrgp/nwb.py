@@ -10,10 +10,12 @@ import numpy as np
 from mrgp.checks import DataError, damage_named, need, warn
 from mrgp.data import MultiRegionData
 from mrgp.labels import MISSING, as_text, is_missing
+from mrgp.sentences import Argument
 from mrgp.spikes import from_spike_times, patient, trial_columns
 from mrgp.units import read_bin_width, seconds
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
+REGION = Argument("region_of_unit", python="region_of_unit=")
 
 
 def load_nwb(
@@ -25,7 +27,7 @@ def load_nwb(
     trials: str = "trials",
     align: str | None = None,
     window: tuple[float, float] | None = None,
-    drop_dead: bool = False,
+    drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Count the spikes of an NWB file's units in the bins of its trials.
 
@@ -47,7 +49,7 @@ def load_nwb(
             event (NaN) are left out, with a warning.
         window: From, to in seconds around the event, such as (-0.2, 0.5). None for trials from start_time to stop_time,
             the shorter ones ending in NaN.
-        drop_dead: Leave out units without spikes in any trial, with a warning that names them.
+        drop_dead: Leave out units without spikes in any trial, with a warning that names them; None keeps them.
 
     Raises:
         DataError: pynwb is not installed, or the file is missing, damaged or without what is needed.
@@ -78,7 +80,8 @@ def load_nwb(
     timing = {"start": times[0], "stop": times[1]} if window is None else {"align": times[0], "window": window}
     names = list(dict.fromkeys(areas)) if regions is None else list(map(as_text, regions))
     if blank := [label for label, area in zip(labels, areas, strict=True) if not area and area in names]:
-        raise DataError(f"unit {blank[0]} of {path.name} has no region: choose with regions= from {_listed(areas)}")
+        without = f"unit {blank[0]} of {path.name} has no region: choose with "
+        raise DataError(without, Argument("regions", python="regions="), f" from {_listed(areas)}")
     return from_spike_times(
         dict(zip(labels, units, strict=True)), areas, width, regions=names, observed=observed,
         trial_coords=trial_columns(table, names), drop_dead=drop_dead, **timing,
@@ -120,7 +123,7 @@ def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: lis
         return _locations(table["electrodes"], labels, source)
     if "electrode_group" in table.colnames:
         return [_area(group.location) for group in table["electrode_group"][:]]
-    raise DataError(f"{source} does not say where its units are: pass region_of_unit=, a column or one name per unit")
+    raise DataError(f"{source} does not say where its units are: pass ", REGION, ", a column or one name per unit")
 
 
 def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
@@ -133,7 +136,7 @@ def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
         found = sorted(set(map(_area, location[part])))
         if len(found) > 1:
             where = f"unit {label} of {source} has electrodes in {', '.join(found)}"
-            raise DataError(f"{where}: pass region_of_unit=, a column or one name per unit")
+            raise DataError(f"{where}: pass ", REGION, ", a column or one name per unit")
         areas.append(found[0] if found else "")
     return areas
 

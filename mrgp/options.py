@@ -103,7 +103,8 @@ METHODS = {
 
 NEEDS_WITHIN = ("dlag", "adm", "pcca")   # models in which private latents are part of the question
 
-EMISSIONS = ("gaussian", "poisson", "negative_binomial")
+COUNTED = ("poisson", "negative_binomial")
+EMISSIONS = ("gaussian", *COUNTED)
 
 CALIBRATED = ("dlag", "gpfa")   # models whose delays and kernel parameters can be drawn from their priors
 DELAYED = ("dlag", "adm", "mdlag")
@@ -132,7 +133,10 @@ MEANT_FOR = {
 
 CONJUGATE = {"loadings", "noise", "offset", "alpha"}   # sites of which method vb has distributions
 
-FLAGS = {"shape": "--relevance-shape", "rate": "--relevance-rate", "remove_condition_mean": "--remove-mean"}
+FLAGS = {
+    "shape": "--relevance-shape", "rate": "--relevance-rate", "remove_condition_mean": "--remove-mean",
+    "n_folds": "--folds",
+}  # fmt: skip
 """Options whose name is not that of the argument they are for."""
 
 ORDERS = (2, 6)   # states of one latent in the markov likelihood, from and to
@@ -248,3 +252,12 @@ def site(text: str) -> tuple[str, float]:
 def flag(option: str) -> str:
     """How an option is typed."""
     return FLAGS.get(option, f"--{option.replace('_', '-')}")
+
+
+def typed(argument: Any) -> str:
+    """How an argument that a sentence speaks of (:class:`mrgp.sentences.Argument`) is typed."""
+    value = argument.value
+    if value is None or value is True:
+        return flag(argument.name)
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{flag(argument.name)} {text}"

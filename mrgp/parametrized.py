@@ -17,6 +17,7 @@ from mrgp.data import MultiRegionData
 from mrgp.kernels import Hyperparameters, in_bins
 from mrgp.layout import Layout
 from mrgp.log_rates import COURSE_SPREAD, LOADING_SPREAD, OFFSET_SPREAD, counts_of, mean_counts, noise_like
+from mrgp.sentences import Argument
 from mrgp.statespace.reduce import Emission, ordered
 
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
@@ -121,7 +122,8 @@ class Parametrized(Choices):
         bins = data.n_bins if self.duration is None else round(self.duration / data.bin_width)
         if data.n_bins > bins:
             raise DataError(
-                f"trials have {data.n_bins} bins, but the mean was fitted to {bins}: cut them, or fit mean='constant'"
+                f"trials have {data.n_bins} bins, but the mean was fitted to {bins}: cut them, or fit ",
+                Argument("mean", "constant"),
             )
         return rough_modes(bins, self.mean_timescale / data.bin_width)[: data.n_bins]
 

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.labels import neuron_name
-
 LONG_BIN, SHORT_BIN = 1.0, 1e-4  # s: a bin width beyond was more likely meant in milliseconds, or in microseconds
 MANY_SILENT = 0.1  # of the trials, FEW of them at least: wholly silent
 BUSY = 20.0  # spikes in a trial that is not: with fewer, a population falls silent now and then
@@ -76,7 +74,7 @@ def _same_columns(data: Any) -> list[tuple[str, str]]:
     for column, numbers in enumerate(zip(data.center.tolist(), data.scale.tolist(), strict=True)):
         for other in seen.get(numbers, ()):
             if region_of[other] != region_of[column] and _are_one(values[:, :, other], values[:, :, column]):
-                pairs.append((neuron_name(data, other), neuron_name(data, column)))
+                pairs.append((data.name_neuron(other), data.name_neuron(column)))
                 break
         seen.setdefault(numbers, []).append(column)
     return pairs

@@ -17,8 +17,7 @@ from jaxtyping import Int
 from scipy.ndimage import gaussian_filter1d
 
 from mrgp.checks import DataError
-from mrgp.data import MultiRegionData
-from mrgp.labels import neuron_name
+from mrgp.data import LEAVE_OUT, MultiRegionData
 from mrgp.units import one_time
 
 REACH = 4.0  # sd: the kernel's weight beyond is 6e-5 of the whole
@@ -91,8 +90,9 @@ def square_root(data: MultiRegionData, transform: Transform = "sqrt") -> MultiRe
         raise DataError(f"transform is 'sqrt' or 'anscombe', not {transform!r}")
     values = data.with_nan()
     if (values < 0).any():
-        trial, time, neuron = np.argwhere(values < 0)[0]
-        where = f"{neuron_name(data, neuron)} is {values[trial, time, neuron]:g} in trial {trial}, bin {time}"
+        entry = np.argwhere(values < 0)[0].tolist()
+        neuron, place = data.name_entry(*entry)
+        where = f"{neuron} is {values[*entry]:g} in {place}"
         raise DataError(f"{where}: the root is of counts, which are never negative; leave the transform out")
     return data.with_values(TRANSFORMS[transform](values))
 
@@ -201,8 +201,8 @@ def standardize(data: MultiRegionData, reference: MultiRegionData | None = None)
     largest, smallest = np.fmax.reduce(flat, axis=0), np.fmin.reduce(flat, axis=0)
     still = ~(largest - smallest > ROUNDING * np.maximum(np.abs(largest), np.abs(smallest)))
     if still.any():
-        where = neuron_name(source, int(np.argmax(still)))
-        raise DataError(f"{where} never changes in the trials its sd is taken from: leave it out by select_neurons")
+        where = source.name_neuron(int(np.argmax(still)))
+        raise DataError(f"{where} never changes in the trials its sd is taken from: leave it out by ", LEAVE_OUT)
     return data.with_values((data.with_nan() - np.nanmean(flat, axis=0)) / np.nanstd(flat, axis=0))
 
 

@@ -37,9 +37,12 @@ from mrgp.inference.run import Options, Run
 from mrgp.inference.svi import SVISettings, fit_svi
 from mrgp.inference.vb import fit_vb
 from mrgp.kernels import Hyperparameters
-from mrgp.log_rates import require_counts
+from mrgp.log_rates import require_counts, require_spikes
+from mrgp.sentences import MAP, Argument, Refusal, Sentence
+from mrgp.shown import Card
 from mrgp.statespace.reduce import Emission, Missing
 from mrgp.units import seconds
+from mrgp.workers import TRACING
 
 METHODS: dict[str, Callable[..., Run]] = {
     "map": fit_map, "em": fit_em, "vb": fit_vb, "laplace": fit_laplace, "svi": fit_svi, "nuts": fit_nuts,
@@ -69,7 +72,27 @@ class Preset(Fittable):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):  # else a dataclass writes one, with every default
+            cls.__repr__ = Preset.__repr__  # type: ignore[method-assign]
         REGISTRY[cls.__name__.lower()] = cls
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen.items())})"
+
+    def _repr_html_(self) -> str:
+        return Card(type(self).__name__, self.chosen).html()
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """As text the number of shared latents, and every other choice that is not the default."""
+        chosen = {}
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            if field.name == "n_across" or value != default:
+                chosen[field.name] = repr(value)
+        return chosen
 
     def __call__(self, data: MultiRegionData) -> None:
         """The generative program: sample sites in seconds, and the recording as the observed site ``y``."""
@@ -88,7 +111,7 @@ class Preset(Fittable):
         """The observed site ``y``: every trial of the recording under the marginal likelihood chosen."""
         layout = data.layout
         if (why := self.unsuited(data)) is not None:
-            raise DataError(f"{type(self).__name__}: {why}")
+            raise DataError(f"{type(self).__name__}: ", *why)
         n_bins, size = data.n_bins, data.batch_size
         parameters = (emission.loadings, emission.noise, emission.offset, delay, across, within)
         likelihood: DelayedGP
@@ -118,7 +141,8 @@ class Preset(Fittable):
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
         """The distribution of the recording's trials at given sites: a ``DelayedGP``, or of counts a ``CountGP``."""
         program = handlers.substitute(handlers.seed(self, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
-        trace = handlers.trace(program).get_trace(data)
+        with TRACING:
+            trace = handlers.trace(program).get_trace(data)
         own = {name for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
         if missing := sorted(name for name in own - sites.keys() if np.size(trace[name]["value"])):
             raise ValueError(f"parameters are missing: {', '.join(missing)}")
@@ -135,7 +159,8 @@ class Preset(Fittable):
         """
         if self.is_of_counts:
             require_counts(data)
-        scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
+        with TRACING:
+            scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
         coords = {"trial": np.arange(data.n_trials)}
         return xr.DataArray(np.asarray(scores), coords, ("trial",), "log_likelihood", {"units": "nats"})
 
@@ -156,7 +181,7 @@ class Preset(Fittable):
         progress: bool = True,
         **settings: Any,
     ) -> Fit:
-        """Infer the parameters from a recording.
+        """Infer the parameters from a recording. Fits in threads of one process take turns.
 
         Args:
             data: The recording; neurons and regions as the preset expects.
@@ -186,14 +211,12 @@ class Preset(Fittable):
             ValueError: unknown method or setting, or a ``start`` of another shape, of values that are no known function
                 of these counts, or with delays beyond a ``max_delay`` that is held.
         """
-        data.require(self.regions_needed, type(self).__name__)
-        if self.is_of_counts:
-            require_counts(data)
+        self.check(data)
         method = method or self.methods[0]
         if method not in self.methods:
             raise ValueError(f"method is one of {', '.join(self.methods)} for {type(self).__name__}, not {method!r}")
         if (objection := self.objection(method, data)) is not None:
-            raise ValueError(f"{type(self).__name__}: {objection}")
+            raise Refusal(f"{type(self).__name__}: ", *objection)
         if start is not None and not start.layout.same_neurons(data.layout):
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         place = None if checkpoint is None else Path(checkpoint)
@@ -203,7 +226,8 @@ class Preset(Fittable):
             raise ValueError(f"{method}: counts are no fewer numbers given loadings: use loadings='following'")
         options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held, chosen)
         began = time.perf_counter()
-        run = METHODS[method](self, data, options, start)
+        with TRACING:
+            run = METHODS[method](self, data, options, start)
         return Fit(
             **vars(run),
             layout=data.layout,
@@ -212,6 +236,7 @@ class Preset(Fittable):
             seed=seed,
             fixed=options.fixed_names,
             data=data,
+            neurons=data.neurons,
         )
 
     def _settings(self, method: str, settings: Mapping[str, Any]) -> Any:
@@ -223,11 +248,23 @@ class Preset(Fittable):
             raise TypeError(f"method {method!r} knows no setting {', '.join(unknown)}: {has}")
         return kind and kind(**settings)
 
-    def objection(self, method: str, data: MultiRegionData) -> str | None:
+    def objection(self, method: str, data: MultiRegionData) -> Sentence | None:
         """Why these settings do not suit one of the preset's methods on a recording; None where they do."""
         if method == "em" and self.mean != "constant":
-            return f"method 'em' has no update for mean={self.mean!r}: use method='map'"
+            return "method 'em' has no update for ", Argument("mean", self.mean), ": use ", MAP
         return self.unsuited(data)
+
+    def check(self, data: MultiRegionData) -> None:
+        """Raise DataError where nothing can be inferred from a recording: what a user is told, they are told here.
+
+        Whatever is made of it inside, such as pseudo-neurons or fewer trials, has no names that a user would know.
+        """
+        data.require(self.regions_needed, type(self).__name__)
+        if self.is_of_counts:
+            require_counts(data)
+            require_spikes(data)
+        else:
+            data.require_living()
 
     def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
         """Values for some of the sites, as arrays of their shapes.
@@ -239,33 +276,35 @@ class Preset(Fittable):
         held = {}
         for name, value in fixed.items():
             if name not in free:
-                raise ValueError(f"{type(self).__name__} has no site {name!r} to fix; it has {', '.join(free)}")
+                known = f": {type(self).__name__} has no site {name!r} to fix; it has {', '.join(free)}"
+                raise Refusal(Argument("fixed"), known)
             shape = np.shape(free[name]["value"])
             if {"delay", "timescale"} & set(name.split("_")):
                 value = seconds(f"fixed[{name!r}]", value)
+            named = Argument("fixed", name, python=f"fixed[{name!r}]")
             try:
                 held[name] = np.broadcast_to(np.asarray(value, float), shape).copy()
             except (TypeError, ValueError) as error:
-                raise ValueError(f"fixed[{name!r}] must be a number or of shape {shape}") from error
+                raise Refusal(named, f" must be a number or of shape {shape}") from error
             support = free[name]["fn"].support
             if not np.all(support(jnp.asarray(held[name]))):
-                raise ValueError(f"fixed[{name!r}] has values that the site cannot take: {_allowed(name, support)}")
+                raise Refusal(named, " has values that the site cannot take: ", *_allowed(name, support))
         return held
 
 
-def _allowed(site: str, support: Any) -> str:
+def _allowed(site: str, support: Any) -> Sentence:
     """What a site's support admits, in words, and the choice that makes it wider, where there is one."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     bounds: list[Any] = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
     low, high = bounds
     if low is None or np.ndim(low) + np.ndim(high) > 0:  # no interval, or one for each entry
-        return f"it is {support}"
+        return (f"it is {support}",)
     if high is None:
-        return f"it is above {low:g}"
+        return (f"it is above {low:g}",)
     option = BOUNDED_BY.get(site.partition("_")[0])
-    remedy = f", or widen {option}" if option else ""
-    return f"it is between {low:g} and {high:g}{remedy}"
+    between = f"it is between {low:g} and {high:g}"
+    return (between, ", or widen ", Argument(option)) if option else (between,)
 
 
 @partial(jax.jit, static_argnums=0)

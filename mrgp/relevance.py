@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 
 from mrgp.data import MultiRegionData
 from mrgp.preset import Preset
+from mrgp.sentences import AR1, MAP, Argument, Sentence
 from mrgp.statespace.reduce import Emission
 
 LEAST_RATE = 1e-3  # of alpha's prior, in squared data units: below it "map" runs to loadings of zero
@@ -49,22 +50,17 @@ class RelevancePreset(Preset):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{type(self).__name__}: {name} is a positive number, not {getattr(self, name)}")
 
-    def objection(self, method: str, data: MultiRegionData) -> str | None:
+    def objection(self, method: str, data: MultiRegionData) -> Sentence | None:
         if method == "vb" and self.remembers:
-            return "method 'vb' has no update for noise='ar1': use method='map'"
+            return "method 'vb' has no update for ", AR1, ": use ", MAP
         if self.is_of_counts and method == "vb":
-            return (
-                "method 'vb' has no updates for counts: use method='map', with shape near 1 and rate near "
-                f"{TYPICAL_POWER:g}"
-            )
+            return "method 'vb' has no updates for counts: use ", MAP, *_near(f"{TYPICAL_POWER:g}", ", with ")
         variance = TYPICAL_POWER if self.is_of_counts else float(np.mean(data.scale**2))
         if method != "vb" and self.rate < LEAST_RATE * variance:
-            instead = "" if self.is_of_counts else "method='vb', or "
+            instead: Sentence = () if self.is_of_counts else (Argument("method", "vb"), ", or ")
             near = f"{variance:.2g}" if self.is_of_counts else f"the recording's variance of {variance:.2g}"
-            return (
-                f"with rate={self.rate:g} the density is highest where all loadings are zero: use {instead}"
-                f"shape near 1 and rate near {near}"
-            )
+            highest = " the density is highest where all loadings are zero: use "
+            return "with ", Argument("rate", self.rate), highest, *instead, *_near(near)
         return super().objection(method, data)
 
     def relevance_sites(self, data: MultiRegionData) -> Emission:
@@ -94,3 +90,7 @@ class RelevancePreset(Preset):
             return np.full((assignment.n_regions, assignment.n_columns), 1 / TYPICAL_POWER)
         size = np.array([np.mean(data.scale[part] ** 2) for part in data.layout.region_slices.values()])
         return np.tile(1 / (VAGUE**2 * size)[:, None], (1, assignment.n_columns))
+
+
+def _near(rate: str, before: str = "") -> Sentence:
+    return before, Argument("shape"), " near 1 and ", Argument("rate"), f" near {rate}"

@@ -1,6 +1,5 @@
 """A fit as files in a folder, and as a table that fits on a screen."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import xarray as xr
 from mrgp.align import Match, match_latents
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
-from mrgp.fit import SHARED, Fit
+from mrgp.fit import Fit
 from mrgp.io import write_json
 from mrgp.metrics.fitness import reconstruction
-from mrgp.plots import direction
-from mrgp.summaries import over_time
+from mrgp.shown import aligned
+from mrgp.tables import BELOW, latents
 
 PROBABILITY = 0.9   # of the intervals reported
 
@@ -49,93 +48,11 @@ def _without_nan(values: np.ndarray) -> list[Any]:
 
 
 def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
-    """Delays in ms, with intervals and in words, timescales, of noise too, and which regions read which latent.
-
-    Args:
-        fit: Of any model; what it does not have is not in the table.
-        bounds: From :meth:`Fit.delay_intervals`, over time where delays vary.
-        truth: Delays in the order of the fit's latents.
-    """
-    timescales = {kind: 1e3 * fit.timescales[kind].values for kind in ("across", "within")}
-    first, *others = fit.populations
-    reads = fit.shared_by().values if fit.has_relevance else np.ones((len(others) + 1, len(timescales["across"])), bool)
-    rows = []
-    for k, timescale in enumerate(timescales["across"]):
-        latent = {"across latent": str(k), "timescale (ms)": _duration(timescale)}
-        readers = [region for region, reading in zip(fit.populations, reads[:, k], strict=True) if reading]
-        late = [region for region in others if region in readers] if fit.has_delays and first in readers else []
-        if not fit.has_delays:
-            rows.append(latent if fit.has_relevance else latent | {"region": "all regions"})
-        rows += [latent | {"region": region} | _delay_columns(fit, k, region, first, bounds, truth) for region in late]
-        if fit.has_delays and not late:
-            without = f" without {first}" if len(readers) > 1 else " alone"
-            rows.append(latent | {"region": ", ".join(readers) + without if readers else "none"})
-    tables = [_aligned(rows)]
-    within = zip(fit.within_names, timescales["within"], strict=True)
-    tables.append(_aligned([{"within latent": name, "timescale (ms)": _duration(ms)} for name, ms in within]))
-    if fit.model.remembers:
-        noise = zip(fit.populations, 1e3 * fit.noise_timescales.values, strict=True)
-        tables.append(_aligned([{"region": name, "noise timescale (ms)": _duration(ms)} for name, ms in noise]))
-    if fit.has_relevance:
-        tables.append(_reading(fit))
-    return "\n\n".join("\n".join(lines) for lines in tables if lines)
-
-
-def _reading(fit: Fit) -> list[str]:
-    """Which regions read which latent: percent of shared variance, in brackets where that is next to nothing."""
-    share, count = fit.shared_variance, fit.assignment.n_across
-    rows = []
-    for k in range(count):
-        percent = {str(region): float(100 * share.values[r, k]) for r, region in enumerate(fit.populations)}
-        cells = {name: f"{value:.1f}" if value >= 100 * SHARED else f"({value:.1f})" for name, value in percent.items()}
-        rows.append({"across latent": str(k), **{f"% of {name}": cell for name, cell in cells.items()}})
-    below = f"% of the variance that a region's latents explain; in brackets, below {100 * SHARED:.0f}%: not read there"
-    return [*_aligned(rows), below] if rows else []
-
-
-def _duration(ms: float) -> str:
-    """A timescale in ms; latents that remember nothing are white, those that never settle grow."""
-    if np.isinf(ms):
-        return "grows"
-    return f"{ms:.0f}" if ms > 0 else "white"
-
-
-def _delay_columns(
-    fit: Fit, k: int, region: str, first: str, bounds: xr.Dataset | None, truth: xr.DataArray | None
-) -> dict[str, str]:
-    at = {"region": region, "across_latent": k}
-
-    def milliseconds(delays: xr.DataArray) -> float:
-        return 1e3 * float((delays.mean("time") if "time" in delays.dims else delays).sel(at))
-
-    delay, mean = milliseconds(fit.delays), "mean " * fit.delays_vary
-    columns = {} if truth is None else {f"true {mean}delay (ms)": f"{milliseconds(truth):+.1f}"}
-    columns[f"{mean}delay (ms)"] = f"{delay:+.1f}"
-    lower = upper = delay
-    if bounds is not None:
-        lower, upper = milliseconds(bounds["lower"]), milliseconds(bounds["upper"])
-        columns[f"{100 * bounds.attrs['probability']:.0f}% interval"] = (
-            "none: at max_delay" if np.isnan(lower) else f"{lower:+.1f} to {upper:+.1f}"
-        )
-    if fit.delays_vary:
-        course = over_time(fit.delays).sel(at)
-        columns["from, to (ms)"] = f"{1e3 * float(course['lowest']):+.1f}, {1e3 * float(course['highest']):+.1f}"
-        columns["farthest from it at (s)"] = f"{float(course['farthest_at']):.2f}"
-    columns["direction" if bounds is not None else "direction (no interval)"] = direction(region, first, lower, upper)
-    return columns
-
-
-def _aligned(rows: list[dict[str, str]]) -> list[str]:
-    """Lines of a table, numbers to the right; no lines where there are no rows."""
-    if not rows:
-        return []
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [name, *(row.get(name, "") for row in rows)] for name in names}
-    padded: list[list[str]] = []
-    for name, cells in columns.items():
-        pad: Callable[[str, int], str] = str.ljust if name.startswith(("region", "direction")) else str.rjust
-        padded.append([pad(cell, max(map(len, cells))) for cell in cells])
-    return ["   ".join(line).rstrip() for line in zip(*padded, strict=True)]
+    """The tables of :func:`mrgp.tables.latents` as text."""
+    lines = ["\n".join(aligned(rows)) for rows in latents(fit, bounds, truth)]
+    if fit.has_relevance and fit.assignment.n_across:
+        lines[-1] += f"\n{BELOW}"
+    return "\n\n".join(lines)
 
 
 def matched_delays(fit: Fit, truth: xr.Dataset) -> xr.DataArray:

@@ -31,6 +31,7 @@ from mrgp.io import write_atomically, write_json
 from mrgp.layout import Layout
 from mrgp.plots import plot_cross_validation
 from mrgp.plots.save import save_figure
+from mrgp.shown import Card, Shown
 
 
 class Candidate(NamedTuple):
@@ -48,8 +49,8 @@ class Candidate(NamedTuple):
         return model.replace(n_across=self.n_across, n_within=self.n_within if any(self.n_within) else 0)
 
 
-@dataclass(frozen=True, eq=False)
-class CrossValidation:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation(Shown):
     """What :func:`mrgp.cross_validate` returns. Scores are nats per trial, the higher the better.
 
     Attributes:
@@ -74,6 +75,10 @@ class CrossValidation:
     notes: Mapping[str, int]
     data: MultiRegionData
     dimensions: Mapping[str, Self] = field(default_factory=dict)
+
+    def _card(self) -> Card:
+        facts = {"chosen": f"{self.chosen}", "best": f"{self.best}"}
+        return Card(f"CrossValidation of {type(self.model).__name__}", facts, text=self.report())
 
     @property
     def candidates(self) -> list[Candidate]:

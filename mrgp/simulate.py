@@ -24,6 +24,7 @@ from mrgp.data import MultiRegionData
 from mrgp.delays import check_delay, trajectory
 from mrgp.io import save_recording, write_atomically
 from mrgp.kernels import Kernel, SquaredExponential, in_bins
+from mrgp.shown import Card, Shown
 from mrgp.statespace.assemble import Prior
 from mrgp.statespace.reduce import Assignment, readout_loadings
 from mrgp.units import one_time, seconds
@@ -38,8 +39,8 @@ MAX_POINTS = 4000
 TWO_REGIONS: Mapping[str, int] = MappingProxyType({"V1": 20, "V2": 20})
 
 
-@dataclass(frozen=True)
-class Simulation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation(Shown):
     """A recording and what it was made from.
 
     Attributes:
@@ -55,6 +56,10 @@ class Simulation:
 
     data: MultiRegionData
     truth: xr.Dataset
+
+    def _card(self) -> Card:
+        known = {"truth": ", ".join(map(str, self.truth.data_vars))}
+        return Card("Simulation: a recording in data, what it was made from in truth", known, text=f"{self.data}")
 
     def save(self, folder: str | Path) -> None:
         """Write ``recording.nc`` and ``truth.nc`` into ``folder``, which is made if need be.
@@ -186,7 +191,7 @@ def simulate(
     values[~_observed(values.shape, ragged, missing, rng)] = np.nan
 
     parts = np.split(values, np.cumsum(assignment.n_neurons)[:-1], axis=2)
-    data = MultiRegionData(dict(zip(regions, parts, strict=True)), bin_width)
+    data = MultiRegionData(dict(zip(regions, parts, strict=True)), bin_width, drop_dead=None)
     names, in_seconds = np.array(list(regions)), {"units": "s"}
     given = prior.kernel.parameters().items()
     inferred = {name: own[name] for name, value in given if not isinstance(value, float | int)}

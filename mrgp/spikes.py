@@ -35,7 +35,7 @@ def from_spike_times(
     regions: Sequence[str] | None = None,
     observed: Mapping[Any, ArrayLike] | Sequence[ArrayLike] | None = None,
     trial_coords: Mapping[str, ArrayLike] | None = None,
-    drop_dead: bool = False,
+    drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Count the spikes of units in the bins of trials.
 
@@ -61,7 +61,7 @@ def from_spike_times(
             that is not wholly in one of them is missing, not silent; trials in which every unit is are left out. None
             for what spike trains of neo say of themselves, and always for others.
         trial_coords: coordinate name -> one value per trial (stimulus, choice).
-        drop_dead: leave out units without spikes in any trial, with a warning that names them.
+        drop_dead: leave out units without spikes in any trial, with a warning that names them; None keeps them.
 
     Returns:
         Counts, with the units' labels as ``neuron_coords``.

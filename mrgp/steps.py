@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrgp.options import COUNTING, KERNELS, MEANT_FOR, flag
+from mrgp.options import COUNTED, COUNTING, KERNELS, MEANT_FOR, flag, typed
+from mrgp.sentences import Refusal
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,6 +26,11 @@ class Misuse(Exception):
 
 class Failure(Exception):
     """The command was understood, but could not be carried out."""
+
+
+def said(error: Exception) -> str:
+    """The sentence of an error, in which arguments are options as they are typed."""
+    return error.typed(typed) if isinstance(error, Refusal) else str(error)
 
 
 def watched() -> bool:
@@ -53,7 +59,10 @@ def make_folder(folder: Path) -> None:
 
 
 def divided(args: argparse.Namespace, data: "MultiRegionData") -> "tuple[MultiRegionData, MultiRegionData] | None":
-    """Training and test trials, as --test-trials or --split-seed divide them; None where neither was typed."""
+    """Training and test trials, as --test-trials or --split-seed divide them; None where neither was typed.
+
+    Test trials have all neurons: those that a fit knows are chosen once there is one.
+    """
     import numpy as np
 
     from mrgp.checks import DataError
@@ -102,30 +111,50 @@ def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
     preset = getattr(mrgp.models, args.model.upper())
     try:
         model = preset(**chosen)
-        data.require(model.regions_needed, preset.__name__)
+        model.check(data)
         assignment = model.assignment(data.layout)
         if (objection := model.objection(args.method or model.methods[0], data)) is not None:
-            raise ValueError(f"{preset.__name__}: {objection}")
+            raise Refusal(f"{preset.__name__}: ", *objection)
     except mrgp.DataError:
         raise
     except ValueError as error:
-        raise Misuse(str(error)) from error
+        raise Misuse(said(error)) from error
     _check_latents(assignment)
     return model
 
 
-def read(args: argparse.Namespace, path: Path | None = None) -> "MultiRegionData":
-    """The recording that the arguments name, or another read in the same way."""
+def read(args: argparse.Namespace, path: Path | None = None, **changed: Any) -> "MultiRegionData":
+    """The recording that the arguments name, or another read in the same way but for what is ``changed``.
+
+    Silent neurons are refused, unless they are to be left out or values are counts, whose models take them.
+    """
     import mrgp
 
-    return mrgp.load_recording(path or args.file, **{name: getattr(args, name) for name in RECORDING})
+    asked = {name: getattr(args, name) for name in RECORDING} | changed
+    if asked["drop_dead"] is False and getattr(args, "emission", None) in COUNTED:
+        asked["drop_dead"] = None
+    return mrgp.load_recording(path or args.file, **asked)
+
+
+def read_known(args: argparse.Namespace, fit: "Fit", path: Path | None = None) -> "MultiRegionData":
+    """The recording that the arguments name, or another, with the neurons that the fit knows, silent or not."""
+    return fit.known(read(args, path, drop_dead=args.drop_dead or None))
 
 
 def load(args: argparse.Namespace) -> "MultiRegionData":
-    """The recording that the arguments name, read and preprocessed as they say."""
+    """The recording that is fitted to, read and preprocessed as the arguments say, without test trials.
+
+    With --drop-dead neurons go that are dead in these trials, as they were recorded or once they are preprocessed.
+    """
     import mrgp
 
-    return mrgp.preprocess(read(args), **preprocessing(args))
+    data = read(args)
+    if "split_seed" in args and (parts := divided(args, data)) is not None:
+        data = parts[0]
+    if args.drop_dead:
+        data = data.drop_dead()
+    data = mrgp.preprocess(data, **preprocessing(args))
+    return data.drop_dead() if args.drop_dead else data
 
 
 def preprocessing(args: argparse.Namespace) -> dict[str, Any]:
@@ -172,7 +201,7 @@ def base_of(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
     try:
         models[0].checked(dict(args.fixed), data)
     except ValueError as error:
-        raise Misuse(f"--fixed: {error}") from error
+        raise Misuse(said(error)) from error
     return models[0]
 
 
@@ -185,7 +214,7 @@ def check_compared(args: argparse.Namespace, data: "MultiRegionData", choices: d
     try:
         _check_latents(DLAG(args.n_across, args.n_within, **choices).assignment(data.layout))
     except ValueError as error:
-        raise Misuse(str(error)) from error
+        raise Misuse(said(error)) from error
 
 
 def _check_seconds(args: argparse.Namespace, data: "MultiRegionData") -> None:

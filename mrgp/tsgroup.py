@@ -20,7 +20,7 @@ def from_pynapple(
     regions: Sequence[str] | None = None,
     align: Sequence[float] | None = None,
     window: tuple[float, float] | None = None,
-    drop_dead: bool = False,
+    drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Count the spikes of a pynapple ``TsGroup`` in the bins of trials.
 
@@ -36,7 +36,7 @@ def from_pynapple(
             None for all, in the order of their first units.
         align: One event per trial in seconds, such as the ``t`` of a ``Ts``; with ``window``, instead of ``trials``.
         window: From, to in seconds around ``align``.
-        drop_dead: Leave out units without spikes in any trial, with a warning that names them.
+        drop_dead: Leave out units without spikes in any trial, with a warning that names them; None keeps them.
 
     Raises:
         DataError: pynapple is not installed, or units, trials or regions cannot be used.

@@ -7,7 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 
-TRACING = threading.Lock()  # NumPyro keeps one stack of handlers for all threads of a process
+TRACING = threading.RLock()
+"""Held by whoever runs or compiles a NumPyro program, of which a process has one stack of handlers for all threads.
+
+Who compiles a function that runs a program holds it all the while: another thread that needs the same function waits
+for it inside JAX, and must not hold the lock there that the first one needs. For the same reason nobody holds it while
+waiting for the workers of an executor.
+"""
 
 
 def as_done[Task, Result](

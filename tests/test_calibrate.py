@@ -413,7 +413,7 @@ def test_a_command_line_calibrates(tmp_path, capsys, monkeypatch):
         (["--neurons", "10,0"], "'0' is not a whole number, 1 or more"),
         (["--max-delay", "3"], "not shorter than the trials"),
         (["--n-across", "30"], "latents for 20 neurons"),
-        (["--n-within", "1,1,1"], "n_within=(1, 1, 1) is for 3 regions"),
+        (["--n-within", "1,1,1"], "--n-within 1,1,1 is for 3 regions"),
         (["--method", "map"], "invalid choice: 'map'"),
         (["--timescale-bounds", "0.3,0.03"], "the first is not below the second"),
         (["--n", "0"], "whole number, 1 or more"),

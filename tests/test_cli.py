@@ -197,14 +197,20 @@ def test_wrong_use(run, tmp_path, monkeypatch, arguments, message):
     ("arguments", "message"),
     [
         ([*MODEL, "--fixed", "delays=0"], "--fixed: DLAG has no site 'delays' to fix; it has timescale"),
-        ([*MODEL, "--fixed", "delay=1"], "fixed['delay'] has values that the site cannot take"),
-        (["--n-across", "1", "--model", "mdlag", "--method", "map"], "shape near 1 and rate near the recording's"),
-        (["--n-across", "0", "--n-within", "0"], "they cannot be negative, or all be 0"),
-        (["--n-across", "1", "--n-within", "1,1,1"], "for 3 regions, but the recording has 2 (V1, V2)"),
+        (
+            [*MODEL, "--fixed", "delay=1"],
+            "--fixed delay has values that the site cannot take: it is between -0.1 and 0.1, or widen --max-delay",
+        ),
+        (
+            ["--n-across", "1", "--model", "mdlag", "--method", "map"],
+            "use --method vb, or --relevance-shape near 1 and --relevance-rate near the recording's",
+        ),
+        (["--n-across", "0", "--n-within", "0"], "--n-across and --n-within count latents; they cannot be"),
+        (["--n-across", "1", "--n-within", "1,1,1"], "--n-within 1,1,1 is for 3 regions, but the recording has 2 (V1"),
         (["--n-across", "2", "--n-within", "9,1"], "12 latents for 11 neurons: lower --n-across or --n-within"),
         (["--n-across", "1000000000000", "--n-within", "0"], "1000000000000 latents for 11 neurons"),
         ([*MODEL, "--max-delay", "100"], "--max-delay 100 is not shorter than the trials, 0.4 s: give it in seconds"),
-        ([*MODEL, "--gp-noise", "1"], "gp_noise is a share of variance between 0 and 1, not 1.0"),
+        ([*MODEL, "--gp-noise", "1"], "--gp-noise is a share of variance between 0 and 1, not 1.0"),
     ],
 )
 def test_models_that_do_not_suit_the_recording(run, save, tmp_path, arguments, message):

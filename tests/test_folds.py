@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp.folds import deal_folds
+from mrgp.folds import alive_in_training, deal_folds
+from mrgp.options import typed
 
 STIMULUS = np.array(["left"] * 9 + ["right"] * 5 + ["up"] * 3)
 
@@ -58,13 +59,24 @@ def test_what_cannot_be_dealt_is_refused():
         deal_folds(recording(), 18)
     with pytest.raises(mrgp.DataError, match="trials have no coordinate 'block': choose from stimulus"):
         deal_folds(recording(), 4, "block")
-    silent = arrays()["V2"]
-    silent[1:, :, 1] = 0.5
-    with pytest.raises(mrgp.DataError, match="region V2, neuron 1 never changes outside of the trials of fold"):
-        deal_folds(recording(V2=silent), 4)
-    silent[1:, :, 1] = np.nan
-    with pytest.raises(mrgp.DataError, match="region V2, neuron 1 never changes outside of the trials of fold"):
-        deal_folds(recording(V2=silent), 4)
+
+
+@pytest.mark.parametrize("still", [0.5, np.nan], ids=["constant", "missing"])
+def test_neurons_silent_in_training_are_named_or_left_out(still):
+    V2 = arrays()["V2"]
+    V2[1:, :, 1] = still
+    data = mrgp.MultiRegionData(arrays() | {"V2": V2}, 0.02, neuron_coords={"V2": ["a", "b"]})
+    folds = deal_folds(data, 4)
+    wanted = f"region V2, neuron 1 (label b) never changes outside of the trials of fold {folds[0]}: leave it out by "
+    with pytest.raises(mrgp.DataError) as caught:
+        alive_in_training(data, folds, False)
+    assert str(caught.value) == f"{wanted}drop_dead=True, or take more folds"
+    assert caught.value.typed(typed) == f"{wanted}--drop-dead, or take more folds"
+    with pytest.warns(UserWarning, match=r"left out as dead: region V2, neuron 1 \(label b\)$"):
+        left = alive_in_training(data, folds, True)
+    assert left.layout.n_neurons == (3, 1)
+    assert left.neuron_coords["V2"].tolist() == ["a"]
+    assert alive_in_training(left, folds, False) is left
 
 
 def test_a_fingerprint_is_of_all_that_is_fitted():

@@ -12,6 +12,7 @@ from scipy.io import savemat
 
 import mrgp
 from mrgp.cli import main
+from mrgp.options import typed
 
 DONE, FAILED, MISUSED = 0, 1, 2
 FIT = ["--model", "fa", "--n-across", "1", "--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet"]
@@ -152,7 +153,8 @@ def test_recordings_that_cannot_be_loaded(case, tmp_path, fit):
     assert "\n" not in str(caught.value)
     code, err = fit(path, *as_flags(options))
     assert code == FAILED
-    assert sentence(err) == f"mrgp: {caught.value}\n"
+    assert sentence(err) == f"mrgp: {caught.value.typed(typed)}\n"
+    assert not re.search(r"\b(drop_dead|bin_width|n_neurons)=", err)   # the remedy is what can be typed
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -16,6 +16,7 @@ from jax import Array, random
 from jax.scipy.special import gammaln
 
 NODES = 7  # of Gauss-Hermite quadrature: l is right to 1e-6 nats up to v = 1, to 2e-4 up to v = 4
+LEAST_VARIANCE = 1e-30  # of a log-rate: at 0, as a neuron without loadings has it, a standard deviation has no slope
 
 
 class Expected(NamedTuple):
@@ -72,7 +73,8 @@ class NegativeBinomial(NamedTuple):
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
         place, weight = np.polynomial.hermite_e.hermegauss(NODES)
         weight = weight / weight.sum()
-        size, z, sd = 1 / self.dispersion, mean + jnp.log(self.dispersion), jnp.sqrt(jnp.maximum(variance, 0.0))
+        size, z = 1 / self.dispersion, mean + jnp.log(self.dispersion)
+        sd = jnp.sqrt(jnp.maximum(variance, LEAST_VARIANCE))
         softplus: Any = 0.0
         share: Any = 0.0
         spread: Any = 0.0

@@ -16,6 +16,7 @@ from jax.scipy.linalg import solve_triangular
 
 from mrgp.distributions.base import DelayedGP
 from mrgp.kernels import Hyperparameters
+from mrgp.sentences import MARKOV, Refusal
 from mrgp.statespace.assemble import Prior
 from mrgp.statespace.reduce import Information
 
@@ -37,7 +38,7 @@ class SpectralGP(DelayedGP):
     def spectrum(self) -> Array:
         """V(f), Hermitian, (frequency, readout, readout)."""
         if self.delay.shape[0] != 1:
-            raise ValueError("the spectral likelihood needs delays that are constant in time: use likelihood='markov'")
+            raise Refusal("the spectral likelihood needs delays that are constant in time: use ", MARKOV)
         assignment, eps = self.prior.assignment, self.prior.gp_noise
         regions, across, extra = assignment.n_regions, assignment.n_across, sum(assignment.n_within)
         delay = self.delay[0]
@@ -59,10 +60,8 @@ class SpectralGP(DelayedGP):
 
     def normalizer(self, information: Information) -> Array:
         if self.missing is not None and (self.missing.observed is not None or self.missing.length is not None):
-            raise ValueError(
-                "the spectral likelihood needs complete trials of equal length: use likelihood='markov', "
-                "or keep the trials without missing bins with data.select_trials"
-            )
+            remedy = ", or keep the trials without missing bins"
+            raise Refusal("the spectral likelihood needs complete trials of equal length: use ", MARKOV, remedy)
         precision = information.precision[0, 0]
         root = jnp.linalg.cholesky(self.spectrum())
         adjoint = jnp.conj(jnp.swapaxes(root, -1, -2))

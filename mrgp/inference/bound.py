@@ -25,6 +25,7 @@ from numpyro.distributions.transforms import IdentityTransform
 
 from mrgp.data import MultiRegionData
 from mrgp.inference.map import Density, Sites, transforms_of
+from mrgp.sentences import MAP, Refusal
 
 EMISSION = ("loadings", "noise", "offset", "alpha")
 
@@ -77,8 +78,8 @@ def priors_of(trace: Mapping[str, Any]) -> Conjugate:
         while isinstance(base, dist.Independent | dist.ExpandedDistribution):
             base = base.base_dist
         if not isinstance(base, family):
-            raise ValueError(
-                f"method 'vb' needs a {family.__name__} prior on the site {name!r}, as MDLAG has it; use method='map'"
+            raise Refusal(
+                f"method 'vb' needs a {family.__name__} prior on the site {name!r}, as MDLAG has it; use ", MAP,
             )
         found[name] = base
     alpha, noise, offset = found["alpha"], found["noise"], found["offset"]

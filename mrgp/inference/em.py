@@ -31,6 +31,7 @@ from mrgp.inference.map import PATIENCE
 from mrgp.inference.recipe import Model, search
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.trivial import never_below_trivial
+from mrgp.sentences import MAP, Refusal
 from mrgp.statespace.linear import LinearSpace, LinearSystem
 from mrgp.statespace.reduce import Missing, exact_patterns
 
@@ -204,7 +205,7 @@ def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start |
     The fit's ``trace`` is log p(y | parameters) after every iteration.
     """
     if options.fixed:
-        raise ValueError("method 'em' updates every parameter: to fix one, use method='map'")
+        raise Refusal("method 'em' updates every parameter: to fix one, use ", MAP)
     store = Checkpoint(options, model, data)
     resumed = store.read(model)
     sites: dict[str, Any]

@@ -25,6 +25,7 @@ from scipy.optimize import minimize
 from tqdm import tqdm
 
 from mrgp.distributions.counts import CountGP
+from mrgp.workers import TRACING
 
 type Sites = dict[str, Array]
 
@@ -59,7 +60,7 @@ class Ascent:
 
 def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
     """Every unobserved site of ``model`` as NumPyro traces it, at values of no meaning."""
-    with numpyro.validation_enabled(False):  # values drawn from a vague prior may overflow
+    with TRACING, numpyro.validation_enabled(False):  # values drawn from a vague prior may overflow
         trace = handlers.trace(handlers.seed(model, 0)).get_trace(data)
     return {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
 
@@ -262,7 +263,7 @@ def maximise(
     first, _ = objective(best)
     if not np.isfinite(first):
         raise FloatingPointError(
-            "the log-likelihood is not finite at the start: check the recording's units, or give start= yourself"
+            "the log-likelihood is not finite at the start: check the recording's units, or give a start yourself"
         )
     trace.append(-first)
     try:

@@ -37,7 +37,7 @@ FEWEST_BINS = 6  # of a trial in which other lags are looked for
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
-STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: go on from this fit with start="
+STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
 LONG = 256  # steps from which on it pays to find out when the gains have settled
 PER_NEURON = ("loadings", "noise", "offset", "mean_change", "dispersion")
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise

@@ -43,9 +43,9 @@ class Start(Protocol):
     sites: dict[str, np.ndarray]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Run:
-    """What an inference method ends with. Times are in seconds.
+    """What an inference method ends with. Times are in seconds. Two are equal where they are the same object.
 
     Attributes:
         model: The preset, with the window and delay bound it ended with.

@@ -15,11 +15,13 @@ from scipy.linalg import block_diag
 from scipy.ndimage import uniform_filter1d
 
 from mrgp.data import MultiRegionData
+from mrgp.layout import Layout
 from mrgp.statespace.reduce import Assignment
 
 SLOW_WIDTHS = (3, 9, 21)  # bins: signals this slow get pseudo-neurons of their own, however small their variance
 MOST_WHOLE = 150  # neurons up to which a recording is searched as it is
 MEMORIES = (0.05, 0.95)  # what noise may start to keep from bin to bin
+ROUNDING = 1e-13  # of a mean: a neuron whose standard deviation is below is the same in every bin
 LEAST_NOISE = 0.3  # share of a neuron's variance that starts as noise
 
 
@@ -63,11 +65,13 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
     centred = data.values - data.center
     if not data.is_complete:
         centred = np.where(data.mask, centred, 0.0)
-    variance = np.maximum(centred.var(axis=(0, 1)), 1e-12 * data.scale**2)
+    variance = centred.var(axis=(0, 1))
+    alive = variance > (ROUNDING * data.center) ** 2  # counts may have silent neurons, of which a start knows nothing
+    variance = np.where(alive, variance, 1.0)
     small = centred.shape[2] <= MOST_WHOLE
-    arrays, decode = {}, []
+    arrays, decode = [], []
     edges = np.cumsum([0, *n_neurons])
-    for population, (first, last, wanted) in enumerate(zip(edges[:-1], edges[1:], n_factors, strict=True)):
+    for first, last, wanted in zip(edges[:-1], edges[1:], n_factors, strict=True):
         scaled = centred[:, :, first:last] / np.sqrt(variance[first:last])
         width = scaled.shape[2]
         wanted = min(wanted, width)
@@ -76,7 +80,7 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
         noise = np.maximum(1 - explained, LEAST_NOISE)
         whitened = scaled / np.sqrt(noise)
         if small or width <= 2 * wanted * len(SLOW_WIDTHS):
-            basis = np.eye(width)
+            basis = np.eye(width)[:, alive[first:last]]
         else:
             parts = [directions / np.sqrt(noise)[:, None] for directions, _ in slow]
             parts.append(_leading_directions(whitened, wanted)[0])
@@ -84,9 +88,12 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
                 np.concatenate([p / np.linalg.norm(p, axis=0) for p in parts], axis=1), full_matrices=False
             )
             basis = left[:, sizes > 1e-3]
-        arrays[f"population{population + 1}"] = whitened @ basis
+        arrays.append(whitened @ basis)
         decode.append(np.sqrt(variance[first:last] * noise)[:, None] * basis)
-    return Compressed(MultiRegionData.derived(arrays, data.bin_width), tuple(decode), variance)
+    names = tuple(f"population {number + 1}" for number in range(len(arrays)))
+    layout = Layout(names, tuple(array.shape[2] for array in arrays), data.bin_width)
+    pseudo = MultiRegionData.unchecked(layout, np.concatenate(arrays, axis=2))
+    return Compressed(pseudo, tuple(decode), np.where(alive, variance, 0.0))
 
 
 def _leading_directions(signals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,6 @@ from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
 from mrgp.inference.map import free_sites, prior_density
 from mrgp.inference.run import Options, Run, Start
-from mrgp.labels import neuron_name
 
 RESTARTS = 2  # with other random numbers, from quiet starts, before a fit is given up
 SLACK = 1.0  # nats per neuron: what priors may cost a fit of a recording in which there is nothing to find
@@ -114,6 +113,6 @@ def _refusal(run: Run, data: MultiRegionData) -> str:
     neuron = int(np.argmax(np.where(np.isfinite(scores), scores, np.inf)))
     return (
         f"{type(run.model).__name__}: the fit ended below the model in which every neuron has its own mean, also from "
-        f"{RESTARTS} other starts; look at {neuron_name(data, neuron)} first, and leave it out by "
+        f"{RESTARTS} other starts; look at {data.name_neuron(neuron)} first, and leave it out by "
         "select_neurons if it is no neuron"
     )

@@ -33,6 +33,7 @@ from mrgp.inference.recipe import MOST_ROUNDS, STILL_ADAPTING, Model, begin, dou
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.trivial import never_below_trivial
 from mrgp.inference.updates import resting_variance, revival, update
+from mrgp.sentences import MAP, Refusal
 from mrgp.statespace.reduce import VANISHED, Assignment, shared_variance, signal_to_noise
 
 SPECTRAL = "spectral rounds"  # the phase of a fit whose bound is still that of the spectral likelihood
@@ -89,7 +90,7 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
         names = ", ".join(unsuited)
-        raise ValueError(f"method 'vb' infers {names}: fix delays or kernel parameters, or use method='map'")
+        raise Refusal(f"method 'vb' infers {names}: fix delays or kernel parameters, or use ", MAP)
     keep_window = getattr(model, "window", None) is not None
     store = Checkpoint(options, model, data)
     model, sites, notes = begin(model, data, options, start, store)

@@ -7,7 +7,7 @@ import xarray as xr
 
 from mrgp.baselines import training_mean
 from mrgp.data import MultiRegionData
-from mrgp.metrics.scorer import scorer
+from mrgp.metrics.scorer import known_to, scorer
 from mrgp.metrics.scores import pooled_r_squared, r_squared, trial_rmse
 
 
@@ -25,6 +25,7 @@ def trial_log_likelihood(fit: Any, test: MultiRegionData, train: MultiRegionData
         ``log_likelihood`` and ``reference`` (trial,) in nats, and ``gain_bits_per_bin``: their difference in bits over
         the number of entries recorded, all trials together. Units of the data do not matter to it.
     """
+    test, train = known_to(fit, test), known_to(fit, train)
     ours, reference = scorer(fit).log_likelihood(test), training_mean(train).log_likelihood(test)
     gain = float((ours.values - reference.values).sum()) / np.log(2) / test.mask.sum()
     coords = {"trial": np.arange(test.n_trials)}
@@ -47,6 +48,7 @@ def reconstruction(fit: Any, data: MultiRegionData) -> xr.Dataset:
     Returns:
         Over (region,): ``rmse`` in units of the data, pooled ``r2``; and ``neuron_r2_<region>`` (neuron_<region>,).
     """
+    data = known_to(fit, data)
     predicted, names = fit.predict(data), data.layout.regions
     pairs = {name: (data.region(name), predicted[f"{name}_mean"].values) for name in names}
     scores: dict[str, Any] = {

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from mrgp.checks import DataError
 from mrgp.data import MultiRegionData
-from mrgp.metrics.scorer import scorer
+from mrgp.metrics.scorer import known_to, require_known, scorer
 from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
 from mrgp.metrics.splits import HeldOut, checked_held_out
 
@@ -72,6 +72,7 @@ def cosmoothing(
     masks = [held_out] if isinstance(held_out, Mapping) else list(held_out)
     if not masks:
         raise DataError("no neuron is held out: name some, or draw them with hold_out_neurons")
+    require_known(fit, test)
     checked = [checked_held_out(test, mask) for mask in masks]
     groups, scored = condition_of(test, condition), scorer(fit)
     bar = tqdm(checked, desc="held-out neurons", unit=" sets", disable=not progress, leave=False)
@@ -102,6 +103,7 @@ def leave_region_out(
         DataError: there is one region only, or a trial in which only one has anything recorded.
     """
     test.require(2, "prediction of a region from others")
+    test = known_to(fit, test)
     groups, scored = condition_of(test, condition), scorer(fit)
     names = test.layout.regions
     bar = tqdm(names, desc="regions left out", disable=not progress, leave=False)

@@ -3,7 +3,19 @@
 import dataclasses
 from typing import Any
 
-from mrgp.data import stand_in
+from mrgp.checks import DataError
+from mrgp.data import MultiRegionData, stand_in
+
+
+def known_to(fit: Any, data: MultiRegionData) -> MultiRegionData:
+    """The recording with the neurons that a fit knows (see :meth:`mrgp.fit.Fit.known`); a baseline knows all."""
+    return fit.known(data) if hasattr(fit, "known") else data
+
+
+def require_known(fit: Any, data: MultiRegionData) -> None:
+    """Raise DataError where positions of neurons would mean others to the fit than to the recording."""
+    if known_to(fit, data) is not data:
+        raise DataError("the fit does not know all these neurons: take fit.known(test), and positions in that")
 
 
 def scorer(fit: Any) -> Any:

@@ -14,13 +14,6 @@ from mrgp.plots.style import GREY, SMALL, Page, duration, hide, region_color, st
 SHORT_NAME = 6   # letters of a region's name up to which three panels of delays fit beside each other
 
 
-def direction(region: str, first: str, lower: float, upper: float) -> str:
-    """In words which of two regions goes ahead, from an interval of the delay of ``region`` behind ``first``."""
-    if lower > 0:
-        return f"{region} lags {first}"
-    return f"{region} leads {first}" if upper < 0 else "unclear"
-
-
 @styled
 def plot_delays(
     fit: Fit, truth: Any = None, intervals: bool = True, data: MultiRegionData | None = None

@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mrgp.fit import SHARED, Fit
+from mrgp.fit import Fit
 from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, styled
+from mrgp.statespace.reduce import SHARED
 
 LEAST_GAP = 0.01   # nats: below it the convergence axis is linear, so that the end itself can be shown
 MOST_COLUMNS = 36   # of heat maps beside each other, so that the names of latents do not touch

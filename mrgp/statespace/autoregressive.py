@@ -18,6 +18,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 
 from mrgp.kalman.filter import Dynamics, Readout
 from mrgp.kernels import Hyperparameters
+from mrgp.sentences import READOUT, Refusal
 from mrgp.statespace.assemble import Latents, Prior, SignalReader, block_diagonal, join_diagonal
 from mrgp.statespace.readout import Window
 
@@ -48,7 +49,7 @@ class AutoregressiveSpace:
     def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
         """Dynamics and readout of the model (see :meth:`mrgp.statespace.assemble.StateSpace.assemble`)."""
         if latents.delay.shape[0] != 1:
-            raise ValueError("the autoregressive lift needs delays that are constant in time: use lift='readout'")
+            raise Refusal("the autoregressive lift needs delays that are constant in time: use ", READOUT)
         assignment, order, eps = self.prior.assignment, self.order, self.prior.gp_noise
         regions, across, within = assignment.n_regions, assignment.n_across, sum(assignment.n_within)
         blocks_across = self._blocks(latents.across, latents.delay[0])
@@ -66,7 +67,7 @@ class AutoregressiveSpace:
 
     def for_reading(self) -> "AutoregressiveSpace":
         """Refused: its state knows one side of a point between bins only."""
-        raise ValueError("the autoregressive lift gives latents at the bins only: use refine=1, or lift='readout'")
+        raise Refusal("the autoregressive lift gives latents at the bins only: use refine=1, or ", READOUT)
 
     def _covariance(self, hyper: Hyperparameters, clock: Array, other: Array) -> Array:
         """k between times (point, latent) and (other_point, latent), (latent, point, other_point)."""

@@ -262,6 +262,8 @@ def reduce_innovations(assignment: Assignment, emission: Emission, values: Array
 
 
 VANISHED = 1e-3  # share of a region's shared variance, or of its noise: what explains less may not be there at all
+SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
+AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
 
 
 def shared_variance(assignment: Assignment, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:

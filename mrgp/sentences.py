@@ -1,0 +1,42 @@
+"""Sentences for users that speak of arguments: as Python writes them, or as somebody types them at a shell."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument that a sentence speaks of, by its name alone or with a value.
+
+    As text it is what Python writes, ``drop_dead=True``, or ``python`` where Python has no argument for it; the command
+    line has its own way (:meth:`Refusal.typed`).
+    """
+
+    name: str
+    value: Any = None
+    python: str = ""
+
+    def __str__(self) -> str:
+        return self.python or (self.name if self.value is None else f"{self.name}={self.value!r}")
+
+
+MAP, MARKOV, READOUT = Argument("method", "map"), Argument("likelihood", "markov"), Argument("lift", "readout")
+AR1, WHITE = Argument("noise", "ar1"), Argument("noise", "white")
+
+type Part = str | Argument
+type Sentence = tuple[Part, ...]
+
+
+class Refusal(ValueError):
+    """What was asked for cannot be: a sentence in parts, text or arguments, that says why and what mends it."""
+
+    def __init__(self, *parts: Part) -> None:
+        super().__init__(*parts)
+
+    def __str__(self) -> str:
+        return self.typed(str)
+
+    def typed(self, argument: Callable[[Argument], str]) -> str:
+        """The sentence, with every argument as ``argument`` writes it."""
+        return "".join(part if isinstance(part, str) else argument(part) for part in self.args)
