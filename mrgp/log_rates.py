@@ -57,6 +57,11 @@ def mean_counts(data: MultiRegionData) -> Array:
     return jnp.maximum(jnp.asarray(data.center), LEAST_COUNT)
 
 
+def sample_count_offset(data: MultiRegionData) -> Array:
+    """The site ``offset`` (neuron,) of log-rates: around the log of each mean count, so that silence has a rate too."""
+    return numpyro.sample("offset", dist.Normal(jnp.log(mean_counts(data)), OFFSET_SPREAD))
+
+
 def sample_dispersion(n_neurons: int) -> Array:
     """The site ``dispersion`` (neuron,) of counts of variance mu + dispersion mu^2."""
     prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)

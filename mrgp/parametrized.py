@@ -16,7 +16,7 @@ from mrgp.courses import rough_modes
 from mrgp.data import MultiRegionData
 from mrgp.kernels import Hyperparameters, in_bins
 from mrgp.layout import Layout
-from mrgp.log_rates import COURSE_SPREAD, LOADING_SPREAD, OFFSET_SPREAD, counts_of, mean_counts, noise_like
+from mrgp.log_rates import COURSE_SPREAD, LOADING_SPREAD, counts_of, noise_like, sample_count_offset
 from mrgp.sentences import Argument
 from mrgp.statespace.reduce import Emission, ordered
 
@@ -70,7 +70,7 @@ class Parametrized(Choices):
             with numpyro.plate("neuron", data.values.shape[-1]):
                 weak = dist.Normal(0.0, LOADING_SPREAD).expand((n_columns,)).to_event(1)
                 loadings = numpyro.sample("loadings", weak)
-                offset = numpyro.sample("offset", dist.Normal(jnp.log(mean_counts(data)), OFFSET_SPREAD))
+                offset = sample_count_offset(data)
             return self.count_emission(data, loadings, offset)
         with numpyro.plate("neuron", data.values.shape[-1]):
             loadings = numpyro.sample(

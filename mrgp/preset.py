@@ -207,7 +207,8 @@ class Preset(Fittable):
                 :class:`mrgp.inference.svi.SVISettings`, :class:`mrgp.inference.mcmc.NutsSettings`.
 
         Raises:
-            DataError: the recording does not suit the model.
+            DataError: the recording does not suit the model, or the fit ended below the model in which every neuron has
+                its own mean, and its variance or rate, from three starts; the message names the neuron to look at.
             ValueError: unknown method or setting, or a ``start`` of another shape, of values that are no known function
                 of these counts, or with delays beyond a ``max_delay`` that is held.
         """

@@ -10,6 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from mrgp.data import MultiRegionData
+from mrgp.log_rates import sample_count_offset
 from mrgp.preset import Preset
 from mrgp.sentences import AR1, MAP, Argument, Sentence
 from mrgp.statespace.reduce import Emission
@@ -28,13 +29,14 @@ class RelevancePreset(Preset):
         d \sim N(\bar y, \beta^{-1} I)
 
     (Gokcen et al. 2023, eqs. 5-8), phi_n = 1 / R_n being the precision of a neuron's noise. There d has mean 0; here it
-    has that of each neuron, so that nothing depends on a constant. Log-rates of counts have mean 0.
+    has that of each neuron, so that nothing depends on a constant. Log-rates of counts have the prior of all models of
+    counts, which holds those of neurons that hardly fire.
 
     Args:
         shape, rate: a and b, b in squared units of the recording. The reference values of 1e-12 hold no information;
             but the joint density of loadings and alpha is the higher at zero loadings the smaller b is, without limit,
             so for "map", SVI or NUTS take a near 1, and b near the variance of the recording, or near 0.1 for counts.
-        offset_precision: beta.
+        offset_precision: beta; of no use to counts.
     """
 
     shape: float = 1e-12
@@ -72,8 +74,10 @@ class RelevancePreset(Preset):
             spread = 1 / jnp.sqrt(alpha[assignment.region_of_neuron])
             loadings = numpyro.sample("loadings", dist.Normal(0.0, spread).to_event(1))
             noise = None if self.is_of_counts else numpyro.sample("noise", dist.InverseGamma(self.shape, self.rate))
-            typical = 0.0 if self.is_of_counts else data.center
-            offset = numpyro.sample("offset", dist.Normal(typical, self.offset_precision**-0.5))
+            if self.is_of_counts:
+                offset = sample_count_offset(data)
+            else:
+                offset = numpyro.sample("offset", dist.Normal(data.center, self.offset_precision**-0.5))
         if noise is None:
             return self.count_emission(data, loadings, offset)
         return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))

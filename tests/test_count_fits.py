@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from mrgp.models import DLAG, FA, MDLAG
+from numpyro import handlers
 from scipy import special, stats
 
 import mrgp
@@ -173,6 +174,15 @@ def test_the_bound_is_never_below_that_of_the_prior():
         prior = y * wild["offset"] - np.exp(wild["offset"] + 0.5 * variance) - special.gammaln(y + 1)
         assert np.isfinite(scores).all()
         assert float(scores.sum()) >= prior.sum()
+
+
+def test_relevance_holds_the_offset_of_a_neuron_that_hardly_fires():
+    """Its prior is around the log of the mean count, as in models without relevance."""
+    data, _ = recording()
+    trace = handlers.trace(handlers.seed(MDLAG(2, shape=1.0, rate=0.1, emission="poisson"), 0)).get_trace(data)
+    prior = trace["offset"]["fn"]
+    np.testing.assert_allclose(prior.mean, np.log(data.center))
+    np.testing.assert_allclose(np.sqrt(prior.variance), 3.0)
 
 
 def test_what_a_gaussian_start_was_fitted_to_is_told_by_its_offsets():

@@ -11,6 +11,7 @@ import time
 import warnings
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 from common import record, table
 from mrgp.models import DLAG
@@ -79,6 +80,7 @@ def main() -> None:
             f"{ended - middle:.1f}", f"{np.abs(truth['delay']).max() / BIN:.1f}",
         ])  # fmt: skip
         print(" ".join(rows[-1]), flush=True)
+        jax.clear_caches()  # programs of fifty shapes do not fit beside each other
     reached = int(np.sum(np.array(gaps) < 1))
     heads = ["seed", "regions", "across latents", "bins", "nats below the fit from the truth", "fit s", "from the truth s",
              "longest delay, bins"]  # fmt: skip
