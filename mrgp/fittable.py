@@ -76,7 +76,7 @@ class Fittable(Parametrized):
             "noise": np.ones(layout.total_neurons),
             "offset": np.asarray(data.center),
         }
-        if delayed:
+        if populations > 1 and bound > 0:  # of no latents the site is empty
             near = 0.2 * min(bound, DEFAULT_MAX_DELAY * layout.bin_width)
             sites["delay"] = near * rng.uniform(-1, 1, (populations - 1, self.n_across))
             if lagged is not None:

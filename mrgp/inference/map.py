@@ -119,8 +119,10 @@ class LogJoint(Density):
 
     def first_guess(self, sites: Sites, data: Any) -> Any:
         """That of a bound of counts, whose q is searched for."""
-        observed = self._trace(sites, data)["y"]
-        return observed["fn"].first_guess(observed["value"]) if isinstance(observed["fn"], CountGP) else None
+        observed = self._trace(sites, data).get("y")  # a program of known loadings has none
+        if observed is None or not isinstance(observed["fn"], CountGP):
+            return None
+        return observed["fn"].first_guess(observed["value"])
 
     def from_guess(self, sites: Sites, data: Any, guess: Any) -> tuple[Array, Any]:
         if guess is None:
