@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import fftconvolve
 
 from mrgp.inference.lags import FARTHEST, cross_covariance, whitener
 from mrgp.inference.start import moving_average
@@ -69,18 +70,20 @@ def better_lags(
     moves = []
     for region in range(1 if n_regions == 2 else 0, n_regions):  # of two, moving one is moving the other
         others = [other for other in range(n_regions) if other != region]
-        kernels, rests = [], []
+        matched, powers = [], []
         for other in others:
             apart = delay[region] - delay[other]
             measured = cross_covariance(heard[other], heard[region], reach)
             each = np.einsum("lk,ik,jk->klij", correlation(lags[:, None] - apart), read[other], read[region])
-            rests.append(measured - each.sum(0) + each)  # with all other latents taken off, (latent, lag, i, j)
-            # Candidates are whole bins from the fit's own delay, so that it is one of them.
-            kernels.append(correlation((lags[None, :] - lags[:, None])[..., None] - apart))  # (candidate, lag, latent)
+            rest = measured - each.sum(0) + each  # with all other latents taken off, (latent, lag, i, j)
+            # Candidates are whole bins from the fit's own delay, so that it is one of them; kernels are even.
+            kernel = correlation(np.arange(-2 * reach, 2 * reach + 1)[:, None] + apart).T  # (latent, lag)
+            products = weight[:, None, None] * rest
+            matched.append(fftconvolve(kernel[:, :, None, None], products, "valid", axes=1))
+            powers.append(fftconvolve(kernel**2, np.broadcast_to(weight, (n_latents, len(lags))), "valid", axes=1))
         for latent in range(n_latents):
-            weights = [kernel[..., latent] * weight for kernel in kernels]
-            power = np.mean([(kernel[..., latent] ** 2 @ weight) for kernel in kernels], axis=0)
-            stack = [np.tensordot(w, rest[latent], 1) for w, rest in zip(weights, rests, strict=True)]
+            power = np.mean([of[latent] for of in powers], axis=0)
+            stack = [of[latent] for of in matched]
             left, values, right = np.linalg.svd(np.concatenate(stack, axis=1), full_matrices=False)
             candidate = delay[region, latent] + lags
             score = np.where(np.abs(candidate) <= reach, values[:, 0] ** 2 / np.maximum(power, TINY), 0.0)
