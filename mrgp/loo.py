@@ -106,7 +106,7 @@ def _bridged(without: np.ndarray, with_it: np.ndarray) -> float:
     The trial's predictive density is the ratio of the normalizers of both; draws from either side tell it far better
     than those of one.
     """
-    many = np.log(len(without) / len(with_it))
+    many = np.log(len(with_it) / len(without))
 
     def balance(value: float) -> float:
         up = expit(without - value + many).sum()

@@ -1,6 +1,6 @@
 """Method "laplace": the Gaussian that has the posterior's maximum and curvature there, and draws of the posterior.
 
-Of few or short trials a posterior is skewed, and the Gaussian is too narrow: on 15 trials of 15 bins the sds of loadings
+Of few or short trials a posterior is skewed, and the Gaussian too narrow: on 15 trials of 15 bins the sds of loadings
 are 0.8 times those of NUTS, of timescales 0.9 times, and means are off by half an sd. So draws only begin as those of
 the Gaussian: Hamiltonian moves carry them to the posterior (see ``inference.moves``).
 """
