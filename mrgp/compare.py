@@ -22,6 +22,7 @@ from scipy.special import logsumexp
 from mrgp.data import MultiRegionData
 from mrgp.delay_evidence import delay_table
 from mrgp.fit import Fit
+from mrgp.inference.summit import FEW
 from mrgp.io import write_json
 from mrgp.loo import leave_one_out
 from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in models/
@@ -59,7 +60,9 @@ class DelayComparison:
             deviation over the trial of the posterior mean) and the probability that it does (``varies``).
         fits: Every hypothesis's fit.
         loo: Leave-one-out results of the hypotheses that have one, for ``arviz.compare`` and ``arviz.plot_khat``.
-        settings: Interval probability and rope (s); from the command line also the preprocessing.
+        settings: Interval probability, rope (s), and what ``elpd`` takes for loadings: "drawn", or of more than 400
+            parameters, or of counts, "following" (see :func:`mrgp.leave_one_out`), where only differences have a
+            meaning; from the command line also the preprocessing.
     """
 
     table: pd.DataFrame
@@ -154,11 +157,10 @@ def compare_delays(
     listed = _listed(hypotheses, partial(_known, n_across=n_across, n_within=n_within, choices=choices))
     fits = _fitted(listed, data, seed, progress)
     typical = {name: with_typical_spreads(fit, data, progress) for name, fit in fits.items()}
-    loos = {
-        name: found
-        for name, fit in fits.items()
-        if (found := _left_out(name, fit, data, n_draws=n_draws, seed=seed, progress=progress)) is not None
-    }
+    few = all(not fit.model.is_of_counts and fit.n_parameters <= FEW for fit in fits.values())
+    asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "drawn" if few else "following"}
+    left_out = {name: _left_out(name, fit, data, **asked) for name, fit in fits.items()}
+    loos = {name: result for name, result in left_out.items() if result is not None}
     evidence = {name: evidence_of(name, fit, typical[name], data, progress) for name, fit in fits.items()}
     table = _table(fits, loos, evidence)
     delayed = [name for name in table.index if fits[name].has_delays and "delay" not in fits[name].fixed]
@@ -167,7 +169,10 @@ def compare_delays(
     if shown is not None:
         delays = delay_table(fits[shown], data, probability=probability, rope=rope, progress=progress)
     changes = pd.concat([changes_of(name, fits[name], typical[name]) for name in fits], ignore_index=True)
-    settings = {"probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope}
+    settings = {
+        "probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope,
+        "loadings": asked["loadings"],
+    }  # fmt: skip
     return DelayComparison(table, delays, shown, changes, fits, loos, settings)
 
 

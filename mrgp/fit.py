@@ -333,6 +333,11 @@ class Fit(Run):
         given = {*(self.samples or {}), *self.fixed, *self.model.held}
         return tuple(name for name in self.sites if name not in given)
 
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that were inferred, loadings that a region does not use included."""
+        return sum(np.size(value) for name, value in self.sites.items() if name not in (*self.fixed, *self.model.held))
+
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: of those the method gives, where it does, at most all of them.
 

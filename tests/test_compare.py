@@ -48,6 +48,9 @@ def test_a_clear_delay_is_found(found):
     assert row["lower_ms"] < -20 < row["upper_ms"] < 0
     assert row["negative"] > 0.99
     assert "V1 lags V2 by" in found.verdict
+    assert found.settings["loadings"] == "drawn"
+    # Of 20 parameters and more; with loadings that only follow p was below 3.
+    assert (found.table["p_loo"] > 10).all()
     assert found.delays_of in ("constant", "varying")
     assert 0 < found.changes["varies"].iloc[0] < 0.9
 

@@ -340,6 +340,27 @@ def test_nuts_svi_and_laplace_agree(made, laplace):
     assert abs(svi.trace[-1] - evidence) < 2
 
 
+@pytest.mark.slow
+def test_spreads_are_those_of_sampling(made, laplace):
+    """Of every site within 10%, and 3% by chance: 1000 draws of each method, 2000 of NUTS."""
+    again = {"start": laplace, "progress": False}
+    exact = laplace.model.fit(
+        made.data, "nuts", n_chains=2, n_warmup=200, n_draws=1000, loadings="sampled", seed=1, **again
+    )
+    ways = [("laplace", {}), ("svi", {})]
+    used = {"loadings": laplace.assignment.used}
+    for method, settings in ways:
+        fit = laplace.model.fit(made.data, method, n_draws=1000, **settings, **again)
+        assert fit.undrawn_sites == ()
+        for name, drawn in fit.samples.items():
+            chosen = used.get(name, np.ones(drawn.shape[2:], bool))
+            ours, theirs = drawn[..., chosen], exact.samples[name][..., chosen]
+            message = f"{method}, {name}"
+            np.testing.assert_allclose(ours.std((0, 1)), theirs.std((0, 1)), rtol=0.13, err_msg=message)
+            off = (ours.mean((0, 1)) - theirs.mean((0, 1))) / theirs.std((0, 1))
+            np.testing.assert_allclose(off, 0, atol=0.2, err_msg=message)
+
+
 @pytest.fixture(scope="module")
 def nuts(made, laplace):
     """Two short chains, given the loadings."""
