@@ -21,6 +21,7 @@ from mrgp.data import MultiRegionData
 
 MOST_LEFT_OUT = 20  # trials: of more, importance sampling is no way to leave trials out, and a note says so
 LEFT_OUT_DRAWS = 250  # without a trial: with those of the whole posterior they tell its score to a tenth of a nat
+LEAST_SHARED = 5.0  # of them
 GAUSSIAN = ("map", "laplace")  # methods from whose maximum all can be drawn anew
 
 
@@ -114,7 +115,7 @@ def _bridged(without: np.ndarray, with_it: np.ndarray) -> float:
     """log of the mean of exp(score) over draws without the trial, from draws of both posteriors (Bennett 1976).
 
     The trial's predictive density is the ratio of the normalizers of both; draws from either side tell it far better
-    than those of one.
+    than those of one, unless they have nothing in common: then those without the trial speak alone.
     """
     many = np.log(len(with_it) / len(without))
 
@@ -123,7 +124,9 @@ def _bridged(without: np.ndarray, with_it: np.ndarray) -> float:
         return float(up - expit(value - many - with_it).sum())
 
     both = np.concatenate([without, with_it])
-    return float(brentq(balance, both.min() + many - 50.0, both.max() + many + 50.0))
+    value = float(brentq(balance, both.min() + many - 50.0, both.max() + many + 50.0))
+    shared = expit(without - value + many).sum()  # draws, as it were, that either posterior might have given
+    return value if shared > LEAST_SHARED else float(logsumexp(without) - np.log(len(without)))
 
 
 def _weights(scores: np.ndarray) -> np.ndarray:

@@ -199,6 +199,8 @@ def test_the_bridge_between_two_posteriors_is_the_predictive_density():
     without, with_it = rng.standard_normal(250), y / 2 + rng.standard_normal(1000) / np.sqrt(2)
     found = _bridged(norm.logpdf(y, without), norm.logpdf(y, with_it))
     assert found == pytest.approx(norm.logpdf(y, 0, np.sqrt(2)), abs=0.2)  # an error of 0.06; of draws without y 0.2
+    apart = _bridged(np.array([-700.0, -701.0]), np.array([-10.0, -11.0]))
+    assert apart == pytest.approx(-700 + np.log((1 + np.exp(-1)) / 2))  # not half-way
 
 
 def test_a_hypothesis_whose_posterior_cannot_be_drawn_from_has_no_elpd(found, monkeypatch):

@@ -8,6 +8,7 @@ spread of their own that was missing) is gone after a few. Draws stay independen
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from mrgp.inference.whitened import Coordinates, Whitened
 
-LEAST_MOVES, MOST_MOVES = 2, 16
+LEAST_MOVES, MOST_MOVES = 2, 8
 QUARTER = np.pi / 2  # of a turn around a standard normal: where a move has forgotten its start
 FIRST_STEP = 1.2  # times size^(-1/4), the usual scaling: 9 of 10 moves are accepted where the posterior is Gaussian
 POOR, EASY = 0.65, 0.95  # shares of moves accepted below which steps become shorter, above which longer
@@ -30,6 +31,7 @@ LEAST_ACCEPTED = 0.4  # at the end
 LEAST_MOVED = 0.98  # share of the draws that have moved at least once
 SAME_HEIGHT, SAME_SPREAD = 0.1, 0.01  # what the last move changed, in sds of the log density and in log sd
 TOGETHER = 2e5  # entries of the recordings that are worked on side by side
+SMALL = 200  # rows of a trial's covariance up to which it is quicker than a filter, by a factor of two to ten
 
 
 class Carried(NamedTuple):
@@ -56,7 +58,7 @@ def carried(
     held: str | None = None,
     progress: bool = False,
 ) -> Carried:
-    """Carry draws x to the posterior of ``program`` by as many moves as it takes, 16 at most.
+    """Carry draws x to the posterior of ``program`` by as many moves as it takes, 8 at most.
 
     Args:
         program: In its own coordinates.
@@ -67,6 +69,7 @@ def carried(
         held: A site that stays as it is: the others then come from the posterior given it.
         progress: Show a progress bar.
     """
+    program = _quickest(program, argument)
     _, unravel = ravel_pytree(program.center(coordinates))
     moving = ravel_pytree({name: jnp.full_like(v, name != held) for name, v in program.center(coordinates).items()})[0]
     lead = np.shape(next(iter(x.values())))[:-1]
@@ -105,6 +108,16 @@ def _at_rest(heights: list[np.ndarray], spreads: list[float], size: int) -> bool
     higher = abs(now.mean() - before.mean()) / max(now.std(), 1e-12)
     wider = abs(spreads[-1] - spreads[-2])
     return bool(higher < max(SAME_HEIGHT, chance) and wider < max(SAME_SPREAD, chance / np.sqrt(size)))
+
+
+def _quickest(program: Whitened, data: Any) -> Whitened:
+    """The same program under the exact likelihood where trials are so short that it costs less than its state space."""
+    model: Any = program.program
+    if getattr(model, "likelihood", None) != "markov" or getattr(model, "lift", "") == "ar" or not data.is_complete:
+        return program
+    if data.n_bins * model.assignment(data.layout).n_readouts > SMALL:
+        return program
+    return replace(program, program=model.replace(likelihood="dense", transient=None))
 
 
 def _side_by_side(program: Whitened, argument: Any) -> int | None:
