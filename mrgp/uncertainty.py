@@ -23,6 +23,7 @@ from mrgp.inference.summit import unsettled
 from mrgp.inference.whitened import Coordinates, Whitened
 from mrgp.statespace.reduce import VANISHED, shared_variance
 
+FAR_MOVES = 40  # at the most from one posterior to another: a trial that stands out may have moved it by many sds
 UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
 
 
@@ -194,7 +195,7 @@ class Whole(NamedTuple):
         pick_key, move_key = jax.random.split(jax.random.key(seed))
         chosen = jax.random.choice(pick_key, len(weights), (n_draws,), p=jnp.asarray(weights / weights.sum()))
         begin = {name: value[np.asarray(chosen)] for name, value in self.x.items()}
-        moved = carried(self.program, data, self.coordinates, begin, move_key)
+        moved = carried(self.program, data, self.coordinates, begin, move_key, most=FAR_MOVES)
         return self._replace(x=moved.x) if moved.settled else None
 
 

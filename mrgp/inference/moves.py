@@ -56,9 +56,10 @@ def carried(
     key: Array,
     *,
     held: str | None = None,
+    most: int = MOST_MOVES,
     progress: bool = False,
 ) -> Carried:
-    """Carry draws x to the posterior of ``program`` by as many moves as it takes, 8 at most.
+    """Carry draws x to the posterior of ``program`` by as many moves as it takes.
 
     Args:
         program: In its own coordinates.
@@ -67,6 +68,7 @@ def carried(
         x: Draws, (..., coordinate) per site, such as standard normals.
         key: The same key gives the same draws.
         held: A site that stays as it is: the others then come from the posterior given it.
+        most: Moves at the most.
         progress: Show a progress bar.
     """
     program = _quickest(program, argument)
@@ -78,7 +80,7 @@ def carried(
     step = FIRST_STEP * max(float(moving.sum()), 1.0) ** -0.25
     moved = np.zeros(len(places), bool)
     heights, spreads, settled, share = [], [], False, 0.0
-    for count in tqdm(range(1, MOST_MOVES + 1), desc="moving draws", disable=not progress, leave=False):
+    for count in tqdm(range(1, most + 1), desc="moving draws", disable=not progress, leave=False):
         key, own = jax.random.split(key)
         steps = int(np.ceil(QUARTER / (0.8 * step)))  # 0.8: the mean of what steps are drawn from
         places, height, accepted, taken = _move(
