@@ -25,6 +25,7 @@ from mrgp.inference.whitened import Coordinates, Whitened
 LEAST_MOVES, MOST_MOVES = 2, 8
 QUARTER = np.pi / 2  # of a turn around a standard normal: where a move has forgotten its start
 FIRST_STEP = 1.2  # times size^(-1/4), the usual scaling: 9 of 10 moves are accepted where the posterior is Gaussian
+MOST_STEPS = 16  # of a move: where shorter ones are needed the coordinates are no good, and more would not help
 POOR, EASY = 0.65, 0.95  # shares of moves accepted below which steps become shorter, above which longer
 SHORTER, LONGER = 0.6, 1.2
 LEAST_ACCEPTED = 0.4  # at the end
@@ -82,7 +83,7 @@ def carried(
     heights, spreads, settled, share = [], [], False, 0.0
     for count in tqdm(range(1, most + 1), desc="moving draws", disable=not progress, leave=False):
         key, own = jax.random.split(key)
-        steps = int(np.ceil(QUARTER / (0.8 * step)))  # 0.8: the mean of what steps are drawn from
+        steps = min(int(np.ceil(QUARTER / (0.8 * step))), MOST_STEPS)  # 0.8: the mean of what steps are drawn from
         places, height, accepted, taken = _move(
             program, argument, coordinates, places, moving, jax.random.split(own, len(places)), step, steps,
             _side_by_side(program, argument),
