@@ -37,24 +37,36 @@ DIMS = {
 def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, latents: bool) -> xr.DataTree:
     """The DataTree of :meth:`mrgp.fit.Fit.to_arviz`."""
     model, layout = fit.model, fit.layout
-    sampled = fit.samples is not None
     n_chains, n_draws = _sizes(fit, n_draws)
     everything = fit.draws(n_chains * n_draws, seed, data)
-    drawn = sorted(fit.samples) if sampled else [n for n in model.dynamics_sites(layout) if n not in fit.fixed]
-    shown = [name for name in drawn if name not in PARTS] or list(fit.sites)
-    prior = _prior(fit, data, [*shown, *(name for name in PARTS if name in fit.sites)], n_draws, seed)
+    drawn = list(fit.uncertain_sites) if fit.samples is None else sorted(fit.samples)
+    shown = [name for name in drawn if name not in PARTS]
+    asked = (shown or list(fit.sites)) if not drawn else shown
+    prior = _prior(fit, data, [*asked, *(name for name in PARTS if name in fit.sites)], n_draws, seed)
     dims = {name: [f"{kind}_latent"] for kind in KINDS for name in fit.sites if name.endswith(f"_{kind}")} | DIMS
-    tables = [{name: draws[name] for name in shown} for draws in (everything, prior)]
-    if {"delay", *PARTS} & {*drawn, *shown}:
-        for table, draws in zip(tables, (everything, prior), strict=True):
+    tables = [{name: draws[name] for name in names} for draws, names in ((everything, shown), (prior, asked))]
+    if {"delay", *PARTS} & {*drawn, *asked}:
+        for table, draws in zip(tables[not drawn :], (everything, prior)[not drawn :], strict=True):
             table["delay"] = model.delay_table({**everything, **draws}, layout, data.n_bins)
         dims["delay"] = list(fit.delays.dims)
     count = np.maximum(data.mask.sum(1), 1)
-    keys = jax.random.split(jax.random.key(seed), n_chains * n_draws)
-    arrays = {name: jnp.asarray(value) for name, value in everything.items()}
-    replicas = _replicas(model, data, arrays, data.mask / count[:, None], keys)
-    by_chain = {"posterior": tables[0], "log_likelihood": {"y": trial_scores(model, data, arrays)}}
-    by_chain["posterior_predictive"] = {"trial_mean": replicas}
+    by_chain: dict[str, Any] = {}
+    if drawn:
+        keys = jax.random.split(jax.random.key(seed), n_chains * n_draws)
+        arrays = {name: jnp.asarray(value) for name, value in everything.items()}
+        by_chain["posterior"] = tables[0]
+        by_chain["posterior_predictive"] = {
+            "trial_mean": _replicas(model, data, arrays, data.mask / count[:, None], keys)
+        }
+    else:
+        warnings.warn(
+            f"{type(model).__name__} has no delays or timescales to draw: its tree has no posterior, and its "
+            "parameters are in constant_data",
+            stacklevel=3,
+        )
+    lacking = why_no_log_likelihood(fit)
+    if lacking is None:
+        by_chain["log_likelihood"] = {"y": trial_scores(model, data, arrays)}
     groups: dict[str, Any] = {
         group: {name: np.reshape(value, (n_chains, n_draws, *np.shape(value)[1:])) for name, value in table.items()}
         for group, table in by_chain.items()
@@ -67,7 +79,8 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
         groups["sample_stats"] = {n: v.ravel()[chosen].reshape(n_chains, -1) for n, v in fit.sample_stats.items()}
     dims |= {"y": ["trial"], "trial_mean": ["trial", "neuron"]}
     tree = from_dict(groups, dims=dims, coords=_coords(fit, data))
-    for group in ("posterior", "prior"):  # the first region's delay is 0 by definition: nothing that was drawn
+    for group in {"posterior", "prior"} & set(tree.children):
+        # The first region's delay is 0 by definition: nothing that was drawn.
         if "delay" in tree[group] and "alpha" not in tree[group]:
             table = tree[group].to_dataset()
             later, others = table[["delay"]].isel(region=slice(1, None)), table.drop_vars("delay")
@@ -86,7 +99,29 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
         "converged": int(fit.converged),
         "seed": fit.seed,
     }
+    if lacking is not None:
+        tree.attrs["log_likelihood"] = f"not attached: {lacking}"
     return tree
+
+
+def why_no_log_likelihood(fit: Any) -> str | None:
+    """Why draws of a fit are of no whole posterior, and what to do; None where they are of one.
+
+    Leave-one-out from draws of a few sites, all others at their best values, would not see what those gained by having
+    seen a trial.
+    """
+    if fit.samples is not None and not fit.undrawn_sites:
+        return None
+    if not fit.uncertain_sites:
+        return "there are no delays or timescales to draw: score held-out trials by mrgp.cross_validate"
+    names = ", ".join(name for name in fit.undrawn_sites if fit.samples is not None or name not in fit.uncertain_sites)
+    remedies = {
+        "map": "fit with method='laplace', or take mrgp.leave_one_out(fit)",
+        "laplace": "fit with loadings='included', or take mrgp.leave_one_out(fit)",
+        "nuts": "fit with loadings='sampled', or 'following'",
+    }
+    remedy = remedies.get(fit.method, "score held-out trials by mrgp.cross_validate")
+    return f"method {fit.method!r} has not drawn {names or 'anything'}: {remedy}"
 
 
 def _sizes(fit: Any, n_draws: int | None) -> tuple[int, int]:
@@ -100,12 +135,7 @@ def _sizes(fit: Any, n_draws: int | None) -> tuple[int, int]:
 def _about(fit: Any, drawn: Sequence[str]) -> str:
     top = "maximum of the bound" if fit.method == "vb" else "maximum"
     if not drawn:
-        warnings.warn(
-            f"{type(fit.model).__name__} has no delays or timescales to draw: its posterior repeats the parameters at "
-            "the maximum, and arviz.loo finds all draws alike (without them it would be fit.log_likelihood().sum())",
-            stacklevel=4,
-        )
-        return f"the {top}, a point: its repetitions are no posterior"
+        return f"the {top}, a point and no posterior"
     if fit.samples is not None:
         return f"draws of {', '.join(drawn)}"
     return f"Gaussian at the {top} over {', '.join(drawn)}, all else profiled out"

@@ -7,6 +7,7 @@ weighs what a hypothesis allowed for and did not need.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from scipy.special import logsumexp
 from mrgp.data import MultiRegionData
 from mrgp.delay_evidence import delay_table
 from mrgp.fit import Fit
+from mrgp.inference.summit import FEW
 from mrgp.io import write_json
 from mrgp.loo import leave_one_out
 from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in models/
@@ -50,15 +52,18 @@ class DelayComparison(Shown):
             its computation) and ``probability``, all hypotheses being equally likely beforehand; NaN where a maximum
             is none that a Gaussian fits, and then the best ``elpd`` comes first. ``elpd``, the expected log predictive
             density of the trials by leave-one-out, ``elpd_diff`` to the best and its standard error ``dse``,
-            ``p_loo``, stacking ``weight``, and the largest ``pareto_k``. ``converged``, ``seconds``.
+            ``p_loo``, stacking ``weight``, and the largest ``pareto_k``; NaN, with a warning, where draws of the
+            posterior do not settle, as where a latent is one too many. ``converged``, ``seconds``.
         delays: One row per latent and pair of regions, of the most probable hypothesis with delays (see
             :func:`mrgp.delay_evidence.delay_table`); empty where none has any.
         delays_of: The hypothesis that ``delays`` are of.
         changes: Of hypotheses whose delays vary, one row per region and latent: by how much (``spread_ms``, standard
             deviation over the trial of the posterior mean) and the probability that it does (``varies``).
         fits: Every hypothesis's fit.
-        loo: Every hypothesis's leave-one-out result, for ``arviz.compare`` and ``arviz.plot_khat``.
-        settings: Interval probability and rope (s); from the command line also the preprocessing.
+        loo: Leave-one-out results of the hypotheses that have one, for ``arviz.compare`` and ``arviz.plot_khat``.
+        settings: Interval probability, rope (s), and what ``elpd`` takes for loadings: "drawn", or of more than 400
+            parameters, or of counts, "following" (see :func:`mrgp.leave_one_out`), where only differences have a
+            meaning; from the command line also the preprocessing.
     """
 
     table: pd.DataFrame
@@ -163,7 +168,10 @@ def compare_delays(
     listed = _listed(hypotheses, partial(_known, n_across=n_across, n_within=n_within, choices=choices))
     fits = _fitted(listed, data, seed, progress)
     typical = {name: with_typical_spreads(fit, data, progress) for name, fit in fits.items()}
-    loos = {name: leave_one_out(fit, data, n_draws=n_draws, seed=seed, progress=progress) for name, fit in fits.items()}
+    few = all(not fit.model.is_of_counts and fit.n_parameters <= FEW for fit in fits.values())
+    asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "drawn" if few else "following"}
+    left_out = {name: _left_out(name, fit, data, **asked) for name, fit in fits.items()}
+    loos = {name: result for name, result in left_out.items() if result is not None}
     evidence = {name: evidence_of(name, fit, typical[name], data, progress) for name, fit in fits.items()}
     table = _table(fits, loos, evidence)
     delayed = [name for name in table.index if fits[name].has_delays and "delay" not in fits[name].fixed]
@@ -172,7 +180,10 @@ def compare_delays(
     if shown is not None:
         delays = delay_table(fits[shown], data, probability=probability, rope=rope, progress=progress)
     changes = pd.concat([changes_of(name, fits[name], typical[name]) for name in fits], ignore_index=True)
-    settings = {"probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope}
+    settings = {
+        "probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope,
+        "loadings": asked["loadings"],
+    }  # fmt: skip
     return DelayComparison(table, delays, shown, changes, fits, loos, settings)
 
 
@@ -222,6 +233,15 @@ def _same_latents(one: Preset, other: Preset) -> bool:
     return isinstance(one, DLAG | ADM) and all(getattr(one, name) == getattr(other, name) for name in alike)
 
 
+def _left_out(name: str, fit: Fit, data: MultiRegionData, **settings: Any) -> Any:
+    """Leave-one-out of a hypothesis; None, with a warning, where its posterior cannot be drawn from."""
+    try:
+        return leave_one_out(fit, data, **settings)
+    except ValueError as problem:
+        warnings.warn(f"the elpd of hypothesis {name!r} is not known: {problem}", stacklevel=3)
+        return None
+
+
 def _table(
     fits: Mapping[str, Fit], loos: Mapping[str, Any], evidence: Mapping[str, tuple[float, float]]
 ) -> pd.DataFrame:
@@ -231,14 +251,16 @@ def _table(
         "evidence_error": [evidence[name][1] for name in fits],
         "probability": np.exp(values - logsumexp(values)),
     }, index=pd.Index(list(fits), name="hypothesis"))  # fmt: skip
-    # Stacking takes exponentials of single trials' scores: only their differences are told to it.
-    best = np.max([result.elpd_i.values for result in loos.values()], axis=0)
-    shifted = {name: replace(result, elpd_i=result.elpd_i - best) for name, result in loos.items()}
-    predicted = compare(shifted, round_to="none")
-    table["elpd"] = [loos[name].elpd for name in fits]
+    table["elpd"] = pd.Series({name: result.elpd for name, result in loos.items()}, dtype=float)
     columns = {"elpd_diff": "elpd_diff", "dse": "dse", "p": "p_loo", "weight": "weight"}
+    predicted = pd.DataFrame(columns=list(columns))
+    if len(loos) > 1:
+        # Stacking takes exponentials of single trials' scores: only their differences are told to it.
+        best = np.max([result.elpd_i.values for result in loos.values()], axis=0)
+        shifted = {name: replace(result, elpd_i=result.elpd_i - best) for name, result in loos.items()}
+        predicted = compare(shifted, round_to="none")
     table = table.join(predicted[list(columns)].rename(columns=columns).astype(float))
-    table["pareto_k"] = [float(loos[name].pareto_k.max()) for name in fits]
+    table["pareto_k"] = pd.Series({name: float(result.pareto_k.max()) for name, result in loos.items()}, dtype=float)
     table["converged"] = [fit.converged for fit in fits.values()]
     table["seconds"] = [fit.wall_s for fit in fits.values()]
     known = bool(np.isfinite(values).all())

@@ -364,11 +364,23 @@ class Fit(Shown, Run):
         """Whether draws are of the posterior itself, not of its Gaussian."""
         return self.samples is not None and self.method != "laplace"
 
+    @property
+    def undrawn_sites(self) -> tuple[str, ...]:
+        """Sites that were inferred but have no draws of their own: with any, the draws are of no whole posterior."""
+        given = {*(self.samples or {}), *self.fixed, *self.model.held}
+        return tuple(name for name in self.sites if name not in given)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that were inferred, loadings that a region does not use included."""
+        return sum(np.size(value) for name, value in self.sites.items() if name not in (*self.fixed, *self.model.held))
+
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
         """Draws of all sites, (draw, ...), seconds: of those the method gives, where it does, at most all of them.
 
         Else delays and kernel parameters are from the Gaussian at the maximum; loadings, noise and offsets take their
-        best values given each draw, to first order, without spread of their own.
+        best values given each draw, to first order, without spread of their own. Sites that the method leaves undrawn
+        (``undrawn_sites``) stay at the maximum.
         """
         if self.samples is not None:
             return uncertainty.thinned(self, n_draws)
@@ -398,9 +410,11 @@ class Fit(Shown, Run):
         "nuts", and ``constant_data`` with what is not drawn. With ``latents`` also :meth:`latents` (means and sds).
 
         The posterior of methods "laplace", "svi" and "nuts" are their draws, ``n_draws`` of them at most (None: 1000);
-        of the others draws of delays and timescales from the Gaussian at the maximum (None: 100; see :meth:`draws`).
-        Of a model without delays and timescales nothing is drawn: its ``posterior`` repeats the parameters at the
-        maximum, of which intervals mean nothing, and ``arviz.loo`` refuses it; a warning says so.
+        of the others draws of delays and timescales from the Gaussian at the maximum (None: 100). It holds what has a
+        spread of its own and nothing else: sites that stay at the maximum or only follow are in ``constant_data``.
+        ``log_likelihood`` is there where all that was inferred was drawn, so that ``arviz.loo`` is of the whole
+        posterior; elsewhere the tree's attribute ``log_likelihood`` says why not, and what to do. Of a model without
+        delays and timescales nothing is drawn: there is no ``posterior``, and a warning says so.
         """
         with TRACING:
             return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)

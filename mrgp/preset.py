@@ -224,7 +224,7 @@ class Preset(Fittable):
         held = self.checked(fixed or {}, data)
         chosen = self._settings(method, settings)
         if self.is_of_counts and getattr(chosen, "loadings", None) == "fixed":
-            raise ValueError(f"{method}: counts are no fewer numbers given loadings: use loadings='following'")
+            raise ValueError(f"{method}: counts are no fewer numbers given loadings: use loadings='profiled'")
         options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held, chosen)
         began = time.perf_counter()
         with TRACING:

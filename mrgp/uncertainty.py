@@ -7,6 +7,7 @@ It lives in the unconstrained coordinates of the sites that were inferred, every
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -17,8 +18,12 @@ from mrgp.inference.bound import Bound, Setting
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.evidence import laplace_evidence
 from mrgp.inference.map import LogJoint, Objective, prior_density, transforms_of
+from mrgp.inference.moves import carried
+from mrgp.inference.summit import unsettled
+from mrgp.inference.whitened import Coordinates, Whitened
 from mrgp.statespace.reduce import VANISHED, shared_variance
 
+FAR_MOVES = 40  # at the most from one posterior to another: a trial that stands out may have moved it by many sds
 UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
 
 
@@ -162,3 +167,60 @@ def sites_from(fit: Any, curvature: Curvature, flat: np.ndarray) -> dict[str, np
         sites[name] = np.asarray(transforms[name](jnp.asarray(block)))
         first += size
     return sites
+
+
+class Whole(NamedTuple):
+    """Draws of everything that was inferred, in coordinates where they are nearly standard normal.
+
+    Attributes:
+        program, coordinates: See :class:`mrgp.inference.whitened.Whitened`.
+        x: (draw, coordinate) per site of the program.
+        known: Sites that are given.
+    """
+
+    program: Whitened
+    coordinates: Coordinates
+    x: dict[str, np.ndarray]
+    known: dict[str, np.ndarray]
+
+    def sites(self, data: MultiRegionData) -> dict[str, np.ndarray]:
+        """All sites, (draw, ...) each."""
+        x = {name: jnp.asarray(value) for name, value in self.x.items()}
+        drawn = self.program.constrained(data, self.coordinates, x)
+        count = len(next(iter(self.x.values())))
+        return drawn | {name: np.broadcast_to(v, (count, *np.shape(v))) for name, v in self.known.items()}
+
+    def carried_to(self, data: MultiRegionData, weights: np.ndarray, n_draws: int, seed: int) -> "Whole | None":
+        """Draws given another recording of the same neurons; None where they do not settle.
+
+        They begin as draws of these, resampled by ``weights`` (draw,), the likelier the better.
+        """
+        pick_key, move_key = jax.random.split(jax.random.key(seed))
+        chosen = jax.random.choice(pick_key, len(weights), (n_draws,), p=jnp.asarray(weights / weights.sum()))
+        begin = {name: value[np.asarray(chosen)] for name, value in self.x.items()}
+        moved = carried(self.program, data, self.coordinates, begin, move_key, most=FAR_MOVES)
+        return self._replace(x=moved.x) if moved.settled else None
+
+
+def whole_posterior(fit: Any, data: MultiRegionData, n_draws: int, seed: int, progress: bool) -> Whole:
+    """Draws of all that was inferred: those of the fit where it has them, else from the Gaussian at the maximum on.
+
+    Raises:
+        ValueError: they do not come to rest: a latent may be one too many.
+    """
+    frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
+    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)
+    coordinates = Coordinates.at(objective, fit.curvature(data, progress, follow=True))
+    program = Whitened(fit.model)
+    known = {name: np.asarray(fit.sites[name]) for name in frozen}
+    if fit.samples is not None and not fit.undrawn_sites:
+        return Whole(program, coordinates, program.standard(data, coordinates, thinned(fit, n_draws)), known)
+    *keys, last = jax.random.split(jax.random.key(seed), len(program.center(coordinates)) + 1)
+    begin = {
+        name: jax.random.normal(key, (n_draws, *zero.shape))
+        for key, (name, zero) in zip(keys, program.center(coordinates).items(), strict=True)
+    }
+    drawn = carried(program, data, coordinates, begin, last, progress=progress)
+    if not drawn.settled:
+        raise ValueError(unsettled(fit.assignment, fit.sites, drawn.reason))
+    return Whole(program, coordinates, drawn.x, known)

@@ -59,7 +59,7 @@ def test_delays_timescales_and_loadings_are_recovered(fitted):
 def test_posteriors_of_counts_agree(fitted):
     """Of the delay, all of the same bound: means within one sd, sds within a factor of 1.5; some 70 effective draws."""
     data, _, fit = fitted
-    settings = {"laplace": {}, "svi": {}, "nuts": {"n_warmup": 150, "n_draws": 150, "n_chains": 1}}
+    settings = {"laplace": {}, "svi": {"n_draws": 100}, "nuts": {"n_warmup": 150, "n_draws": 150, "n_chains": 1}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # chains are short
         fits = {name: fit.model.fit(data, name, start=fit, progress=False, **own) for name, own in settings.items()}
@@ -125,9 +125,8 @@ def test_arviz_and_the_error_of_the_state_space(fitted):
     data, _, fit = fitted
     some = data.select_trials(slice(0, 10))
     tree = fit.to_arviz(some, n_draws=3)
-    assert tree["log_likelihood"]["y"].shape == (1, 3, 10)
-    total = float(fit.log_likelihood(some).sum())
-    assert abs(float(tree["log_likelihood"]["y"].sum("trial").mean()) - total) < 20
+    assert tree["posterior"]["delay"].shape[:2] == (1, 3)
+    assert "log_likelihood" not in tree.children
     assert fit.lift_error(10) < 0.1
 
 

@@ -286,7 +286,7 @@ def test_noise_of_every_region_is_in_the_tree():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start = model.fit(data, progress=False, n_starts=1, max_iterations=10)
-        fit = model.fit(data, "laplace", start=start, progress=False, n_draws=20, max_iterations=10)
+        fit = model.fit(data, "laplace", start=start, progress=False, n_draws=20, max_iterations=50)
     posterior = fit.to_arviz(n_draws=20)["posterior"]
     assert posterior["noise_timescale"].sizes["region"] == 2
     assert list(posterior["delay"]["later_region"].values) == ["V2"]

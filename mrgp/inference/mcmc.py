@@ -4,7 +4,7 @@ The maximum and its curvature come first (method "map"); chains then start aroun
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -14,13 +14,13 @@ from numpyro.infer.initialization import init_to_value
 
 from mrgp.checks import warn
 from mrgp.data import MultiRegionData
+from mrgp.inference.moves import carried
 from mrgp.inference.recipe import Model
 from mrgp.inference.run import Options, Run, Start
-from mrgp.inference.summit import summit
-from mrgp.inference.whitened import Coordinates, Whitened
+from mrgp.inference.summit import FEW, Summit, summit
+from mrgp.inference.whitened import REST, Coordinates, Whitened
 
 WIDER = 2.0  # starts of chains, in posterior standard deviations: wider than the posterior, so that R-hat can tell
-MOST_SAMPLED = 400  # parameters that are all sampled unless the user says otherwise
 ENOUGH, MIXED = 400, 1.01  # effective draws and R-hat at which summaries can be trusted (Vehtari et al. 2021)
 FIELDS = {
     "diverging": "diverging",
@@ -40,10 +40,11 @@ class NutsSettings:
         n_chains: Chains, run side by side.
         n_warmup, n_draws: Iterations of each chain, thrown away and kept.
         loadings: What becomes of loadings, noise and offsets. "sampled": drawn with the rest, the full posterior.
-            "following": they take their best values given delays and timescales, to first order, so that what is drawn
-            is the profile posterior. "fixed": held at the maximum, where the recording enters through as few numbers
-            as there are latents; the fastest, and a little too sure. None: sampled up to 400 parameters in all, then
-            following.
+            "profiled": they take their best values given delays and timescales, to first order, so that what is drawn
+            is the profile posterior of those. "following": the same, and then they are drawn from their posterior given
+            each draw of those (see ``inference.moves``). "fixed": held at the maximum, where the recording enters
+            through as few numbers as there are latents; the fastest, and a little too sure. None: sampled up to 400
+            parameters in all, then profiled.
         target_accept: Probability of acceptance that the step is adapted to.
         max_tree_depth: Of a trajectory: at most 2 to this power steps.
     """
@@ -51,15 +52,17 @@ class NutsSettings:
     n_chains: int = 4
     n_warmup: int = 200
     n_draws: int = 500
-    loadings: Literal["sampled", "following", "fixed"] | None = None
+    loadings: Literal["sampled", "following", "profiled", "fixed"] | None = None
     target_accept: float = 0.8
     max_tree_depth: int = 8
 
     def __post_init__(self) -> None:
         if min(self.n_chains, self.n_warmup, self.max_tree_depth) < 1 or self.n_draws < 4:
             raise ValueError("nuts: n_chains, n_warmup and max_tree_depth count at least 1, n_draws at least 4")
-        if self.loadings not in (None, "sampled", "following", "fixed"):
-            raise ValueError(f"nuts: loadings are 'sampled', 'following' or 'fixed', not {self.loadings!r}")
+        if self.loadings not in (None, "sampled", "following", "profiled", "fixed"):
+            raise ValueError(
+                f"nuts: loadings are 'sampled', 'following', 'profiled' or 'fixed', not {self.loadings!r}"
+            )
         if not 0 < self.target_accept < 1:
             raise ValueError(f"nuts: target_accept is a probability, not {self.target_accept}")
 
@@ -68,10 +71,10 @@ def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start
     """The maximum, its curvature, and draws from around it."""
     settings: NutsSettings = options.settings
     top = summit(model, data, options, start)
-    loadings = settings.loadings or ("sampled" if top.objective.size <= MOST_SAMPLED else "following")
+    loadings = settings.loadings or ("sampled" if top.objective.size <= FEW else "profiled")
     if loadings == "fixed":
         top = top.reduced(options.progress)
-    program = Whitened(top.program, following=loadings == "following")
+    program = Whitened(top.program, following=loadings in ("following", "profiled"))
     coordinates = Coordinates.at(top.objective, top.curvature, program.following)
     center = program.center(coordinates)
     draw_key, start_key = jax.random.split(jax.random.key(options.seed))
@@ -100,6 +103,9 @@ def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start
     good = mixing < MIXED and effective >= ENOUGH
     if not good:
         notes.append(f"the chains are too short or do not agree ({reason}): raise n_draws")
+    if loadings == "following":
+        program, coordinates, x, doubt = _with_rest(top, x, options)
+        notes += [doubt] if doubt else []
     for note in notes[len(top.run.notes) :]:
         warn(note)
     return top.finished(
@@ -108,6 +114,25 @@ def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start
         evaluations=top.run.evaluations + int(stats["n_steps"].sum()), notes=tuple(notes),
         trace=stats["lp"].ravel(),
     )  # fmt: skip
+
+
+def _with_rest(
+    top: Summit, x: dict[str, Any], options: Options
+) -> tuple[Whitened, Coordinates, dict[str, Any], str | None]:
+    """Draws of the dynamics with draws of all else given each, and in which program; or as they were, and why."""
+    lean, whole = Whitened(top.program, following=True), Whitened(top.program)
+    coordinates = Coordinates.at(top.objective, top.curvature)
+    rest = whole.center(coordinates).get(REST)
+    if rest is None:
+        return lean, coordinates, x, None
+    begin_key, move_key = jax.random.split(jax.random.key(options.seed + 1))
+    lead = next(iter(x.values())).shape[:-1]
+    begin = {**x, REST: jax.random.normal(begin_key, (*lead, len(rest)))}
+    held = next(iter(x))
+    drawn = carried(whole, top.argument, coordinates, begin, move_key, held=held, progress=options.progress)
+    if not drawn.settled:
+        return lean, coordinates, x, top.unsettled(drawn.reason)
+    return whole, coordinates, drawn.x, None
 
 
 def _mixing(x: dict[str, np.ndarray]) -> tuple[float, float]:

@@ -13,7 +13,10 @@ from mrgp.inference.recipe import Model, fit_map, settled
 from mrgp.inference.reduced import Given, Reduced
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.whitened import Coordinates, Whitened
+from mrgp.statespace.reduce import Assignment, shared_variance
 from mrgp.symmetries import align_draws
+
+FEW = 400  # parameters that are all drawn unless the user says otherwise
 
 FARTHEST = 8.0  # standard deviations that a delay may move before windows around the maximum lose sight of it
 SAMPLED_LONG = 100  # steps from which on thousands of likelihoods repay finding out when the gains have settled
@@ -64,15 +67,22 @@ class Summit:
         ends = np.asarray(transform(center + FARTHEST * np.array([-1.0, 1.0])[:, None, None] * sd))
         return float(np.abs(ends - np.asarray(sites["delay"])).max())
 
+    def unsettled(self, why: str) -> str:
+        """What is to be said of draws that have not come to rest, in a sentence."""
+        return unsettled(self.run.model.assignment(self.data.layout), self.run.sites, why)
+
     def finished(
         self, method: str, program: Whitened, coordinates: Coordinates, x: Mapping[str, Any], **more: Any
     ) -> Run:
         """The run that ends with draws x, (chain, draw, ...) each.
 
-        Sites are the mean of the draws where they are unconstrained, those that were not drawn stay at the maximum.
+        Sites are the mean of the draws where they are unconstrained, those that were not drawn, or only follow, stay at
+        the maximum.
         """
         model, layout = self.run.model, self.data.layout
         samples = program.constrained(self.argument, coordinates, x)
+        if program.following:
+            samples = {name: value for name, value in samples.items() if name in coordinates.dynamics}
         if "loadings" in samples:
             samples = align_draws(samples, model.assignment(layout), self.run.sites)
         transforms = {name: self.objective.transforms[name] for name in samples}
@@ -93,3 +103,22 @@ def summit(model: Model, data: MultiRegionData, options: Options, start: Start |
     names = [name for name in model.dynamics_sites(data.layout) if name in objective.origin]
     curvature = profile_curvature(objective, names, options.progress)
     return Summit(run, data, model, data, objective, curvature, store)
+
+
+def unsettled(assignment: Assignment, sites: Mapping[str, Any], why: str) -> str:
+    """What is to be said of draws at ``sites`` that have not come to rest: why, which latent it may be, what to do."""
+    share = shared_variance(assignment, np.asarray(sites["loadings"]), None)
+    across = {("n_across", f"across {k}"): share[:, k].max() for k in range(assignment.n_across)}
+    within = {
+        ("n_within", f"within {j} of region {r}"): share[r, assignment.n_across + j]
+        for r, width in enumerate(assignment.n_within) for j in range(width)
+    }  # fmt: skip
+    latents = across | within
+    argument, name = min(latents, key=lambda latent: latents[latent])
+    remedy = "fit one latent fewer"
+    if len(latents) > 1:
+        remedy += f" ({argument}: latent {name} explains {100 * latents[argument, name]:.1f}% at the most)"
+    return (
+        f"draws of all parameters have not settled ({why}), and those of loadings, noise and offsets are not kept: "
+        f"{remedy}, or take method='nuts'"
+    )

@@ -31,6 +31,7 @@ DYNAMICS, REST = "standard_dynamics", "standard_rest"  # the sites of x_theta an
 
 
 MOST_STRETCHED = 1e3  # of s: loadings that nothing reads are known by their prior alone, hundreds of times less well
+WIDEST = 3.0  # sd of an unconstrained coordinate of the dynamics: priors have at most 1.8, that of a delay
 
 
 class Coordinates(NamedTuple):
@@ -65,14 +66,15 @@ class Coordinates(NamedTuple):
         rest = {name: jnp.asarray(value) for name, value in objective.origin.items() if name not in known}
         response = {name: jnp.asarray(value) for name, value in (curvature.response or {}).items()}
         values, vectors = np.linalg.eigh(curvature.covariance)
-        root = jnp.asarray(vectors * np.sqrt(values))
+        lengths = np.minimum(np.sqrt(values), WIDEST)
+        root = jnp.asarray(vectors * lengths)
         size = sum(value.size for value in rest.values())
         product = product_on(objective, [name for name in objective.origin if name in rest])
         soft, directions = (np.ones(0), np.zeros((size, 0))) if following else softest(product, size)
         soft = np.maximum(soft, MOST_STRETCHED**-2)
         stretch = jnp.asarray(1 / np.sqrt(soft) - 1)
         scale = {name: objective.scale[name] for name in rest}
-        volume = 0.5 * np.log(values).sum()
+        volume = np.log(lengths).sum()
         if not following:
             volume += sum(np.log(value).sum() for value in scale.values()) - 0.5 * np.log(soft).sum()
         return cls(
@@ -126,6 +128,30 @@ class Whitened:
         filled = [name for name in free if free[name].size]
         volume = sum(transforms[name].log_abs_det_jacobian(free[name], sites[name]).sum() for name in filled)
         return sites, coordinates.volume + volume
+
+    def standard(self, data: Any, coordinates: Coordinates, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """x at draws of the sites, (draw, ...) each: the inverse of :meth:`sites`."""
+        with handlers.block():
+            transforms = transforms_of(self.program, data, tuple(coordinates.frozen))
+        count = len(next(iter(sites.values())))
+
+        def flat(like: Sites, free: Sites) -> Array:
+            parts = [free[name].reshape(count, -1) for name in sorted(like)]
+            return jnp.concatenate([jnp.zeros((count, 0)), *parts], 1)
+
+        free = {name: transform.inv(jnp.asarray(sites[name])) for name, transform in transforms.items()}
+        along = flat(coordinates.dynamics, {name: free[name] - at for name, at in coordinates.dynamics.items()})
+        x: Sites = {}
+        if coordinates.dynamics:
+            x[DYNAMICS] = jnp.linalg.solve(coordinates.root, along.T).T
+        if not self.following and coordinates.rest:
+            own = flat(coordinates.rest, {
+                name: (free[name] - at - jnp.tensordot(along, coordinates.response[name], 1)) / coordinates.scale[name]
+                for name, at in coordinates.rest.items()
+            })  # fmt: skip
+            shrunk = coordinates.stretch / (1 + coordinates.stretch)
+            x[REST] = own - (own @ coordinates.soft * shrunk) @ coordinates.soft.T
+        return {name: np.asarray(value) for name, value in x.items()}
 
     def constrained(self, data: Any, coordinates: Coordinates, draws: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Sites at draws of x with any leading axes, frozen ones left out."""

@@ -17,9 +17,10 @@ from mrgp.simulate import simulate
 
 METHODS = (
     ("nuts, all sampled", "nuts", {"loadings": "sampled", "n_chains": 4, "n_draws": 1000}),
-    ("nuts, loadings following", "nuts", {"loadings": "following", "n_chains": 4, "n_draws": 500}),
+    ("nuts, loadings profiled", "nuts", {"loadings": "profiled", "n_chains": 4, "n_draws": 500}),
     ("nuts, loadings fixed", "nuts", {"loadings": "fixed", "n_chains": 4, "n_draws": 500}),
     ("laplace", "laplace", {"n_draws": 4000}),
+    ("laplace, loadings profiled", "laplace", {"loadings": "profiled", "n_draws": 4000}),
     ("svi, structured guide", "svi", {"n_draws": 4000}),
     ("svi, full rank", "svi", {"guide": "full", "n_draws": 4000}),
     ("svi, mean field", "svi", {"guide": "meanfield", "n_draws": 4000}),
