@@ -1,7 +1,6 @@
 """Many runs in one table: the summaries that ``mrgp fit``, ``evaluate`` and ``compare`` leave behind, row by row."""
 
 import json
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from mrgp.checks import DataError
+from mrgp.checks import DataError, warn
 from mrgp.evaluation import KIND
 from mrgp.io import write_atomically
 from mrgp.plots.aggregate import plot_aggregate
@@ -82,13 +81,13 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
     for folder in map(Path, folders):
         for path in _summaries(folder):
             if path.resolve() in seen:
-                warnings.warn(f"{path} is named twice: it counts once", stacklevel=2)
+                warn(f"{path} is named twice: it counts once")
                 continue
             seen.add(path.resolve())
             summary = _read(path)
             reader = _reader(summary)
             if reader is None:
-                warnings.warn(f"{path} is not of mrgp fit, evaluate or compare: left out", stacklevel=2)
+                warn(f"{path} is not of mrgp fit, evaluate or compare: left out")
                 continue
             try:
                 if means and reader is not _compared:
@@ -103,7 +102,7 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
     for (place, _, model), choices in asked.items():
         known = set.intersection(*map(set, choices))  # to the versions that made them
         if differing := sorted(name for name in known if any(one[name] != choices[0][name] for one in choices)):
-            warnings.warn(f"runs of {model} in {place} differ in {', '.join(differing)}: means mix them", stacklevel=2)
+            warn(f"runs of {model} in {place} differ in {', '.join(differing)}: means mix them")
     return Aggregate(_averaged(table) if means else table)
 
 

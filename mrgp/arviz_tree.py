@@ -1,7 +1,6 @@
 """One conversion from a fit to ArviZ, with named dimensions in the user's units."""
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from arviz import from_dict
 from numpyro import handlers
 from numpyro.infer import Predictive
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 
 KINDS = ("across", "within")
@@ -59,10 +59,9 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
             "trial_mean": _replicas(model, data, arrays, data.mask / count[:, None], keys)
         }
     else:
-        warnings.warn(
+        warn(
             f"{type(model).__name__} has no delays or timescales to draw: its tree has no posterior, and its "
-            "parameters are in constant_data",
-            stacklevel=3,
+            "parameters are in constant_data"
         )
     lacking = why_no_log_likelihood(fit)
     if lacking is None:

@@ -10,7 +10,6 @@ counts,
 """
 
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
 from mrgp.inference.map import Sites
@@ -188,8 +188,8 @@ def bootstrap_delays(
     samples = _samples(fit, data, found).assign_attrs(kind=kind, seed=seed)
     result = Bootstrap(samples, fitted, significance)
     if result.failures:
-        warnings.warn(
-            f"{result.failures} of {n_samples} refits did not converge: intervals leave them out", stacklevel=2
+        warn(
+            f"{result.failures} of {n_samples} refits did not converge: intervals leave them out"
         )
     return result
 

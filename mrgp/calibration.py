@@ -1,6 +1,5 @@
 """What a calibration found: tables, a figure, files; and the file that lets a run go on where it stopped."""
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from mrgp.checks import warn
 from mrgp.io import write_atomically, write_json
 from mrgp.plots import plot_calibration
 from mrgp.plots.save import save_figure
@@ -114,7 +114,7 @@ def gathered_from(done: list[dict[str, Any]], quantities: Mapping[str, str], set
     if failures := [record["failure"] for record in done if record["failure"]]:
         if len(failures) == len(done):
             raise FloatingPointError(f"all {len(done)} fits failed; the first: {failures[0]}")
-        warnings.warn(f"{len(failures)} of {len(done)} fits failed and are left out: {failures[0]}", stacklevel=3)
+        warn(f"{len(failures)} of {len(done)} fits failed and are left out: {failures[0]}")
     empty = np.full(len(quantities), np.nan)
     dims = ("simulation", "quantity")
 

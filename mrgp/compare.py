@@ -7,7 +7,6 @@ weighs what a hypothesis allowed for and did not need.
 """
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +18,7 @@ import pandas as pd
 from arviz import compare
 from scipy.special import logsumexp
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.delay_evidence import delay_table
 from mrgp.fit import Fit
@@ -238,7 +238,7 @@ def _left_out(name: str, fit: Fit, data: MultiRegionData, **settings: Any) -> An
     try:
         return leave_one_out(fit, data, **settings)
     except ValueError as problem:
-        warnings.warn(f"the elpd of hypothesis {name!r} is not known: {problem}", stacklevel=3)
+        warn(f"the elpd of hypothesis {name!r} is not known: {problem}")
         return None
 
 

@@ -8,7 +8,6 @@ to 0.5 to one with latents too many.
 """
 
 import itertools
-import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from numbers import Integral
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.dimensions import admits, searched
 from mrgp.folds import alive_in_training, deal_folds
@@ -142,9 +142,9 @@ def _tell(found: CrossValidation) -> None:
     total = found.table["failure"].size
     if failures := found.failures:
         (candidate, fold), why = next(iter(failures.items()))
-        warnings.warn(
+        warn(
             f"{len(failures)} of {total} fits failed, and their candidates are not chosen; the first, {candidate} in "
-            f"fold {fold}: {why}", stacklevel=3,
+            f"fold {fold}: {why}"
         )  # fmt: skip
     for note, count in found.notes.items():
-        warnings.warn(f"in {count} of {total} fits: {note}", stacklevel=3)
+        warn(f"in {count} of {total} fits: {note}")

@@ -1,11 +1,10 @@
 """Which neurons of a recording a fit knows."""
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
-from mrgp.checks import DataError, neurons_named
+from mrgp.checks import DataError, neurons_named, warn
 from mrgp.data import MultiRegionData
 from mrgp.layout import Layout
 from mrgp.neurons import Neurons
@@ -30,7 +29,7 @@ def known_neurons(layout: Layout, neurons: Mapping[str, Neurons], data: MultiReg
         if unknown := np.setdiff1d(np.arange(count), place).tolist():
             left_out.append(neurons_named(name, np.array(unknown), theirs) if name in counts else f"region {name}")
     if left_out:
-        warnings.warn(f"left out, as the fit does not know it: {'; '.join(left_out)}", stacklevel=4)
+        warn(f"left out, as the fit does not know it: {'; '.join(left_out)}")
     return data.select_neurons(chosen) if chosen else data
 
 

@@ -83,10 +83,9 @@ def leave_one_out(
     if not poor.size or not refit:
         return result
     if poor.size > MOST_LEFT_OUT:
-        warnings.warn(
+        warn(
             f"{poor.size} of {data.n_trials} trials have a Pareto k above {result.good_k:.2f}: their scores are "
-            "optimistic; more draws, or held-out trials, tell more",
-            stacklevel=2,
+            "optimistic; more draws, or held-out trials, tell more"
         )
         return result
     doubtful = 0

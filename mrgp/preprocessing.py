@@ -8,7 +8,6 @@ All of these change what the likelihood is a density of: log-likelihoods are com
 recording preprocessed in the same way.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 from scipy.ndimage import gaussian_filter1d
 
-from mrgp.checks import DataError
+from mrgp.checks import DataError, warn
 from mrgp.data import LEAVE_OUT, MultiRegionData
 from mrgp.units import one_time
 
@@ -175,7 +174,7 @@ def remove_mean(
         result[wanted == c] = np.where(np.abs(residual) <= ROUNDING * np.abs(mean), 0.0, residual)
     if lost := int(np.sum(np.isnan(result) & ~before)):
         few = "in one trial of their condition only" if reference is None else "in no trial of the reference"
-        warnings.warn(f"{lost} entries, observed {few}, have no mean to take off: now missing", stacklevel=2)
+        warn(f"{lost} entries, observed {few}, have no mean to take off: now missing")
     return data.with_values(result)
 
 

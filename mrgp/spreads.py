@@ -5,13 +5,13 @@ and a spread found to be 0 says nothing of larger ones. So the model is fitted o
 courses found there tell of all others (see :func:`mrgp.courses.spread_evidence`).
 """
 
-import warnings
 
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from mrgp.checks import warn
 from mrgp.courses import spread_evidence
 from mrgp.data import MultiRegionData
 from mrgp.fit import Fit
@@ -40,7 +40,7 @@ def evidence_of(
     try:
         value, error = (fit if typical is None else typical).log_evidence(data, progress)
     except FloatingPointError as problem:
-        warnings.warn(f"the evidence of hypothesis {name!r} is not known: {problem}", stacklevel=3)
+        warn(f"the evidence of hypothesis {name!r} is not known: {problem}")
         return np.nan, np.nan
     return value + (0.0 if typical is None else sum(part for part, _ in _integrated(typical))), error
 

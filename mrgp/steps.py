@@ -3,11 +3,11 @@
 import argparse
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrgp.checks import warn
 from mrgp.options import COUNTED, COUNTING, KERNELS, MEANT_FOR, flag, typed
 from mrgp.sentences import Refusal
 
@@ -180,7 +180,7 @@ def tell_of_own_numbers(fit: "Fit", test: "MultiRegionData", steps: dict[str, An
     centred = steps.get("zscore") or steps.get("remove_condition_mean")
     if centred and set(test.trial_fingerprints) != set(fit.training_trials):
         text = "means and standard deviations are those of the trials scored: name the training trials, by --train"
-        warnings.warn(text, stacklevel=2)
+        warn(text)
 
 
 def _as_typed(steps: dict[str, Any]) -> str:
@@ -251,7 +251,7 @@ def finish(
             bounds = fit.delay_intervals(PROBABILITY, progress=shown, over_time=True)
             write_results(fit, folder, bounds)
             if not fit.curvature().positive:
-                warnings.warn("the recording does not determine every delay: distrust wide intervals", stacklevel=2)
+                warn("the recording does not determine every delay: distrust wide intervals")
         if figures:
             save_figures(fit, folder, truth=truth, intervals=bounds is not None)
     except KeyboardInterrupt as error:

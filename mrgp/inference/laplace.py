@@ -5,12 +5,12 @@ are 0.8 times those of NUTS, of timescales 0.9 times, and means are off by half 
 the Gaussian: Hamiltonian moves carry them to the posterior (see ``inference.moves``).
 """
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
 
+from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.inference.moves import carried
 from mrgp.inference.recipe import Model
@@ -66,7 +66,7 @@ def fit_laplace(model: Model, data: MultiRegionData, options: Options, start: St
     if drawn.settled:
         return top.finished("laplace", program, coordinates, drawn.x, sites=top.run.sites)
     doubt = top.unsettled(drawn.reason)
-    warnings.warn(doubt, stacklevel=4)
+    warn(doubt)
     if DYNAMICS not in x:
         raise FloatingPointError(doubt)
     lean = replace(program, following=True)
