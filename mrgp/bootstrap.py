@@ -109,7 +109,8 @@ class Bootstrap(Shown):
         """The fitted value of one parameter with ``sd`` and percentiles ``lower`` and ``upper`` over the samples.
 
         ``of`` is "delay" (the same table as :meth:`mrgp.fit.Fit.delay_intervals`), "timescale_across" or another
-        variable of ``samples``. Refits that did not converge are left out.
+        variable of ``samples``. Refits that did not converge are left out. A delay within 5% of ``max_delay`` has no
+        interval (NaN), as there.
 
         Raises:
             ValueError: the probability is none, there is no such parameter, or fewer than two samples are left.
@@ -123,9 +124,12 @@ class Bootstrap(Shown):
             raise ValueError(f"intervals need two refits that converged, there are {len(good)}: ask for refit=True")
         fitted = self.fitted[of]
         lower, upper = np.quantile(good, [0.5 - probability / 2, 0.5 + probability / 2], axis=0)
-        tables = {of: fitted.values, "lower": lower, "upper": upper, "sd": good.std(0, ddof=1)}
+        attributes = dict(fitted.attrs)
+        stopped = np.reshape(attributes.pop("at_bound", np.zeros(fitted.size)), fitted.shape) > 0  # as all refits are
+        lower, upper, sd = (np.where(stopped, np.nan, table) for table in (lower, upper, good.std(0, ddof=1)))
+        tables = {of: fitted.values, "lower": lower, "upper": upper, "sd": sd}
         arrays = {name: (fitted.dims, table) for name, table in tables.items()}
-        return xr.Dataset(arrays, fitted.coords, {**fitted.attrs, "probability": probability})
+        return xr.Dataset(arrays, fitted.coords, {**attributes, "probability": probability})
 
     def to_dataset(self) -> xr.Dataset:
         """Everything in one Dataset, as for a file; parameters of the fit are named ``<name>_fitted``."""
@@ -185,6 +189,9 @@ def bootstrap_delays(
         job = Job.at(fit.model, given, {name: fit.sites[name] for name in names}, kind, seed) if refit else None
     found = [] if job is None else refits(job, n_samples, executor, progress)
     fitted = xr.Dataset(_variables(fit, data, _tables(fit, data, fit.sites)))
+    if "delay" in fitted:
+        at_bound = fit.model.pressing(fitted["delay"].values, fit.layout)
+        fitted["delay"].attrs["at_bound"] = at_bound.astype(int).ravel().tolist()
     samples = _samples(fit, data, found).assign_attrs(kind=kind, seed=seed)
     result = Bootstrap(samples, fitted, significance)
     if result.failures:

@@ -14,7 +14,7 @@ from mrgp.choices import DEFAULT_MAX_DELAY
 from mrgp.courses import weights_of_modes
 from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
-from mrgp.inference.lags import lagged_directions
+from mrgp.inference.lags import FARTHEST, FEWEST_BINS, lagged_directions
 from mrgp.inference.start import draw_loadings, moving_average, noise_timescale_of
 from mrgp.layout import Layout
 from mrgp.log_rates import (
@@ -36,10 +36,8 @@ from mrgp.statespace.choose import missed_variance
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
 NARROW_MISSED = 0.01  # of the GP noise: what narrow windows may miss. With all of it 64 nats were off on the benchmark
 # recording of five regions, with this 0.2, as with the wide window
-LONGEST_DELAY = 0.5  # of a trial: as far as a fit widens max_delay by itself
 NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
 CLIPPED = 0.8  # of the bound: where a climb goes on from a delay beyond it
-FEWEST_BINS = 6  # of a trial in which lags are looked for
 SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
 STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
 DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
@@ -201,11 +199,11 @@ class Fittable(Parametrized):
     def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self:
         """This preset with a bound somewhat beyond the delays of ``sites``, but not beyond half a trial."""
         largest = float(np.abs(np.asarray(sites["delay"])).max())
-        return self.replace(max_delay=min(WIDER * largest, LONGEST_DELAY * data.n_bins * data.bin_width))
+        return self.replace(max_delay=min(WIDER * largest, FARTHEST * data.n_bins * data.bin_width))
 
     def far_reaching(self, data: MultiRegionData) -> Self:
         """This preset with delays as long as a fit admits; itself where it has none, or is to hold its bound."""
-        longest = LONGEST_DELAY * data.n_bins * data.bin_width
+        longest = FARTHEST * data.n_bins * data.bin_width
         if self.hold_max_delay or not 0 < self.delay_bound(data.layout) < longest:
             return self
         return self.replace(max_delay=longest)
@@ -218,9 +216,9 @@ class Fittable(Parametrized):
         far = free.far_reaching(data)
         return None if far is free else far
 
-    def clipped(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-        """Sites with delays that the bound admits."""
-        most = CLIPPED * self.delay_bound(data.layout)
+    def clipped(self, sites: Mapping[str, Any], data: MultiRegionData, share: float = CLIPPED) -> dict[str, Any]:
+        """Sites with delays of at most a share of the bound."""
+        most = share * self.delay_bound(data.layout)
         return {**sites, "delay": np.clip(np.asarray(sites["delay"]), -most, most)}
 
     def smoothing(self, layout: Layout, attempt: int) -> int | None:
@@ -369,7 +367,7 @@ class Fittable(Parametrized):
 
         Up to half of a trial: a latent that lags by more is hardly shared, but private to each region.
         """
-        bound, longest = self.delay_bound(data.layout), LONGEST_DELAY * data.n_bins * data.bin_width
+        bound, longest = self.delay_bound(data.layout), FARTHEST * data.n_bins * data.bin_width
         if self.hold_max_delay or bound >= longest or not self.presses(sites, data):
             return None
         return self.replace(max_delay=min(WIDER * bound, longest))

@@ -80,7 +80,7 @@ def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: s
         tables = tables.mean(-1)
     bound = max(fit.model.delay_bound(fit.layout), 1e-12)
     widest = bound / np.sqrt(3)
-    pressing = fit.model.pressing(tables[0], fit.layout) & (fit.model.delay_bound(fit.layout) > 0)
+    pressing = fit.model.pressing(tables[0], fit.layout) & (fit.has_delays and "delay" not in fit.fixed)
     if place := fit.populations.index(reference):
         tables = tables - tables[:, [place]]
         pressing = pressing | pressing[[place]]

@@ -1,14 +1,17 @@
 """Where regions repeat each other, over all lags: starts of a fit, and what its delays are checked against."""
 
+import re
 import warnings
 
 import numpy as np
 import pytest
-from mrgp.models import DLAG
+from mrgp.models import DLAG, MDLAG
 
 import mrgp
+from mrgp.inference import recipe
 from mrgp.inference.lags import cross_covariance, lagged_directions, whitener
 from mrgp.inference.profile import better_lags
+from mrgp.inference.run import Options
 
 BIN, N_BINS, N_TRIALS = 0.02, 40, 30
 DELAYS = np.array([[0.0, 0.0], [9.0, -4.0], [-6.0, 2.0]])  # bins, (region, latent)
@@ -91,6 +94,17 @@ def test_a_fit_at_the_right_lags_has_nowhere_to_go_and_one_at_a_wrong_lag_has(th
     assert any(move.latent == 0 and np.abs(move.delay - DELAYS[:, 0]).max() <= 1.0 for move in moves)
 
 
+def test_lags_on_the_far_side_of_zero_are_tried_too():
+    """From -18 bins to +9 in trials of 40: 27 bins apart, more than half a trial."""
+    y, loadings = drawn(np.array([[0.0], [9.0]]), [3.0], (6, 6), seed=4)
+    centred = [part - part.mean((0, 1)) for part in y]
+    for own in (-18.0, -10.4, 2.0, 17.3):
+        moves = better_lags(
+            centred, loadings, np.array([[0.0], [own]]), np.array([3.0]), lambda lag: np.exp(-0.5 * (lag / 3.0) ** 2)
+        )
+        assert abs(moves[0].delay[1] - 9.0) <= 1.0
+
+
 @pytest.fixture(scope="module")
 def far():
     """A delay of 10.6 bins, twice the default bound, in trials of 26."""
@@ -107,6 +121,78 @@ def test_a_delay_beyond_the_default_bound_is_found(far):
     assert fit.model.max_delay == pytest.approx(0.26)  # half a trial
     assert any("max_delay widened" in note for note in fit.notes)
     assert float(fit.delay_intervals().sd[1, 0]) < 0.2 * BIN
+
+
+def quick(model, data, start, **options):
+    """A fit from another, of few iterations, and what it said."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit = model.fit(data, progress=False, start=start, **options)
+    return fit, [str(warning.message) for warning in said]
+
+
+def test_a_second_climb_that_ends_lower_leaves_no_trace(far, monkeypatch):
+    """Neither parameters, nor the bound, nor a note; and it takes nothing from the first one's convergence."""
+    data, fit = far
+    worse = {**fit.sites, "loadings": 0.1 * fit.sites["loadings"]}
+    monkeypatch.setattr(recipe, "elsewhere", lambda model, *_: ((model.replace(max_delay=0.4), worse), []))
+    monkeypatch.setattr(recipe, "MOST_ROUNDS", 2)
+    climb, lengths = recipe.maximise, []
+
+    def short(objective, **options):
+        lengths.append(options["max_iterations"])
+        return climb(objective, **(options | {"max_iterations": 2} if len(lengths) > 1 else options))
+
+    monkeypatch.setattr(recipe, "maximise", short)
+    again, said = quick(fit.model, data, fit)
+    assert len(lengths) == 2
+    assert (again.model.max_delay, again.converged, again.notes, said) == (fit.model.max_delay, True, (), [])
+    np.testing.assert_allclose(again.sites["loadings"], fit.sites["loadings"], atol=0.02)
+
+
+def test_an_interrupt_while_other_lags_are_tried_keeps_the_fit(far, monkeypatch, tmp_path):
+    data, fit = far
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "elsewhere", interrupted)
+    again, _ = quick(fit.model, data, fit, checkpoint=tmp_path / "checkpoint.npz")
+    assert (again.reason, again.converged) == ("interrupted", False)
+    assert float(again.log_likelihood().sum()) == pytest.approx(float(fit.log_likelihood().sum()), abs=0.5)
+    assert (tmp_path / "checkpoint.npz").is_file()
+
+
+@pytest.mark.parametrize("bound", [0.216, 0.1])
+def test_a_better_lag_is_taken_within_a_held_bound_and_told_beyond(far, bound):
+    """The lag is 10.6 bins: 0.212 s, near the first bound and beyond the second."""
+    data, fit = far
+    model = fit.model.replace(hold_max_delay=True, max_delay=bound, window=None)
+    sites = {**fit.sites, "delay": np.array([[-0.95 * bound]]), "loadings": fit.sites["loadings"] * 0.5}
+    options = Options(0, 1, 0.01, 100, None, False)
+    found, notes = recipe.elsewhere(model, data, sites, options)
+    if bound > 0.2:
+        moved, there = found
+        assert (moved.max_delay, notes) == (bound, [])
+        assert abs(there["delay"][0, 0] - 0.212) < 0.004
+    else:
+        assert found is None
+        assert re.match(r"a lag of 2[01]\d ms .* max_delay that is held", notes[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [1.0, 1e-3])
+def test_relevance_moves_in_any_unit(far, unit):
+    data, fit = far
+    scaled = data.with_values(unit * data.with_nan())
+    model = MDLAG(1, shape=1.0, rate=unit**2, max_delay=0.26)
+    sites = {
+        **{name: fit.sites[name] for name in ("timescale_across",)}, "delay": np.array([[-0.1]]),
+        "loadings": unit * fit.sites["loadings"], "noise": unit**2 * fit.sites["noise"], "offset": scaled.center,
+        "alpha": np.full((2, 1), unit**-2.0),
+    }  # fmt: skip
+    found, _ = recipe.elsewhere(model, scaled, sites, Options(0, 1, 0.01, 100, None, False))
+    assert abs(found[1]["delay"][0, 0] - 0.212) < BIN  # of the spectral likelihood of factors
 
 
 @pytest.mark.slow

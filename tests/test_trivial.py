@@ -1,11 +1,14 @@
 """No fit ends below the model in which every neuron has its own mean; climbs find back from steps too far."""
 
+import warnings
+
 import numpy as np
 import pytest
 from mrgp.models import GPFA
 from scipy import stats
 
 import mrgp
+from mrgp.inference import recipe
 from mrgp.inference.map import Density, Objective, maximise
 from mrgp.inference.run import Options, Run
 from mrgp.inference.trivial import SLACK, never_below_trivial, quietened, trivial_log_likelihood
@@ -40,6 +43,8 @@ class Climbs:
 
     def __call__(self, model, data, options, start=None):
         self.seen.append((options.seed, options.quiet, start))
+        if self.missed[0] > 0 and not options.fixed and self.reason != "interrupted":
+            warnings.warn("of a discarded run, which nobody should hear", stacklevel=1)
         scale = np.asarray(data.scale)
         size = np.exp(self.missed.pop(0))  # loadings of the first neuron out of proportion
         sites = {
@@ -61,8 +66,10 @@ def test_a_fit_below_the_trivial_model_is_made_again_from_a_quiet_start():
     run = never_below_trivial(())(method)(GPFA(1), data, OPTIONS, begun)
     assert method.seen == [(5, False, begun)]
     method = Climbs([25.0, 0.0])
-    run = never_below_trivial(())(method)(GPFA(1), data, OPTIONS, begun)
+    with pytest.warns(UserWarning, match="made again, from the data and a quiet start"):
+        run = never_below_trivial(())(method)(GPFA(1), data, OPTIONS, begun)
     assert method.seen == [(5, False, begun), (6, True, None)]
+    assert len(run.notes) == 1
     needed = trivial_log_likelihood(data, counts=False).sum() - 3 * SLACK
     assert float(run.model.log_likelihood(data, run.sites).sum()) >= needed
 
@@ -74,6 +81,25 @@ def test_a_fit_that_stays_below_is_refused_with_the_neuron_to_look_at():
     with_loadings_held = Options(5, 1, 0.01, 10, None, False, fixed={"loadings": np.ones((3, 1))})
     assert never_below_trivial(("loadings",))(Climbs([25.0]))(GPFA(1), data, with_loadings_held).reason == "converged"
     assert never_below_trivial(())(Climbs([25.0], "interrupted"))(GPFA(1), data, OPTIONS).reason == "interrupted"
+
+
+def test_a_real_climb_that_goes_wrong_is_made_again(monkeypatch):
+    """The search for a start gives loadings out of all proportion to the first run only, from which two steps lead."""
+    y = np.random.default_rng(1).normal(size=(10, 15, 4))
+    data = mrgp.MultiRegionData({"V1": y}, 0.02)
+    search = recipe.search
+
+    def wild(model, data, options):
+        model, sites, notes = search(model, data, options)
+        return model, sites if options.quiet else {**sites, "loadings": 1e3 * sites["loadings"]}, notes
+
+    monkeypatch.setattr(recipe, "search", wild)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit = GPFA(1).fit(data, progress=False, n_starts=1, max_iterations=2)
+    assert fit.notes[-1].startswith("the first climb ended below")
+    assert sum("has not converged" in str(warning.message) for warning in said) == 1
+    assert float(fit.log_likelihood().sum()) > trivial_log_likelihood(data, counts=False).sum() - 4 * SLACK
 
 
 def test_quiet_starts_leave_means_and_variances_alone():

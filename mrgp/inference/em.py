@@ -30,7 +30,7 @@ from mrgp.distributions.contraction import contraction
 from mrgp.inference.map import PATIENCE
 from mrgp.inference.recipe import Model, search
 from mrgp.inference.run import Checkpoint, Options, Run, Start
-from mrgp.inference.trivial import never_below_trivial
+from mrgp.inference.trivial import never_below_trivial, quietened
 from mrgp.sentences import MAP, Refusal
 from mrgp.statespace.linear import LinearSpace, LinearSystem
 from mrgp.statespace.reduce import Missing, exact_patterns
@@ -215,6 +215,7 @@ def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start |
         sites = dict(start.sites)
     else:
         model, sites, _ = search(model, data, options)
+        sites = quietened(sites, data) if options.quiet else sites
     model = model.replace(transient=None)
     exact = exact_patterns(_missing(data), data.n_bins, data.layout.total_neurons)
     on_device = jax.tree.map(jnp.asarray, data)

@@ -70,24 +70,29 @@ def better_lags(
     moves = []
     for region in range(1 if n_regions == 2 else 0, n_regions):  # of two, moving one is moving the other
         others = [other for other in range(n_regions) if other != region]
-        matched, powers = [], []
-        for other in others:
-            apart = delay[region] - delay[other]
-            measured = cross_covariance(heard[other], heard[region], reach)
-            each = np.einsum("lk,ik,jk->klij", correlation(lags[:, None] - apart), read[other], read[region])
-            rest = measured - each.sum(0) + each  # with all other latents taken off, (latent, lag, i, j)
-            # Candidates are whole bins from the fit's own delay, so that it is one of them; kernels are even.
-            kernel = correlation(np.arange(-2 * reach, 2 * reach + 1)[:, None] + apart).T  # (latent, lag)
-            products = weight[:, None, None] * rest
-            matched.append(fftconvolve(kernel[:, :, None, None], products, "valid", axes=1))
-            powers.append(fftconvolve(kernel**2, np.broadcast_to(weight, (n_latents, len(lags))), "valid", axes=1))
+        measured = {other: cross_covariance(heard[other], heard[region], reach) for other in others}
+        explained = {
+            other: np.einsum(
+                "lk,ik,jk->klij", correlation(lags[:, None] - (delay[region] - delay[other])), read[other], read[region]
+            )
+            for other in others
+        }
         for latent in range(n_latents):
-            power = np.mean([of[latent] for of in powers], axis=0)
-            stack = [of[latent] for of in matched]
+            own = delay[region, latent]
+            # Candidates are whole bins from the fit's own delay, so that it is one of them.
+            shifts = np.arange(min(np.ceil(-reach - own), 0), max(np.floor(reach - own), 0) + 1)
+            reached = np.arange(shifts[0] - reach, shifts[-1] + reach + 1)
+            stack, powers = [], []
+            for other in others:
+                rest = measured[other] - explained[other].sum(0) + explained[other][latent]  # less all other latents
+                kernel = correlation(reached[:, None] + (delay[region] - delay[other]))[:, latent]  # it is even
+                stack.append(fftconvolve(kernel[:, None, None], weight[:, None, None] * rest, "valid", axes=0))
+                powers.append(fftconvolve(kernel**2, weight, "valid"))
+            power = np.mean(powers, axis=0)
             left, values, right = np.linalg.svd(np.concatenate(stack, axis=1), full_matrices=False)
-            candidate = delay[region, latent] + lags
+            candidate = own + shifts
             score = np.where(np.abs(candidate) <= reach, values[:, 0] ** 2 / np.maximum(power, TINY), 0.0)
-            near = np.abs(lags) <= max(NEIGHBOURS * timescale[latent], LEAST_APART)
+            near = np.abs(shifts) <= max(NEIGHBOURS * timescale[latent], LEAST_APART)
             best = int(np.argmax(np.where(near, -np.inf, score)))
             ratio = float(score[best] / max(score[near].max(), TINY))
             if ratio < CLEARLY:

@@ -13,7 +13,7 @@ It asks the model for what only the model knows through the methods named in :cl
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,7 @@ from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
 from mrgp.inference.curvature import Diagonal, diagonal
+from mrgp.inference.lags import FEWEST_BINS
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
 from mrgp.inference.profile import better_lags
 from mrgp.inference.run import Checkpoint, Options, Run, Start
@@ -33,7 +34,8 @@ SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300
 FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound that is twice as wide costs a latent's
 # state twice as much, and a latent that regions hardly share can be put anywhere
-FEWEST_BINS = 6  # of a trial in which other lags are looked for
+NEARLY = 0.95  # of a bound: where a climb begins from a lag that is farther
+LONGER = "a lag of {:.0f} ms explains the recording better than the max_delay that is held: raise max_delay"
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
@@ -66,7 +68,7 @@ class Model(Protocol):
     def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self: ...
     def far_reaching(self, data: MultiRegionData) -> Self: ...
     def if_free(self, data: MultiRegionData) -> Self | None: ...
-    def clipped(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]: ...
+    def clipped(self, sites: Mapping[str, Any], data: MultiRegionData, share: float = ...) -> dict[str, Any]: ...
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]: ...
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]: ...
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]: ...
@@ -94,13 +96,14 @@ class Model(Protocol):
 @never_below_trivial(free=PER_NEURON)
 def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
-    keep_window = getattr(model, "window", None) is not None
+    given = model
     store = Checkpoint(options, model, data)
     model, sites, notes = begin(model, data, options, start, store)
+    keep_window = keeps_window(given, model, data.layout)
     trace: list[float] = []
     evaluations = iterations = 0
     searched = start is None and store.phase in (None, "start")
-    home: tuple[Model, dict[str, Any], float] | None = None  # where the climb ended before it was tried elsewhere
+    home: Home | None = None  # where the climb ended before it was tried elsewhere
     still = {name: 0.0 for name in model.held_at_first if name in sites and searched}  # a step of length 0
     for _ in range(MOST_ROUNDS):
         scale = {**model.scales(data, sites), **still}
@@ -111,10 +114,11 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
             tolerance=options.tolerance,
             max_iterations=options.max_iterations - len(trace),
             progress=title,
-            on_iteration=partial(store.write, model),
+            # A place that is only tried is no place to go on from.
+            on_iteration=partial(store.write, model) if home is None else None,
         )
         sites = ascent.sites
-        trace += [value for value in ascent.trace if home is None or value > home[-1]]
+        trace += [value for value in ascent.trace if home is None or value > home.log_joint]
         iterations += len(ascent.trace) - 1
         evaluations += ascent.evaluations
         converged, reason = ascent.converged, ascent.reason
@@ -132,15 +136,28 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         if relearned is not None:
             model, sites = relearned
             continue
-        if home is not None or (better := elsewhere(model, data, sites, options)) is None:
+        if home is not None:
             break
-        home = model, sites, ascent.log_joint
+        try:
+            better, told = elsewhere(model, data, sites, options)
+        except KeyboardInterrupt:
+            converged, reason = False, "interrupted"
+            break
+        notes += [note for note in told if note not in notes]
+        if better is None:
+            break
+        home = Home(model, sites, ascent.log_joint, reason, len(notes))
         moved, sites = better
-        model = settled(moved if keep_window else moved.adapted(data, sites, MARGIN), data, sites)
+        if moved.delay_bound(data.layout) > model.delay_bound(data.layout):
+            notes.append(_wider(moved, data))
+        kept = keep_window and keeps_window(model, moved, data.layout)
+        model = settled(moved if kept else moved.adapted(data, sites, MARGIN), data, sites)
     else:
         converged, reason = False, STILL_ADAPTING
-    if home is not None and not ascent.log_joint > home[-1]:
-        model, sites, _ = home
+    if home is not None and not ascent.log_joint > home.log_joint:
+        converged = reason != "interrupted"
+        model, sites, reason = home.model, home.sites, home.reason if converged else reason
+        notes = notes[: home.n_notes]
     notes += doubts(model, data, sites, options.fixed)
     if reason == "interrupted":
         store.write(model, sites, force=True)
@@ -155,6 +172,21 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         model=model, sites=shown, method="map", trace=np.array(trace), converged=converged, reason=reason,
         iterations=iterations, evaluations=evaluations, notes=tuple(notes),
     )  # fmt: skip
+
+
+class Home(NamedTuple):
+    """Where a climb had converged before it was tried elsewhere."""
+
+    model: Any
+    sites: dict[str, Any]
+    log_joint: float
+    reason: str
+    n_notes: int
+
+
+def keeps_window(given: Model, model: Model, layout: Layout) -> bool:
+    """Whether ``given`` has a window of its own, and the model that came of it the bound it was made for."""
+    return getattr(given, "window", None) is not None and given.delay_bound(layout) == model.delay_bound(layout)
 
 
 def _frozen(model: Model, options: Options) -> tuple[str, ...]:
@@ -177,8 +209,7 @@ def begin(
     The last of what is returned is what the search has to say.
     """
     notes: list[str] = []
-    model = model.prepared(data)
-    chosen = getattr(model, "window", None) is not None
+    given = model = model.prepared(data)
     sites: dict[str, Any]
     resumed = store.read(model)
     if resumed is not None:
@@ -193,7 +224,7 @@ def begin(
         sites = {**sites, **options.fixed}
         model = model.admitting(sites, data.layout)
         store.write(model, sites, "start", force=True)
-    if not chosen:
+    if not keeps_window(given, model, data.layout):
         model = model.adapted(data, sites, MARGIN)
     return settled(model, data, sites), sites, notes
 
@@ -204,12 +235,9 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     Delays are looked for over half a trial, whatever ``max_delay`` says, and found beyond it where that is worth more
     than ``FAR_PAYS``. The last of what is returned is what there is to say of that.
     """
-    assignment = model.assignment(data.layout)
-    wanted = tuple(assignment.n_across + width for width in assignment.n_within)
-    rest, guess = model.around_mean(data)
-    compressed = compress(rest, assignment.n_neurons, wanted)
+    compressed, guess = reduced(model, data)
     near = model.for_search()
-    sought = "delay" not in options.fixed
+    sought = near.reads_delays(data.layout) and "delay" not in options.fixed
     far = near.far_reaching(compressed.data) if sought else near
     climbs: list[Ascent] = []
     rng = np.random.default_rng(options.seed)
@@ -237,13 +265,23 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
         farther = _climb(unheld, compressed, begin, "longer delays", options)
         if _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS:
             lag = 1e3 * np.abs(farther.sites["delay"]).max()
-            notes.append(
-                f"a lag of {lag:.0f} ms explains the recording better than the max_delay that is held: "
-                "raise max_delay"
-            )
-    sites = {name: np.asarray(value) for name, value in best.sites.items()}
+            notes.append(LONGER.format(lag))
+    return model, {**guess, **_of_neurons(best, compressed, data)}, notes
+
+
+def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
+    """The recording's factors around a first guess of its mean, and that guess."""
+    assignment = model.assignment(data.layout)
+    rest, guess = model.around_mean(data)
+    wanted = tuple(assignment.n_across + width for width in assignment.n_within)
+    return compress(rest, assignment.n_neurons, wanted), guess
+
+
+def _of_neurons(climb: Ascent, compressed: Compressed, data: MultiRegionData) -> dict[str, np.ndarray]:
+    """Where a climb on factors ended, as sites of the neurons."""
+    sites = {name: np.asarray(value) for name, value in climb.sites.items()}
     loadings, noise = decompress(compressed, sites["loadings"])
-    return model, {**guess, **sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}, notes
+    return {**sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
 
 
 def _beyond(near: Model, climb: Ascent, compressed: Compressed) -> bool:
@@ -256,19 +294,20 @@ def _wider(model: Model, data: MultiRegionData) -> str:
 
 def elsewhere(
     model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options
-) -> tuple[Model, dict[str, Any]] | None:
-    """The model and sites at a lag from which a climb on the recording's factors ends higher; None where none does.
+) -> tuple[tuple[Model, dict[str, Any]] | None, list[str]]:
+    """The model and sites at a lag from which a climb on the recording's factors ends higher, or None; and notes.
 
     Latents are tried at the lags that :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow.
+    A lag beyond a bound that is held is only told.
     """
     near = model.for_search()
-    if {"delay", "loadings"} & options.fixed.keys() or data.n_bins < FEWEST_BINS or not near.reads_delays(data.layout):
-        return None
-    assignment = model.assignment(data.layout)
-    rest, _ = model.around_mean(data)
-    compressed = compress(rest, assignment.n_neurons, tuple(assignment.n_across + w for w in assignment.n_within))
-    far = near.far_reaching(compressed.data)
-    parts, shared = list(compressed.data.layout.region_slices.values()), slice(0, assignment.n_across)
+    sought = near.reads_delays(data.layout) and not {"delay", "loadings"} & options.fixed.keys()
+    if not sought or data.n_bins < FEWEST_BINS:
+        return None, []
+    compressed, _ = reduced(model, data)
+    far = near.if_free(compressed.data) or near.far_reaching(compressed.data)
+    assignment, layout = model.assignment(data.layout), compressed.data.layout
+    parts, shared = list(layout.region_slices.values()), slice(0, assignment.n_across)
     columns = compressed.encoded(model.stand_in_loadings(sites, data))
     hyper = model.hyperparameters(sites, "across", data.layout)
     level = model.delay_level(sites, data) / data.bin_width
@@ -277,31 +316,30 @@ def elsewhere(
         [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
         lambda lag: np.asarray(near.kernel.correlation(jnp.asarray(lag), hyper)),
     )  # fmt: skip
-    wanted = free_sites(far, compressed.data)
-    begin = {name: np.asarray(sites[name]) for name in wanted if name in sites}
-    unit = {"noise": np.ones(len(columns)), "offset": np.asarray(compressed.data.center)}
-    begin = far.clipped({**begin, **unit, "loadings": columns, "delay": data.bin_width * level[1:]}, compressed.data)
-    begin = {name: begin[name] for name in wanted}
-    bound = far.delay_bound(data.layout)
+    if not moves:
+        return None, []
+    own = {name: np.asarray(sites[name]) for name in near.dynamics_sites(data.layout)}
+    drawn = far.draw_start(np.random.default_rng(options.seed), compressed.data, 1)  # what factors have of their own
+    here = {**drawn, **own, "loadings": columns, "delay": data.bin_width * level[1:]}
+    here = far.clipped(here, compressed.data, NEARLY)
     climbs = []
     for move in moves:
-        delay, loadings = begin["delay"].copy(), columns.copy()
+        delay, loadings = here["delay"].copy(), columns.copy()
         delay[:, move.latent] = data.bin_width * move.delay[1:]
-        if np.abs(delay).max() < bound:
-            loadings[:, move.latent] = np.concatenate(move.loadings)
-            there = {**begin, "delay": delay, "loadings": loadings}
-            climbs.append(_climb(far, compressed, there, "other lags", options))
-    if not climbs:
-        return None
+        loadings[:, move.latent] = np.concatenate(move.loadings)
+        there = far.clipped({**here, "delay": delay, "loadings": loadings}, compressed.data, NEARLY)
+        climbs.append(_climb(far, compressed, there, "other lags", options))
     best = max(climbs, key=lambda climb: climb.log_joint)
-    if best.log_joint < _climb(far, compressed, begin, "the lags found", options).log_joint + FAR_PAYS:
-        return None
-    found = {name: np.asarray(value) for name, value in best.sites.items()}
-    loadings, noise = decompress(compressed, found["loadings"])
-    rest_of = {name: value for name, value in sites.items() if name not in found}
-    new = {**rest_of, **found, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
-    wider = near.presses(found, compressed.data)
-    return model.reaching(found, data) if wider else model, {**model.completed(new, data), **options.fixed}
+    if best.log_joint < _climb(far, compressed, here, "the lags found", options).log_joint + FAR_PAYS:
+        return None, []
+    longest, held = float(np.abs(best.sites["delay"]).max()), near.if_free(compressed.data) is not None
+    if held and longest >= near.delay_bound(data.layout):
+        return None, [LONGER.format(1e3 * longest)]
+    found = _of_neurons(best, compressed, data)
+    new = {**{name: value for name, value in sites.items() if name not in found}, **found}
+    wider = not held and far is not near and _beyond(near, best, compressed)
+    moved = model.reaching(found, data) if wider else model
+    return (moved, {**model.completed(new, data), **options.fixed}), []
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:

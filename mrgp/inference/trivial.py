@@ -4,6 +4,7 @@ Every model holds that one, with loadings of zero. A fit that ends below it has 
 numbers look: it is made again from a quiet start, and refused if that ends below it too.
 """
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import wraps
@@ -13,7 +14,7 @@ import numpy as np
 from scipy.special import gammaln, xlogy
 from scipy.stats import nbinom
 
-from mrgp.checks import DataError
+from mrgp.checks import DataError, warn
 from mrgp.data import MultiRegionData
 from mrgp.inference.map import free_sites, prior_density
 from mrgp.inference.run import Options, Run, Start
@@ -21,6 +22,8 @@ from mrgp.inference.run import Options, Run, Start
 RESTARTS = 2  # with other random numbers, from quiet starts, before a fit is given up
 SLACK = 1.0  # nats per neuron: what priors may cost a fit of a recording in which there is nothing to find
 QUIET = 0.1  # of the loadings that the search for a start has found, where a fit is made again
+
+AGAIN = "the first climb ended below each neuron's own mean: the fit was made again, from the data and a quiet start"
 
 type FitMethod = Callable[[Any, MultiRegionData, Options, Start | None], Run]
 
@@ -58,15 +61,22 @@ def never_below_trivial(free: Collection[str]) -> Callable[[FitMethod], FitMetho
     def guarded(method: FitMethod) -> FitMethod:
         @wraps(method)
         def fit(model: Any, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-            run = method(model, data, options, start)
-            for attempt in range(1, RESTARTS + 1):
+            asked, began = options, start
+            for attempt in range(1, RESTARTS + 2):
+                with warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always")
+                    run = method(model, data, asked, began)
                 if run.reason == "interrupted" or set(free) & options.fixed.keys() or _reaches(run, data):
-                    return run
-                again = replace(options, seed=options.seed + attempt, quiet=True)
-                run = method(model, data, again, None)
-            if run.reason != "interrupted" and not _reaches(run, data):
+                    break
+                asked, began = replace(options, seed=options.seed + attempt, quiet=True), None
+            else:
                 raise DataError(_refusal(run, data))
-            return run
+            for warning in said:  # of the run that is returned; what a discarded one had to say would mislead
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            if asked is options:
+                return run
+            warn(AGAIN)
+            return replace(run, notes=(*run.notes, AGAIN))
 
         return fit
 
@@ -113,6 +123,6 @@ def _refusal(run: Run, data: MultiRegionData) -> str:
     neuron = int(np.argmax(np.where(np.isfinite(scores), scores, np.inf)))
     return (
         f"{type(run.model).__name__}: the fit ended below the model in which every neuron has its own mean, also from "
-        f"{RESTARTS} other starts; look at {data.name_neuron(neuron)} first, and leave it out by "
-        "select_neurons if it is no neuron"
+        f"{RESTARTS} other starts; look at {data.name_neuron(neuron)} first, and leave it out of the "
+        "recording if it is no neuron"
     )

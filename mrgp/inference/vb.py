@@ -29,7 +29,16 @@ from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.map import Objective, maximise
-from mrgp.inference.recipe import MOST_ROUNDS, STILL_ADAPTING, Model, begin, doubts, revised, settled
+from mrgp.inference.recipe import (
+    MOST_ROUNDS,
+    STILL_ADAPTING,
+    Model,
+    begin,
+    doubts,
+    keeps_window,
+    revised,
+    settled,
+)
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.trivial import never_below_trivial
 from mrgp.inference.updates import resting_variance, revival, update
@@ -91,9 +100,10 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
         names = ", ".join(unsuited)
         raise Refusal(f"method 'vb' infers {names}: fix delays or kernel parameters, or use ", MAP)
-    keep_window = getattr(model, "window", None) is not None
+    given = model
     store = Checkpoint(options, model, data)
     model, sites, notes = begin(model, data, options, start, store)
+    keep_window = keeps_window(given, model, data.layout)
     fresh = start is None and store.phase in (None, "start", SPECTRAL)
     under_spectral = fresh and model.likelihood != "spectral" and data.is_complete
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
