@@ -24,6 +24,7 @@ from mrgp.checks import (
     tell_left_out,
     warn,
 )
+from mrgp.digests import Digests, whole_trials
 from mrgp.labels import Coords, check_names, free_name, labels_of, read_coords
 from mrgp.layout import CONDITION, Layout
 from mrgp.neurons import Neurons, all_of
@@ -90,7 +91,7 @@ class MultiRegionData(Shown):
     scale: Float[np.ndarray, "neuron"]
     is_gapless: bool
     batch_size: int | None = None
-    known_as: tuple[str, ...] | None = None
+    known_as: Digests | None = None
 
     def __init__(
         self,
@@ -209,15 +210,17 @@ class MultiRegionData(Shown):
         return observed[self.pattern] & (np.arange(self.n_bins) < length[:, None])[:, :, None]
 
     @property
+    def digests(self) -> Digests:
+        """Digests of the trials, of what their values were before they were changed (see :meth:`with_values`)."""
+        return Digests.of(self.values) if self.known_as is None else self.known_as
+
+    @property
     def trial_fingerprints(self) -> tuple[str, ...]:
         """A short digest of every trial's values, by which the same trial is known in another recording.
 
-        Of what they were before they were changed (see :meth:`with_values`).
+        Of what they were before they were changed, in the neurons that are left.
         """
-        if self.known_as is not None:
-            return self.known_as
-        values = np.ascontiguousarray(self.values)
-        return tuple(hashlib.blake2b(trial.tobytes(), digest_size=8).hexdigest() for trial in values)
+        return self.digests.of_trials
 
     @property
     def fingerprint(self) -> str:
@@ -258,7 +261,7 @@ class MultiRegionData(Shown):
         if np.shape(values) != self.values.shape:
             raise DataError(f"values have shape {np.shape(values)}, the recording has {self.values.shape}")
         changed = object.__new__(type(self))
-        changed.batch_size, changed.known_as = self.batch_size, self.trial_fingerprints
+        changed.batch_size, changed.known_as = self.batch_size, self.digests
         neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)
         return changed._fill(
             self.layout, np.array(values, np.float64), neurons, trials, self.origin, self.trial_origin
@@ -271,7 +274,7 @@ class MultiRegionData(Shown):
             raise DataError("select_trials was given no trial: choose at least one")
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
         some = object.__new__(type(self))
-        some.known_as = None if self.known_as is None else tuple(self.known_as[trial] for trial in chosen)
+        some.known_as = None if self.known_as is None else self.known_as.of_some(chosen)
         neurons, taken = dict(self.neuron_coords), self.trial_origin[chosen]
         return some._fill(self.layout, self.with_nan()[chosen], neurons, trials, self.origin, taken)
 
@@ -307,15 +310,18 @@ class MultiRegionData(Shown):
         kept = {name: chosen for name, chosen in kept.items() if chosen.size}
         if not kept:
             raise DataError("select_neurons was asked to leave out every neuron: keep at least one")
-        columns = [chosen + parts[name].start for name, chosen in kept.items()]
+        columns = np.concatenate([chosen + parts[name].start for name, chosen in kept.items()])
         counts = tuple(chosen.size for chosen in kept.values())
         layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
         # In the order of other recordings, so that sums over equal numbers are equal to the last digit.
-        values = np.ascontiguousarray(self.with_nan()[:, :, np.concatenate(columns)])
+        values = np.ascontiguousarray(self.with_nan()[:, :, columns])
         origin = {name: self.origin[name].only(chosen) for name, chosen in kept.items()}
-        trials = dict(self.trial_coords)
-        return object.__new__(type(self))._fill(layout, values, labels, trials, origin, self.trial_origin)
+        trials, some = dict(self.trial_coords), object.__new__(type(self))
+        some._fill(layout, values, labels, trials, origin, self.trial_origin)
+        if self.known_as is not None:
+            some.known_as = Digests(self.known_as.of_neurons[:, columns], whole_trials(some.values))
+        return some
 
     @property
     def neurons(self) -> dict[str, Neurons]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mrgp.checks import DataError
+from mrgp.texts import as_text
 
 type Coords = dict[str, np.ndarray]
 
@@ -26,17 +27,6 @@ def is_missing(value: Any) -> bool:
     if value is None or value is np.ma.masked or type(value).__name__ == "NAType":
         return True
     return isinstance(value, float | np.floating | np.datetime64 | np.timedelta64) and bool(value != value)
-
-
-def as_text(value: Any) -> str:
-    """One label as text: the same for 1 and 1.0, all digits of other numbers, bytes decoded."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def read_labels(what: str, item: str, labels: ArrayLike, *, measured: bool = False) -> np.ndarray:
