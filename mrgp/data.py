@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ from mrgp.checks import (
     warn,
 )
 from mrgp.digests import Digests, whole_trials
-from mrgp.labels import Coords, check_names, free_name, labels_of, read_coords
+from mrgp.labels import Coords, check_names, free_name, labels_of, names_among, read_coords
 from mrgp.layout import CONDITION, Layout
 from mrgp.neurons import Neurons, all_of
 from mrgp.patterns import share_patterns
@@ -37,6 +37,7 @@ from mrgp.units import read_bin_width
 MOST_LISTED = 6  # conditions that a recording shows one by one
 DROP_DEAD = Argument("drop_dead", True)
 LEAVE_OUT = Argument("drop_dead", True, python="data.drop_dead() or data.select_neurons")  # once there is a recording
+SOME_TRIALS = Argument("trials", python="by select_trials", shell="of the file, or give it one there")
 
 
 @jax.tree_util.register_pytree_node_class
@@ -242,7 +243,7 @@ class MultiRegionData(Shown):
         labels = self.trial_coords[name]
         if labels.dtype.kind == "f" and np.isnan(labels).any():
             trial = self.name_trial(int(np.argmax(np.isnan(labels))))
-            raise DataError(f"{trial} has no {name}: leave it out by select_trials")
+            raise DataError(f"{trial} has no {name}: leave it out ", SOME_TRIALS)
         return labels
 
     def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
@@ -334,9 +335,13 @@ class MultiRegionData(Shown):
         values = self.with_nan()
         return {name: living_neurons(values[:, :, part]) for name, part in self.layout.region_slices.items()}
 
-    def drop_dead(self) -> Self:
-        """The recording without neurons that never change or were never observed in it; a warning names them."""
-        living = self.living
+    def drop_dead(self, regions: Collection[str] | None = None) -> Self:
+        """The recording without neurons that never change or were never observed in it; a warning names them.
+
+        Args:
+            regions: Of which; None for all.
+        """
+        living = {name: alive for name, alive in self.living.items() if regions is None or name in regions}
         neurons = self.neurons
         for name, alive in living.items():
             tell_left_out(name, neurons[name], alive)
@@ -389,11 +394,15 @@ class MultiRegionData(Shown):
         layout, own = replace(self.layout, conditions=conditions), self.layout.conditions
         if conditions and not own:
             raise DataError(f"trials need a condition ({', '.join(conditions)}): give trial_coords['{CONDITION}']")
-        if conditions and (unknown := [own[i] for i in np.unique(self.condition) if own[i] not in conditions]):
+        named = names_among(own, conditions)
+        if conditions and (unknown := [own[i] for i in np.unique(self.condition) if named[i] not in conditions]):
             raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
-        coords, same = (dict(self.neuron_coords), dict(self.trial_coords)), object.__new__(type(self))
+        trials, same = dict(self.trial_coords), object.__new__(type(self))
+        if conditions and named != own:
+            trials[CONDITION] = np.array(named)[self.condition]
         same.known_as = self.known_as
-        return same._fill(layout, self.with_nan().copy(), *coords, self.origin, self.trial_origin)
+        neurons = dict(self.neuron_coords)
+        return same._fill(layout, self.with_nan().copy(), neurons, trials, self.origin, self.trial_origin)
 
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""

@@ -73,6 +73,20 @@ def labels_of(conditions: ArrayLike) -> list[str]:
     return texts
 
 
+def names_among(conditions: tuple[str, ...], names: Collection[str]) -> tuple[str, ...]:
+    """Conditions by the names that they have among ``names``, where files of earlier versions hold six digits."""
+    rounded = tuple(text if text in names or _six_digits(text) not in names else _six_digits(text)
+                    for text in conditions)  # fmt: skip
+    return rounded if len(set(rounded)) == len(conditions) else conditions
+
+
+def _six_digits(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:  # no number
+        return text
+
+
 def check_names(regions: Sequence[Any], coordinates: Collection[Any]) -> None:
     """Refuse names of regions and of trial coordinates that the saved forms of a recording have no place for.
 

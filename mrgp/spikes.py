@@ -161,7 +161,7 @@ def _spikes(what: str, times: np.ndarray, is_row: bool) -> Float[np.ndarray, "sp
     if (np.diff(times) >= 0).all():
         if (zeros := int(np.sum(times == 0))) > 1:
             others = np.unique_counts(times[times != 0]).counts
-            if not others.size or zeros >= FILLING and zeros > others.max():
+            if not others.size or (zeros >= FILLING and zeros > others.max()):
                 raise DataError(f"{what} hold {zeros} zeros, which look like padding: {UNPADDED}")
         return times
     # Of a row that rises up to its last numbers, and then stays where it was below them, those fill it up.

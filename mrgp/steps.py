@@ -136,8 +136,16 @@ def read(args: argparse.Namespace, path: Path | None = None, **changed: Any) -> 
 
 
 def read_known(args: argparse.Namespace, fit: "Fit", path: Path | None = None) -> "MultiRegionData":
-    """The recording that the arguments name, or another, with the neurons that the fit knows, silent or not."""
-    return fit.known(read(args, path, drop_dead=args.drop_dead or None))
+    """The recording that the arguments name, or another, with the neurons that the fit knows, silent or not.
+
+    With --drop-dead silent ones go where only their number tells which neurons the fit is of.
+    """
+    data = read(args, path, drop_dead=None)
+    if args.drop_dead:
+        mine = fit.neurons
+        told = {name for name, own in data.neurons.items() if name in mine and mine[name].comparable(own)}
+        data = data.drop_dead(set(fit.layout.regions) - told)
+    return fit.known(data)
 
 
 def load(args: argparse.Namespace) -> "MultiRegionData":

@@ -13,12 +13,14 @@ import pytest
 from mrgp.models import DLAG, FA, GPFA
 
 import mrgp
+from mrgp.arguments import parse
 from mrgp.cli import main
 from mrgp.distributions.families import NegativeBinomial
 from mrgp.inference.start import compress, decompress
 from mrgp.neurons import Neurons
 from mrgp.options import typed
 from mrgp.sentences import Argument, Refusal
+from mrgp.steps import read_known
 
 SEED = 3
 N_TRIALS = 16
@@ -312,6 +314,11 @@ def test_the_command_line_leaves_out_what_is_dead_in_training_and_scores_the_res
     summary = json.loads((tmp_path / "test" / "summary.json").read_text())
     assert summary["trials"] == "2 trials that the fit has not seen"
     known = mrgp.load_fit(tmp_path / "out" / "fit.nc")
+    # Which of the neurons are silent in the test trials is no matter where the fit says which it is of.
+    asked = parse([*evaluate, "--drop-dead", "--out", str(tmp_path / "test")])
+    for neurons, told in ((known.neurons, "left out, as the fit does not know it"), ({}, "left out as dead")):
+        with pytest.warns(UserWarning, match=rf"^{told}: region V1, neuron 1 \(label a1\)"):
+            assert read_known(asked, replace(known, neurons=neurons)).neurons["V1"] == known.neurons["V1"]
     test = mrgp.metrics.split_trials(N_TRIALS, SEED).test
     every = recording(drop_dead=None).select_neurons({"V1": [0, 2, 3], "V2": [0, 1, 2, 4]})
     train = mrgp.metrics.split_trials(N_TRIALS, SEED).train
