@@ -70,9 +70,12 @@ def scripted(monkeypatch):
 
 def of_threads(fit, held_out):
     """A score that waits for threads of its own."""
-    with ThreadPoolExecutor(2) as pool:
-        parts = [held_out.select_trials([trial]) for trial in range(held_out.n_trials)]
+    pool = ThreadPoolExecutor(2)
+    parts = [held_out.select_trials([trial]) for trial in range(held_out.n_trials)]
+    try:
         return [part.item() for part in pool.map(fit.log_likelihood, parts, timeout=60)]
+    finally:
+        pool.shutdown(wait=False)  # so that a lock that is held fails the test, and does not stop it
 
 
 def test_a_score_may_wait_for_threads_of_its_own(swept):
