@@ -16,9 +16,9 @@ class GFA(WhiteLatents, RelevancePreset):
         y_r(t) = C_r x(t) + d_r + e_r(t), \quad x \sim N(0, I), \quad e_r \sim N(0, \mathrm{diag}\, \phi_r^{-1}), \quad
         C_{r,:,k} \sim N(0, \alpha_{r,k}^{-1} I)
 
-    (eqs. 1-5), with alpha and phi ~ Gamma(shape, rate) and d ~ N(0, 1 / offset_precision). ``fit`` is variational
-    Bayes and removes latents that no region reads. Sample sites: ``alpha`` (region, column), ``loadings`` (neuron,
-    column), ``noise``, ``offset``.
+    (eqs. 1-5), with alpha and phi ~ Gamma(shape, rate) and d ~ N(mean of the neuron, 1 / offset_precision).
+    ``fit`` is variational Bayes and removes latents that no region reads. Sample sites: ``alpha`` (region, column),
+    ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
     gp_noise: float = SAME

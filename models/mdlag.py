@@ -18,10 +18,11 @@ class MDLAG(RelevancePreset):
     .. math::
         y_r(t) &= C_r [x_r(t); w_r(t)] + d_r + e_r(t), \qquad e_r \sim N(0, \mathrm{diag}\, \phi_r^{-1}) \\
         C_{r,:,k} &\sim N(0, \alpha_{r,k}^{-1} I), \qquad \alpha_{r,k} \sim \mathrm{Gamma}(a, b), \qquad
-        \phi \sim \mathrm{Gamma}(a, b), \qquad d \sim N(0, \beta^{-1} I)
+        \phi \sim \mathrm{Gamma}(a, b), \qquad d_n \sim N(\bar y_n, \beta^{-1})
 
-    (eqs. 1-8 of the 2023 paper), latents and delays as in DLAG. ``fit(method="vb")``, its default, is the paper's:
-    latents that no region reads are removed. ``likelihood="dense"`` is mDLAG, "spectral" is fast-mDLAG.
+    (eqs. 1-8 of the 2023 paper, in which d has mean 0, not that of the neuron), latents and delays as in DLAG.
+    ``fit(method="vb")``, its default, is the paper's: latents that no region reads are removed. ``likelihood="dense"``
+    is mDLAG, "spectral" is fast-mDLAG.
     Sample sites, in seconds: those of DLAG, and ``alpha`` (region, column).
     """
 

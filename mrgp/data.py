@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -24,7 +24,8 @@ from mrgp.checks import (
     tell_left_out,
     warn,
 )
-from mrgp.labels import Coords, check_names, free_name, labels_of, read_coords
+from mrgp.digests import Digests, whole_trials
+from mrgp.labels import Coords, check_names, free_name, labels_of, names_among, read_coords
 from mrgp.layout import CONDITION, Layout
 from mrgp.neurons import Neurons, all_of
 from mrgp.patterns import share_patterns
@@ -36,6 +37,7 @@ from mrgp.units import read_bin_width
 MOST_LISTED = 6  # conditions that a recording shows one by one
 DROP_DEAD = Argument("drop_dead", True)
 LEAVE_OUT = Argument("drop_dead", True, python="data.drop_dead() or data.select_neurons")  # once there is a recording
+SOME_TRIALS = Argument("trials", python="by select_trials", shell="of the file, or give it one there")
 
 
 @jax.tree_util.register_pytree_node_class
@@ -90,7 +92,7 @@ class MultiRegionData(Shown):
     scale: Float[np.ndarray, "neuron"]
     is_gapless: bool
     batch_size: int | None = None
-    known_as: tuple[str, ...] | None = None
+    known_as: Digests | None = None
 
     def __init__(
         self,
@@ -209,15 +211,17 @@ class MultiRegionData(Shown):
         return observed[self.pattern] & (np.arange(self.n_bins) < length[:, None])[:, :, None]
 
     @property
+    def digests(self) -> Digests:
+        """Digests of the trials, of what their values were before they were changed (see :meth:`with_values`)."""
+        return Digests.of(self.values) if self.known_as is None else self.known_as
+
+    @property
     def trial_fingerprints(self) -> tuple[str, ...]:
         """A short digest of every trial's values, by which the same trial is known in another recording.
 
-        Of what they were before they were changed (see :meth:`with_values`).
+        Of what they were before they were changed, in the neurons that are left.
         """
-        if self.known_as is not None:
-            return self.known_as
-        values = np.ascontiguousarray(self.values)
-        return tuple(hashlib.blake2b(trial.tobytes(), digest_size=8).hexdigest() for trial in values)
+        return self.digests.of_trials
 
     @property
     def fingerprint(self) -> str:
@@ -239,7 +243,7 @@ class MultiRegionData(Shown):
         labels = self.trial_coords[name]
         if labels.dtype.kind == "f" and np.isnan(labels).any():
             trial = self.name_trial(int(np.argmax(np.isnan(labels))))
-            raise DataError(f"{trial} has no {name}: leave it out by select_trials")
+            raise DataError(f"{trial} has no {name}: leave it out ", SOME_TRIALS)
         return labels
 
     def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
@@ -258,7 +262,7 @@ class MultiRegionData(Shown):
         if np.shape(values) != self.values.shape:
             raise DataError(f"values have shape {np.shape(values)}, the recording has {self.values.shape}")
         changed = object.__new__(type(self))
-        changed.batch_size, changed.known_as = self.batch_size, self.trial_fingerprints
+        changed.batch_size, changed.known_as = self.batch_size, self.digests
         neurons, trials = dict(self.neuron_coords), dict(self.trial_coords)
         return changed._fill(
             self.layout, np.array(values, np.float64), neurons, trials, self.origin, self.trial_origin
@@ -271,7 +275,7 @@ class MultiRegionData(Shown):
             raise DataError("select_trials was given no trial: choose at least one")
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
         some = object.__new__(type(self))
-        some.known_as = None if self.known_as is None else tuple(self.known_as[trial] for trial in chosen)
+        some.known_as = None if self.known_as is None else self.known_as.of_some(chosen)
         neurons, taken = dict(self.neuron_coords), self.trial_origin[chosen]
         return some._fill(self.layout, self.with_nan()[chosen], neurons, trials, self.origin, taken)
 
@@ -307,15 +311,18 @@ class MultiRegionData(Shown):
         kept = {name: chosen for name, chosen in kept.items() if chosen.size}
         if not kept:
             raise DataError("select_neurons was asked to leave out every neuron: keep at least one")
-        columns = [chosen + parts[name].start for name, chosen in kept.items()]
+        columns = np.concatenate([chosen + parts[name].start for name, chosen in kept.items()])
         counts = tuple(chosen.size for chosen in kept.values())
         layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
         # In the order of other recordings, so that sums over equal numbers are equal to the last digit.
-        values = np.ascontiguousarray(self.with_nan()[:, :, np.concatenate(columns)])
+        values = np.ascontiguousarray(self.with_nan()[:, :, columns])
         origin = {name: self.origin[name].only(chosen) for name, chosen in kept.items()}
-        trials = dict(self.trial_coords)
-        return object.__new__(type(self))._fill(layout, values, labels, trials, origin, self.trial_origin)
+        trials, some = dict(self.trial_coords), object.__new__(type(self))
+        some._fill(layout, values, labels, trials, origin, self.trial_origin)
+        if self.known_as is not None:
+            some.known_as = Digests(self.known_as.of_neurons[:, columns], whole_trials(some.values))
+        return some
 
     @property
     def neurons(self) -> dict[str, Neurons]:
@@ -328,9 +335,13 @@ class MultiRegionData(Shown):
         values = self.with_nan()
         return {name: living_neurons(values[:, :, part]) for name, part in self.layout.region_slices.items()}
 
-    def drop_dead(self) -> Self:
-        """The recording without neurons that never change or were never observed in it; a warning names them."""
-        living = self.living
+    def drop_dead(self, regions: Collection[str] | None = None) -> Self:
+        """The recording without neurons that never change or were never observed in it; a warning names them.
+
+        Args:
+            regions: Of which; None for all.
+        """
+        living = {name: alive for name, alive in self.living.items() if regions is None or name in regions}
         neurons = self.neurons
         for name, alive in living.items():
             tell_left_out(name, neurons[name], alive)
@@ -383,11 +394,15 @@ class MultiRegionData(Shown):
         layout, own = replace(self.layout, conditions=conditions), self.layout.conditions
         if conditions and not own:
             raise DataError(f"trials need a condition ({', '.join(conditions)}): give trial_coords['{CONDITION}']")
-        if conditions and (unknown := [own[i] for i in np.unique(self.condition) if own[i] not in conditions]):
+        named = names_among(own, conditions)
+        if conditions and (unknown := [own[i] for i in np.unique(self.condition) if named[i] not in conditions]):
             raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
-        coords, same = (dict(self.neuron_coords), dict(self.trial_coords)), object.__new__(type(self))
+        trials, same = dict(self.trial_coords), object.__new__(type(self))
+        if conditions and named != own:
+            trials[CONDITION] = np.array(named)[self.condition]
         same.known_as = self.known_as
-        return same._fill(layout, self.with_nan().copy(), *coords, self.origin, self.trial_origin)
+        neurons = dict(self.neuron_coords)
+        return same._fill(layout, self.with_nan().copy(), neurons, trials, self.origin, self.trial_origin)
 
     def less(self, course: np.ndarray) -> Self:
         """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""

@@ -251,7 +251,10 @@ class Fit(Shown, Run):
     def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
         """Which trials, (trial,) bool, the parameters were inferred from; None of a fit whose file does not say it."""
         known = self.training_trials
-        return np.isin(self.known(data).trial_fingerprints, known) if known else None
+        if not known:
+            return None
+        digests = self.known(data).digests
+        return np.isin(digests.of_trials, known) | np.isin(digests.whole, known)
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
         """log p(y_trial | parameters) in nats, (trial,); of counts a lower bound."""

@@ -10,6 +10,7 @@ from mrgp.layout import Layout
 from mrgp.neurons import Neurons
 
 KEEP = "load it with drop_dead=None, which keeps neurons that are silent there"
+LACKING = "give one that has it, or fit again without it"
 
 
 def known_neurons(layout: Layout, neurons: Mapping[str, Neurons], data: MultiRegionData) -> MultiRegionData:
@@ -40,5 +41,8 @@ def _places(region: str, mine: Neurons | None, theirs: Neurons) -> list[int] | N
     places = mine.among(theirs)
     if None in places:
         which = neurons_named(region, np.array([places.index(None)]), mine)
-        raise DataError(f"{which}, which the fit knows, is not in the recording: ", KEEP)
+        # Of neurons that were left out the labels are gone: more than those cannot have been there.
+        maybe_silent = not mine.told_by_label(theirs) or places.count(None) <= theirs.n_left_out
+        missing = f"{which}, which the fit knows, is not in the recording: "
+        raise DataError(missing, KEEP if maybe_silent else LACKING)
     return [place for place in places if place is not None]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mrgp.checks import DataError
+from mrgp.texts import as_text
 
 type Coords = dict[str, np.ndarray]
 
@@ -26,17 +27,6 @@ def is_missing(value: Any) -> bool:
     if value is None or value is np.ma.masked or type(value).__name__ == "NAType":
         return True
     return isinstance(value, float | np.floating | np.datetime64 | np.timedelta64) and bool(value != value)
-
-
-def as_text(value: Any) -> str:
-    """One label as text: the same for 1 and 1.0, all digits of other numbers, bytes decoded."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def read_labels(what: str, item: str, labels: ArrayLike, *, measured: bool = False) -> np.ndarray:
@@ -81,6 +71,20 @@ def labels_of(conditions: ArrayLike) -> list[str]:
     if lacking := [trial for trial, text in enumerate(texts) if text in MISSING or text in ("inf", "-inf")]:
         raise DataError(f"trial {lacking[0]} has no condition ({texts[lacking[0]]}): leave it out")
     return texts
+
+
+def names_among(conditions: tuple[str, ...], names: Collection[str]) -> tuple[str, ...]:
+    """Conditions by the names that they have among ``names``, where files of earlier versions hold six digits."""
+    rounded = tuple(text if text in names or _six_digits(text) not in names else _six_digits(text)
+                    for text in conditions)  # fmt: skip
+    return rounded if len(set(rounded)) == len(conditions) else conditions
+
+
+def _six_digits(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:  # no number
+        return text
 
 
 def check_names(regions: Sequence[Any], coordinates: Collection[Any]) -> None:

@@ -1,11 +1,16 @@
 """Who the neurons of a recording are, so that they are known again in another one."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Int
+
+from mrgp.texts import as_text
+
+WHOLE = re.compile(r"(-?\d+)\.0")
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Neurons:
 
     def labelled(self, labels: Any) -> Self:
         """The same neurons with labels, one each, or None."""
-        return replace(self, labels=None if labels is None else tuple(map(str, np.asarray(labels).tolist())))
+        return replace(self, labels=None if labels is None else tuple(map(as_text, np.asarray(labels))))
 
     def named(self, place: int) -> str:
         """One of them, by its place here, and by its label or, where others were left out, by where it stood before."""
@@ -38,18 +43,28 @@ class Neurons:
 
     def comparable(self, other: "Neurons") -> bool:
         """Whether labels, or positions in arrays of one size, say which neuron of ``other`` is which of these."""
-        return self._labels_tell(other) or self.out_of == other.out_of
+        return self.told_by_label(other) or self.out_of == other.out_of
 
     def among(self, other: "Neurons") -> list[int | None]:
         """Where each of these stands among those of ``other``, None where it is not there; they must be comparable."""
-        by_label = self._labels_tell(other)
-        mine, theirs = ((n.labels or () if by_label else n.positions) for n in (self, other))
+        by_label = self.told_by_label(other)
+        mine, theirs = ((n.known_by if by_label else n.positions) for n in (self, other))
         place: dict[Any, int] = {name: i for i, name in enumerate(theirs)}
         return [place.get(name) for name in mine]
 
-    def _labels_tell(self, other: "Neurons") -> bool:
+    @property
+    def known_by(self) -> tuple[str, ...]:
+        """The labels, whole numbers the same with and without ".0", as tables of text and older files write them."""
+        return tuple(whole[1] if (whole := WHOLE.fullmatch(label)) else label for label in self.labels or ())
+
+    @property
+    def n_left_out(self) -> int:
+        """How many neurons of the array are not among these."""
+        return self.out_of - len(self.positions)
+
+    def told_by_label(self, other: "Neurons") -> bool:
         """Whether both have labels of which none is there twice."""
-        return all(n.labels is not None and len(set(n.labels)) == len(n.labels) for n in (self, other))
+        return all(n.labels is not None and len(set(n.known_by)) == len(n.labels) for n in (self, other))
 
 
 def all_of(n_neurons: int) -> Neurons:

@@ -9,9 +9,10 @@ import numpy as np
 
 from mrgp.checks import DataError, damage_named, need, warn
 from mrgp.data import MultiRegionData
-from mrgp.labels import MISSING, as_text, is_missing
+from mrgp.labels import MISSING, is_missing
 from mrgp.sentences import Argument
 from mrgp.spikes import from_spike_times, patient, trial_columns
+from mrgp.texts import as_text
 from mrgp.units import read_bin_width, seconds
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it

@@ -47,6 +47,7 @@ none: no delays; constant: delays that stay (DLAG); varying: delays that move in
 
 EVALUATED = """DIR receives summary.json, evaluation.nc (all tables, one group each) and figures.
 
+Of FILE the neurons are taken that the fit knows, silent or not.
 A test is one only on trials that the fit was not made from. Name them to both commands:
   mrgp fit FILE --split-seed 0 ... --out DIR
   mrgp evaluate DIR/fit.nc FILE --split-seed 0 --out DIR/test
@@ -257,6 +258,8 @@ def flag(option: str) -> str:
 def typed(argument: Any) -> str:
     """How an argument that a sentence speaks of (:class:`mrgp.sentences.Argument`) is typed."""
     value = argument.value
+    if argument.shell:
+        return argument.shell
     if value is None or value is True:
         return flag(argument.name)
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

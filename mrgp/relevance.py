@@ -26,7 +26,7 @@ class RelevancePreset(Preset):
 
     .. math::
         C_{r,:,k} \sim N(0, \alpha_{r,k}^{-1} I), \qquad \alpha_{r,k}, \phi_n \sim \mathrm{Gamma}(a, b), \qquad
-        d \sim N(\bar y, \beta^{-1} I)
+        d_n \sim N(\bar y_n, \beta^{-1})
 
     (Gokcen et al. 2023, eqs. 5-8), phi_n = 1 / R_n being the precision of a neuron's noise. There d has mean 0; here it
     has that of each neuron, so that nothing depends on a constant. Log-rates of counts have the prior of all models of
@@ -36,7 +36,7 @@ class RelevancePreset(Preset):
         shape, rate: a and b, b in squared units of the recording. The reference values of 1e-12 hold no information;
             but the joint density of loadings and alpha is the higher at zero loadings the smaller b is, without limit,
             so for "map", SVI or NUTS take a near 1, and b near the variance of the recording, or near 0.1 for counts.
-        offset_precision: beta; of no use to counts.
+        offset_precision: beta; refused with counts, whose log-rates have a prior of their own.
     """
 
     shape: float = 1e-12
@@ -51,6 +51,8 @@ class RelevancePreset(Preset):
         for name in ("shape", "rate", "offset_precision"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{type(self).__name__}: {name} is a positive number, not {getattr(self, name)}")
+        if self.is_of_counts and self.offset_precision != RelevancePreset.offset_precision:
+            raise ValueError(f"{type(self).__name__} of counts has no use for offset_precision: leave it out")
 
     def objection(self, method: str, data: MultiRegionData) -> Sentence | None:
         if method == "vb" and self.remembers:

@@ -10,12 +10,13 @@ class Argument:
     """An argument that a sentence speaks of, by its name alone or with a value.
 
     As text it is what Python writes, ``drop_dead=True``, or ``python`` where Python has no argument for it; the command
-    line has its own way (:meth:`Refusal.typed`).
+    line has its own way (:meth:`Refusal.typed`), or ``shell`` where it has no option for it.
     """
 
     name: str
     value: Any = None
     python: str = ""
+    shell: str = ""
 
     def __str__(self) -> str:
         return self.python or (self.name if self.value is None else f"{self.name}={self.value!r}")

@@ -11,13 +11,15 @@ from tqdm import tqdm
 
 from mrgp.checks import DataError, warn
 from mrgp.data import MultiRegionData
-from mrgp.labels import MISSING, as_text, free_name, is_missing
+from mrgp.labels import MISSING, free_name, is_missing
 from mrgp.plausibility import spike_doubts
+from mrgp.texts import as_text
 from mrgp.units import read_bin_width, seconds
 
 ROUNDING = 1e-6  # of a bin: 0.1 + 0.2 is not 0.3, and a spike this close before an edge lies on it
 LARGEST = 2**29  # counts, 4 GiB: more than that is a mistake in bin_width, or nothing that can be fitted
 
+FILLING = 5  # zeros in a row, and more than spikes at any other instant: fewer may be spikes at the clock's start
 UNPADDED = "cut each unit's row to its spikes, or fill it up with NaN"
 
 patient = partial(tqdm, delay=1.0, disable=None, leave=False)  # a bar for who watches, once a second has passed
@@ -158,7 +160,9 @@ def _spikes(what: str, times: np.ndarray, is_row: bool) -> Float[np.ndarray, "sp
     times = _row(what, times)
     if (np.diff(times) >= 0).all():
         if (zeros := int(np.sum(times == 0))) > 1:
-            raise DataError(f"{what} hold {zeros} zeros, which look like padding: {UNPADDED}")
+            others = np.unique_counts(times[times != 0]).counts
+            if not others.size or (zeros >= FILLING and zeros > others.max()):
+                raise DataError(f"{what} hold {zeros} zeros, which look like padding: {UNPADDED}")
         return times
     # Of a row that rises up to its last numbers, and then stays where it was below them, those fill it up.
     filled = int(np.argmax((times != times[-1])[::-1]))

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrgp.checks import warn
 from mrgp.options import COUNTED, COUNTING, KERNELS, MEANT_FOR, flag, typed
 from mrgp.sentences import Refusal
 
@@ -137,8 +136,16 @@ def read(args: argparse.Namespace, path: Path | None = None, **changed: Any) -> 
 
 
 def read_known(args: argparse.Namespace, fit: "Fit", path: Path | None = None) -> "MultiRegionData":
-    """The recording that the arguments name, or another, with the neurons that the fit knows, silent or not."""
-    return fit.known(read(args, path, drop_dead=args.drop_dead or None))
+    """The recording that the arguments name, or another, with the neurons that the fit knows, silent or not.
+
+    With --drop-dead silent ones go where only their number tells which neurons the fit is of.
+    """
+    data = read(args, path, drop_dead=None)
+    if args.drop_dead:
+        mine = fit.neurons
+        told = {name for name, own in data.neurons.items() if name in mine and mine[name].comparable(own)}
+        data = data.drop_dead(set(fit.layout.regions) - told)
+    return fit.known(data)
 
 
 def load(args: argparse.Namespace) -> "MultiRegionData":
@@ -177,8 +184,11 @@ def preprocessing_for(args: argparse.Namespace, fit: "Fit", path: Path) -> dict[
 
 def tell_of_own_numbers(fit: "Fit", test: "MultiRegionData", steps: dict[str, Any]) -> None:
     """Say that trials were centred or scaled by their own numbers, where those of the fit's recording were others."""
-    centred = steps.get("zscore") or steps.get("remove_condition_mean")
-    if centred and set(test.trial_fingerprints) != set(fit.training_trials):
+    from mrgp.checks import warn
+
+    seen = fit.has_seen(test)
+    same = seen is not None and seen.all() and test.n_trials == len(fit.training_trials)
+    if (steps.get("zscore") or steps.get("remove_condition_mean")) and not same:
         text = "means and standard deviations are those of the trials scored: name the training trials, by --train"
         warn(text)
 
@@ -240,6 +250,7 @@ def finish(
     quiet: bool = False,
 ) -> None:
     """Write what was found and print it; the fit itself first, as what follows takes a while."""
+    from mrgp.checks import warn
     from mrgp.plots import save_figures
     from mrgp.report import PROBABILITY, table, write_results
 

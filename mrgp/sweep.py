@@ -91,28 +91,29 @@ def evaluate(job: Job, task: Task) -> dict[str, Any]:
     candidate, fold = task
     began = time.perf_counter()
     record: dict[str, Any] = {**candidate._asdict(), "fold": fold, "scores": None, "converged": False, "failure": ""}
-    with TRACING, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with TRACING, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             fit = candidate.of(job.model).fit(
                 job.data.select_trials(job.folds != fold), **{"progress": False, **job.settings}
             )
             fit.ended()
             record["converged"] = bool(fit.converged)
             held_out = job.data.select_trials(job.folds == fold)
-            scored = fit.log_likelihood(held_out) if isinstance(job.score, str) else job.score(fit, held_out)
-            scores = np.asarray(scored, float)
-            if scores.shape != (held_out.n_trials,):
-                raise ValueError(
-                    f"score gave shape {scores.shape}: one number is for each of {held_out.n_trials} trials"
-                )
-            if not np.isfinite(scores).all():
-                raise FloatingPointError("the score of a held-out trial is not finite")
-            record["scores"] = scores.tolist()
-            if not fit.converged:
-                record["failure"] = f"not converged: {fit.reason}"
-        except (ArithmeticError, np.linalg.LinAlgError, ValueError, RuntimeError, MemoryError) as error:
-            record["failure"] = str(error) or type(error).__name__
+            scored = fit.log_likelihood(held_out) if isinstance(job.score, str) else None
+        if callable(job.score):  # without the lock: it may wait for threads of its own, which need it
+            scored = job.score(fit, held_out)
+        scores = np.asarray(scored, float)
+        if scores.shape != (held_out.n_trials,):
+            raise ValueError(f"score gave shape {scores.shape}: one number is for each of {held_out.n_trials} trials")
+        if not np.isfinite(scores).all():
+            raise FloatingPointError("the score of a held-out trial is not finite")
+        record["scores"] = scores.tolist()
+        if not fit.converged:
+            record["failure"] = f"not converged: {fit.reason}"
+    except (ArithmeticError, np.linalg.LinAlgError, ValueError, RuntimeError, MemoryError) as error:
+        record["failure"] = str(error) or type(error).__name__
     told = {str(each.message) for each in caught if each.category is UserWarning}
     record["notes"] = sorted(note for note in told if not note.startswith("the fit has not converged"))  # a failure
     return {**record, "seconds": time.perf_counter() - began}

@@ -7,8 +7,8 @@ import numpy as np
 
 from mrgp.checks import DataError, need
 from mrgp.data import MultiRegionData
-from mrgp.labels import as_text
 from mrgp.spikes import from_spike_times, trial_columns
+from mrgp.texts import as_text
 
 
 def from_pynapple(

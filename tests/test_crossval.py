@@ -68,6 +68,24 @@ def scripted(monkeypatch):
 # --- scores
 
 
+def of_threads(fit, held_out):
+    """A score that waits for threads of its own."""
+    pool = ThreadPoolExecutor(2)
+    parts = [held_out.select_trials([trial]) for trial in range(held_out.n_trials)]
+    try:
+        return [part.item() for part in pool.map(fit.log_likelihood, parts, timeout=60)]
+    finally:
+        pool.shutdown(wait=False)  # so that a lock that is held fails the test, and does not stop it
+
+
+def test_a_score_may_wait_for_threads_of_its_own(swept):
+    job = sweep.Job(FA(), recording(), swept.table["fold"].values, of_threads, {**QUICK, "seed": 0})
+    record = sweep.evaluate(job, (Candidate(1, (0, 0)), 0))
+    assert record["failure"] == ""
+    trials = np.flatnonzero(job.folds == 0)
+    np.testing.assert_allclose(record["scores"], swept.table["trial_score"][0, trials], rtol=1e-8)
+
+
 def test_scores_are_those_of_fits_by_hand(swept):
     data, folds = recording(), swept.table["fold"].values
     assert sorted(np.bincount(folds)) == [4, 4, 4]

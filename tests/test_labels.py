@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp.labels import as_text, free_name
+from mrgp.labels import free_name
 from mrgp.layout import CONDITION
+from mrgp.options import typed
+from mrgp.texts import as_text
 
 BIN = 0.02
 N_TRIALS = 4
@@ -112,8 +114,10 @@ def test_what_is_missing_is_no_condition(labels):
 def test_what_was_measured_may_be_missing():
     data = recording([0.3, np.nan, 0.2, 0.4], "reaction_time")
     assert np.isnan(data.trial_coords["reaction_time"][1])
-    with pytest.raises(mrgp.DataError, match="trial 1 has no reaction_time: leave it out by select_trials"):
+    with pytest.raises(mrgp.DataError) as caught:
         data.trial_labels("reaction_time")
+    assert str(caught.value) == "trial 1 has no reaction_time: leave it out by select_trials"
+    assert caught.value.typed(typed) == "trial 1 has no reaction_time: leave it out of the file, or give it one there"
     with pytest.raises(mrgp.DataError, match=r"neuron_coords\['B'\]: neuron 1 has no label \(nan\)"):
         mrgp.MultiRegionData(regions(), BIN, neuron_coords={"B": [1.0, np.nan]})
 

@@ -100,6 +100,23 @@ def test_conditions_are_labels_in_order():
         mrgp.MultiRegionData({"V1": data.region("V1")}, BIN).among(("a", "b"))
 
 
+def test_conditions_of_earlier_files_have_six_digits():
+    """Files had numbers rounded so: their fits take the recording that they are of, wherever it can be no other."""
+    data, _ = recording((1 / 3, 2 / 3))
+    earlier = ("0.333333", "0.5", "0.666667")
+    same = data.among(earlier)
+    assert (same.layout.conditions, same.condition.tolist()) == (earlier, [0, 2] * 20)
+    assert same.select_trials([1, 2]).condition.tolist() == [2, 0]
+    assert same.trial_fingerprints == data.trial_fingerprints
+    whole = recording((1234567.0, 2.0))[0].among(("1.23457e+06", "2"))
+    assert whole.condition.tolist() == [0, 1] * 20
+    close, _ = recording((0.3333333, 0.3333334))
+    with pytest.raises(mrgp.DataError, match=r"condition 0.3333333 is not one of 0.333333, 0.666667: leave its trials"):
+        close.among(("0.333333", "0.666667"))
+    with pytest.raises(mrgp.DataError, match=r"condition left is not one of 0.333333, 2: leave its trials out"):
+        recording(("left", 1 / 3))[0].among(("0.333333", "2"))
+
+
 def test_hidden_neurons_keep_their_place():
     data, course = recording()
     hidden = data.without({"V2": [0, 2]})

@@ -1,5 +1,6 @@
 """What a user is told of, they are told by names that they know: region, neuron, label, and a remedy of their door."""
 
+import hashlib
 import json
 import pickle
 import warnings
@@ -12,12 +13,14 @@ import pytest
 from mrgp.models import DLAG, FA, GPFA
 
 import mrgp
+from mrgp.arguments import parse
 from mrgp.cli import main
 from mrgp.distributions.families import NegativeBinomial
 from mrgp.inference.start import compress, decompress
 from mrgp.neurons import Neurons
 from mrgp.options import typed
 from mrgp.sentences import Argument, Refusal
+from mrgp.steps import read_known
 
 SEED = 3
 N_TRIALS = 16
@@ -146,6 +149,58 @@ def test_a_fit_takes_the_neurons_that_it_knows(fitted, tmp_path):
     assert fit.known(own) is own
 
 
+def test_trials_are_known_by_some_of_their_neurons(fitted):
+    fit, every = fitted
+    ours = {"V1": [0, 2, 3], "V2": [0, 1, 2, 4]}
+    chosen, rooted = every.select_neurons(ours), mrgp.preprocess(every, transform="sqrt")
+    forms = [chosen, mrgp.preprocess(chosen, transform="sqrt"), rooted.select_neurons(ours)]
+    half = [True] * 8 + [False] * 8
+    for train in forms:
+        one = replace(fit, data=train.select_trials(slice(8)))
+        for test in forms:
+            assert one.has_seen(test).tolist() == half
+        for test in (every, rooted):
+            with pytest.warns(UserWarning, match="left out, as the fit"):
+                assert one.has_seen(test).tolist() == half
+    # Files of the first versions know a trial by all its values at once.
+    earlier = tuple(hashlib.blake2b(trial.tobytes(), digest_size=8).hexdigest() for trial in chosen.values[:8])
+    one = replace(fit, data=None, trained_on=earlier)
+    for test in forms[:2]:
+        assert one.has_seen(test).tolist() == half
+    other = chosen.with_values(chosen.values)
+    other.known_as = None
+    other.values[0, 0, -1] += 1
+    assert replace(fit, data=chosen).has_seen(other).tolist() == [False] + [True] * 15
+
+
+def test_a_number_is_one_label_however_a_table_holds_it():
+    whole = Neurons((0, 1, 2), 3).labelled([3, 1, 2])
+    for labels in ([1.0, 2.0, 3.0], ["1.0", "2.0", "3.0"], [b"1", b"2", b"3"], np.array([1, 2, 3], np.int8)):
+        other = Neurons((0, 1, 2), 3).labelled(labels)
+        assert whole.among(other) == [2, 0, 1]
+        assert other.among(whole) == [1, 2, 0]
+    assert Neurons((0,), 1).labelled([1.0]).named(0) == "0 (label 1)"
+    assert Neurons((0,), 1).labelled(["1.2.0"]).among(Neurons((0,), 1).labelled(["1.2"])) == [None]
+    twice = Neurons((0, 1), 2).labelled(["1", "1.0"])
+    assert not twice.told_by_label(twice)
+
+
+def test_a_neuron_that_a_recording_lacks_is_not_said_to_be_silent(fitted):
+    fit, every = fitted
+    fewer = every.select_neurons({"V2": [0, 1, 3, 4]})
+    with pytest.raises(mrgp.DataError, match="is not in the recording: load it with drop_dead=None, which keeps"):
+        fit.known(fewer)
+    if fit.neurons["V1"].labels is None:
+        return
+    lacking = mrgp.MultiRegionData(
+        {name: every.region(name)[:, :, :4] for name in ("V1", "V2")}, 0.02, drop_dead=None,
+        neuron_coords={"V1": LABELS["V1"], "V2": LABELS["V2"][:4]},
+    )  # fmt: skip
+    wanted = r"region V2, neuron 3 \(label u4\), which the fit knows, is not in the recording: give one that has it, or"
+    with pytest.raises(mrgp.DataError, match=wanted):
+        fit.known(lacking)
+
+
 def test_positions_of_neurons_are_never_confused(fitted):
     fit, every = fitted
     with pytest.raises(mrgp.DataError, match=r"take fit\.known"), pytest.warns(UserWarning, match="left out, as"):
@@ -259,6 +314,11 @@ def test_the_command_line_leaves_out_what_is_dead_in_training_and_scores_the_res
     summary = json.loads((tmp_path / "test" / "summary.json").read_text())
     assert summary["trials"] == "2 trials that the fit has not seen"
     known = mrgp.load_fit(tmp_path / "out" / "fit.nc")
+    # Which of the neurons are silent in the test trials is no matter where the fit says which it is of.
+    asked = parse([*evaluate, "--drop-dead", "--out", str(tmp_path / "test")])
+    for neurons, told in ((known.neurons, "left out, as the fit does not know it"), ({}, "left out as dead")):
+        with pytest.warns(UserWarning, match=rf"^{told}: region V1, neuron 1 \(label a1\)"):
+            assert read_known(asked, replace(known, neurons=neurons)).neurons["V1"] == known.neurons["V1"]
     test = mrgp.metrics.split_trials(N_TRIALS, SEED).test
     every = recording(drop_dead=None).select_neurons({"V1": [0, 2, 3], "V2": [0, 1, 2, 4]})
     train = mrgp.metrics.split_trials(N_TRIALS, SEED).train

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 # The stair of the design, lowest first; a module may import from its own step and below.
 STAIR = [
     {"runtime", "align", "kernels", "checks", "layout", "patterns", "delays", "courses", "data", "kalman", "ranks"}
-    | {"folds", "workers", "labels", "units", "arrays", "plausibility", "sentences", "neurons", "shown"},
+    | {"folds", "workers", "labels", "units", "arrays", "plausibility", "sentences", "neurons", "shown"}
+    | {"texts", "digests"},
     {"io", "matlab", "nwb", "spikes", "tsgroup", "fetch", "preprocessing", "known"}
     | {"statespace", "simulate", "scenarios", "store", "symmetries"},
     {"distributions", "inference", "posterior", "arviz_tree", "summaries", "log_rates", "tables"},

@@ -154,6 +154,18 @@ def test_rows_filled_up_with_numbers(matrix, message):
         count(matrix)
 
 
+def test_spikes_at_the_start_of_the_clock_are_no_padding():
+    at_start = [np.r_[np.zeros(2), times] for times in spikes()]
+    data, sentences = count(at_start)
+    assert sentences == []
+    expected = count([times[:] for times in spikes()])[0].values.copy()
+    expected[0, 0] += 2
+    np.testing.assert_array_equal(data.values, expected)
+    for zeros in (np.zeros(2), np.r_[np.zeros(5), 0.5, 0.7]):
+        with pytest.raises(mrgp.DataError, match=f"unit 0 hold {np.sum(zeros == 0)} zeros, which look like padding"):
+            count([zeros, *at_start[1:]])
+
+
 def test_a_hole_in_a_row_is_refused():
     matrix = padded(np.nan)
     matrix[2, 7] = np.nan
