@@ -245,35 +245,6 @@ def test_trials_and_neurons_are_named_as_they_were_loaded():
     assert data.name_trial(4) == "trial 4"
 
 
-def test_a_trial_that_no_fit_can_do_without_is_named(monkeypatch):
-    """Scores of draws under which trial 0 is hopeless to leave out, and no fit can be made without it."""
-    data = recording().select_trials(slice(3, None))
-    scores = 0.1 * np.random.default_rng(0).standard_normal((200, data.n_trials))
-    scores[:, 0] *= 300.0
-    monkeypatch.setattr("mrgp.loo.trial_scores", lambda *_: scores)
-
-    class Fit:
-        samples, fixed, method, sites = {}, (), "nuts", {}
-
-        def recording(self, data):
-            return data
-
-        def draws(self, *_):
-            return {}
-
-        class model:
-            @staticmethod
-            def fit(others, *_, **__):
-                assert others.n_trials == data.n_trials - 1
-                raise mrgp.DataError("region V2, neuron 3: dead")
-
-    told = r"trial 0 \(3 as loaded\) cannot be left out, its score is optimistic: region V2, neuron 3: dead"
-    with pytest.warns(UserWarning, match=told):
-        found = mrgp.leave_one_out(Fit(), data, progress=False)
-    assert found.pareto_k[0] > found.good_k
-    assert found.warning
-
-
 def test_a_fit_of_an_older_file_knows_neurons_by_their_number_alone(fitted):
     fit, every = fitted
     older = replace(fit, neurons={})
