@@ -69,7 +69,8 @@ def calibrate(
             shortest timescale, so that they share what is compiled.
         n: Simulations.
         method: "laplace", "nuts" or "svi".
-        settings: Of the method, and of ``model.fit``, such as ``{"n_starts": 3}``.
+        settings: Of the method, and of ``model.fit``, such as ``{"n_starts": 3}``. "laplace" is asked for the Gaussian of
+            :meth:`mrgp.Fit.delay_intervals` (``loadings="profiled"``) where they do not say.
         regions: Name -> neurons. A model that pools regions is calibrated on one region of as many neurons.
         n_trials, n_bins, bin_width, snr: Of every recording; seconds.
         draws: Evenly spaced posterior draws that the truth is ranked among.
@@ -94,6 +95,8 @@ def calibrate(
     design = {"n_trials": n_trials, "n_bins": n_bins, "bin_width": bin_width, "snr": snr}
     if method in ("laplace", "svi"):
         settings = {"n_draws": max(N_DRAWS, draws), **settings}
+    if method == "laplace":  # the Gaussian that intervals come from is what is asked about, unless settings say more
+        settings = {"loadings": "profiled", **settings}
     key = _json_ready({
         "model": model.to_settings(), "method": method, "settings": settings,
         "regions": dict(zip(layout.regions, layout.n_neurons, strict=True)), **design,

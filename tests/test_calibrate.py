@@ -231,7 +231,7 @@ def test_latents_are_paired_by_loadings(monkeypatch):
         made["last"] = simulate(**arguments)
         return made["last"]
 
-    def fit(self, data, method, *, seed, progress, n_draws):
+    def fit(self, data, method, *, seed, progress, n_draws, **_):
         truth = made["last"].truth
         rng = np.random.default_rng(seed)
         columns, signs = [1, 0, 3, 2], np.array([-1, 1, -1, 1])

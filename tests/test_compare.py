@@ -172,6 +172,7 @@ def test_evidence_of_spreads_is_a_gaussian_integral():
     assert found[0] == 0
 
 
+@pytest.mark.slow
 def test_a_trial_that_stands_out_is_left_out_for_real(made):
     values = made.data.values.copy()
     values[3] *= 4.0
