@@ -69,8 +69,8 @@ def calibrate(
             shortest timescale, so that they share what is compiled.
         n: Simulations.
         method: "laplace", "nuts" or "svi".
-        settings: Of the method, and of ``model.fit``, such as ``{"n_starts": 3}``. "laplace" is asked for the Gaussian of
-            :meth:`mrgp.Fit.delay_intervals` (``loadings="profiled"``) where they do not say.
+        settings: Of the method, and of ``model.fit``, such as ``{"n_starts": 3}``. "laplace" is asked for the Gaussian
+            of :meth:`mrgp.Fit.delay_intervals` (``loadings="profiled"``) where they do not say.
         regions: Name -> neurons. A model that pools regions is calibrated on one region of as many neurons.
         n_trials, n_bins, bin_width, snr: Of every recording; seconds.
         draws: Evenly spaced posterior draws that the truth is ranked among.
