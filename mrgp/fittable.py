@@ -66,7 +66,7 @@ class Fittable(Parametrized):
             centred = data.values - data.center
             smooth = moving_average(centred, SMOOTHED[attempt // 2 % len(SMOOTHED)])
             parts = [smooth[..., part] for part in layout.region_slices.values()]
-            reach = 0.95 * bound / layout.bin_width
+            reach = NEAR_BOUND * bound / layout.bin_width
             lagged = lagged_directions(rng, parts, data, self.n_across, reach, greedy=attempt == 0)
             shared = lagged.loadings
         sites = {

@@ -65,7 +65,7 @@ def lagged_directions(
     delay, timescale = np.zeros((len(signals), n_latents)), np.ones(n_latents)
     for latent in range(n_latents):
         first, second, lag, (u, v) = _best_pair(rng, white, reach, greedy)
-        course = _together(white[first] @ u, white[second] @ v, lag)
+        course = white[first] @ u + _shifted(white[second] @ v, lag)  # on the first region's clock
         at = np.zeros(len(signals))
         directions = {first: u, second: v}
         at[second] = lag
@@ -135,11 +135,6 @@ def _shifted(y: np.ndarray, lag: int) -> np.ndarray:
     else:
         moved[:, -lag:] = y[:, :lag]
     return moved
-
-
-def _together(a: np.ndarray, b: np.ndarray, lag: int) -> np.ndarray:
-    """The course of a latent on the first region's clock from two signals (trial, time), the second ``lag`` late."""
-    return a + _shifted(b, lag)
 
 
 def _timescale(course: np.ndarray) -> float:

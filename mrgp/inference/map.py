@@ -84,8 +84,13 @@ def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
 def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:
     """Log density of some of the sites given all others, in the prior."""
     known = {name: jnp.asarray(value) for name, value in sites.items()}
-    trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=known)).get_trace(data)
-    return float(sum(jnp.sum(trace[name]["fn"].log_prob(known[name])) for name in names))
+    return float(_prior_density(model, tuple(names), known, data))
+
+
+@partial(jax.jit, static_argnums=(0, 1))  # as one program: op by op the model's own arrays take seconds to compile
+def _prior_density(model: Callable[..., None], names: tuple[str, ...], sites: Sites, data: Any) -> Array:
+    trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=sites)).get_trace(data)
+    return jnp.asarray(sum(jnp.sum(trace[name]["fn"].log_prob(sites[name])) for name in names))
 
 
 class Density:

@@ -18,7 +18,7 @@ from mrgp.inference.moves import carried
 from mrgp.inference.recipe import Model
 from mrgp.inference.run import Options, Run, Start
 from mrgp.inference.summit import FEW, Summit, summit
-from mrgp.inference.whitened import REST, Coordinates, Whitened
+from mrgp.inference.whitened import DYNAMICS, REST, Coordinates, Whitened
 
 WIDER = 2.0  # starts of chains, in posterior standard deviations: wider than the posterior, so that R-hat can tell
 ENOUGH, MIXED = 400, 1.01  # effective draws and R-hat at which summaries can be trusted (Vehtari et al. 2021)
@@ -128,8 +128,7 @@ def _with_rest(
     begin_key, move_key = jax.random.split(jax.random.key(options.seed + 1))
     lead = next(iter(x.values())).shape[:-1]
     begin = {**x, REST: jax.random.normal(begin_key, (*lead, len(rest)))}
-    held = next(iter(x))
-    drawn = carried(whole, top.argument, coordinates, begin, move_key, held=held, progress=options.progress)
+    drawn = carried(whole, top.argument, coordinates, begin, move_key, held=DYNAMICS, progress=options.progress)
     if not drawn.settled:
         return lean, coordinates, x, top.unsettled(drawn.reason)
     return whole, coordinates, drawn.x, None
