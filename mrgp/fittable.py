@@ -16,6 +16,7 @@ from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
 from mrgp.inference.lags import FARTHEST, FEWEST_BINS, lagged_directions
 from mrgp.inference.start import draw_loadings, moving_average, noise_timescale_of
+from mrgp.inference.whittle import heard, of_delay, of_kernel
 from mrgp.layout import Layout
 from mrgp.log_rates import (
     DISPERSION_SPREAD,
@@ -40,7 +41,8 @@ NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by th
 CLIPPED = 0.8  # of the bound: where a climb goes on from a delay beyond it
 SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
 STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
-DYNAMICS_SCALE = 0.3  # delays and log timescales in units of 1 / sqrt(bins), measured on the benchmark recordings
+WIDEST_STEP = 0.3  # of log timescales, and of delays as the logistic function has them: what nothing is known of
+NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves it
 
 
 @dataclass(frozen=True)
@@ -248,9 +250,7 @@ class Fittable(Parametrized):
             known = np.array([LOADING_SPREAD, OFFSET_SPREAD]) ** -2.0
         of_loadings, of_offset = 1 / np.sqrt(bins / noise + known[:, None])
         small = np.asarray(1 / np.sqrt(bins))
-        dynamics = dict.fromkeys(self.dynamics_sites(data.layout), DYNAMICS_SCALE * small)
-        if "delay" in dynamics:  # whose free coordinate is in units of its bound
-            dynamics["delay"] *= DEFAULT_MAX_DELAY * data.bin_width / self.delay_bound(data.layout)
+        dynamics = self._dynamics_scales(data, sites)
         scales = {"loadings": of_loadings[:, None], "offset": of_offset, "noise": np.sqrt(2.0) * small, **dynamics}
         if "noise_timescale" in sites:
             counts = np.array(self.assignment(data.layout).n_neurons)
@@ -262,6 +262,29 @@ class Fittable(Parametrized):
         if "dispersion" in sites:  # a count's variance tells it, where it is not all Poisson
             excess = np.exp(np.asarray(sites["offset"])) * np.asarray(sites["dispersion"])
             scales["dispersion"] = 1 / np.sqrt(bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
+        return scales
+
+    def _dynamics_scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Those of delays and of kernel parameters, from the spectra of latents (see ``inference.whittle``)."""
+        layout = data.layout
+        assignment, loadings = self.assignment(layout), np.asarray(sites["loadings"])
+        power = assignment.member @ (loadings**2 / self.noise_of(sites)[:, None])  # (region, column)
+        shared = heard(power[:, : self.n_across], self.gp_noise)
+        own = [row[self.n_across : self.n_across + count] for row, count in zip(power, assignment.n_within, strict=True)]
+        precision = {"across": shared.sum(0), "within": heard(np.concatenate(own), self.gp_noise)}
+        wanted = self.dynamics_sites(layout)
+        scales = {}
+        for kind, told in precision.items():
+            hyper = self.hyperparameters(sites, kind, layout)
+            names = [name for name in hyper if f"{name}_{kind}" in wanted]
+            for name, each in of_kernel(self.kernel, hyper, names, told, data.n_bins).items():
+                scales[f"{name}_{kind}"] = 1 / np.sqrt(data.n_trials * each + WIDEST_STEP**-2)
+        if "delay" in wanted:
+            hyper, bound = self.hyperparameters(sites, "across", layout), self.delay_bound(layout)
+            told = of_delay(self.kernel, hyper, shared, data.n_bins)[1:] / data.bin_width**2
+            level = self.delay_level(sites, data)[1:]
+            slope = 0.5 * bound * np.maximum(1 - (level / bound) ** 2, NEAR_EDGE)  # of a delay by its free coordinate
+            scales["delay"] = 1 / np.sqrt(data.n_trials * told * slope**2 + WIDEST_STEP**-2)
         return scales
 
     @property

@@ -57,16 +57,13 @@ class Groups(NamedTuple):
 
     @classmethod
     def of(cls, latent: DelayedGP, n_trials: int, shared: bool) -> "Groups":
-        """Those of a pattern of missing data and a condition; of ``shared`` False every trial by itself."""
+        """Those of a pattern of missing data; of ``shared`` False every trial by itself."""
         missing = exact_patterns(latent.patterns(n_trials), latent.n_bins, latent.event_shape[1])
         observed, pattern = missing.observed, missing.pattern
         count = 1 if observed is None else len(observed)
         if not shared:
             observed = None if observed is None else observed[pattern]
             pattern, count = jnp.arange(n_trials), n_trials
-        elif latent.course is not None and latent.condition is not None and (kinds := len(latent.course)) > 1:
-            pattern, count = pattern * kinds + latent.condition, count * kinds
-            observed = None if observed is None else jnp.repeat(observed, kinds, axis=0)
         size = jnp.zeros(count).at[pattern].add(1.0)
         seen = None if observed is None else jnp.swapaxes(observed, 0, 1).astype(size.dtype)
         return cls(pattern, seen, jnp.maximum(size, 1.0), not shared)
@@ -121,6 +118,20 @@ class Direction(NamedTuple):
     power: Array
 
 
+class Told(NamedTuple):
+    """What counts say at a q: E_q log p(y | eta) of each trial, without what does not depend on eta, and derivatives.
+
+    Attributes:
+        value: (trial,).
+        slope: By the mean of x, C' E_q[d log p / d eta], (time, trial, readout).
+        curvature: -E_q[d^2 log p / d eta^2], (time, trial, neuron).
+    """
+
+    value: Array
+    slope: Array
+    curvature: Array
+
+
 class Problem(NamedTuple):
     """Counts of trials, the distribution of their log-rates, and which trials share a covariance.
 
@@ -143,19 +154,41 @@ class Problem(NamedTuple):
 
     @property
     def level(self) -> Array:
-        """Log-rates where latents are zero, (time or 1, trial or 1, neuron)."""
-        return jnp.swapaxes(self.latent.trial_mean, 0, 1)
+        """Log-rates where latents are zero, (time or 1, condition or 1, neuron)."""
+        latent = self.latent
+        return latent.offset[None, None] if latent.course is None else jnp.swapaxes(latent.offset + latent.course, 0, 1)
+
+    def of_conditions(self, array: Array, axis: int) -> Array:
+        """That of each trial, of an array with an axis of conditions; of one condition as it is."""
+        if self.latent.course is None or self.latent.condition is None:
+            return lax.slice_in_dim(array, 0, 1, axis=axis)
+        return jnp.take(array, self.latent.condition, axis=axis)
 
     def seen(self, array: Array) -> Array:
         """(time, trial, neuron), zero where nothing was observed."""
         return array if self.groups.seen is None else array * self.groups.of_trials(self.groups.seen)
 
-    def expected(self, mean: Array, covariance: Array) -> Expected:
-        """E_q log p(y | eta) and its derivatives, of every entry, where x has these moments."""
-        C = self.loadings
-        variance = jnp.einsum("ni,tgij,nj->tgn", C, covariance, C)
-        found = self.counts.expected(self.y, mean @ C.T + self.level, self.groups.of_trials(variance))
-        return Expected(*(self.seen(part) for part in found))
+    def expected(self, mean: Array, covariance: Array) -> Told:
+        """E_q log p(y | eta) and its derivatives, where x has these moments; their axes may be of length 1.
+
+        Bin after bin: what is computed of a bin's counts stays in the cache, which is worth a factor of four where the
+        expectation takes a quadrature.
+        """
+        C, groups = self.loadings, self.groups
+        across = tuple(jnp.broadcast_to(part, (len(self.y), *part.shape[1:])) for part in (mean, covariance, self.level))
+
+        def of_bin(bin_: tuple[Array, ...]) -> Told:
+            y, m, V, level, seen = bin_
+            variance = jnp.einsum("ni,gij,nj->gn", C, V, C)
+            variance = variance if groups.alone or len(variance) == 1 else variance[groups.pattern]
+            found = self.counts.expected(y, m @ C.T + self.of_conditions(level, 0), variance)
+            if seen is not None:
+                there = seen if groups.alone else seen[groups.pattern]
+                found = Expected(*(part * there for part in found))
+            return Told(found.value.sum(-1), found.slope @ C, found.curvature)
+
+        told = lax.map(of_bin, (self.y, *across, groups.seen))
+        return told._replace(value=told.value.sum(0))
 
     def in_readouts(self, precision: Array) -> Array:
         """Lambda = C' diag(lambda) C, (time, pattern, readout, readout)."""
@@ -230,8 +263,7 @@ class Problem(NamedTuple):
         covariance = jnp.broadcast_to(jnp.eye(n_readouts, dtype=self.y.dtype), (*shape, n_readouts, n_readouts))
         found = self.expected(still, covariance)
         nothing = jnp.zeros((*shape, self.y.shape[2]), self.y.dtype)
-        slope = found.slope @ self.loadings
-        return Fitted(still, still, nothing, covariance, slope, found.curvature, found.value.sum())
+        return Fitted(still, still, nothing, covariance, found.slope, found.curvature, found.value.sum())
 
     def guess(self) -> Guess:
         """Counts as Gaussian around the log of their average over nearby bins and the trials of a pattern."""
@@ -243,7 +275,7 @@ class Problem(NamedTuple):
         nearby = _moving_sum(mean_count) / jnp.maximum(_moving_sum(seen), 1.0)
         rate = jnp.maximum(nearby, START_SHARE * overall + TINY)
         precision, log_rate = rate * seen, self.groups.of_trials(jnp.log(rate))
-        nu = self.seen(self.y - self.groups.of_trials(rate) * (1 - log_rate + self.level))
+        nu = self.seen(self.y - self.groups.of_trials(rate) * (1 - log_rate + self.of_conditions(self.level, 1)))
         return Guess(nu @ self.loadings, precision)
 
     def _before(self, guess: Guess) -> Fitted:
@@ -270,9 +302,7 @@ class Problem(NamedTuple):
     ) -> Fitted:
         """The q of these moments; ``inside`` is Lambda and ``log_det`` -log|I + K Lambda| / 2 of each trial."""
         found = self.expected(mean, covariance)
-        q = Fitted(
-            mean, dual, precision, covariance, found.slope @ self.loadings - dual, found.curvature, jnp.zeros(())
-        )
+        q = Fitted(mean, dual, precision, covariance, found.slope - dual, found.curvature, jnp.zeros(()))
         # -KL = log Z - E_q[b' x - x' Lambda x / 2] with b = K^-1 m + Lambda m.
         spread = self.groups.of_trials(jnp.einsum("tgij,tgji->tg", inside, covariance))
         minus_kl = log_det.sum() - 0.5 * (mean * dual).sum() + 0.5 * (spread * jnp.ones(mean.shape[:2])).sum()

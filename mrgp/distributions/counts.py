@@ -84,8 +84,9 @@ class CountGP(Distribution):
         spread = jnp.einsum("tgij,tgji->tg", told.precision, q.covariance)
         square = jnp.einsum("tbi,tbij,tbj->tb", q.mean, problem.groups.of_trials(told.precision), q.mean)
         log_sites = (told.vectors * q.mean).sum((0, 2)) - 0.5 * (square + problem.groups.of_trials(spread)).sum(0)
-        expected = problem.expected(q.mean, q.covariance).value + problem.seen(self.counts.normalizer(problem.y))
-        scores = expected.sum((0, 2)) - log_sites + self.latent.normalizer(told)
+        expected = problem.expected(q.mean, q.covariance).value
+        expected = expected + problem.seen(self.counts.normalizer(problem.y)).sum((0, 2))
+        scores = expected - log_sites + self.latent.normalizer(told)
         return scores, Guess(told.vectors, q.precision)
 
     def _problem(self, value: Array) -> Problem:

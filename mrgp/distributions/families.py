@@ -16,6 +16,7 @@ from jax import Array, random
 from jax.scipy.special import gammaln
 
 NODES = 7  # of Gauss-Hermite quadrature: l is right to 1e-6 nats up to v = 1, to 2e-4 up to v = 4
+LARGEST = 150.0  # of a log-rate: from there on log(1 + exp eta) is eta, and the product of two rates is still a number
 LEAST_VARIANCE = 1e-30  # of a log-rate: at 0, as a neuron without loadings has it, a standard deviation has no slope
 
 
@@ -71,21 +72,10 @@ class NegativeBinomial(NamedTuple):
     dispersion: Array
 
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
-        place, weight = np.polynomial.hermite_e.hermegauss(NODES)
-        weight = weight / weight.sum()
-        size, z = 1 / self.dispersion, mean + jnp.log(self.dispersion)
-        sd = jnp.sqrt(jnp.maximum(variance, LEAST_VARIANCE))
-        softplus: Any = 0.0
-        share: Any = 0.0
-        spread: Any = 0.0
-        for x, w in zip(place.tolist(), weight.tolist(), strict=True):
-            at = z + x * sd
-            small = jnp.exp(-jnp.abs(at))
-            sigmoid = jnp.where(at >= 0, 1.0, small) / (1 + small)
-            softplus += w * (jnp.maximum(at, 0.0) + jnp.log1p(small))
-            share += w * sigmoid
-            spread += w * sigmoid * (1 - sigmoid)
-        return Expected(y * mean - (y + size) * softplus, y - (y + size) * share, (y + size) * spread)
+        found = _sums(mean, variance, self.dispersion)
+        trials = y + 1 / self.dispersion
+        value = _expected_value(y, mean, variance, self.dispersion)
+        return Expected(value, y - trials * found.share, trials * found.spread)
 
     def normalizer(self, y: Array) -> Array:
         size = 1 / self.dispersion
@@ -100,6 +90,66 @@ class NegativeBinomial(NamedTuple):
 
     def excess(self, mean_square: Array) -> Array:
         return self.dispersion * mean_square
+
+
+class Sums(NamedTuple):
+    """Expectations of eta' = eta + log(dispersion), which is Gaussian, by quadrature; of one shape.
+
+    Attributes:
+        softplus: log(1 + exp eta').
+        share: The logistic function sigma(eta').
+        spread: sigma (1 - sigma).
+        widening: Derivative of ``softplus`` by the variance of eta'.
+    """
+
+    softplus: Array
+    share: Array
+    spread: Array
+    widening: Array
+
+
+def _sums(mean: Array, variance: Array, dispersion: Array) -> Sums:
+    """Over pairs of nodes on both sides of the mean, so that one exponential and four logarithms do.
+
+    With r = exp(eta') at the mean and f = exp(x sd), the two nodes at a distance x have r f and r / f.
+    """
+    place, weight = np.polynomial.hermite_e.hermegauss(NODES)
+    weight = weight / weight.sum()
+    z = mean + jnp.log(dispersion)
+    sd = jnp.sqrt(jnp.maximum(variance, LEAST_VARIANCE))
+    r = jnp.exp(jnp.minimum(z, LARGEST))
+    centre = 1 / (1 + r)
+    middle = NODES // 2
+    softplus = jnp.maximum(z - LARGEST, 0.0) - weight[middle] * jnp.log(centre)
+    share = weight[middle] * (1 - centre)
+    spread = weight[middle] * centre * (1 - centre)
+    widening: Any = 0.0
+    for x, w in zip(place[middle + 1 :].tolist(), weight[middle + 1 :].tolist(), strict=True):
+        f = jnp.exp(x * sd)
+        up, down = r * f, r / f
+        apart = (1 + up) * (1 + down)
+        above, below = (1 + down) / apart, (1 + up) / apart  # 1 - sigma at the two nodes
+        softplus = softplus + w * jnp.log(apart)
+        share = share + w * (2 - above - below)
+        spread = spread + w * (above * (1 - above) + below * (1 - below))
+        widening = widening + w * x * (up - down) / apart
+    return Sums(softplus, share, spread, widening / (2 * sd))
+
+
+@jax.custom_jvp
+def _expected_value(y: Array, mean: Array, variance: Array, dispersion: Array) -> Array:
+    """E[y eta - (y + 1 / dispersion) log(1 + dispersion exp eta)]; its derivatives are sums of the same nodes."""
+    return y * mean - (y + 1 / dispersion) * _sums(mean, variance, dispersion).softplus
+
+
+@_expected_value.defjvp
+def _expected_value_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    y, mean, variance, dispersion = primals
+    dy, dmean, dvariance, ddispersion = tangents
+    found, trials = _sums(mean, variance, dispersion), y + 1 / dispersion
+    change = (y - trials * found.share) * dmean - trials * found.widening * dvariance
+    change = change + (found.softplus / dispersion - trials * found.share) / dispersion * ddispersion
+    return y * mean - trials * found.softplus, change + (mean - found.softplus) * dy
 
 
 def expected_rate(mean: Array, variance: Array) -> tuple[Array, Array]:

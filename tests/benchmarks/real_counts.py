@@ -15,6 +15,7 @@ import warnings
 from itertools import combinations, product
 from pathlib import Path
 
+import jax
 import numpy as np
 from common import record, reference, table
 from mrgp.models import DLAG, GPFA, MDLAG
@@ -133,6 +134,7 @@ def main() -> None:
         with DONE.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
+        jax.clear_caches()  # programs of so many shapes do not fit beside each other
     report(rows, len(wanted), f"python tests/benchmarks/real_counts.py --share {args.share:.3g} --trials {args.trials}")
 
 
