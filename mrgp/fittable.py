@@ -270,8 +270,9 @@ class Fittable(Parametrized):
         assignment, loadings = self.assignment(layout), np.asarray(sites["loadings"])
         power = assignment.member @ (loadings**2 / self.noise_of(sites)[:, None])  # (region, column)
         shared = heard(power[:, : self.n_across], self.gp_noise)
-        own = [row[self.n_across : self.n_across + count] for row, count in zip(power, assignment.n_within, strict=True)]
-        precision = {"across": shared.sum(0), "within": heard(np.concatenate(own), self.gp_noise)}
+        private = power[:, self.n_across :]
+        own = private[np.arange(private.shape[1]) < np.array(assignment.n_within)[:, None]]  # region after region
+        precision = {"across": shared.sum(0), "within": heard(own, self.gp_noise)}
         wanted = self.dynamics_sites(layout)
         scales = {}
         for kind, told in precision.items():

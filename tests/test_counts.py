@@ -89,6 +89,31 @@ def test_slope_and_curvature_are_derivatives(family):
     np.testing.assert_allclose(found.curvature, -2 * half, atol=2e-4)  # the quadrature's own error
 
 
+def test_the_slopes_of_negative_binomial_counts_are_of_their_value():
+    """By finite differences in mean, variance and dispersion; also where rates are beyond all counts, or zero."""
+    rng = np.random.default_rng(2)
+    y = jnp.asarray(rng.integers(0, 6, 6) * 1.0)
+    at = {"mean": np.array([-30.0, -2.0, 0.0, 2.0, 30.0, 160.0]), "variance": np.array([0.1, 1e-3, 0.5, 2.0, 1.0, 4.0]),
+          "dispersion": np.full(6, 0.3)}  # fmt: skip
+
+    def value(of):
+        return NegativeBinomial(of["dispersion"]).expected(y, of["mean"], of["variance"]).value
+
+    slopes = jax.grad(lambda of: value(of).sum())({name: jnp.asarray(part) for name, part in at.items()})
+    for name, part in at.items():
+        step = 1e-5 * np.maximum(np.abs(part), 0.1)
+        up, down = (value({**at, name: part + sign * step}) for sign in (1, -1))
+        np.testing.assert_allclose(slopes[name], (up - down) / (2 * step), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [-700.0, -100.0, 100.0, 700.0])
+def test_negative_binomial_counts_stay_finite(size):
+    found = NegativeBinomial(jnp.ones(2)).expected(jnp.array([0.0, 3.0]), jnp.full(2, size), jnp.array([0.0, 25.0]))
+    assert all(np.isfinite(part).all() for part in found)
+    wanted = np.array([0.0, 3.0]) * size - np.array([1.0, 4.0]) * max(size, 0.0)
+    np.testing.assert_allclose(found.value, wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_draws_and_predictions_have_their_moments(family):
     """50,000 draws: means within 5 standard errors; variances, of heavy tails, within 8%."""
     mean, variance = jnp.asarray([0.5, -1.0, 0.0, 1.0, -0.3]), jnp.asarray([0.2, 0.4, 0.1, 0.3, 0.0])

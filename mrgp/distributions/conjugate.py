@@ -175,7 +175,8 @@ class Problem(NamedTuple):
         expectation takes a quadrature.
         """
         C, groups = self.loadings, self.groups
-        across = tuple(jnp.broadcast_to(part, (len(self.y), *part.shape[1:])) for part in (mean, covariance, self.level))
+        moments = (mean, covariance, self.level)
+        of_bins = (jnp.broadcast_to(part, (len(self.y), *part.shape[1:])) for part in moments)
 
         def of_bin(bin_: tuple[Array, ...]) -> Told:
             y, m, V, level, seen = bin_
@@ -187,7 +188,7 @@ class Problem(NamedTuple):
                 found = Expected(*(part * there for part in found))
             return Told(found.value.sum(-1), found.slope @ C, found.curvature)
 
-        told = lax.map(of_bin, (self.y, *across, groups.seen))
+        told = lax.map(of_bin, (self.y, *of_bins, groups.seen))
         return told._replace(value=told.value.sum(0))
 
     def in_readouts(self, precision: Array) -> Array:

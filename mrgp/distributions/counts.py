@@ -5,10 +5,10 @@ A trial's counts y are independent given the log-rates eta(t) = C x(t) + d(t). W
     log p(y) >= E_q log p(y | eta) - KL(q || p(x)),        q(x) ~ p(x) exp(b' x - x' Lambda x / 2),
 
 and -KL = log Z - E_q[b' x - x' Lambda x / 2], where log Z(b, Lambda) is the ``normalizer`` of the latents. The best q
-(see ``conjugate``) has Lambda = C' diag(lambda) C. **lambda is shared by the trials of a pattern** (of missing data and
-condition), being the mean over them, so that the covariance of q is computed once for all of them. That restricts q; it
-is a lower bound nevertheless: on counts of V1 and V2 2.3 nats of 7,000 per trial below that of covariances of their
-own.
+(see ``conjugate``) has Lambda = C' diag(lambda) C. **lambda is shared by the trials of a pattern** of missing data,
+being the mean over them, so that the covariance of q is computed once for all of them. That restricts q; it is a lower
+bound nevertheless: on counts of V1 and V2 2.3 nats of 7,000 per trial below that of covariances of their own, and on
+268 neurons of a mouse at a task with 16 conditions 0.7 of 1,500, of which covariances of conditions would save 0.2.
 
 The gradient of the bound in the parameters is that at q held fixed, since q is a maximum: through log Z where b and
 Lambda are constants, and through E_q log p where the moments of x are. First derivatives only.

@@ -1,4 +1,4 @@
-r"""What a recording tells of delays and of kernel parameters, from the spectra of its latents: how far a climb may step.
+r"""What a recording tells of delays and of kernel parameters, from the spectra of its latents.
 
 At each of a trial's frequencies a latent of spectrum S(f), read with the precision s (that of all its neurons in a bin,
 c' R^-1 c), is a complex number known up to a Gaussian. Whittle's likelihood of many such numbers has the Fisher
@@ -8,7 +8,7 @@ information
     of a region's delay            sum_f (2 pi f)^2 u v / (1 + u + v),    u, v = S s in the region, and in all others,
 
 for every trial (the second is that of a phase between two signals, Hannan & Thomson 1973, Biometrika 60, 469-480).
-Latents are taken one by one, as if all others were known.
+Latents are taken one by one, as if all others were known: enough to say how far a climb may step.
 """
 
 from collections.abc import Collection
