@@ -37,6 +37,7 @@ FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound t
 NEARLY = 0.95  # of a bound: where a climb begins from a lag that is farther
 LONGER = "a lag of {:.0f} ms explains the recording better than the max_delay that is held: raise max_delay"
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
+ROUGH = 1.0  # nats: of a climb that only brings latents to where the sites held at first may follow
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
@@ -111,7 +112,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         title = "climbing log p(y, parameters)" if options.progress else None
         ascent = maximise(
             objective,
-            tolerance=options.tolerance,
+            tolerance=max(options.tolerance, ROUGH) if still else options.tolerance,
             max_iterations=options.max_iterations - len(trace),
             progress=title,
             # A place that is only tried is no place to go on from.

@@ -22,6 +22,7 @@ from mrgp.models import DLAG, GPFA, MDLAG
 from scipy.special import gammaln, xlogy
 
 import mrgp
+from mrgp.inference.map import prior_density
 from mrgp.inference.trivial import trivial_log_likelihood
 from mrgp.metrics import split_trials
 
@@ -74,7 +75,7 @@ def fitted(cell: tuple[str, tuple[str, ...], str, str, str], n_trials: int, iter
         fit = MODELS[model](emission=emission, mean=mean).fit(train, "map", progress=False, max_iterations=iterations)
         row |= {
             "seconds": time.perf_counter() - began, "converged": fit.converged, "reason": fit.reason,
-            "train": float(fit.log_likelihood().sum()), "test": float(fit.log_likelihood(test).sum()),
+            "train": fit.trace[-1] - prior_density(fit.model, train, fit.sites, fit.sites), "test": float(fit.log_likelihood(test).sum()),
             "train_own": float(trivial_log_likelihood(train, counts=True).sum()), "test_own": own_rates(train, test),
             "spikes_test": float(test.values.sum()), "loading": float(np.abs(fit.sites["loadings"]).max()),
             "finite": bool(all(np.isfinite(value).all() for value in fit.sites.values())), "first": float(fit.trace[0]),
