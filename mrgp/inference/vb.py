@@ -35,6 +35,7 @@ from mrgp.inference.recipe import (
     Model,
     begin,
     doubts,
+    elsewhere,
     keeps_window,
     revised,
     settled,
@@ -110,6 +111,7 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     fast = model.replace(likelihood="spectral", transient=None) if under_spectral else model
     state = _entered(fast, data, sites, options)
     reason = f"stopped after {options.max_iterations} iterations"
+    home: State | None = None  # where the rounds ended before other lags were tried
     try:
         if under_spectral:
             _ascend(state, SPECTRAL_TOLERANCE, bar, partial(store.write, phase=SPECTRAL))
@@ -120,15 +122,27 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
             if not state.converged:
                 break
             changed, why = revised(state.model, data, state.complete, keep_window)
-            if why is None:
-                reason = f"bound rose less than {options.tolerance:g} nats in a round"
+            if why is not None:
+                notes.append(why)
+                state.model = settled(changed, data, state.complete)
+                continue
+            reason = f"bound rose less than {options.tolerance:g} nats in a round"
+            if home is not None:
                 break
-            notes.append(why)
-            state.model = settled(changed, data, state.complete)
+            better, told = elsewhere(state.model, data, state.complete, options)
+            notes += told
+            if better is None:
+                break
+            home, (moved, there) = state, better
+            kept = keep_window and keeps_window(model, moved, data.layout)
+            moved = settled(moved if kept else moved.adapted(data, there, 1.0), data, there)
+            state = replace(_entered(moved, data, there, options), removed=home.removed)
         else:
             state.converged, reason = False, STILL_ADAPTING
     except KeyboardInterrupt:
         state.converged, reason = False, "interrupted"
+    if home is not None:
+        state = _higher(home, state, reason == "interrupted")
     bar.close()
     if reason == "interrupted":
         store.write(state.model, state.complete, SPECTRAL if under_spectral else "climb", force=True)
@@ -150,6 +164,14 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
         reason=reason, iterations=len(state.trace), evaluations=state.evaluations, notes=tuple(notes),
         loadings_covariance=np.asarray(state.setting.covariance),
     )  # fmt: skip
+
+
+def _higher(home: State, state: State, interrupted: bool) -> State:
+    """The better of where the rounds had ended and where they ended from other lags, with what both have cost."""
+    best = state if state.trace and state.trace[-1] > home.trace[-1] else home
+    trace = home.trace if best is home else home.trace + [value for value in state.trace if value > home.trace[-1]]
+    evaluations = home.evaluations + state.evaluations
+    return replace(best, trace=trace, evaluations=evaluations, converged=best.converged and not interrupted)
 
 
 def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: bool) -> State:
