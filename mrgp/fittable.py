@@ -259,6 +259,9 @@ class Fittable(Parametrized):
             trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
             known = trials[:, None, None] / noise[:, None] * (self.mean_modes(data) ** 2).sum(0)
             scales["mean_change"] = 1 / np.sqrt(known + np.asarray(self.mean_spread(data))[:, None] ** -2.0)
+        if "alpha" in sites:  # a precision, told by as many loadings as its region has neurons
+            counts = np.array(self.assignment(data.layout).n_neurons)
+            scales["alpha"] = np.sqrt(2 / counts)[:, None]
         if "dispersion" in sites:  # a count's variance tells it, where it is not all Poisson
             excess = np.exp(np.asarray(sites["offset"])) * np.asarray(sites["dispersion"])
             scales["dispersion"] = 1 / np.sqrt(bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
