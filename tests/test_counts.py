@@ -9,10 +9,12 @@ from scipy.optimize import minimize
 from scipy.special import gammaln
 
 from mrgp.distributions import conjugate as module
+from mrgp.distributions.base import DelayedGP
 from mrgp.distributions.counts import CountGP
 from mrgp.distributions.families import NegativeBinomial, Poisson, prediction
 from mrgp.statespace.covariance import exact_covariance
-from mrgp.statespace.reduce import Missing, readout_loadings
+from mrgp.statespace.readout import Window
+from mrgp.statespace.reduce import Information, Missing, readout_loadings
 
 DISPERSION = np.array([0.05, 0.3, 1.0, 0.2, 0.6])
 DEFAULT = module.TOLERANCE
@@ -165,6 +167,33 @@ def best_gaussian(model, counts, trial):
 
     start = np.concatenate([np.zeros(n), np.linalg.cholesky(K)[below]])
     return -minimize(loss, start, method="BFGS", options={"gtol": 1e-6}).fun
+
+
+@pytest.mark.parametrize("window", [Window(4, 1), Window(3, 2)], ids=["bin by bin", "two bins a step"])
+def test_moments_are_those_of_a_dense_gaussian(small_model, window):
+    """By smoothing and by slopes, of trials in two patterns; V = (K^-1 + Lambda)^-1 by inversion."""
+    model = small_model(n_across=1, n_within=(1, 0), n_bins=7)
+    dense = model.dense(n_trials=3)
+    K = np.asarray(exact_covariance(model.prior, dense.latents, 7)) + 1e-9 * np.eye(21)
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(7, 2, 3, 3))
+    precision, b, pattern = root @ np.swapaxes(root, -1, -2), rng.normal(size=(7, 3, 3)), np.array([0, 1, 0])
+    told = Information(jnp.asarray(b), jnp.asarray(precision), jnp.asarray(pattern), None, jnp.zeros(3))
+    markov = model.markov(window=window, order=6, n_trials=3)
+    for distribution, near in ((dense, 1e-6), (markov, 5e-3)):
+        found = distribution.moments(told)
+        by_slopes = DelayedGP.moments(distribution, told)
+        for own, other in zip(found, by_slopes, strict=True):
+            np.testing.assert_allclose(own, other, atol=1e-9)
+        for trial, group in enumerate(pattern):
+            inside = np.zeros((7, 3, 7, 3))
+            inside[np.arange(7), :, np.arange(7)] = precision[:, group]
+            V = np.linalg.inv(np.linalg.inv(K) + inside.reshape(21, 21))
+            np.testing.assert_allclose(found.mean[:, trial], (V @ b[:, trial].ravel()).reshape(7, 3), atol=near)
+            blocks = V.reshape(7, 3, 7, 3)[np.arange(7), :, np.arange(7)]
+            np.testing.assert_allclose(found.covariance[:, group], blocks, atol=near)
+            wanted = -0.5 * np.linalg.slogdet(np.eye(21) + K @ inside.reshape(21, 21))[1]
+            assert float(found.log_determinant[trial]) == pytest.approx(wanted, abs=10 * near)
 
 
 @pytest.mark.parametrize("offset", [-1.0, 3.0])

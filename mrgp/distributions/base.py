@@ -9,8 +9,9 @@ and a subclass only has to know the expectation under its representation of x.
 """
 
 import copy
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
@@ -38,6 +39,20 @@ class Assigned(Protocol):
 
     @property
     def assignment(self) -> Assignment: ...
+
+
+class Moments(NamedTuple):
+    """Of readouts x given information exp(b' x - x' Lambda x / 2).
+
+    Attributes:
+        mean: E[x], (time, trial, readout).
+        covariance: At every time, (time, pattern, readout, readout).
+        log_determinant: -log|I + K Lambda| / 2 of each trial, K being the prior covariance of x; (trial,).
+    """
+
+    mean: Array
+    covariance: Array
+    log_determinant: Array
 
 
 class DelayedGP(Distribution):
@@ -183,6 +198,22 @@ class DelayedGP(Distribution):
     def normalizer(self, information: Information) -> Array:
         """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
         raise NotImplementedError
+
+    def moments(self, information: Information) -> Moments:
+        """Moments of readouts of which ``information`` (its precision at all times) is known: slopes of log Z."""
+
+        def total(b: Array, precision: Array) -> tuple[Array, Array]:
+            scores = self.normalizer(information._replace(vectors=b, precision=precision))
+            return scores.sum(), scores
+
+        b, precision, pattern = information.vectors, information.precision, information.pattern
+        (_, scores), (mean, squares) = jax.value_and_grad(total, (0, 1), has_aux=True)(b, precision)
+        member = jax.nn.one_hot(pattern, precision.shape[1], dtype=b.dtype)
+        size = jnp.maximum(member.sum(0), 1)
+        # The slope by Lambda is -E[x x'] / 2, summed over the trials of a pattern.
+        spread = squares + jnp.swapaxes(squares, -1, -2) + jnp.einsum("bg,tbi,tbj->tgij", member, mean, mean)
+        covariance = -spread / size[:, None, None]
+        return Moments(mean, covariance, scores - 0.5 * (b * mean).sum((0, 2)))
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
         """Draw x from the model, (trial, time, readout): its innovations, where noise remembers."""

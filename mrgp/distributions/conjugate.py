@@ -5,8 +5,8 @@ Among q(x) ~ p(x) exp(b' x - x' Lambda x / 2), x ~ N(0, K) a priori, the bound o
     Lambda = C' diag(lambda) C,    lambda = -E_q d^2 log p / d eta^2,        K^-1 m = C' E_q d log p / d eta,
 
 m being the mean of x, and b = K^-1 m + Lambda m (Khan & Lin 2017, AISTATS, eq. 11; Adam et al. 2021, NeurIPS, for the
-dual K^-1 m). So the latents' own likelihood, ``normalizer(b, Lambda) = log Z``, is all that is needed: its derivatives
-are the moments of q. Means and their duals move together, so K is never inverted.
+dual K^-1 m). So all that is asked of the latents is their moments given b and Lambda. Means and their duals move
+together, so K is never inverted.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mrgp.distributions.base import DelayedGP
+from mrgp.distributions.base import DelayedGP, Moments
 from mrgp.distributions.families import Counts, Expected
 from mrgp.statespace.reduce import Information, exact_patterns, readout_loadings
 
@@ -195,18 +195,16 @@ class Problem(NamedTuple):
         """Lambda = C' diag(lambda) C, (time, pattern, readout, readout)."""
         return jnp.einsum("tgn,ni,nj->tgij", precision, self.loadings, self.loadings)
 
-    def normalizer(self, b: Array, precision: Array) -> Array:
-        """log Z of each trial, (trial,)."""
-        return self.latent.normalizer(information_of(b, precision, self.groups))
-
     def information(self, q: Fitted) -> Information:
         """What q was told of the readouts."""
         precision = self.in_readouts(q.precision)
         b = q.dual + jnp.einsum("tbij,tbj->tbi", self.groups.of_trials(precision), q.mean)
         return information_of(b, precision, self.groups)
 
-    def best(self, guess: Guess | None = None) -> Fitted:
+    def best(self, guess: Guess | None = None, within: Array | float | None = None) -> Fitted:
         """The best q, by steps that never lower the bound: of lambda to what q asks for, of means conjugate.
+
+        They end where one gains less than ``within`` nats in all trials, TOLERANCE unless given.
 
         Its bound is never below that of the prior: where the first step, to the guess, ends below it, the prior is
         where the climb goes on.
@@ -228,7 +226,7 @@ class Problem(NamedTuple):
             return q, direction, jnp.where(better, jnp.minimum(1.0, 2 * step), 0.25 * step), gain, count + 1
 
         def going(state: tuple[Fitted, Direction, Array, Array, Array]) -> Array:
-            return (state[4] < MOST_STEPS) & (state[3] > TOLERANCE)
+            return (state[4] < MOST_STEPS) & (state[3] > (TOLERANCE if within is None else within))
 
         q = self._before(self.guess() if guess is None else guess)._replace(bound=prior.bound)
         still = jnp.zeros_like(q.mean)
@@ -286,17 +284,9 @@ class Problem(NamedTuple):
         curvature = jnp.broadcast_to(self.groups.of_trials(guess.precision), self.y.shape)
         return Fitted(still, still, guess.precision, nothing, guess.vectors, curvature, jnp.asarray(-jnp.inf))
 
-    def moments(self, b: Array, precision: Array) -> tuple[Array, Array, Array]:
+    def moments(self, b: Array, precision: Array) -> Moments:
         """V b, V at every time, and -log|I + K Lambda| / 2 of each trial."""
-
-        def total(b: Array, precision: Array) -> tuple[Array, Array]:
-            scores = self.normalizer(b, precision)
-            return scores.sum(), scores
-
-        (_, scores), (mean, squares) = jax.value_and_grad(total, (0, 1), has_aux=True)(b, precision)
-        second = -(squares + jnp.swapaxes(squares, -1, -2)) / self.groups.size[:, None, None]
-        covariance = second - self.groups.mean(mean[..., :, None] * mean[..., None, :])
-        return mean, covariance, scores - 0.5 * (b * mean).sum((0, 2))
+        return self.latent.moments(information_of(b, precision, self.groups))
 
     def scored(
         self, mean: Array, dual: Array, precision: Array, inside: Array, covariance: Array, log_det: Array

@@ -72,14 +72,17 @@ class CountGP(Distribution):
         """A q to begin from, of trials (trial, time, neuron)."""
         return self._problem(value).guess()
 
-    def bound_from(self, value: Array, guess: Guess | None = None) -> tuple[Array, Guess]:
+    def bound_from(
+        self, value: Array, guess: Guess | None = None, within: Array | float | None = None
+    ) -> tuple[Array, Guess]:
         """Bound of each trial of (trial, time, neuron), (trial,), and its q, with which the next search can begin.
 
-        ``guess`` is that of a search at other parameters; the nearer they are, the sooner this one ends.
+        ``guess`` is that of a search at other parameters; the nearer they are, the sooner this one ends, which it does
+        where a step gains less than ``within`` nats in all trials, ``conjugate.TOLERANCE`` unless given.
         """
         problem = self._problem(value)
         held = jax.tree.map(lax.stop_gradient, self)._problem(lax.stop_gradient(value))
-        q = lax.stop_gradient(held.best(guess))
+        q = lax.stop_gradient(held.best(guess, within))
         told = lax.stop_gradient(held.information(q))
         spread = jnp.einsum("tgij,tgji->tg", told.precision, q.covariance)
         square = jnp.einsum("tbi,tbij,tbj->tb", q.mean, problem.groups.of_trials(told.precision), q.mean)

@@ -24,6 +24,7 @@ from numpyro.infer.util import log_density
 from scipy.optimize import minimize
 from tqdm import tqdm
 
+from mrgp.distributions.conjugate import TOLERANCE
 from mrgp.distributions.counts import CountGP
 from mrgp.workers import TRACING
 
@@ -31,6 +32,7 @@ type Sites = dict[str, Array]
 
 MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
 PATIENCE = 4  # iterations over which the gain must stay below the tolerance
+SHARE, ROUGHEST = 0.01, 1.0  # of what the iteration before has gained, and nats: how exact a search inside a density is
 WALL = 100.0  # nats: below the start by more than this, a loss counts by its logarithm only
 BEYOND = 1e4  # nats: what counts as the loss where the density is no number
 
@@ -108,8 +110,11 @@ class Density:
         """Where a search inside the density begins; None where there is nothing to search for."""
         return None
 
-    def from_guess(self, sites: Sites, data: Any, guess: Any) -> tuple[Array, Any]:
-        """The log density, and what a search at other sites nearby may begin from."""
+    def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
+        """The log density, and what a search at other sites nearby may begin from.
+
+        A search inside the density ends where a step gains less than ``within`` nats.
+        """
         return self(sites, data), None
 
 
@@ -129,7 +134,7 @@ class LogJoint(Density):
             return None
         return observed["fn"].first_guess(observed["value"])
 
-    def from_guess(self, sites: Sites, data: Any, guess: Any) -> tuple[Array, Any]:
+    def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
         if guess is None:
             return self(sites, data), None
         total: Any = 0.0
@@ -137,7 +142,7 @@ class LogJoint(Density):
             if site["type"] != "sample":
                 continue
             if site["is_observed"]:
-                scores, guess = site["fn"].bound_from(site["value"], guess)
+                scores, guess = site["fn"].bound_from(site["value"], guess, within)
             else:
                 scores = site["fn"].log_prob(site["value"])
             total += scores.sum()
@@ -153,14 +158,15 @@ class LogJoint(Density):
 
 @partial(jax.jit, static_argnums=0)
 def _objective(
-    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any
-) -> tuple[tuple[Array, Any], Sites]:
+    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any,
+    within: float,
+) -> tuple[tuple[Array, Any], Sites]:  # fmt: skip
     """The negative density with a guess for the next, and its gradient, at origin + scale * x."""
     transforms = density.transforms(data, frozen)
 
     def negative(x: Sites) -> tuple[Array, Any]:
         free = jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)
-        value, found = density.from_guess({**constrain(transforms, free), **frozen}, data, guess)
+        value, found = density.from_guess({**constrain(transforms, free), **frozen}, data, guess, within)
         return -value, found
 
     return jax.value_and_grad(negative, has_aux=True)(x)
@@ -198,12 +204,13 @@ class Objective:
         self.evaluations = 0
         self.guess = _first_guess(density, {name: jnp.asarray(value) for name, value in sites.items()}, self.data)
         self.follows = False  # whether each evaluation begins its search where the one before ended
+        self.within = TOLERANCE  # nats: where a search inside the density ends
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         self.evaluations += 1
         moved = self.unravel(jnp.asarray(x))
         (value, found), gradient = _objective(
-            self.density, moved, self.origin, self.scale, self.frozen, self.data, self.guess
+            self.density, moved, self.origin, self.scale, self.frozen, self.data, self.guess, self.within
         )
         if self.follows and np.isfinite(value):
             self.guess = found
@@ -258,6 +265,7 @@ def maximise(
         nonlocal best
         best = np.array(intermediate_result.x)
         trace.append(-float(intermediate_result.fun))
+        objective.within = float(np.clip(SHARE * (trace[-1] - trace[-2]), TOLERANCE, ROUGHEST))
         bar.update()
         bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
         if on_iteration is not None:
