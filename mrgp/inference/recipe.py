@@ -21,6 +21,7 @@ import numpy as np
 from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
+from mrgp.inference.apart import holds_together
 from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.lags import FEWEST_BINS
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
@@ -34,6 +35,7 @@ SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300
 FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound that is twice as wide costs a latent's
 # state twice as much, and a latent that regions hardly share can be put anywhere
+PRESSING = 0.9  # of a bound: the delays that are on their way beyond it
 NEARLY = 0.95  # of a bound: where a climb begins from a lag that is farther
 LONGER = "a lag of {:.0f} ms explains the recording better than the max_delay that is held: raise max_delay"
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
@@ -240,23 +242,17 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     near = model.for_search()
     sought = near.reads_delays(data.layout) and "delay" not in options.fixed
     far = near.far_reaching(compressed.data) if sought else near
-    climbs: list[Ascent] = []
     rng = np.random.default_rng(options.seed)
-    while len(climbs) < options.n_starts:
-        begin = far.draw_start(rng, compressed.data, len(climbs))
-        title = f"start {len(climbs) + 1} of {options.n_starts}"
-        climbs.append(_climb(far, compressed, begin, title, options))
-        scores = np.array([climb.log_joint for climb in climbs])
-        if len(climbs) >= 3 and np.sum(scores > scores.max() - AGREEMENT) > 1:
-            break
-    best = climbs[int(scores.argmax())]
+    climbs = _climbs(far, compressed, rng, options)
+    best = max(climbs, key=_height)
     notes = []
     if far is not near and _beyond(near, best, compressed):
+        shared = holds_together(far, compressed.data, best.sites, near.delay_bound(data.layout)) > FAR_PAYS
         within = near.clipped(best.sites, compressed.data)
         rivals = [climb for climb in climbs if not _beyond(near, climb, compressed)]
         rivals.append(_climb(near, compressed, within, "shorter delays", options))
-        rival = max(rivals, key=lambda climb: climb.log_joint)
-        if rival.log_joint > best.log_joint - FAR_PAYS:
+        rival = max(rivals if shared else rivals + _climbs(near, compressed, rng, options), key=_height)
+        if not shared or rival.log_joint > best.log_joint - FAR_PAYS:
             best = rival
         else:
             model = model.reaching(best.sites, data)
@@ -264,10 +260,31 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     elif sought and (unheld := near.if_free(compressed.data)) is not None:
         begin = unheld.draw_start(rng, compressed.data, 0)
         farther = _climb(unheld, compressed, begin, "longer delays", options)
-        if _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS:
+        longer = _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS
+        bound = near.delay_bound(data.layout)
+        if longer and holds_together(unheld, compressed.data, farther.sites, bound) > FAR_PAYS:
             lag = 1e3 * np.abs(farther.sites["delay"]).max()
             notes.append(LONGER.format(lag))
     return model, {**guess, **_of_neurons(best, compressed, data)}, notes
+
+
+def _climbs(
+    model: Model, compressed: Compressed, rng: np.random.Generator, options: Options
+) -> list[Ascent]:
+    """Climbs from several starts, until two of them agree on the best."""
+    climbs: list[Ascent] = []
+    while len(climbs) < options.n_starts:
+        begin = model.draw_start(rng, compressed.data, len(climbs))
+        title = f"start {len(climbs) + 1} of {options.n_starts}"
+        climbs.append(_climb(model, compressed, begin, title, options))
+        scores = np.array([climb.log_joint for climb in climbs])
+        if len(climbs) >= 3 and np.sum(scores > scores.max() - AGREEMENT) > 1:
+            break
+    return climbs
+
+
+def _height(climb: Ascent) -> float:
+    return climb.log_joint
 
 
 def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
@@ -301,15 +318,13 @@ def elsewhere(
     Latents are tried at the lags that :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow.
     A lag beyond a bound that is held is only told.
     """
-    near = model.for_search()
-    sought = near.reads_delays(data.layout) and not {"delay", "loadings"} & options.fixed.keys()
+    sought = model.for_search().reads_delays(data.layout) and not {"delay", "loadings"} & options.fixed.keys()
     if not sought or data.n_bins < FEWEST_BINS:
         return None, []
-    compressed, _ = reduced(model, data)
-    far = near.if_free(compressed.data) or near.far_reaching(compressed.data)
+    compressed, near, far, here = _on_factors(model, data, sites, options.seed)
     assignment, layout = model.assignment(data.layout), compressed.data.layout
     parts, shared = list(layout.region_slices.values()), slice(0, assignment.n_across)
-    columns = compressed.encoded(model.stand_in_loadings(sites, data))
+    columns = here["loadings"]
     hyper = model.hyperparameters(sites, "across", data.layout)
     level = model.delay_level(sites, data) / data.bin_width
     centred = compressed.data.values - compressed.data.center
@@ -319,9 +334,6 @@ def elsewhere(
     )  # fmt: skip
     if not moves:
         return None, []
-    own = {name: np.asarray(sites[name]) for name in near.dynamics_sites(data.layout)}
-    drawn = far.draw_start(np.random.default_rng(options.seed), compressed.data, 1)  # what factors have of their own
-    here = {**drawn, **own, "loadings": columns, "delay": data.bin_width * level[1:]}
     here = far.clipped(here, compressed.data, NEARLY)
     climbs = []
     for move in moves:
@@ -330,17 +342,49 @@ def elsewhere(
         loadings[:, move.latent] = np.concatenate(move.loadings)
         there = far.clipped({**here, "delay": delay, "loadings": loadings}, compressed.data, NEARLY)
         climbs.append(_climb(far, compressed, there, "other lags", options))
-    best = max(climbs, key=lambda climb: climb.log_joint)
-    if best.log_joint < _climb(far, compressed, here, "the lags found", options).log_joint + FAR_PAYS:
-        return None, []
-    longest, held = float(np.abs(best.sites["delay"]).max()), near.if_free(compressed.data) is not None
-    if held and longest >= near.delay_bound(data.layout):
-        return None, [LONGER.format(1e3 * longest)]
+    best, notes = max(climbs, key=_height), list[str]()
+    enough = _climb(far, compressed, here, "the lags found", options).log_joint + FAR_PAYS
+    bound, held = near.delay_bound(data.layout), near.if_free(compressed.data) is not None
+    worth = best.log_joint > enough and holds_together(far, compressed.data, best.sites, bound) > FAR_PAYS
+    longest = float(np.abs(best.sites["delay"]).max())
+    if worth and held and longest >= bound:
+        beyond = best.log_joint
+        best = _climb(near, compressed, near.clipped(best.sites, compressed.data, NEARLY), "shorter lags", options)
+        notes = [LONGER.format(1e3 * longest)] if beyond > best.log_joint + FAR_PAYS else []
+        worth = best.log_joint > enough
+    if not worth:
+        return None, notes
     found = _of_neurons(best, compressed, data)
     new = {**{name: value for name, value in sites.items() if name not in found}, **found}
     wider = not held and far is not near and _beyond(near, best, compressed)
     moved = model.reaching(found, data) if wider else model
-    return (moved, {**model.completed(new, data), **options.fixed}), []
+    return (moved, {**model.completed(new, data), **options.fixed}), notes
+
+
+class OnFactors(NamedTuple):
+    """What stands for a recording and its model where lags are looked for.
+
+    Attributes:
+        compressed: The recording's factors.
+        near, far: The model of them, with the bound of its delays and with delays as long as a fit admits.
+        sites: Of ``far``; delays are levels, and may lie beyond any bound.
+    """
+
+    compressed: Compressed
+    near: Any
+    far: Any
+    sites: dict[str, Any]
+
+
+def _on_factors(model: Model, data: MultiRegionData, sites: Mapping[str, Any], seed: int) -> OnFactors:
+    near = model.for_search()
+    compressed, _ = reduced(model, data)
+    far = near.if_free(compressed.data) or near.far_reaching(compressed.data)
+    own = {name: np.asarray(sites[name]) for name in near.dynamics_sites(data.layout)}
+    drawn = far.draw_start(np.random.default_rng(seed), compressed.data, 1)  # what factors have of their own
+    columns = compressed.encoded(model.stand_in_loadings(sites, data))
+    found = {**drawn, **own, "loadings": columns, "delay": model.delay_level(sites, data)[1:]}
+    return OnFactors(compressed, near, far, found)
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
@@ -396,12 +440,19 @@ def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed:
     return found
 
 
+def _worth_following(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> bool:
+    """Whether delays that press on the bound lead to something that regions share, and not only away from it."""
+    compressed, _, far, here = _on_factors(model, data, sites, seed=0)
+    bound = model.delay_bound(data.layout)
+    return holds_together(far, compressed.data, here, PRESSING * bound) > FAR_PAYS
+
+
 def revised(
     model: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
 ) -> tuple[Model, str | None]:
     """A model that suits where the climb ended, and why; None where the present one does."""
     wider = model.widened(sites, data)
-    if wider is not None:
+    if wider is not None and _worth_following(model, data, sites):
         wider = wider if keep_window else wider.adapted(data, sites, 1.0)
         return wider, _wider(wider, data)
     if model.likelihood != "markov":
