@@ -181,7 +181,7 @@ class ADM(Preset):
             return scales
         # A level known to sd / bin says as much per bin; modes are orthogonal, so each gains by its own size.
         level = scales["delay"] * 0.5 * self.delay_bound(data.layout)
-        gained = (self.modes(data.layout, data.n_bins) ** 2).sum(1) / (level**2 * data.n_bins)
+        gained = (self.modes(data.layout, data.n_bins) ** 2).sum(1) / (level[..., None] ** 2 * data.n_bins)
         return {**scales, "delay_change": 1 / np.sqrt(1 + np.asarray(sites["delay_spread"])[..., None] ** 2 * gained)}
 
     def delay_table(self, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> np.ndarray:

@@ -42,6 +42,7 @@ CLIPPED = 0.8  # of the bound: where a climb goes on from a delay beyond it
 SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
 STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
 WIDEST_STEP = 0.3  # of log timescales, and of delays as the logistic function has them: what nothing is known of
+LEAST_SLOPE = 1e-3  # of a log timescale by its free coordinate
 NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves it
 
 
@@ -279,16 +280,23 @@ class Fittable(Parametrized):
         wanted = self.dynamics_sites(layout)
         scales = {}
         for kind, told in precision.items():
+            names = [site.removesuffix(f"_{kind}") for site in wanted if site.endswith(f"_{kind}")]
+            if not names:
+                continue
             hyper = self.hyperparameters(sites, kind, layout)
-            names = [name for name in hyper if f"{name}_{kind}" in wanted]
             for name, each in of_kernel(self.kernel, hyper, names, told, data.n_bins).items():
-                scales[f"{name}_{kind}"] = 1 / np.sqrt(data.n_trials * each + WIDEST_STEP**-2)
+                slope = np.ones(1)  # of the logarithm by the free coordinate, which is another between bounds
+                if name == "timescale" and self.timescale_bounds is not None:
+                    low, high = self.timescale_bounds
+                    timescale = np.asarray(sites[f"timescale_{kind}"])
+                    slope = np.maximum((timescale - low) * (high - timescale) / ((high - low) * timescale), LEAST_SLOPE)
+                scales[f"{name}_{kind}"] = 1 / np.sqrt(data.n_trials * each * slope**2 + WIDEST_STEP**-2)
         if "delay" in wanted:
             hyper, bound = self.hyperparameters(sites, "across", layout), self.delay_bound(layout)
             told = of_delay(self.kernel, hyper, shared, data.n_bins)[1:] / data.bin_width**2
             level = self.delay_level(sites, data)[1:]
-            slope = 0.5 * bound * np.maximum(1 - (level / bound) ** 2, NEAR_EDGE)  # of a delay by its free coordinate
-            scales["delay"] = 1 / np.sqrt(data.n_trials * told * slope**2 + WIDEST_STEP**-2)
+            by_free = 0.5 * bound * np.maximum(1 - (level / bound) ** 2, NEAR_EDGE)  # slope of a delay
+            scales["delay"] = 1 / np.sqrt(data.n_trials * told * by_free**2 + WIDEST_STEP**-2)
         return scales
 
     @property

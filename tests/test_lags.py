@@ -10,7 +10,7 @@ from mrgp.models import DLAG, MDLAG
 
 import mrgp
 from mrgp.inference import recipe, vb
-from mrgp.inference.apart import holds_together
+from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.lags import cross_covariance, lagged_directions, whitener
 from mrgp.inference.profile import better_lags
 from mrgp.inference.run import Options
@@ -246,9 +246,9 @@ def test_what_a_far_lag_is_worth_is_what_two_private_signals_miss(three):
         values = part[:5].reshape(5, -1)
         alone += -0.5 * (np.linalg.slogdet(2 * np.pi * V)[1] * 5 + (values * np.linalg.solve(V, values.T).T).sum())
     together = float(model.log_likelihood(data, sites).sum())
-    assert holds_together(model, data, sites, 0.1) == pytest.approx(together - alone, abs=1e-5)
+    assert worth_of_sharing(model, data, sites, 0.1) == pytest.approx([together - alone], abs=1e-5)
     assert together - alone > 20
-    assert holds_together(model, data, sites, 0.2) == np.inf
+    assert worth_of_sharing(model, data, sites, 0.2) == np.inf
 
 
 @pytest.mark.parametrize("model", [DLAG(1, 0), MDLAG(1)])

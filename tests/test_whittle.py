@@ -1,10 +1,15 @@
 """What latents tell of delays and of kernel parameters, against the Fisher information of dense Gaussian processes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 
 import mrgp
+from mrgp.fittable import WIDEST_STEP
+from mrgp.inference.curvature import diagonal
+from mrgp.inference.map import LogJoint, Objective, free_sites
 from mrgp.inference.whittle import heard, of_delay, of_kernel, spectrum
 from mrgp.kernels import Matern32, RationalQuadratic, Spectral, SquaredExponential
 
@@ -54,26 +59,60 @@ def test_a_periodogram_has_the_variance():
     np.testing.assert_allclose(S.mean(0), 1.0)
 
 
-@pytest.mark.parametrize("model", [mrgp.models.DLAG(2, 1), mrgp.models.GPFA(2), mrgp.models.DLAG(1, (0, 2))])
-def test_every_latent_has_a_scale(made_two_regions, model):
-    data, sites = made_two_regions(model)
+def made(model, delay=0.01, timescale=0.08, n_trials=30):
+    """A recording of the model, and the parameters that it was drawn with."""
+    rng = np.random.default_rng(0)
+    noise = {name: rng.normal(size=(n_trials, 60, count)) for name, count in (("A", 5), ("B", 4))}
+    data = mrgp.MultiRegionData(noise, 0.02)
+    assignment = model.assignment(data.layout)
+    sites = {"loadings": rng.normal(size=(9, assignment.n_columns)), "noise": np.ones(9), "offset": np.zeros(9),
+             "timescale_across": np.full(model.n_across, timescale), "delay": np.full((1, model.n_across), delay),
+             "timescale_within": np.full(sum(assignment.n_within), 0.05)}  # fmt: skip
+    sites |= {f"{name}_across": np.full(model.n_across, 2.0) for name in model.kernel.parameters()}
+    wanted = (*model.dynamics_sites(data.layout), "loadings", "noise", "offset")
+    sites = {name: value for name, value in sites.items() if name in wanted}
+    program = model.replace(likelihood="dense")
+    drawn = program.likelihood_at(data, sites).sample(jax.random.key(1))
+    return data.with_values(np.asarray(drawn)), sites
+
+
+SCALED = {
+    "private latents of one region": (DLAG(1, (0, 1)), {}),
+    "near the bound of delays": (DLAG(1, 0, max_delay=0.1), {"delay": 0.09}),
+    "near the bound of timescales": (DLAG(1, 0, timescale_bounds=(0.01, 0.085)), {}),
+    "a rhythm": (GPFA(1, kernel=Spectral(SquaredExponential())), {}),
+}
+
+
+@pytest.mark.parametrize("case", SCALED)
+def test_scales_are_posterior_standard_deviations(case):
+    """To a factor of two: the information is of one latent, others being known, and expected, not observed."""
+    model, more = SCALED[case]
+    data, sites = made(model, **more)
     scales = model.scales(data, sites)
+    objective = Objective(LogJoint(model.replace(likelihood="dense")), data, sites, scales)
     for name in model.dynamics_sites(data.layout):
         assert np.shape(scales[name]) == np.shape(sites[name])
-        assert np.isfinite(scales[name]).all()
-        assert (scales[name] > 0).all()
+        wanted = 1 / np.sqrt(diagonal(objective, name) + WIDEST_STEP**-2)
+        np.testing.assert_allclose(np.log2(scales[name] / wanted), 0, atol=1, err_msg=name)
+
+
+@pytest.mark.parametrize("regions", [2, 3])
+@pytest.mark.parametrize("model", [ADM(2, 0), ADM(1, 1), MDLAG(2), GPFA(2), FA(2), LDS(2), GFA(2)], ids=repr)
+def test_every_site_has_a_scale_of_its_shape(model, regions):
+    rng = np.random.default_rng(0)
+    data = mrgp.MultiRegionData({f"r{r}": rng.normal(size=(4, 20, 5)) for r in range(regions)}, 0.02)
+    model = model.prepared(data)
+    sites = {name: np.full(np.shape(site["value"]), 0.05) for name, site in free_sites(model, data).items()}
+    scales = model.scales(data, sites)
+    for name, value in sites.items():
+        np.broadcast_to(scales.get(name, 1.0), value.shape)
+        assert np.isfinite(scales.get(name, 1.0)).all()
+        assert np.all(np.asarray(scales.get(name, 1.0)) > 0)
+
+
+def test_of_a_silent_latent_nothing_is_known():
+    model = DLAG(2, 1)
+    data, sites = made(model)
     silent = {**sites, "loadings": np.zeros_like(sites["loadings"])}
-    assert all(np.all(model.scales(data, silent)[name] == 0.3) for name in model.dynamics_sites(data.layout))
-
-
-@pytest.fixture
-def made_two_regions():
-    def make(model):
-        rng = np.random.default_rng(0)
-        data = mrgp.MultiRegionData({"A": rng.normal(size=(4, 20, 5)), "B": rng.normal(size=(4, 20, 4))}, 0.02)
-        within = sum(model.assignment(data.layout).n_within)
-        sites = {"loadings": rng.normal(size=(9, model.assignment(data.layout).n_columns)), "noise": np.ones(9),
-                 "offset": np.zeros(9), "timescale_across": np.full(model.n_across, 0.08),
-                 "timescale_within": np.full(within, 0.05), "delay": np.full((1, model.n_across), 0.01)}  # fmt: skip
-        return data, {name: value for name, value in sites.items() if value.size}
-    return make
+    assert all(np.all(model.scales(data, silent)[name] == WIDEST_STEP) for name in model.dynamics_sites(data.layout))

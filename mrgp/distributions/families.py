@@ -16,7 +16,7 @@ from jax import Array, random
 from jax.scipy.special import gammaln
 
 NODES = 7  # of Gauss-Hermite quadrature: l is right to 1e-6 nats up to v = 1, to 2e-4 up to v = 4
-LARGEST = 150.0  # of a log-rate: from there on log(1 + exp eta) is eta, and the product of two rates is still a number
+LARGEST = 0.2  # of the log of the largest number: from there on log(1 + exp eta) is eta, and products are still numbers
 LEAST_VARIANCE = 1e-30  # of a log-rate: at 0, as a neuron without loadings has it, a standard deviation has no slope
 
 
@@ -109,30 +109,30 @@ class Sums(NamedTuple):
 
 
 def _sums(mean: Array, variance: Array, dispersion: Array) -> Sums:
-    """Over pairs of nodes on both sides of the mean, so that one exponential and four logarithms do.
+    """Over pairs of nodes on both sides of the mean, which share a logarithm.
 
-    With r = exp(eta') at the mean and f = exp(x sd), the two nodes at a distance x have r f and r / f.
+    With r = exp(eta') at the mean and f = exp(x sd), the two nodes at a distance x have r f and r / f. Where trials
+    share variances f is computed once for all of them.
     """
     place, weight = np.polynomial.hermite_e.hermegauss(NODES)
     weight = weight / weight.sum()
     z = mean + jnp.log(dispersion)
     sd = jnp.sqrt(jnp.maximum(variance, LEAST_VARIANCE))
-    r = jnp.exp(jnp.minimum(z, LARGEST))
-    centre = 1 / (1 + r)
+    largest = LARGEST * np.log(float(jnp.finfo(z.dtype).max))
+    r = jnp.exp(jnp.minimum(z, largest))
     middle = NODES // 2
-    softplus = jnp.maximum(z - LARGEST, 0.0) - weight[middle] * jnp.log(centre)
-    share = weight[middle] * (1 - centre)
-    spread = weight[middle] * centre * (1 - centre)
+    softplus = jnp.maximum(z - largest, 0.0) + weight[middle] * jnp.log1p(r)
+    share = weight[middle] * r / (1 + r)
+    spread = weight[middle] * r / jnp.square(1 + r)
     widening: Any = 0.0
     for x, w in zip(place[middle + 1 :].tolist(), weight[middle + 1 :].tolist(), strict=True):
-        f = jnp.exp(x * sd)
+        f = jnp.exp(jnp.minimum(x * sd, largest))
         up, down = r * f, r / f
-        apart = (1 + up) * (1 + down)
-        above, below = (1 + down) / apart, (1 + up) / apart  # 1 - sigma at the two nodes
-        softplus = softplus + w * jnp.log(apart)
-        share = share + w * (2 - above - below)
-        spread = spread + w * (above * (1 - above) + below * (1 - below))
-        widening = widening + w * x * (up - down) / apart
+        odds = up + down + r * r  # (1 + up) (1 + down) - 1
+        softplus = softplus + w * jnp.log1p(odds)
+        share = share + w * (odds + r * r) / (1 + odds)
+        spread = spread + w * (up / jnp.square(1 + up) + down / jnp.square(1 + down))
+        widening = widening + w * x * (up - down) / (1 + odds)
     return Sums(softplus, share, spread, widening / (2 * sd))
 
 

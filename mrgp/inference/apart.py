@@ -12,24 +12,24 @@ import numpy as np
 
 from mrgp.data import MultiRegionData
 
-OUT_OF_SIGHT = 100.0  # trials: a delay at which nothing is in common, whatever the kernel
+OUT_OF_SIGHT = 100.0  # trials: a delay at which nothing is in common, for kernels that forget within some trials
 
 
-def holds_together(model: Any, data: MultiRegionData, sites: Mapping[str, Any], bound: float) -> float:
-    """Nats that the latent is worth, as shared, which is most of all shared at delays beyond a bound in seconds.
+def worth_of_sharing(model: Any, data: MultiRegionData, sites: Mapping[str, Any], bound: float) -> np.ndarray:
+    """What each latent's delays beyond a bound (in seconds) are worth in nats, (latent,); infinity where it has none.
 
-    Regions behind and regions ahead by more than the bound are moved away from all others, latent by latent; their
-    loadings stay. Infinity where no delay is beyond the bound.
+    The log-likelihood that is lost where the regions behind, and those ahead, by more than the bound share nothing
+    with the others; loadings stay. Negative where private copies explain the recording better.
     """
     delay = np.asarray(sites["delay"])
     beyond = np.abs(delay) > bound
+    worth = np.full(delay.shape[1], np.inf)
     if not beyond.any():
-        return np.inf
+        return worth
     away = OUT_OF_SIGHT * data.n_bins * data.bin_width * np.sign(delay) * beyond
     whole = float(model.log_likelihood(data, sites).sum())
-    worth = []
     for latent in np.flatnonzero(beyond.any(0)):
         moved = delay.copy()
         moved[:, latent] += away[:, latent]
-        worth.append(whole - float(model.log_likelihood(data, {**sites, "delay": moved}).sum()))
-    return max(worth)
+        worth[latent] = whole - float(model.log_likelihood(data, {**sites, "delay": moved}).sum())
+    return worth

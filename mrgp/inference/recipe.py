@@ -12,6 +12,7 @@ It asks the model for what only the model knows through the methods named in :cl
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -21,7 +22,7 @@ import numpy as np
 from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
-from mrgp.inference.apart import holds_together
+from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.curvature import Diagonal, diagonal
 from mrgp.inference.lags import FEWEST_BINS
 from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
@@ -45,6 +46,7 @@ MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
 LONG = 256  # steps from which on it pays to find out when the gains have settled
 PER_NEURON = ("loadings", "noise", "offset", "mean_change", "dispersion")
+TINY = 1e-12  # seconds: of a bound of zero, which has no delays
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
@@ -152,7 +154,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         home = Home(model, sites, ascent.log_joint, reason, len(notes))
         moved, sites = better
         if moved.delay_bound(data.layout) > model.delay_bound(data.layout):
-            notes.append(_wider(moved, data))
+            notes.append(wider_note(moved, data))
         kept = keep_window and keeps_window(model, moved, data.layout)
         model = settled(moved if kept else moved.adapted(data, sites, MARGIN), data, sites)
     else:
@@ -244,25 +246,29 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     far = near.far_reaching(compressed.data) if sought else near
     rng = np.random.default_rng(options.seed)
     climbs = _climbs(far, compressed, rng, options)
+    together = [climb for climb in climbs if far is near or _shares(far, near, climb, compressed)]
+    if len(together) < len(climbs):
+        within = near.clipped(max(climbs, key=_height).sites, compressed.data)
+        climbs = [*together, _climb(near, compressed, within, "shorter delays", options)]
+        climbs += _climbs(near, compressed, rng, options)
     best = max(climbs, key=_height)
     notes = []
     if far is not near and _beyond(near, best, compressed):
-        shared = holds_together(far, compressed.data, best.sites, near.delay_bound(data.layout)) > FAR_PAYS
         within = near.clipped(best.sites, compressed.data)
         rivals = [climb for climb in climbs if not _beyond(near, climb, compressed)]
         rivals.append(_climb(near, compressed, within, "shorter delays", options))
-        rival = max(rivals if shared else rivals + _climbs(near, compressed, rng, options), key=_height)
-        if not shared or rival.log_joint > best.log_joint - FAR_PAYS:
+        rival = max(rivals, key=_height)
+        if rival.log_joint > best.log_joint - FAR_PAYS:
             best = rival
         else:
+            best = replace(best, sites=_brought_back(far, near, best, compressed))
             model = model.reaching(best.sites, data)
-            notes.append(_wider(model, data))
+            notes.append(wider_note(model, data))
     elif sought and (unheld := near.if_free(compressed.data)) is not None:
         begin = unheld.draw_start(rng, compressed.data, 0)
         farther = _climb(unheld, compressed, begin, "longer delays", options)
         longer = _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS
-        bound = near.delay_bound(data.layout)
-        if longer and holds_together(unheld, compressed.data, farther.sites, bound) > FAR_PAYS:
+        if longer and _shares(unheld, near, farther, compressed):
             lag = 1e3 * np.abs(farther.sites["delay"]).max()
             notes.append(LONGER.format(lag))
     return model, {**guess, **_of_neurons(best, compressed, data)}, notes
@@ -287,6 +293,21 @@ def _height(climb: Ascent) -> float:
     return climb.log_joint
 
 
+def _shares(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> bool:
+    """Whether regions share something at the delays of a climb beyond the bound of ``near``, if there are any."""
+    if not _beyond(near, climb, compressed):
+        return True
+    worth = worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout))
+    return bool(np.isinf(worth).all() or worth[np.isfinite(worth)].max() > FAR_PAYS)
+
+
+def _brought_back(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> dict[str, Any]:
+    """Its sites, with delays beyond the bound of ``near`` only where regions share something at them."""
+    worth = worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout))
+    clipped = near.clipped(climb.sites, compressed.data)
+    return {**climb.sites, "delay": np.where(worth > FAR_PAYS, climb.sites["delay"], clipped["delay"])}
+
+
 def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
     """The recording's factors around a first guess of its mean, and that guess."""
     assignment = model.assignment(data.layout)
@@ -306,7 +327,7 @@ def _beyond(near: Model, climb: Ascent, compressed: Compressed) -> bool:
     return near.presses(climb.sites, compressed.data)
 
 
-def _wider(model: Model, data: MultiRegionData) -> str:
+def wider_note(model: Model, data: MultiRegionData) -> str:
     return f"a delay came close to its bound: max_delay widened to {1e3 * model.delay_bound(data.layout):.0f} ms"
 
 
@@ -342,11 +363,13 @@ def elsewhere(
         loadings[:, move.latent] = np.concatenate(move.loadings)
         there = far.clipped({**here, "delay": delay, "loadings": loadings}, compressed.data, NEARLY)
         climbs.append(_climb(far, compressed, there, "other lags", options))
+    climbs = [climb for climb in climbs if _shares(far, near, climb, compressed)]
+    if not climbs:
+        return None, []
     best, notes = max(climbs, key=_height), list[str]()
     enough = _climb(far, compressed, here, "the lags found", options).log_joint + FAR_PAYS
     bound, held = near.delay_bound(data.layout), near.if_free(compressed.data) is not None
-    worth = best.log_joint > enough and holds_together(far, compressed.data, best.sites, bound) > FAR_PAYS
-    longest = float(np.abs(best.sites["delay"]).max())
+    worth, longest = best.log_joint > enough, float(np.abs(best.sites["delay"]).max())
     if worth and held and longest >= bound:
         beyond = best.log_joint
         best = _climb(near, compressed, near.clipped(best.sites, compressed.data, NEARLY), "shorter lags", options)
@@ -412,7 +435,9 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     )
     if ascent.reason == "interrupted":
         raise KeyboardInterrupt
-    return ascent
+    # The prior of delays is flat up to a bound: without it, climbs under different bounds can be compared.
+    flat = np.size(ascent.sites.get("delay", ())) * np.log(2 * max(model.delay_bound(compressed.data.layout), TINY))
+    return replace(ascent, log_joint=ascent.log_joint + flat)
 
 
 def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least: int = LONG) -> Model:
@@ -444,7 +469,8 @@ def _worth_following(model: Model, data: MultiRegionData, sites: Mapping[str, An
     """Whether delays that press on the bound lead to something that regions share, and not only away from it."""
     compressed, _, far, here = _on_factors(model, data, sites, seed=0)
     bound = model.delay_bound(data.layout)
-    return holds_together(far, compressed.data, here, PRESSING * bound) > FAR_PAYS
+    worth = worth_of_sharing(far, compressed.data, here, PRESSING * bound)
+    return bool(np.isinf(worth).all() or worth[np.isfinite(worth)].max() > FAR_PAYS)
 
 
 def revised(
@@ -454,7 +480,7 @@ def revised(
     wider = model.widened(sites, data)
     if wider is not None and _worth_following(model, data, sites):
         wider = wider if keep_window else wider.adapted(data, sites, 1.0)
-        return wider, _wider(wider, data)
+        return wider, wider_note(wider, data)
     if model.likelihood != "markov":
         return model, None
     fine = model.adapted(data, sites, 1.0)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ from mrgp.inference.recipe import (
     keeps_window,
     revised,
     settled,
+    wider_note,
 )
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.trivial import never_below_trivial
@@ -95,6 +96,14 @@ class State:
         return member & assignment.used
 
 
+class Home(NamedTuple):
+    """Where the rounds had ended before they were tried elsewhere."""
+
+    state: State
+    reason: str
+    n_notes: int
+
+
 @never_below_trivial(free=EMISSION)
 def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
@@ -111,14 +120,14 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     fast = model.replace(likelihood="spectral", transient=None) if under_spectral else model
     state = _entered(fast, data, sites, options)
     reason = f"stopped after {options.max_iterations} iterations"
-    home: State | None = None  # where the rounds ended before other lags were tried
+    home: Home | None = None  # where the rounds ended before other lags were tried
     try:
         if under_spectral:
             _ascend(state, SPECTRAL_TOLERANCE, bar, partial(store.write, phase=SPECTRAL))
             state = _handed_over(state, model, data, keep_window)
             under_spectral, state.trace = False, []
         for _ in range(MOST_ROUNDS):
-            _ascend(state, options.tolerance, bar, store.write)
+            _ascend(state, options.tolerance, bar, store.write if home is None else _not_kept)
             if not state.converged:
                 break
             changed, why = revised(state.model, data, state.complete, keep_window)
@@ -130,19 +139,23 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
             if home is not None:
                 break
             better, told = elsewhere(state.model, data, state.complete, options)
-            notes += told
+            notes += [note for note in told if note not in notes]
             if better is None:
                 break
-            home, (moved, there) = state, better
-            kept = keep_window and keeps_window(model, moved, data.layout)
-            moved = settled(moved if kept else moved.adapted(data, there, 1.0), data, there)
-            state = replace(_entered(moved, data, there, options), removed=home.removed)
+            home, (moved, there) = Home(state, reason, len(notes)), better
+            state, why = _tried(home.state, moved, data, there, keep_window and keeps_window(model, moved, data.layout))
+            notes += [why] if why else []
+            reason = f"stopped after {options.max_iterations} iterations"
         else:
             state.converged, reason = False, STILL_ADAPTING
     except KeyboardInterrupt:
         state.converged, reason = False, "interrupted"
     if home is not None:
-        state = _higher(home, state, reason == "interrupted")
+        ended = state
+        if not (ended.trace and ended.trace[-1] > home.state.trace[-1]):
+            state, notes = home.state, notes[: home.n_notes]
+            reason = reason if reason == "interrupted" else home.reason
+        state = _with_cost_of_both(state, home.state, ended, converged=state.converged and reason != "interrupted")
     bar.close()
     if reason == "interrupted":
         store.write(state.model, state.complete, SPECTRAL if under_spectral else "climb", force=True)
@@ -166,12 +179,25 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     )  # fmt: skip
 
 
-def _higher(home: State, state: State, interrupted: bool) -> State:
-    """The better of where the rounds had ended and where they ended from other lags, with what both have cost."""
-    best = state if state.trace and state.trace[-1] > home.trace[-1] else home
-    trace = home.trace if best is home else home.trace + [value for value in state.trace if value > home.trace[-1]]
-    evaluations = home.evaluations + state.evaluations
-    return replace(best, trace=trace, evaluations=evaluations, converged=best.converged and not interrupted)
+def _tried(
+    home: State, moved: Any, data: MultiRegionData, sites: dict[str, Any], keep_window: bool
+) -> tuple[State, str | None]:
+    """A state at other lags, with as many iterations as there are left; and what is to be said of its bound."""
+    why = wider_note(moved, data) if moved.delay_bound(data.layout) > home.model.delay_bound(data.layout) else None
+    moved = settled(moved if keep_window else moved.adapted(data, sites, 1.0), data, sites)
+    left = replace(home.options, max_iterations=home.options.max_iterations - len(home.trace))
+    return replace(_entered(moved, data, sites, left), removed=home.removed), why
+
+
+def _with_cost_of_both(best: State, home: State, ended: State, converged: bool) -> State:
+    """One of two states, with the iterations and evaluations of both; the bound on the way never falls."""
+    rose = [value for value in ended.trace if value > home.trace[-1]]
+    trace = home.trace if best is home else home.trace + rose
+    return replace(best, trace=trace, evaluations=home.evaluations + ended.evaluations, converged=converged)
+
+
+def _not_kept(model: Any, sites: dict[str, Any]) -> None:
+    """A place that is only tried is no place to go on from."""
 
 
 def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: bool) -> State:
