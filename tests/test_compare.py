@@ -115,7 +115,7 @@ def test_a_delay_of_which_nothing_is_known_is_no_evidence():
     """
     made = simulate(
         regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=8, n_bins=25, timescale_across=0.3,
-        delay=np.zeros((2, 1)), snr=[2.0, 0.01], seed=4,
+        delay=np.zeros((2, 1)), snr=[2.0, 0.01], seed=5,
     )  # fmt: skip
     model = DLAG(1, 0, max_delay=0.04, likelihood="dense")
     free = model.fit(made.data, progress=False)

@@ -318,7 +318,8 @@ def test_polish_goes_on_from_another_likelihood(shared_recording, fitted):
     )
     assert fit.converged
     assert fit.iterations < fitted.iterations
-    np.testing.assert_allclose(fit.delays, fitted.delays, atol=0.5 * BIN)
+    both = np.flatnonzero(fitted.shared_by().values.all(0))  # of what one region reads the delay means nothing
+    np.testing.assert_allclose(fit.delays[:, both], fitted.delays[:, both], atol=0.5 * BIN)
 
 
 def test_loadings_that_were_wrongly_zeroed_come_back(shared_recording, fitted):
