@@ -48,7 +48,7 @@ NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves
 
 @dataclass(frozen=True)
 class Fittable(Parametrized):
-    """A parametrized model that can be climbed: see ``mrgp.inference.recipe`` for who asks what, and when."""
+    """A parametrized model that can be climbed: see ``mrgp.inference.method`` for what it is asked."""
 
     held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
     held_at_first: ClassVar[tuple[str, ...]] = ("mean_change",)  # the data give it a start that bad latents would spoil
@@ -274,8 +274,8 @@ class Fittable(Parametrized):
         assignment, loadings = self.assignment(layout), np.asarray(sites["loadings"])
         power = assignment.member @ (loadings**2 / self.noise_of(sites)[:, None])  # (region, column)
         shared = heard(power[:, : self.n_across], self.gp_noise)
-        private = power[:, self.n_across :]
-        own = private[np.arange(private.shape[1]) < np.array(assignment.n_within)[:, None]]  # region after region
+        within = slice(assignment.n_regions * self.n_across, None)  # of the readouts
+        own = power[assignment.region_of_readout[within], assignment.column_of_readout[within]]
         precision = {"across": shared.sum(0), "within": heard(own, self.gp_noise)}
         wanted = self.dynamics_sites(layout)
         scales = {}

@@ -111,7 +111,8 @@ def test_delay_table_by_hand(found):
 def test_a_delay_of_which_nothing_is_known_is_no_evidence():
     """A slow latent and a region that hardly reads it: the posterior of the delay is nearly its prior.
 
-    Its Gaussian, not cut at the bound, would speak of 2.2 and 2.3 nats.
+    Its Gaussian, not cut at the bound, would speak of nats. (Where the likelihood is highest at the bound the delay
+    has no Bayes factor at all: here it is not.)
     """
     made = simulate(
         regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=8, n_bins=25, timescale_across=0.3,

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from mrgp.models import DLAG, MDLAG
 
 import mrgp
 from mrgp.inference import recipe, vb
+from mrgp.inference import search as searching
 from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.lags import cross_covariance, lagged_directions, whitener
+from mrgp.inference.map import Ascent
 from mrgp.inference.profile import better_lags
 from mrgp.inference.run import Options
 
@@ -190,7 +193,7 @@ def test_a_better_lag_is_taken_within_a_held_bound_and_told_beyond(far, bound):
     model = fit.model.replace(hold_max_delay=True, max_delay=bound, window=None)
     sites = {**fit.sites, "delay": np.array([[-0.95 * bound]]), "loadings": fit.sites["loadings"] * 0.5}
     options = Options(0, 1, 0.01, 100, None, False)
-    found, notes = recipe.elsewhere(model, data, sites, options)
+    found, notes = searching.elsewhere(model, data, sites, options)
     if bound > 0.2:
         moved, there = found
         assert (moved.max_delay, notes) == (bound, [])
@@ -211,7 +214,7 @@ def test_relevance_moves_in_any_unit(far, unit):
         "loadings": unit * fit.sites["loadings"], "noise": unit**2 * fit.sites["noise"], "offset": scaled.center,
         "alpha": np.full((2, 1), unit**-2.0),
     }  # fmt: skip
-    found, _ = recipe.elsewhere(model, scaled, sites, Options(0, 1, 0.01, 100, None, False))
+    found, _ = searching.elsewhere(model, scaled, sites, Options(0, 1, 0.01, 100, None, False))
     assert abs(found[1]["delay"][0, 0] - 0.212) < BIN  # of the spectral likelihood of factors
 
 
@@ -262,3 +265,22 @@ def test_private_signals_are_not_made_into_a_delay(model):
         fit = model.fit(data, progress=False, n_starts=3)
     assert fit.model.delay_bound(data.layout) == pytest.approx(5 * BIN)
     assert not any("widened" in str(warning.message) for warning in said)
+
+
+def test_only_shared_latents_are_followed_beyond_the_bound():
+    """One latent is shared at 8 bins; the copies of the other, 18 bins apart, are two private signals."""
+    y, loadings = drawn(np.array([[0.0], [8.0]]), [4.0], (7, 6), seed=5)
+    private = [drawn(np.array([[0.0]]), [4.0], (size,), seed=seed, noise=0.0) for size, seed in ((7, 6), (6, 7))]
+    data = mrgp.MultiRegionData({name: own + more[0][0] for name, own, more in zip("AB", y, private, strict=True)}, BIN)
+    columns = [np.hstack([c, more[1][0]]) for c, more in zip(loadings, private, strict=True)]
+    far = DLAG(2, 0, likelihood="spectral", max_delay=20 * BIN)
+    sites = {"loadings": np.concatenate(columns), "noise": np.full(13, 0.64), "offset": np.zeros(13),
+             "delay": BIN * np.array([[8.0, -18.0]]), "timescale_across": np.full(2, 4 * BIN)}  # fmt: skip
+    worth = worth_of_sharing(far, data, sites, 5 * BIN)
+    assert worth[0] > 20
+    assert worth[1] < 5
+    near, stand_in = far.replace(max_delay=5 * BIN), SimpleNamespace(data=data)
+    tamed = searching._brought_back(far, near, Ascent(sites, 0.0), stand_in)["delay"]
+    np.testing.assert_allclose(tamed, BIN * np.array([[8.0, -4.0]]))
+    assert searching._shares(far, near, Ascent(sites, 0.0), stand_in)
+    assert not searching._shares(far, near, Ascent({**sites, "delay": BIN * np.array([[2.0, -18.0]])}, 0.0), stand_in)

@@ -10,7 +10,7 @@ from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 
 import mrgp
 from mrgp.courses import rough_modes, weights_of_modes
-from mrgp.inference import recipe
+from mrgp.inference import recipe, search
 from mrgp.inference.map import Ascent
 from mrgp.inference.run import Checkpoint, Options
 from mrgp.inference.start import noise_timescale_of
@@ -160,7 +160,7 @@ def test_the_mean_is_guessed_once_per_start(monkeypatch):
     model, guesses = DLAG(1, 0, mean="psth", noise="ar1", likelihood="dense", max_delay=0.1), []
     guess = DLAG.mean_start
     monkeypatch.setattr(DLAG, "mean_start", lambda self, data: guesses.append(guess(self, data)) or guesses[-1])
-    monkeypatch.setattr(recipe, "_climb", lambda model, compressed, begin, *_: Ascent(begin, 0.0))
+    monkeypatch.setattr(search, "_climb", lambda model, compressed, begin, *_: Ascent(begin, 0.0))
     options = Options(0, 1, 0.01, 1, None, False)
     _, sites, _ = recipe.begin(model, data, options, None, Checkpoint(options, model, data))
     assert len(guesses) == 1

@@ -41,7 +41,7 @@ class Assigned(Protocol):
     def assignment(self) -> Assignment: ...
 
 
-class Moments(NamedTuple):
+class ReadoutMoments(NamedTuple):
     """Of readouts x given information exp(b' x - x' Lambda x / 2).
 
     Attributes:
@@ -199,7 +199,7 @@ class DelayedGP(Distribution):
         """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
         raise NotImplementedError
 
-    def moments(self, information: Information) -> Moments:
+    def moments(self, information: Information) -> ReadoutMoments:
         """Moments of readouts of which ``information`` (its precision at all times) is known: slopes of log Z."""
 
         def total(b: Array, precision: Array) -> tuple[Array, Array]:
@@ -213,7 +213,7 @@ class DelayedGP(Distribution):
         # The slope by Lambda is -E[x x'] / 2, summed over the trials of a pattern.
         spread = squares + jnp.swapaxes(squares, -1, -2) + jnp.einsum("bg,tbi,tbj->tgij", member, mean, mean)
         covariance = -spread / size[:, None, None]
-        return Moments(mean, covariance, scores - 0.5 * (b * mean).sum((0, 2)))
+        return ReadoutMoments(mean, covariance, scores - 0.5 * (b * mean).sum((0, 2)))
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
         """Draw x from the model, (trial, time, readout): its innovations, where noise remembers."""

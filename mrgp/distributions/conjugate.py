@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mrgp.distributions.base import DelayedGP, Moments
+from mrgp.distributions.base import DelayedGP, ReadoutMoments
 from mrgp.distributions.families import Counts, Expected
 from mrgp.statespace.reduce import Information, exact_patterns, readout_loadings
 
@@ -158,37 +158,29 @@ class Problem(NamedTuple):
         latent = self.latent
         return latent.offset[None, None] if latent.course is None else jnp.swapaxes(latent.offset + latent.course, 0, 1)
 
-    def of_conditions(self, array: Array, axis: int) -> Array:
-        """That of each trial, of an array with an axis of conditions; of one condition as it is."""
-        if self.latent.course is None or self.latent.condition is None:
-            return lax.slice_in_dim(array, 0, 1, axis=axis)
-        return jnp.take(array, self.latent.condition, axis=axis)
-
     def seen(self, array: Array) -> Array:
         """(time, trial, neuron), zero where nothing was observed."""
         return array if self.groups.seen is None else array * self.groups.of_trials(self.groups.seen)
 
     def expected(self, mean: Array, covariance: Array) -> Told:
-        """E_q log p(y | eta) and its derivatives, where x has these moments; their axes may be of length 1.
+        """E_q log p(y | eta) and its derivatives, where x has these moments.
 
         Bin after bin: what is computed of a bin's counts stays in the cache, which is worth a factor of four where the
         expectation takes a quadrature.
         """
-        C, groups = self.loadings, self.groups
-        moments = (mean, covariance, self.level)
-        of_bins = (jnp.broadcast_to(part, (len(self.y), *part.shape[1:])) for part in moments)
+        C, groups, condition = self.loadings, self.groups, self.latent.condition
+        level = jnp.broadcast_to(self.level, (len(self.y), *self.level.shape[1:]))
+        of_trials = slice(0, 1) if self.latent.course is None or condition is None else condition
 
         def of_bin(bin_: tuple[Array, ...]) -> Told:
             y, m, V, level, seen = bin_
-            variance = jnp.einsum("ni,gij,nj->gn", C, V, C)
-            variance = variance if groups.alone or len(variance) == 1 else variance[groups.pattern]
-            found = self.counts.expected(y, m @ C.T + self.of_conditions(level, 0), variance)
+            variance = groups.of_trials(jnp.einsum("ni,gij,nj->gn", C, V, C)[None])[0]
+            found = self.counts.expected(y, m @ C.T + level[of_trials], variance)
             if seen is not None:
-                there = seen if groups.alone else seen[groups.pattern]
-                found = Expected(*(part * there for part in found))
+                found = Expected(*(part * groups.of_trials(seen[None])[0] for part in found))
             return Told(found.value.sum(-1), found.slope @ C, found.curvature)
 
-        told = lax.map(of_bin, (self.y, *of_bins, groups.seen))
+        told = lax.map(of_bin, (self.y, mean, covariance, level, groups.seen))
         return told._replace(value=told.value.sum(0))
 
     def in_readouts(self, precision: Array) -> Array:
@@ -274,7 +266,8 @@ class Problem(NamedTuple):
         nearby = _moving_sum(mean_count) / jnp.maximum(_moving_sum(seen), 1.0)
         rate = jnp.maximum(nearby, START_SHARE * overall + TINY)
         precision, log_rate = rate * seen, self.groups.of_trials(jnp.log(rate))
-        nu = self.seen(self.y - self.groups.of_trials(rate) * (1 - log_rate + self.of_conditions(self.level, 1)))
+        level = jnp.swapaxes(self.latent.trial_mean, 0, 1)
+        nu = self.seen(self.y - self.groups.of_trials(rate) * (1 - log_rate + level))
         return Guess(nu @ self.loadings, precision)
 
     def _before(self, guess: Guess) -> Fitted:
@@ -284,7 +277,7 @@ class Problem(NamedTuple):
         curvature = jnp.broadcast_to(self.groups.of_trials(guess.precision), self.y.shape)
         return Fitted(still, still, guess.precision, nothing, guess.vectors, curvature, jnp.asarray(-jnp.inf))
 
-    def moments(self, b: Array, precision: Array) -> Moments:
+    def moments(self, b: Array, precision: Array) -> ReadoutMoments:
         """V b, V at every time, and -log|I + K Lambda| / 2 of each trial."""
         return self.latent.moments(information_of(b, precision, self.groups))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
 
-from mrgp.distributions.base import DelayedGP, Moments
+from mrgp.distributions.base import DelayedGP, ReadoutMoments
 from mrgp.kalman.filter import Dynamics, Gains, Readout, filter_gains, filter_means, log_normalizer_terms
 from mrgp.kalman.scan import parallel_gains, parallel_means
 from mrgp.kalman.smoother import (
@@ -151,7 +151,7 @@ class MarkovGP(DelayedGP):
         terms = log_normalizer_terms(gains, readout, means, stepped.vectors, stepped.pattern)
         return terms.sum(0) if information.valid is None else (terms * information.valid).sum(0)
 
-    def moments(self, information: Information) -> Moments:
+    def moments(self, information: Information) -> ReadoutMoments:
         """By smoothing, which costs less to compile and to run than the slopes of log Z do."""
         _, readout, gains, means, stepped = self._filter(information, None)
         smoothed = smooth_means(gains, readout, means, stepped.vectors, stepped.pattern, self._in_parallel)
@@ -160,7 +160,7 @@ class MarkovGP(DelayedGP):
         bins = jnp.einsum("tgbibj->tbgij", spread.reshape(*spread.shape[:2], step, size, step, size))
         covariance = bins.reshape(-1, *bins.shape[2:])[: self.n_bins]
         mean = jnp.swapaxes(self._in_bins(smoothed.readouts), 0, 1)
-        return Moments(mean, covariance, gains.log_determinant.sum(0)[stepped.pattern])
+        return ReadoutMoments(mean, covariance, gains.log_determinant.sum(0)[stepped.pattern])
 
     def _whole_steps(self, information: Information) -> Information:
         valid = information.valid

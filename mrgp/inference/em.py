@@ -28,8 +28,9 @@ from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.distributions.contraction import contraction
 from mrgp.inference.map import PATIENCE
-from mrgp.inference.recipe import Model, search
+from mrgp.inference.method import Model
 from mrgp.inference.run import Checkpoint, Options, Run, Start
+from mrgp.inference.search import search
 from mrgp.inference.trivial import never_below_trivial, quietened
 from mrgp.sentences import MAP, Refusal
 from mrgp.statespace.linear import LinearSpace, LinearSystem

@@ -12,8 +12,8 @@ import jax
 
 from mrgp.checks import warn
 from mrgp.data import MultiRegionData
+from mrgp.inference.method import Model
 from mrgp.inference.moves import carried
-from mrgp.inference.recipe import Model
 from mrgp.inference.run import Options, Run, Start
 from mrgp.inference.summit import FEW, summit
 from mrgp.inference.whitened import DYNAMICS, Coordinates, Whitened

@@ -14,8 +14,8 @@ from numpyro.infer.initialization import init_to_value
 
 from mrgp.checks import warn
 from mrgp.data import MultiRegionData
+from mrgp.inference.method import Model
 from mrgp.inference.moves import carried
-from mrgp.inference.recipe import Model
 from mrgp.inference.run import Options, Run, Start
 from mrgp.inference.summit import FEW, Summit, summit
 from mrgp.inference.whitened import DYNAMICS, REST, Coordinates, Whitened

@@ -1,101 +1,37 @@
 """The recipe of ``fit(method="map")``: a start from the data, then the climb, with the model adapted on the way.
 
-1. The recording is reduced to pseudo-neurons; the model is climbed on them several times under a cheap likelihood
-   (the spectral one, where the model has it) and the best climb gives the start.
+1. The best of several climbs on the recording's factors gives the start (see ``search``).
 2. The registers of the Markov likelihood are chosen for the timescales found, and log p(y, parameters) is climbed to
    convergence.
    Sites whose start is good already wait until the others have found their place (``held_at_first``).
 3. Where the result asks for it (a delay near its bound, a timescale shorter than the registers were made for), the
    model is widened or refined and the climb goes on from where it was.
-
-It asks the model for what only the model knows through the methods named in :class:`Model`.
+4. Once it has converged, other lags are looked at, and the climb goes on from a better one.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.distributions.markov import MarkovGP, settling_steps
-from mrgp.inference.apart import worth_of_sharing
-from mrgp.inference.curvature import Diagonal, diagonal
-from mrgp.inference.lags import FEWEST_BINS
-from mrgp.inference.map import Ascent, LogJoint, Objective, free_sites, maximise
-from mrgp.inference.profile import better_lags
+from mrgp.inference.curvature import diagonal
+from mrgp.inference.map import LogJoint, Objective, free_sites, maximise
+from mrgp.inference.method import Model
 from mrgp.inference.run import Checkpoint, Options, Run, Start
-from mrgp.inference.start import Compressed, compress, decompress
+from mrgp.inference.search import PER_NEURON, elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import never_below_trivial, quietened
 from mrgp.layout import Layout
 
-SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
-SEARCH_ITERATIONS = 300
-FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound that is twice as wide costs a latent's
-# state twice as much, and a latent that regions hardly share can be put anywhere
-PRESSING = 0.9  # of a bound: the delays that are on their way beyond it
-NEARLY = 0.95  # of a bound: where a climb begins from a lag that is farther
-LONGER = "a lag of {:.0f} ms explains the recording better than the max_delay that is held: raise max_delay"
-AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 ROUGH = 1.0  # nats: of a climb that only brings latents to where the sites held at first may follow
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
 LONG = 256  # steps from which on it pays to find out when the gains have settled
-PER_NEURON = ("loadings", "noise", "offset", "mean_change", "dispersion")
-TINY = 1e-12  # seconds: of a bound of zero, which has no delays
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
-
-
-class Model(Protocol):
-    """What the recipe needs of a model."""
-
-    likelihood: Any
-    held_in_search: tuple[str, ...]
-    held_at_first: tuple[str, ...]
-    found_by_fit: tuple[str, ...]
-
-    @property
-    def held(self) -> tuple[str, ...]: ...
-
-    def __call__(self, data: MultiRegionData) -> None: ...
-    def replace(self, **changes: Any) -> Self: ...
-    def assignment(self, layout: Layout) -> Any: ...
-    kernel: Any
-
-    def reads_delays(self, layout: Layout) -> bool: ...
-    def delay_level(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray: ...
-    def stand_in_loadings(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray: ...
-    def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]: ...
-    def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self: ...
-    def far_reaching(self, data: MultiRegionData) -> Self: ...
-    def if_free(self, data: MultiRegionData) -> Self | None: ...
-    def clipped(self, sites: Mapping[str, Any], data: MultiRegionData, share: float = ...) -> dict[str, Any]: ...
-    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]: ...
-    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]: ...
-    def dynamics_sites(self, layout: Layout) -> tuple[str, ...]: ...
-    def learned(
-        self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
-    ) -> tuple[Self, dict[str, Any]] | None: ...
-    def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self: ...
-    def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self: ...
-    def prepared(self, data: MultiRegionData) -> Self: ...
-    def for_search(self) -> Self: ...
-    def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]: ...
-    def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]: ...
-    def following(
-        self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
-    ) -> tuple[Self, dict[str, Any]]: ...
-    def delay_bound(self, layout: Layout) -> float: ...
-    def presses(self, sites: Mapping[str, Any], data: MultiRegionData) -> bool: ...
-    def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None: ...
-    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]: ...
-    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
-    def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float: ...
-    def to_settings(self) -> dict[str, Any]: ...
 
 
 @never_below_trivial(free=PER_NEURON)
@@ -153,10 +89,8 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
             break
         home = Home(model, sites, ascent.log_joint, reason, len(notes))
         moved, sites = better
-        if moved.delay_bound(data.layout) > model.delay_bound(data.layout):
-            notes.append(wider_note(moved, data))
-        kept = keep_window and keeps_window(model, moved, data.layout)
-        model = settled(moved if kept else moved.adapted(data, sites, MARGIN), data, sites)
+        model, told = at_other_lags(model, moved, data, sites, keep_window)
+        notes += told
     else:
         converged, reason = False, STILL_ADAPTING
     if home is not None and not ascent.log_joint > home.log_joint:
@@ -192,6 +126,16 @@ class Home(NamedTuple):
 def keeps_window(given: Model, model: Model, layout: Layout) -> bool:
     """Whether ``given`` has a window of its own, and the model that came of it the bound it was made for."""
     return getattr(given, "window", None) is not None and given.delay_bound(layout) == model.delay_bound(layout)
+
+
+def at_other_lags(
+    model: Model, moved: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
+) -> tuple[Model, list[str]]:
+    """What :func:`mrgp.inference.search.elsewhere` made of a model, with the window it needs there; and notes."""
+    wider = moved.delay_bound(data.layout) > model.delay_bound(data.layout)
+    kept = keep_window and keeps_window(model, moved, data.layout)
+    adapted = moved if kept else moved.adapted(data, sites, MARGIN)
+    return settled(adapted, data, sites), [wider_note(moved, data)] if wider else []
 
 
 def _frozen(model: Model, options: Options) -> tuple[str, ...]:
@@ -234,182 +178,6 @@ def begin(
     return settled(model, data, sites), sites, notes
 
 
-def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model, dict[str, np.ndarray], list[str]]:
-    """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays.
-
-    Delays are looked for over half a trial, whatever ``max_delay`` says, and found beyond it where that is worth more
-    than ``FAR_PAYS``. The last of what is returned is what there is to say of that.
-    """
-    compressed, guess = reduced(model, data)
-    near = model.for_search()
-    sought = near.reads_delays(data.layout) and "delay" not in options.fixed
-    far = near.far_reaching(compressed.data) if sought else near
-    rng = np.random.default_rng(options.seed)
-    climbs = _climbs(far, compressed, rng, options)
-    together = [climb for climb in climbs if far is near or _shares(far, near, climb, compressed)]
-    if len(together) < len(climbs):
-        within = near.clipped(max(climbs, key=_height).sites, compressed.data)
-        climbs = [*together, _climb(near, compressed, within, "shorter delays", options)]
-        climbs += _climbs(near, compressed, rng, options)
-    best = max(climbs, key=_height)
-    notes = []
-    if far is not near and _beyond(near, best, compressed):
-        within = near.clipped(best.sites, compressed.data)
-        rivals = [climb for climb in climbs if not _beyond(near, climb, compressed)]
-        rivals.append(_climb(near, compressed, within, "shorter delays", options))
-        rival = max(rivals, key=_height)
-        if rival.log_joint > best.log_joint - FAR_PAYS:
-            best = rival
-        else:
-            best = replace(best, sites=_brought_back(far, near, best, compressed))
-            model = model.reaching(best.sites, data)
-            notes.append(wider_note(model, data))
-    elif sought and (unheld := near.if_free(compressed.data)) is not None:
-        begin = unheld.draw_start(rng, compressed.data, 0)
-        farther = _climb(unheld, compressed, begin, "longer delays", options)
-        longer = _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS
-        if longer and _shares(unheld, near, farther, compressed):
-            lag = 1e3 * np.abs(farther.sites["delay"]).max()
-            notes.append(LONGER.format(lag))
-    return model, {**guess, **_of_neurons(best, compressed, data)}, notes
-
-
-def _climbs(
-    model: Model, compressed: Compressed, rng: np.random.Generator, options: Options
-) -> list[Ascent]:
-    """Climbs from several starts, until two of them agree on the best."""
-    climbs: list[Ascent] = []
-    while len(climbs) < options.n_starts:
-        begin = model.draw_start(rng, compressed.data, len(climbs))
-        title = f"start {len(climbs) + 1} of {options.n_starts}"
-        climbs.append(_climb(model, compressed, begin, title, options))
-        scores = np.array([climb.log_joint for climb in climbs])
-        if len(climbs) >= 3 and np.sum(scores > scores.max() - AGREEMENT) > 1:
-            break
-    return climbs
-
-
-def _height(climb: Ascent) -> float:
-    return climb.log_joint
-
-
-def _shares(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> bool:
-    """Whether regions share something at the delays of a climb beyond the bound of ``near``, if there are any."""
-    if not _beyond(near, climb, compressed):
-        return True
-    worth = worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout))
-    return bool(np.isinf(worth).all() or worth[np.isfinite(worth)].max() > FAR_PAYS)
-
-
-def _brought_back(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> dict[str, Any]:
-    """Its sites, with delays beyond the bound of ``near`` only where regions share something at them."""
-    worth = worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout))
-    clipped = near.clipped(climb.sites, compressed.data)
-    return {**climb.sites, "delay": np.where(worth > FAR_PAYS, climb.sites["delay"], clipped["delay"])}
-
-
-def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
-    """The recording's factors around a first guess of its mean, and that guess."""
-    assignment = model.assignment(data.layout)
-    rest, guess = model.around_mean(data)
-    wanted = tuple(assignment.n_across + width for width in assignment.n_within)
-    return compress(rest, assignment.n_neurons, wanted), guess
-
-
-def _of_neurons(climb: Ascent, compressed: Compressed, data: MultiRegionData) -> dict[str, np.ndarray]:
-    """Where a climb on factors ended, as sites of the neurons."""
-    sites = {name: np.asarray(value) for name, value in climb.sites.items()}
-    loadings, noise = decompress(compressed, sites["loadings"])
-    return {**sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
-
-
-def _beyond(near: Model, climb: Ascent, compressed: Compressed) -> bool:
-    return near.presses(climb.sites, compressed.data)
-
-
-def wider_note(model: Model, data: MultiRegionData) -> str:
-    return f"a delay came close to its bound: max_delay widened to {1e3 * model.delay_bound(data.layout):.0f} ms"
-
-
-def elsewhere(
-    model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options
-) -> tuple[tuple[Model, dict[str, Any]] | None, list[str]]:
-    """The model and sites at a lag from which a climb on the recording's factors ends higher, or None; and notes.
-
-    Latents are tried at the lags that :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow.
-    A lag beyond a bound that is held is only told.
-    """
-    sought = model.for_search().reads_delays(data.layout) and not {"delay", "loadings"} & options.fixed.keys()
-    if not sought or data.n_bins < FEWEST_BINS:
-        return None, []
-    compressed, near, far, here = _on_factors(model, data, sites, options.seed)
-    assignment, layout = model.assignment(data.layout), compressed.data.layout
-    parts, shared = list(layout.region_slices.values()), slice(0, assignment.n_across)
-    columns = here["loadings"]
-    hyper = model.hyperparameters(sites, "across", data.layout)
-    level = model.delay_level(sites, data) / data.bin_width
-    centred = compressed.data.values - compressed.data.center
-    moves = better_lags(
-        [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
-        lambda lag: np.asarray(near.kernel.correlation(jnp.asarray(lag), hyper)),
-    )  # fmt: skip
-    if not moves:
-        return None, []
-    here = far.clipped(here, compressed.data, NEARLY)
-    climbs = []
-    for move in moves:
-        delay, loadings = here["delay"].copy(), columns.copy()
-        delay[:, move.latent] = data.bin_width * move.delay[1:]
-        loadings[:, move.latent] = np.concatenate(move.loadings)
-        there = far.clipped({**here, "delay": delay, "loadings": loadings}, compressed.data, NEARLY)
-        climbs.append(_climb(far, compressed, there, "other lags", options))
-    climbs = [climb for climb in climbs if _shares(far, near, climb, compressed)]
-    if not climbs:
-        return None, []
-    best, notes = max(climbs, key=_height), list[str]()
-    enough = _climb(far, compressed, here, "the lags found", options).log_joint + FAR_PAYS
-    bound, held = near.delay_bound(data.layout), near.if_free(compressed.data) is not None
-    worth, longest = best.log_joint > enough, float(np.abs(best.sites["delay"]).max())
-    if worth and held and longest >= bound:
-        beyond = best.log_joint
-        best = _climb(near, compressed, near.clipped(best.sites, compressed.data, NEARLY), "shorter lags", options)
-        notes = [LONGER.format(1e3 * longest)] if beyond > best.log_joint + FAR_PAYS else []
-        worth = best.log_joint > enough
-    if not worth:
-        return None, notes
-    found = _of_neurons(best, compressed, data)
-    new = {**{name: value for name, value in sites.items() if name not in found}, **found}
-    wider = not held and far is not near and _beyond(near, best, compressed)
-    moved = model.reaching(found, data) if wider else model
-    return (moved, {**model.completed(new, data), **options.fixed}), notes
-
-
-class OnFactors(NamedTuple):
-    """What stands for a recording and its model where lags are looked for.
-
-    Attributes:
-        compressed: The recording's factors.
-        near, far: The model of them, with the bound of its delays and with delays as long as a fit admits.
-        sites: Of ``far``; delays are levels, and may lie beyond any bound.
-    """
-
-    compressed: Compressed
-    near: Any
-    far: Any
-    sites: dict[str, Any]
-
-
-def _on_factors(model: Model, data: MultiRegionData, sites: Mapping[str, Any], seed: int) -> OnFactors:
-    near = model.for_search()
-    compressed, _ = reduced(model, data)
-    far = near.if_free(compressed.data) or near.far_reaching(compressed.data)
-    own = {name: np.asarray(sites[name]) for name in near.dynamics_sites(data.layout)}
-    drawn = far.draw_start(np.random.default_rng(seed), compressed.data, 1)  # what factors have of their own
-    columns = compressed.encoded(model.stand_in_loadings(sites, data))
-    found = {**drawn, **own, "loadings": columns, "delay": model.delay_level(sites, data)[1:]}
-    return OnFactors(compressed, near, far, found)
-
-
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
     """The model and its sites where another fit ended, if its sites are those of this model."""
     model, sites = model.following(start.model, start.sites, data)
@@ -418,26 +186,6 @@ def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model,
     if found != wanted:
         raise ValueError(f"start has sites {found}, but this model needs {wanted}: fit a preset with the same latents")
     return model, {name: sites[name] for name in wanted}
-
-
-def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: Options) -> Ascent:
-    # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
-    shared = {name: value for name, value in options.fixed.items() if name not in PER_NEURON}
-    begin = {**begin, **shared}
-    scale = model.scales(compressed.data, begin)
-    frozen = tuple(sorted({*model.held_in_search, *shared} & begin.keys()))
-    objective = Objective(LogJoint(model), compressed.data, begin, scale, frozen)
-    ascent = maximise(
-        objective,
-        tolerance=SEARCH_TOLERANCE,
-        max_iterations=SEARCH_ITERATIONS,
-        progress=title if options.progress else None,
-    )
-    if ascent.reason == "interrupted":
-        raise KeyboardInterrupt
-    # The prior of delays is flat up to a bound: without it, climbs under different bounds can be compared.
-    flat = np.size(ascent.sites.get("delay", ())) * np.log(2 * max(model.delay_bound(compressed.data.layout), TINY))
-    return replace(ascent, log_joint=ascent.log_joint + flat)
 
 
 def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least: int = LONG) -> Model:
@@ -465,20 +213,12 @@ def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed:
     return found
 
 
-def _worth_following(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> bool:
-    """Whether delays that press on the bound lead to something that regions share, and not only away from it."""
-    compressed, _, far, here = _on_factors(model, data, sites, seed=0)
-    bound = model.delay_bound(data.layout)
-    worth = worth_of_sharing(far, compressed.data, here, PRESSING * bound)
-    return bool(np.isinf(worth).all() or worth[np.isfinite(worth)].max() > FAR_PAYS)
-
-
 def revised(
     model: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
 ) -> tuple[Model, str | None]:
     """A model that suits where the climb ended, and why; None where the present one does."""
     wider = model.widened(sites, data)
-    if wider is not None and _worth_following(model, data, sites):
+    if wider is not None and worth_following(model, data, sites):
         wider = wider if keep_window else wider.adapted(data, sites, 1.0)
         return wider, wider_note(wider, data)
     if model.likelihood != "markov":

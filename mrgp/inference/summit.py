@@ -9,7 +9,8 @@ import numpy as np
 from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective, constrain, unconstrain
-from mrgp.inference.recipe import Model, fit_map, settled
+from mrgp.inference.method import Model
+from mrgp.inference.recipe import fit_map, settled
 from mrgp.inference.reduced import Given, Reduced
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.whitened import Coordinates, Whitened

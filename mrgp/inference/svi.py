@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from mrgp.checks import warn
 from mrgp.data import MultiRegionData
+from mrgp.inference.method import Model
 from mrgp.inference.moves import carried
-from mrgp.inference.recipe import Model
 from mrgp.inference.run import Options, Run, Start
 from mrgp.inference.summit import summit
 from mrgp.inference.whitened import DYNAMICS, REST, Coordinates, Whitened

@@ -29,19 +29,19 @@ from mrgp.checks import warn
 from mrgp.data import MultiRegionData
 from mrgp.inference.bound import EMISSION, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.map import Objective, maximise
+from mrgp.inference.method import Model
 from mrgp.inference.recipe import (
     MOST_ROUNDS,
     STILL_ADAPTING,
-    Model,
+    at_other_lags,
     begin,
     doubts,
-    elsewhere,
     keeps_window,
     revised,
     settled,
-    wider_note,
 )
 from mrgp.inference.run import Checkpoint, Options, Run, Start
+from mrgp.inference.search import elsewhere
 from mrgp.inference.trivial import never_below_trivial
 from mrgp.inference.updates import resting_variance, revival, update
 from mrgp.sentences import MAP, Refusal
@@ -143,8 +143,9 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
             if better is None:
                 break
             home, (moved, there) = Home(state, reason, len(notes)), better
-            state, why = _tried(home.state, moved, data, there, keep_window and keeps_window(model, moved, data.layout))
-            notes += [why] if why else []
+            moved, told = at_other_lags(state.model, moved, data, there, keep_window)
+            notes += told
+            state = _tried(home.state, moved, data, there)
             reason = f"stopped after {options.max_iterations} iterations"
         else:
             state.converged, reason = False, STILL_ADAPTING
@@ -179,14 +180,10 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     )  # fmt: skip
 
 
-def _tried(
-    home: State, moved: Any, data: MultiRegionData, sites: dict[str, Any], keep_window: bool
-) -> tuple[State, str | None]:
-    """A state at other lags, with as many iterations as there are left; and what is to be said of its bound."""
-    why = wider_note(moved, data) if moved.delay_bound(data.layout) > home.model.delay_bound(data.layout) else None
-    moved = settled(moved if keep_window else moved.adapted(data, sites, 1.0), data, sites)
+def _tried(home: State, model: Any, data: MultiRegionData, sites: dict[str, Any]) -> State:
+    """A state at other lags, with as many iterations as there are left."""
     left = replace(home.options, max_iterations=home.options.max_iterations - len(home.trace))
-    return replace(_entered(moved, data, sites, left), removed=home.removed), why
+    return replace(_entered(model, data, sites, left), removed=home.removed)
 
 
 def _with_cost_of_both(best: State, home: State, ended: State, converged: bool) -> State:

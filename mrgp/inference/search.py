@@ -1,0 +1,240 @@
+"""Where a fit begins, and at which other lags it may do better: climbs on the recording's factors.
+
+The recording is reduced to pseudo-neurons, and the model climbed on them under a cheap likelihood (the spectral one,
+where the model has it), with delays as long as a fit admits. A lag beyond ``max_delay`` is followed only where regions
+share something at it (see ``apart``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from mrgp.data import MultiRegionData
+from mrgp.inference.apart import worth_of_sharing
+from mrgp.inference.lags import FEWEST_BINS
+from mrgp.inference.map import Ascent, LogJoint, Objective, maximise
+from mrgp.inference.method import Model
+from mrgp.inference.profile import better_lags
+from mrgp.inference.run import Options
+from mrgp.inference.start import Compressed, compress, decompress
+
+SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
+SEARCH_ITERATIONS = 300
+FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound that is twice as wide costs a latent's
+# state twice as much, and a latent that regions hardly share can be put anywhere
+PRESSING = 0.9  # of a bound: the delays that are on their way beyond it
+NEARLY = 0.95  # of a bound: where a climb begins from a lag that is farther
+LONGER = "a lag of {:.0f} ms explains the recording better than the max_delay that is held: raise max_delay"
+AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
+TINY = 1e-12  # seconds: of a bound of zero, which has no delays
+PER_NEURON = ("loadings", "noise", "offset", "mean_change", "dispersion")
+
+
+def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model, dict[str, np.ndarray], list[str]]:
+    """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays.
+
+    Delays are looked for over half a trial, whatever ``max_delay`` says, and found beyond it where that is worth more
+    than ``FAR_PAYS``. The last of what is returned is what there is to say of that.
+    """
+    compressed, guess = reduced(model, data)
+    near = model.for_search()
+    sought = near.reads_delays(data.layout) and "delay" not in options.fixed
+    far = near.far_reaching(compressed.data) if sought else near
+    rng = np.random.default_rng(options.seed)
+    climbs = _climbs(far, compressed, rng, options)
+    together = [climb for climb in climbs if far is near or _shares(far, near, climb, compressed)]
+    if len(together) < len(climbs):
+        within = near.clipped(max(climbs, key=_height).sites, compressed.data)
+        climbs = [*together, _climb(near, compressed, within, "shorter delays", options)]
+        climbs += _climbs(near, compressed, rng, options)
+    best = max(climbs, key=_height)
+    notes = []
+    if far is not near and _beyond(near, best, compressed):
+        within = near.clipped(best.sites, compressed.data)
+        rivals = [climb for climb in climbs if not _beyond(near, climb, compressed)]
+        rivals.append(_climb(near, compressed, within, "shorter delays", options))
+        rival = max(rivals, key=_height)
+        if rival.log_joint > best.log_joint - FAR_PAYS:
+            best = rival
+        else:
+            best = replace(best, sites=_brought_back(far, near, best, compressed))
+            model = model.reaching(best.sites, data)
+            notes.append(wider_note(model, data))
+    elif sought and (unheld := near.if_free(compressed.data)) is not None:
+        begin = unheld.draw_start(rng, compressed.data, 0)
+        farther = _climb(unheld, compressed, begin, "longer delays", options)
+        longer = _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS
+        if longer and _shares(unheld, near, farther, compressed):
+            lag = 1e3 * np.abs(farther.sites["delay"]).max()
+            notes.append(LONGER.format(lag))
+    return model, {**guess, **_of_neurons(best, compressed, data)}, notes
+
+
+def _climbs(
+    model: Model, compressed: Compressed, rng: np.random.Generator, options: Options
+) -> list[Ascent]:
+    """Climbs from several starts, until two of them agree on the best."""
+    climbs: list[Ascent] = []
+    while len(climbs) < options.n_starts:
+        begin = model.draw_start(rng, compressed.data, len(climbs))
+        title = f"start {len(climbs) + 1} of {options.n_starts}"
+        climbs.append(_climb(model, compressed, begin, title, options))
+        scores = np.array([climb.log_joint for climb in climbs])
+        if len(climbs) >= 3 and np.sum(scores > scores.max() - AGREEMENT) > 1:
+            break
+    return climbs
+
+
+def _height(climb: Ascent) -> float:
+    return climb.log_joint
+
+
+def _shares(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> bool:
+    """Whether regions share something at the delays of a climb beyond the bound of ``near``, if there are any."""
+    if not _beyond(near, climb, compressed):
+        return True
+    return _pays(worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout)))
+
+
+def _pays(worth: np.ndarray) -> bool:
+    """Whether some delay beyond a bound is worth following, of what :func:`worth_of_sharing` says; or there is none."""
+    return bool(np.isinf(worth).all() or worth[np.isfinite(worth)].max() > FAR_PAYS)
+
+
+def _brought_back(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> dict[str, Any]:
+    """Its sites, with delays beyond the bound of ``near`` only where regions share something at them."""
+    worth = worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout))
+    clipped = near.clipped(climb.sites, compressed.data)
+    return {**climb.sites, "delay": np.where(worth > FAR_PAYS, climb.sites["delay"], clipped["delay"])}
+
+
+def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
+    """The recording's factors around a first guess of its mean, and that guess."""
+    assignment = model.assignment(data.layout)
+    rest, guess = model.around_mean(data)
+    wanted = tuple(assignment.n_across + width for width in assignment.n_within)
+    return compress(rest, assignment.n_neurons, wanted), guess
+
+
+def _of_neurons(climb: Ascent, compressed: Compressed, data: MultiRegionData) -> dict[str, np.ndarray]:
+    """Where a climb on factors ended, as sites of the neurons."""
+    sites = {name: np.asarray(value) for name, value in climb.sites.items()}
+    loadings, noise = decompress(compressed, sites["loadings"])
+    return {**sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
+
+
+def _beyond(near: Model, climb: Ascent, compressed: Compressed) -> bool:
+    return near.presses(climb.sites, compressed.data)
+
+
+def wider_note(model: Model, data: MultiRegionData) -> str:
+    return f"a delay came close to its bound: max_delay widened to {1e3 * model.delay_bound(data.layout):.0f} ms"
+
+
+def elsewhere(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options
+) -> tuple[tuple[Model, dict[str, Any]] | None, list[str]]:
+    """The model and sites at a lag from which a climb on the recording's factors ends higher, or None; and notes.
+
+    Latents are tried at the lags that :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow.
+    A lag beyond a bound that is held is only told.
+    """
+    sought = model.for_search().reads_delays(data.layout) and not {"delay", "loadings"} & options.fixed.keys()
+    if not sought or data.n_bins < FEWEST_BINS:
+        return None, []
+    compressed, near, far, here = _on_factors(model, data, sites, options.seed)
+    assignment, layout = model.assignment(data.layout), compressed.data.layout
+    parts, shared = list(layout.region_slices.values()), slice(0, assignment.n_across)
+    columns = here["loadings"]
+    hyper = model.hyperparameters(sites, "across", data.layout)
+    level = model.delay_level(sites, data) / data.bin_width
+    centred = compressed.data.values - compressed.data.center
+    moves = better_lags(
+        [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
+        lambda lag: np.asarray(near.kernel.correlation(jnp.asarray(lag), hyper)),
+    )  # fmt: skip
+    if not moves:
+        return None, []
+    here = far.clipped(here, compressed.data, NEARLY)
+    climbs = []
+    for move in moves:
+        delay, loadings = here["delay"].copy(), columns.copy()
+        delay[:, move.latent] = data.bin_width * move.delay[1:]
+        loadings[:, move.latent] = np.concatenate(move.loadings)
+        there = far.clipped({**here, "delay": delay, "loadings": loadings}, compressed.data, NEARLY)
+        climbs.append(_climb(far, compressed, there, "other lags", options))
+    climbs = [climb for climb in climbs if _shares(far, near, climb, compressed)]
+    if not climbs:
+        return None, []
+    best, notes = max(climbs, key=_height), list[str]()
+    enough = _climb(far, compressed, here, "the lags found", options).log_joint + FAR_PAYS
+    bound, held = near.delay_bound(data.layout), near.if_free(compressed.data) is not None
+    worth, longest = best.log_joint > enough, float(np.abs(best.sites["delay"]).max())
+    if worth and held and longest >= bound:
+        beyond = best.log_joint
+        best = _climb(near, compressed, near.clipped(best.sites, compressed.data, NEARLY), "shorter lags", options)
+        notes = [LONGER.format(1e3 * longest)] if beyond > best.log_joint + FAR_PAYS else []
+        worth = best.log_joint > enough
+    if not worth:
+        return None, notes
+    found = _of_neurons(best, compressed, data)
+    new = {**{name: value for name, value in sites.items() if name not in found}, **found}
+    wider = not held and far is not near and _beyond(near, best, compressed)
+    moved = model.reaching(found, data) if wider else model
+    return (moved, {**model.completed(new, data), **options.fixed}), notes
+
+
+class OnFactors(NamedTuple):
+    """What stands for a recording and its model where lags are looked for.
+
+    Attributes:
+        compressed: The recording's factors.
+        near, far: The model of them, with the bound of its delays and with delays as long as a fit admits.
+        sites: Of ``far``; delays are levels, and may lie beyond any bound.
+    """
+
+    compressed: Compressed
+    near: Any
+    far: Any
+    sites: dict[str, Any]
+
+
+def _on_factors(model: Model, data: MultiRegionData, sites: Mapping[str, Any], seed: int) -> OnFactors:
+    near = model.for_search()
+    compressed, _ = reduced(model, data)
+    far = near.if_free(compressed.data) or near.far_reaching(compressed.data)
+    own = {name: np.asarray(sites[name]) for name in near.dynamics_sites(data.layout)}
+    drawn = far.draw_start(np.random.default_rng(seed), compressed.data, 1)  # what factors have of their own
+    columns = compressed.encoded(model.stand_in_loadings(sites, data))
+    found = {**drawn, **own, "loadings": columns, "delay": model.delay_level(sites, data)[1:]}
+    return OnFactors(compressed, near, far, found)
+
+
+def worth_following(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> bool:
+    """Whether delays that press on the bound lead to something that regions share, and not only away from it."""
+    compressed, _, far, here = _on_factors(model, data, sites, seed=0)
+    bound = model.delay_bound(data.layout)
+    return _pays(worth_of_sharing(far, compressed.data, here, PRESSING * bound))
+
+
+def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: Options) -> Ascent:
+    # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
+    shared = {name: value for name, value in options.fixed.items() if name not in PER_NEURON}
+    begin = {**begin, **shared}
+    scale = model.scales(compressed.data, begin)
+    frozen = tuple(sorted({*model.held_in_search, *shared} & begin.keys()))
+    objective = Objective(LogJoint(model), compressed.data, begin, scale, frozen)
+    ascent = maximise(
+        objective,
+        tolerance=SEARCH_TOLERANCE,
+        max_iterations=SEARCH_ITERATIONS,
+        progress=title if options.progress else None,
+    )
+    if ascent.reason == "interrupted":
+        raise KeyboardInterrupt
+    # The prior of delays is flat up to a bound: without it, climbs under different bounds can be compared.
+    flat = np.size(ascent.sites.get("delay", ())) * np.log(2 * max(model.delay_bound(compressed.data.layout), TINY))
+    return replace(ascent, log_joint=ascent.log_joint + flat)
