@@ -27,6 +27,7 @@ DIMS = {
     "noise_timescale": ["region"],
     "dispersion": ["neuron"],
     "mean_change": ["condition", "neuron", "mode"],
+    "mean_spread": ["kind", "neuron"],
     "alpha": ["region", "column"],
     "transition": ["latent_after", "across_latent"],
     "start_mean": ["across_latent"],

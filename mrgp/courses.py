@@ -1,4 +1,4 @@
-"""Courses of delays and means during a trial: their modes, and how far and how fast delays are likely to move."""
+"""Courses of delays and means during a trial: their modes, and how far and how fast they are likely to move."""
 
 from functools import lru_cache
 
@@ -13,6 +13,9 @@ TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes 
 SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from noise
 MISSED_TOP = 0.1  # prior sd: by how much a climb may miss the best weight of a mode
 LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
+MEAN_SPREADS = np.geomspace(0.04, 1.0, 7)  # of a neuron's unit: how far its mean may move over a trial
+MIXING_STEPS = 100
+SOLVED_AT_ONCE = 512  # courses: their matrices are in memory together
 
 
 def spread_evidence(mean: np.ndarray, covariance: np.ndarray, ratios: np.ndarray) -> np.ndarray:
@@ -74,10 +77,64 @@ def weights_of_modes(modes: np.ndarray, course: np.ndarray, precision: np.ndarra
     distinct, which = np.unique(precision.reshape(-1, len(modes)), axis=0, return_inverse=True)
     weights = np.empty_like(told)
     which = which.ravel()  # of NumPy 2.0.0 it is a column
-    for number, known in enumerate(distinct):
-        inside = modes.T @ (known[:, None] * modes) + np.eye(modes.shape[1])
-        weights[which == number] = np.linalg.solve(inside, told[which == number].T).T
+    for first in range(0, len(distinct), SOLVED_AT_ONCE):
+        known = distinct[first : first + SOLVED_AT_ONCE]
+        inside = np.linalg.inv(np.einsum("tm,at,tn->amn", modes, known, modes, optimize=True) + np.eye(modes.shape[1]))
+        here = (which >= first) & (which < first + len(known))
+        weights[here] = np.einsum("amn,an->am", inside[which[here] - first], told[here])
     return weights.reshape(*course.shape[:-1], modes.shape[1])
+
+
+def likely_spreads(
+    excess: np.ndarray, mask: np.ndarray, condition: np.ndarray, modes: np.ndarray, least_noise: np.ndarray
+) -> np.ndarray:
+    r"""How far the mean of each neuron is likely to move over a trial: in all conditions alike, and in each besides.
+
+    A mean a + b_c of modes with spreads s and o shows in the average of condition c's n_c trials, projected on mode m,
+    as N(0, (s^2 + o^2) |m|^2 + v / n_c), its covariance between conditions being s^2 |m|^2; v is the variance of single
+    trials around the average, so that what latents add to trials is no mean. Every neuron has spreads of its own,
+    drawn from a mixture over a grid that the neurons share, found by expectation-maximization: a neuron of few spikes
+    takes those of the others. What is returned is the root of the expected s^2 and o^2.
+
+    Args:
+        excess: Values less each neuron's centre in the neuron's unit, (trial, time, neuron).
+        mask: Where a value was measured, of the same shape.
+        condition: Number of each trial's condition, (trial,).
+        modes: Of the course, (time, mode), orthogonal.
+        least_noise: The least v that can be, (neuron,).
+
+    Returns:
+        Spreads in the neuron's unit, (2, neuron); NaN where no condition has a second trial: then nothing tells v.
+    """
+    size = (modes**2).sum(0)
+    numbers, place = np.unique(condition, return_inverse=True)
+    counts = np.bincount(place)
+    if len(condition) == len(numbers):
+        return np.full((2, excess.shape[-1]), np.nan)
+    means = np.empty((len(numbers), modes.shape[1], excess.shape[-1]))
+    within = np.zeros(means.shape[1:])
+    for number in range(len(numbers)):
+        trials, known = excess[place == number], mask[place == number]
+        course = np.where(known, trials, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+        told = np.einsum("btn,tm->bmn", np.where(known, trials, course), modes / np.sqrt(size))
+        means[number] = told.mean(0)
+        within += ((told - means[number]) ** 2).sum(0)
+    noise = np.maximum(within / (len(condition) - len(numbers)), least_noise)
+    one = len(numbers) == 1
+    grid = np.array([(shared, own) for shared in MEAN_SPREADS for own in ((0.0,) if one else MEAN_SPREADS)])
+    evidence = np.empty((len(grid), excess.shape[-1]))
+    for point, (shared, own) in enumerate(grid):
+        precision = 1 / (own**2 * size[:, None] + noise / counts[:, None, None])
+        common = shared**2 * size[:, None]
+        inflation = 1 + common * precision.sum(0)
+        square = (precision * means**2).sum(0) - common * (precision * means).sum(0) ** 2 / inflation
+        evidence[point] = -0.5 * (square + np.log(inflation) - np.log(precision).sum(0)).sum(0)
+    likely = np.exp(evidence - evidence.max(0))
+    share = np.full((len(grid), 1), 1 / len(grid))
+    for _ in range(MIXING_STEPS):
+        belongs = share * likely / (share * likely).sum(0)
+        share = belongs.mean(1, keepdims=True)
+    return np.sqrt(np.einsum("gn,gk->kn", belongs, grid**2))
 
 
 def most_evident(

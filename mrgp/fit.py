@@ -23,6 +23,7 @@ from mrgp.known import known_neurons
 from mrgp.labels import labels_of
 from mrgp.layout import CONDITION, Layout
 from mrgp.neurons import Neurons
+from mrgp.parametrized import OF_MEANS
 from mrgp.shown import Card, Shown
 from mrgp.statespace.reduce import AUDIBLE, SHARED, shared_variance, signal_to_noise
 from mrgp.workers import TRACING
@@ -310,7 +311,7 @@ class Fit(Shown, Run):
         """KL divergence in nats per trial of ``n_bins`` bins from the exact model to the state space used."""
         bare = replace(
             self, model=self.model.replace(mean="constant"),
-            sites={name: value for name, value in self.sites.items() if name != "mean_change"},
+            sites={name: value for name, value in self.sites.items() if name not in OF_MEANS},
         )  # fmt: skip
         return posterior.lift_error(bare.markov(stand_in(self.layout, 1, n_bins)), n_bins)
 

@@ -91,7 +91,7 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
         "model": model,
         "layout": Layout(tuple(regions), tuple(counts), bin_width, tuple(*conditions)),
         "n_bins": header["n_bins"],
-        "sites": {name: value for name, value in values.items() if name not in skip and "." not in name},
+        "sites": _with_spread({name: value for name, value in values.items() if name not in skip and "." not in name}),
         "samples": _after("samples.", values) or None,
         "sample_stats": _after("stats.", values),
         "method": method,
@@ -111,6 +111,17 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
         "saved_curvature": curvature,
         "loadings_covariance": values.get("loadings_covariance"),
     }
+
+
+def _with_spread(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sites of earlier files too, whose means moved by half of a neuron's sd, or log-rates by 1, in each condition."""
+    if "mean_change" not in sites or "mean_spread" in sites:
+        return sites
+    own = np.ones(len(sites["offset"]))
+    if "noise" in sites:
+        own = 0.5 * np.sqrt(sites["noise"] + np.square(sites["loadings"]).sum(1))
+    alone = len(sites["mean_change"]) == 1
+    return {**sites, "mean_spread": own[None] if alone else np.stack([1e-3 * own, own])}
 
 
 def _after(prefix: str, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

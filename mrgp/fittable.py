@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mrgp.choices import DEFAULT_MAX_DELAY
-from mrgp.courses import weights_of_modes
+from mrgp.courses import likely_spreads, weights_of_modes
 from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
 from mrgp.inference.lags import FARTHEST, FEWEST_BINS, lagged_directions
@@ -29,7 +29,7 @@ from mrgp.log_rates import (
     mean_counts,
     slope_of,
 )
-from mrgp.parametrized import MEAN_SPREAD, Parametrized
+from mrgp.parametrized import OF_MEANS, Parametrized
 from mrgp.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.sentences import AR1, WHITE, Argument, Refusal, Sentence
 from mrgp.statespace.choose import missed_variance
@@ -42,6 +42,7 @@ CLIPPED = 0.8  # of the bound: where a climb goes on from a delay beyond it
 SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
 STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
 WIDEST_STEP = 0.3  # of log timescales, and of delays as the logistic function has them: what nothing is known of
+LEAST_NOISE = 1e-6  # of a neuron's variance: what single trials differ by where their means are compared
 LEAST_SLOPE = 1e-3  # of a log timescale by its free coordinate
 NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves it
 
@@ -128,28 +129,49 @@ class Fittable(Parametrized):
         if self.is_of_counts:
             rest, _ = self.replace(emission="gaussian").around_mean(square_root(data, STABILISING))
             if self.mean == "psth":
-                guess["mean_change"] = course_start(data, self.mean_modes(data))
+                guess["mean_spread"] = self.mean_spread(data)
+                guess["mean_change"] = course_start(data, self.mean_modes(data), guess["mean_spread"])
             if self.emission == "negative_binomial":
                 guess["dispersion"] = np.full(data.layout.total_neurons, TYPICAL_DISPERSION)
             return rest, guess
         if self.mean == "psth":
-            guess["mean_change"] = self.mean_start(data)
+            guess["mean_spread"] = self.mean_spread(data)
+            guess["mean_change"] = self.mean_start(data, guess["mean_spread"])
             rest = data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), guess["mean_change"]))
         if self.remembers:
             guess["noise_timescale"] = noise_timescale_of(rest, self.assignment(data.layout))
         return rest, guess
 
-    def mean_start(self, data: MultiRegionData) -> np.ndarray:
-        """A first guess of ``mean_change``: the average over trials, smoothed as if all else were white noise."""
-        modes, spread = self.mean_modes(data), self.mean_spread(data)
-        change = np.zeros((data.layout.n_conditions, data.layout.total_neurons, modes.shape[1]))
-        mask = data.mask
-        for number in range(len(change)):
-            chosen = np.asarray(data.condition) == number
-            count = mask[chosen].sum(0)  # (time, neuron)
-            excess = np.asarray(data.values)[chosen].sum(0) / np.maximum(count, 1) - data.center * (count > 0)
-            weights = weights_of_modes(modes, (excess / spread).T, count.T * MEAN_SPREAD**2)
-            change[number] = spread[:, None] * weights
+    def mean_spread(self, data: MultiRegionData) -> np.ndarray:
+        """How far means move over a trial, where the evidence is highest: the site, (kind, neuron)."""
+        unit, usual = np.asarray(data.scale), np.asarray(self.usual_spread_of_mean(data))
+        least = np.full(len(unit), LEAST_NOISE)
+        if self.is_of_counts:
+            unit = np.asarray(mean_counts(data))  # by which a count grows where its log-rate grows by 1
+            least = 1 / unit
+        excess = (np.asarray(data.values) - data.center) / unit
+        found = likely_spreads(excess, data.mask, np.asarray(data.condition), self.mean_modes(data), least)
+        found = found if self.is_of_counts else found * unit
+        return np.where(np.isnan(found), usual, found)[: data.layout.n_conditions]
+
+    def mean_start(self, data: MultiRegionData, spread: np.ndarray) -> np.ndarray:
+        """A first guess of ``mean_change``: averages over trials, smoothed as if all else were white noise.
+
+        First that of all trials; where there are conditions, then that of each around the first.
+        """
+        modes, mask, values = self.mean_modes(data), data.mask, (np.asarray(data.values) - data.center) * data.mask
+
+        def smoothed(chosen: Any, around: np.ndarray, spread: np.ndarray) -> np.ndarray:
+            count = mask[chosen].sum(0)
+            course = values[chosen].sum(0) / np.maximum(count, 1) - around * (count > 0)
+            precision = count * (spread / data.scale) ** 2
+            return spread[:, None] * weights_of_modes(modes, (course / spread).T, precision.T)
+
+        shared = smoothed(slice(None), np.zeros(mask.shape[1:]), spread[0])
+        change = np.tile(shared, (data.layout.n_conditions, 1, 1))
+        if len(spread) > 1:
+            for number in range(len(change)):
+                change[number] += smoothed(np.asarray(data.condition) == number, modes @ shared.T, spread[1])
         return change
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
@@ -158,10 +180,11 @@ class Fittable(Parametrized):
             sites = from_gaussian(sites, data, TRANSFORMS[STABILISING])
         wanted = {
             "mean_change": self.mean == "psth",
+            "mean_spread": self.mean == "psth",
             "noise_timescale": self.remembers,
             "dispersion": self.emission == "negative_binomial",
         }
-        lacking = any(wanted[name] and name not in sites for name in wanted)
+        lacking = any(needed and name not in sites for name, needed in wanted.items())
         return {**(self.around_mean(data)[1] if lacking else {}), **sites}
 
     def following(
@@ -173,12 +196,12 @@ class Fittable(Parametrized):
             if "mean_change" in sites:  # it shares the mean with the offset
                 mean = mean + (sites["mean_change"] @ model.mean_modes(data).mean(0)).mean(0)
             sites = from_gaussian(sites, data, function_behind(mean, data))
-            sites.pop("mean_change", None)  # of other units
+            sites = {name: value for name, value in sites.items() if name not in OF_MEANS}  # of other units
         elif model.is_of_counts and not self.is_of_counts:
             raise ValueError("start is a fit of counts, whose parameters are of log-rates: leave start out")
         same = (self.mean, self.mean_timescale, self.duration) == (model.mean, model.mean_timescale, model.duration)
         if not same or len(sites.get("mean_change", ())) != data.layout.n_conditions:
-            sites = {name: value for name, value in sites.items() if name != "mean_change"}
+            sites = {name: value for name, value in sites.items() if name not in OF_MEANS}
         if not self.remembers:
             sites = {name: value for name, value in sites.items() if name != "noise_timescale"}
         return self, self.completed(sites, data)
@@ -259,7 +282,7 @@ class Fittable(Parametrized):
         if "mean_change" in sites:
             trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
             known = trials[:, None, None] / noise[:, None] * (self.mean_modes(data) ** 2).sum(0)
-            scales["mean_change"] = 1 / np.sqrt(known + np.asarray(self.mean_spread(data))[:, None] ** -2.0)
+            scales["mean_change"] = 1 / np.sqrt(known + np.asarray(sites["mean_spread"])[-1][:, None] ** -2.0)
         if "alpha" in sites:  # a precision, told by as many loadings as its region has neurons
             counts = np.array(self.assignment(data.layout).n_neurons)
             scales["alpha"] = np.sqrt(2 / counts)[:, None]
@@ -301,8 +324,8 @@ class Fittable(Parametrized):
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Sites that climbs leave alone, since :meth:`learned` sets them between climbs."""
-        return ()
+        """Sites that climbs leave alone: the start sets them, or :meth:`learned` between climbs."""
+        return ("mean_spread",) if self.mean == "psth" else ()
 
     def learned(
         self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]

@@ -129,20 +129,32 @@ def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, function: Fun
     return {**rest, "loadings": loadings, "offset": np.log(mean) - 0.5 * (loadings**2).sum(1)}
 
 
-def course_start(data: MultiRegionData, modes: np.ndarray) -> np.ndarray:
-    """A first guess of ``mean_change`` (condition, neuron, mode): Poisson regression of each neuron on the modes."""
-    change = np.zeros((data.layout.n_conditions, data.layout.total_neurons, modes.shape[1]))
-    mask, level = data.mask, np.log(np.asarray(mean_counts(data)))[:, None]
-    for number in range(len(change)):
-        chosen = np.asarray(data.condition) == number
-        trials = mask[chosen].sum(0).T  # (neuron, time)
-        total = np.asarray(data.values)[chosen].sum(0).T
-        eta = np.broadcast_to(level, total.shape)
-        for _ in range(COURSE_STEPS):
-            expected = trials * np.exp(eta)
-            working = eta - level + (total - expected) / np.maximum(expected, 1e-12)
-            weights = weights_of_modes(modes, working / COURSE_SPREAD, expected * COURSE_SPREAD**2)
-            step = level + COURSE_SPREAD * weights @ modes.T - eta
-            eta = eta + np.clip(step, -LONGEST, LONGEST)
-        change[number] = COURSE_SPREAD * weights
+def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """A first guess of ``mean_change`` (condition, neuron, mode): Poisson regression of each neuron on the modes.
+
+    First of all trials, with ``spread[0]`` (neuron,) a priori; where conditions have courses of their own, then of each
+    condition's trials around the first, with ``spread[1]``.
+    """
+    mask, values = data.mask, np.asarray(data.values)
+    level = np.log(np.asarray(mean_counts(data)))[:, None]
+    shared = _regression(values.sum(0).T, mask.sum(0).T, level, modes, spread[0][:, None])
+    change = np.tile(shared, (data.layout.n_conditions, 1, 1))
+    if len(spread) > 1:
+        for number in range(len(change)):
+            own = np.asarray(data.condition) == number
+            total, trials = values[own].sum(0).T, mask[own].sum(0).T
+            change[number] += _regression(total, trials, level + shared @ modes.T, modes, spread[1][:, None])
     return change
+
+
+def _regression(
+    total: np.ndarray, trials: np.ndarray, level: np.ndarray, modes: np.ndarray, spread: np.ndarray
+) -> np.ndarray:
+    """Weights (neuron, mode) of log-rates around ``level``, given ``total`` counts of ``trials``, (neuron, time)."""
+    eta = np.broadcast_to(level, total.shape)
+    for _ in range(COURSE_STEPS):
+        expected = trials * np.exp(eta)
+        working = eta - level + (total - expected) / np.maximum(expected, 1e-12)
+        weights = spread * weights_of_modes(modes, working / spread, expected * spread**2)
+        eta = eta + np.clip(level + weights @ modes.T - eta, -LONGEST, LONGEST)
+    return weights

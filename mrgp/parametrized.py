@@ -14,6 +14,7 @@ from mrgp.checks import DataError
 from mrgp.choices import Choices
 from mrgp.courses import rough_modes
 from mrgp.data import MultiRegionData
+from mrgp.distributions.grouped import AroundShared
 from mrgp.kernels import Hyperparameters, in_bins
 from mrgp.layout import Layout
 from mrgp.log_rates import COURSE_SPREAD, LOADING_SPREAD, counts_of, noise_like, sample_count_offset
@@ -23,6 +24,7 @@ from mrgp.statespace.reduce import Emission, ordered
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
 TIMESCALE_SPREAD = 1.5
 NOISE_SPREAD = 1.0  # of the logarithm of its timescale, around one bin
+OF_MEANS = ("mean_change", "mean_spread")  # sites of a mean that changes over a trial
 MEAN_SPREAD = 0.5  # of a neuron's standard deviation: how far its mean response moves, a priori
 TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
 
@@ -95,23 +97,29 @@ class Parametrized(Choices):
         noise = noise_like({"loadings": loadings, "offset": offset})
         return Emission(loadings, noise, offset, course=self.mean_course(data), counts=counts)
 
-    def mean_spread(self, data: MultiRegionData) -> np.ndarray:
+    def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
         """How far the mean of each neuron moves over a trial, a priori, (neuron,)."""
-        return np.full(len(data.scale), COURSE_SPREAD) if self.is_of_counts else MEAN_SPREAD * data.scale
+        return COURSE_SPREAD * jnp.ones(len(data.scale)) if self.is_of_counts else MEAN_SPREAD * jnp.asarray(data.scale)
 
     def mean_course(self, data: MultiRegionData) -> Array | None:
         """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant.
 
-        The site ``mean_change`` (condition, neuron, mode), in units of the recording, weighs the principal modes of a
-        Matern-3/2 process of ``mean_timescale`` and half of a neuron's standard deviation; of counts it is of
-        log-rates, and the process of standard deviation 1.
+        The site ``mean_change`` (condition, neuron, mode), in units of the recording, or of log-rates, weighs the
+        principal modes of a Matern-3/2 process of ``mean_timescale``. Of its standard deviations, the site
+        ``mean_spread`` (kind, neuron), the first is of a course that all conditions share, the second of what each has
+        besides; one condition has only the first. ``fit`` sets them where the evidence is highest, the courses
+        integrated out (see :func:`mrgp.courses.likely_spreads`), and holds them: no joint maximum would find them.
         """
         if self.mean == "constant":
             return None
-        shape = (data.layout.n_conditions, data.layout.total_neurons, self.mean_modes(data).shape[1])
-        spread = jnp.asarray(self.mean_spread(data))[:, None]
-        change = numpyro.sample("mean_change", dist.Normal(0.0, spread).expand(shape).to_event(3))
-        return jnp.einsum("tm,cnm->ctn", self.mean_modes(data), change)
+        modes, groups = self.mean_modes(data), data.layout.n_conditions
+        usual = jnp.broadcast_to(self.usual_spread_of_mean(data), (min(groups, 2), len(data.scale)))
+        spread = numpyro.sample("mean_spread", dist.HalfNormal(usual).to_event(2))
+        shared = jnp.broadcast_to(spread[0, :, None], (len(data.scale), modes.shape[1]))
+        prior: dist.Distribution = dist.Normal(0.0, shared[None]).to_event(3)
+        if groups > 1:
+            prior = AroundShared(shared, spread[1, :, None], groups)
+        return jnp.einsum("tm,cnm->ctn", modes, numpyro.sample("mean_change", prior))
 
     def mean_modes(self, data: MultiRegionData) -> np.ndarray:
         """The modes of the mean's course, (time, mode), in the order of their variance.

@@ -5,9 +5,10 @@ import warnings
 import jax
 import numpy as np
 import pytest
-from mrgp.models import DLAG, FA, MDLAG
+from mrgp.models import DLAG, FA, GPFA, MDLAG
 from numpyro import handlers
 from scipy import special, stats
+from scipy.special import gammaln, xlogy
 
 import mrgp
 from mrgp.cli import main
@@ -231,9 +232,10 @@ def test_a_start_of_the_course_is_a_poisson_regression():
     data = mrgp.MultiRegionData({"A": y}, BIN)
     model = TRUTH.replace(mean="psth").prepared(data)
     modes = model.mean_modes(data)
-    change = course_start(data, modes)[0]
+    spread = np.array([[0.9, 1.3]])
+    change = course_start(data, modes, spread)[0]
     rate = np.exp(np.log(data.center) + modes @ change.T)
-    np.testing.assert_allclose(((y - rate).sum(0).T) @ modes, change, atol=1e-3)
+    np.testing.assert_allclose(((y - rate).sum(0).T) @ modes, change / spread[0][:, None] ** 2, atol=1e-3)
 
 
 def test_a_start_of_courses_is_found_as_if_neuron_by_neuron():
@@ -244,17 +246,41 @@ def test_a_start_of_courses_is_found_as_if_neuron_by_neuron():
     y[:, 4, 1] = y[::2, :, 2] = y[6, 12:] = np.nan
     data = mrgp.MultiRegionData({"A": y}, BIN, trial_coords={"condition": ["left", "right"] * 15})
     modes = TRUTH.replace(mean="psth").prepared(data).mean_modes(data)
-    found = course_start(data, modes)
-    for condition, neuron in np.ndindex(2, 3):
-        trials, level = data.with_nan()[data.condition == condition, :, neuron], np.log(data.center[neuron])
+    spread = rng.uniform(0.3, 1.2, (2, 3))
+    found = course_start(data, modes, spread)
+
+    def regressed(trials, level, sd):
         count, total = (~np.isnan(trials)).sum(0), np.nansum(trials, 0)
-        eta = np.full(20, level)
+        eta = level
         for _ in range(8):
             rate = count * np.exp(eta)
             working = eta - level + (total - rate) / np.maximum(rate, 1e-12)
-            weights = np.linalg.solve(modes.T * rate @ modes + np.eye(modes.shape[1]), modes.T @ (rate * working))
+            known = modes.T * rate @ modes + np.eye(modes.shape[1]) / sd**2
+            weights = np.linalg.solve(known, modes.T @ (rate * working))
             eta = eta + np.clip(level + modes @ weights - eta, -1, 1)
-        np.testing.assert_allclose(found[condition, neuron], weights, atol=1e-10)
+        return weights
+
+    for condition, neuron in np.ndindex(2, 3):
+        trials, level = data.with_nan()[:, :, neuron], np.full(20, np.log(data.center[neuron]))
+        shared = regressed(trials, level, spread[0, neuron])
+        own = regressed(trials[data.condition == condition], level + modes @ shared, spread[1, neuron])
+        np.testing.assert_allclose(found[condition, neuron], shared + own, atol=1e-10)
+
+
+def test_courses_of_few_spikes_do_not_explain_chance():
+    """Sparse counts without a course, 5 trials of each of 12 conditions: new trials lose little to constant rates."""
+    rng = np.random.default_rng(5)
+    rate = rng.gamma(1.0, 0.1, 16)
+    y = rng.poisson(rate, (300, 30, 16)).astype(float)
+    stimulus = {"condition": [f"stimulus {i % 12}" for i in range(300)]}
+    data = mrgp.MultiRegionData({"A": y[..., :8], "B": y[..., 8:]}, BIN, trial_coords=stimulus)
+    seen, new = data.select_trials(slice(0, 60)), data.select_trials(slice(60, 300))
+    fit = GPFA(1, emission="poisson", mean="psth").fit(seen, progress=False, n_starts=1, tolerance=0.1)
+    own = seen.values.mean((0, 1))
+    constant = (xlogy(new.values, own) - own - gammaln(new.values + 1)).sum()
+    lost = constant - float(fit.log_likelihood(new).sum())
+    assert lost < 0.002 * -constant  # with spreads of 1 in every condition: 0.13
+    assert np.median(fit.sites["mean_spread"]) < 0.15
 
 
 @pytest.mark.slow

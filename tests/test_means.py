@@ -1,15 +1,19 @@
 """Means that vary over the trial: modes, likelihood, conditions, fits."""
 
 import warnings
+from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
+from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.courses import rough_modes, weights_of_modes
+from mrgp.courses import MEAN_SPREADS, likely_spreads, rough_modes, weights_of_modes
+from mrgp.distributions.grouped import AroundShared
 from mrgp.inference import recipe, search
 from mrgp.inference.map import Ascent
 from mrgp.inference.run import Checkpoint, Options
@@ -140,26 +144,105 @@ def with_gaps(data):
 
 @pytest.mark.parametrize("gaps", [False, True])
 def test_a_start_of_the_mean_is_found_as_if_neuron_by_neuron(gaps):
-    """Regression of each neuron's average on the modes, with noise of all its variance."""
+    """Regression of each neuron's average on the modes, with noise of all its variance; then that of each condition."""
     data, _ = recording()
     data = with_gaps(data) if gaps else data
     model = DLAG(1, 0, mean="psth").prepared(data)
-    modes, found = model.mean_modes(data), model.mean_start(data)
-    for condition, neuron in np.ndindex(2, 9):
-        trials = data.with_nan()[data.condition == condition, :, neuron]
+    spread = np.random.default_rng(4).uniform(0.1, 0.8, (2, 9)) * data.scale
+    modes, found = model.mean_modes(data), model.mean_start(data, spread)
+
+    def regressed(trials, around, sd):
         count = (~np.isnan(trials)).sum(0)
-        excess = np.nansum(trials, 0) / np.maximum(count, 1) - data.center[neuron] * (count > 0)
-        spread = 0.5 * data.scale[neuron]
+        excess = np.nansum(trials, 0) / np.maximum(count, 1) - around * (count > 0)
         told = (count / data.scale[neuron] ** 2)[:, None] * modes
-        expected = np.linalg.solve(told.T @ modes + np.eye(modes.shape[1]) / spread**2, told.T @ excess)
-        np.testing.assert_allclose(found[condition, neuron], expected, atol=1e-10)
+        return np.linalg.solve(told.T @ modes + np.eye(modes.shape[1]) / sd**2, told.T @ excess)
+
+    for condition, neuron in np.ndindex(2, 9):
+        every, level = data.with_nan()[:, :, neuron], np.full(20, data.center[neuron])
+        shared = regressed(every, level, spread[0, neuron])
+        own = regressed(every[data.condition == condition], level + modes @ shared, spread[1, neuron])
+        np.testing.assert_allclose(found[condition, neuron], shared + own, atol=1e-10)
+
+
+def test_courses_of_conditions_share_a_course_a_priori():
+    """Against a dense Gaussian over conditions, element by element; and draws have its covariance."""
+    rng = np.random.default_rng(0)
+    shared, own = rng.uniform(0.2, 2, (3, 2)), rng.uniform(0.2, 2, (3, 1))
+    prior = AroundShared(shared, own, 4)
+    values = np.asarray(prior.sample(jax.random.key(0), (5,)))
+    assert values.shape == (5, 4, 3, 2)
+    expected = np.zeros(5)
+    for i, j in np.ndindex(3, 2):
+        covariance = shared[i, j] ** 2 + own[i, 0] ** 2 * np.eye(4)
+        expected += multivariate_normal(np.zeros(4), covariance).logpdf(values[:, :, i, j])
+    np.testing.assert_allclose(prior.log_prob(values), expected, rtol=1e-12)
+    np.testing.assert_allclose(prior.log_prob(values[0]), expected[0], rtol=1e-12)
+    many = np.asarray(prior.sample(jax.random.key(1), (50_000,)))[:, :, 0, 0]
+    np.testing.assert_allclose(np.cov(many.T), shared[0, 0] ** 2 + own[0, 0] ** 2 * np.eye(4), rtol=0.05)
+
+
+def drawn_means(spread, n_trials, noise=1.0, seed=0):
+    """Trials of 8 conditions around courses of such spreads, (2, neuron): excess, conditions, modes."""
+    rng = np.random.default_rng(seed)
+    modes, condition = rough_modes(20, 2.5), np.arange(n_trials) % 8
+    shared, own = (sd[:, None] * rng.standard_normal((8, len(sd), modes.shape[1])) for sd in spread)
+    course = np.einsum("tm,cnm->ctn", modes, shared[:1] + own)
+    return course[condition] + noise * rng.standard_normal((n_trials, 20, spread.shape[1])), condition, modes
+
+
+def test_spreads_of_means_have_the_highest_evidence():
+    """The mixture's weights solve its own equation, with dense evidences of every grid point."""
+    excess, condition, modes = drawn_means(np.full((2, 4), 0.3), 24)
+    found = likely_spreads(excess, np.ones(excess.shape, bool), condition, modes, np.full(4, 1e-6))
+    size, grid = (modes**2).sum(0), [(a, b) for a in MEAN_SPREADS for b in MEAN_SPREADS]
+    told = np.einsum("btn,tm->bmn", excess, modes / np.sqrt(size))
+    means = np.stack([told[condition == c].mean(0) for c in range(8)])
+    noise = ((told - means[condition]) ** 2).sum(0) / (24 - 8)
+    evidence = np.zeros((len(grid), 4))
+    for (k, (a, b)), m, n in product(enumerate(grid), range(len(size)), range(4)):
+        covariance = size[m] * (a**2 + b**2 * np.eye(8)) + noise[m, n] / 3 * np.eye(8)
+        evidence[k, n] += multivariate_normal(np.zeros(8), covariance).logpdf(means[:, m, n])
+    likely = np.exp(evidence - evidence.max(0))
+    share = np.full((len(grid), 1), 1.0)
+    for _ in range(100):
+        belongs = share * likely / (share * likely).sum(0)
+        share = belongs.mean(1, keepdims=True)
+    np.testing.assert_allclose(found, np.sqrt(np.einsum("gn,gk->kn", belongs, np.square(grid))), rtol=1e-8)
+
+
+def test_spreads_of_means_are_found():
+    """Neurons of three kinds: still, alike in all conditions, and different in each."""
+    truth = np.repeat([[0.0, 0.6, 0.1], [0.0, 0.0, 0.5]], 30, axis=1)
+    excess, condition, modes = drawn_means(truth, 80)
+    rng = np.random.default_rng(1)
+    latent = rough_modes(20, 4.0) @ rng.standard_normal((rough_modes(20, 4.0).shape[1], 80))
+    excess += 0.5 * latent.T[..., None]  # what single trials add to every neuron is no mean
+    mask = rng.random(excess.shape) < 0.95
+    shared, own = likely_spreads(np.where(mask, excess, 99.0), mask, condition, modes, np.full(90, 1e-6))
+    for found, expected in ((shared, truth[0]), (own, truth[1])):
+        for kind in range(3):
+            here = slice(30 * kind, 30 * kind + 30)
+            assert np.median(found[here]) == pytest.approx(max(expected[here][0], 0.06), abs=0.12), kind
+    alone, none = likely_spreads(excess, mask, np.zeros(80, int), modes, np.full(90, 1e-6))
+    assert not none.any()
+    assert np.median(alone[30:60]) > 0.4 > 0.2 > np.median(alone[:30])
+
+
+def test_spreads_of_means_are_usual_where_nothing_tells_them():
+    """With one trial of each condition its noise cannot be told from its mean."""
+    data, _ = recording()
+    model = DLAG(1, 0, mean="psth").prepared(data)
+    few = data.select_trials([0, 1])
+    np.testing.assert_array_equal(model.mean_spread(few), 0.5 * np.tile(few.scale, (2, 1)))
+    alone = mrgp.MultiRegionData({"V1": data.region("V1")[:1], "V2": data.region("V2")[:1]}, BIN)
+    np.testing.assert_array_equal(model.mean_spread(alone), 0.5 * alone.scale[None])
 
 
 def test_the_mean_is_guessed_once_per_start(monkeypatch):
     data, _ = recording()
     model, guesses = DLAG(1, 0, mean="psth", noise="ar1", likelihood="dense", max_delay=0.1), []
     guess = DLAG.mean_start
-    monkeypatch.setattr(DLAG, "mean_start", lambda self, data: guesses.append(guess(self, data)) or guesses[-1])
+    monkeypatch.setattr(DLAG, "mean_start", lambda *known: guesses.append(guess(*known)) or guesses[-1])
     monkeypatch.setattr(search, "_climb", lambda model, compressed, begin, *_: Ascent(begin, 0.0))
     options = Options(0, 1, 0.01, 1, None, False)
     _, sites, _ = recipe.begin(model, data, options, None, Checkpoint(options, model, data))
@@ -180,13 +263,13 @@ def fitted():
 
 
 def test_responses_are_found_and_not_taken_for_latents(fitted):
-    """Means are known to about sd / sqrt(20 trials); latents are those of a fit to the recording without responses."""
+    """Means are known to about the sd of noise and latents by sqrt(20 trials); latents are those without responses."""
     data, course, fit = fitted
     assert fit.converged
     found = np.concatenate([fit.mean["V1"].values, fit.mean["V2"].values], -1)
     wrong = (found - found.mean((0, 1))) - (course - course.mean((0, 1)))
-    noise = np.sqrt(fit.sites["noise"] / 20)
-    assert np.sqrt((wrong**2).mean((0, 1)) / noise**2).max() < 2.0
+    spread = np.sqrt((fit.sites["noise"] + (fit.sites["loadings"] ** 2).sum(1)) / 20)
+    assert np.sqrt((wrong**2).mean((0, 1)) / spread**2).max() < 1.3
     bare = fit.model.replace(mean="constant").fit(data.less(course), progress=False, n_starts=3)
     widths = fit.delay_intervals().sd.values[1:]
     np.testing.assert_array_less(np.abs(fit.delays.values[1:] - bare.delays.values[1:]), 1.5 * widths)
@@ -198,11 +281,12 @@ def test_the_mean_is_at_its_maximum_given_the_rest(fitted):
     """A step of any mode of any neuron loses: gradient 0 to what the climb's tolerance leaves."""
     data, _, fit = fitted
     scale = fit.model.scales(data, fit.sites)["mean_change"]
-    spread = 0.5 * data.scale[:, None]
+    shared, own = fit.sites["mean_spread"][..., None]
 
     def joint(change):
         sites = {**fit.sites, "mean_change": change}
-        return fit.model.likelihood_at(data, sites).log_prob(data.values).sum() - 0.5 * ((change / spread) ** 2).sum()
+        prior = AroundShared(jnp.broadcast_to(shared, change.shape[1:]), own, 2)
+        return fit.model.likelihood_at(data, sites).log_prob(data.values).sum() + prior.log_prob(change)
 
     slope = scale * np.asarray(jax.grad(joint)(jnp.asarray(fit.sites["mean_change"])))
     assert np.abs(slope).max() < 0.1
@@ -230,6 +314,19 @@ def test_a_fit_with_a_mean_survives_saving_and_other_trials(fitted, tmp_path):
     long = {name: np.repeat(array, 2, axis=1) for name, array in alone.items()}
     with pytest.raises(mrgp.DataError, match="trials have 40 bins, but the mean was fitted to 20"):
         again.log_likelihood(mrgp.MultiRegionData(long, BIN, trial_coords={"condition": ["right"] * 20}))
+
+
+def test_a_file_of_before_spreads_were_sites_is_read(fitted, tmp_path):
+    data, _, fit = fitted
+    fit.save(tmp_path / "fit.nc")
+    stored = xr.load_dataset(tmp_path / "fit.nc", engine="h5netcdf")
+    stored.drop_vars("mean_spread").to_netcdf(tmp_path / "earlier.nc", engine="h5netcdf")
+    again = mrgp.load_fit(tmp_path / "earlier.nc")
+    np.testing.assert_array_equal(again.log_likelihood(data), fit.log_likelihood())
+    np.testing.assert_allclose(again.sites["mean_spread"][1], 0.5 * data.scale, rtol=0.35)
+    assert (again.sites["mean_spread"][0] < 2e-3 * data.scale).all()
+    fresh = again.delay_intervals(data=data)
+    np.testing.assert_allclose(fresh["sd"], fit.delay_intervals()["sd"], rtol=0.1)
 
 
 def test_prediction_of_a_hidden_neuron_follows_its_response(fitted):

@@ -48,7 +48,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
     still = {name: 0.0 for name in model.held_at_first if name in sites and searched}  # a step of length 0
     for _ in range(MOST_ROUNDS):
         scale = {**model.scales(data, sites), **still}
-        objective = Objective(LogJoint(model), data, sites, scale, _frozen(model, options))
+        objective = Objective(LogJoint(model), data, sites, scale, frozen_sites(model, options))
         title = "climbing log p(y, parameters)" if options.progress else None
         ascent = maximise(
             objective,
@@ -138,7 +138,8 @@ def at_other_lags(
     return settled(adapted, data, sites), [wider_note(moved, data)] if wider else []
 
 
-def _frozen(model: Model, options: Options) -> tuple[str, ...]:
+def frozen_sites(model: Model, options: Options) -> tuple[str, ...]:
+    """Sites that climbs leave alone."""
     return tuple(sorted({*options.fixed_names, *model.held}))
 
 
@@ -146,7 +147,7 @@ def _curvature_of(
     model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options, name: str
 ) -> np.ndarray:
     """Of the site ``name``, also where it is fixed."""
-    frozen = tuple(site for site in _frozen(model, options) if site != name)
+    frozen = tuple(site for site in frozen_sites(model, options) if site != name)
     return diagonal(Objective(LogJoint(model), data, sites, model.scales(data, sites), frozen), name)
 
 

@@ -30,7 +30,7 @@ NEARLY = 0.95  # of a bound: where a climb begins from a lag that is farther
 LONGER = "a lag of {:.0f} ms explains the recording better than the max_delay that is held: raise max_delay"
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 TINY = 1e-12  # seconds: of a bound of zero, which has no delays
-PER_NEURON = ("loadings", "noise", "offset", "mean_change", "dispersion")
+PER_NEURON = ("loadings", "noise", "offset", "mean_change", "mean_spread", "dispersion")
 
 
 def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model, dict[str, np.ndarray], list[str]]:

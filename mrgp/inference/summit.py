@@ -10,7 +10,7 @@ from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Curvature, profile_curvature
 from mrgp.inference.map import LogJoint, Objective, constrain, unconstrain
 from mrgp.inference.method import Model
-from mrgp.inference.recipe import fit_map, settled
+from mrgp.inference.recipe import fit_map, frozen_sites, settled
 from mrgp.inference.reduced import Given, Reduced
 from mrgp.inference.run import Checkpoint, Options, Run, Start
 from mrgp.inference.whitened import Coordinates, Whitened
@@ -99,7 +99,7 @@ def summit(model: Model, data: MultiRegionData, options: Options, start: Start |
     store = Checkpoint(options, model, data)
     run = fit_map(model, data, options, start).ended()
     store.write(run.model, run.sites, "posterior", force=True)
-    model, frozen = run.model, tuple(sorted({*options.fixed_names, *run.model.held}))
+    model, frozen = run.model, frozen_sites(run.model, options)
     objective = Objective(LogJoint(model), data, run.sites, model.scales(data, run.sites), frozen)
     names = [name for name in model.dynamics_sites(data.layout) if name in objective.origin]
     curvature = profile_curvature(objective, names, options.progress)

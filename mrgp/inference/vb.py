@@ -36,6 +36,7 @@ from mrgp.inference.recipe import (
     at_other_lags,
     begin,
     doubts,
+    frozen_sites,
     keeps_window,
     revised,
     settled,
@@ -242,7 +243,7 @@ def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
     scale = state.model.scales(setting.data, sites)
     scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
     start = {**sites, "mixing": jnp.zeros((columns, columns))}
-    objective = Objective(Mixed(Bound(state.model)), setting, start, scale, state.options.fixed_names)
+    objective = Objective(Mixed(Bound(state.model)), setting, start, scale, frozen_sites(state.model, state.options))
     ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)
     if ascent.reason == "interrupted":
         raise KeyboardInterrupt

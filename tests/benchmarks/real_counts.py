@@ -1,23 +1,26 @@
 """Fits of counts hold on real recordings: regions, models, emissions and means drawn at random, each against own rates.
 
-    python tests/benchmarks/real_counts.py [--share 0.333] [--trials 0] [--minutes 60] [--only steinmetz_3]
+    python tests/benchmarks/real_counts.py [--trials 0] [--minutes 60] [--only steinmetz_3] [--sets all] [--workers 4]
 
 Of every recording ten pairs and triples of regions, and all regions at once, x GPFA / DLAG / MDLAG x Poisson / negative
 binomial x constant / psth means; of these cells a share, drawn by seed. A cell is right when its fit is finite, has
 converged or says that it has not, and is above each neuron's own rate on training and on test trials (80 / 20). Cells
-already in the results file are not fitted again, so that a run can be stopped and gone on with.
+already in the results file are not fitted again, so that a run can be stopped and gone on with. Every cell has a process
+of its own: programs of so many shapes do not fit beside each other.
 """
 
 import argparse
 import json
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import combinations, product
+from multiprocessing import get_context
 from pathlib import Path
 
 import jax
 import numpy as np
-from common import record, reference, table
+from common import machine, record, reference, table
 from mrgp.models import DLAG, GPFA, MDLAG
 from scipy.special import gammaln, xlogy
 
@@ -59,6 +62,7 @@ def own_rates(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData) -> float:
 
 def fitted(cell: tuple[str, tuple[str, ...], str, str, str], n_trials: int, iterations: int) -> dict:
     """One row of the results file."""
+    warnings.simplefilter("ignore")
     name, regions, model, emission, mean = cell
     whole = mrgp.load_recording(reference(f"{name}.npz"), drop_dead=True)
     data = whole.select_neurons({region: [] for region in whole.layout.regions if region not in regions})
@@ -69,6 +73,7 @@ def fitted(cell: tuple[str, tuple[str, ...], str, str, str], n_trials: int, iter
     row: dict = {
         "file": name, "regions": list(regions), "model": model, "emission": emission, "mean": mean,
         "trials": train.n_trials, "neurons": data.layout.total_neurons,
+        "machine": f"{jax.default_backend()}, {machine()}",
     }  # fmt: skip
     began = time.perf_counter()
     try:
@@ -109,6 +114,7 @@ def report(rows: list[dict], total: int, command: str) -> None:
     heads = ["recording", "model", "emission", "mean", "cells", "right", "converged", "bits per spike over own rates, test trials",
              "largest loading", "s, median"]  # fmt: skip
     sizes = ", ".join(sorted({str(row["trials"]) for row in rows}))
+    said += "".join(f" {sum(row['machine'] == one for row in rows)} on {one}." for one in sorted({row["machine"] for row in rows}))
     record("Counts of real recordings", f"{said} Training trials: {sizes}.{named}\n\n{table(heads, lines)}", command)
 
 
@@ -119,24 +125,28 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no cell after so long")
     parser.add_argument("--only", choices=FILES)
+    parser.add_argument("--sets", choices=("few", "all"), help="pairs and triples of regions only, or all regions at once only")
+    parser.add_argument("--workers", type=int, default=1, help="cells fitted at the same time")
     args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    wanted = [cell for cell in cells(args.share) if args.only in (None, cell[0])]
+    every = cells(args.share)
     rows = [json.loads(line) for line in DONE.read_text().splitlines()] if DONE.is_file() else []
     known = {(row["file"], tuple(row["regions"]), row["model"], row["emission"], row["mean"]) for row in rows}
+    wanted = [cell for cell in every if cell not in known and args.only in (None, cell[0])]
+    wanted = [cell for cell in wanted if args.sets in (None, "few" if len(cell[1]) < 4 else "all")]
     began = time.perf_counter()
-    for cell in wanted:
-        if cell in known:
-            continue
-        if time.perf_counter() - began > 60 * args.minutes:
-            break
-        row = fitted(cell, args.trials, args.iterations)
-        rows.append(row)
-        with DONE.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
-        jax.clear_caches()  # programs of so many shapes do not fit beside each other
-    report(rows, len(wanted), f"python tests/benchmarks/real_counts.py --share {args.share:.3g} --trials {args.trials}")
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        running = {pool.submit(fitted, cell, args.trials, args.iterations) for cell in wanted}
+        for done in as_completed(running):
+            if done.cancelled():
+                continue
+            row = done.result()
+            rows.append(row)
+            with DONE.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+            if time.perf_counter() - began > 60 * args.minutes:
+                pool.shutdown(wait=False, cancel_futures=True)
+    report(rows, len(every), f"python tests/benchmarks/real_counts.py --share {args.share:.3g} --trials {args.trials}")
 
 
 if __name__ == "__main__":

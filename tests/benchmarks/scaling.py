@@ -45,6 +45,7 @@ PEER_WAYS: dict[str, dict[str, Any]] = {   # bins of its autoregression: the cla
 PARALLEL_UP_TO = 1000   # bins of all trials; beyond, an iteration of its parallel scan takes too long here
 ACROSS, WITHIN, REGISTERS, MAX_DELAY, TIMESCALE = 2, 1, 10, 5.0, 5.0   # the last two in bins
 BIN, ORDER = 0.02, 6   # s; states of a latent without its registers
+RATE, STRENGTH = 0.3, 0.3   # of counts: mean of a bin, and sd of a loading on log-rates
 REPEATS = 5
 
 
@@ -70,19 +71,23 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
 
     rng = np.random.default_rng(1)
     regions = {f"region{r}": values for r, values in enumerate(recording(size))}
+    emission = size.get("emission", "gaussian")
+    if emission != "gaussian":
+        regions = {name: rng.poisson(RATE, values.shape) for name, values in regions.items()}
     data = mrgp.MultiRegionData(regions, BIN)
     model = mrgp.models.DLAG(
         n_across=ACROSS, n_within=WITHIN, max_delay=MAX_DELAY * BIN, order=ORDER, window=mrgp.Window(REGISTERS),
-        parallel=False,
+        parallel=size.get("parallel", False), emission=emission,
     )
     neurons, count = data.layout.total_neurons, size["regions"]
     delays = rng.uniform(-2, 2, (count, ACROSS)) * BIN
     delays[0] = 0.0
+    strength = 1.0 if emission == "gaussian" else STRENGTH
     sites = model.params_from(
         data.layout,
-        loadings={name: rng.standard_normal((values.shape[2], ACROSS + WITHIN)) for name, values in regions.items()},
-        noise=np.ones(neurons),
-        offset=np.zeros(neurons),
+        loadings={name: rng.standard_normal((values.shape[2], ACROSS + WITHIN)) * strength for name, values in regions.items()},
+        noise=np.ones(neurons) if emission == "gaussian" else None,
+        offset=np.full(neurons, 0.0 if emission == "gaussian" else np.log(RATE)),
         timescale_across=TIMESCALE * BIN * np.array([1.0, 0.8]),
         timescale_within=np.full(count * WITHIN, TIMESCALE * BIN),
         delays=delays,
@@ -103,7 +108,7 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     states = model.state_space(data.layout).n_states
     return {
         "seconds": seconds, "cpu": cpu, "compile": first - seconds, "peak": peak_gb(), "before": before, "settled": settled,
-        "parameters": objective.size, "states": states,
+        "parameters": objective.size, "states": states, "value": value, "slopes": np.abs(gradient).max(),
     }   # fmt: skip
 
 
