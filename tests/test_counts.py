@@ -183,7 +183,7 @@ def best_gaussian(model, counts, trial):
 
 @pytest.mark.parametrize("window", [Window(4, 1), Window(3, 2)], ids=["bin by bin", "two bins a step"])
 def test_moments_are_those_of_a_dense_gaussian(small_model, window):
-    """By smoothing and by slopes, of trials in two patterns; V = (K^-1 + Lambda)^-1 by inversion."""
+    """By smoothing, at once and by slopes, of trials in two patterns; V = (K^-1 + Lambda)^-1 by inversion."""
     model = small_model(n_across=1, n_within=(1, 0), n_bins=7)
     dense = model.dense(n_trials=3)
     K = np.asarray(exact_covariance(model.prior, dense.latents, 7)) + 1e-9 * np.eye(21)
@@ -191,10 +191,10 @@ def test_moments_are_those_of_a_dense_gaussian(small_model, window):
     root = rng.normal(size=(7, 2, 3, 3))
     precision, b, pattern = root @ np.swapaxes(root, -1, -2), rng.normal(size=(7, 3, 3)), np.array([0, 1, 0])
     told = Information(jnp.asarray(b), jnp.asarray(precision), jnp.asarray(pattern), None, jnp.zeros(3))
-    markov = model.markov(window=window, order=6, n_trials=3)
-    for distribution, near in ((dense, 1e-6), (markov, 5e-3)):
-        found = distribution.moments(told)
-        by_slopes = DelayedGP.moments(distribution, told)
+    filtered, markov = (model.markov(window=window, order=6, n_trials=3, parallel=way) for way in (False, None))
+    for distribution, near in ((dense, 1e-6), (filtered, 5e-3), (markov, 5e-3)):
+        found = distribution.smoother(2)(told)
+        by_slopes = DelayedGP.smoother(distribution, 2)(told)
         for own, other in zip(found, by_slopes, strict=True):
             np.testing.assert_allclose(own, other, atol=1e-9)
         for trial, group in enumerate(pattern):

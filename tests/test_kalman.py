@@ -1,5 +1,6 @@
 """Filter, smoother and sampler against dense Gaussian conditioning on the whole trial."""
 
+import copy
 from functools import partial
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ import pytest
 from jax import random
 from scipy.linalg import block_diag, solve_discrete_lyapunov
 
+from mrgp.distributions import markov
 from mrgp.kalman.filter import Dynamics, Readout, filter_gains, filter_means, log_normalizer_terms
 from mrgp.kalman.scan import parallel_gains, parallel_means
 from mrgp.kalman.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
+from mrgp.kalman.whole import log_normalizer, moments, stationary_covariance
 from mrgp.kernels import SquaredExponential
 from mrgp.statespace.assemble import Latents, Prior, StateSpace
 from mrgp.statespace.lift import build_lift
@@ -350,3 +353,108 @@ def test_single_precision_is_finite_and_close(parallel):
         prior = np.diag(joint(jax.tree.map(np.asarray, given))[2]).max()
         np.testing.assert_allclose(smoothed.readouts, exact.readouts, atol=1e-3 * np.sqrt(prior))
         np.testing.assert_allclose(spread.readouts, exact_spread.readouts, atol=1e-3 * prior)
+
+
+# --- whole trials at once
+
+STILL = [name for name, settings in CASES.items() if not settings.get("moving")]
+
+
+@jax.jit
+def at_once(given):
+    """The log normalizers and what the readouts' moments are, by one factor of each trial."""
+    dynamics, readout, precision, b, pattern = given
+    V = stationary_covariance(dynamics, readout, len(b))
+    return V, log_normalizer(V, b, precision, pattern), moments(V, b, precision, pattern)
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_a_whole_trial_is_scored_and_smoothed_as_by_the_filter(name):
+    given = problem(**CASES[name])
+    V, scores, found = at_once(given)
+    filtered, _, _, smoothed, spread = run(given)
+    np.testing.assert_allclose(V, joint(jax.tree.map(np.asarray, given))[2], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(scores, filtered, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.mean, smoothed.readouts, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(found.covariance, spread.readouts, rtol=1e-8, atol=1e-8)
+    for trial, group in enumerate(np.asarray(given.pattern)):
+        determinant = np.linalg.slogdet(np.eye(len(V)) + stacked_precision(given, trial) @ V)[1]
+        np.testing.assert_allclose(found.log_determinant[group], -0.5 * determinant, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_slopes_and_curvature_of_whole_trials_are_those_of_the_dense_formula(name):
+    """First derivatives by everything, and second along a random direction; weights tell trials apart."""
+    given = problem(**CASES[name])
+    weight = jnp.arange(1.0, 1 + given.information.shape[1])
+
+    def scored(parts):
+        dynamics, readout, precision, b = parts
+        V = stationary_covariance(dynamics, readout, len(b))
+        return (weight * log_normalizer(V, b, precision, given.pattern)).sum()
+
+    def dense(parts):
+        return sum(w * dense_normalizer(Problem(*parts, given.pattern), trial) for trial, w in enumerate(weight))
+
+    def stationary(parts):  # the dense formula lets P0 follow A and Q
+        dynamics, *rest = parts
+        A, P = dynamics.transition, dynamics.stationary
+        return (dynamics._replace(process_noise=P - A @ P @ A.T), *rest)
+
+    parts = tuple(given)[:4]
+    rng = np.random.default_rng(0)
+    along = jax.tree.map(lambda x: jnp.asarray(1e-2 * rng.standard_normal(x.shape)), parts)
+    even = along[0].stationary + along[0].stationary.T
+    along = (along[0]._replace(stationary=even), along[1], along[2] + jnp.swapaxes(along[2], -1, -2), along[3])
+    ours, theirs = (jax.jvp(f, (parts,), (along,))[1] for f in (scored, lambda p: dense(stationary(p))))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-7)
+
+    def slope(f):
+        return lambda p: jax.jvp(f, (p,), (along,))[1]
+
+    ours, theirs = (jax.jvp(slope(f), (parts,), (along,))[1] for f in (scored, lambda p: dense(stationary(p))))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    reverse = jax.grad(scored)(parts)
+    forward = jax.jvp(scored, (parts,), (along,))[1]
+    inner = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(reverse), jax.tree.leaves(along), strict=True))
+    np.testing.assert_allclose(inner, forward, rtol=1e-9)
+
+
+def test_nothing_told_of_a_whole_trial_leaves_the_prior():
+    given = problem(n_steps=4)
+    nothing = given._replace(precision=jnp.zeros_like(given.precision), information=jnp.zeros_like(given.information))
+    V, scores, found = at_once(nothing)
+    np.testing.assert_allclose(scores, 0, atol=1e-12)
+    np.testing.assert_array_equal(found.mean, 0)
+    blocks = np.asarray(V).reshape(4, 3, 4, 3)[np.arange(4), :, np.arange(4)]
+    np.testing.assert_allclose(found.covariance, np.broadcast_to(blocks[:, None], (4, 2, 3, 3)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("window", [Window(6), Window(3, 2)], ids=["bin by bin", "two bins a step"])
+def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, missing_data, window, monkeypatch):
+    """The same numbers and slopes as by the filter, which is left only with trials of different lengths."""
+    called = []
+    monkeypatch.setattr(markov, "log_normalizer", lambda *given: called.append(1) or log_normalizer(*given))
+    model = small_model(n_across=2, n_within=(1, 0), n_bins=7)
+    y = np.asarray(model.dense(n_trials=4).sample(random.key(0)))
+    mask, missing = missing_data(missing_kind, *y.shape)
+    options = {"window": window, "n_trials": 4, "missing": missing}
+    either = [model.markov(**options, parallel=way) for way in (None, False)]
+
+    def scored(distribution, loadings):
+        other = copy.copy(distribution)
+        other.loadings = loadings
+        return other.log_prob(y * mask)
+
+    ours, theirs = (scored(each, each.loadings) for each in either)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+    assert len(called) == (not (missing_kind.startswith("ragged") and window.step == 1))
+    slopes = [jax.grad(lambda C, each=each: scored(each, C).sum())(each.loadings) for each in either]
+    np.testing.assert_allclose(*slopes, rtol=1e-7, atol=1e-9)
+
+
+def test_long_trials_are_left_to_the_filter(small_model, monkeypatch):
+    monkeypatch.setattr(markov, "log_normalizer", lambda *given: pytest.fail("a trial of 300 bins is not short"))
+    model = small_model(n_across=1, n_within=(1, 1), n_bins=300)
+    found = jax.eval_shape(model.markov(window=Window(4), n_trials=2, parallel=None).log_prob, np.zeros((2, 300, 5)))
+    assert found.shape == (2,)

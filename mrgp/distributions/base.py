@@ -9,6 +9,7 @@ and a subclass only has to know the expectation under its representation of x.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import jax
@@ -199,21 +200,27 @@ class DelayedGP(Distribution):
         """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
         raise NotImplementedError
 
-    def moments(self, information: Information) -> ReadoutMoments:
-        """Moments of readouts of which ``information`` (its precision at all times) is known: slopes of log Z."""
+    def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
+        """What finds the moments of readouts given information (its precision at all times), made once for many.
 
-        def total(b: Array, precision: Array) -> tuple[Array, Array]:
-            scores = self.normalizer(information._replace(vectors=b, precision=precision))
-            return scores.sum(), scores
+        ``n_patterns`` is the number of covariances that the information will have. Here by the slopes of log Z.
+        """
 
-        b, precision, pattern = information.vectors, information.precision, information.pattern
-        (_, scores), (mean, squares) = jax.value_and_grad(total, (0, 1), has_aux=True)(b, precision)
-        member = jax.nn.one_hot(pattern, precision.shape[1], dtype=b.dtype)
-        size = jnp.maximum(member.sum(0), 1)
-        # The slope by Lambda is -E[x x'] / 2, summed over the trials of a pattern.
-        spread = squares + jnp.swapaxes(squares, -1, -2) + jnp.einsum("bg,tbi,tbj->tgij", member, mean, mean)
-        covariance = -spread / size[:, None, None]
-        return ReadoutMoments(mean, covariance, scores - 0.5 * (b * mean).sum((0, 2)))
+        def by_slopes(information: Information) -> ReadoutMoments:
+            def total(b: Array, precision: Array) -> tuple[Array, Array]:
+                scores = self.normalizer(information._replace(vectors=b, precision=precision))
+                return scores.sum(), scores
+
+            b, precision, pattern = information.vectors, information.precision, information.pattern
+            (_, scores), (mean, squares) = jax.value_and_grad(total, (0, 1), has_aux=True)(b, precision)
+            member = jax.nn.one_hot(pattern, precision.shape[1], dtype=b.dtype)
+            size = jnp.maximum(member.sum(0), 1)
+            # The slope by Lambda is -E[x x'] / 2, summed over the trials of a pattern.
+            spread = squares + jnp.swapaxes(squares, -1, -2) + jnp.einsum("bg,tbi,tbj->tgij", member, mean, mean)
+            covariance = -spread / size[:, None, None]
+            return ReadoutMoments(mean, covariance, scores - 0.5 * (b * mean).sum((0, 2)))
+
+        return by_slopes
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
         """Draw x from the model, (trial, time, readout): its innovations, where noise remembers."""

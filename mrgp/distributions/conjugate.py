@@ -9,6 +9,7 @@ dual K^-1 m). So all that is asked of the latents is their moments given b and L
 together, so K is never inverted.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -202,10 +203,11 @@ class Problem(NamedTuple):
         where the climb goes on.
         """
         prior = self.prior()
+        moments = self.latent.smoother(len(self.groups.size))  # made before the loop, as the prior stays as it is
 
         def climb(state: tuple[Fitted, Direction, Array, Array, Array]) -> tuple[Any, ...]:
             q, along, step, _, count = state
-            tried, direction = self.step(q, along, step)
+            tried, direction = self.step(moments, q, along, step)
             gain = tried.bound - q.bound
             better = gain >= 0  # not where it is not a number
             left = jax.tree.map(lambda guess, safe: jnp.where(count == 0, safe, guess), q, prior)
@@ -225,7 +227,9 @@ class Problem(NamedTuple):
         along = Direction(still, still, still, jnp.full(still.shape[1], jnp.inf))
         return lax.while_loop(going, climb, (q, along, jnp.ones(()), jnp.asarray(jnp.inf), jnp.zeros((), int)))[0]
 
-    def step(self, q: Fitted, along: Direction, step: Array) -> tuple[Fitted, Direction]:
+    def step(
+        self, moments: Callable[[Information], ReadoutMoments], q: Fitted, along: Direction, step: Array
+    ) -> tuple[Fitted, Direction]:
         """One step: V for the lambda that q asks for, and the means along a conjugate direction, trial by trial.
 
         Preconditioned by V the slope is a Newton direction, but for lambda being a mean over trials; conjugate
@@ -233,7 +237,7 @@ class Problem(NamedTuple):
         """
         precision = q.precision + step * (self.groups.mean(q.curvature) - q.precision)
         inside = self.in_readouts(precision)
-        newton, covariance, log_det = self.moments(q.slope, inside)
+        newton, covariance, log_det = moments(information_of(q.slope, inside, self.groups))
         dual = q.slope - jnp.einsum("tbij,tbj->tbi", self.groups.of_trials(inside), newton)
         power = (q.slope * newton).sum((0, 2))
         turned = jnp.maximum((power - (along.slope * newton).sum((0, 2))) / jnp.maximum(along.power, TINY), 0.0)
@@ -276,10 +280,6 @@ class Problem(NamedTuple):
         nothing = jnp.zeros((*guess.precision.shape[:2], *[still.shape[-1]] * 2), still.dtype)
         curvature = jnp.broadcast_to(self.groups.of_trials(guess.precision), self.y.shape)
         return Fitted(still, still, guess.precision, nothing, guess.vectors, curvature, jnp.asarray(-jnp.inf))
-
-    def moments(self, b: Array, precision: Array) -> ReadoutMoments:
-        """V b, V at every time, and -log|I + K Lambda| / 2 of each trial."""
-        return self.latent.moments(information_of(b, precision, self.groups))
 
     def scored(
         self, mean: Array, dual: Array, precision: Array, inside: Array, covariance: Array, log_det: Array

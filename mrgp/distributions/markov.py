@@ -1,6 +1,11 @@
-r"""The default likelihood: a Kalman filter on the state-space lift, O(time), covariances shared by trials."""
+r"""The default likelihood: a Kalman filter on the state-space lift, O(time), covariances shared by trials.
+
+Where trials are so short, and states so many, that one factor of a trial's readouts costs less than the filter's
+steps, the same state space is scored that way (see ``kalman.whole``): the same numbers, sooner.
+"""
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,9 +22,13 @@ from mrgp.kalman.smoother import (
     smooth_means,
     synthetic_information,
 )
+from mrgp.kalman.whole import log_normalizer, moments, stationary_covariance
 from mrgp.statespace.assemble import Space
 from mrgp.statespace.memory import restored
 from mrgp.statespace.reduce import Information, Missing, exact_patterns, readout_loadings
+
+WORTH = 10.0  # times steps x states^3: up to which readouts^3 of a trial, all bins together, cost less than a filter
+MOST_NUMBERS = 2e7  # in the factors of all patterns together
 
 
 class Posterior(NamedTuple):
@@ -131,8 +140,11 @@ class MarkovGP(DelayedGP):
         return information._replace(vectors=vectors, precision=laid)
 
     def _filter(self, information: Information, transient: int | None) -> Filtered:
-        dynamics, readout = self.space.assemble(self.latents)
-        information = self._in_steps(information)
+        return self._filtered(*self.space.assemble(self.latents), self._in_steps(information), transient)
+
+    def _filtered(
+        self, dynamics: Dynamics, readout: Readout, information: Information, transient: int | None
+    ) -> Filtered:
         n_steps = information.vectors.shape[0]
         if self._in_parallel:
             gains = parallel_gains(dynamics, readout, information.precision, n_steps)
@@ -143,24 +155,55 @@ class MarkovGP(DelayedGP):
             means = filter_means(gains, information.vectors, information.pattern, dynamics.mean)
         return Filtered(dynamics, readout, gains, means, information)
 
+    def _is_short(self, dynamics: Dynamics, readout: Readout, n_patterns: int) -> bool:
+        """Whether one factor of a whole trial costs less than a filter's steps; of a stationary process only."""
+        stationary = dynamics.mean is None and readout.weights.shape[0] == 1
+        n_steps = -(-self.n_bins // self.space.window.step)
+        size = n_steps * readout.weights.shape[1]
+        cheaper = size**3 <= WORTH * n_steps * len(dynamics.transition) ** 3
+        return self.parallel is None and stationary and cheaper and n_patterns * size**2 <= MOST_NUMBERS
+
     def normalizer(self, information: Information) -> Array:
         if self.space.window.step > 1 and information.valid is not None:
             # Bins of one step are scored together, so a trial's end must be written into the precision.
             information = self._whole_steps(information)
-        _, readout, gains, means, stepped = self._filter(information, self.transient)
+        dynamics, readout = self.space.assemble(self.latents)
+        stepped = self._in_steps(information)
+        n_steps, valid = stepped.vectors.shape[0], information.valid
+        if valid is None and self.transient is None and self._is_short(dynamics, readout, stepped.precision.shape[1]):
+            V = stationary_covariance(dynamics, readout, n_steps)
+            return log_normalizer(V, stepped.vectors, stepped.precision, stepped.pattern)
+        _, _, gains, means, _ = self._filtered(dynamics, readout, stepped, self.transient)
         terms = log_normalizer_terms(gains, readout, means, stepped.vectors, stepped.pattern)
-        return terms.sum(0) if information.valid is None else (terms * information.valid).sum(0)
+        return terms.sum(0) if valid is None else (terms * valid).sum(0)
 
-    def moments(self, information: Information) -> ReadoutMoments:
+    def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
         """By smoothing, which costs less to compile and to run than the slopes of log Z do."""
-        _, readout, gains, means, stepped = self._filter(information, None)
-        smoothed = smooth_means(gains, readout, means, stepped.vectors, stepped.pattern, self._in_parallel)
-        spread = smooth_covariances(gains, readout, self._in_parallel).readouts
-        step, size = self.space.window.step, information.vectors.shape[-1]
-        bins = jnp.einsum("tgbibj->tbgij", spread.reshape(*spread.shape[:2], step, size, step, size))
-        covariance = bins.reshape(-1, *bins.shape[2:])[: self.n_bins]
-        mean = jnp.swapaxes(self._in_bins(smoothed.readouts), 0, 1)
-        return ReadoutMoments(mean, covariance, gains.log_determinant.sum(0)[stepped.pattern])
+        dynamics, readout = self.space.assemble(self.latents)
+        n_steps, step = -(-self.n_bins // self.space.window.step), self.space.window.step
+
+        def unstacked(mean: Array, covariance: Array, log_determinant: Array) -> ReadoutMoments:
+            size = covariance.shape[-1] // step
+            bins = jnp.einsum("tgbibj->tbgij", covariance.reshape(*covariance.shape[:2], step, size, step, size))
+            means = jnp.swapaxes(self._in_bins(mean), 0, 1)
+            return ReadoutMoments(means, bins.reshape(-1, *bins.shape[2:])[: self.n_bins], log_determinant)
+
+        def by_filter(information: Information) -> ReadoutMoments:
+            _, _, gains, means, stepped = self._filtered(dynamics, readout, self._in_steps(information), None)
+            smoothed = smooth_means(gains, readout, means, stepped.vectors, stepped.pattern, self._in_parallel)
+            spread = smooth_covariances(gains, readout, self._in_parallel).readouts
+            return unstacked(smoothed.readouts, spread, gains.log_determinant.sum(0)[stepped.pattern])
+
+        if not self._is_short(dynamics, readout, n_patterns):
+            return by_filter
+        V = stationary_covariance(dynamics, readout, n_steps)
+
+        def at_once(information: Information) -> ReadoutMoments:
+            stepped = self._in_steps(information)
+            found = moments(V, stepped.vectors, stepped.precision, stepped.pattern)
+            return unstacked(found.mean, found.covariance, found.log_determinant[stepped.pattern])
+
+        return at_once
 
     def _whole_steps(self, information: Information) -> Information:
         valid = information.valid
