@@ -40,8 +40,8 @@ class Choices:
         emission: "gaussian": values with Gaussian noise. "poisson", "negative_binomial": spike counts whose log-rates
             the latents drive; log p(y) is then a lower bound (:mod:`mrgp.distributions.counts`).
         mean: "constant": one offset for every neuron. "psth": the offset and a smooth course over the trial for every
-            neuron, and for every condition where trials have one (the trial coordinate "condition"). Without it the
-            response that all trials share is left to the latents.
+            neuron, and for every condition where trials have one (the trial coordinate "condition"). How far courses
+            move is learned from the recording. Without them the response that all trials share is left to latents.
         mean_timescale: How fast the mean of "psth" may change, seconds; the onset of a response takes some 0.05.
         noise: "white": every bin's private noise is new. "ar1": it is correlated over time with a timescale for each
             region, as counts are that were smoothed, so that latents need not follow it. Needs trials without holes.

@@ -5,6 +5,7 @@ sentence on stderr that begins with ``mrgp:``. Every command imports what it nee
 """
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mrgp.arguments import parse
-from mrgp.options import KERNELS, MISUSED, NEEDS_WITHIN
+from mrgp.options import KERNELS, MISUSED, NEEDS_WITHIN, flag
 from mrgp.steps import (
     Failure,
     Misuse,
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mrgp.checks import DataError
 
     try:
-        with _notes():
+        with _notes(args):
             COMMANDS[args.command](args)
         return DONE
     except Misuse as error:
@@ -67,12 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _notes() -> Iterator[None]:
-    """Print every warning meant for users as one line, once; those of libraries to programmers not at all."""
+def _notes(args: argparse.Namespace) -> Iterator[None]:
+    """Print every warning meant for users as one line, once; those of libraries to programmers not at all.
+
+    Arguments that the command has as options are named as these are typed.
+    """
     told = set()
+    options = "|".join(name for name in vars(args) if "_" in name)
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        text = str(message)
+        text = re.sub(rf"\b({options})\b", lambda name: flag(name[0]), str(message)) if options else str(message)
         if category is UserWarning and text not in told and not text.endswith(": interrupted"):
             told.add(text)
             print(f"mrgp: note: {text}", file=sys.stderr)

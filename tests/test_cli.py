@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 import mrgp
+from mrgp import cli
 from mrgp.arguments import build_parser
 from mrgp.fetch import fetch_v1v2
 from mrgp.inference.map import Objective
@@ -513,6 +514,15 @@ def test_warnings_become_notes_once_and_only_those_for_users(run, monkeypatch):
     code, out, err = run("fetch", "v1v2")
     assert (code, out) == (FAILED, "")
     assert err == "mrgp: note: a neuron was left out\nmrgp: no network\n"
+
+
+def test_notes_name_options_as_they_are_typed(run, save, monkeypatch):
+    said = "a lag of 90 ms explains more than the max_delay that is held: raise max_delay; unknown_name stays"
+    monkeypatch.setitem(cli.COMMANDS, "fit", lambda args: warnings.warn(said, stacklevel=1))
+    code, _, err = run("fit", save(), *MODEL, "--out", "out")
+    assert code == 0
+    wanted = "explains more than the --max-delay that is held: raise --max-delay; unknown_name stays"
+    assert err == f"mrgp: note: a lag of 90 ms {wanted}\n"
 
 
 def test_fetch_says_where_the_recording_is(run, arrays, tmp_path, monkeypatch):

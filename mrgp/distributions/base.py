@@ -201,9 +201,10 @@ class DelayedGP(Distribution):
         raise NotImplementedError
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
-        """What finds the moments of readouts given information (its precision at all times), made once for many.
+        """A function that finds the moments of readouts given information (its precision at all times).
 
-        ``n_patterns`` is the number of covariances that the information will have. Here by the slopes of log Z.
+        It is made once for many: what it needs of the prior is computed here. ``n_patterns`` is the number of
+        covariances that the information will have. Here it takes the slopes of log Z.
         """
 
         def by_slopes(information: Information) -> ReadoutMoments:

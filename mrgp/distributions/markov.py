@@ -156,7 +156,7 @@ class MarkovGP(DelayedGP):
         return Filtered(dynamics, readout, gains, means, information)
 
     def _is_short(self, dynamics: Dynamics, readout: Readout, n_patterns: int) -> bool:
-        """Whether one factor of a whole trial costs less than a filter's steps; of a stationary process only."""
+        """True where one factor of a whole trial costs less than a filter's steps; of a stationary process only."""
         stationary = dynamics.mean is None and readout.weights.shape[0] == 1
         n_steps = -(-self.n_bins // self.space.window.step)
         size = n_steps * readout.weights.shape[1]
@@ -178,7 +178,7 @@ class MarkovGP(DelayedGP):
         return terms.sum(0) if valid is None else (terms * valid).sum(0)
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
-        """By smoothing, which costs less to compile and to run than the slopes of log Z do."""
+        """A function that smooths, or takes the whole trial at once: both cost less than the slopes of log Z."""
         dynamics, readout = self.space.assemble(self.latents)
         n_steps, step = -(-self.n_bins // self.space.window.step), self.space.window.step
 

@@ -17,7 +17,7 @@ JITTER = 10.0  # units of rounding, of the mean precision: what a block's root n
 
 
 class Moments(NamedTuple):
-    """Of readouts given information.
+    """Moments of readouts given information.
 
     Attributes:
         mean: (time, trial, readout).
@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
 
 def stationary_covariance(dynamics: Dynamics, readout: Readout, n_steps: int) -> Array:
-    """V of a stationary process that is read in the same way at all times, (time x readout, time x readout)."""
+    """Covariance V of a stationary process that is always read in the same way, (time x readout)^2."""
     W, A = readout.weights[0], dynamics.transition
 
     def later(cross: Array, _: None) -> tuple[Array, Array]:
@@ -104,7 +104,7 @@ def _posterior(covariance: Array, vectors: Array, precision: Array, pattern: Arr
 
 
 def moments(covariance: Array, vectors: Array, precision: Array, pattern: Array) -> Moments:
-    """Of readouts given information, as for :func:`log_normalizer`; not for differentiation.
+    """Moments of readouts given information, as for :func:`log_normalizer`; not for differentiation.
 
     With Lambda = R R', block by block, and I + R' V R = L L' the covariance is V - J' J, J = L^-1 R' V.
     """
