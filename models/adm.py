@@ -138,7 +138,7 @@ class ADM(Preset):
 
     @property
     def held(self) -> tuple[str, ...]:
-        return ("delay_spread",) if self.varying else ()
+        return (*super().held, "delay_spread") if self.varying else super().held
 
     def learned(
         self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]

@@ -143,8 +143,7 @@ def _about(fit: Any, drawn: Sequence[str]) -> str:
 
 def _prior(fit: Any, data: MultiRegionData, names: Sequence[str], n_draws: int, seed: int) -> dict[str, np.ndarray]:
     """Draws of sites from the prior, (draw, ...) each."""
-    free = [name for name in names if name not in (*fit.fixed, *fit.model.held)]
-    known = {name: jnp.asarray(fit.sites[name]) for name in names if name not in free}
+    known = {name: jnp.asarray(fit.sites[name]) for name in (*fit.fixed, *fit.model.held)}
     predictive = Predictive(handlers.condition(fit.model, data=known), num_samples=n_draws, return_sites=list(names))
     return {name: np.asarray(value) for name, value in predictive(jax.random.key(seed), data).items()}
 

@@ -75,9 +75,10 @@ def _notes(args: argparse.Namespace) -> Iterator[None]:
     """
     told = set()
     options = "|".join(name for name in vars(args) if "_" in name)
+    word = re.compile(rf"(?<![\w./'\"-])({options})(?![\w./='\"])") if options else None
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        text = re.sub(rf"\b({options})\b", lambda name: flag(name[0]), str(message)) if options else str(message)
+        text = word.sub(lambda name: flag(name[0]), str(message)) if word else str(message)
         if category is UserWarning and text not in told and not text.endswith(": interrupted"):
             told.add(text)
             print(f"mrgp: note: {text}", file=sys.stderr)

@@ -1,9 +1,11 @@
 """Courses of delays and means during a trial: their modes, and how far and how fast they are likely to move."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh, solve_triangular
+from scipy.ndimage import uniform_filter1d
 
 KNOTS_PER_TIMESCALE = 4 / 3  # leaves 1e-3 of the variance of a squared exponential between two knots
 LEAST_ROUGH = 1e-3  # the same of a Matern process, whose modes fade slowly
@@ -13,9 +15,13 @@ TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes 
 SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from noise
 MISSED_TOP = 0.1  # prior sd: by how much a climb may miss the best weight of a mode
 LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
-MEAN_SPREADS = np.geomspace(0.04, 1.0, 7)  # of a neuron's unit: how far its mean may move over a trial
+GRID_OF_SPREADS = np.geomspace(0.04, 1.0, 7)  # of a neuron's unit: how far its mean may move over a trial
 MIXING_STEPS = 100
+TELLING_MODES = 64  # of a mean: its largest, which tell how far it moves
+NEIGHBOURS, THEIR_WEIGHT = 9, 20.0  # modes whose noise is like a mode's own, and the trials that this counts for
+LEAST_FREEDOM = 5.0  # trials beyond one of each condition, below which nothing tells the noise
 SOLVED_AT_ONCE = 512  # courses: their matrices are in memory together
+TRIALS_AT_ONCE = 16
 
 
 def spread_evidence(mean: np.ndarray, covariance: np.ndarray, ratios: np.ndarray) -> np.ndarray:
@@ -75,20 +81,60 @@ def weights_of_modes(modes: np.ndarray, course: np.ndarray, precision: np.ndarra
     """
     told = (precision * course).reshape(-1, len(modes)) @ modes
     distinct, which = np.unique(precision.reshape(-1, len(modes)), axis=0, return_inverse=True)
-    weights = np.empty_like(told)
-    which = which.ravel()  # of NumPy 2.0.0 it is a column
-    for first in range(0, len(distinct), SOLVED_AT_ONCE):
-        known = distinct[first : first + SOLVED_AT_ONCE]
-        inside = np.linalg.inv(np.einsum("tm,at,tn->amn", modes, known, modes, optimize=True) + np.eye(modes.shape[1]))
-        here = (which >= first) & (which < first + len(known))
-        weights[here] = np.einsum("amn,an->am", inside[which[here] - first], told[here])
+    order, weights = np.argsort(which.ravel(), kind="stable"), np.empty_like(told)  # of NumPy 2.0.0 it is a column
+    for first in range(0, len(order), SOLVED_AT_ONCE):
+        here = order[first : first + SOLVED_AT_ONCE]
+        alike, place = np.unique(which.ravel()[here], return_inverse=True)
+        inside = np.einsum("tm,at,tn->amn", modes, distinct[alike], modes, optimize=True) + np.eye(modes.shape[1])
+        if len(alike) == 1:
+            weights[here] = np.linalg.solve(inside[0], told[here].T).T
+        else:
+            weights[here] = np.linalg.solve(inside[place.ravel()], told[here][..., None])[..., 0]
     return weights.reshape(*course.shape[:-1], modes.shape[1])
 
 
-def likely_spreads(
-    excess: np.ndarray, mask: np.ndarray, condition: np.ndarray, modes: np.ndarray, least_noise: np.ndarray
-) -> np.ndarray:
-    r"""How far the mean of each neuron is likely to move over a trial: in all conditions alike, and in each besides.
+class Averages(NamedTuple):
+    """Averages of each condition's trials on the modes of a mean, and what they are known to.
+
+    Attributes:
+        mean: In units of each neuron, (condition, mode, neuron).
+        trials: Trials that each is an average of, in observed bins by bins of a trial, (condition, neuron).
+        noise: Variance of a single trial around its condition's average, (mode, neuron); NaN where nothing tells it.
+    """
+
+    mean: np.ndarray
+    trials: np.ndarray
+    noise: np.ndarray
+
+
+def averages_of_conditions(
+    values: np.ndarray, mask: np.ndarray, condition: np.ndarray, along: np.ndarray, center: np.ndarray, unit: np.ndarray
+) -> Averages:
+    """Averages of trials (trial, time, neuron), zero where ``mask`` is, on orthonormal modes ``along`` (time, mode).
+
+    Noise is that of the modes around as well: of few trials each alone would be known to a factor of two.
+    """
+    groups = [np.flatnonzero(condition == number) for number in np.unique(condition)]
+    mean = np.empty((len(groups), along.shape[1], len(unit)))
+    trials, squares = np.empty((len(groups), len(unit))), np.zeros(mean.shape[1:])
+    for number, group in enumerate(groups):
+        parts = np.array_split(group, -(-len(group) // TRIALS_AT_ONCE))
+        seen = np.sum([mask[part].sum(0) for part in parts], 0)
+        course = np.sum([values[part].sum(0) for part in parts], 0) / np.maximum(seen, 1)
+        trials[number] = seen.sum(0) / len(seen)
+        mean[number] = along.T @ (np.where(seen > 0, course - center, 0.0) / unit)
+        for part in parts:
+            apart = np.where(mask[part], values[part] - course, 0.0) / unit
+            squares += np.square(np.einsum("btn,tm->bmn", apart, along, optimize=True)).sum(0)
+    freedom = np.maximum(trials - 1, 0.0).sum(0)
+    alone = squares / np.maximum(freedom, 1.0)
+    around = uniform_filter1d(alone, NEIGHBOURS, axis=0, mode="nearest")
+    noise = (freedom * alone + THEIR_WEIGHT * around) / (freedom + THEIR_WEIGHT)
+    return Averages(mean, trials, np.where(freedom >= LEAST_FREEDOM, noise, np.nan))
+
+
+def likely_spreads(averages: Averages, size: np.ndarray, least_noise: np.ndarray) -> np.ndarray:
+    r"""Likely spreads of each neuron's mean over a trial: that of all conditions, and that of each besides.
 
     A mean a + b_c of modes with spreads s and o shows in the average of condition c's n_c trials, projected on mode m,
     as N(0, (s^2 + o^2) |m|^2 + v / n_c), its covariance between conditions being s^2 |m|^2; v is the variance of single
@@ -97,44 +143,39 @@ def likely_spreads(
     takes those of the others. What is returned is the root of the expected s^2 and o^2.
 
     Args:
-        excess: Values less each neuron's centre in the neuron's unit, (trial, time, neuron).
-        mask: Where a value was measured, of the same shape.
-        condition: Number of each trial's condition, (trial,).
-        modes: Of the course, (time, mode), orthogonal.
+        averages: Of the conditions.
+        size: |m|^2 of each mode, (mode,).
         least_noise: The least v that can be, (neuron,).
 
     Returns:
-        Spreads in the neuron's unit, (2, neuron); NaN where no condition has a second trial: then nothing tells v.
+        Spreads in the neuron's unit, (2, neuron); NaN where nothing tells them: of noise too few trials, and of
+        differences between conditions a single one.
     """
-    size = (modes**2).sum(0)
-    numbers, place = np.unique(condition, return_inverse=True)
-    counts = np.bincount(place)
-    if len(condition) == len(numbers):
-        return np.full((2, excess.shape[-1]), np.nan)
-    means = np.empty((len(numbers), modes.shape[1], excess.shape[-1]))
-    within = np.zeros(means.shape[1:])
-    for number in range(len(numbers)):
-        trials, known = excess[place == number], mask[place == number]
-        course = np.where(known, trials, 0.0).sum(0) / np.maximum(known.sum(0), 1)
-        told = np.einsum("btn,tm->bmn", np.where(known, trials, course), modes / np.sqrt(size))
-        means[number] = told.mean(0)
-        within += ((told - means[number]) ** 2).sum(0)
-    noise = np.maximum(within / (len(condition) - len(numbers)), least_noise)
-    one = len(numbers) == 1
-    grid = np.array([(shared, own) for shared in MEAN_SPREADS for own in ((0.0,) if one else MEAN_SPREADS)])
-    evidence = np.empty((len(grid), excess.shape[-1]))
+    one = len(averages.mean) == 1
+    pairs = [(shared, own) for shared in GRID_OF_SPREADS for own in ((0.0,) if one else GRID_OF_SPREADS)]
+    grid, known = np.array(pairs), np.isfinite(averages.noise[0])
+    found = np.full((2, averages.noise.shape[1]), np.nan)
+    if not known.any():
+        return found
+    mean, trials = averages.mean[..., known], averages.trials[:, None, known]
+    noise = np.maximum(averages.noise[:, known], least_noise[known])
+    evidence = np.empty((len(grid), mean.shape[-1]))
     for point, (shared, own) in enumerate(grid):
-        precision = 1 / (own**2 * size[:, None] + noise / counts[:, None, None])
+        precision = np.where(trials > 0, 1 / (own**2 * size[:, None] + noise / np.maximum(trials, 1e-9)), 0.0)
         common = shared**2 * size[:, None]
         inflation = 1 + common * precision.sum(0)
-        square = (precision * means**2).sum(0) - common * (precision * means).sum(0) ** 2 / inflation
-        evidence[point] = -0.5 * (square + np.log(inflation) - np.log(precision).sum(0)).sum(0)
+        square = (precision * mean**2).sum(0) - common * (precision * mean).sum(0) ** 2 / inflation
+        determinant = np.log(inflation) - np.log(np.where(trials > 0, precision, 1.0)).sum(0)
+        evidence[point] = -0.5 * (square + determinant).sum(0)
     likely = np.exp(evidence - evidence.max(0))
     share = np.full((len(grid), 1), 1 / len(grid))
     for _ in range(MIXING_STEPS):
         belongs = share * likely / (share * likely).sum(0)
         share = belongs.mean(1, keepdims=True)
-    return np.sqrt(np.einsum("gn,gk->kn", belongs, grid**2))
+    found[:, known] = np.sqrt(np.einsum("gn,gk->kn", belongs, grid**2))
+    if one:
+        found[1] = np.nan
+    return found
 
 
 def most_evident(

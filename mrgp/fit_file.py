@@ -13,9 +13,12 @@ from mrgp.checks import DataError
 from mrgp.inference.curvature import Curvature
 from mrgp.io import write_atomically
 from mrgp.layout import Layout
+from mrgp.log_rates import COURSE_SPREAD
 from mrgp.neurons import neurons_from
+from mrgp.parametrized import MEAN_SPREAD
 
 FORMAT = 2  # of the saved file
+NOT_SHARED = 1e-3  # of a condition's own spread: that of a course which earlier priors did not have
 
 
 def write(fit: Any, path: Path) -> None:
@@ -117,11 +120,11 @@ def _with_spread(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Sites of earlier files too, whose means moved by half of a neuron's sd, or log-rates by 1, in each condition."""
     if "mean_change" not in sites or "mean_spread" in sites:
         return sites
-    own = np.ones(len(sites["offset"]))
+    own = np.full(len(sites["offset"]), COURSE_SPREAD)
     if "noise" in sites:
-        own = 0.5 * np.sqrt(sites["noise"] + np.square(sites["loadings"]).sum(1))
+        own = MEAN_SPREAD * np.sqrt(sites["noise"] + np.square(sites["loadings"]).sum(1))
     alone = len(sites["mean_change"]) == 1
-    return {**sites, "mean_spread": own[None] if alone else np.stack([1e-3 * own, own])}
+    return {**sites, "mean_spread": own[None] if alone else np.stack([NOT_SHARED * own, own])}
 
 
 def _after(prefix: str, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mrgp.choices import DEFAULT_MAX_DELAY
-from mrgp.courses import likely_spreads, weights_of_modes
+from mrgp.courses import TELLING_MODES, averages_of_conditions, likely_spreads, weights_of_modes
 from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
 from mrgp.inference.lags import FARTHEST, FEWEST_BINS, lagged_directions
@@ -129,29 +129,31 @@ class Fittable(Parametrized):
         if self.is_of_counts:
             rest, _ = self.replace(emission="gaussian").around_mean(square_root(data, STABILISING))
             if self.mean == "psth":
-                guess["mean_spread"] = self.mean_spread(data)
+                guess["mean_spread"] = self.likely_mean_spread(data)
                 guess["mean_change"] = course_start(data, self.mean_modes(data), guess["mean_spread"])
             if self.emission == "negative_binomial":
                 guess["dispersion"] = np.full(data.layout.total_neurons, TYPICAL_DISPERSION)
             return rest, guess
         if self.mean == "psth":
-            guess["mean_spread"] = self.mean_spread(data)
+            guess["mean_spread"] = self.likely_mean_spread(data)
             guess["mean_change"] = self.mean_start(data, guess["mean_spread"])
             rest = data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), guess["mean_change"]))
         if self.remembers:
             guess["noise_timescale"] = noise_timescale_of(rest, self.assignment(data.layout))
         return rest, guess
 
-    def mean_spread(self, data: MultiRegionData) -> np.ndarray:
-        """How far means move over a trial, where the evidence is highest: the site, (kind, neuron)."""
-        unit, usual = np.asarray(data.scale), np.asarray(self.usual_spread_of_mean(data))
-        least = np.full(len(unit), LEAST_NOISE)
+    def likely_mean_spread(self, data: MultiRegionData) -> np.ndarray:
+        """The site ``mean_spread``, (kind, neuron), where the evidence is highest."""
+        unit, least = np.asarray(data.scale), np.full(len(data.scale), LEAST_NOISE)
         if self.is_of_counts:
             unit = np.asarray(mean_counts(data))  # by which a count grows where its log-rate grows by 1
             least = 1 / unit
-        excess = (np.asarray(data.values) - data.center) / unit
-        found = likely_spreads(excess, data.mask, np.asarray(data.condition), self.mean_modes(data), least)
-        found = found if self.is_of_counts else found * unit
+        modes = self.mean_modes(data)[:, :TELLING_MODES]
+        size = (modes**2).sum(0)
+        given = np.asarray(data.values), data.mask, np.asarray(data.condition)
+        averages = averages_of_conditions(*given, modes / np.sqrt(size), np.asarray(data.center), unit)
+        found = likely_spreads(averages, size, least) * (1.0 if self.is_of_counts else unit)
+        usual = np.asarray(self.usual_spread_of_mean(data))
         return np.where(np.isnan(found), usual, found)[: data.layout.n_conditions]
 
     def mean_start(self, data: MultiRegionData, spread: np.ndarray) -> np.ndarray:
@@ -159,11 +161,11 @@ class Fittable(Parametrized):
 
         First that of all trials; where there are conditions, then that of each around the first.
         """
-        modes, mask, values = self.mean_modes(data), data.mask, (np.asarray(data.values) - data.center) * data.mask
+        modes, mask, values = self.mean_modes(data), data.mask, np.asarray(data.values)
 
         def smoothed(chosen: Any, around: np.ndarray, spread: np.ndarray) -> np.ndarray:
             count = mask[chosen].sum(0)
-            course = values[chosen].sum(0) / np.maximum(count, 1) - around * (count > 0)
+            course = values[chosen].sum(0) / np.maximum(count, 1) - (data.center + around) * (count > 0)
             precision = count * (spread / data.scale) ** 2
             return spread[:, None] * weights_of_modes(modes, (course / spread).T, precision.T)
 
@@ -202,6 +204,7 @@ class Fittable(Parametrized):
         same = (self.mean, self.mean_timescale, self.duration) == (model.mean, model.mean_timescale, model.duration)
         if not same or len(sites.get("mean_change", ())) != data.layout.n_conditions:
             sites = {name: value for name, value in sites.items() if name not in OF_MEANS}
+        sites = {name: value for name, value in sites.items() if name != "mean_spread"}  # this recording says its own
         if not self.remembers:
             sites = {name: value for name, value in sites.items() if name != "noise_timescale"}
         return self, self.completed(sites, data)

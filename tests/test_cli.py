@@ -517,12 +517,12 @@ def test_warnings_become_notes_once_and_only_those_for_users(run, monkeypatch):
 
 
 def test_notes_name_options_as_they_are_typed(run, save, monkeypatch):
-    said = "a lag of 90 ms explains more than the max_delay that is held: raise max_delay; unknown_name stays"
+    said = "90 ms is more than the max_delay that is held: raise max_delay; unknown_name, data/max_delay/x stay"
     monkeypatch.setitem(cli.COMMANDS, "fit", lambda args: warnings.warn(said, stacklevel=1))
     code, _, err = run("fit", save(), *MODEL, "--out", "out")
     assert code == 0
-    wanted = "explains more than the --max-delay that is held: raise --max-delay; unknown_name stays"
-    assert err == f"mrgp: note: a lag of 90 ms {wanted}\n"
+    wanted = "is more than the --max-delay that is held: raise --max-delay; unknown_name, data/max_delay/x stay"
+    assert err == f"mrgp: note: 90 ms {wanted}\n"
 
 
 def test_fetch_says_where_the_recording_is(run, arrays, tmp_path, monkeypatch):

@@ -430,6 +430,22 @@ def test_nothing_told_of_a_whole_trial_leaves_the_prior():
     np.testing.assert_allclose(found.covariance, np.broadcast_to(blocks[:, None], (4, 2, 3, 3)), rtol=1e-12)
 
 
+def test_bright_bins_beside_missing_ones_are_no_failure():
+    """Blocks of rank one, a thousand times stronger in one bin than in others, and nothing in some."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        half = rng.standard_normal((40, 2))
+        strength = np.where(np.arange(40) == 7, 1e3, rng.random(40) < 0.5)
+        precision = jnp.asarray((strength[:, None, None] * half[:, :, None] * half[:, None])[:, None])
+        root = rng.standard_normal((80, 80))
+        V = jnp.asarray(root @ root.T / 80 + 1e-3 * np.eye(80))
+        b = jnp.asarray(half[:, None] * rng.standard_normal((40, 1, 1)))
+        found = moments(V, b, precision, jnp.zeros(1, int))
+        S = np.linalg.inv(np.linalg.inv(V) + block_diag(*np.asarray(precision)[:, 0]))
+        np.testing.assert_allclose(found.mean[:, 0].ravel(), S @ np.asarray(b).ravel(), atol=1e-8)
+        np.testing.assert_allclose(found.covariance[:, 0, 0, 0], np.diag(S)[::2], atol=1e-8)
+
+
 @pytest.mark.parametrize("window", [Window(6), Window(3, 2)], ids=["bin by bin", "two bins a step"])
 def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, missing_data, window, monkeypatch):
     """The same numbers and slopes as by the filter, which is left only with trials of different lengths."""

@@ -12,7 +12,8 @@ from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.courses import MEAN_SPREADS, likely_spreads, rough_modes, weights_of_modes
+from mrgp import arviz_tree
+from mrgp.courses import GRID_OF_SPREADS, averages_of_conditions, likely_spreads, rough_modes, weights_of_modes
 from mrgp.distributions.grouped import AroundShared
 from mrgp.inference import recipe, search
 from mrgp.inference.map import Ascent
@@ -190,18 +191,40 @@ def drawn_means(spread, n_trials, noise=1.0, seed=0):
     return course[condition] + noise * rng.standard_normal((n_trials, 20, spread.shape[1])), condition, modes
 
 
+def spreads_of(excess, mask, condition, modes, least=1e-6):
+    """Likely spreads of neurons in their own unit, from averages of their trials."""
+    size, one = (modes**2).sum(0), np.ones(excess.shape[-1])
+    averages = averages_of_conditions(excess * mask, mask, condition, modes / np.sqrt(size), 0 * one, one)
+    return likely_spreads(averages, size, least * one)
+
+
+def test_averages_of_conditions_by_hand():
+    """Projections of averages, and the variance of trials around them; that of modes around is twenty trials more."""
+    excess, condition, modes = drawn_means(np.full((2, 4), 0.3), 24)
+    along = modes / np.sqrt((modes**2).sum(0))
+    center, unit = np.array([0.1, -0.2, 0.0, 3.0]), np.array([1.0, 2.0, 0.5, 1.0])
+    found = averages_of_conditions(excess, np.ones(excess.shape, bool), condition, along, center, unit)
+    told = np.einsum("btn,tm->bmn", (excess - center) / unit, along)
+    means = np.stack([told[condition == c].mean(0) for c in range(8)])
+    np.testing.assert_allclose(found.mean, means, atol=1e-12)
+    np.testing.assert_array_equal(found.trials, 3.0)
+    alone = ((told - means[condition]) ** 2).sum(0) / (24 - 8)
+    padded = np.pad(alone, [(4, 4), (0, 0)], "edge")
+    around = np.stack([padded[m : m + 9].mean(0) for m in range(len(alone))])
+    np.testing.assert_allclose(found.noise, (16 * alone + 20 * around) / 36, rtol=1e-12)
+
+
 def test_spreads_of_means_have_the_highest_evidence():
     """The mixture's weights solve its own equation, with dense evidences of every grid point."""
     excess, condition, modes = drawn_means(np.full((2, 4), 0.3), 24)
-    found = likely_spreads(excess, np.ones(excess.shape, bool), condition, modes, np.full(4, 1e-6))
-    size, grid = (modes**2).sum(0), [(a, b) for a in MEAN_SPREADS for b in MEAN_SPREADS]
-    told = np.einsum("btn,tm->bmn", excess, modes / np.sqrt(size))
-    means = np.stack([told[condition == c].mean(0) for c in range(8)])
-    noise = ((told - means[condition]) ** 2).sum(0) / (24 - 8)
+    size, grid = (modes**2).sum(0), [(a, b) for a in GRID_OF_SPREADS for b in GRID_OF_SPREADS]
+    one, everything = np.ones(4), np.ones(excess.shape, bool)
+    averages = averages_of_conditions(excess, everything, condition, modes / np.sqrt(size), 0 * one, one)
+    found = likely_spreads(averages, size, 1e-6 * one)
     evidence = np.zeros((len(grid), 4))
     for (k, (a, b)), m, n in product(enumerate(grid), range(len(size)), range(4)):
-        covariance = size[m] * (a**2 + b**2 * np.eye(8)) + noise[m, n] / 3 * np.eye(8)
-        evidence[k, n] += multivariate_normal(np.zeros(8), covariance).logpdf(means[:, m, n])
+        covariance = size[m] * (a**2 + b**2 * np.eye(8)) + averages.noise[m, n] / 3 * np.eye(8)
+        evidence[k, n] += multivariate_normal(np.zeros(8), covariance).logpdf(averages.mean[:, m, n])
     likely = np.exp(evidence - evidence.max(0))
     share = np.full((len(grid), 1), 1.0)
     for _ in range(100):
@@ -218,24 +241,73 @@ def test_spreads_of_means_are_found():
     latent = rough_modes(20, 4.0) @ rng.standard_normal((rough_modes(20, 4.0).shape[1], 80))
     excess += 0.5 * latent.T[..., None]  # what single trials add to every neuron is no mean
     mask = rng.random(excess.shape) < 0.95
-    shared, own = likely_spreads(np.where(mask, excess, 99.0), mask, condition, modes, np.full(90, 1e-6))
+    shared, own = spreads_of(excess, mask, condition, modes)
     for found, expected in ((shared, truth[0]), (own, truth[1])):
         for kind in range(3):
             here = slice(30 * kind, 30 * kind + 30)
             assert np.median(found[here]) == pytest.approx(max(expected[here][0], 0.06), abs=0.12), kind
-    alone, none = likely_spreads(excess, mask, np.zeros(80, int), modes, np.full(90, 1e-6))
-    assert not none.any()
+    alone, none = spreads_of(excess, mask, np.zeros(80, int), modes)
+    assert np.isnan(none).all()  # a single condition says nothing of differences
     assert np.median(alone[30:60]) > 0.4 > 0.2 > np.median(alone[:30])
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "n_conditions", "seen"), [(100, 1, 0.2), (100, 4, 0.5), (100, 4, 0.1), (16, 8, 1), (8, 2, 1)]
+)
+def test_noise_is_no_mean(n_trials, n_conditions, seen):
+    """Also where neurons are there in few trials, whole or in part, or where there are few trials."""
+    rng = np.random.default_rng(2)
+    noise, condition = rng.standard_normal((n_trials, 40, 30)), np.arange(n_trials) % n_conditions
+    mask = np.ones(noise.shape, bool)
+    mask[..., :15] = (rng.random((n_trials, 1, 15)) < seen)
+    mask[..., 15:] = rng.random((n_trials, 40, 15)) < seen
+    found = spreads_of(noise, mask, condition, rough_modes(40, 2.5))
+    told = found[0][np.isfinite(found[0])]
+    assert len(told) == 0 or np.median(told) < 0.12
+    if n_conditions > 1 and len(told):
+        assert np.nanmedian(found[1]) < 0.18
 
 
 def test_spreads_of_means_are_usual_where_nothing_tells_them():
     """With one trial of each condition its noise cannot be told from its mean."""
     data, _ = recording()
     model = DLAG(1, 0, mean="psth").prepared(data)
-    few = data.select_trials([0, 1])
-    np.testing.assert_array_equal(model.mean_spread(few), 0.5 * np.tile(few.scale, (2, 1)))
+    few = data.select_trials(slice(0, 6))
+    np.testing.assert_array_equal(model.likely_mean_spread(few), 0.5 * np.tile(few.scale, (2, 1)))
     alone = mrgp.MultiRegionData({"V1": data.region("V1")[:1], "V2": data.region("V2")[:1]}, BIN)
-    np.testing.assert_array_equal(model.mean_spread(alone), 0.5 * alone.scale[None])
+    np.testing.assert_array_equal(model.likely_mean_spread(alone), 0.5 * alone.scale[None])
+
+
+def test_trials_of_one_of_the_conditions_say_nothing_of_the_others():
+    data, _ = recording()
+    left = data.select_trials(slice(0, None, 2))
+    assert left.layout.n_conditions == 2
+    spread = DLAG(1, 0, mean="psth").prepared(left).likely_mean_spread(left)
+    np.testing.assert_array_equal(spread[1], 0.5 * left.scale)
+    assert (spread[0] > 0).all()
+    fit = FA(1, mean="psth").fit(left, progress=False, n_starts=1)
+    assert fit.converged
+
+
+@pytest.mark.parametrize("kind", [ADM, GPFA, MDLAG])
+def test_climbs_hold_spreads_of_means(kind):
+    """A joint maximum would make them zero, at no end of density."""
+    data, _ = recording()
+    settings = {} if kind is GPFA else {"max_delay": 0.06}
+    settings |= {"shape": 1.0, "rate": 1.0} if kind is MDLAG else {}
+    model = kind(1, mean="psth", likelihood="dense", **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = model.fit(data, "map", progress=False, n_starts=1, max_iterations=3)
+    np.testing.assert_array_equal(fit.sites["mean_spread"], fit.model.likely_mean_spread(data))
+    assert "mean_spread" in fit.model.held
+
+
+def test_draws_of_the_prior_have_the_spreads_of_the_fit(fitted):
+    _, _, fit = fitted
+    drawn = arviz_tree._prior(fit, fit.data, ["mean_change"], 200, 0)["mean_change"]
+    spread = np.sqrt((fit.sites["mean_spread"] ** 2).sum(0))
+    np.testing.assert_allclose(drawn.std((0, 1, 3)), spread, rtol=0.15)
 
 
 def test_the_mean_is_guessed_once_per_start(monkeypatch):

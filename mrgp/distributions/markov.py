@@ -66,7 +66,8 @@ class MarkovGP(DelayedGP):
 
     Args:
         space: State space that represents the prior; its ``prior`` is the model.
-        parallel: Associative instead of sequential scans; None chooses by the device.
+        parallel: Scans in parallel blocks instead of sequential ones; None chooses by the device, and takes short
+            trials at once.
         transient: Steps after which the gains of a time-invariant model are taken as constant; None never.
     """
 

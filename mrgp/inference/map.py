@@ -60,10 +60,19 @@ class Ascent:
     wall_s: float = 0.0
 
 
+def _somewhere(site: dict[str, Any]) -> Any:
+    """A value in a site's support; a draw would be compiled for every shape."""
+    if site["type"] != "sample" or site["is_observed"]:
+        return None
+    transform = biject_to(site["fn"].support)
+    return transform(np.zeros(transform.inverse_shape(site["fn"].shape())))
+
+
 def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
     """Every unobserved site of ``model`` as NumPyro traces it, at values of no meaning."""
-    with TRACING, numpyro.validation_enabled(False):  # values drawn from a vague prior may overflow
-        trace = handlers.trace(handlers.seed(model, 0)).get_trace(data)
+    placed = handlers.substitute(handlers.seed(model, 0), substitute_fn=_somewhere)
+    with TRACING, numpyro.validation_enabled(False):
+        trace = handlers.trace(placed).get_trace(data)
     return {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
 
 
@@ -263,8 +272,10 @@ def maximise(
 
     def after(intermediate_result: Any) -> None:
         nonlocal best
-        best = np.array(intermediate_result.x)
-        trace.append(-float(intermediate_result.fun))
+        value = -float(intermediate_result.fun)
+        if value >= trace[-1]:  # not where a search inside the density was a little less exact than the one before
+            best = np.array(intermediate_result.x)
+        trace.append(max(value, trace[-1]))
         objective.within = float(np.clip(SHARE * (trace[-1] - trace[-2]), TOLERANCE, ROUGHEST))
         bar.update()
         bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
@@ -281,15 +292,23 @@ def maximise(
             "the log-likelihood is not finite at the start: check the recording's units, or give a start yourself"
         )
     trace.append(-first)
+    begun = -np.inf
     try:
-        result = minimize(
-            objective.walled(first), best, jac=True, method="L-BFGS-B", callback=after,
-            options={"maxcor": MEMORY, "maxiter": max_iterations, "maxfun": 20 * max_iterations, "ftol": 0, "gtol": 0},
-        )  # fmt: skip
-        if not state["converged"] and result.status != 1:
-            # The line search found no further gain in double precision: the top, unless it was steep.
+        while True:
+            result = minimize(
+                objective.walled(first), best, jac=True, method="L-BFGS-B", callback=after,
+                options={"maxcor": MEMORY, "maxiter": max_iterations - len(trace) + 1, "maxfun": 20 * max_iterations,
+                         "ftol": 0, "gtol": 0},
+            )  # fmt: skip
+            if state["converged"] or result.status == 1:
+                break
+            # The line search found no further gain: the top of double precision, unless it is steep there.
             flat = float(np.abs(result.jac).max()) < 1.0
-            state.update(reason="no further gain in double precision" if flat else str(result.message), converged=flat)
+            if flat or trace[-1] - begun < tolerance:
+                reason = "no further gain in double precision" if flat else str(result.message)
+                state.update(reason=reason, converged=flat)
+                break
+            begun, objective.within = trace[-1], TOLERANCE  # once more, without what the line search went by
     except KeyboardInterrupt:
         state.update(reason="interrupted", converged=False)
     finally:

@@ -164,6 +164,7 @@ def begin(
     resumed = store.read(model)
     if resumed is not None:
         model, sites = resumed
+        sites = model.completed(sites, data)  # a file of an earlier version may lack some
     else:
         if start is not None:
             model, sites = _from_fit(model, data, start)

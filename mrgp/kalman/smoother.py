@@ -53,7 +53,7 @@ def smooth_means(
         means: Predicted means, (time, trial, state).
         information: b, (time, trial, readout).
         pattern: (trial,), index into the gains' pattern axis.
-        parallel: Run the recursion as an associative scan.
+        parallel: Run the recursion as a scan in parallel blocks.
     """
     weights = jnp.broadcast_to(readout.weights, (len(means), *readout.weights.shape[1:]))
     apply = jax.vmap(per_trial, in_axes=(0, 0, None))

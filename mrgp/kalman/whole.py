@@ -13,7 +13,7 @@ from jax.scipy.linalg import solve_triangular
 
 from mrgp.kalman.filter import Dynamics, Readout, per_trial
 
-JITTER = 10.0  # units of rounding, of the mean precision: what a block's root needs where it is singular
+JITTER = 4.0  # units of rounding for every readout, of a block's trace: what its root needs where it is singular
 
 
 class Moments(NamedTuple):
@@ -111,8 +111,8 @@ def moments(covariance: Array, vectors: Array, precision: Array, pattern: Array)
     n_steps, n_trials, readouts = vectors.shape
     blocks = jnp.broadcast_to(precision, (n_steps, *precision.shape[1:]))
     limits = jnp.finfo(blocks.dtype)
-    least = JITTER * limits.eps * jnp.trace(blocks, axis1=-2, axis2=-1).mean() + limits.tiny
-    roots = jnp.linalg.cholesky(blocks + least * jnp.eye(readouts, dtype=blocks.dtype))
+    least = JITTER * readouts * limits.eps * jnp.trace(blocks, axis1=-2, axis2=-1) + limits.tiny
+    roots = jnp.linalg.cholesky(blocks + least[..., None, None] * jnp.eye(readouts, dtype=blocks.dtype))
     size = len(covariance)
     own = covariance.reshape(n_steps, readouts, n_steps, readouts)[jnp.arange(n_steps), :, jnp.arange(n_steps)]
 

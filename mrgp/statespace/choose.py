@@ -15,6 +15,7 @@ from mrgp.statespace.readout import RIDGE, Window
 SUBSTEPS = (1, 2, 3, 4)
 STEPS = (2, 3, 4, 5, 8, 10)
 OVERHEAD_STATES = 40  # a step of 30 states costs about as much in overhead as in arithmetic
+LAG_DIGITS = 9  # of a bin: lags that differ by less are one, as differences of registers are
 SHARED_STEP = 0.1  # bins of one step miss the same part of the signal: ask more of windows that cover several
 
 
@@ -34,7 +35,8 @@ def _missed(lift: Lift, window: Window, hyper: dict[str, np.ndarray], offsets: n
         return np.asarray(lift.propagate(lags[:, None], hyper))[:, 0]
 
     def correlation(lags: np.ndarray) -> np.ndarray:
-        return (propagate(np.abs(lags).ravel()) @ h @ h).reshape(lags.shape)
+        distinct, place = np.unique(np.abs(lags).round(LAG_DIGITS), return_inverse=True)
+        return (propagate(distinct) @ h @ h)[place.reshape(lags.shape)]
 
     transition = propagate(np.abs(offsets))
     with_front = np.where((offsets >= 0)[:, None], transition @ h, h @ transition)

@@ -114,7 +114,7 @@ def report(rows: list[dict], total: int, command: str) -> None:
     heads = ["recording", "model", "emission", "mean", "cells", "right", "converged", "bits per spike over own rates, test trials",
              "largest loading", "s, median"]  # fmt: skip
     sizes = ", ".join(sorted({str(row["trials"]) for row in rows}))
-    said += "".join(f" {sum(row['machine'] == one for row in rows)} on {one}." for one in sorted({row["machine"] for row in rows}))
+    said += "".join(f" {sum(row.get('machine') == one for row in rows)} on {one}." for one in sorted({row["machine"] for row in rows if "machine" in row}))
     record("Counts of real recordings", f"{said} Training trials: {sizes}.{named}\n\n{table(heads, lines)}", command)
 
 
@@ -138,7 +138,7 @@ def main() -> None:
         running = {pool.submit(fitted, cell, args.trials, args.iterations) for cell in wanted}
         for done in as_completed(running):
             if done.cancelled():
-                continue
+                break
             row = done.result()
             rows.append(row)
             with DONE.open("a") as file:
