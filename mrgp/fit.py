@@ -14,6 +14,7 @@ import xarray as xr
 
 from mrgp import arviz_tree, fit_file, posterior, summaries, tables, uncertainty
 from mrgp.checks import DataError
+from mrgp.courses import OF_MEANS
 from mrgp.data import MultiRegionData, stand_in
 from mrgp.distributions.counts import CountGP
 from mrgp.distributions.markov import MarkovGP
@@ -23,7 +24,6 @@ from mrgp.known import known_neurons
 from mrgp.labels import labels_of
 from mrgp.layout import CONDITION, Layout
 from mrgp.neurons import Neurons
-from mrgp.parametrized import OF_MEANS
 from mrgp.shown import Card, Shown
 from mrgp.statespace.reduce import AUDIBLE, SHARED, shared_variance, signal_to_noise
 from mrgp.workers import TRACING

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 
 from mrgp.checks import DataError
+from mrgp.courses import MEAN_SPREAD
 from mrgp.inference.curvature import Curvature
 from mrgp.io import write_atomically
 from mrgp.layout import Layout
 from mrgp.log_rates import COURSE_SPREAD
 from mrgp.neurons import neurons_from
-from mrgp.parametrized import MEAN_SPREAD
 
 FORMAT = 2  # of the saved file
 NOT_SHARED = 1e-3  # of a condition's own spread: that of a course which earlier priors did not have

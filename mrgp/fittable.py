@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mrgp.choices import DEFAULT_MAX_DELAY
-from mrgp.courses import TELLING_MODES, averages_of_conditions, likely_spreads, weights_of_modes
+from mrgp.courses import OF_MEANS, TELLING_MODES, averages_of_conditions, likely_spreads, weights_of_modes
 from mrgp.data import MultiRegionData
 from mrgp.inference.curvature import Diagonal
 from mrgp.inference.lags import FARTHEST, FEWEST_BINS, lagged_directions
@@ -29,7 +29,7 @@ from mrgp.log_rates import (
     mean_counts,
     slope_of,
 )
-from mrgp.parametrized import OF_MEANS, Parametrized
+from mrgp.parametrized import Parametrized
 from mrgp.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.sentences import AR1, WHITE, Argument, Refusal, Sentence
 from mrgp.statespace.choose import missed_variance

@@ -12,7 +12,7 @@ from jax import Array
 
 from mrgp.checks import DataError
 from mrgp.choices import Choices
-from mrgp.courses import rough_modes
+from mrgp.courses import MEAN_SPREAD, rough_modes
 from mrgp.data import MultiRegionData
 from mrgp.distributions.grouped import AroundShared
 from mrgp.kernels import Hyperparameters, in_bins
@@ -24,8 +24,6 @@ from mrgp.statespace.reduce import Emission, ordered
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
 TIMESCALE_SPREAD = 1.5
 NOISE_SPREAD = 1.0  # of the logarithm of its timescale, around one bin
-OF_MEANS = ("mean_change", "mean_spread")  # sites of a mean that changes over a trial
-MEAN_SPREAD = 0.5  # of a neuron's standard deviation: how far its mean response moves, a priori
 TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
 
 
@@ -226,7 +224,8 @@ class Parametrized(Choices):
                 bin_width / sqrt(gamma).
             timescale_within: (within_latent,), seconds, regions one after the other.
             delays: (region, across_latent), seconds; the first region's row must be 0.
-            hyperparameters: Other sites, such as ``frequency_across`` in Hz, or ``dispersion``.
+            hyperparameters: Other sites, such as ``frequency_across`` in Hz, or ``dispersion``. Of ``mean_change`` the
+                prior is 1 wide where ``mean_spread`` is not given.
         """
         assignment = self.assignment(layout)
         full = np.zeros((layout.total_neurons, assignment.n_columns))
@@ -254,4 +253,6 @@ class Parametrized(Choices):
             if np.abs(table[0]).max(initial=0.0) > 0:
                 raise ValueError("delays are measured from the first region: its row must be 0")
             sites["delay"] = table[1:]
+        if "mean_change" in sites:
+            sites.setdefault("mean_spread", np.ones((min(len(sites["mean_change"]), 2), layout.total_neurons)))
         return sites

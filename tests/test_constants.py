@@ -58,7 +58,7 @@ def test_likelihood_and_its_gradient(pair, likelihood, mean):
     }  # fmt: skip
     if mean == "psth":
         modes = model.mean_modes(plain).shape[1]
-        sites["mean_change"] = 0.3 * rng.standard_normal((1, 5, modes))
+        sites |= {"mean_change": 0.3 * rng.standard_normal((1, 5, modes)), "mean_spread": np.ones((1, 5))}
 
     @jax.jit
     def scored(data, sites):
