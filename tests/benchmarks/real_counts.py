@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1 / 3)
     parser.add_argument("--trials", type=int, default=0, help="at most so many trials of each recording; 0 for all")
     parser.add_argument("--iterations", type=int, default=300)
-    parser.add_argument("--minutes", type=float, default=np.inf, help="begin no cell after so long")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="begin no cell after so long; 0 only writes the table")
     parser.add_argument("--only", choices=FILES)
     parser.add_argument("--sets", choices=("few", "all"), help="pairs and triples of regions only, or all regions at once only")
     parser.add_argument("--workers", type=int, default=1, help="cells fitted at the same time")
@@ -135,7 +135,8 @@ def main() -> None:
     wanted = [cell for cell in wanted if args.sets in (None, "few" if len(cell[1]) < 4 else "all")]
     began = time.perf_counter()
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(fitted, cell, args.trials, args.iterations) for cell in wanted}
+        due = wanted if args.minutes > 0 else []
+        running = {pool.submit(fitted, cell, args.trials, args.iterations) for cell in due}
         for done in as_completed(running):
             if done.cancelled():
                 break
