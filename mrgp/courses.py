@@ -22,7 +22,7 @@ MIXING_STEPS = 100
 TELLING_MODES = 64  # of a mean: its largest, which tell how far it moves
 NEIGHBOURS, THEIR_WEIGHT = 9, 20.0  # modes whose noise is like a mode's own, and the trials that this counts for
 LEAST_FREEDOM = 5.0  # trials beyond one of each condition, below which nothing tells the noise
-SOLVED_AT_ONCE = 512  # courses: their matrices are in memory together
+SOLVED_AT_ONCE = 10**7  # numbers in the matrices of courses that are in memory together
 TRIALS_AT_ONCE = 16
 
 
@@ -84,8 +84,9 @@ def weights_of_modes(modes: np.ndarray, course: np.ndarray, precision: np.ndarra
     told = (precision * course).reshape(-1, len(modes)) @ modes
     distinct, which = np.unique(precision.reshape(-1, len(modes)), axis=0, return_inverse=True)
     order, weights = np.argsort(which.ravel(), kind="stable"), np.empty_like(told)  # of NumPy 2.0.0 it is a column
-    for first in range(0, len(order), SOLVED_AT_ONCE):
-        here = order[first : first + SOLVED_AT_ONCE]
+    several = max(1, SOLVED_AT_ONCE // modes.shape[1] ** 2)
+    for first in range(0, len(order), several):
+        here = order[first : first + several]
         alike, place = np.unique(which.ravel()[here], return_inverse=True)
         inside = np.einsum("tm,at,tn->amn", modes, distinct[alike], modes, optimize=True) + np.eye(modes.shape[1])
         if len(alike) == 1:

@@ -227,7 +227,7 @@ def test_preprocessing_reaches_the_fit_and_its_summary(tmp_path, fit):
     options = ["--bin-width", 20, "--transform", "anscombe", "--smooth", 20, "--remove-mean", "stimulus", "--zscore"]
     code, err = fit(tmp_path / "a.npz", *options)
     assert code == DONE
-    assert "mrgp: note: bins of 20 s: is that right? bin_width is in seconds\n" in err
+    assert "mrgp: note: bins of 20 s: is that right? --bin-width is in seconds\n" in err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     asked = {"transform": "anscombe", "smooth": 20.0, "remove_condition_mean": "stimulus", "zscore": True}
     assert summary["preprocessing"] == asked

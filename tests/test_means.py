@@ -289,13 +289,12 @@ def test_trials_of_one_of_the_conditions_say_nothing_of_the_others():
     assert fit.converged
 
 
-@pytest.mark.parametrize("kind", [ADM, GPFA, MDLAG])
+@pytest.mark.parametrize("kind", [ADM, pytest.param(MDLAG, marks=pytest.mark.slow)])
 def test_climbs_hold_spreads_of_means(kind):
     """A joint maximum would make them zero, at no end of density."""
     data, _ = recording()
-    settings = {} if kind is GPFA else {"max_delay": 0.06}
-    settings |= {"shape": 1.0, "rate": 1.0} if kind is MDLAG else {}
-    model = kind(1, mean="psth", likelihood="dense", **settings)
+    settings = {"shape": 1.0, "rate": 1.0} if kind is MDLAG else {}
+    model = kind(1, mean="psth", likelihood="dense", max_delay=0.06, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = model.fit(data, "map", progress=False, n_starts=1, max_iterations=3)
