@@ -10,9 +10,8 @@ and a subclass only has to know the expectation under its representation of x.
 
 import copy
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
@@ -20,6 +19,7 @@ from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
+from mrgp.kalman.whole import ReadoutMoments
 from mrgp.kernels import Hyperparameters
 from mrgp.statespace.assemble import Latents
 from mrgp.statespace.memory import restored
@@ -40,20 +40,6 @@ class Assigned(Protocol):
 
     @property
     def assignment(self) -> Assignment: ...
-
-
-class ReadoutMoments(NamedTuple):
-    """Of readouts x given information exp(b' x - x' Lambda x / 2).
-
-    Attributes:
-        mean: E[x], (time, trial, readout).
-        covariance: At every time, (time, pattern, readout, readout).
-        log_determinant: -log|I + K Lambda| / 2 of each trial, K being the prior covariance of x; (trial,).
-    """
-
-    mean: Array
-    covariance: Array
-    log_determinant: Array
 
 
 class DelayedGP(Distribution):
@@ -204,24 +190,9 @@ class DelayedGP(Distribution):
         """A function that finds the moments of readouts given information (its precision at all times).
 
         It is made once for many: what it needs of the prior is computed here. ``n_patterns`` is the number of
-        covariances that the information will have. Here it takes the slopes of log Z.
+        covariances that the information will have.
         """
-
-        def by_slopes(information: Information) -> ReadoutMoments:
-            def total(b: Array, precision: Array) -> tuple[Array, Array]:
-                scores = self.normalizer(information._replace(vectors=b, precision=precision))
-                return scores.sum(), scores
-
-            b, precision, pattern = information.vectors, information.precision, information.pattern
-            (_, scores), (mean, squares) = jax.value_and_grad(total, (0, 1), has_aux=True)(b, precision)
-            member = jax.nn.one_hot(pattern, precision.shape[1], dtype=b.dtype)
-            size = jnp.maximum(member.sum(0), 1)
-            # The slope by Lambda is -E[x x'] / 2, summed over the trials of a pattern.
-            spread = squares + jnp.swapaxes(squares, -1, -2) + jnp.einsum("bg,tbi,tbj->tgij", member, mean, mean)
-            covariance = -spread / size[:, None, None]
-            return ReadoutMoments(mean, covariance, scores - 0.5 * (b * mean).sum((0, 2)))
-
-        return by_slopes
+        raise NotImplementedError
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
         """Draw x from the model, (trial, time, readout): its innovations, where noise remembers."""

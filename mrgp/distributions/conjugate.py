@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mrgp.distributions.base import DelayedGP, ReadoutMoments
+from mrgp.distributions.base import DelayedGP
 from mrgp.distributions.families import Counts, Expected
+from mrgp.kalman.whole import ReadoutMoments
 from mrgp.statespace.reduce import Information, exact_patterns, readout_loadings
 
 TOLERANCE = 1e-3  # nats in all trials: a step gains a twentieth or less of the one before

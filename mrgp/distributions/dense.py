@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array, random
 
-from mrgp.distributions.base import DelayedGP, ReadoutMoments
-from mrgp.kalman.whole import log_normalizer, moments
+from mrgp.distributions.base import DelayedGP
+from mrgp.kalman.whole import ReadoutMoments, log_normalizer, moments
 from mrgp.statespace.assemble import Prior
 from mrgp.statespace.covariance import exact_covariance
 from mrgp.statespace.reduce import Information, Missing, exact_patterns
@@ -25,12 +25,7 @@ class DenseGP(DelayedGP):
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
         V = self._covariance
-
-        def at_once(information: Information) -> ReadoutMoments:
-            found = moments(V, information.vectors, information.precision, information.pattern)
-            return ReadoutMoments(found.mean, found.covariance, found.log_determinant[information.pattern])
-
-        return at_once
+        return lambda told: moments(V, told.vectors, told.precision, told.pattern)
 
     @property
     def _covariance(self) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
 
-from mrgp.distributions.base import DelayedGP, ReadoutMoments
+from mrgp.distributions.base import DelayedGP
 from mrgp.kalman.filter import Dynamics, Gains, Readout, filter_gains, filter_means, log_normalizer_terms
 from mrgp.kalman.scan import parallel_gains, parallel_means
 from mrgp.kalman.smoother import (
@@ -22,7 +22,7 @@ from mrgp.kalman.smoother import (
     smooth_means,
     synthetic_information,
 )
-from mrgp.kalman.whole import log_normalizer, moments, stationary_covariance
+from mrgp.kalman.whole import ReadoutMoments, log_normalizer, moments, stationary_covariance
 from mrgp.statespace.assemble import Space
 from mrgp.statespace.memory import restored
 from mrgp.statespace.reduce import Information, Missing, exact_patterns, readout_loadings
@@ -202,7 +202,7 @@ class MarkovGP(DelayedGP):
         def at_once(information: Information) -> ReadoutMoments:
             stepped = self._in_steps(information)
             found = moments(V, stepped.vectors, stepped.precision, stepped.pattern)
-            return unstacked(found.mean, found.covariance, found.log_determinant[stepped.pattern])
+            return unstacked(found.mean, found.covariance, found.log_determinant)
 
         return at_once
 

@@ -16,13 +16,13 @@ from mrgp.kalman.filter import Dynamics, Readout, per_trial
 JITTER = 4.0  # units of rounding for every readout, of a block's trace: what its root needs where it is singular
 
 
-class Moments(NamedTuple):
-    """Moments of readouts given information.
+class ReadoutMoments(NamedTuple):
+    """Moments of readouts x given information exp(b' x - x' Lambda x / 2).
 
     Attributes:
         mean: (time, trial, readout).
         covariance: At every time, (time, pattern, readout, readout).
-        log_determinant: -log|I + V Lambda| / 2 of each pattern, (pattern,).
+        log_determinant: -log|I + V Lambda| / 2 of each trial, V being the prior covariance of x; (trial,).
     """
 
     mean: Array
@@ -103,7 +103,7 @@ def _posterior(covariance: Array, vectors: Array, precision: Array, pattern: Arr
     return 0.5 * (scaled**2).sum(-1) + log_determinant[pattern], half, scaled
 
 
-def moments(covariance: Array, vectors: Array, precision: Array, pattern: Array) -> Moments:
+def moments(covariance: Array, vectors: Array, precision: Array, pattern: Array) -> ReadoutMoments:
     """Moments of readouts given information, as for :func:`log_normalizer`; not for differentiation.
 
     With Lambda = R R', block by block, and I + R' V R = L L' the covariance is V - J' J, J = L^-1 R' V.
@@ -129,4 +129,4 @@ def moments(covariance: Array, vectors: Array, precision: Array, pattern: Array)
     b = jnp.swapaxes(vectors, 0, 1).reshape(n_trials, -1)
     mean = b @ covariance - per_trial(jnp.swapaxes(half, -1, -2), per_trial(half, b, pattern), pattern)
     mean = jnp.swapaxes(mean.reshape(n_trials, n_steps, readouts), 0, 1)
-    return Moments(mean, jnp.swapaxes(known, 0, 1), log_determinant)
+    return ReadoutMoments(mean, jnp.swapaxes(known, 0, 1), log_determinant[pattern])
