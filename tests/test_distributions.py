@@ -733,6 +733,12 @@ def test_single_precision_is_finite_and_close(capsys):
     assert float(low[2]) == pytest.approx(float(high[2]), rel=5e-2, abs=5e-2)
 
 
+def test_products_are_asked_to_keep_all_their_digits():
+    """An accelerator would multiply single-precision matrices with 10 bits."""
+    one = jnp.ones((2, 2), jnp.float32)
+    assert "HIGHEST" in jax.jit(jnp.matmul).lower(one, one).as_text()
+
+
 @pytest.fixture
 def published(shared_data, small_model):
     """The published DLAG fit of a V1/V2 recording: model, training trials and its log-likelihood."""

@@ -140,3 +140,11 @@ def test_a_climb_finds_back_from_beyond_a_cliff():
     x = float(ascent.sites["x"][0])
     assert abs(np.exp(x) + x - np.log(1000)) < 1e-3  # where the derivative vanishes
     assert np.all(np.diff(ascent.trace) >= 0)
+
+
+def test_a_later_climb_has_what_earlier_ones_left_of_a_fits_iterations():
+    objective = Objective(Cliff(), None, {"x": np.array([-3.0])}, {"x": np.array([0.01])})
+    ascent = maximise(objective, tolerance=0.0, max_iterations=10, spent=8)
+    assert len(ascent.trace) == 3
+    assert not ascent.converged
+    assert ascent.reason == "stopped after 10 iterations"

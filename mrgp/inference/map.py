@@ -256,12 +256,14 @@ def maximise(
     *,
     tolerance: float,
     max_iterations: int,
+    spent: int = 0,
     patience: int = PATIENCE,
     progress: str | None = None,
     on_iteration: Callable[[Sites], None] | None = None,
 ) -> Ascent:
     """Climb from the objective's start until the gain over ``patience`` iterations is below ``tolerance`` nats.
 
+    ``max_iterations`` are those of a whole fit, of which earlier climbs have ``spent`` some.
     ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
     """
     started = time.perf_counter()
@@ -297,8 +299,8 @@ def maximise(
         while True:
             result = minimize(
                 objective.walled(first), best, jac=True, method="L-BFGS-B", callback=after,
-                options={"maxcor": MEMORY, "maxiter": max_iterations - len(trace) + 1, "maxfun": 20 * max_iterations,
-                         "ftol": 0, "gtol": 0},
+                options={"maxcor": MEMORY, "maxiter": max_iterations - spent - len(trace) + 1,
+                         "maxfun": 20 * max_iterations, "ftol": 0, "gtol": 0},
             )  # fmt: skip
             if state["converged"] or result.status == 1:
                 break

@@ -53,7 +53,8 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         ascent = maximise(
             objective,
             tolerance=max(options.tolerance, ROUGH) if still else options.tolerance,
-            max_iterations=options.max_iterations - len(trace),
+            max_iterations=options.max_iterations,
+            spent=len(trace),
             progress=title,
             # A place that is only tried is no place to go on from.
             on_iteration=partial(store.write, model) if home is None else None,

@@ -12,13 +12,17 @@ peer, is measured where --peer-python names the interpreter of an environment th
 """
 
 import argparse
+import fcntl
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,8 +67,18 @@ def timed(call: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - worked
 
 
+@contextmanager
+def alone(device: str) -> Iterator[None]:
+    """Points may compile beside each other; on one device they are timed one after another."""
+    with (Path(tempfile.gettempdir()) / f"mrgp-timed-on-{device}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def ours(size: dict[str, Any]) -> dict[str, Any]:
     """Compile and time log p(y, parameters) with its gradient, exactly as a fit calls it."""
+    import jax
+
     import mrgp
     from mrgp.distributions.markov import settling_steps
     from mrgp.inference.map import LogJoint, Objective
@@ -100,7 +114,8 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     x = np.zeros(objective.size)
     before = peak_gb()
     first, _ = timed(lambda: objective(x))
-    times = [timed(lambda: objective(x)) for _ in range(REPEATS)]
+    with alone(jax.default_backend()):
+        times = [timed(lambda: objective(x)) for _ in range(REPEATS)]
     seconds, cpu = (statistics.median(column) for column in zip(*times, strict=True))
     value, gradient = objective(x)
     if not (np.isfinite(value) and np.isfinite(gradient).all()):
