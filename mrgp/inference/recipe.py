@@ -54,7 +54,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
             objective,
             tolerance=max(options.tolerance, ROUGH) if still else options.tolerance,
             max_iterations=options.max_iterations,
-            spent=len(trace),
+            spent=iterations,
             progress=title,
             # A place that is only tried is no place to go on from.
             on_iteration=partial(store.write, model) if home is None else None,

@@ -30,7 +30,12 @@ WAYS = ((True, False), (True, True), (False, True))  # on the accelerator: doubl
 
 def measured(size: dict[str, Any], platform: str, double: bool, limit: float) -> dict[str, Any]:
     """One point in a process of its own; ``error`` instead of numbers where it fails."""
-    environment = {**os.environ, "JAX_PLATFORMS": platform if platform == "cpu" else f"{platform},cpu", "JAX_ENABLE_X64": str(int(double)), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": platform if platform == "cpu" else f"{platform},cpu",
+        "JAX_ENABLE_X64": str(int(double)),
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # one process would take the memory of the others
+    }
     command = [sys.executable, __file__, "--point", json.dumps({**BASE, **size})]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit)
@@ -61,7 +66,7 @@ def main() -> None:
     parser.add_argument("--platform", default="cuda")
     parser.add_argument("--sizes", default=",".join(map(str, range(len(SIZES)))))
     parser.add_argument("--workers", type=int, default=1, help="points at the same time: most of a point is compilation")
-    parser.add_argument("--limit", type=float, default=150.0, help="seconds after which a point is left out")
+    parser.add_argument("--limit", type=float, default=150.0, help="seconds after which a point is left out, its turn at the clock waited for")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.point:
@@ -82,8 +87,8 @@ def main() -> None:
         "the gradient back; for counts with a search for q from the last one's end. Reference: the first line of each size. "
         f"{args.workers} points compile at the same time, and are timed one after another."
     )
-    command = f"python tests/benchmarks/accelerator.py --platform {args.platform} --sizes {args.sizes} --workers {args.workers}"
-    record("Accelerator", f"{table(header, rows)}\n\n{note}", command)
+    asked = f"--platform {args.platform} --sizes {args.sizes} --workers {args.workers} --limit {args.limit:g}"
+    record("Accelerator", f"{table(header, rows)}\n\n{note}", f"python tests/benchmarks/accelerator.py {asked}")
 
 
 if __name__ == "__main__":
