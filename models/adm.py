@@ -9,11 +9,11 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from mrgp.courses import FIRST_TIMESCALE, LEAST_SPREAD, most_evident, smooth_modes
-from mrgp.data import MultiRegionData
-from mrgp.inference.curvature import Diagonal
-from mrgp.layout import Layout
-from mrgp.preset import Preset
+from mrgp.families.model import Preset
+from mrgp.inference.mode.curvature import Diagonal
+from mrgp.parts.delays.varying import FIRST_TIMESCALE, LEAST_SPREAD, most_evident, smooth_modes
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData
 
 SAME_SPREAD, SAME_TIMESCALE = 0.2, 0.1  # of the logarithm: the evidence is flat within it
 

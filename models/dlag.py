@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 
-from mrgp.data import MultiRegionData
-from mrgp.preset import Preset
+from mrgp.families.model import Preset
+from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mrgp.data import MultiRegionData
-from mrgp.preset import Preset
-from mrgp.undelayed import Pooled, WhiteLatents
+from mrgp.families.model import Preset
+from mrgp.families.undelayed import Pooled, WhiteLatents
+from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)

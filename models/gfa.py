@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mrgp.data import MultiRegionData
-from mrgp.relevance import RelevancePreset
-from mrgp.undelayed import SAME, WhiteLatents
+from mrgp.families.relevance import RelevancePreset
+from mrgp.families.undelayed import SAME, WhiteLatents
+from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from mrgp.data import MultiRegionData
-from mrgp.distributions.contraction import UniformContraction
+from mrgp.families.model import Preset
+from mrgp.families.undelayed import Pooled
 from mrgp.inference.start import draw_loadings
-from mrgp.layout import Layout
-from mrgp.preset import Preset
-from mrgp.statespace.linear import LinearSpace, LinearSystem, first_order, rotated, slowest_first
-from mrgp.undelayed import Pooled
+from mrgp.likelihoods.statespace.linear import LinearSpace, LinearSystem, first_order, rotated, slowest_first
+from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData
 
 SPREAD = 3.0  # prior sd of the entries of A, in units of one step's noise: a mode that doubles in a bin has 2
 START_SPREAD = 30.0  # the same of the first state: a mode of timescale 2000 bins has this sd

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 
-from mrgp.data import MultiRegionData
-from mrgp.relevance import RelevancePreset
+from mrgp.families.relevance import RelevancePreset
+from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Workers and files share what they have compiled.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
-import mrgp.runtime  # noqa: I001  float64 before any array exists
+import mrgp.runtime.devices  # noqa: I001  float64 before any array exists
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,11 +24,12 @@ import numpy as np
 import pytest
 from scipy.special import gamma, kv
 
-from mrgp.distributions import DenseGP, MarkovGP, SpectralGP
-from mrgp.statespace.assemble import Prior, StateSpace
-from mrgp.statespace.lift import build_lift
-from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import Assignment, Missing
+from mrgp.likelihoods import DenseGP, MarkovGP, SpectralGP
+from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
+from mrgp.likelihoods.statespace.lift import build_lift
+from mrgp.likelihoods.statespace.readout import Window
+from mrgp.parts.latents import Assignment
+from mrgp.recordings.missing import Missing
 
 BIN_WIDTH = 0.02  # seconds
 WINDOW = Window(6)  # reads delays of up to 3 bins
@@ -48,7 +49,7 @@ def fresh_compiler():
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Carry out a command line; returns exit code, standard output and standard error."""
-    from mrgp.cli import main
+    from mrgp.cli.main import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -9,11 +9,11 @@ import pytest
 from mrgp.models import ADM, DLAG
 
 import mrgp
-from mrgp.courses import most_evident, smooth_modes
-from mrgp.inference import recipe
-from mrgp.inference.bound import trace_of
-from mrgp.scenarios import simulate_scenario
-from mrgp.simulate import simulate
+from mrgp.inference import map as recipe
+from mrgp.inference.variational_bayes.bound import trace_of
+from mrgp.parts.delays.varying import most_evident, smooth_modes
+from mrgp.simulations.scenarios import simulate_scenario
+from mrgp.simulations.simulate import simulate
 
 BIN = 0.02
 
@@ -29,14 +29,14 @@ def test_modes_are_those_of_the_process(n_bins, timescale):
 
 
 def test_each_latent_has_its_own_timescale():
-    layout = mrgp.data.Layout(("A", "B"), (3, 3), BIN)
+    layout = mrgp.recordings.recording.Layout(("A", "B"), (3, 3), BIN)
     model = ADM(n_across=2, learned_timescales=(0.1, 0.4))
     modes = model.modes(layout, 40)
     for table, timescale in zip(modes, model.timescales_of_delay, strict=True):
         alone = smooth_modes(40, timescale / BIN)
         np.testing.assert_array_equal(table[:, : alone.shape[1]], alone)
         assert not table[:, alone.shape[1] :].any()
-    assert mrgp.rebuild.preset_from(json.loads(json.dumps(model.to_settings()))) == model
+    assert mrgp.families.rebuild.preset_from(json.loads(json.dumps(model.to_settings()))) == model
     assert ADM(n_across=2, delay_timescale=0.1).timescales_of_delay == (0.1, 0.1)
     with pytest.raises(ValueError, match="2 positive numbers"):
         ADM(n_across=2, learned_timescales=(0.1,))

@@ -10,12 +10,13 @@ import xarray as xr
 from mrgp.models import ADM
 
 import mrgp
-from mrgp.align import delay_rmse, match_latents
-from mrgp.checks import DataError
-from mrgp.report import explained_variance, match_loadings, matched_delays
-from mrgp.simulate import simulate
-from mrgp.statespace.reduce import Assignment
-from mrgp.symmetries import align_draws, align_fits, relative_to, sites_of_truth
+from mrgp.metrics.likelihood import explained_variance
+from mrgp.metrics.recovery import match_loadings, matched_delays
+from mrgp.parts.latents import Assignment
+from mrgp.parts.matching import delay_rmse, match_latents
+from mrgp.parts.symmetries import align_draws, align_fits, relative_to, sites_of_truth
+from mrgp.recordings.checks import DataError
+from mrgp.simulations.simulate import simulate
 
 
 @pytest.fixture

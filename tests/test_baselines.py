@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import norm
 
 import mrgp
-from mrgp import DataError, MultiRegionData, baselines, metrics
+from mrgp import DataError, MultiRegionData, metrics
+from mrgp.metrics import baselines
 
 BINS = 5
 

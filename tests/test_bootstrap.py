@@ -14,13 +14,13 @@ from numpyro.infer.util import log_density
 from scipy.stats import norm
 
 import mrgp
-from mrgp.bootstrap import bootstrap_delays
-from mrgp.inference import map as climbing
-from mrgp.inference import resampling
-from mrgp.inference.curvature import profile_curvature
-from mrgp.inference.map import LogJoint, Objective, maximise
-from mrgp.inference.reduced import Given, Reduced
-from mrgp.simulate import simulate
+from mrgp.inference import optimise as climbing
+from mrgp.inference.mode.curvature import profile_curvature
+from mrgp.inference.mode.given_loadings import Given, Reduced
+from mrgp.inference.optimise import LogJoint, Objective, maximise
+from mrgp.simulations.simulate import simulate
+from mrgp.studies.bootstrap import refits as resampling
+from mrgp.studies.bootstrap.bootstrap_delays import bootstrap_delays
 
 BIN = 0.02
 SHORT = {"max_delay": 4 * BIN, "likelihood": "dense"}   # of short trials, what compiles fastest

@@ -11,10 +11,11 @@ from mrgp.models import ADM, DLAG, FA, GPFA, MDLAG
 from scipy.stats import binom
 
 import mrgp
-from mrgp.calibrate import calibrate
-from mrgp.cli import main
-from mrgp.plots import plot_calibration
-from mrgp.ranks import (
+from mrgp.cli.main import main
+from mrgp.simulations.simulate import simulate
+from mrgp.studies import plot_calibration
+from mrgp.studies.calibration.calibrate import calibrate
+from mrgp.studies.calibration.rank_tests import (
     PROBABILITIES,
     chi_square,
     ecdf_band,
@@ -24,7 +25,6 @@ from mrgp.ranks import (
     rank_of,
     summarised,
 )
-from mrgp.simulate import simulate
 
 BOUNDS = (0.03, 0.3)
 MODEL = DLAG(1, (1, 0), max_delay=0.1, timescale_bounds=BOUNDS)
@@ -242,7 +242,7 @@ def test_latents_are_paired_by_loadings(monkeypatch):
             converged=True, model=self, n_samples=n_draws, draws=lambda n: near, assignment=self.assignment(data.layout)
         )
 
-    monkeypatch.setattr("mrgp.calibrate.simulate", remember)
+    monkeypatch.setattr("mrgp.studies.calibration.calibrate.simulate", remember)
     monkeypatch.setattr(DLAG, "fit", fit)
     found = calibrate(model, 3, **{**SMALL, "regions": {"V1": 6, "V2": 5}})
     assert found.results["quantity"].values.tolist() == [
@@ -339,7 +339,8 @@ def test_what_cannot_be_calibrated(fits, model, arguments, match):
 def test_a_kernel_s_own_parameters_are_drawn_too(fits, monkeypatch):
     model = MODEL.replace(kernel=mrgp.Spectral(), n_within=0)
     made = []
-    monkeypatch.setattr("mrgp.calibrate.simulate", lambda **a: made.append(simulate(**a)) or made[-1])
+    target = "mrgp.studies.calibration.calibrate.simulate"
+    monkeypatch.setattr(target, lambda **a: made.append(simulate(**a)) or made[-1])
     fits.fail_at = (0,)
     with pytest.raises(FloatingPointError):
         calibrate(model, 1, **SMALL)

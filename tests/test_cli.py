@@ -13,13 +13,13 @@ import pytest
 import xarray as xr
 
 import mrgp
-from mrgp import cli
-from mrgp.arguments import build_parser
-from mrgp.fetch import fetch_v1v2
-from mrgp.inference.map import Objective
-from mrgp.options import KERNELS, MEANT_FOR, METHODS, TRANSFORMS
-from mrgp.scenarios import SCENARIOS
-from mrgp.simulate import simulate
+from mrgp.cli import main as cli
+from mrgp.cli.catalogue import KERNELS, MEANT_FOR, METHODS, TRANSFORMS
+from mrgp.cli.shared_arguments import build_parser
+from mrgp.inference.optimise import Objective
+from mrgp.recordings.readers.public import fetch_v1v2
+from mrgp.simulations.scenarios import SCENARIOS
+from mrgp.simulations.simulate import simulate
 
 DONE, FAILED, MISUSED = 0, 1, 2
 FIT = ["fit", "x.npz", "--n-across", "1", "--model"]
@@ -87,7 +87,7 @@ def test_defaults_are_those_of_the_library():
     said += [str(taken["n_starts"]), mrgp.models.LDS().start]
     assert [word for word in said if not any(part.startswith(word) for part in helps)] == []
     assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
-    assert tuple(mrgp.preprocessing.TRANSFORMS) == TRANSFORMS
+    assert tuple(mrgp.recordings.preprocessing.TRANSFORMS) == TRANSFORMS
 
 
 def test_what_is_for_which_model_is_as_in_the_library():
@@ -99,7 +99,7 @@ def test_what_is_for_which_model_is_as_in_the_library():
         for option, models in MEANT_FOR.items():
             if name in models:
                 assert {"start_state": "start"}.get(option, option) in known
-        own = known - {field.name for field in fields(mrgp.preset.Preset)} - {"start"}
+        own = known - {field.name for field in fields(mrgp.families.model.Preset)} - {"start"}
         meant = {option for option, models in MEANT_FOR.items() if name in models}
         left = {"duration", "varying", "learned_timescales", "offset_precision"}
         assert own - meant <= left   # what a command line can do without
@@ -109,7 +109,7 @@ def test_questions_and_wrong_use_wait_for_no_library():
     """In a process of its own: none of what takes seconds to import is."""
     asked = [["fit", "--help"], ["fit", "x", *MODEL, "--out", "o", "--method", "em"], ["fit", "x", "--seed", "x"]]
     asked += [["calibrate", "--help"], ["evaluate", "--help"], ["cv", "--help"]]
-    script = f"from mrgp.cli import main; print(*map(main, {asked}))\nimport sys; print('numpy' in sys.modules)"
+    script = f"from mrgp.cli.main import main; print(*map(main, {asked}))\nimport sys; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["0 2 2 0 0 0", "False"]
 
@@ -554,7 +554,8 @@ def test_demo_finds_the_delays_it_made(run, tmp_path):
 
 
 def test_the_installed_command_fails_without_a_traceback():
-    command = [sys.executable, "-c", "import sys; from mrgp.cli import main; sys.exit(main())", "fit", "absent.npz"]
+    script = "import sys; from mrgp.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, "fit", "absent.npz"]
     done = subprocess.run([*command, *MODEL, "--out", "absent"], capture_output=True, text=True, check=False)
     assert done.returncode == FAILED
     assert done.stderr == "mrgp: there is no file absent.npz: check the path\n"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp import sweep
-from mrgp.simulate import simulate
+from mrgp.simulations.simulate import simulate
+from mrgp.studies.cross_validation import sweep
 
 DONE, FAILED, MISUSED = 0, 1, 2
 

@@ -11,13 +11,13 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 import mrgp
-from mrgp.arviz_tree import trial_scores
-from mrgp.cli import main
-from mrgp.compare import KNOWN, _left_out, _same_latents, _table
-from mrgp.courses import spread_evidence
-from mrgp.loo import _bridged
-from mrgp.options import HYPOTHESES
-from mrgp.simulate import simulate
+from mrgp.cli.catalogue import HYPOTHESES
+from mrgp.cli.main import main
+from mrgp.results.arviz import trial_scores
+from mrgp.results.loo import _bridged
+from mrgp.simulations.simulate import simulate
+from mrgp.studies.compare.compare_delays import KNOWN, _left_out, _same_latents, _table
+from mrgp.studies.compare.unknown_spread import spread_evidence
 
 CHOICES = {"max_delay": 0.06, "likelihood": "dense", "delay_timescale": 0.2}
 
@@ -135,7 +135,7 @@ def test_a_held_bound_is_nothing_to_share():
 
 
 def test_bayes_factor_of_differences_where_nothing_is_known():
-    from mrgp.delay_evidence import _log_bayes_factor
+    from mrgp.results.delays import _log_bayes_factor
 
     assert _log_bayes_factor(0.0, 100.0, 0.04, False) == pytest.approx(0, abs=1e-3)
     assert _log_bayes_factor(0.0, 100.0, 0.04, True) == pytest.approx(0, abs=1e-3)
@@ -209,7 +209,7 @@ def test_a_hypothesis_whose_posterior_cannot_be_drawn_from_has_no_elpd(found, mo
     def failing(fit, data, **settings):
         raise ValueError("draws of all parameters have not settled")
 
-    monkeypatch.setattr("mrgp.compare.leave_one_out", failing)
+    monkeypatch.setattr("mrgp.studies.compare.compare_delays.leave_one_out", failing)
     with pytest.warns(UserWarning, match="elpd of hypothesis 'varying' is not known: draws of all"):
         assert _left_out("varying", found.fits["varying"], found.fits["varying"].data) is None
     left = {name: result for name, result in found.loo.items() if name != "varying"}

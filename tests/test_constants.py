@@ -7,10 +7,10 @@ import pytest
 from mrgp.models import DLAG, LDS, MDLAG
 
 import mrgp
-from mrgp.distributions.markov import MarkovGP
-from mrgp.inference.bound import Bound, Setting
 from mrgp.inference.start import compress
-from mrgp.inference.updates import update
+from mrgp.inference.variational_bayes.bound import Bound, Setting
+from mrgp.inference.variational_bayes.updates import update
+from mrgp.likelihoods.kalman import MarkovGP
 
 BIN = 0.02
 CONSTANTS = np.array([1e8, -3e6, 4e7, 12.0, 7e8])  # one for each neuron; whole numbers are added without rounding

@@ -11,9 +11,10 @@ from scipy import special, stats
 from scipy.special import gammaln, xlogy
 
 import mrgp
-from mrgp.cli import main
-from mrgp.data import Layout, stand_in
-from mrgp.log_rates import FUNCTIONS, course_start, from_gaussian, function_behind, slope_of
+from mrgp.cli.main import main
+from mrgp.parts.emissions.counts import FUNCTIONS, from_gaussian, function_behind, slope_of
+from mrgp.parts.means import course_start
+from mrgp.recordings.recording import Layout, stand_in
 
 BIN, N_BINS, N_TRIALS = 0.02, 12, 80
 LAYOUT = Layout(("V1", "V2"), (12, 10), BIN)

@@ -8,12 +8,16 @@ from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import gammaln
 
-from mrgp.distributions import conjugate as module
-from mrgp.distributions.counts import CountGP
-from mrgp.distributions.families import NegativeBinomial, Poisson, prediction
-from mrgp.statespace.covariance import exact_covariance
-from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import Information, Missing, readout_loadings
+from mrgp.likelihoods import best_gaussian as module
+from mrgp.likelihoods.bound import CountGP
+from mrgp.likelihoods.reduction import Information
+from mrgp.likelihoods.statespace.covariance import exact_covariance
+from mrgp.likelihoods.statespace.readout import Window
+from mrgp.parts.emissions.base import prediction
+from mrgp.parts.emissions.negative_binomial import NegativeBinomial
+from mrgp.parts.emissions.poisson import Poisson
+from mrgp.parts.loadings import readout_loadings
+from mrgp.recordings.missing import Missing
 
 DISPERSION = np.array([0.05, 0.3, 1.0, 0.2, 0.6])
 DEFAULT = module.TOLERANCE

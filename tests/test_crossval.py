@@ -12,11 +12,11 @@ import xarray as xr
 from mrgp.models import DLAG, FA, GPFA, LDS, PCCA
 
 import mrgp
-from mrgp import sweep
-from mrgp.crossval import cross_validate
-from mrgp.data import Layout
-from mrgp.selection import Candidate, CrossValidation, tabulated
-from mrgp.simulate import simulate
+from mrgp.recordings.recording import Layout
+from mrgp.simulations.simulate import simulate
+from mrgp.studies.cross_validation import sweep
+from mrgp.studies.cross_validation.cross_validate import cross_validate
+from mrgp.studies.cross_validation.result import Candidate, CrossValidation, tabulated
 
 QUICK = {"n_starts": 1, "progress": False}
 LAYOUT = Layout(("V1", "V2"), (6, 5), 0.02)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mrgp.data import DataError, MultiRegionData
-from mrgp.layout import Layout
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import DataError, MultiRegionData
 
 BIN_WIDTH = 0.02
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrgp.delays import SHAPES, box, check_delay, constant, gaussian_bump, ramp, sine, trajectory
+from mrgp.parts.delays.shapes import SHAPES, box, check_delay, constant, gaussian_bump, ramp, sine, trajectory
 
 DURATION = 2.0   # seconds
 TIME = np.linspace(0, DURATION, 9)   # every eighth of a trial

@@ -17,14 +17,14 @@ from numpyro.infer import log_likelihood
 from numpyro.infer.util import log_density
 from scipy.stats import multivariate_normal
 
-from mrgp.distributions import DenseGP, MarkovGP
-from mrgp.distributions.markov import settling_steps
-from mrgp.kernels import Matern32, SquaredExponential
-from mrgp.statespace.assemble import Prior, StateSpace
-from mrgp.statespace.covariance import lifted_covariance
-from mrgp.statespace.lift import build_lift
-from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import Assignment
+from mrgp.likelihoods import DenseGP, MarkovGP
+from mrgp.likelihoods.kalman import settling_steps
+from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
+from mrgp.likelihoods.statespace.covariance import lifted_covariance
+from mrgp.likelihoods.statespace.lift import build_lift
+from mrgp.likelihoods.statespace.readout import Window
+from mrgp.parts.kernels import Matern32, SquaredExponential
+from mrgp.parts.latents import Assignment
 
 KINDS = ["dense", "markov", "spectral"]
 N_TRIALS = 6

@@ -12,12 +12,12 @@ import xarray as xr
 from matplotlib.text import Text
 
 import mrgp
-from mrgp import DataError, MultiRegionData, metrics, plots
-from mrgp.aggregation import FOUND
-from mrgp.baselines import psth_and_ridge
-from mrgp.evaluation import _seen
-from mrgp.preset import REGISTRY
-from mrgp.simulate import simulate
+from mrgp import DataError, MultiRegionData, metrics, plots, studies
+from mrgp.metrics.baselines import psth_and_ridge
+from mrgp.part import REGISTRY
+from mrgp.simulations.simulate import simulate
+from mrgp.studies.evaluation.evaluate import _seen
+from mrgp.studies.table_of_runs import FOUND
 
 DONE, FAILED, MISUSED = 0, 1, 2
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -61,7 +61,7 @@ def folders(evaluation, fit, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     evaluation.save(runs / "test")
     (runs / "fit").mkdir()
-    mrgp.report.write_results(fit, runs / "fit")
+    mrgp.results.table.write_results(fit, runs / "fit")
     (runs / "compared").mkdir()
     columns = {"log_evidence": -10.5, "probability": 0.75, "elpd": -9.0, "elpd_diff": 0.0, "dse": 0.0, "pareto_k": 0.1,
                "converged": True}  # fmt: skip
@@ -143,13 +143,13 @@ def test_trials_that_the_fit_has_seen_are_named(fit, split):
 
 
 def test_figures_show_the_tables(evaluation):
-    scores = plots.plot_scores(evaluation.cosmoothing, evaluation.left_out)
+    scores = studies.plot_scores(evaluation.cosmoothing, evaluation.left_out)
     heights = [patch.get_height() for patch in scores.axes[0].patches]
     np.testing.assert_allclose(heights, evaluation.cosmoothing["psth_rmse"].values.ravel())
     gain = evaluation.left_out["bits_per_bin"] - evaluation.left_out["bits_per_bin"].sel(predictor="training PSTH")
     heights = [patch.get_height() for patch in scores.axes[5].patches]
     np.testing.assert_allclose(heights, gain.values.ravel(), atol=1e-12)
-    held = plots.plot_held_out(evaluation.psths)
+    held = studies.plot_held_out(evaluation.psths)
     image = held.axes[0].images[0].get_array()
     table = evaluation.psths["V1"].sel(source="data").values
     centered = table - table.mean(1, keepdims=True)
@@ -230,9 +230,9 @@ def test_runs_in_one_folder_are_averaged(folders, evaluation, tmp_path):
     np.testing.assert_allclose(own["psth_rmse_sd"], 0.0)
     assert own["left_out_r2"].isna().all()   # one of the two lacks it
     assert table[table["run"] == str(tmp_path / "b")]["left_out_r2"].notna().all()
-    for figure in (plots.plot_aggregate(table), plots.plot_aggregate(mrgp.aggregate([tmp_path]).table)):
+    for figure in (studies.plot_aggregate(table), studies.plot_aggregate(mrgp.aggregate([tmp_path]).table)):
         figure.canvas.draw()
-    lines = plots.plot_aggregate(table).axes[2].containers
+    lines = studies.plot_aggregate(table).axes[2].containers
     assert max(np.ptp(one[2][0].get_segments()[0][:, 0]) for one in lines) == pytest.approx(0.5 / np.sqrt(2))
 
 
@@ -338,7 +338,7 @@ def scored(monkeypatch):
         given[:] = [train, test]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mrgp.evaluation.evaluate", evaluate)
+    monkeypatch.setattr("mrgp.studies.evaluation.evaluate.evaluate", evaluate)
     return given
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mrgp.fetch as recordings
-from mrgp.data import DataError, MultiRegionData
-from mrgp.fetch import fetch_v1v2
-from mrgp.io import load_recording
+import mrgp.recordings.readers.public as recordings
+from mrgp.recordings.load import load_recording
+from mrgp.recordings.readers.public import fetch_v1v2
+from mrgp.recordings.recording import DataError, MultiRegionData
 
 
 def arrays(n_trials=4, n_bins=6, sizes=(3, 2)):

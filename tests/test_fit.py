@@ -13,12 +13,12 @@ from mrgp.models import ADM, DLAG, GPFA, MDLAG
 from numpyro.infer.util import log_density
 
 import mrgp
-from mrgp.inference import map as climbing
-from mrgp.inference.curvature import Curvature, profile_curvature
-from mrgp.inference.map import LogJoint, Objective
-from mrgp.report import table
-from mrgp.simulate import simulate
-from mrgp.symmetries import sites_of_truth
+from mrgp.inference import optimise as climbing
+from mrgp.inference.mode.curvature import Curvature, profile_curvature
+from mrgp.inference.optimise import LogJoint, Objective
+from mrgp.parts.symmetries import sites_of_truth
+from mrgp.results.table import table
+from mrgp.simulations.simulate import simulate
 
 BIN = 0.02
 DELAY = np.array([[0.0], [1.6 * BIN]])
@@ -217,7 +217,7 @@ def test_every_kernel_survives_saving(tmp_path, fit):
         mrgp.Matern52(), mrgp.RationalQuadratic(2.0), mrgp.Spectral(mrgp.Matern32(), 4.0),
         0.3 * mrgp.SquaredExponential() + mrgp.Stretched(mrgp.Matern12(), 3.0),
     ]  # fmt: skip
-    from mrgp.rebuild import preset_from
+    from mrgp.families.rebuild import preset_from
 
     for kernel in kernels:
         model = fit.model.replace(kernel=kernel)
@@ -392,7 +392,7 @@ def test_interrupted_fit_resumes(made, tmp_path, monkeypatch):
 
 def test_checkpoint_of_another_recording_is_refused(made, tmp_path, fit):
     checkpoint = tmp_path / "fit.checkpoint.npz"
-    from mrgp.inference.run import Checkpoint, Options
+    from mrgp.inference.method import Checkpoint, Options
 
     options = Options(0, 1, 0.01, 10, checkpoint, progress=False)
     Checkpoint(options, fit.model, made.data).write(fit.model, fit.sites, force=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp.folds import alive_in_training, deal_folds
-from mrgp.options import typed
+from mrgp.cli.catalogue import typed
+from mrgp.recordings.folds import alive_in_training, deal_folds
 
 STIMULUS = np.array(["left"] * 9 + ["right"] * 5 + ["up"] * 3)
 

@@ -11,8 +11,8 @@ import xarray as xr
 from scipy.io import savemat
 
 import mrgp
-from mrgp.cli import main
-from mrgp.options import typed
+from mrgp.cli.catalogue import typed
+from mrgp.cli.main import main
 
 DONE, FAILED, MISUSED = 0, 1, 2
 FIT = ["--model", "fa", "--n-across", "1", "--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet"]

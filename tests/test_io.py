@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from mrgp.data import DataError, MultiRegionData
-from mrgp.io import load_recording, save_recording, write_atomically
+from mrgp.recordings.load import load_recording, save_recording
+from mrgp.recordings.recording import DataError, MultiRegionData
+from mrgp.runtime.files import write_atomically
 
 BIN_WIDTH = 0.02
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -11,16 +11,16 @@ import pytest
 from jax import random
 from scipy.linalg import block_diag, solve_discrete_lyapunov
 
-from mrgp.distributions import markov
-from mrgp.kalman.filter import Dynamics, Readout, filter_gains, filter_means, log_normalizer_terms
-from mrgp.kalman.scan import parallel_gains, parallel_means
-from mrgp.kalman.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
-from mrgp.kalman.whole import log_normalizer, moments, stationary_covariance
-from mrgp.kernels import SquaredExponential
-from mrgp.statespace.assemble import Latents, Prior, StateSpace
-from mrgp.statespace.lift import build_lift
-from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import Assignment
+from mrgp.likelihoods import kalman as markov
+from mrgp.likelihoods.recursions.filter import Dynamics, Readout, filter_gains, filter_means, log_normalizer_terms
+from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
+from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
+from mrgp.likelihoods.recursions.whole import log_normalizer, moments, stationary_covariance
+from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
+from mrgp.likelihoods.statespace.lift import build_lift
+from mrgp.likelihoods.statespace.readout import Window
+from mrgp.parts.kernels import SquaredExponential
+from mrgp.parts.latents import Assignment
 
 
 class Problem(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from mrgp.kernels import (
+from mrgp.parts.kernels import (
     Kernel,
     Matern12,
     Matern32,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp.labels import free_name
-from mrgp.layout import CONDITION
-from mrgp.options import typed
-from mrgp.texts import as_text
+from mrgp.cli.catalogue import typed
+from mrgp.recordings.labels import free_name
+from mrgp.recordings.layout import CONDITION
+from mrgp.recordings.texts import as_text
 
 BIN = 0.02
 N_TRIALS = 4

@@ -10,13 +10,14 @@ import pytest
 from mrgp.models import DLAG, MDLAG
 
 import mrgp
-from mrgp.inference import recipe, vb
+from mrgp.inference import map as recipe
 from mrgp.inference import search as searching
 from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.lags import cross_covariance, lagged_directions, whitener
-from mrgp.inference.map import Ascent
+from mrgp.inference.method import Options
+from mrgp.inference.optimise import Ascent
 from mrgp.inference.profile import better_lags
-from mrgp.inference.run import Options
+from mrgp.inference.variational_bayes import vb
 
 BIN, N_BINS, N_TRIALS = 0.02, 40, 30
 DELAYS = np.array([[0.0, 0.0], [9.0, -4.0], [-6.0, 2.0]])  # bins, (region, latent)

@@ -15,12 +15,10 @@ from scipy.linalg import block_diag, solve_discrete_lyapunov
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.distributions.contraction import CayleyTransform, UniformContraction, contraction
-from mrgp.inference.map import LogJoint, Objective, transforms_of
+from mrgp.families.rebuild import preset_from
+from mrgp.inference.optimise import LogJoint, Objective, transforms_of
 from mrgp.inference.start import moving_average
-from mrgp.plots import plot_latents
-from mrgp.rebuild import preset_from
-from mrgp.statespace.linear import (
+from mrgp.likelihoods.statespace.linear import (
     START_FLOOR,
     LinearSpace,
     LinearSystem,
@@ -29,7 +27,9 @@ from mrgp.statespace.linear import (
     slowest_first,
     stationary_covariance,
 )
-from mrgp.statespace.reduce import Assignment
+from mrgp.likelihoods.statespace.stable_matrices import CayleyTransform, UniformContraction, contraction
+from mrgp.parts.latents import Assignment
+from mrgp.plots import plot_latents
 
 BIN = 0.02
 STARTS = ["stationary", "learned"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from mrgp.kernels import Kernel, RationalQuadratic, SquaredExponential
-from mrgp.statespace.lift import ModalLift, RotatingLift, StackedLift, StretchedLift, build_lift
-from mrgp.statespace.rational import derive_squared_exponential, rational_correlation, squared_exponential
+from mrgp.likelihoods.statespace.lift import ModalLift, RotatingLift, StackedLift, StretchedLift, build_lift
+from mrgp.likelihoods.statespace.rational import derive_squared_exponential, rational_correlation, squared_exponential
+from mrgp.parts.kernels import Kernel, RationalQuadratic, SquaredExponential
 
 TIMESCALES = (0.05, 1.0, 3.7, 1e4)  # bins; the first and the last are far outside what a recording resolves
 ROUND_OFF = 1e-11  # a transition is a sum of up to ten modes of size 100

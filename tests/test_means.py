@@ -12,14 +12,15 @@ from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp import arviz_tree
-from mrgp.courses import GRID_OF_SPREADS, averages_of_conditions, likely_spreads, rough_modes, weights_of_modes
-from mrgp.distributions.grouped import AroundShared
-from mrgp.inference import recipe, search
-from mrgp.inference.map import Ascent
-from mrgp.inference.run import Checkpoint, Options
+from mrgp.inference import map as recipe
+from mrgp.inference import search
+from mrgp.inference.method import Checkpoint, Options
+from mrgp.inference.optimise import Ascent
 from mrgp.inference.start import noise_timescale_of
-from mrgp.simulate import simulate
+from mrgp.parts.around_shared import AroundShared
+from mrgp.parts.means import GRID_OF_SPREADS, averages_of_conditions, likely_spreads, rough_modes, weights_of_modes
+from mrgp.results import arviz as arviz_tree
+from mrgp.simulations.simulate import simulate
 
 BIN = 0.02
 N_BINS = 20

@@ -10,11 +10,11 @@ from mrgp.models import DLAG, FA, GPFA, LDS, MDLAG
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.report import table
-from mrgp.simulate import simulate
-from mrgp.statespace.memory import innovation_covariance, innovations, restored
-from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import Missing
+from mrgp.likelihoods.statespace.readout import Window
+from mrgp.parts.emissions.autocorrelated import innovation_covariance, innovations, restored
+from mrgp.recordings.missing import Missing
+from mrgp.results.table import table
+from mrgp.simulations.simulate import simulate
 
 MEMORY = np.array([0.6, 0.25])  # of the two regions of the small model
 EXACT = Window(7, shifts=(-0.5,))  # of Matern latents with delays of whole bins all that is read stands in the state

@@ -9,8 +9,8 @@ from scipy.stats import ortho_group
 
 import mrgp
 from mrgp import DataError, metrics
-from mrgp.layout import Layout
-from mrgp.simulate import simulate
+from mrgp.recordings.layout import Layout
+from mrgp.simulations.simulate import simulate
 
 BIN_WIDTH, EPS = 0.02, 1e-2
 LAYOUT = Layout(("V1", "V2"), (6, 5), BIN_WIDTH)

@@ -13,14 +13,14 @@ import pytest
 from mrgp.models import DLAG, FA, GPFA
 
 import mrgp
-from mrgp.arguments import parse
-from mrgp.cli import main
-from mrgp.distributions.families import NegativeBinomial
+from mrgp.cli.catalogue import typed
+from mrgp.cli.main import main
+from mrgp.cli.shared import read_known
+from mrgp.cli.shared_arguments import parse
 from mrgp.inference.start import compress, decompress
-from mrgp.neurons import Neurons
-from mrgp.options import typed
-from mrgp.sentences import Argument, Refusal
-from mrgp.steps import read_known
+from mrgp.parts.emissions.negative_binomial import NegativeBinomial
+from mrgp.recordings.neurons import Neurons
+from mrgp.runtime.sentences import Argument, Refusal
 
 SEED = 3
 N_TRIALS = 16

@@ -8,7 +8,7 @@ import pytest
 
 import mrgp
 from mrgp import DataError, from_pynapple, from_spike_times, load_nwb, load_recording
-from mrgp.cli import main
+from mrgp.cli.main import main
 
 pynwb = pytest.importorskip("pynwb")
 

@@ -9,8 +9,8 @@ from matplotlib.text import Text
 
 import mrgp
 from mrgp import plots
-from mrgp.inference.curvature import Curvature
-from mrgp.simulate import simulate
+from mrgp.inference.mode.curvature import Curvature
+from mrgp.simulations.simulate import simulate
 
 EVERY = ["convergence", "loadings", "delays", "latents", "reconstruction"]
 PNG = b"\x89PNG\r\n\x1a\n"

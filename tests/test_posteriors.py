@@ -16,15 +16,15 @@ from numpyro.infer.util import log_density
 from scipy.special import logsumexp
 
 import mrgp
-from mrgp.inference import summit
-from mrgp.inference.curvature import product_on, profile_curvature
-from mrgp.inference.krylov import dense, log_determinant, softest
-from mrgp.inference.map import LogJoint, Objective, constrain
-from mrgp.inference.moves import carried
-from mrgp.inference.reduced import Given, Reduced
-from mrgp.inference.summit import unsettled
-from mrgp.inference.whitened import DYNAMICS, REST, Coordinates, Whitened
-from mrgp.simulate import simulate
+from mrgp.inference.mode import mode as summit
+from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
+from mrgp.inference.mode.curvature import product_on, profile_curvature
+from mrgp.inference.mode.given_loadings import Given, Reduced
+from mrgp.inference.mode.krylov import dense, log_determinant, softest
+from mrgp.inference.mode.mode import unsettled
+from mrgp.inference.mode.moves import carried
+from mrgp.inference.optimise import LogJoint, Objective, constrain
+from mrgp.simulations.simulate import simulate
 
 SMALL = {"max_delay": 0.06, "likelihood": "dense"}  # no loop over time: compiled in half the time
 

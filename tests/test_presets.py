@@ -6,8 +6,8 @@ import pytest
 from mrgp.models import ADM, DLAG, GFA, GPFA, MDLAG, PCCA
 
 import mrgp
-from mrgp.kernels import Matern12, Matern32, Matern52, White
-from mrgp.simulate import simulate
+from mrgp.parts.kernels import Matern12, Matern32, Matern52, White
+from mrgp.simulations.simulate import simulate
 
 BIN = 0.02
 RNG = np.random.default_rng(0)

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mrgp.kernels import Matern32, Matern52, Spectral, SquaredExponential
-from mrgp.statespace.assemble import Latents, Prior, StateSpace
-from mrgp.statespace.covariance import divergence, exact_covariance, lifted_covariance
-from mrgp.statespace.lift import build_lift
-from mrgp.statespace.readout import Window, latent_blocks, readout_weights
-from mrgp.statespace.reduce import Assignment
+from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
+from mrgp.likelihoods.statespace.covariance import divergence, exact_covariance, lifted_covariance
+from mrgp.likelihoods.statespace.lift import build_lift
+from mrgp.likelihoods.statespace.readout import Window, latent_blocks, readout_weights
+from mrgp.parts.kernels import Matern32, Matern52, Spectral, SquaredExponential
+from mrgp.parts.latents import Assignment
 
 KERNELS = {
     "squared_exponential": SquaredExponential(),

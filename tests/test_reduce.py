@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from mrgp.statespace.reduce import Assignment, Emission, Missing, exact_patterns, readout_loadings, reduce
+from mrgp.likelihoods.reduction import Emission, reduce
+from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import readout_loadings
+from mrgp.recordings.missing import Missing, exact_patterns
 
 N_TRIALS, N_BINS = 7, 5
 ASSIGNMENTS = {

@@ -11,13 +11,13 @@ import xarray as xr
 from mrgp.models import ADM, DLAG, GPFA, LDS, MDLAG, PCCA
 
 import mrgp
-from mrgp.aggregation import Aggregate
-from mrgp.compare import DelayComparison, Hypothesis
-from mrgp.fit import Fit
-from mrgp.inference.curvature import Curvature
-from mrgp.layout import Layout
-from mrgp.shown import Card, aligned
-from mrgp.simulate import simulate
+from mrgp.inference.mode.curvature import Curvature
+from mrgp.recordings.layout import Layout
+from mrgp.results.fit import Fit
+from mrgp.runtime.display import Card, aligned
+from mrgp.simulations.simulate import simulate
+from mrgp.studies.compare.compare_delays import DelayComparison, Hypothesis
+from mrgp.studies.table_of_runs import Aggregate
 
 BIN = 0.02
 RNG = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def test_a_fit_shows_intervals_that_are_at_hand(fit, monkeypatch):
     assert "90% interval" in shown
     assert "delay_intervals()" not in shown
     # Whoever looks at a fit does not wait for a thread that fits another one.
-    monkeypatch.setattr("mrgp.fit.TRACING", Held())
+    monkeypatch.setattr("mrgp.results.fit.TRACING", Held())
     assert "90% interval" not in repr(fit)
 
 

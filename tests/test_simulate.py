@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mrgp.delays import gaussian_bump
-from mrgp.io import load_recording
-from mrgp.kernels import Kernel, Matern32, Spectral, SquaredExponential, in_bins
-from mrgp.scenarios import SCENARIOS, simulate_scenario
-from mrgp.simulate import MAX_POINTS, Simulation, simulate
-from mrgp.statespace.assemble import Latents, Prior
-from mrgp.statespace.covariance import exact_covariance
-from mrgp.statespace.reduce import Assignment
+from mrgp.likelihoods.statespace.assemble import Latents, Prior
+from mrgp.likelihoods.statespace.covariance import exact_covariance
+from mrgp.parts.delays.shapes import gaussian_bump
+from mrgp.parts.kernels import Kernel, Matern32, Spectral, SquaredExponential, in_bins
+from mrgp.parts.latents import Assignment
+from mrgp.recordings.load import load_recording
+from mrgp.simulations.scenarios import SCENARIOS, simulate_scenario
+from mrgp.simulations.simulate import MAX_POINTS, Simulation, simulate
 
 BIN = 0.02   # seconds
 SMALL = {"regions": {"A": 3, "B": 2}, "n_trials": 6, "n_bins": 8}

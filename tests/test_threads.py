@@ -9,8 +9,8 @@ import pytest
 from mrgp.models import DLAG
 
 import mrgp
-from mrgp.simulate import simulate
-from mrgp.workers import TRACING
+from mrgp.runtime.workers import TRACING
+from mrgp.simulations.simulate import simulate
 
 PATIENCE = 300.0   # s: who has not answered then waits for ever
 MODEL = DLAG(n_across=1, n_within=0, max_delay=0.06)

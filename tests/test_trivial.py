@@ -8,9 +8,9 @@ from mrgp.models import GPFA
 from scipy import stats
 
 import mrgp
-from mrgp.inference import recipe
-from mrgp.inference.map import Density, Objective, maximise
-from mrgp.inference.run import Options, Run
+from mrgp.inference import map as recipe
+from mrgp.inference.method import Options, Run
+from mrgp.inference.optimise import Density, Objective, maximise
 from mrgp.inference.trivial import SLACK, never_below_trivial, quietened, trivial_log_likelihood
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import xarray as xr
 from mrgp.models import ADM, DLAG
 
 import mrgp
-from mrgp.units import one_time, seconds
+from mrgp.recordings.units import one_time, seconds
 
 TIMES = np.array([0.5, 1.25, 3.0])
 

@@ -16,13 +16,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import digamma, gammaln
 
 import mrgp
-from mrgp.inference import vb
-from mrgp.inference.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of
-from mrgp.inference.map import free_sites
-from mrgp.inference.updates import revival, update
-from mrgp.simulate import simulate
-from mrgp.statespace.covariance import exact_covariance
-from mrgp.statespace.reduce import readout_loadings, shared_variance
+from mrgp.inference.optimise import free_sites
+from mrgp.inference.variational_bayes import vb
+from mrgp.inference.variational_bayes.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of
+from mrgp.inference.variational_bayes.updates import revival, update
+from mrgp.likelihoods.statespace.covariance import exact_covariance
+from mrgp.parts.loadings import readout_loadings, shared_variance
+from mrgp.simulations.simulate import simulate
 
 BIN = 0.02
 N_TRIALS, N_BINS = 4, 6

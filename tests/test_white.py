@@ -9,13 +9,13 @@ from numpyro import handlers
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.kernels import Matern12, Spectral, SquaredExponential, Stretched, White
-from mrgp.rebuild import preset_from
-from mrgp.report import table
-from mrgp.simulate import simulate
-from mrgp.statespace.lift import build_lift
-from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import readout_loadings
+from mrgp.families.rebuild import preset_from
+from mrgp.likelihoods.statespace.lift import build_lift
+from mrgp.likelihoods.statespace.readout import Window
+from mrgp.parts.kernels import Matern12, Spectral, SquaredExponential, Stretched, White
+from mrgp.parts.loadings import readout_loadings
+from mrgp.results.table import table
+from mrgp.simulations.simulate import simulate
 
 BIN = 0.02
 

@@ -7,11 +7,11 @@ import pytest
 from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 
 import mrgp
-from mrgp.fittable import WIDEST_STEP
-from mrgp.inference.curvature import diagonal
-from mrgp.inference.map import LogJoint, Objective, free_sites
-from mrgp.inference.whittle import heard, of_delay, of_kernel, spectrum
-from mrgp.kernels import Matern32, RationalQuadratic, Spectral, SquaredExponential
+from mrgp.families.fittable import WIDEST_STEP
+from mrgp.inference.mode.curvature import diagonal
+from mrgp.inference.mode.whittle import heard, of_delay, of_kernel, spectrum
+from mrgp.inference.optimise import LogJoint, Objective, free_sites
+from mrgp.parts.kernels import Matern32, RationalQuadratic, Spectral, SquaredExponential
 
 N_BINS = 200
 KERNELS = {

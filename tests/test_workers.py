@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mrgp import workers
-from mrgp.workers import as_done
+from mrgp.runtime import workers
+from mrgp.runtime.workers import as_done
 
 CHAINS = [[("a", i) for i in range(4)], [("b", i) for i in range(2)], [("c", i) for i in range(3)]]
 ALL = [task for chain in CHAINS for task in chain]
@@ -102,7 +102,7 @@ def test_whoever_wants_no_more_leaves_nothing_to_do(unhurried):
 
 def test_processes_end_with_the_one_that_started_them(tmp_path):
     script = tmp_path / "parent.py"
-    lines = ["import os, time", "from mrgp.workers import process_pool", "if __name__ == '__main__':"]
+    lines = ["import os, time", "from mrgp.runtime.workers import process_pool", "if __name__ == '__main__':"]
     lines += ["    print(process_pool(1).submit(os.getpid).result(), flush=True)", "    time.sleep(60)"]
     script.write_text("\n".join(lines))
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.data import MultiRegionData
+from mrgp.recordings.recording import MultiRegionData
 
 OUT_OF_SIGHT = 100.0  # trials: a delay at which nothing is in common, for kernels that forget within some trials
 

@@ -24,17 +24,16 @@ from numpyro.distributions import biject_to, constraints
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-from mrgp.checks import warn
-from mrgp.data import MultiRegionData
-from mrgp.distributions.contraction import contraction
-from mrgp.inference.map import PATIENCE
-from mrgp.inference.method import Model
-from mrgp.inference.run import Checkpoint, Options, Run, Start
+from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
+from mrgp.inference.optimise import PATIENCE
 from mrgp.inference.search import search
 from mrgp.inference.trivial import never_below_trivial, quietened
-from mrgp.sentences import MAP, Refusal
-from mrgp.statespace.linear import LinearSpace, LinearSystem
-from mrgp.statespace.reduce import Missing, exact_patterns
+from mrgp.likelihoods.statespace.linear import LinearSpace, LinearSystem
+from mrgp.likelihoods.statespace.stable_matrices import contraction
+from mrgp.recordings.checks import warn
+from mrgp.recordings.missing import Missing, exact_patterns
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import MAP, Refusal
 
 LEAST_NOISE = 1e-6  # of a neuron's variance: a neuron that the latents explain altogether has no likelihood
 DYNAMICS_ITERATIONS = 30  # of BFGS on a few numbers; it starts close
@@ -201,7 +200,7 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
 
 @never_below_trivial(free=())
 def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Maximum likelihood by expectation-maximization; begins as :func:`mrgp.inference.recipe.fit_map` does.
+    """Maximum likelihood by expectation-maximization; begins as :func:`mrgp.inference.map.fit_map` does.
 
     The fit's ``trace`` is log p(y | parameters) after every iteration.
     """

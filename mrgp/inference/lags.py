@@ -15,7 +15,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
-from mrgp.data import MultiRegionData
+from mrgp.recordings.recording import MultiRegionData
 
 SIGNALS = 3  # signals kept of a region, per latent that is looked for, and
 FEWEST = 8  # at least so many

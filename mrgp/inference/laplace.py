@@ -2,7 +2,7 @@
 
 Of few or short trials a posterior is skewed, and the Gaussian too narrow: on 15 trials of 15 bins the sds of loadings
 are 0.8 times those of NUTS, of timescales 0.9 times, and means are off by half an sd. So draws only begin as those of
-the Gaussian: Hamiltonian moves carry them to the posterior (see ``inference.moves``).
+the Gaussian: Hamiltonian moves carry them to the posterior (see ``mode.moves``).
 """
 
 from dataclasses import dataclass, replace
@@ -10,13 +10,12 @@ from typing import Literal
 
 import jax
 
-from mrgp.checks import warn
-from mrgp.data import MultiRegionData
-from mrgp.inference.method import Model
-from mrgp.inference.moves import carried
-from mrgp.inference.run import Options, Run, Start
-from mrgp.inference.summit import FEW, summit
-from mrgp.inference.whitened import DYNAMICS, Coordinates, Whitened
+from mrgp.inference.method import Model, Options, Run, Start
+from mrgp.inference.mode.coordinates import DYNAMICS, Coordinates, Whitened
+from mrgp.inference.mode.mode import FEW, summit
+from mrgp.inference.mode.moves import carried
+from mrgp.recordings.checks import warn
+from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)

@@ -1,321 +1,239 @@
-r"""Maximum a posteriori by L-BFGS on the marginal likelihood, in coordinates where the posterior is nearly round.
+"""The recipe of ``fit(method="map")``: a start from the data, then the climb, with the model adapted on the way.
 
-Latents are integrated out by the model itself, so each evaluation is one likelihood and its gradient. Every free
-parameter moves at once: near the optimum the curvature of a loading is about n_bins_in_all / noise and that of a log
-noise variance n_bins_in_all / 2, so after scaling by those (:func:`coordinates`) the objective is nearly isotropic and
-L-BFGS needs tens of iterations where expectation-maximization needs thousands. The objective never increases.
+1. The best of several climbs on the recording's factors gives the start (see ``search``).
+2. The registers of the Markov likelihood are chosen for the timescales found, and log p(y, parameters) is climbed to
+   convergence.
+   Sites whose start is good already wait until the others have found their place (``held_at_first``).
+3. Where the result asks for it (a delay near its bound, a timescale shorter than the registers were made for), the
+   model is widened or refined and the climb goes on from where it was.
+4. Once it has converged, other lags are looked at, and the climb goes on from a better one.
 """
 
-import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import numpyro
-from jax import Array
-from jax.flatten_util import ravel_pytree
-from numpyro import handlers
-from numpyro.distributions import biject_to
-from numpyro.infer.util import log_density
-from scipy.optimize import minimize
-from tqdm import tqdm
 
-from mrgp.distributions.conjugate import TOLERANCE
-from mrgp.distributions.counts import CountGP
-from mrgp.workers import TRACING
+from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
+from mrgp.inference.mode.curvature import diagonal
+from mrgp.inference.optimise import LogJoint, Objective, free_sites, maximise
+from mrgp.inference.search import PER_NEURON, elsewhere, search, wider_note, worth_following
+from mrgp.inference.trivial import never_below_trivial, quietened
+from mrgp.likelihoods.kalman import MarkovGP, settling_steps
+from mrgp.recordings.checks import warn
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData
 
-type Sites = dict[str, Array]
-
-MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
-PATIENCE = 4  # iterations over which the gain must stay below the tolerance
-SHARE, ROUGHEST = 0.01, 1.0  # of what the iteration before has gained, and nats: how exact a search inside a density is
-WALL = 100.0  # nats: below the start by more than this, a loss counts by its logarithm only
-BEYOND = 1e4  # nats: what counts as the loss where the density is no number
+ROUGH = 1.0  # nats: of a climb that only brings latents to where the sites held at first may follow
+MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
+MOST_ROUNDS = 8
+STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
+LONG = 256  # steps from which on it pays to find out when the gains have settled
+UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
-@dataclass
-class Ascent:
-    """One climb of log p(y, parameters).
-
-    Attributes:
-        sites: Parameters at the top, constrained.
-        log_joint: log p(y, sites) in nats.
-        trace: log_joint after every iteration.
-        converged: Whether the gain fell below the tolerance.
-        reason: One sentence on why it stopped.
-        evaluations: Likelihood-and-gradient evaluations.
-        wall_s: Seconds, compilation included.
-    """
-
-    sites: Sites
-    log_joint: float
-    trace: list[float] = field(default_factory=list)
-    converged: bool = False
-    reason: str = ""
-    evaluations: int = 0
-    wall_s: float = 0.0
-
-
-def _somewhere(site: dict[str, Any]) -> Any:
-    """A value in a site's support; a draw would be compiled for every shape."""
-    if site["type"] != "sample" or site["is_observed"]:
-        return None
-    transform = biject_to(site["fn"].support)
-    return transform(np.zeros(transform.inverse_shape(site["fn"].shape())))
-
-
-def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
-    """Every unobserved site of ``model`` as NumPyro traces it, at values of no meaning."""
-    placed = handlers.substitute(handlers.seed(model, 0), substitute_fn=_somewhere)
-    with TRACING, numpyro.validation_enabled(False):
-        trace = handlers.trace(placed).get_trace(data)
-    return {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
-
-
-def transforms_of(model: Callable[..., None], data: Any, frozen: Collection[str]) -> dict[str, Any]:
-    """From the real line to the support of every unobserved site of ``model`` that is not ``frozen``."""
-    free = free_sites(model, data)
-    return {name: biject_to(site["fn"].support) for name, site in free.items() if name not in frozen}
-
-
-def unconstrain(transforms: Mapping[str, Any], sites: Mapping[str, Any]) -> Sites:
-    """Map sites to the real line, site by site."""
-    return {name: transforms[name].inv(jnp.asarray(sites[name])) for name in transforms}
-
-
-def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
-    """Inverse of :func:`unconstrain`."""
-    return {name: transforms[name](free[name]) for name in transforms}
-
-
-def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:
-    """Log density of some of the sites given all others, in the prior."""
-    known = {name: jnp.asarray(value) for name, value in sites.items()}
-    return float(_prior_density(model, tuple(names), known, data))
-
-
-@partial(jax.jit, static_argnums=(0, 1))  # as one program: op by op the model's own arrays take seconds to compile
-def _prior_density(model: Callable[..., None], names: tuple[str, ...], sites: Sites, data: Any) -> Array:
-    trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=sites)).get_trace(data)
-    return jnp.asarray(sum(jnp.sum(trace[name]["fn"].log_prob(sites[name])) for name in names))
-
-
-class Density:
-    """What is to be maximised: a hashable description, so that equal ones share a compiled function."""
-
-    def __call__(self, sites: Sites, data: Any) -> Array:
-        """Log density in nats."""
-        raise NotImplementedError
-
-    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
-        """From the real line to the supports of the sites that are not ``frozen``."""
-        raise NotImplementedError
-
-    def first_guess(self, sites: Sites, data: Any) -> Any:
-        """Where a search inside the density begins; None where there is nothing to search for."""
-        return None
-
-    def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
-        """The log density, and what a search at other sites nearby may begin from.
-
-        A search inside the density ends where a step gains less than ``within`` nats.
-        """
-        return self(sites, data), None
-
-
-@dataclass(frozen=True)
-class LogJoint(Density):
-    """log p(y, sites) of a NumPyro program that takes ``data``."""
-
-    model: Callable[..., None]
-
-    def __call__(self, sites: Sites, data: Any) -> Array:
-        return log_density(self.model, (data,), {}, sites)[0]
-
-    def first_guess(self, sites: Sites, data: Any) -> Any:
-        """That of a bound of counts, whose q is searched for."""
-        observed = self._trace(sites, data).get("y")  # a program of known loadings has none
-        if observed is None or not isinstance(observed["fn"], CountGP):
-            return None
-        return observed["fn"].first_guess(observed["value"])
-
-    def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
-        if guess is None:
-            return self(sites, data), None
-        total: Any = 0.0
-        for site in self._trace(sites, data).values():
-            if site["type"] != "sample":
-                continue
-            if site["is_observed"]:
-                scores, guess = site["fn"].bound_from(site["value"], guess, within)
-            else:
-                scores = site["fn"].log_prob(site["value"])
-            total += scores.sum()
-        return total, guess
-
-    def _trace(self, sites: Sites, data: Any) -> dict[str, Any]:
-        return handlers.trace(handlers.substitute(self.model, data=sites)).get_trace(data)
-
-    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
-        """Of the sites that are free."""
-        return transforms_of(self.model, data, frozen)
-
-
-@partial(jax.jit, static_argnums=0)
-def _objective(
-    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any,
-    within: float,
-) -> tuple[tuple[Array, Any], Sites]:  # fmt: skip
-    """The negative density with a guess for the next, and its gradient, at origin + scale * x."""
-    transforms = density.transforms(data, frozen)
-
-    def negative(x: Sites) -> tuple[Array, Any]:
-        free = jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)
-        value, found = density.from_guess({**constrain(transforms, free), **frozen}, data, guess, within)
-        return -value, found
-
-    return jax.value_and_grad(negative, has_aux=True)(x)
-
-
-@partial(jax.jit, static_argnums=0)
-def _first_guess(density: Density, sites: Sites, data: Any) -> Any:
-    return density.first_guess(sites, data)
-
-
-class Objective:
-    """The negative of a density as a function of one flat vector in scaled coordinates, for SciPy.
-
-    Args:
-        density: What is to be maximised, such as ``LogJoint(model)``.
-        data: A pytree.
-        sites: Where to start, constrained.
-        scale: About one posterior standard deviation of each site in its unconstrained coordinate.
-        frozen: Names of sites held at their start.
-    """
-
-    def __init__(
-        self, density: Density, data: Any, sites: Mapping[str, Any], scale: Mapping[str, Any],
-        frozen: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
-        self.density, self.data = density, jax.tree.map(jnp.asarray, data)
-        self.frozen = {name: jnp.asarray(sites[name]) for name in frozen}
-        self.transforms = density.transforms(data, self.frozen)
-        self.origin = unconstrain(self.transforms, sites)
-        self.scale = {
-            n: jnp.broadcast_to(jnp.asarray(scale.get(n, 1.0), v.dtype), v.shape) for n, v in self.origin.items()
-        }
-        zero, self.unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, self.origin))
-        self.size = zero.size
-        self.evaluations = 0
-        self.guess = _first_guess(density, {name: jnp.asarray(value) for name, value in sites.items()}, self.data)
-        self.follows = False  # whether each evaluation begins its search where the one before ended
-        self.within = TOLERANCE  # nats: where a search inside the density ends
-
-    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        self.evaluations += 1
-        moved = self.unravel(jnp.asarray(x))
-        (value, found), gradient = _objective(
-            self.density, moved, self.origin, self.scale, self.frozen, self.data, self.guess, self.within
-        )
-        if self.follows and np.isfinite(value):
-            self.guess = found
-        return float(value), np.asarray(ravel_pytree(gradient)[0], float)
-
-    def walled(self, first: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        """The same up to its value ``first`` at the start, and above it ``first`` + WALL log(1 + (f - first) / WALL).
-
-        A step that goes too far costs a finite number, from which a line search finds its way back. No climb ends
-        above its start, so that optima are those of the density.
-        """
-
-        def soft(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = self(x)
-            if value <= first:
-                return value, gradient
-            beyond = (value - first) / WALL
-            slope = gradient / (1 + beyond)
-            if not np.isfinite(beyond) or not np.isfinite(slope).all():
-                return first + BEYOND, np.zeros_like(gradient)
-            return first + WALL * np.log1p(beyond), slope
-
-        return soft
-
-    def sites(self, x: np.ndarray) -> Sites:
-        """The constrained sites at ``x``, frozen ones included."""
-        moved = self.unravel(jnp.asarray(x))
-        free = jax.tree.map(lambda o, s, v: o + s * v, self.origin, self.scale, moved)
-        return {**constrain(self.transforms, free), **self.frozen}
-
-
-def maximise(
-    objective: Objective,
-    *,
-    tolerance: float,
-    max_iterations: int,
-    spent: int = 0,
-    patience: int = PATIENCE,
-    progress: str | None = None,
-    on_iteration: Callable[[Sites], None] | None = None,
-) -> Ascent:
-    """Climb from the objective's start until the gain over ``patience`` iterations is below ``tolerance`` nats.
-
-    ``max_iterations`` are those of a whole fit, of which earlier climbs have ``spent`` some.
-    ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
-    """
-    started = time.perf_counter()
+@never_below_trivial(free=PER_NEURON)
+def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
+    """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
+    given = model
+    store = Checkpoint(options, model, data)
+    model, sites, notes = begin(model, data, options, start, store)
+    keep_window = keeps_window(given, model, data.layout)
     trace: list[float] = []
-    best = np.zeros(objective.size)
-    state = {"reason": f"stopped after {max_iterations} iterations", "converged": False}
-    bar = tqdm(desc=progress, unit=" iterations", disable=progress is None, leave=False, mininterval=0.5)
-
-    def after(intermediate_result: Any) -> None:
-        nonlocal best
-        value = -float(intermediate_result.fun)
-        if value >= trace[-1]:  # not where a search inside the density was a little less exact than the one before
-            best = np.array(intermediate_result.x)
-        trace.append(max(value, trace[-1]))
-        objective.within = float(np.clip(SHARE * (trace[-1] - trace[-2]), TOLERANCE, ROUGHEST))
-        bar.update()
-        bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
-        if on_iteration is not None:
-            on_iteration(objective.sites(best))
-        if len(trace) > patience and trace[-1] - trace[-1 - patience] < tolerance:
-            state.update(reason=f"gain below {tolerance:g} nats over {patience} iterations", converged=True)
-            raise StopIteration
-
-    objective.follows = True  # of a climb, whose steps are short; a difference of two values needs two equal searches
-    first, _ = objective(best)
-    if not np.isfinite(first):
-        raise FloatingPointError(
-            "the log-likelihood is not finite at the start: check the recording's units, or give a start yourself"
+    evaluations = iterations = 0
+    searched = start is None and store.phase in (None, "start")
+    home: Home | None = None  # where the climb ended before it was tried elsewhere
+    still = {name: 0.0 for name in model.held_at_first if name in sites and searched}  # a step of length 0
+    for _ in range(MOST_ROUNDS):
+        scale = {**model.scales(data, sites), **still}
+        objective = Objective(LogJoint(model), data, sites, scale, frozen_sites(model, options))
+        title = "climbing log p(y, parameters)" if options.progress else None
+        ascent = maximise(
+            objective,
+            tolerance=max(options.tolerance, ROUGH) if still else options.tolerance,
+            max_iterations=options.max_iterations,
+            spent=iterations,
+            progress=title,
+            # A place that is only tried is no place to go on from.
+            on_iteration=partial(store.write, model) if home is None else None,
         )
-    trace.append(-first)
-    begun = -np.inf
-    try:
-        while True:
-            result = minimize(
-                objective.walled(first), best, jac=True, method="L-BFGS-B", callback=after,
-                options={"maxcor": MEMORY, "maxiter": max_iterations - spent - len(trace) + 1,
-                         "maxfun": 20 * max_iterations, "ftol": 0, "gtol": 0},
-            )  # fmt: skip
-            if state["converged"] or result.status == 1:
-                break
-            # The line search found no further gain: the top of double precision, unless it is steep there.
-            flat = float(np.abs(result.jac).max()) < 1.0
-            if flat or trace[-1] - begun < tolerance:
-                reason = "no further gain in double precision" if flat else str(result.message)
-                state.update(reason=reason, converged=flat)
-                break
-            begun, objective.within = trace[-1], TOLERANCE  # once more, without what the line search went by
-    except KeyboardInterrupt:
-        state.update(reason="interrupted", converged=False)
-    finally:
-        bar.close()
-    return Ascent(
-        objective.sites(best), trace[-1], trace, bool(state["converged"]), str(state["reason"]), objective.evaluations,
-        time.perf_counter() - started,
+        sites = ascent.sites
+        trace += [value for value in ascent.trace if home is None or value > home.log_joint]
+        iterations += len(ascent.trace) - 1
+        evaluations += ascent.evaluations
+        converged, reason = ascent.converged, ascent.reason
+        if not converged:
+            break
+        if still:
+            still = {}
+            continue
+        changed, why = revised(model, data, sites, keep_window)
+        if why is not None:
+            notes.append(why)
+            model = settled(changed, data, sites)
+            continue
+        relearned = model.learned(data, sites, partial(_curvature_of, model, data, sites, options), options.fixed)
+        if relearned is not None:
+            model, sites = relearned
+            continue
+        if home is not None:
+            break
+        try:
+            better, told = elsewhere(model, data, sites, options)
+        except KeyboardInterrupt:
+            converged, reason = False, "interrupted"
+            break
+        notes += [note for note in told if note not in notes]
+        if better is None:
+            break
+        home = Home(model, sites, ascent.log_joint, reason, len(notes))
+        moved, sites = better
+        model, told = at_other_lags(model, moved, data, sites, keep_window)
+        notes += told
+    else:
+        converged, reason = False, STILL_ADAPTING
+    if home is not None and not ascent.log_joint > home.log_joint:
+        converged = reason != "interrupted"
+        model, sites, reason = home.model, home.sites, home.reason if converged else reason
+        notes = notes[: home.n_notes]
+    notes += doubts(model, data, sites, options.fixed)
+    if reason == "interrupted":
+        store.write(model, sites, force=True)
+    else:
+        store.remove()
+    if not converged:
+        warn(f"the fit has not converged: {reason}")
+    for note in notes:
+        warn(note)
+    shown = model.presented(sites, data.layout)
+    return Run(
+        model=model, sites=shown, method="map", trace=np.array(trace), converged=converged, reason=reason,
+        iterations=iterations, evaluations=evaluations, notes=tuple(notes),
     )  # fmt: skip
+
+
+class Home(NamedTuple):
+    """Where a climb had converged before it was tried elsewhere."""
+
+    model: Any
+    sites: dict[str, Any]
+    log_joint: float
+    reason: str
+    n_notes: int
+
+
+def keeps_window(given: Model, model: Model, layout: Layout) -> bool:
+    """Whether ``given`` has a window of its own, and the model that came of it the bound it was made for."""
+    return getattr(given, "window", None) is not None and given.delay_bound(layout) == model.delay_bound(layout)
+
+
+def at_other_lags(
+    model: Model, moved: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
+) -> tuple[Model, list[str]]:
+    """What :func:`mrgp.inference.search.elsewhere` made of a model, with the window it needs there; and notes."""
+    wider = moved.delay_bound(data.layout) > model.delay_bound(data.layout)
+    kept = keep_window and keeps_window(model, moved, data.layout)
+    adapted = moved if kept else moved.adapted(data, sites, MARGIN)
+    return settled(adapted, data, sites), [wider_note(moved, data)] if wider else []
+
+
+def frozen_sites(model: Model, options: Options) -> tuple[str, ...]:
+    """Sites that climbs leave alone."""
+    return tuple(sorted({*options.fixed_names, *model.held}))
+
+
+def _curvature_of(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options, name: str
+) -> np.ndarray:
+    """Of the site ``name``, also where it is fixed."""
+    frozen = tuple(site for site in frozen_sites(model, options) if site != name)
+    return diagonal(Objective(LogJoint(model), data, sites, model.scales(data, sites), frozen), name)
+
+
+def begin(
+    model: Model, data: MultiRegionData, options: Options, start: Start | None, store: Checkpoint
+) -> tuple[Model, dict[str, Any], list[str]]:
+    """The model made ready for the recording, and sites: of a checkpoint, of ``start``, or of a search.
+
+    The last of what is returned is what the search has to say.
+    """
+    notes: list[str] = []
+    given = model = model.prepared(data)
+    sites: dict[str, Any]
+    resumed = store.read(model)
+    if resumed is not None:
+        model, sites = resumed
+        sites = model.completed(sites, data)  # a file of an earlier version may lack some
+    else:
+        if start is not None:
+            model, sites = _from_fit(model, data, start)
+        else:
+            model, sites, notes = search(model, data, options)
+            sites = model.completed(sites, data)
+            sites = quietened(sites, data) if options.quiet else sites
+        sites = {**sites, **options.fixed}
+        model = model.admitting(sites, data.layout)
+        store.write(model, sites, "start", force=True)
+    if not keeps_window(given, model, data.layout):
+        model = model.adapted(data, sites, MARGIN)
+    return settled(model, data, sites), sites, notes
+
+
+def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
+    """The model and its sites where another fit ended, if its sites are those of this model."""
+    model, sites = model.following(start.model, start.sites, data)
+    wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}
+    found = {name: np.shape(sites[name]) for name in wanted if name in sites}
+    if found != wanted:
+        raise ValueError(f"start has sites {found}, but this model needs {wanted}: fit a preset with the same latents")
+    return model, {name: sites[name] for name in wanted}
+
+
+def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least: int = LONG) -> Model:
+    """The model with the number of steps after which its gains are constant, where there are ``least`` or more."""
+    if model.likelihood != "markov" or data.observed is not None:
+        return model
+    model = model.replace(transient=None)
+    distribution = model.likelihood_at(data, sites)
+    if not isinstance(distribution, MarkovGP) or data.n_bins // distribution.space.window.step < least:
+        return model
+    return model.replace(transient=settling_steps(distribution, np.asarray(data.values[:1])))
+
+
+def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed: Collection[str]) -> list[str]:
+    """What is to be said of where a fit ended, a sentence each."""
+    found = []
+    if (missed := model.unread_variance(data, sites)) > UNREAD:
+        found.append(
+            f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
+            "raise order, or give a finer window (see lift_error)"
+        )
+    if "delay" not in fixed and model.presses(sites, data):
+        bound = 1e3 * model.delay_bound(data.layout)
+        found.append(f"a delay is within 5% of max_delay, {bound:.0f} ms: it may be longer, or the latent not shared")
+    return found
+
+
+def revised(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
+) -> tuple[Model, str | None]:
+    """A model that suits where the climb ended, and why; None where the present one does."""
+    wider = model.widened(sites, data)
+    if wider is not None and worth_following(model, data, sites):
+        wider = wider if keep_window else wider.adapted(data, sites, 1.0)
+        return wider, wider_note(wider, data)
+    if model.likelihood != "markov":
+        return model, None
+    fine = model.adapted(data, sites, 1.0)
+    mine, needed = getattr(model, "window", None), getattr(fine, "window", None)
+    if not keep_window and mine is not None and needed is not None and needed.spacing < mine.spacing:
+        return fine, f"a timescale is shorter than the start's: registers refined to {needed.spacing:g} bins"
+    latest = settled(model, data, sites)
+    before, now = getattr(model, "transient", None), getattr(latest, "transient", None)
+    if before is not None and (now is None or now > before):
+        return (
+            latest,
+            f"the gains settle later than at the start: transient raised from {before} to {now or 'all'} steps",
+        )
+    return model, None

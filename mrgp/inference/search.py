@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mrgp.data import MultiRegionData
 from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.lags import FEWEST_BINS
-from mrgp.inference.map import Ascent, LogJoint, Objective, maximise
-from mrgp.inference.method import Model
+from mrgp.inference.method import Model, Options
+from mrgp.inference.optimise import Ascent, LogJoint, Objective, maximise
 from mrgp.inference.profile import better_lags
-from mrgp.inference.run import Options
 from mrgp.inference.start import Compressed, compress, decompress
+from mrgp.recordings.recording import MultiRegionData
 
 SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 SEARCH_ITERATIONS = 300

@@ -14,9 +14,9 @@ import numpy as np
 from scipy.linalg import block_diag
 from scipy.ndimage import uniform_filter1d
 
-from mrgp.data import MultiRegionData
-from mrgp.layout import Layout
-from mrgp.statespace.reduce import Assignment
+from mrgp.parts.latents import Assignment
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData
 
 SLOW_WIDTHS = (3, 9, 21)  # bins: signals this slow get pseudo-neurons of their own, however small their variance
 MOST_WHOLE = 150  # neurons up to which a recording is searched as it is

@@ -1,10 +1,10 @@
 """Method "svi": a variational guide fitted by stochastic gradients, around the maximum and in its coordinates.
 
 The guide sees two vectors, nearly standard normal: delays and kernel parameters, and the rest as it differs from what
-it would be given those (see ``inference.whitened``). That is what makes a factorised guide good enough here: the
+it would be given those (see ``mode.coordinates``). That is what makes a factorised guide good enough here: the
 correlation of delays with loadings, which it could not hold, is in the coordinates. It understates nevertheless: on 15
 trials of 15 bins the sds of loadings were 0.7 to 1.0 times those of NUTS, of timescales 0.9 to 0.97. So its draws are
-carried to the posterior by Hamiltonian moves (see ``inference.moves``); the bound is that of the guide itself.
+carried to the posterior by Hamiltonian moves (see ``mode.moves``); the bound is that of the guide itself.
 """
 
 from collections.abc import Callable, Collection
@@ -26,13 +26,12 @@ from numpyro.infer.autoguide import (
 from numpyro.optim import Adam
 from tqdm import tqdm
 
-from mrgp.checks import warn
-from mrgp.data import MultiRegionData
-from mrgp.inference.method import Model
-from mrgp.inference.moves import carried
-from mrgp.inference.run import Options, Run, Start
-from mrgp.inference.summit import summit
-from mrgp.inference.whitened import DYNAMICS, REST, Coordinates, Whitened
+from mrgp.inference.method import Model, Options, Run, Start
+from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
+from mrgp.inference.mode.mode import summit
+from mrgp.inference.mode.moves import carried
+from mrgp.recordings.checks import warn
+from mrgp.recordings.recording import MultiRegionData
 
 PATIENCE = 5  # blocks in which the bound has to grow
 BLOCK = 50  # steps between two looks at the bound
@@ -78,7 +77,7 @@ class SVISettings:
 
     Attributes:
         guide: A name in :data:`GUIDES`, or what makes a NumPyro guide of a program, such as ``AutoBNAFNormal``. The
-            program's sites are vectors of nearly standard normals (``mrgp.inference.whitened``).
+            program's sites are vectors of nearly standard normals (``mrgp.inference.mode.coordinates``).
         batch_size: Trials of each step, drawn anew; None for all.
         n_particles: Draws of the guide per step.
         learning_rate: Of Adam at the start, in posterior standard deviations; it halves every 300 steps.

@@ -14,10 +14,10 @@ import numpy as np
 from scipy.special import gammaln, xlogy
 from scipy.stats import nbinom
 
-from mrgp.checks import DataError, warn
-from mrgp.data import MultiRegionData
-from mrgp.inference.map import free_sites, prior_density
-from mrgp.inference.run import Options, Run, Start
+from mrgp.inference.method import Options, Run, Start
+from mrgp.inference.optimise import free_sites, prior_density
+from mrgp.recordings.checks import DataError, warn
+from mrgp.recordings.recording import MultiRegionData
 
 RESTARTS = 2  # with other random numbers, from quiet starts, before a fit is given up
 SLACK = 1.0  # nats per neuron: what priors may cost a fit of a recording in which there is nothing to find

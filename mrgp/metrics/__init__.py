@@ -1,23 +1,28 @@
 """Scores of a fit: what it predicts, how its truth was found, what its latents explain, which way signals flow."""
 
-from mrgp.metrics.fitness import reconstruction, trial_log_likelihood
 from mrgp.metrics.flow import flow_matrix, signal_flow
+from mrgp.metrics.likelihood import explained_variance, reconstruction, trial_log_likelihood
 from mrgp.metrics.prediction import cosmoothing, leave_region_out, log_predictive
-from mrgp.metrics.recovery import principal_angles, recovery_errors, subspace_error
+from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angles, recovery_errors, subspace_error
 from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
-from mrgp.metrics.splits import Split, hold_out_neurons, neuron_masks, split_trials
 from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
 from mrgp.metrics.variance import variance_explained
+from mrgp.parts.matching import delay_rmse
+from mrgp.recordings.splits import Split, hold_out_neurons, neuron_masks, split_trials
 
 __all__ = [
     "Split",
     "correlative_modes",
     "cosmoothing",
+    "delay_rmse",
     "dominant_modes",
+    "explained_variance",
     "flow_matrix",
     "hold_out_neurons",
     "leave_region_out",
     "log_predictive",
+    "match_loadings",
+    "matched_delays",
     "neuron_masks",
     "pooled_r_squared",
     "predictive_modes",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mrgp.checks import DataError
+from mrgp.recordings.checks import DataError
 
 DIRECTIONS = ("first leads", "second leads", "unclear", "not shared")
 

@@ -18,11 +18,11 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from mrgp.checks import DataError
-from mrgp.data import MultiRegionData
 from mrgp.metrics.scorer import known_to, require_known, scorer
 from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
-from mrgp.metrics.splits import HeldOut, checked_held_out
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.splits import HeldOut, checked_held_out
 
 UNITS = {
     "psth_rmse": "data units", "trial_rmse": "data units", "r2": "1", "log_likelihood": "nats per trial",
@@ -32,7 +32,7 @@ UNITS = {
 
 
 class Predictor(Protocol):
-    """What can be scored: a :class:`mrgp.Fit`, a :class:`mrgp.baselines.Baseline`, or anything with their methods.
+    """A fit, a :class:`mrgp.metrics.baselines.Baseline`, or anything else with their methods: it can be scored.
 
     One without a ``log_predictive`` of its own is taken to have a joint density, ``log_likelihood``.
     """

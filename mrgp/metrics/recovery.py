@@ -1,7 +1,8 @@
 r"""Errors of a fit against the truth of a simulation: delays, timescales, noise, and what the loadings span.
 
-Latents are paired by their loadings (see :mod:`mrgp.align`) before anything of theirs is compared. What a model cannot
-know is not asked of it: no single loading, as latents of a kind may be rotated, but the space that they span.
+Latents are paired by their loadings (see :mod:`mrgp.parts.matching`) before anything of theirs is compared. What a
+model cannot know is not asked of it: no single loading, as latents of a kind may be rotated, but the space that they
+span.
 """
 
 from typing import Any
@@ -11,7 +12,8 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.linalg import orth, subspace_angles
 
-from mrgp.align import delay_rmse, match_latents
+from mrgp.parts.matching import Match, delay_rmse, match_latents
+from mrgp.results.fit import Fit
 
 KINDS = ("across", "within", "all")
 
@@ -60,7 +62,7 @@ def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
 
     Returns:
         ``delay_rmse`` (seconds) and ``delay_rmse_bins``, over pairs of regions, latents and bins, as
-        :func:`mrgp.align.delay_rmse` has it; NaN where the model has no delays or the regions share no latent.
+        :func:`mrgp.parts.matching.delay_rmse` has it; NaN where the model has no delays or the regions share no latent.
         ``timescale_error`` (latent,), estimate / truth - 1 of every true latent, ``across:k`` or ``V1:j``; NaN where
         either has none, or where timescales belong to mixtures of latents (LDS). ``subspace_error`` (region, loadings)
         and ``largest_angle`` in degrees, for the loadings of the ``across`` latents, of those ``within``, and of
@@ -160,3 +162,26 @@ def _timescale_errors(fit: Any, truth: xr.Dataset) -> xr.DataArray:
         names += labels
         errors += error.tolist()
     return xr.DataArray(errors, {"latent": names}, ("latent",), "timescale_error")
+
+
+def matched_delays(fit: Fit, truth: xr.Dataset) -> xr.DataArray:
+    """True delays of a simulation in the order of the fit's across latents: those of most similar loadings.
+
+    (region, across_latent), or (region, across_latent, time) where either delay varies; NaN for latents that the truth
+    has none for, and where a region does not read the true one.
+    """
+    estimated, true, *_ = match_loadings(fit, truth)
+    order = np.full(fit.delays.sizes["across_latent"], -1)
+    order[estimated] = true
+    known = truth["delay"].where(truth["shared_by"]) if "shared_by" in truth else truth["delay"]
+    matched = known.isel(across_latent=order)
+    matched = matched.where(xr.DataArray(order >= 0, dims="across_latent"))
+    if "time" in fit.delays.dims and "time" not in matched.dims:
+        matched = matched.expand_dims(time=fit.delays["time"].values, axis=-1)
+    return matched.assign_coords({name: fit.delays[name] for name in fit.delays.dims}).rename("delay")
+
+
+def match_loadings(fit: Fit, truth: xr.Dataset) -> Match:
+    """Which across latent of the fit is which of a simulation: those of most similar loadings."""
+    ours, theirs = fit.delays.sizes["across_latent"], truth.sizes["across_latent"]
+    return match_latents(fit.sites["loadings"][:, :ours], truth["loadings"].values[:, :theirs])

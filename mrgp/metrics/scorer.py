@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Any
 
-from mrgp.checks import DataError
-from mrgp.data import MultiRegionData, stand_in
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.recording import MultiRegionData, stand_in
 
 
 def known_to(fit: Any, data: MultiRegionData) -> MultiRegionData:
-    """The recording with the neurons that a fit knows (see :meth:`mrgp.fit.Fit.known`); a baseline knows all."""
+    """The recording with the neurons that a fit knows (see :meth:`mrgp.Fit.known`); a baseline knows all."""
     return fit.known(data) if hasattr(fit, "known") else data
 
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mrgp.checks import DataError
 from mrgp.metrics.variance import Population, copies_covariance, population
+from mrgp.recordings.checks import DataError
 
 
 def dominant_modes(fit: Any, region: str) -> xr.Dataset:

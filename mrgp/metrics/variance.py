@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from mrgp.checks import DataError
+from mrgp.recordings.checks import DataError
 
 PARTS = ("across", "within", "noise")
 

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mrgp.data import MultiRegionData
-from mrgp.fit import Fit
 from mrgp.plots.style import GREY, SMALL, Page, duration, hide, region_color, styled
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
 
 SHORT_NAME = 6   # letters of a region's name up to which three panels of delays fit beside each other
 

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mrgp.fit import Fit
+from mrgp.parts.loadings import SHARED
 from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, styled
-from mrgp.statespace.reduce import SHARED
+from mrgp.results.fit import Fit
 
 LEAST_GAP = 0.01   # nats: below it the convergence axis is linear, so that the end itself can be shown
 MOST_COLUMNS = 36   # of heat maps beside each other, so that the names of latents do not touch

@@ -6,13 +6,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mrgp.data import MultiRegionData
-from mrgp.fit import Fit
-from mrgp.io import write_atomically
 from mrgp.plots.delays import plot_delays
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 from mrgp.plots.style import DPI
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
+from mrgp.runtime.files import write_atomically
 
 
 def save_figures(

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mrgp.data import MultiRegionData
-from mrgp.fit import Fit
 from mrgp.metrics.scores import r_squared
 from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, duration, hide, region_color, styled, tint
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
 
 FINE = 4   # points per bin at which a latent that lives between bins is drawn
 TOGETHER = 3   # within latents drawn over each other; more cannot be told apart

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from common import record, table
 
 from mrgp import SquaredExponential, Window
-from mrgp.statespace.assemble import Latents, Prior, StateSpace
-from mrgp.statespace.autoregressive import AutoregressiveSpace
-from mrgp.statespace.covariance import divergence, exact_covariance, lifted_covariance
-from mrgp.statespace.lift import build_lift
-from mrgp.statespace.reduce import Assignment
+from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
+from mrgp.likelihoods.statespace.autoregressive import AutoregressiveSpace
+from mrgp.likelihoods.statespace.covariance import divergence, exact_covariance, lifted_covariance
+from mrgp.likelihoods.statespace.lift import build_lift
+from mrgp.parts.latents import Assignment
 
 BINS, DELAYS, OBSERVATION_VARIANCE = 100, (0.0, 2.3, -1.7), 0.05
 LENGTHSCALES = (0.7, 1.0, 1.41, 2.0, 5.0, 10.0, 30.0)

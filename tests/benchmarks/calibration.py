@@ -12,8 +12,8 @@ import numpy as np
 from common import HERE, record, table
 from mrgp.models import DLAG
 
-from mrgp.calibrate import METHODS, calibrate
-from mrgp.ranks import PROBABILITIES
+from mrgp.studies.calibration.calibrate import METHODS, calibrate
+from mrgp.studies.calibration.rank_tests import PROBABILITIES
 
 MODEL = DLAG(n_across=1, n_within=1, max_delay=0.1, timescale_bounds=(0.03, 0.3))
 DESIGN = {"regions": {"V1": 10, "V2": 10}, "n_trials": 40, "n_bins": 50, "bin_width": 0.02, "snr": 1.0}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrgp.align import delay_rmse
+from mrgp.parts.matching import delay_rmse
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"

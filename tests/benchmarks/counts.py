@@ -22,8 +22,8 @@ from mrgp.models import DLAG
 from scipy.special import xlogy
 
 import mrgp
-from mrgp.log_rates import course_start
 from mrgp.metrics import neuron_masks
+from mrgp.parts.means import course_start
 
 STARTS = 1
 LEAST = 0.02  # of a neuron's mean count: the least rate that a prediction may say, for all methods alike

@@ -11,7 +11,7 @@ import numpy as np
 from common import record, table
 
 import mrgp
-from mrgp.simulate import simulate
+from mrgp.simulations.simulate import simulate
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from common import record, table
 
 import mrgp
-from mrgp.simulate import simulate
+from mrgp.simulations.simulate import simulate
 
 TRUTHS = [(2, 1), (1, 1), (1, 2), (2, 2), (0, 2)]   # across, within each region
 BIN = 0.02

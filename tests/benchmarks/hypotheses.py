@@ -16,7 +16,7 @@ import numpy as np
 from common import record, table
 
 import mrgp
-from mrgp.simulate import simulate
+from mrgp.simulations.simulate import simulate
 
 BIN = 0.02
 TRUTHS = ("none", "constant 0.3", "constant 0.5", "constant 1", "varying")

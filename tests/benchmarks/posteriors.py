@@ -13,7 +13,7 @@ from common import peak_gb, record, reference, table
 from mrgp.models import DLAG
 
 import mrgp
-from mrgp.simulate import simulate
+from mrgp.simulations.simulate import simulate
 
 METHODS = (
     ("nuts, all sampled", "nuts", {"loadings": "sampled", "n_chains": 4, "n_draws": 1000}),

@@ -19,7 +19,7 @@ def one() -> None:
     import numpy as np
 
     import mrgp
-    from mrgp.simulate import simulate
+    from mrgp.simulations.simulate import simulate
 
     made = simulate(regions={"A": 30, "B": 30, "C": 30}, n_across=2, n_trials=10, n_bins=100, timescale_across=(0.1, 0.03), seed=1)
     truth, data = made.truth, made.data

@@ -25,7 +25,7 @@ from mrgp.models import DLAG, GPFA, MDLAG
 from scipy.special import gammaln, xlogy
 
 import mrgp
-from mrgp.inference.map import prior_density
+from mrgp.inference.optimise import prior_density
 from mrgp.inference.trivial import trivial_log_likelihood
 from mrgp.metrics import split_trials
 

@@ -80,8 +80,8 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     import jax
 
     import mrgp
-    from mrgp.distributions.markov import settling_steps
-    from mrgp.inference.map import LogJoint, Objective
+    from mrgp.inference.optimise import LogJoint, Objective
+    from mrgp.likelihoods.kalman import settling_steps
 
     rng = np.random.default_rng(1)
     regions = {f"region{r}": values for r, values in enumerate(recording(size))}

@@ -17,7 +17,8 @@ from mrgp.models import DLAG, FA, GFA, PCCA
 from tqdm import tqdm
 
 import mrgp
-from mrgp import baselines, metrics
+from mrgp import metrics
+from mrgp.metrics import baselines
 
 SCORES = {"PSTH RMSE": ("psth_rmse", 4), "trial RMSE": ("trial_rmse", 4), "R²": ("r2", 3), "bits/bin": ("bits_per_bin", 3)}
 PUBLISHED = {  # beside the recording: PSTH RMSE of V1 and V2, and per-trial RMSE where it is known

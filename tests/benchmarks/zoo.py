@@ -77,7 +77,7 @@ def sharing(fit: Any, truth: dict[str, np.ndarray], bin_width: float) -> dict[st
     """How the fit of mDLAG's demo compares with its truth, latents matched by their loadings."""
     from scipy.optimize import linear_sum_assignment
 
-    from mrgp.inference.bound import Bound, Setting
+    from mrgp.inference.variational_bayes.bound import Bound, Setting
 
     def directions(loadings: np.ndarray) -> np.ndarray:
         return loadings / np.maximum(np.linalg.norm(loadings, axis=0), 1e-12)
@@ -129,8 +129,8 @@ def exact(case: str, seed: int) -> dict[str, Any]:
     the curvature of log p(y, parameters) with all else profiled out: the observed information, whose expectation is
     the Fisher information.
     """
-    from mrgp.scenarios import simulate_scenario
-    from mrgp.uncertainty import sites_from
+    from mrgp.results.uncertainty import sites_from
+    from mrgp.simulations.scenarios import simulate_scenario
 
     scenario, kind, settings = EXACT[case]
     recording = simulate_scenario(scenario, seed=100 + seed)
@@ -160,7 +160,7 @@ def exact(case: str, seed: int) -> dict[str, Any]:
 
 def nested(seed: int) -> dict[str, Any]:
     """ADM against DLAG on constant delays; DLAG's delays where there are none, in their own standard deviations."""
-    from mrgp.scenarios import simulate_scenario
+    from mrgp.simulations.scenarios import simulate_scenario
 
     recording = simulate_scenario("small_constant", seed=200 + seed)
     bins, truth = recording.data.bin_width, recording.truth["delay"].values

@@ -1,0 +1,56 @@
+"""The public names of mrgp, and where each is defined: the one list of them."""
+
+from . import metrics as metrics
+from . import models as models
+from . import plots as plots
+from .families.rebuild import load_fit as load_fit
+from .likelihoods import DenseGP as DenseGP
+from .likelihoods import MarkovGP as MarkovGP
+from .likelihoods import SpectralGP as SpectralGP
+from .likelihoods.statespace.readout import Window as Window
+from .parts.kernels import Kernel as Kernel
+from .parts.kernels import Matern12 as Matern12
+from .parts.kernels import Matern32 as Matern32
+from .parts.kernels import Matern52 as Matern52
+from .parts.kernels import RationalQuadratic as RationalQuadratic
+from .parts.kernels import Spectral as Spectral
+from .parts.kernels import SquaredExponential as SquaredExponential
+from .parts.kernels import Stretched as Stretched
+from .parts.kernels import Sum as Sum
+from .parts.kernels import White as White
+from .parts.symmetries import align_draws as align_draws
+from .parts.symmetries import relative_to as relative_to
+from .recordings.checks import DataError as DataError
+from .recordings.layout import Layout as Layout
+from .recordings.load import load_recording as load_recording
+from .recordings.load import save_recording as save_recording
+from .recordings.preprocessing import preprocess as preprocess
+from .recordings.preprocessing import remove_mean as remove_mean
+from .recordings.preprocessing import smooth_over_time as smooth_over_time
+from .recordings.preprocessing import square_root as square_root
+from .recordings.preprocessing import standardize as standardize
+from .recordings.readers.nwb import load_nwb as load_nwb
+from .recordings.readers.public import fetch_v1v2 as fetch_v1v2
+from .recordings.readers.pynapple import from_pynapple as from_pynapple
+from .recordings.recording import MultiRegionData as MultiRegionData
+from .recordings.spikes import from_spike_times as from_spike_times
+from .results.delays import delay_table as delay_table
+from .results.fit import Fit as Fit
+from .results.loo import leave_one_out as leave_one_out
+from .runtime.workers import process_pool as process_pool
+from .simulations.scenarios import simulate_scenario as simulate_scenario
+from .simulations.simulate import simulate as simulate
+from .studies.bootstrap.bootstrap_delays import Bootstrap as Bootstrap
+from .studies.bootstrap.bootstrap_delays import bootstrap_delays as bootstrap_delays
+from .studies.calibration.calibrate import calibrate as calibrate
+from .studies.compare.compare_delays import DelayComparison as DelayComparison
+from .studies.compare.compare_delays import Hypothesis as Hypothesis
+from .studies.compare.compare_delays import compare_delays as compare_delays
+from .studies.cross_validation.cross_validate import cross_validate as cross_validate
+from .studies.cross_validation.result import Candidate as Candidate
+from .studies.cross_validation.result import CrossValidation as CrossValidation
+from .studies.evaluation.evaluate import Evaluation as Evaluation
+from .studies.evaluation.evaluate import evaluate as evaluate
+from .studies.table_of_runs import aggregate as aggregate
+
+__version__: str

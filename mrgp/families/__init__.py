@@ -1,0 +1,1 @@
+"""Families of models: what a model of the zoo inherits."""

@@ -1,0 +1,453 @@
+"""What an inference method asks of a preset: where to start, how far to step, and what to change on the way.
+
+The answers here suit presets with constant delays; a model overrides what is different for it.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from mrgp.families.choices import DEFAULT_MAX_DELAY
+from mrgp.families.parametrized import Parametrized
+from mrgp.inference.lags import FARTHEST, FEWEST_BINS, lagged_directions
+from mrgp.inference.mode.curvature import Diagonal
+from mrgp.inference.mode.whittle import heard, of_delay, of_kernel
+from mrgp.inference.start import draw_loadings, moving_average, noise_timescale_of
+from mrgp.likelihoods.statespace.registers import missed_variance
+from mrgp.parts.emissions.counts import (
+    LOADING_SPREAD,
+    OFFSET_SPREAD,
+    from_gaussian,
+    function_behind,
+    mean_counts,
+    slope_of,
+)
+from mrgp.parts.emissions.negative_binomial import DISPERSION_SPREAD, TYPICAL_DISPERSION
+from mrgp.parts.means import (
+    OF_MEANS,
+    TELLING_MODES,
+    averages_of_conditions,
+    course_start,
+    likely_spreads,
+    weights_of_modes,
+)
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.preprocessing import TRANSFORMS, Transform, square_root
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import AR1, WHITE, Argument, Refusal, Sentence
+
+SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
+NARROW_MISSED = 0.01  # of the GP noise: what narrow windows may miss. With all of it 64 nats were off on the benchmark
+# recording of five regions, with this 0.2, as with the wide window
+NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
+CLIPPED = 0.8  # of the bound: where a climb goes on from a delay beyond it
+SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
+STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
+WIDEST_STEP = 0.3  # of log timescales, and of delays as the logistic function has them: what nothing is known of
+LEAST_NOISE = 1e-6  # of a neuron's variance: what single trials differ by where their means are compared
+LEAST_SLOPE = 1e-3  # of a log timescale by its free coordinate
+NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves it
+
+
+@dataclass(frozen=True)
+class Fittable(Parametrized):
+    """A parametrized model that can be climbed: see ``mrgp.inference.method`` for what it is asked."""
+
+    held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
+    held_at_first: ClassVar[tuple[str, ...]] = ("mean_change",)  # the data give it a start that bad latents would spoil
+    found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "max_delay")  # choices that a fit may change for good
+
+    # ---- the search for a start ----------------------------------------------------------------------------------
+
+    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
+        """Sites at which a climb on pseudo-neurons of unit noise may begin; every fourth attempt is wholly random."""
+        layout = data.layout
+        assignment = self.assignment(layout)
+        bound = self.delay_bound(layout)
+        n_within = assignment.n_within
+        populations = assignment.n_regions
+        width, lagged, shared = self.smoothing(layout, attempt), None, None
+        delayed = populations > 1 and bound > 0 and self.n_across > 0
+        if delayed and attempt % 2 == 0 and data.n_bins >= FEWEST_BINS:
+            centred = data.values - data.center
+            smooth = moving_average(centred, SMOOTHED[attempt // 2 % len(SMOOTHED)])
+            parts = [smooth[..., part] for part in layout.region_slices.values()]
+            reach = NEAR_BOUND * bound / layout.bin_width
+            lagged = lagged_directions(rng, parts, data, self.n_across, reach, greedy=attempt == 0)
+            shared = lagged.loadings
+        sites = {
+            "loadings": draw_loadings(rng, data, self.n_across, n_within, width, shared),
+            "noise": np.ones(layout.total_neurons),
+            "offset": np.asarray(data.center),
+        }
+        if populations > 1 and bound > 0:  # of no latents the site is empty
+            near = 0.2 * min(bound, DEFAULT_MAX_DELAY * layout.bin_width)
+            sites["delay"] = near * rng.uniform(-1, 1, (populations - 1, self.n_across))
+            if lagged is not None:
+                sites["delay"] = layout.bin_width * lagged.delay[1:]
+        longest = max(3.0, 0.1 * data.n_bins)
+        for kind, count in (("across", self.n_across), ("within", sum(n_within))):
+            if count:
+                if self.kernel.has_timescale:
+                    seconds = layout.bin_width * np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
+                    if lagged is not None and kind == "across":
+                        seconds = layout.bin_width * lagged.timescale
+                    if self.timescale_bounds is not None:
+                        low, high = self.timescale_bounds
+                        seconds = np.clip(seconds, low * (high / low) ** 0.01, low * (high / low) ** 0.99)
+                    sites[f"timescale_{kind}"] = seconds
+                for name, prior in self.kernel.parameters().items():
+                    if not isinstance(prior, float):
+                        sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(
+                            0.3 * rng.standard_normal(count)
+                        )
+        return sites
+
+    @property
+    def has_courses(self) -> bool:
+        """Whether something changes over a trial in a way that is learned."""
+        return self.mean == "psth"
+
+    def prepared(self, data: MultiRegionData) -> Self:
+        """This preset with what it takes from the recording it is fitted to."""
+        if not self.has_courses or self.duration is not None:
+            return self
+        return self.replace(duration=data.n_bins * data.bin_width)
+
+    def for_search(self) -> Self:
+        """The preset whose climbs give the start: the same latents under the spectral likelihood.
+
+        It climbs on what :meth:`around_mean` leaves of the recording.
+        """
+        plain = {"mean": "constant", "noise": "white", "emission": "gaussian"}
+        return self.replace(likelihood="spectral", transient=None, **plain)
+
+    def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
+        """The recording less a first guess of the mean's course, and that guess, with that of noise, as sites.
+
+        Counts come as values of nearly constant variance; their guesses are of log-rates.
+        """
+        rest, guess = data, dict[str, np.ndarray]()
+        if self.is_of_counts:
+            rest, _ = self.replace(emission="gaussian").around_mean(square_root(data, STABILISING))
+            if self.mean == "psth":
+                guess["mean_spread"] = self.likely_mean_spread(data)
+                guess["mean_change"] = course_start(data, self.mean_modes(data), guess["mean_spread"])
+            if self.emission == "negative_binomial":
+                guess["dispersion"] = np.full(data.layout.total_neurons, TYPICAL_DISPERSION)
+            return rest, guess
+        if self.mean == "psth":
+            guess["mean_spread"] = self.likely_mean_spread(data)
+            guess["mean_change"] = self.mean_start(data, guess["mean_spread"])
+            rest = data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), guess["mean_change"]))
+        if self.remembers:
+            guess["noise_timescale"] = noise_timescale_of(rest, self.assignment(data.layout))
+        return rest, guess
+
+    def likely_mean_spread(self, data: MultiRegionData) -> np.ndarray:
+        """The site ``mean_spread``, (kind, neuron), where the evidence is highest."""
+        unit, least = np.asarray(data.scale), np.full(len(data.scale), LEAST_NOISE)
+        if self.is_of_counts:
+            unit = np.asarray(mean_counts(data))  # by which a count grows where its log-rate grows by 1
+            least = 1 / unit
+        modes = self.mean_modes(data)[:, :TELLING_MODES]
+        size = (modes**2).sum(0)
+        given = np.asarray(data.values), data.mask, np.asarray(data.condition)
+        averages = averages_of_conditions(*given, modes / np.sqrt(size), np.asarray(data.center), unit)
+        found = likely_spreads(averages, size, least) * (1.0 if self.is_of_counts else unit)
+        usual = np.asarray(self.usual_spread_of_mean(data))
+        return np.where(np.isnan(found), usual, found)[: data.layout.n_conditions]
+
+    def mean_start(self, data: MultiRegionData, spread: np.ndarray) -> np.ndarray:
+        """A first guess of ``mean_change``: averages over trials, smoothed as if all else were white noise.
+
+        First that of all trials; where there are conditions, then that of each around the first.
+        """
+        modes, mask, values = self.mean_modes(data), data.mask, np.asarray(data.values)
+
+        def smoothed(chosen: Any, around: np.ndarray, spread: np.ndarray) -> np.ndarray:
+            count = mask[chosen].sum(0)
+            course = values[chosen].sum(0) / np.maximum(count, 1) - (data.center + around) * (count > 0)
+            precision = count * (spread / data.scale) ** 2
+            return spread[:, None] * weights_of_modes(modes, (course / spread).T, precision.T)
+
+        shared = smoothed(slice(None), np.zeros(mask.shape[1:]), spread[0])
+        change = np.tile(shared, (data.layout.n_conditions, 1, 1))
+        if len(spread) > 1:
+            for number in range(len(change)):
+                change[number] += smoothed(np.asarray(data.condition) == number, modes @ shared.T, spread[1])
+        return change
+
+    def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
+        if self.is_of_counts and "noise" in sites:  # as the search leaves them
+            sites = from_gaussian(sites, data, TRANSFORMS[STABILISING])
+        wanted = {
+            "mean_change": self.mean == "psth",
+            "mean_spread": self.mean == "psth",
+            "noise_timescale": self.remembers,
+            "dispersion": self.emission == "negative_binomial",
+        }
+        lacking = any(needed and name not in sites for name, needed in wanted.items())
+        return {**(self.around_mean(data)[1] if lacking else {}), **sites}
+
+    def following(
+        self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
+    ) -> tuple[Self, dict[str, Any]]:
+        """This preset, and its sites where a fit of ``model`` to such a recording ended."""
+        if self.is_of_counts and not model.is_of_counts:
+            mean = np.asarray(sites["offset"])
+            if "mean_change" in sites:  # it shares the mean with the offset
+                mean = mean + (sites["mean_change"] @ model.mean_modes(data).mean(0)).mean(0)
+            sites = from_gaussian(sites, data, function_behind(mean, data))
+            sites = {name: value for name, value in sites.items() if name not in OF_MEANS}  # of other units
+        elif model.is_of_counts and not self.is_of_counts:
+            raise ValueError("start is a fit of counts, whose parameters are of log-rates: leave start out")
+        same = (self.mean, self.mean_timescale, self.duration) == (model.mean, model.mean_timescale, model.duration)
+        if not same or len(sites.get("mean_change", ())) != data.layout.n_conditions:
+            sites = {name: value for name, value in sites.items() if name not in OF_MEANS}
+        sites = {name: value for name, value in sites.items() if name != "mean_spread"}  # this recording says its own
+        if not self.remembers:
+            sites = {name: value for name, value in sites.items() if name != "noise_timescale"}
+        return self, self.completed(sites, data)
+
+    def reads_delays(self, layout: Layout) -> bool:
+        """Whether there are latents that regions read at delays which are to be found."""
+        return self.n_across > 0 and self.assignment(layout).n_regions > 1 and self.delay_bound(layout) > 0
+
+    def delay_level(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
+        """Delays in seconds, (region, across_latent): of those that vary the mean over a trial."""
+        table = self.delay_table(sites, data.layout, data.n_bins)
+        return table if table.ndim == 2 else table.mean(-1)
+
+    def stand_in_loadings(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
+        """Loadings in the units of the recording that :meth:`around_mean` leaves."""
+        loadings = np.asarray(sites["loadings"])
+        if not self.is_of_counts:
+            return loadings
+        return loadings * slope_of(TRANSFORMS[STABILISING], np.asarray(mean_counts(data)))[:, None]
+
+    def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self:
+        """This preset with a bound somewhat beyond the delays of ``sites``, but not beyond half a trial."""
+        largest = float(np.abs(np.asarray(sites["delay"])).max())
+        return self.replace(max_delay=min(WIDER * largest, FARTHEST * data.n_bins * data.bin_width))
+
+    def far_reaching(self, data: MultiRegionData) -> Self:
+        """This preset with delays as long as a fit admits; itself where it has none, or is to hold its bound."""
+        longest = FARTHEST * data.n_bins * data.bin_width
+        if self.hold_max_delay or not 0 < self.delay_bound(data.layout) < longest:
+            return self
+        return self.replace(max_delay=longest)
+
+    def if_free(self, data: MultiRegionData) -> Self | None:
+        """This preset with delays as long as a fit would admit were its bound not held; None where it is not."""
+        if not self.hold_max_delay:
+            return None
+        free = self.replace(hold_max_delay=False)
+        far = free.far_reaching(data)
+        return None if far is free else far
+
+    def clipped(self, sites: Mapping[str, Any], data: MultiRegionData, share: float = CLIPPED) -> dict[str, Any]:
+        """Sites with delays of at most a share of the bound."""
+        most = share * self.delay_bound(data.layout)
+        return {**sites, "delay": np.clip(np.asarray(sites["delay"]), -most, most)}
+
+    def smoothing(self, layout: Layout, attempt: int) -> int | None:
+        """Bins over which a start averages the recording to see its signals; None where it takes any that vary most.
+
+        Slow signals stand out where noise and delays are averaged away; white ones are only lost by averaging.
+        """
+        bound = min(self.delay_bound(layout), DEFAULT_MAX_DELAY * layout.bin_width)
+        reach = 2 * int(np.ceil(bound / layout.bin_width)) + 1
+        widths = (max(reach // 2, 3), reach, 3, None) if self.kernel.has_timescale else (1, 1, 1, None)
+        return widths[attempt % 4]
+
+    def unsuited(self, data: MultiRegionData) -> Sentence | None:
+        """Why the model says nothing of a recording, in a sentence; None where it does."""
+        if self.remembers and not data.is_gapless:
+            return AR1, " needs neurons that are there in all bins of a trial, or in none: take ", WHITE
+        return None
+
+    # ---- the climb -----------------------------------------------------------------------------------------------
+
+    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """About one posterior sd of each site in its unconstrained coordinate (see ``inference.optimise``)."""
+        bins = data.n_trials * data.n_bins
+        noise = self.noise_of(sites)
+        known = np.zeros(2)  # precision of the priors of loadings and offsets, where few spikes say less
+        if self.is_of_counts:
+            known = np.array([LOADING_SPREAD, OFFSET_SPREAD]) ** -2.0
+        of_loadings, of_offset = 1 / np.sqrt(bins / noise + known[:, None])
+        small = np.asarray(1 / np.sqrt(bins))
+        dynamics = self._dynamics_scales(data, sites)
+        scales = {"loadings": of_loadings[:, None], "offset": of_offset, "noise": np.sqrt(2.0) * small, **dynamics}
+        if "noise_timescale" in sites:
+            counts = np.array(self.assignment(data.layout).n_neurons)
+            scales["noise_timescale"] = small / np.sqrt(counts)
+        if "mean_change" in sites:
+            trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
+            known = trials[:, None, None] / noise[:, None] * (self.mean_modes(data) ** 2).sum(0)
+            scales["mean_change"] = 1 / np.sqrt(known + np.asarray(sites["mean_spread"])[-1][:, None] ** -2.0)
+        if "alpha" in sites:  # a precision, told by as many loadings as its region has neurons
+            counts = np.array(self.assignment(data.layout).n_neurons)
+            scales["alpha"] = np.sqrt(2 / counts)[:, None]
+        if "dispersion" in sites:  # a count's variance tells it, where it is not all Poisson
+            excess = np.exp(np.asarray(sites["offset"])) * np.asarray(sites["dispersion"])
+            scales["dispersion"] = 1 / np.sqrt(bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
+        return scales
+
+    def _dynamics_scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Those of delays and of kernel parameters, from the spectra of latents (see ``mode.whittle``)."""
+        layout = data.layout
+        assignment, loadings = self.assignment(layout), np.asarray(sites["loadings"])
+        power = assignment.member @ (loadings**2 / self.noise_of(sites)[:, None])  # (region, column)
+        shared = heard(power[:, : self.n_across], self.gp_noise)
+        within = slice(assignment.n_regions * self.n_across, None)  # of the readouts
+        own = power[assignment.region_of_readout[within], assignment.column_of_readout[within]]
+        precision = {"across": shared.sum(0), "within": heard(own, self.gp_noise)}
+        wanted = self.dynamics_sites(layout)
+        scales = {}
+        for kind, told in precision.items():
+            names = [site.removesuffix(f"_{kind}") for site in wanted if site.endswith(f"_{kind}")]
+            if not names:
+                continue
+            hyper = self.hyperparameters(sites, kind, layout)
+            for name, each in of_kernel(self.kernel, hyper, names, told, data.n_bins).items():
+                slope = np.ones(1)  # of the logarithm by the free coordinate, which is another between bounds
+                if name == "timescale" and self.timescale_bounds is not None:
+                    low, high = self.timescale_bounds
+                    timescale = np.asarray(sites[f"timescale_{kind}"])
+                    slope = np.maximum((timescale - low) * (high - timescale) / ((high - low) * timescale), LEAST_SLOPE)
+                scales[f"{name}_{kind}"] = 1 / np.sqrt(data.n_trials * each * slope**2 + WIDEST_STEP**-2)
+        if "delay" in wanted:
+            hyper, bound = self.hyperparameters(sites, "across", layout), self.delay_bound(layout)
+            told = of_delay(self.kernel, hyper, shared, data.n_bins)[1:] / data.bin_width**2
+            level = self.delay_level(sites, data)[1:]
+            by_free = 0.5 * bound * np.maximum(1 - (level / bound) ** 2, NEAR_EDGE)  # slope of a delay
+            scales["delay"] = 1 / np.sqrt(data.n_trials * told * by_free**2 + WIDEST_STEP**-2)
+        return scales
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Sites that climbs leave alone: the start sets them, or :meth:`learned` between climbs."""
+        return ("mean_spread",) if self.mean == "psth" else ()
+
+    def learned(
+        self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
+    ) -> tuple[Self, dict[str, Any]] | None:
+        """After a climb, this preset and its sites with better values of what is held; None where they are good.
+
+        ``curvature(site)`` gives the negative log density's second derivative by each free coordinate of a site.
+        """
+        return None
+
+    # ---- adaptation to what a climb has found --------------------------------------------------------------------
+
+    def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
+        """This preset with the window that ``sites`` need, were timescales ``margin`` times as long."""
+        if self.likelihood != "markov" or self.lift == "ar":
+            return self
+        across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
+        for hyper in (across, within):
+            hyper["timescale"] = np.maximum(margin * hyper["timescale"], SHORTEST_READ)
+        tolerance = self._new_share(sites, data.layout) * self.gp_noise
+        return self.replace(window=self.choose_window(data.layout, across, within, tolerance=tolerance))
+
+    def _new_share(self, sites: Mapping[str, Any], layout: Layout) -> float:
+        """What a window may miss of a latent where noise remembers, as a share of what it may miss where it is white.
+
+        Innovations miss (1 + phi^2) times as much, beside GP noise of which 1 - phi^2 is new.
+        """
+        if not self.remembers:
+            return 1.0
+        memory = np.exp(-layout.bin_width / np.asarray(sites["noise_timescale"])).max()
+        return float((1 - memory**2) / (1 + memory**2))
+
+    def narrowed(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
+        """This preset with windows that hold the delays of ``sites``, which will move less than ``margin`` seconds.
+
+        The window of each latent is put around its own delays: a state of far fewer registers, for whoever evaluates
+        thousands of times close to a maximum. Delays that move farther are read a little less exactly.
+        """
+        delay = self.delay_table(sites, data.layout, data.n_bins)
+        if self.likelihood != "markov" or self.lift == "ar" or delay.ndim > 2 or not self.n_across:
+            return self  # how far courses of delays move is not a matter of their levels
+        across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
+        for hyper in (across, within):
+            hyper["timescale"] = np.maximum(hyper["timescale"], SHORTEST_READ)
+        bound = self.delay_bound(data.layout)
+        low = np.maximum(delay.min(0) - margin, -bound) / data.bin_width
+        high = np.minimum(delay.max(0) + margin, bound) / data.bin_width
+        tolerance = NARROW_MISSED * self._new_share(sites, data.layout) * self.gp_noise
+        window = self.choose_window(data.layout, across, within, (high - low) / 2, tolerance)
+        shifts = tuple((-(low + high + self.remembers) / 2).tolist())
+        return self.replace(window=dataclasses.replace(window, shifts=shifts))
+
+    def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float:
+        """Largest share of a latent's variance that the state space misses or misrepresents at ``sites``."""
+        if self.likelihood != "markov" or self.lift == "ar" or self.window is None or not self.n_across:
+            return 0.0
+        hyper = self.hyperparameters(sites, "across", data.layout)
+        hyper["timescale"] = np.maximum(hyper["timescale"], SHORTEST_READ)
+        delay = self.delay_table(sites, data.layout, data.n_bins) / data.layout.bin_width
+        delay = np.moveaxis(delay, 1, -1).reshape(-1, self.n_across)  # region 1's zeros included
+        points = np.unique(np.round(delay, 2), axis=0)[:, None] + np.arange(self.window.step + self.remembers)[:, None]
+        offsets = self.window.lead + points.reshape(-1, self.n_across)
+        missed = missed_variance(self.kernel_lift, self.window, hyper, offsets)
+        return max(missed, self.kernel_lift.error)
+
+    def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self:
+        """This preset, with a ``max_delay`` that admits the delays of ``sites``, which may come from another fit.
+
+        Raises:
+            ValueError: it is to be held, and they are beyond it.
+        """
+        if "delay" not in sites:
+            return self
+        largest, bound = float(np.abs(sites["delay"]).max(initial=0.0)), self.delay_bound(layout)
+        if largest < bound:
+            return self
+        if self.hold_max_delay:
+            reach = Argument("max_delay")
+            raise Refusal(
+                f"start has a delay of {1e3 * largest:.1f} ms, beyond the ", reach, f" of {1e3 * bound:.1f} ms that is "
+                "to be held: raise ", reach, ", or leave start out",
+            )  # fmt: skip
+        return self.replace(max_delay=WIDER * largest)
+
+    def presses(self, sites: Mapping[str, Any], data: MultiRegionData) -> bool:
+        """Whether a delay of ``sites`` has come within 5% of ``max_delay``."""
+        if "delay" not in sites:
+            return False
+        return bool(self.pressing(self.delay_table(sites, data.layout, data.n_bins), data.layout).any())
+
+    def pressing(self, delays: np.ndarray, layout: Layout) -> np.ndarray:
+        """Which delays behind the first region, in seconds, have come within 5% of ``max_delay``, of their shape."""
+        return np.abs(delays) >= NEAR_BOUND * self.delay_bound(layout)
+
+    def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
+        """This preset with a wider ``max_delay`` where a delay of ``sites`` presses, and may; else None.
+
+        Up to half of a trial: a latent that lags by more is hardly shared, but private to each region.
+        """
+        bound, longest = self.delay_bound(data.layout), FARTHEST * data.n_bins * data.bin_width
+        if self.hold_max_delay or bound >= longest or not self.presses(sites, data):
+            return None
+        return self.replace(max_delay=min(WIDER * bound, longest))
+
+    def keeping(self, sites: Mapping[str, Any], layout: Layout, across: np.ndarray) -> tuple[Self, dict[str, Any]]:
+        """This preset and its sites with some of the across latents only, by index."""
+        n_columns = self.assignment(layout).n_columns
+        columns = np.concatenate([across, np.arange(self.n_across, n_columns)])
+        kept = {}
+        for name, value in sites.items():
+            if name in ("loadings", "alpha"):
+                kept[name] = value[:, columns]
+            elif name.startswith("delay"):
+                kept[name] = value[:, across]
+            else:
+                kept[name] = value[across] if name.endswith("_across") else value
+        return self.replace(n_across=len(across)), kept

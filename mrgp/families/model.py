@@ -1,0 +1,299 @@
+"""What every preset is: a frozen description of a model that is itself the NumPyro program, with ``.fit``.
+
+A preset holds choices in the user's units (seconds). Called with a recording inside NumPyro it runs the generative
+program; the subclasses in ``models/`` write that program, this class and those below it give them the pieces: sizes
+(``choices``), kernel parameters with their priors (``parametrized``), and the likelihood of their choice.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import xarray as xr
+from jax import Array
+from numpyro import handlers
+
+from mrgp.families.fittable import Fittable
+from mrgp.families.methods import METHODS, SETTINGS
+from mrgp.inference.method import Options
+from mrgp.inference.optimise import free_sites
+from mrgp.likelihoods import DenseGP, MarkovGP, SpectralGP
+from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.bound import CountGP
+from mrgp.likelihoods.reduction import Emission
+from mrgp.part import REGISTRY
+from mrgp.parts.emissions.counts import require_counts, require_spikes
+from mrgp.parts.kernels import Hyperparameters
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.missing import Missing
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.units import seconds
+from mrgp.results.fit import Fit
+from mrgp.runtime.display import Card
+from mrgp.runtime.sentences import MAP, Argument, Refusal, Sentence
+from mrgp.runtime.workers import TRACING
+
+BOUNDED_BY = {"delay": "max_delay", "timescale": "timescale_bounds"}
+"""The choice that bounds a site, by the first word of its name."""
+
+
+@dataclass(frozen=True)
+class Preset(Fittable):
+    """A model of a recording. Subclasses write the generative program in ``__call__``.
+
+    For the arguments that all presets share see :class:`mrgp.families.choices.Choices`.
+    """
+
+    regions_needed: ClassVar[int] = 1
+    methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
+    """Ways to fit it, the default first."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):  # else a dataclass writes one, with every default
+            cls.__repr__ = Preset.__repr__  # type: ignore[method-assign]
+        REGISTRY[cls.__name__.lower()] = cls
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen.items())})"
+
+    def _repr_html_(self) -> str:
+        return Card(type(self).__name__, self.chosen).html()
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """As text the number of shared latents, and every other choice that is not the default."""
+        chosen = {}
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            if field.name == "n_across" or value != default:
+                chosen[field.name] = repr(value)
+        return chosen
+
+    def __call__(self, data: MultiRegionData) -> None:
+        """The generative program: sample sites in seconds, and the recording as the observed site ``y``."""
+        raise NotImplementedError
+
+    # ---- the likelihood ------------------------------------------------------------------------------------------
+
+    def observe(
+        self,
+        data: MultiRegionData,
+        emission: Emission,
+        delay: Array,
+        across: Hyperparameters,
+        within: Hyperparameters,
+    ) -> None:
+        """The observed site ``y``: every trial of the recording under the marginal likelihood chosen."""
+        layout = data.layout
+        if (why := self.unsuited(data)) is not None:
+            raise DataError(f"{type(self).__name__}: ", *why)
+        n_bins, size = data.n_bins, data.batch_size
+        parameters = (emission.loadings, emission.noise, emission.offset, delay, across, within)
+        likelihood: DelayedGP
+        with numpyro.plate("trial", data.n_trials, subsample_size=size) as index:
+            seen = data if size is None else data.batch(index)
+            holes: Any = (seen.observed, seen.pattern, seen.length)
+            missing = None if seen.is_complete else Missing(*holes)
+            common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
+            if emission.counts is None:
+                common["origin"] = jnp.asarray(data.center)
+            if emission.memory is not None:
+                common["memory"] = emission.memory
+            if emission.course is not None:
+                common |= {"course": emission.course, "condition": seen.condition}
+            if self.likelihood == "dense":
+                likelihood = DenseGP(*parameters, prior=self.prior(layout), **common)
+            elif self.likelihood == "spectral":
+                likelihood = SpectralGP(*parameters, prior=self.prior(layout), **common)
+            else:
+                space = self.state_space(layout)
+                likelihood = MarkovGP(
+                    *parameters, space=space, parallel=self.parallel, transient=self.transient, **common
+                )
+            counted = emission.counts is not None
+            numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
+
+    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
+        """The distribution of the recording's trials at given sites: a ``DelayedGP``, or of counts a ``CountGP``."""
+        program = handlers.substitute(handlers.seed(self, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
+        with TRACING:
+            trace = handlers.trace(program).get_trace(data)
+        own = {name for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+        if missing := sorted(name for name in own - sites.keys() if np.size(trace[name]["value"])):
+            raise ValueError(f"parameters are missing: {', '.join(missing)}")
+        if unknown := sorted(sites.keys() - own):
+            raise ValueError(
+                f"{type(self).__name__} has no parameters {', '.join(unknown)}; it has {', '.join(sorted(own))}"
+            )
+        return trace["y"]["fn"]
+
+    def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray:
+        """log p(y_trial | params) in nats, (trial,); ``params`` from :meth:`params_from` or ``fit.sites``.
+
+        Of counts a lower bound, in which the trials given share the covariances of latents.
+        """
+        if self.is_of_counts:
+            require_counts(data)
+        with TRACING:
+            scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
+        coords = {"trial": np.arange(data.n_trials)}
+        return xr.DataArray(np.asarray(scores), coords, ("trial",), "log_likelihood", {"units": "nats"})
+
+    # ---- inference -----------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: MultiRegionData,
+        method: str | None = None,
+        *,
+        seed: int = 0,
+        start: Fit | None = None,
+        fixed: Mapping[str, Any] | None = None,
+        n_starts: int = 6,
+        tolerance: float = 0.01,
+        max_iterations: int = 1000,
+        checkpoint: str | Path | None = None,
+        progress: bool = True,
+        **settings: Any,
+    ) -> Fit:
+        """Infer the parameters from a recording. Fits in threads of one process take turns.
+
+        Args:
+            data: The recording; neurons and regions as the preset expects.
+            method: "map": the maximum of log p(y, parameters), latents integrated out. "em", for models that have
+                it: the maximum of log p(y | parameters) by expectation-maximization. "vb": variational Bayes, for
+                presets with automatic relevance determination. From the maximum on, where latents have timescales:
+                "laplace", the Gaussian that fits there; "svi", a variational guide; "nuts", draws by Hamiltonian
+                Monte Carlo. None for the preset's own default.
+            seed: Of the random part of the start; the same seed gives the same fit.
+            start: A fit to go on from instead of a search for a start: of this preset or one with the same sites, such
+                as one with another likelihood, or DLAG for ADM. A model of counts also starts from a Gaussian fit of
+                the same counts or of their roots.
+            fixed: Sites held at a value in seconds or data units, a number or an array of the site's shape, such as
+                ``{"delay": 0}``.
+            n_starts: Climbs on the recording's factors, under the spectral likelihood where the model has one; the best
+                is polished.
+            tolerance: Converged when the last few iterations together gained less than this, in nats.
+            max_iterations: Upper bound on iterations.
+            checkpoint: A file that keeps the parameters as the fit goes on; a fit that finds it resumes from it, and
+                removes it when done.
+            progress: Show a progress bar.
+            settings: Of the method: see :class:`mrgp.inference.laplace.LaplaceSettings`,
+                :class:`mrgp.inference.svi.SVISettings`, :class:`mrgp.inference.nuts.NutsSettings`.
+
+        Raises:
+            DataError: the recording does not suit the model, or the fit ended below the model in which every neuron has
+                its own mean, and its variance or rate, from three starts; the message names the neuron to look at.
+            ValueError: unknown method or setting, or a ``start`` of another shape, of values that are no known function
+                of these counts, or with delays beyond a ``max_delay`` that is held.
+        """
+        self.check(data)
+        method = method or self.methods[0]
+        if method not in self.methods:
+            raise ValueError(f"method is one of {', '.join(self.methods)} for {type(self).__name__}, not {method!r}")
+        if (objection := self.objection(method, data)) is not None:
+            raise Refusal(f"{type(self).__name__}: ", *objection)
+        if start is not None and not start.layout.same_neurons(data.layout):
+            raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
+        place = None if checkpoint is None else Path(checkpoint)
+        held = self.checked(fixed or {}, data)
+        chosen = self._settings(method, settings)
+        if self.is_of_counts and getattr(chosen, "loadings", None) == "fixed":
+            raise ValueError(f"{method}: counts are no fewer numbers given loadings: use loadings='profiled'")
+        options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held, chosen)
+        began = time.perf_counter()
+        with TRACING:
+            run = METHODS[method](self, data, options, start)
+        return Fit(
+            **vars(run),
+            layout=data.layout,
+            n_bins=data.n_bins,
+            wall_s=time.perf_counter() - began,
+            seed=seed,
+            fixed=options.fixed_names,
+            data=data,
+            neurons=data.neurons,
+        )
+
+    def _settings(self, method: str, settings: Mapping[str, Any]) -> Any:
+        """The method's settings, checked; None where it has none."""
+        kind = SETTINGS.get(method)
+        known = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
+        if unknown := sorted(settings.keys() - set(known)):
+            has = f"it has {', '.join(known)}" if known else "it has no settings of its own"
+            raise TypeError(f"method {method!r} knows no setting {', '.join(unknown)}: {has}")
+        return kind and kind(**settings)
+
+    def objection(self, method: str, data: MultiRegionData) -> Sentence | None:
+        """Why these settings do not suit one of the preset's methods on a recording; None where they do."""
+        if method == "em" and self.mean != "constant":
+            return "method 'em' has no update for ", Argument("mean", self.mean), ": use ", MAP
+        return self.unsuited(data)
+
+    def check(self, data: MultiRegionData) -> None:
+        """Raise DataError where nothing can be inferred from a recording: what a user is told, they are told here.
+
+        Whatever is made of it inside, such as pseudo-neurons or fewer trials, has no names that a user would know.
+        """
+        data.require(self.regions_needed, type(self).__name__)
+        if self.is_of_counts:
+            require_counts(data)
+            require_spikes(data)
+        else:
+            data.require_living()
+
+    def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
+        """Values for some of the sites, as arrays of their shapes.
+
+        Raises:
+            ValueError: there is no such site, or it cannot have this value.
+        """
+        free = free_sites(self.prepared(data), data)
+        held = {}
+        for name, value in fixed.items():
+            if name not in free:
+                known = f": {type(self).__name__} has no site {name!r} to fix; it has {', '.join(free)}"
+                raise Refusal(Argument("fixed"), known)
+            shape = np.shape(free[name]["value"])
+            if {"delay", "timescale"} & set(name.split("_")):
+                value = seconds(f"fixed[{name!r}]", value)
+            named = Argument("fixed", name, python=f"fixed[{name!r}]")
+            try:
+                held[name] = np.broadcast_to(np.asarray(value, float), shape).copy()
+            except (TypeError, ValueError) as error:
+                raise Refusal(named, f" must be a number or of shape {shape}") from error
+            support = free[name]["fn"].support
+            if not np.all(support(jnp.asarray(held[name]))):
+                raise Refusal(named, " has values that the site cannot take: ", *_allowed(name, support))
+        return held
+
+
+def _allowed(site: str, support: Any) -> Sentence:
+    """What a site's support admits, in words, and the choice that makes it wider, where there is one."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    bounds: list[Any] = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    low, high = bounds
+    if low is None or np.ndim(low) + np.ndim(high) > 0:  # no interval, or one for each entry
+        return (f"it is {support}",)
+    if high is None:
+        return (f"it is above {low:g}",)
+    option = BOUNDED_BY.get(site.partition("_")[0])
+    between = f"it is between {low:g} and {high:g}"
+    return (between, ", or widen ", Argument(option)) if option else (between,)
+
+
+@partial(jax.jit, static_argnums=0)
+def _trial_scores(model: Preset, data: MultiRegionData, sites: dict[str, Array]) -> Array:
+    return model.likelihood_at(data, sites).log_prob(data.values)

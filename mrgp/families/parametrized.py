@@ -1,0 +1,259 @@
+"""The parameters of a preset as sample sites: their priors, their names, and what they mean in the user's units."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+
+from mrgp.families.choices import Choices
+from mrgp.likelihoods.reduction import Emission
+from mrgp.parts.around_shared import AroundShared
+from mrgp.parts.emissions.counts import COURSE_SPREAD, LOADING_SPREAD, counts_of, noise_like, sample_count_offset
+from mrgp.parts.kernels import Hyperparameters, in_bins
+from mrgp.parts.loadings import ordered
+from mrgp.parts.means import MEAN_SPREAD, rough_modes
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import Argument
+
+TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
+TIMESCALE_SPREAD = 1.5
+NOISE_SPREAD = 1.0  # of the logarithm of its timescale, around one bin
+TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
+
+
+@dataclass(frozen=True)
+class Parametrized(Choices):
+    """Choices with the parameters that they call for: sites in seconds and in the units of the recording."""
+
+    # ---- sampled -------------------------------------------------------------------------------------------------
+
+    def latent_sites(self, data: MultiRegionData) -> tuple[Hyperparameters, Hyperparameters]:
+        """Sample the kernel parameters of the across and of the within latents (see :meth:`kernel_sites`); bins."""
+        across = self.kernel_sites("across", self.n_across, data.bin_width)
+        return across, self.kernel_sites("within", sum(self.assignment(data.layout).n_within), data.bin_width)
+
+    def kernel_sites(self, kind: str, n_latents: int, bin_width: float) -> dict[str, Array]:
+        """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins.
+
+        Timescales, of kernels that have one, are log-normal around 0.1 s, or log-uniform between ``timescale_bounds``;
+        a kernel declares the priors of whatever else it has.
+        """
+        if n_latents == 0:
+            return {name: jnp.zeros(0) for name in ("timescale", *self.kernel.parameters())}
+        hyper: dict[str, Array] = {}
+        with numpyro.plate(f"{kind}_latent", n_latents):
+            if self.kernel.has_timescale:
+                free = dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
+                bounded = self.timescale_bounds and dist.LogUniform(*self.timescale_bounds)
+                hyper["timescale"] = numpyro.sample(f"timescale_{kind}", bounded or free)
+            else:
+                hyper["timescale"] = jnp.full(n_latents, TIMELESS * bin_width)
+            for name, prior in self.kernel.parameters().items():
+                inferred = not isinstance(prior, float)
+                hyper[name] = numpyro.sample(f"{name}_{kind}", prior) if inferred else jnp.full(n_latents, prior)
+        return in_bins(hyper, bin_width)
+
+    def emission_sites(self, data: MultiRegionData, n_columns: int) -> Emission:
+        """Sample loadings (neuron, column), noise variances and offsets (neuron,), weakly, in each neuron's units.
+
+        loadings ~ N(0, (3 sd)^2), offset ~ N(mean, (10 sd)^2), noise ~ half-normal of twice the neuron's variance:
+        proper, flat where the data are informative, and worth far less than one trial. Of counts they are log-rates,
+        without noise (see :mod:`mrgp.parts.emissions.counts`).
+        """
+        if self.is_of_counts:
+            with numpyro.plate("neuron", data.values.shape[-1]):
+                weak = dist.Normal(0.0, LOADING_SPREAD).expand((n_columns,)).to_event(1)
+                loadings = numpyro.sample("loadings", weak)
+                offset = sample_count_offset(data)
+            return self.count_emission(data, loadings, offset)
+        with numpyro.plate("neuron", data.values.shape[-1]):
+            loadings = numpyro.sample(
+                "loadings",
+                dist.Normal(0.0, 3 * jnp.asarray(data.scale)[:, None]).expand((len(data.scale), n_columns)).to_event(1),
+            )
+            noise = numpyro.sample("noise", dist.HalfNormal(2 * data.scale**2))
+            offset = numpyro.sample("offset", dist.Normal(data.center, 10 * data.scale))
+        return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))
+
+    def noise_memory(self, data: MultiRegionData) -> Array | None:
+        """Sample ``noise_timescale`` (region,) in seconds; what noise keeps from bin to bin, None where it is white."""
+        if not self.remembers:
+            return None
+        regions = self.assignment(data.layout).n_regions
+        typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
+        return jnp.exp(-data.bin_width / numpyro.sample("noise_timescale", typical))
+
+    def count_emission(self, data: MultiRegionData, loadings: Array, offset: Array) -> Emission:
+        """Loadings and offsets of log-rates, with a course and the distribution of counts, sampled."""
+        counts = counts_of(self.emission, data.values.shape[-1])
+        noise = noise_like({"loadings": loadings, "offset": offset})
+        return Emission(loadings, noise, offset, course=self.mean_course(data), counts=counts)
+
+    def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
+        """How far the mean of each neuron moves over a trial, a priori, (neuron,)."""
+        return COURSE_SPREAD * jnp.ones(len(data.scale)) if self.is_of_counts else MEAN_SPREAD * jnp.asarray(data.scale)
+
+    def mean_course(self, data: MultiRegionData) -> Array | None:
+        """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant.
+
+        The site ``mean_change`` (condition, neuron, mode), in units of the recording, or of log-rates, weighs the
+        principal modes of a Matern-3/2 process of ``mean_timescale``. Of its standard deviations, the site
+        ``mean_spread`` (kind, neuron), the first is of a course that all conditions share, the second of what each has
+        besides; one condition has only the first. ``fit`` sets them where the evidence is highest, the courses
+        integrated out (see :func:`mrgp.parts.means.likely_spreads`), and holds them: no joint maximum would find them.
+        """
+        if self.mean == "constant":
+            return None
+        modes, groups = self.mean_modes(data), data.layout.n_conditions
+        usual = jnp.broadcast_to(self.usual_spread_of_mean(data), (min(groups, 2), len(data.scale)))
+        spread = numpyro.sample("mean_spread", dist.HalfNormal(usual).to_event(2))
+        shared = jnp.broadcast_to(spread[0, :, None], (len(data.scale), modes.shape[1]))
+        prior: dist.Distribution = dist.Normal(0.0, shared[None]).to_event(3)
+        if groups > 1:
+            prior = AroundShared(shared, spread[1, :, None], groups)
+        return jnp.einsum("tm,cnm->ctn", modes, numpyro.sample("mean_change", prior))
+
+    def mean_modes(self, data: MultiRegionData) -> np.ndarray:
+        """The modes of the mean's course, (time, mode), in the order of their variance.
+
+        Raises:
+            DataError: trials are longer than those that the mean was fitted to.
+        """
+        bins = data.n_bins if self.duration is None else round(self.duration / data.bin_width)
+        if data.n_bins > bins:
+            raise DataError(
+                f"trials have {data.n_bins} bins, but the mean was fitted to {bins}: cut them, or fit ",
+                Argument("mean", "constant"),
+            )
+        return rough_modes(bins, self.mean_timescale / data.bin_width)[: data.n_bins]
+
+    # ---- read ----------------------------------------------------------------------------------------------------
+
+    def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
+        """Names of the sites that describe latents rather than neurons: what a posterior is asked about."""
+        counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
+        own = self.kernel.parameters()
+        names = ["timescale"] * self.kernel.has_timescale + [n for n in own if not isinstance(own[n], float)]
+        kernel = [f"{name}_{kind}" for kind, count in counts.items() if count for name in names]
+        delays = (
+            ["delay"]
+            if self.assignment(layout).n_regions > 1 and self.n_across and self.delay_bound(layout) > 0
+            else []
+        )
+        return (*delays, *kernel)
+
+    def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
+        """Kernel parameters of one kind of latent in bins, from sites in seconds."""
+        count = self.n_across if kind == "across" else sum(self.assignment(layout).n_within)
+        hyper = {"timescale": np.full(count, TIMELESS * layout.bin_width)}
+        if count and self.kernel.has_timescale:
+            hyper["timescale"] = np.asarray(sites[f"timescale_{kind}"])
+        for name, prior in self.kernel.parameters().items():
+            fixed = isinstance(prior, float) or not count
+            hyper[name] = (
+                np.full(count, prior if isinstance(prior, float) else 0.0)
+                if fixed
+                else np.asarray(sites[f"{name}_{kind}"])
+            )
+        return in_bins(hyper, layout.bin_width)
+
+    def delay_table(self, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> np.ndarray:
+        """Delays in seconds, (..., region, across_latent), of sites that may have leading axes of draws.
+
+        A model whose delays vary returns (..., region, across_latent, time) for trials of ``n_bins`` bins.
+        """
+        if "delay" not in sites:
+            return np.zeros((self.assignment(layout).n_regions, self.n_across))
+        delay = np.asarray(sites["delay"])
+        return np.concatenate([np.zeros_like(delay[..., :1, :]), delay], axis=-2)
+
+    def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
+        """Timescales in seconds of the latents of one kind ("across", "within"), (latent,); 0 where they are white."""
+        bins = np.asarray(self.hyperparameters(sites, kind, layout)["timescale"])
+        return bins * layout.bin_width * self.kernel.has_timescale
+
+    def mean_table(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
+        """Mean of every neuron over time in units of the recording, or its log-rate, (condition, time, neuron)."""
+        level = np.broadcast_to(sites["offset"], (data.layout.n_conditions, data.n_bins, data.layout.total_neurons))
+        if "mean_change" not in sites:
+            return level
+        return level + np.einsum("tm,cnm->ctn", self.mean_modes(data), sites["mean_change"])
+
+    def noise_of(self, sites: Mapping[str, Any]) -> np.ndarray:
+        """Noise variances (neuron,), or what stands for them where counts tell of log-rates."""
+        return np.asarray(noise_like(sites) if self.is_of_counts else sites["noise"])
+
+    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        """The same parameters as a fit shows them: what no recording can decide is put into an order.
+
+        White latents are exchangeable, up to a rotation: they are rotated to explain as much as they can one by one.
+        """
+        arrays = {name: np.asarray(value) for name, value in sites.items()}
+        if not self.kernel.has_timescale and not {"delay", "alpha"} & sites.keys():
+            arrays["loadings"] = ordered(self.assignment(layout), arrays["loadings"], self.noise_of(arrays))
+        return arrays
+
+    # ---- given ---------------------------------------------------------------------------------------------------
+
+    def params_from(
+        self,
+        layout: Layout,
+        *,
+        loadings: Mapping[str, Any],
+        offset: Any,
+        noise: Any = None,
+        timescale_across: Any = (),
+        timescale_within: Any = (),
+        delays: Any = None,
+        **hyperparameters: Any,
+    ) -> dict[str, np.ndarray]:
+        """Sites from plain arrays, for checks against other software.
+
+        Args:
+            layout: Of the recording (``data.layout``).
+            loadings: Region name -> (neuron, latent): across latents first, then the region's own.
+            offset: (neuron,), regions one after the other; of log-rates where values are counts.
+            noise: Variances, (neuron,); counts have none.
+            timescale_across: (across_latent,), seconds, where the kernel has one. mbrila and DLAG give gamma:
+                bin_width / sqrt(gamma).
+            timescale_within: (within_latent,), seconds, regions one after the other.
+            delays: (region, across_latent), seconds; the first region's row must be 0.
+            hyperparameters: Other sites, such as ``frequency_across`` in Hz, or ``dispersion``. Of ``mean_change`` the
+                prior is 1 wide where ``mean_spread`` is not given.
+        """
+        assignment = self.assignment(layout)
+        full = np.zeros((layout.total_neurons, assignment.n_columns))
+        for name, columns in layout.region_slices.items():
+            block = np.asarray(loadings[name], float)
+            full[columns, : block.shape[1]] = block
+        sites = {
+            "loadings": full,
+            "offset": np.asarray(offset, float),
+            **{name: np.atleast_1d(np.asarray(value, float)) for name, value in hyperparameters.items()},
+        }
+        if not self.is_of_counts:
+            if noise is None:
+                raise ValueError("noise is needed: a variance for every neuron")
+            sites["noise"] = np.asarray(noise, float)
+        given = {"across": timescale_across, "within": timescale_within}
+        for name in self.dynamics_sites(layout):
+            base, _, kind = name.partition("_")
+            if base == "timescale":
+                sites[name] = np.atleast_1d(np.asarray(given[kind], float))
+        if "delay" in self.dynamics_sites(layout):
+            if delays is None:
+                raise ValueError("delays are needed: (region, across_latent) in seconds, zeros for the first region")
+            table = np.asarray(delays, float)
+            if np.abs(table[0]).max(initial=0.0) > 0:
+                raise ValueError("delays are measured from the first region: its row must be 0")
+            sites["delay"] = table[1:]
+        if "mean_change" in sites:
+            sites.setdefault("mean_spread", np.ones((min(len(sites["mean_change"]), 2), layout.total_neurons)))
+        return sites

@@ -1,0 +1,76 @@
+r"""A model whose loadings, noise and offsets are known: the recording enters through as many numbers as readouts.
+
+Given C, R and d all that a recording says of the latents is b = C' R^-1 (y - d) (see ``likelihoods.reduction``). It is
+computed once, and whatever is inferred of delays and kernel parameters then costs the same for ten neurons and for a
+thousand.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+from numpyro import handlers
+from numpyro.distributions import constraints
+
+from mrgp.inference.optimise import Sites
+from mrgp.likelihoods.reduction import Information
+
+
+class Given(NamedTuple):
+    """What a reduced model is conditioned on.
+
+    Attributes:
+        data: The recording, for its shapes and for priors that follow its units.
+        emission: Sites that are known.
+        information: What the recording says of the readouts, given those.
+        weights: How often each trial counts, (trial,).
+    """
+
+    data: Any
+    emission: Sites
+    information: Information
+    weights: Array
+
+    @classmethod
+    def of(cls, model: Any, data: Any, sites: Mapping[str, Any], names: tuple[str, ...]) -> "Given":
+        """With everything but the sites ``names`` known, every trial once."""
+        likelihood = model.likelihood_at(data, sites)
+        if not hasattr(likelihood, "information"):
+            raise ValueError("counts do not reduce to a few numbers given loadings: let loadings vary")
+        information = likelihood.information(jnp.asarray(data.values))
+        emission = {name: jnp.asarray(value) for name, value in sites.items() if name not in names}
+        return cls(data, emission, information, jnp.ones(data.n_trials))
+
+
+class Scored(dist.Distribution):
+    """What the information of a :class:`Given` scores under a likelihood, as a site: computed where a density is."""
+
+    support = constraints.real
+
+    def __init__(self, likelihood: Any, given: Given) -> None:
+        self.likelihood, self.given = likelihood, given
+        super().__init__()
+
+    def log_prob(self, value: Array) -> Array:
+        """The weighted sum over trials, whatever ``value``."""
+        return (self.given.weights * self.likelihood.normalizer(self.given.information)).sum()
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The NumPyro program of a model given its emission; takes a :class:`Given` in place of a recording.
+
+    Its log density is log p(y, dynamics | emission), with weighted trials, up to the constant log p(y | x = 0).
+    """
+
+    model: Any
+
+    def __call__(self, given: Given) -> None:
+        known = handlers.condition(self.model, data=given.emission)
+        with handlers.block(hide=["y", *given.emission]):
+            likelihood = handlers.trace(known).get_trace(given.data)["y"]["fn"]
+        numpyro.sample("y_given_emission", Scored(likelihood, given), obs=jnp.zeros(()))

@@ -1,0 +1,125 @@
+"""Where methods that give a whole posterior begin: the maximum, and how log p(y, parameters) falls off around it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mrgp.inference.map import fit_map, frozen_sites, settled
+from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
+from mrgp.inference.mode.coordinates import Coordinates, Whitened
+from mrgp.inference.mode.curvature import Curvature, profile_curvature
+from mrgp.inference.mode.given_loadings import Given, Reduced
+from mrgp.inference.optimise import LogJoint, Objective, constrain, unconstrain
+from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import shared_variance
+from mrgp.parts.symmetries import align_draws
+from mrgp.recordings.recording import MultiRegionData
+
+FEW = 400  # parameters that are all drawn unless the user says otherwise
+
+FARTHEST = 8.0  # standard deviations that a delay may move before windows around the maximum lose sight of it
+SAMPLED_LONG = 100  # steps from which on thousands of likelihoods repay finding out when the gains have settled
+
+
+@dataclass
+class Summit:
+    """A maximum of a NumPyro program's log density, and its curvature.
+
+    Attributes:
+        run: The climb.
+        data: The recording.
+        program: What is to be drawn from, of ``argument``.
+        argument: The recording, or what a reduced program knows of it.
+        objective: The negative log density around the maximum.
+        curvature: Of delays and kernel parameters.
+        store: Keeps the maximum until the posterior is there.
+    """
+
+    run: Run
+    data: MultiRegionData
+    program: Any
+    argument: Any
+    objective: Objective
+    curvature: Curvature
+    store: Checkpoint
+
+    def reduced(self, progress: bool) -> "Summit":
+        """The same with loadings, noise and offsets held at the maximum."""
+        sites = self.run.sites
+        narrow = self.run.model.narrowed(self.data, sites, self.delay_reach())
+        model = settled(narrow, self.data, sites, SAMPLED_LONG)
+        names = [name for name in self.objective.origin if name in model.dynamics_sites(self.data.layout)]
+        given = Given.of(model, self.data, sites, tuple(names))
+        program, few = Reduced(model), {name: sites[name] for name in names}
+        objective = Objective(LogJoint(program), given, few, model.scales(self.data, sites))
+        curvature = profile_curvature(objective, names, progress)
+        return replace(self, program=program, argument=given, objective=objective, curvature=curvature)
+
+    def delay_reach(self) -> float:
+        """How far the least known delay may move from the maximum, seconds."""
+        if "delay" not in self.curvature.names:
+            return 0.0
+        transform, sites = self.objective.transforms["delay"], self.run.sites
+        place = np.concatenate([np.full(np.size(sites[n]), n == "delay") for n in self.curvature.names])
+        sd = np.sqrt(np.diag(self.curvature.covariance))[place].reshape(np.shape(sites["delay"]))
+        center = transform.inv(sites["delay"])
+        ends = np.asarray(transform(center + FARTHEST * np.array([-1.0, 1.0])[:, None, None] * sd))
+        return float(np.abs(ends - np.asarray(sites["delay"])).max())
+
+    def unsettled(self, why: str) -> str:
+        """What is to be said of draws that have not come to rest, in a sentence."""
+        return unsettled(self.run.model.assignment(self.data.layout), self.run.sites, why)
+
+    def finished(
+        self, method: str, program: Whitened, coordinates: Coordinates, x: Mapping[str, Any], **more: Any
+    ) -> Run:
+        """The run that ends with draws x, (chain, draw, ...) each.
+
+        Sites are the mean of the draws where they are unconstrained, those that were not drawn, or only follow, stay at
+        the maximum.
+        """
+        model, layout = self.run.model, self.data.layout
+        samples = program.constrained(self.argument, coordinates, x)
+        if program.following:
+            samples = {name: value for name, value in samples.items() if name in coordinates.dynamics}
+        if "loadings" in samples:
+            samples = align_draws(samples, model.assignment(layout), self.run.sites)
+        transforms = {name: self.objective.transforms[name] for name in samples}
+        means = {name: value.mean((0, 1)) for name, value in unconstrain(transforms, samples).items()}
+        center = {name: np.asarray(value) for name, value in constrain(transforms, means).items()}
+        found = {"method": method, "sites": {**self.run.sites, **center}, "samples": samples}
+        self.store.remove()
+        return replace(self.run, **{**found, "saved_curvature": self.curvature, **more})
+
+
+def summit(model: Model, data: MultiRegionData, options: Options, start: Start | None) -> Summit:
+    """Method "map", then the curvature at its end."""
+    store = Checkpoint(options, model, data)
+    run = fit_map(model, data, options, start).ended()
+    store.write(run.model, run.sites, "posterior", force=True)
+    model, frozen = run.model, frozen_sites(run.model, options)
+    objective = Objective(LogJoint(model), data, run.sites, model.scales(data, run.sites), frozen)
+    names = [name for name in model.dynamics_sites(data.layout) if name in objective.origin]
+    curvature = profile_curvature(objective, names, options.progress)
+    return Summit(run, data, model, data, objective, curvature, store)
+
+
+def unsettled(assignment: Assignment, sites: Mapping[str, Any], why: str) -> str:
+    """What is to be said of draws at ``sites`` that have not come to rest: why, which latent it may be, what to do."""
+    share = shared_variance(assignment, np.asarray(sites["loadings"]), None)
+    across = {("n_across", f"across {k}"): share[:, k].max() for k in range(assignment.n_across)}
+    within = {
+        ("n_within", f"within {j} of region {r}"): share[r, assignment.n_across + j]
+        for r, width in enumerate(assignment.n_within) for j in range(width)
+    }  # fmt: skip
+    latents = across | within
+    argument, name = min(latents, key=lambda latent: latents[latent])
+    remedy = "fit one latent fewer"
+    if len(latents) > 1:
+        remedy += f" ({argument}: latent {name} explains {100 * latents[argument, name]:.1f}% at the most)"
+    return (
+        f"draws of all parameters have not settled ({why}), and those of loadings, noise and offsets are not kept: "
+        f"{remedy}, or take method='nuts'"
+    )

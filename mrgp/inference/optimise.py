@@ -1,0 +1,321 @@
+r"""Maximum a posteriori by L-BFGS on the marginal likelihood, in coordinates where the posterior is nearly round.
+
+Latents are integrated out by the model itself, so each evaluation is one likelihood and its gradient. Every free
+parameter moves at once: near the optimum the curvature of a loading is about n_bins_in_all / noise and that of a log
+noise variance n_bins_in_all / 2, so after scaling by those (:func:`coordinates`) the objective is nearly isotropic and
+L-BFGS needs tens of iterations where expectation-maximization needs thousands. The objective never increases.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import log_density
+from scipy.optimize import minimize
+from tqdm import tqdm
+
+from mrgp.likelihoods.best_gaussian import TOLERANCE
+from mrgp.likelihoods.bound import CountGP
+from mrgp.runtime.workers import TRACING
+
+type Sites = dict[str, Array]
+
+MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
+PATIENCE = 4  # iterations over which the gain must stay below the tolerance
+SHARE, ROUGHEST = 0.01, 1.0  # of what the iteration before has gained, and nats: how exact a search inside a density is
+WALL = 100.0  # nats: below the start by more than this, a loss counts by its logarithm only
+BEYOND = 1e4  # nats: what counts as the loss where the density is no number
+
+
+@dataclass
+class Ascent:
+    """One climb of log p(y, parameters).
+
+    Attributes:
+        sites: Parameters at the top, constrained.
+        log_joint: log p(y, sites) in nats.
+        trace: log_joint after every iteration.
+        converged: Whether the gain fell below the tolerance.
+        reason: One sentence on why it stopped.
+        evaluations: Likelihood-and-gradient evaluations.
+        wall_s: Seconds, compilation included.
+    """
+
+    sites: Sites
+    log_joint: float
+    trace: list[float] = field(default_factory=list)
+    converged: bool = False
+    reason: str = ""
+    evaluations: int = 0
+    wall_s: float = 0.0
+
+
+def _somewhere(site: dict[str, Any]) -> Any:
+    """A value in a site's support; a draw would be compiled for every shape."""
+    if site["type"] != "sample" or site["is_observed"]:
+        return None
+    transform = biject_to(site["fn"].support)
+    return transform(np.zeros(transform.inverse_shape(site["fn"].shape())))
+
+
+def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
+    """Every unobserved site of ``model`` as NumPyro traces it, at values of no meaning."""
+    placed = handlers.substitute(handlers.seed(model, 0), substitute_fn=_somewhere)
+    with TRACING, numpyro.validation_enabled(False):
+        trace = handlers.trace(placed).get_trace(data)
+    return {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+
+
+def transforms_of(model: Callable[..., None], data: Any, frozen: Collection[str]) -> dict[str, Any]:
+    """From the real line to the support of every unobserved site of ``model`` that is not ``frozen``."""
+    free = free_sites(model, data)
+    return {name: biject_to(site["fn"].support) for name, site in free.items() if name not in frozen}
+
+
+def unconstrain(transforms: Mapping[str, Any], sites: Mapping[str, Any]) -> Sites:
+    """Map sites to the real line, site by site."""
+    return {name: transforms[name].inv(jnp.asarray(sites[name])) for name in transforms}
+
+
+def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
+    """Inverse of :func:`unconstrain`."""
+    return {name: transforms[name](free[name]) for name in transforms}
+
+
+def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:
+    """Log density of some of the sites given all others, in the prior."""
+    known = {name: jnp.asarray(value) for name, value in sites.items()}
+    return float(_prior_density(model, tuple(names), known, data))
+
+
+@partial(jax.jit, static_argnums=(0, 1))  # as one program: op by op the model's own arrays take seconds to compile
+def _prior_density(model: Callable[..., None], names: tuple[str, ...], sites: Sites, data: Any) -> Array:
+    trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=sites)).get_trace(data)
+    return jnp.asarray(sum(jnp.sum(trace[name]["fn"].log_prob(sites[name])) for name in names))
+
+
+class Density:
+    """What is to be maximised: a hashable description, so that equal ones share a compiled function."""
+
+    def __call__(self, sites: Sites, data: Any) -> Array:
+        """Log density in nats."""
+        raise NotImplementedError
+
+    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
+        """From the real line to the supports of the sites that are not ``frozen``."""
+        raise NotImplementedError
+
+    def first_guess(self, sites: Sites, data: Any) -> Any:
+        """Where a search inside the density begins; None where there is nothing to search for."""
+        return None
+
+    def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
+        """The log density, and what a search at other sites nearby may begin from.
+
+        A search inside the density ends where a step gains less than ``within`` nats.
+        """
+        return self(sites, data), None
+
+
+@dataclass(frozen=True)
+class LogJoint(Density):
+    """log p(y, sites) of a NumPyro program that takes ``data``."""
+
+    model: Callable[..., None]
+
+    def __call__(self, sites: Sites, data: Any) -> Array:
+        return log_density(self.model, (data,), {}, sites)[0]
+
+    def first_guess(self, sites: Sites, data: Any) -> Any:
+        """That of a bound of counts, whose q is searched for."""
+        observed = self._trace(sites, data).get("y")  # a program of known loadings has none
+        if observed is None or not isinstance(observed["fn"], CountGP):
+            return None
+        return observed["fn"].first_guess(observed["value"])
+
+    def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
+        if guess is None:
+            return self(sites, data), None
+        total: Any = 0.0
+        for site in self._trace(sites, data).values():
+            if site["type"] != "sample":
+                continue
+            if site["is_observed"]:
+                scores, guess = site["fn"].bound_from(site["value"], guess, within)
+            else:
+                scores = site["fn"].log_prob(site["value"])
+            total += scores.sum()
+        return total, guess
+
+    def _trace(self, sites: Sites, data: Any) -> dict[str, Any]:
+        return handlers.trace(handlers.substitute(self.model, data=sites)).get_trace(data)
+
+    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
+        """Of the sites that are free."""
+        return transforms_of(self.model, data, frozen)
+
+
+@partial(jax.jit, static_argnums=0)
+def _objective(
+    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any,
+    within: float,
+) -> tuple[tuple[Array, Any], Sites]:  # fmt: skip
+    """The negative density with a guess for the next, and its gradient, at origin + scale * x."""
+    transforms = density.transforms(data, frozen)
+
+    def negative(x: Sites) -> tuple[Array, Any]:
+        free = jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)
+        value, found = density.from_guess({**constrain(transforms, free), **frozen}, data, guess, within)
+        return -value, found
+
+    return jax.value_and_grad(negative, has_aux=True)(x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _first_guess(density: Density, sites: Sites, data: Any) -> Any:
+    return density.first_guess(sites, data)
+
+
+class Objective:
+    """The negative of a density as a function of one flat vector in scaled coordinates, for SciPy.
+
+    Args:
+        density: What is to be maximised, such as ``LogJoint(model)``.
+        data: A pytree.
+        sites: Where to start, constrained.
+        scale: About one posterior standard deviation of each site in its unconstrained coordinate.
+        frozen: Names of sites held at their start.
+    """
+
+    def __init__(
+        self, density: Density, data: Any, sites: Mapping[str, Any], scale: Mapping[str, Any],
+        frozen: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        self.density, self.data = density, jax.tree.map(jnp.asarray, data)
+        self.frozen = {name: jnp.asarray(sites[name]) for name in frozen}
+        self.transforms = density.transforms(data, self.frozen)
+        self.origin = unconstrain(self.transforms, sites)
+        self.scale = {
+            n: jnp.broadcast_to(jnp.asarray(scale.get(n, 1.0), v.dtype), v.shape) for n, v in self.origin.items()
+        }
+        zero, self.unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, self.origin))
+        self.size = zero.size
+        self.evaluations = 0
+        self.guess = _first_guess(density, {name: jnp.asarray(value) for name, value in sites.items()}, self.data)
+        self.follows = False  # whether each evaluation begins its search where the one before ended
+        self.within = TOLERANCE  # nats: where a search inside the density ends
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        self.evaluations += 1
+        moved = self.unravel(jnp.asarray(x))
+        (value, found), gradient = _objective(
+            self.density, moved, self.origin, self.scale, self.frozen, self.data, self.guess, self.within
+        )
+        if self.follows and np.isfinite(value):
+            self.guess = found
+        return float(value), np.asarray(ravel_pytree(gradient)[0], float)
+
+    def walled(self, first: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        """The same up to its value ``first`` at the start, and above it ``first`` + WALL log(1 + (f - first) / WALL).
+
+        A step that goes too far costs a finite number, from which a line search finds its way back. No climb ends
+        above its start, so that optima are those of the density.
+        """
+
+        def soft(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = self(x)
+            if value <= first:
+                return value, gradient
+            beyond = (value - first) / WALL
+            slope = gradient / (1 + beyond)
+            if not np.isfinite(beyond) or not np.isfinite(slope).all():
+                return first + BEYOND, np.zeros_like(gradient)
+            return first + WALL * np.log1p(beyond), slope
+
+        return soft
+
+    def sites(self, x: np.ndarray) -> Sites:
+        """The constrained sites at ``x``, frozen ones included."""
+        moved = self.unravel(jnp.asarray(x))
+        free = jax.tree.map(lambda o, s, v: o + s * v, self.origin, self.scale, moved)
+        return {**constrain(self.transforms, free), **self.frozen}
+
+
+def maximise(
+    objective: Objective,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    spent: int = 0,
+    patience: int = PATIENCE,
+    progress: str | None = None,
+    on_iteration: Callable[[Sites], None] | None = None,
+) -> Ascent:
+    """Climb from the objective's start until the gain over ``patience`` iterations is below ``tolerance`` nats.
+
+    ``max_iterations`` are those of a whole fit, of which earlier climbs have ``spent`` some.
+    ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
+    """
+    started = time.perf_counter()
+    trace: list[float] = []
+    best = np.zeros(objective.size)
+    state = {"reason": f"stopped after {max_iterations} iterations", "converged": False}
+    bar = tqdm(desc=progress, unit=" iterations", disable=progress is None, leave=False, mininterval=0.5)
+
+    def after(intermediate_result: Any) -> None:
+        nonlocal best
+        value = -float(intermediate_result.fun)
+        if value >= trace[-1]:  # not where a search inside the density was a little less exact than the one before
+            best = np.array(intermediate_result.x)
+        trace.append(max(value, trace[-1]))
+        objective.within = float(np.clip(SHARE * (trace[-1] - trace[-2]), TOLERANCE, ROUGHEST))
+        bar.update()
+        bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
+        if on_iteration is not None:
+            on_iteration(objective.sites(best))
+        if len(trace) > patience and trace[-1] - trace[-1 - patience] < tolerance:
+            state.update(reason=f"gain below {tolerance:g} nats over {patience} iterations", converged=True)
+            raise StopIteration
+
+    objective.follows = True  # of a climb, whose steps are short; a difference of two values needs two equal searches
+    first, _ = objective(best)
+    if not np.isfinite(first):
+        raise FloatingPointError(
+            "the log-likelihood is not finite at the start: check the recording's units, or give a start yourself"
+        )
+    trace.append(-first)
+    begun = -np.inf
+    try:
+        while True:
+            result = minimize(
+                objective.walled(first), best, jac=True, method="L-BFGS-B", callback=after,
+                options={"maxcor": MEMORY, "maxiter": max_iterations - spent - len(trace) + 1,
+                         "maxfun": 20 * max_iterations, "ftol": 0, "gtol": 0},
+            )  # fmt: skip
+            if state["converged"] or result.status == 1:
+                break
+            # The line search found no further gain: the top of double precision, unless it is steep there.
+            flat = float(np.abs(result.jac).max()) < 1.0
+            if flat or trace[-1] - begun < tolerance:
+                reason = "no further gain in double precision" if flat else str(result.message)
+                state.update(reason=reason, converged=flat)
+                break
+            begun, objective.within = trace[-1], TOLERANCE  # once more, without what the line search went by
+    except KeyboardInterrupt:
+        state.update(reason="interrupted", converged=False)
+    finally:
+        bar.close()
+    return Ascent(
+        objective.sites(best), trace[-1], trace, bool(state["converged"]), str(state["reason"]), objective.evaluations,
+        time.perf_counter() - started,
+    )  # fmt: skip

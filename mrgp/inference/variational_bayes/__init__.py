@@ -1,0 +1,1 @@
+"""Variational Bayes of models with automatic relevance determination."""

@@ -1,0 +1,371 @@
+r"""``fit(method="vb")``: variational Bayes by rounds of two steps, neither of which can lower the bound.
+
+1. The closed-form updates of q(C), q(alpha), q(phi) and q(d) given the optimal q(x), which are mDLAG's (Gokcen et al.
+   2023, appendix B), several cycles of them for one pass through the latents.
+2. A joint climb in E[C], E[d], E[phi], delays and kernel parameters with x integrated out. Without it the alternation
+   of x and C would need thousands of rounds.
+
+Leaps join them, each kept only where the bound is higher for it. Loadings of a region on a latent that have all but
+vanished are set to zero, which the updates reach only in the limit, and held there, where the bound is too steep to
+climb; they are let go again where they would now explain something. And two latents that reach a region along the same
+direction are turned into one that does and one that does not. Latents that no region reads are removed, so that what
+remains is smaller and faster. Start and adaptation of the model are those of the maximum a posteriori
+(see ``recipe``), followed by rounds under the spectral likelihood where the recording admits it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm import tqdm
+
+from mrgp.inference.map import (
+    MOST_ROUNDS,
+    STILL_ADAPTING,
+    at_other_lags,
+    begin,
+    doubts,
+    frozen_sites,
+    keeps_window,
+    revised,
+    settled,
+)
+from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
+from mrgp.inference.optimise import Objective, maximise
+from mrgp.inference.search import elsewhere
+from mrgp.inference.trivial import never_below_trivial
+from mrgp.inference.variational_bayes.bound import EMISSION, Bound, Mixed, Setting, relevance_of
+from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
+from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import VANISHED, shared_variance, signal_to_noise
+from mrgp.recordings.checks import warn
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import MAP, Refusal
+
+SPECTRAL = "spectral rounds"  # the phase of a fit whose bound is still that of the spectral likelihood
+FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a joint climb, and their growth: covariances change ever less
+MIXING = 0.3  # scale of the mixing of latents, in 1 / sqrt(bins): 0.1 to 1 are as good on mDLAG's demo, 2 is too much
+SPECTRAL_TOLERANCE = 0.05  # nats a round: the spectral rounds only have to find which region reads what
+READY = 1000  # tolerances: a round that gains less has come near enough to try which loadings are better at zero
+COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents seem to be one in a region
+
+
+@dataclass
+class State:
+    """Where the ascent is: the model as it is by now, sites without alpha, and what the bound was on the way."""
+
+    model: Any
+    sites: dict[str, Any]
+    setting: Setting
+    options: Options
+    trace: list[float] = field(default_factory=list)
+    evaluations: int = 0
+    removed: int = 0
+    converged: bool = False
+
+    @property
+    def assignment(self) -> Assignment:
+        return self.model.assignment(self.setting.data.layout)
+
+    @property
+    def complete(self) -> dict[str, Any]:
+        """The model's sites, alpha included."""
+        return {**self.sites, "alpha": relevance_of(self.model, self.sites, self.setting)}
+
+    @property
+    def vanishing(self) -> np.ndarray:
+        """Where a region's loadings on a latent are so small that they are tried at zero, (region, column) bool."""
+        loadings, spread = np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance)
+        audible = signal_to_noise(self.assignment, loadings, np.asarray(self.sites["noise"]), spread)
+        return (self.share < VANISHED) | (audible[:, None] * self.share < VANISHED)
+
+    @property
+    def share(self) -> np.ndarray:
+        """Share of each column of loadings in a region's shared variance, (region, column)."""
+        return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
+
+    def block(self, region: int | np.integer, column: int | np.integer) -> np.ndarray:
+        """A region's loadings on one latent, (neuron, column) bool."""
+        assignment = self.assignment
+        member = (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
+        return member & assignment.used
+
+
+class Home(NamedTuple):
+    """Where the rounds had ended before they were tried elsewhere."""
+
+    state: State
+    reason: str
+    n_notes: int
+
+
+@never_below_trivial(free=EMISSION)
+def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
+    """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
+    if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
+        names = ", ".join(unsuited)
+        raise Refusal(f"method 'vb' infers {names}: fix delays or kernel parameters, or use ", MAP)
+    given = model
+    store = Checkpoint(options, model, data)
+    model, sites, notes = begin(model, data, options, start, store)
+    keep_window = keeps_window(given, model, data.layout)
+    fresh = start is None and store.phase in (None, "start", SPECTRAL)
+    under_spectral = fresh and model.likelihood != "spectral" and data.is_complete
+    bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
+    fast = model.replace(likelihood="spectral", transient=None) if under_spectral else model
+    state = _entered(fast, data, sites, options)
+    reason = f"stopped after {options.max_iterations} iterations"
+    home: Home | None = None  # where the rounds ended before other lags were tried
+    try:
+        if under_spectral:
+            _ascend(state, SPECTRAL_TOLERANCE, bar, partial(store.write, phase=SPECTRAL))
+            state = _handed_over(state, model, data, keep_window)
+            under_spectral, state.trace = False, []
+        for _ in range(MOST_ROUNDS):
+            _ascend(state, options.tolerance, bar, store.write if home is None else _not_kept)
+            if not state.converged:
+                break
+            changed, why = revised(state.model, data, state.complete, keep_window)
+            if why is not None:
+                notes.append(why)
+                state.model = settled(changed, data, state.complete)
+                continue
+            reason = f"bound rose less than {options.tolerance:g} nats in a round"
+            if home is not None:
+                break
+            better, told = elsewhere(state.model, data, state.complete, options)
+            notes += [note for note in told if note not in notes]
+            if better is None:
+                break
+            home, (moved, there) = Home(state, reason, len(notes)), better
+            moved, told = at_other_lags(state.model, moved, data, there, keep_window)
+            notes += told
+            state = _tried(home.state, moved, data, there)
+            reason = f"stopped after {options.max_iterations} iterations"
+        else:
+            state.converged, reason = False, STILL_ADAPTING
+    except KeyboardInterrupt:
+        state.converged, reason = False, "interrupted"
+    if home is not None:
+        ended = state
+        if not (ended.trace and ended.trace[-1] > home.state.trace[-1]):
+            state, notes = home.state, notes[: home.n_notes]
+            reason = reason if reason == "interrupted" else home.reason
+        state = _with_cost_of_both(state, home.state, ended, converged=state.converged and reason != "interrupted")
+    bar.close()
+    if reason == "interrupted":
+        store.write(state.model, state.complete, SPECTRAL if under_spectral else "climb", force=True)
+    else:
+        store.remove()
+    if under_spectral:
+        state = _handed_over(state, model, data, keep_window)
+    sites = state.complete
+    if state.removed:
+        notes.append(f"across latents removed because no region reads them: {state.removed}")
+    notes += doubts(state.model, data, sites, options.fixed)
+    if not state.converged:
+        warn(f"the fit has not converged: {reason}")
+    for note in notes:
+        warn(note)
+    shown = {name: np.asarray(value) for name, value in sites.items()}
+    return Run(
+        model=state.model, sites=shown, method="vb", trace=np.array(state.trace), converged=state.converged,
+        reason=reason, iterations=len(state.trace), evaluations=state.evaluations, notes=tuple(notes),
+        loadings_covariance=np.asarray(state.setting.covariance),
+    )  # fmt: skip
+
+
+def _tried(home: State, model: Any, data: MultiRegionData, sites: dict[str, Any]) -> State:
+    """A state at other lags, with as many iterations as there are left."""
+    left = replace(home.options, max_iterations=home.options.max_iterations - len(home.trace))
+    return replace(_entered(model, data, sites, left), removed=home.removed)
+
+
+def _with_cost_of_both(best: State, home: State, ended: State, converged: bool) -> State:
+    """One of two states, with the iterations and evaluations of both; the bound on the way never falls."""
+    rose = [value for value in ended.trace if value > home.trace[-1]]
+    trace = home.trace if best is home else home.trace + rose
+    return replace(best, trace=trace, evaluations=home.evaluations + ended.evaluations, converged=converged)
+
+
+def _not_kept(model: Any, sites: dict[str, Any]) -> None:
+    """A place that is only tried is no place to go on from."""
+
+
+def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: bool) -> State:
+    """Where the spectral rounds ended, as a state of ``model``."""
+    adapted = model.replace(n_across=state.model.n_across).admitting(state.sites, data.layout)
+    if not keep_window:
+        adapted = adapted.adapted(data, state.sites, 1.0)
+    return replace(state, model=settled(adapted, data, state.complete))
+
+
+def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: Options) -> State:
+    """A state at point estimates: loadings as uncertain as their noise makes them, zeros to stay."""
+    free = {name: jnp.asarray(value) for name, value in sites.items() if name != "alpha"}
+    eye = jnp.eye(np.shape(sites["loadings"])[1])
+    setting = Setting.of(data, sites["loadings"], jnp.zeros((len(free["noise"]), *eye.shape)))
+    resting = resting_variance(model, free, setting)[:, None]
+    variance = jnp.where(setting.living, (free["noise"] / setting.observed)[:, None], resting)
+    return State(model, free, setting._replace(covariance=variance[:, :, None] * eye), options)
+
+
+def _ascend(state: State, tolerance: float, bar: tqdm, keep: Callable[[Any, dict[str, Any]], None]) -> None:
+    """Rounds and leaps until a round and every leap gain less than ``tolerance``."""
+    longest = float(FIRST_CLIMB)
+    state.converged = False
+    while len(state.trace) < state.options.max_iterations:
+        before = state.trace[-1] if state.trace else -np.inf
+        _round(state, tolerance, int(longest), bar)
+        longest *= LONGER
+        keep(state.model, state.complete)
+        gained = state.trace[-1] - before
+        if gained < READY * tolerance and _cleared(state):
+            _revived(state, tolerance)
+            _remove_unread(state)
+            continue
+        if gained < tolerance and not (_revived(state, tolerance) or _turned(state, tolerance, bar)):
+            state.converged = True
+            return
+
+
+def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
+    """Closed-form updates, then a joint climb."""
+    sites, covariance = update(state.model, state.sites, state.setting)
+    setting = state.setting._replace(covariance=covariance)
+    columns = np.shape(sites["loadings"])[1]
+    scale = state.model.scales(setting.data, sites)
+    scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
+    start = {**sites, "mixing": jnp.zeros((columns, columns))}
+    objective = Objective(Mixed(Bound(state.model)), setting, start, scale, frozen_sites(state.model, state.options))
+    ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)
+    if ascent.reason == "interrupted":
+        raise KeyboardInterrupt
+    state.sites, state.setting = setting.held(Mixed.mixed(ascent.sites)), setting
+    state.trace += ascent.trace
+    state.evaluations += ascent.evaluations + 1
+    bar.update(len(ascent.trace))
+    bar.set_postfix_str(f"bound = {state.trace[-1]:.2f}")
+
+
+_value = jax.jit(lambda model, sites, setting: Bound(model)(sites, setting), static_argnums=0)
+
+
+def _cleared(state: State) -> bool:
+    """Set loadings that have all but vanished to zero where that raises the bound; whether any were."""
+    living = np.asarray(state.setting.living)
+    blocks = [block for place in np.argwhere(state.vanishing) if (block := state.block(*place) & living).any()]
+    if not blocks:
+        return False
+    resting = resting_variance(state.model, state.sites, state.setting)  # the same whatever else is at zero
+    if _zeroed(state, np.any(blocks, axis=0), resting):
+        return True
+    outcomes = [_zeroed(state, block, resting) for block in blocks]
+    return any(outcomes)
+
+
+def _zeroed(state: State, block: np.ndarray, resting: Array) -> bool:
+    """Hold a block of loadings, (neuron, column) bool, at zero, if that raises the bound; whether it did.
+
+    ``resting`` (neuron,) is their variance there.
+    """
+    kept = jnp.asarray(~block)
+    alone = resting[:, None, None] * jnp.eye(block.shape[1])
+    covariance = jnp.where(kept[:, :, None] & kept[:, None, :], state.setting.covariance, alone)
+    setting = state.setting._replace(covariance=covariance, living=state.setting.living & kept)
+    return _better(state, setting.held(state.sites), setting, 0.0)
+
+
+def _revived(state: State, tolerance: float) -> bool:
+    """Let go of loadings that are held at zero where the bound is higher by more than ``tolerance``; whether any.
+
+    The most gainful first, after which others may have nothing left to explain.
+    """
+    assignment, some = state.assignment, False
+    tried = np.zeros((assignment.n_regions, assignment.n_columns), bool)
+    while not np.all(np.asarray(state.setting.living) | ~assignment.used):
+        found = revival(state.model, state.sites, state.setting)
+        gain = np.where(tried, -np.inf, found.gain)
+        region, column = np.unravel_index(gain.argmax(), gain.shape)
+        if gain[region, column] <= tolerance:
+            return some
+        tried[region, column] = True
+        block = jnp.asarray(state.block(region, column))
+        loadings = jnp.where(block, found.mean, state.sites["loadings"])
+        diagonal = (found.variance * block)[:, :, None] * jnp.eye(block.shape[1])
+        covariance = jnp.where(diagonal > 0, diagonal, state.setting.covariance)
+        setting = state.setting._replace(covariance=covariance, living=state.setting.living | block)
+        some |= _better(state, {**state.sites, "loadings": loadings}, setting, tolerance)
+    return some
+
+
+def _better(state: State, sites: dict[str, Any], setting: Setting, least: float) -> bool:
+    """Go where the bound is higher by at least ``least`` nats; whether it is."""
+    value = float(_value(state.model, sites, setting))
+    state.evaluations += 1
+    if value < state.trace[-1] + least:
+        return False
+    state.sites, state.setting = sites, setting
+    state.trace.append(value)
+    return True
+
+
+def _remove_unread(state: State) -> None:
+    """Remove latents that no region reads, if others remain."""
+    n_across, n_columns = state.assignment.n_across, state.assignment.n_columns
+    keep = np.flatnonzero((np.asarray(state.setting.living) & state.assignment.used)[:, :n_across].any(0))
+    if len(keep) in (0, n_across):
+        return
+    columns = np.concatenate([keep, np.arange(n_across, n_columns)])
+    state.model, state.sites = state.model.keeping(state.sites, state.setting.data.layout, keep)
+    setting = state.setting
+    covariance = setting.covariance[:, columns][:, :, columns]
+    state.setting = setting._replace(covariance=covariance, living=setting.living[:, columns])
+    state.removed += n_across - len(keep)
+
+
+def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
+    """Turn pairs of latents that share a direction in a region; whether a turn raised the bound and was kept."""
+    for first, second, angle in list(_turns(state)):
+        c, s = np.cos(angle), np.sin(angle)
+        loadings = state.sites["loadings"]
+        turned = loadings.at[:, first].set(c * loadings[:, first] + s * loadings[:, second])
+        turned = turned.at[:, second].set(c * loadings[:, second] - s * loadings[:, first])
+        living = state.setting.living
+        either = living[:, [first]] | living[:, [second]]
+        setting = state.setting._replace(living=living.at[:, jnp.array([first, second])].set(either))
+        trial = State(state.model, {**state.sites, "loadings": turned}, setting, state.options)
+        for longest in (FIRST_CLIMB, 4 * FIRST_CLIMB, 8 * FIRST_CLIMB):
+            _round(trial, tolerance, longest, bar)
+            if trial.trace[-1] > state.trace[-1] + tolerance:
+                break
+        state.evaluations += trial.evaluations
+        if trial.trace[-1] > state.trace[-1] + tolerance:
+            state.sites, state.setting = trial.sites, trial.setting
+            state.trace.append(trial.trace[-1])
+            return True
+    return False
+
+
+def _turns(state: State) -> Iterator[tuple[int, int, float]]:
+    """Pairs of across latents whose loadings in a region point the same way, and the angles that part them."""
+    loadings, assignment, share = np.asarray(state.sites["loadings"]), state.assignment, state.share
+    for first, second in combinations(range(assignment.n_across), 2):
+        for region in range(assignment.n_regions):
+            if share[region, [first, second]].min() < PRESENT:
+                continue
+            a, b = loadings[assignment.region_of_neuron == region][:, [first, second]].T
+            size = np.linalg.norm(a), np.linalg.norm(b)
+            if min(size) == 0:  # a region that reads nothing
+                continue
+            cosine = a @ b / (size[0] * size[1])
+            if abs(cosine) > COLLINEAR:
+                angle = np.arctan2(np.sign(cosine) * size[1], size[0])
+                yield first, second, float(angle)  # the second no longer reaches the region
+                yield first, second, float(angle - np.sign(angle) * np.pi / 2)  # nor the first

@@ -1,0 +1,254 @@
+r"""What the three likelihoods share: parameters, reduction of neurons, and the shape contract with NumPyro.
+
+One event is a trial, (time, neuron); the batch shape is the trials of a recording. With the readouts x of
+DESIGN section 1,
+
+    y = C x + d + e,   e ~ N(0, diag R),       log p(y) = constant + log E_x exp(b' x - x' Lambda x / 2),
+
+and a subclass only has to know the expectation under its representation of x.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, Self
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, random
+from numpyro.distributions import Distribution, constraints
+from numpyro.distributions.util import validate_sample
+from numpyro.util import is_prng_key
+
+from mrgp.likelihoods.recursions.whole import ReadoutMoments
+from mrgp.likelihoods.reduction import Emission, Information, reduce, reduce_innovations
+from mrgp.likelihoods.statespace.assemble import Latents
+from mrgp.parts.emissions.autocorrelated import restored
+from mrgp.parts.kernels import Hyperparameters
+from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import readout_loadings
+from mrgp.recordings.missing import Missing, centred
+
+
+class Assigned(Protocol):
+    """What every prior of readouts has; the rest is between it and the distribution that understands it."""
+
+    @property
+    def assignment(self) -> Assignment: ...
+
+
+class DelayedGP(Distribution):
+    """Marginal distribution of multi-region trials whose latents are delayed Gaussian processes.
+
+    Args:
+        loadings: C, (neuron, column): across latents first, then the region's own (unused columns are ignored).
+        noise: R, observation variances, (neuron,).
+        offset: d, (neuron,).
+        delay: (time or 1, region, across_latent), bins; positive means the region lags region 1.
+        across: Parameters of the across latents, latents first: ``{"timescale": (across_latent,)}``, bins.
+        within: Parameters of the within latents, region after region: ``{"timescale": (within_latent,)}``.
+        prior: Kernel, GP noise and assignment of latents to regions
+            (:class:`mrgp.likelihoods.statespace.assemble.Prior`).
+        n_bins: Bins per trial.
+        n_trials: Trials in the batch; None for an empty batch shape.
+        missing: Patterns of missing entries (then ``n_trials`` is taken from it); None when all is observed.
+        course: What the mean adds to the offset over time, (condition, time, neuron); None for nothing.
+        condition: Which condition each trial is of, (trial,); None for the first.
+        memory: phi of noise that remembers, (region,); None for white noise (see
+            :mod:`mrgp.parts.emissions.autocorrelated`).
+        origin: Constant numbers near the data, (neuron,), that values and offsets are both measured from inside, so
+            that the likelihood has all its digits however large the offsets; None for 0. It changes nothing else.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {
+        "loadings": constraints.independent(constraints.real, 2),
+        "noise": constraints.independent(constraints.positive, 1),
+        "offset": constraints.real_vector,
+        "delay": constraints.independent(constraints.real, 3),
+    }
+    support = constraints.independent(constraints.real, 2)
+    reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
+    pytree_data_fields: tuple[str, ...] = (
+        "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread", "course", "condition",
+        "memory", "origin",
+    )  # fmt: skip
+    pytree_aux_fields: tuple[str, ...] = ("prior", "n_bins")
+
+    def __init__(
+        self,
+        loadings: Array,
+        noise: Array,
+        offset: Array,
+        delay: Array,
+        across: Hyperparameters,
+        within: Hyperparameters,
+        *,
+        prior: Assigned,
+        n_bins: int,
+        n_trials: int | None = None,
+        missing: Missing | None = None,
+        course: Array | None = None,
+        condition: Array | None = None,
+        memory: Array | None = None,
+        origin: Array | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        assignment = prior.assignment
+        neurons = sum(assignment.n_neurons)
+        expected = {
+            "loadings": (jnp.shape(loadings), (neurons, assignment.n_columns)),
+            "noise": (jnp.shape(noise), (neurons,)),
+            "offset": (jnp.shape(offset), (neurons,)),
+            "delay": (jnp.shape(delay)[1:], (assignment.n_regions, assignment.n_across)),
+        }
+        counts = {"across": assignment.n_across, "within": sum(assignment.n_within)}
+        for kind, hyper in (("across", across), ("within", within)):
+            count = counts[kind]
+            expected |= {
+                f"{kind}[{name!r}]": (jnp.shape(value), (count, *jnp.shape(value)[1:]))
+                for name, value in hyper.items()
+            }
+        if jnp.shape(delay)[0] not in (1, n_bins):
+            raise ValueError(f"delay has {jnp.shape(delay)[0]} times, but this model needs 1 or {n_bins}")
+        if memory is not None:
+            expected["memory"] = (jnp.shape(memory), (assignment.n_regions,))
+        if origin is not None:
+            expected["origin"] = (jnp.shape(origin), (neurons,))
+        if course is not None:
+            expected["course"] = (jnp.shape(course)[1:], (n_bins, neurons))
+        for name, (given, wanted) in expected.items():
+            if given != wanted:
+                raise ValueError(f"{name} has shape {given}, but this model needs {wanted}")
+        self.loadings, self.noise, self.offset, self.delay = loadings, noise, offset, delay
+        self.across, self.within = dict(across), dict(within)
+        self.missing, self.course, self.condition, self.memory = missing, course, condition, memory
+        self.origin = origin
+        self.spread: Array | None = None
+        self.prior = prior
+        self.n_bins = n_bins
+        if missing is not None:
+            n_trials = missing.pattern.shape[0]
+        batch_shape = () if n_trials is None else (n_trials,)
+        super().__init__(batch_shape, (n_bins, neurons), validate_args=validate_args)
+
+    @property
+    def emission(self) -> Emission:
+        """What is particular to neurons, together; its offsets are measured from ``origin``."""
+        offset = self.offset - self.level
+        return Emission(self.loadings, self.noise, offset, self.spread, self.course, self.memory)
+
+    @property
+    def level(self) -> Array | float:
+        """``origin``, or 0 where there is none."""
+        return 0.0 if self.origin is None else self.origin
+
+    @property
+    def trial_mean(self) -> Array:
+        """Offset and course together, (trial or 1, time or 1, neuron)."""
+        if self.course is None:
+            return self.offset[None, None]
+        return self.offset + (self.course[:1] if self.condition is None else self.course[self.condition])
+
+    def centred(self, value: Array) -> Array:
+        """Trials (trial, time, neuron), zero where missing, less ``origin`` and the course of their condition."""
+        if self.origin is None and self.course is None:
+            return value
+        mean, condition = jnp.broadcast_to(self.level, (1, 1, value.shape[-1])), None
+        if self.course is not None:
+            mean, condition = mean + self.course, self._condition_of(value)
+        return centred(value, mean, condition, self.patterns(value.shape[0]))
+
+    def _condition_of(self, value: Array) -> Array | None:
+        """Of trials (trial, time, neuron), which may be the recording's several times over."""
+        return None if self.condition is None else jnp.tile(self.condition, value.shape[0] // len(self.condition))
+
+    def with_spread(self, spread: Array | None) -> Self:
+        """The same with loadings that are known only up to covariances (neuron, column, column).
+
+        ``log_prob`` then is the expectation of log p(y | x, C) over C with x integrated out: a lower bound.
+        """
+        other = copy.copy(self)
+        other.spread = spread
+        return other
+
+    @property
+    def latents(self) -> Latents:
+        """What is particular to latents, together."""
+        if self.memory is None:
+            return Latents(self.delay, self.across, self.within)
+        delay = jnp.broadcast_to(self.delay, (self.n_bins, *self.delay.shape[1:]))
+        return Latents(delay, self.across, self.within, self.memory)
+
+    def normalizer(self, information: Information) -> Array:
+        """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
+        raise NotImplementedError
+
+    def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
+        """A function that finds the moments of readouts given information (its precision at all times).
+
+        It is made once for many: what it needs of the prior is computed here. ``n_patterns`` is the number of
+        covariances that the information will have.
+        """
+        raise NotImplementedError
+
+    def sample_readouts(self, key: Array, n_trials: int) -> Array:
+        """Draw x from the model, (trial, time, readout): its innovations, where noise remembers."""
+        raise NotImplementedError
+
+    def patterns(self, n_trials: int) -> Missing:
+        """Which entries of as many trials were observed, in the patterns that the covariances are computed for."""
+        if self.missing is not None:
+            return self.missing
+        return Missing(None, jnp.zeros(n_trials, int), None)
+
+    def information(self, value: Array) -> Information:
+        """Reduce trials (trial, time, neuron), zero where missing, to what they say about the readouts."""
+        missing, assignment = self.patterns(value.shape[0]), self.prior.assignment
+        if self.memory is None:
+            if self.course is None:
+                return reduce(assignment, self.emission, value, missing, self.origin)
+            return reduce(assignment, self.emission, self.centred(value), missing)
+        mean = self.offset[None, None] if self.course is None else self.offset + self.course
+        rest = centred(value, mean, None if self.course is None else self._condition_of(value), missing)
+        return reduce_innovations(assignment, self.emission, rest, missing)
+
+    @validate_sample
+    def log_prob(self, value: Array) -> Array:
+        """log p(y) in nats of each trial; ``value`` (..., time, neuron) with zeros where entries are missing."""
+        value = jnp.asarray(value, jnp.result_type(float))
+        lead = value.shape[:-2]
+        if self.missing is not None and lead != self.batch_shape:
+            raise ValueError(f"a recording with missing entries must be scored whole: {self.batch_shape}, not {lead}")
+        information = self.information(value.reshape(int(np.prod(lead)), *value.shape[-2:]))
+        scores = information.constant + self.normalizer(information)
+        shape = jnp.broadcast_shapes(lead, self.batch_shape)
+        return jnp.broadcast_to(scores.reshape(lead), shape)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draw trials, sample_shape + (trial, time, neuron); missing entries are drawn too."""
+        if not is_prng_key(key):
+            raise ValueError("sample needs a JAX random key")
+        latent_key, noise_key = random.split(key)
+        shape = (*sample_shape, *self.batch_shape)
+        x = self.sample_readouts(latent_key, int(np.prod(shape)))
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        white = random.normal(noise_key, (*x.shape[:2], len(self.noise)), x.dtype)
+        if self.memory is None:
+            y = x @ C.T + jnp.sqrt(self.noise) * white
+        else:
+            memory = self.memory[self.prior.assignment.region_of_neuron]
+            y = restored(x @ C.T + jnp.sqrt((1 - memory**2) * self.noise) * white, memory)
+        return y.reshape(*shape, *self.event_shape) + self._mean_of_trials
+
+    @property
+    def _mean_of_trials(self) -> Array:
+        mean = self.trial_mean if self.batch_shape else self.trial_mean[0]
+        return jnp.broadcast_to(mean, self.batch_shape + self.event_shape)
+
+    @property
+    def mean(self) -> Array:
+        return self._mean_of_trials  # latents add nothing to it, unless a model says otherwise
+
+    @property
+    def variance(self) -> Array:
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        return jnp.broadcast_to((C**2).sum(-1) + self.noise, self.batch_shape + self.event_shape)

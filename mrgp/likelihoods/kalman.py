@@ -1,0 +1,320 @@
+r"""The default likelihood: a Kalman filter on the state-space lift, O(time), covariances shared by trials.
+
+Where trials are so short, and states so many, that one factor of a trial's readouts costs less than the filter's
+steps, the same state space is scored that way (see ``recursions.whole``): the same numbers, sooner.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, random
+
+from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.recursions.filter import (
+    Dynamics,
+    Gains,
+    Readout,
+    filter_gains,
+    filter_means,
+    log_normalizer_terms,
+)
+from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
+from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
+from mrgp.likelihoods.recursions.whole import ReadoutMoments, log_normalizer, moments, stationary_covariance
+from mrgp.likelihoods.reduction import Information
+from mrgp.likelihoods.statespace.assemble import Space
+from mrgp.parts.emissions.autocorrelated import restored
+from mrgp.parts.loadings import readout_loadings
+from mrgp.recordings.missing import Missing, exact_patterns
+
+WORTH = 10.0  # times steps x states^3: up to which readouts^3 of a trial, all bins together, cost less than a filter
+MOST_NUMBERS = 2e7  # in the factors of all patterns together
+
+
+class Posterior(NamedTuple):
+    """Posterior of states and readouts given a recording; covariances are shared by the trials of a pattern.
+
+    Attributes:
+        state_mean: (step, trial, state).
+        state_covariance: (step, pattern, state, state).
+        state_lagged: Covariance of a step's state (rows) with the next, (step - 1, pattern, state, state).
+        readout_mean: (trial, time, readout).
+        readout_covariance: (pattern, step, bin_in_step * readout, bin_in_step * readout).
+        pattern: (trial,).
+    """
+
+    state_mean: Array
+    state_covariance: Array
+    state_lagged: Array
+    readout_mean: Array
+    readout_covariance: Array
+    pattern: Array
+
+
+class Filtered(NamedTuple):
+    """Everything one filter pass computes, in steps."""
+
+    dynamics: Dynamics
+    readout: Readout
+    gains: Gains
+    means: Array
+    information: Information
+
+
+class MarkovGP(DelayedGP):
+    """Delayed Gaussian processes as a linear state space (see :class:`DelayedGP` for the parameters).
+
+    Args:
+        space: State space that represents the prior; its ``prior`` is the model.
+        parallel: Scans in parallel blocks instead of sequential ones; None chooses by the device, and takes short
+            trials at once.
+        transient: Steps after which the gains of a time-invariant model are taken as constant; None never.
+    """
+
+    pytree_aux_fields = ("space", "parallel", "transient")
+
+    def __init__(
+        self,
+        *parameters: Any,
+        space: Space,
+        parallel: bool | None = None,
+        transient: int | None = None,
+        **named: Any,
+    ) -> None:
+        self.space = space
+        self.parallel = parallel
+        self.transient = transient
+        super().__init__(*parameters, prior=space.prior, **named)
+
+    @property
+    def mean(self) -> Array:
+        moments = self._started()
+        return super().mean if moments is None else moments[0]
+
+    @property
+    def variance(self) -> Array:
+        moments = self._started()
+        return super().variance if moments is None else moments[1]
+
+    def _started(self) -> tuple[Array, Array] | None:
+        """Mean and variance of the trials, each of their shape, where the process is not stationary."""
+        dynamics, readout = self.space.assemble(self.latents)
+        if dynamics.mean is None:
+            return None
+        size = readout.weights.shape[1]
+        nothing = jnp.zeros((self.n_bins, 1, size)), jnp.zeros((1, 1, size, size)), jnp.zeros(1, int)
+        gains = filter_gains(dynamics, readout, nothing[1], self.n_bins)
+        states = filter_means(gains, nothing[0], nothing[2], dynamics.mean)
+        W = readout.weights
+        mean = jnp.einsum("tis,ts->ti", jnp.broadcast_to(W, (self.n_bins, *W.shape[1:])), states[:, 0])
+        covariance = W @ gains.predicted[:, 0] @ jnp.swapaxes(W, -1, -2) + jax.vmap(jnp.diag)(readout.noise)
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        variance = jnp.einsum("ni,tij,nj->tn", C, covariance, C) + self.noise
+        shape = self.batch_shape + self.event_shape
+        return jnp.broadcast_to(mean @ C.T, shape) + self._mean_of_trials, jnp.broadcast_to(variance, shape)
+
+    @property
+    def _in_parallel(self) -> bool:
+        return jax.default_backend() != "cpu" if self.parallel is None else self.parallel
+
+    def _in_steps(self, information: Information) -> Information:
+        """Group bins into the steps of the window; bins past the end carry no information."""
+        step = self.space.window.step
+        if step == 1:
+            return information
+        short = -self.n_bins % step
+
+        def grouped(array: Array) -> Array:
+            padded = jnp.pad(array, [(0, short)] + [(0, 0)] * (array.ndim - 1))
+            return padded.reshape(-1, step, *array.shape[1:])
+
+        vectors = jnp.moveaxis(grouped(information.vectors), 1, 2)  # (step, trial, bin, readout)
+        vectors = vectors.reshape(*vectors.shape[:2], -1)
+        precision = information.precision
+        if short or precision.shape[0] > 1:
+            precision = grouped(jnp.broadcast_to(precision, (self.n_bins, *precision.shape[1:])))
+        else:
+            precision = jnp.broadcast_to(precision[:, None], (1, step, *precision.shape[1:]))
+        laid = jnp.einsum("tbgij,bc->tgbicj", precision, jnp.eye(step, dtype=precision.dtype))
+        size = step * precision.shape[-1]
+        laid = laid.reshape(*laid.shape[:2], size, size)
+        return information._replace(vectors=vectors, precision=laid)
+
+    def _filter(self, information: Information, transient: int | None) -> Filtered:
+        return self._filtered(*self.space.assemble(self.latents), self._in_steps(information), transient)
+
+    def _filtered(
+        self, dynamics: Dynamics, readout: Readout, information: Information, transient: int | None
+    ) -> Filtered:
+        n_steps = information.vectors.shape[0]
+        if self._in_parallel:
+            gains = parallel_gains(dynamics, readout, information.precision, n_steps)
+            means = parallel_means(gains, information.vectors, information.pattern, dynamics.mean)
+        else:
+            constant = information.precision.shape[0] == 1 and readout.weights.shape[0] == 1
+            gains = filter_gains(dynamics, readout, information.precision, n_steps, transient if constant else None)
+            means = filter_means(gains, information.vectors, information.pattern, dynamics.mean)
+        return Filtered(dynamics, readout, gains, means, information)
+
+    def _is_short(self, dynamics: Dynamics, readout: Readout, n_patterns: int) -> bool:
+        """True where one factor of a whole trial costs less than a filter's steps; of a stationary process only."""
+        stationary = dynamics.mean is None and readout.weights.shape[0] == 1
+        n_steps = -(-self.n_bins // self.space.window.step)
+        size = n_steps * readout.weights.shape[1]
+        cheaper = size**3 <= WORTH * n_steps * len(dynamics.transition) ** 3
+        return self.parallel is None and stationary and cheaper and n_patterns * size**2 <= MOST_NUMBERS
+
+    def normalizer(self, information: Information) -> Array:
+        if self.space.window.step > 1 and information.valid is not None:
+            # Bins of one step are scored together, so a trial's end must be written into the precision.
+            information = self._whole_steps(information)
+        dynamics, readout = self.space.assemble(self.latents)
+        stepped = self._in_steps(information)
+        n_steps, valid = stepped.vectors.shape[0], information.valid
+        if valid is None and self.transient is None and self._is_short(dynamics, readout, stepped.precision.shape[1]):
+            V = stationary_covariance(dynamics, readout, n_steps)
+            return log_normalizer(V, stepped.vectors, stepped.precision, stepped.pattern)
+        _, _, gains, means, _ = self._filtered(dynamics, readout, stepped, self.transient)
+        terms = log_normalizer_terms(gains, readout, means, stepped.vectors, stepped.pattern)
+        return terms.sum(0) if valid is None else (terms * valid).sum(0)
+
+    def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
+        """A function that smooths, or takes the whole trial at once: both cost less than the slopes of log Z."""
+        dynamics, readout = self.space.assemble(self.latents)
+        n_steps, step = -(-self.n_bins // self.space.window.step), self.space.window.step
+
+        def unstacked(mean: Array, covariance: Array, log_determinant: Array) -> ReadoutMoments:
+            size = covariance.shape[-1] // step
+            bins = jnp.einsum("tgbibj->tbgij", covariance.reshape(*covariance.shape[:2], step, size, step, size))
+            means = jnp.swapaxes(self._in_bins(mean), 0, 1)
+            return ReadoutMoments(means, bins.reshape(-1, *bins.shape[2:])[: self.n_bins], log_determinant)
+
+        def by_filter(information: Information) -> ReadoutMoments:
+            _, _, gains, means, stepped = self._filtered(dynamics, readout, self._in_steps(information), None)
+            smoothed = smooth_means(gains, readout, means, stepped.vectors, stepped.pattern, self._in_parallel)
+            spread = smooth_covariances(gains, readout, self._in_parallel).readouts
+            return unstacked(smoothed.readouts, spread, gains.log_determinant.sum(0)[stepped.pattern])
+
+        if not self._is_short(dynamics, readout, n_patterns):
+            return by_filter
+        V = stationary_covariance(dynamics, readout, n_steps)
+
+        def at_once(information: Information) -> ReadoutMoments:
+            stepped = self._in_steps(information)
+            found = moments(V, stepped.vectors, stepped.precision, stepped.pattern)
+            return unstacked(found.mean, found.covariance, found.log_determinant)
+
+        return at_once
+
+    def _whole_steps(self, information: Information) -> Information:
+        valid = information.valid
+        assert valid is not None
+        per_trial = (
+            jnp.broadcast_to(information.precision, (self.n_bins, *information.precision.shape[1:]))[
+                :, information.pattern
+            ]
+            * valid[:, :, None, None]
+        )
+        return information._replace(precision=per_trial, pattern=jnp.arange(valid.shape[1]), valid=None)
+
+    def _exact(self, value: Array) -> Information:
+        """Information with every trial's end in its pattern, as smoothing needs it."""
+        missing = exact_patterns(self.patterns(value.shape[0]), self.n_bins, len(self.noise))
+        clone = self.with_missing(missing)
+        return clone.information(value)
+
+    def with_missing(self, missing: Missing | None) -> "MarkovGP":
+        """The same model of the same trials with other missing data."""
+        other = copy.copy(self)
+        other.missing = missing
+        return other
+
+    def with_space(self, space: Space) -> "MarkovGP":
+        """The same model and recording in another state space."""
+        other = copy.copy(self)
+        other.space, other.transient = space, None
+        return other
+
+    def _in_bins(self, stacked: Array) -> Array:
+        """(step, trial, bin_in_step * readout) to (trial, time, readout)."""
+        n_readouts = self.prior.assignment.n_readouts
+        flat = jnp.swapaxes(stacked, 0, 1).reshape(stacked.shape[1], -1, n_readouts)
+        return flat[:, : self.n_bins]
+
+    def posterior(self, value: Array) -> Posterior:
+        """Smooth trials (trial, time, neuron), zero where missing."""
+        return self.posterior_of(self._exact(value))
+
+    def posterior_of(self, information: Information) -> Posterior:
+        """The posterior of states and readouts of which ``information`` is known, all bins to be smoothed."""
+        _, readout, gains, means, information = self._filter(information, None)
+        smoothed = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
+        spread = smooth_covariances(gains, readout, self._in_parallel)
+        means, covariances = self._in_bins(smoothed.readouts), spread.readouts
+        if self.memory is not None:
+            means = restored(means, self._memory_of_readouts)
+            # Of what is not in the state (GP noise, what reading misses) the prior: a share gp_noise at the most.
+            _, plain = self.space.assemble(self.latents._replace(memory=None))
+            transposed = jnp.swapaxes(plain.weights, -1, -2)
+            covariances = plain.weights[:, None] @ spread.states @ transposed[:, None]
+            covariances = covariances + jax.vmap(jnp.diag)(plain.noise)[:, None]
+        return Posterior(
+            smoothed.states, spread.states, spread.lagged, means, jnp.swapaxes(covariances, 0, 1), information.pattern
+        )
+
+    @property
+    def _memory_of_readouts(self) -> Array:
+        assert self.memory is not None
+        return self.memory[self.prior.assignment.region_of_readout]
+
+    def posterior_sample(self, key: Array, value: Array, n_draws: int) -> tuple[Array, Array]:
+        """Draw states (draw, step, trial, state) and readouts (draw, trial, time, readout) given the trials."""
+        dynamics, readout, gains, means, information = self._filter(self._exact(value), None)
+        n_steps, n_trials, _ = information.vectors.shape
+        mean = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
+
+        def draw(key: Array) -> tuple[Array, Array]:
+            prior_key, data_key = random.split(key)
+            prior = sample_prior(prior_key, dynamics, readout, n_steps, n_trials)
+            told = synthetic_information(data_key, prior.readouts, information.precision, information.pattern)
+            filtered = filter_means(gains, told, information.pattern, dynamics.mean)
+            back = smooth_means(gains, readout, filtered, told, information.pattern, self._in_parallel)
+            states = mean.states + prior.states - back.states
+            return states, self._in_bins(mean.readouts + prior.readouts - back.readouts)
+
+        states, readouts = jax.lax.map(draw, random.split(key, n_draws))
+        if self.memory is not None:
+            readouts = jax.lax.map(lambda x: restored(x, self._memory_of_readouts), readouts)
+        return states, readouts
+
+    def sample_readouts(self, key: Array, n_trials: int) -> Array:
+        dynamics, readout = self.space.assemble(self.latents)
+        n_steps = -(-self.n_bins // self.space.window.step)
+        return self._in_bins(sample_prior(key, dynamics, readout, n_steps, n_trials).readouts)
+
+
+def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) -> int | None:
+    """Steps until the gains of a time-invariant model stop changing by more than ``tolerance``; None if never.
+
+    Runs the covariance recursion once at the distribution's own (concrete) parameters and adds a margin, since the
+    number is used while a fit moves the parameters; the fit checks it again at its end.
+    """
+    # Gains depend on the patterns of missing entries, not on where trials end.
+    whole = distribution.with_missing(None)
+    information = whole._in_steps(whole.information(value))
+    dynamics, readout = distribution.space.assemble(distribution.latents)
+    if information.precision.shape[0] > 1 or readout.weights.shape[0] > 1:
+        return None
+    n_steps = information.vectors.shape[0]
+    closed = np.asarray(
+        jax.jit(filter_gains, static_argnums=3)(dynamics, readout, information.precision, n_steps).closed
+    )
+    change = np.abs(np.diff(closed, axis=0)).max(axis=(1, 2, 3))
+    late = np.flatnonzero(change > tolerance)
+    settled = 2 if len(late) == 0 else int(late[-1]) + 3
+    margin = settled + max(5, settled // 4)
+    return margin if margin < n_steps else None

@@ -1,0 +1,120 @@
+r"""From neurons to information about readouts: all that a recording says, in as many numbers as there are latents.
+
+With y = C x + d + e, e ~ N(0, diag R), the data touch the readouts x only through
+
+    log p(y | x) = constant + b' x - x' Lambda x / 2,      b = C' R^-1 (y - d),      Lambda = C' R^-1 C,
+
+so no neuron-by-neuron matrix is ever formed, and missing entries simply leave the sums. Readouts are ordered: the
+copies of the across latents region by region, then every within latent.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from mrgp.parts.emissions.autocorrelated import innovations
+from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import readout_loadings
+from mrgp.recordings.missing import Missing, centred, present
+
+
+class Emission(NamedTuple):
+    """Loadings C (neuron, column), noise variances R (neuron,), offsets d (neuron,).
+
+    ``spread`` (neuron, column, column) are the covariances of loadings that are not known exactly: Lambda then is the
+    expectation of C' R^-1 C, as variational Bayes needs it. ``course`` (condition, time, neuron) is what the mean of a
+    trial of each condition adds to the offsets as time goes by; None for nothing. ``memory`` (region,) is phi of noise
+    that remembers (see ``emissions.autocorrelated``); None for white noise. ``counts`` is the distribution of counts
+    whose log-rates the others describe (:class:`mrgp.parts.emissions.base.Counts`); None for Gaussian values.
+    """
+
+    loadings: Array
+    noise: Array
+    offset: Array
+    spread: Array | None = None
+    course: Array | None = None
+    memory: Array | None = None
+    counts: Any = None
+
+
+class Information(NamedTuple):
+    """What the data say about the readouts.
+
+    Attributes:
+        vectors: b, (time, trial, readout).
+        precision: Lambda, (time or 1, pattern, readout, readout).
+        pattern: (trial,).
+        valid: (time, trial), 0 after a trial's last bin, else 1; None when trials are equally long.
+        constant: (trial,), log p(y | x = 0).
+    """
+
+    vectors: Array
+    precision: Array
+    pattern: Array
+    valid: Array | None
+    constant: Array
+
+
+def reduce(
+    assignment: Assignment, emission: Emission, values: Array, missing: Missing, origin: Array | None = None
+) -> Information:
+    """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts.
+
+    ``origin`` (neuron,) is what the emission's offsets are measured from, though ``values`` are not: squares of values
+    far from zero would leave no digits of their spread. Of ``values`` less it only sums are taken, so that no second
+    recording is stored. Where the emission has a course, values are :func:`centred` by it before; where its noise
+    remembers, they are reduced by :func:`reduce_innovations`.
+    """
+    C = readout_loadings(assignment, emission.loadings)
+    scaled = C / emission.noise[:, None]
+    n_bins = values.shape[1]
+    vectors = jnp.swapaxes(values @ scaled, 0, 1)
+    rest = values if origin is None else centred(values, origin[None, None], None, missing)
+    squares, sums = (rest**2).sum(1), rest.sum(1)  # (trial, neuron)
+    whole = emission.offset if origin is None else origin + emission.offset
+    length = missing.length
+    valid = None if length is None else (jnp.arange(n_bins)[:, None] < length).astype(values.dtype)
+    if missing.observed is None:
+        shift = (whole @ scaled)[None, None]
+        weight = jnp.ones((1, 1, len(scaled)), values.dtype)
+        precision = (scaled.T @ C)[None, None]
+        bins = jnp.asarray(n_bins if missing.length is None else missing.length[:, None], values.dtype)
+        count = jnp.broadcast_to(bins, squares.shape)
+    else:
+        seen = weight = jnp.swapaxes(missing.observed, 0, 1).astype(values.dtype)  # (time, pattern, neuron)
+        shift = (seen * whole) @ scaled
+        precision = jnp.einsum("tgn,ni,nj->tgij", seen, scaled, C)
+        shift = shift[:, missing.pattern]
+        if missing.length is None:
+            count = seen.sum(0)[missing.pattern]
+        else:
+            so_far = jnp.pad(jnp.cumsum(seen, axis=0), [(1, 0), (0, 0), (0, 0)])
+            count = so_far[missing.length, missing.pattern]
+    if emission.spread is not None:
+        own = assignment.region_of_neuron[:, None] == assignment.region_of_readout  # (neuron, readout)
+        column = assignment.column_of_readout
+        wide = emission.spread[:, column][:, :, column] * (own[:, :, None] & own[:, None, :])
+        precision = precision + jnp.einsum("tgn,nij->tgij", weight / emission.noise, wide)
+    vectors = vectors - shift if valid is None else vectors - shift * valid[..., None]
+    d, R = emission.offset, emission.noise
+    constant = -0.5 * ((squares - 2 * d * sums + count * d**2) / R + count * jnp.log(2 * jnp.pi * R)).sum(-1)
+    return Information(vectors, precision, missing.pattern, valid, constant)
+
+
+def reduce_innovations(assignment: Assignment, emission: Emission, values: Array, missing: Missing) -> Information:
+    """:func:`reduce` of innovations, which have white noise; ``values`` are less their whole mean.
+
+    Neurons are there in all bins of a trial, or in none.
+    """
+    assert emission.memory is not None
+    memory = emission.memory[assignment.region_of_neuron]
+    there = present(missing, values.shape[1])
+    white = Emission(
+        emission.loadings, (1 - memory**2) * emission.noise, jnp.zeros_like(emission.offset), emission.spread
+    )
+    found = reduce(assignment, white, innovations(values, memory) * there, missing)
+    neurons = jnp.broadcast_to(jnp.asarray(there, values.dtype), values.shape)[:, 0]
+    return found._replace(constant=found.constant + 0.5 * neurons @ jnp.log1p(-(memory**2)))
+
+

@@ -1,0 +1,82 @@
+r"""The likelihood in the frequency domain, where frequencies are taken as independent and each is treated exactly.
+
+The Fourier coefficients X(f) of a trial's readouts have the covariance that the true process gives them at each
+frequency, the expected cross-periodogram (the debiased Whittle likelihood of Sykulski et al. 2019, eqs. 8 and 10),
+
+    V_rs(f) = (1 - eps) sum_tau (1 - |tau| / T) k(tau - (delay_r - delay_s)) exp(-2 pi i f tau) + eps [r = s].
+
+A delay is a phase, as in a circulant model, but one that a trial of finite length damps: what leaves the trial at one
+end does not come back at the other, so that estimates of delays are not drawn to zero by its edges.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, random
+from jax.scipy.linalg import solve_triangular
+
+from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.reduction import Information
+from mrgp.likelihoods.statespace.assemble import Prior
+from mrgp.parts.kernels import Hyperparameters
+from mrgp.runtime.sentences import MARKOV, Refusal
+
+
+class SpectralGP(DelayedGP):
+    """Independent frequencies, O(time x readouts^3): a fast start, and good for long trials.
+
+    Needs complete trials of equal length and delays that are constant in time.
+    """
+
+    prior: Prior
+
+    def _frequencies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Cycles per bin of the independent frequencies, and how many of the ``n_bins`` each stands for."""
+        frequency = np.fft.rfftfreq(self.n_bins)
+        alone = (frequency == 0) | (frequency == 0.5)
+        return frequency, np.where(alone, 1.0, 2.0)
+
+    def spectrum(self) -> Array:
+        """V(f), Hermitian, (frequency, readout, readout)."""
+        if self.delay.shape[0] != 1:
+            raise Refusal("the spectral likelihood needs delays that are constant in time: use ", MARKOV)
+        assignment, eps = self.prior.assignment, self.prior.gp_noise
+        regions, across, extra = assignment.n_regions, assignment.n_across, sum(assignment.n_within)
+        delay = self.delay[0]
+        pairs = self._periodogram(self.across, delay[:, None] - delay)  # (frequency, region, region, across)
+        shared = jnp.einsum("frsk,kl->frksl", pairs, jnp.eye(across))
+        shared = shared.reshape(len(pairs), regions * across, regions * across)
+        own = self._periodogram(self.within, jnp.zeros(extra))
+        V = jnp.pad(shared, [(0, 0), (0, extra), (0, extra)])
+        alone = jnp.pad(own, [(0, 0), (regions * across, 0)])
+        return (1 - eps) * (V + alone[:, :, None] * np.eye(V.shape[-1])) + eps * np.eye(V.shape[-1])
+
+    def _periodogram(self, hyper: Hyperparameters, shift: Array) -> Array:
+        """Expected cross-periodogram of two copies ``shift`` (..., latent) bins apart, (frequency, ..., latent)."""
+        lag = jnp.arange(self.n_bins, dtype=shift.dtype).reshape(-1, *[1] * shift.ndim)
+        share = lag / self.n_bins
+        kernel = self.prior.kernel.correlation
+        wrapped = (1 - share) * kernel(lag - shift, hyper) + share * kernel(lag - self.n_bins - shift, hyper)
+        return jnp.fft.rfft(wrapped, axis=0)
+
+    def normalizer(self, information: Information) -> Array:
+        if self.missing is not None and (self.missing.observed is not None or self.missing.length is not None):
+            remedy = ", or keep the trials without missing bins"
+            raise Refusal("the spectral likelihood needs complete trials of equal length: use ", MARKOV, remedy)
+        precision = information.precision[0, 0]
+        root = jnp.linalg.cholesky(self.spectrum())
+        adjoint = jnp.conj(jnp.swapaxes(root, -1, -2))
+        eye = jnp.eye(len(precision), dtype=root.dtype)
+        factor = jnp.linalg.cholesky(eye + adjoint @ precision.astype(root.dtype) @ root)
+        half = solve_triangular(factor, adjoint, lower=True)  # (frequency, readout, readout)
+        b = jnp.fft.rfft(information.vectors, axis=0, norm="ortho")  # (frequency, trial, readout)
+        scaled = jnp.einsum("fij,fbj->fbi", half, b)
+        _, count = self._frequencies()
+        log_determinant = -jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1).real).sum(-1) @ count
+        return 0.5 * jnp.einsum("f,fbi->b", count, scaled.real**2 + scaled.imag**2) + log_determinant
+
+    def sample_readouts(self, key: Array, n_trials: int) -> Array:
+        root = jnp.linalg.cholesky(self.spectrum())
+        # White noise in time has the spectrum of a real signal; colour it frequency by frequency.
+        white = random.normal(key, (self.n_bins, n_trials, root.shape[-1]), self.delay.dtype)
+        waves = jnp.einsum("fij,fbj->fbi", root, jnp.fft.rfft(white, axis=0, norm="ortho"))
+        return jnp.swapaxes(jnp.fft.irfft(waves, n=self.n_bins, axis=0, norm="ortho"), 0, 1)

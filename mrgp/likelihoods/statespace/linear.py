@@ -1,0 +1,142 @@
+r"""A free linear-Gaussian state space: the latents are the state, and its dynamics are parameters.
+
+    s_{t+1} = A s_t + q_t,   q ~ N(0, Q),         x_t = s_t.
+
+Loadings absorb any change of the state's coordinates, s = T z, so coordinates are chosen in which every value of the
+parameters is valid and none is redundant but for a rotation:
+
+- stationary start: the stationary covariance is I. Then P0 = I, Q = I - A A', and A is any matrix of singular values
+  below 1: no process that has a stationary covariance is lost.
+- learned start: Q = I, and A is any matrix, growing modes included; s_0 ~ N(m0, S S' + floor I) for any m0 and S.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.linalg import solve_discrete_lyapunov, solve_triangular
+
+from mrgp.likelihoods.recursions.filter import Dynamics, Readout
+from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
+from mrgp.likelihoods.statespace.readout import Window
+from mrgp.parts.latents import Assignment
+
+START_FLOOR = 1e-6  # of one step's noise variance: a start known better than that is no different, but not invertible
+
+
+class LinearSystem(NamedTuple):
+    """A (state, state), Q (state, state), and mean (state,) and covariance (state, state) of the first state."""
+
+    transition: np.ndarray
+    process_noise: np.ndarray
+    start_mean: np.ndarray
+    start_covariance: np.ndarray
+
+
+@dataclass(frozen=True)
+class LinearSpace:
+    """The state space of a linear dynamical system; static, and its own prior.
+
+    Parameters are ``across``: ``transition`` A (across_latent, across_latent) and, where the start is learned,
+    ``start_mean`` m0 (across_latent,) and ``start_root`` S (across_latent, across_latent).
+    """
+
+    assignment: Assignment
+    learned_start: bool = False
+
+    @property
+    def prior(self) -> Self:
+        """What is represented: nothing but itself."""
+        return self
+
+    @property
+    def window(self) -> Window:
+        """One bin per step, no registers."""
+        return Window(0)
+
+    def for_reading(self) -> Self:
+        """Refused: the process has steps, and nothing between them."""
+        raise ValueError("a linear dynamical system has no values between bins: use refine=1")
+
+    def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
+        """Dynamics and readout of the model (see :class:`mrgp.likelihoods.statespace.assemble.Space`)."""
+        A = jnp.asarray(latents.across["transition"])
+        eye = jnp.eye(len(A), dtype=A.dtype)
+        readout = Readout(eye[None], jnp.zeros((1, len(A)), A.dtype))
+        if not self.learned_start:
+            return Dynamics(A, eye - A @ A.T, eye), readout
+        mean, root = (jnp.asarray(latents.across[name]) for name in ("start_mean", "start_root"))
+        return Dynamics(A, eye, root @ root.T + START_FLOOR * eye, mean), readout
+
+    def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
+        """The states themselves; there are no within latents."""
+        count = self.assignment.n_across if kind == "across" else 0
+        return SignalReader(jnp.ones((1, count, 1)), jnp.zeros((1, count)), 0)
+
+    def normalised(self, system: LinearSystem) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The parameters of ``system`` in these coordinates z, and the matrix T of s = T z.
+
+        With a stationary start, the system's own start has no part in it.
+
+        Raises:
+            np.linalg.LinAlgError: the start is stationary but the system has no stationary covariance.
+        """
+        A, Q, mean, covariance = system
+        if self.learned_start:
+            T = np.linalg.cholesky(Q)
+            P = solve_triangular(T, solve_triangular(T, covariance, lower=True).T, lower=True)
+            values, vectors = np.linalg.eigh(0.5 * (P + P.T))
+            root = vectors * np.sqrt(np.maximum(values - START_FLOOR, 0.0))
+            start = {"start_mean": solve_triangular(T, mean, lower=True), "start_root": root}
+        else:
+            T, start = np.linalg.cholesky(stationary_covariance(A, Q)), {}
+        return {"transition": solve_triangular(T, A @ T, lower=True), **start}, T
+
+
+def stationary_covariance(transition: np.ndarray, process_noise: np.ndarray) -> np.ndarray:
+    """P = A P A' + Q; LinAlgError where an eigenvalue of A reaches the unit circle and P does not exist."""
+    if np.abs(np.linalg.eigvals(transition)).max(initial=0.0) >= 1:
+        raise np.linalg.LinAlgError("the system has no stationary covariance")
+    P = solve_discrete_lyapunov(transition, process_noise)
+    return 0.5 * (P + P.T)
+
+
+def slowest_first(transition: np.ndarray) -> np.ndarray:
+    """The rotation U (state, state) that makes U' A U block triangular with the modes of A in order, slowest first.
+
+    The first coordinates then span the slow modes: the first k of them follow dynamics of their own wherever no pair of
+    complex modes is cut in two.
+    """
+    values, vectors = np.linalg.eig(transition)
+    order = np.argsort(-np.abs(values), kind="stable")
+    basis = np.where(values.imag < 0, vectors.imag, vectors.real)[:, order]
+    U, _ = np.linalg.qr(basis)
+    return U
+
+
+def rotated(sites: Mapping[str, Any], U: np.ndarray) -> dict[str, np.ndarray]:
+    """The same model with its states in coordinates z, s = U z; U is orthogonal."""
+    turn = {
+        "transition": lambda A: U.T @ A @ U,
+        "loadings": lambda C: C @ U,
+        "start_mean": lambda m: U.T @ m,
+        "start_root": lambda S: U.T @ S,
+    }
+    return {name: turn[name](np.asarray(v)) if name in turn else np.asarray(v) for name, v in sites.items()}
+
+
+def first_order(signals: np.ndarray, largest: float = 0.98) -> tuple[np.ndarray, np.ndarray]:
+    """A first guess of A and T (s = T z, cov z = I) from signals (trial, time, latent), by regression on the last bin.
+
+    Singular values of A are correlations between neighbouring bins; those above ``largest`` are cut.
+    """
+    count = signals.shape[-1]
+    flat = signals.reshape(-1, count)
+    square = flat.T @ flat / len(flat)
+    T = np.linalg.cholesky(square + 1e-6 * max(np.trace(square) / count, 1e-12) * np.eye(count))
+    white: np.ndarray = np.linalg.solve(T, flat.T).T.reshape(signals.shape)
+    pairs = max(white.shape[0] * (white.shape[1] - 1), 1)
+    left, sizes, right = np.linalg.svd(np.einsum("bti,btj->ij", white[:, 1:], white[:, :-1]) / pairs)
+    return (left * np.minimum(sizes, largest)) @ right, T

@@ -1,0 +1,76 @@
+"""How probable whole trials are under a fit, and how closely it follows a recording that it sees."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mrgp.metrics.baselines import training_mean
+from mrgp.metrics.scorer import known_to, scorer
+from mrgp.metrics.scores import pooled_r_squared, r_squared, trial_rmse
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
+
+
+def trial_log_likelihood(fit: Any, test: MultiRegionData, train: MultiRegionData) -> xr.Dataset:
+    """log p of trials that the parameters were not inferred from, against neurons that know nothing.
+
+    The reference is an independent Gaussian for every neuron, with its mean and variance over the training trials.
+
+    Args:
+        fit: With ``log_likelihood``.
+        test: The trials scored.
+        train: The trials that the fit was made from.
+
+    Returns:
+        ``log_likelihood`` and ``reference`` (trial,) in nats, and ``gain_bits_per_bin``: their difference in bits over
+        the number of entries recorded, all trials together. Units of the data do not matter to it.
+    """
+    test, train = known_to(fit, test), known_to(fit, train)
+    ours, reference = scorer(fit).log_likelihood(test), training_mean(train).log_likelihood(test)
+    gain = float((ours.values - reference.values).sum()) / np.log(2) / test.mask.sum()
+    coords = {"trial": np.arange(test.n_trials)}
+    nats = {"units": "nats per trial"}
+    return xr.Dataset(
+        {
+            "log_likelihood": ("trial", ours.values, nats),
+            "reference": ("trial", reference.values, nats),
+            "gain_bits_per_bin": ((), gain, {"units": "bits per neuron and bin"}),
+        },
+        coords,
+    )
+
+
+def reconstruction(fit: Any, data: MultiRegionData) -> xr.Dataset:
+    """How closely the latents follow what was recorded, given all of it, the predicted bin included.
+
+    Noise that a model follows counts in its favour here: compare models by :func:`cosmoothing`.
+
+    Returns:
+        Over (region,): ``rmse`` in units of the data, pooled ``r2``; and ``neuron_r2_<region>`` (neuron_<region>,).
+    """
+    data = known_to(fit, data)
+    predicted, names = fit.predict(data), data.layout.regions
+    pairs = {name: (data.region(name), predicted[f"{name}_mean"].values) for name in names}
+    scores: dict[str, Any] = {
+        "rmse": ("region", [trial_rmse(*pair) for pair in pairs.values()], {"units": "data units"}),
+        "r2": ("region", [pooled_r_squared(*pair) for pair in pairs.values()], {"units": "1"}),
+    }
+    own = {f"neuron_r2_{name}": (f"neuron_{name}", r_squared(*pair), {"units": "1"}) for name, pair in pairs.items()}
+    return xr.Dataset(scores | own, {"region": list(names)})
+
+
+def explained_variance(fit: Fit, data: MultiRegionData | None = None) -> xr.DataArray:
+    """Share of each region's variance over bins and trials that the reconstruction explains, (region,).
+
+    Every neuron's own mean is taken off first; NaN entries are left out. The reconstruction knows the bin that it
+    explains, so noise that a model follows counts in its favour: compare models on neurons or trials held out.
+
+    Raises:
+        DataError: the fit was loaded from a file and there is no recording.
+    """
+    data = fit.data if data is None else data
+    if data is None:
+        raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+    return reconstruction(fit, data)["r2"].rename("explained_variance")

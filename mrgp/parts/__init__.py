@@ -1,0 +1,1 @@
+"""What a model is made of: kernels, loadings, means, delays, emissions."""

@@ -1,0 +1,1 @@
+"""Delays: how a region lags another."""

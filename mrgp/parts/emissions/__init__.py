@@ -1,0 +1,1 @@
+"""Emissions: the distribution of an observation given its latents."""

@@ -1,0 +1,123 @@
+"""Negative-binomial counts, whose variance exceeds their mean."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import Array, random
+from jax.scipy.special import gammaln
+
+from mrgp.parts.emissions.base import Expected
+
+NODES = 7  # of Gauss-Hermite quadrature: l is right to 1e-6 nats up to v = 1, to 2e-4 up to v = 4
+
+
+LARGEST = 0.2  # of the log of the largest number: from there on log(1 + exp eta) is eta, and products are still numbers
+
+
+LEAST_VARIANCE = 1e-30  # of a log-rate: at 0, as a neuron without loadings has it, a standard deviation has no slope
+
+
+class NegativeBinomial(NamedTuple):
+    """Counts of mean mu = exp(eta) and variance mu + dispersion mu^2; Poisson where the dispersion vanishes.
+
+    log p = sum_{j<y} log(1 + j dispersion) - log y! + y eta - (y + 1 / dispersion) log(1 + dispersion exp(eta)).
+    Expectations of its last term are by Gauss-Hermite quadrature.
+
+    Attributes:
+        dispersion: (neuron,), positive.
+    """
+
+    dispersion: Array
+
+    def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
+        found = _sums(mean, variance, self.dispersion)
+        trials = y + 1 / self.dispersion
+        value = _expected_value(y, mean, variance, self.dispersion)  # of the same sums, which XLA makes once
+        return Expected(value, y - trials * found.share, trials * found.spread)
+
+    def normalizer(self, y: Array) -> Array:
+        size = 1 / self.dispersion
+        rising = gammaln(y + size) - gammaln(size) + y * jnp.log(self.dispersion)
+        return rising - gammaln(y + 1)
+
+    def sample(self, key: Array, eta: Array) -> Array:
+        gamma_key, poisson_key = random.split(key)
+        size = jnp.broadcast_to(1 / self.dispersion, eta.shape)
+        rate = jnp.exp(eta) * random.gamma(gamma_key, size) * self.dispersion
+        return random.poisson(poisson_key, rate).astype(eta.dtype)
+
+    def excess(self, mean_square: Array) -> Array:
+        return self.dispersion * mean_square
+
+
+class Sums(NamedTuple):
+    """Expectations of eta' = eta + log(dispersion), which is Gaussian, by quadrature; of one shape.
+
+    Attributes:
+        softplus: log(1 + exp eta').
+        share: The logistic function sigma(eta').
+        spread: sigma (1 - sigma).
+        widening: Derivative of ``softplus`` by the variance of eta'.
+    """
+
+    softplus: Array
+    share: Array
+    spread: Array
+    widening: Array
+
+
+def _sums(mean: Array, variance: Array, dispersion: Array) -> Sums:
+    """Over pairs of nodes on both sides of the mean, which share a logarithm.
+
+    With r = exp(eta') at the mean and f = exp(x sd), the two nodes at a distance x have r f and r / f. Where trials
+    share variances f is computed once for all of them.
+    """
+    place, weight = np.polynomial.hermite_e.hermegauss(NODES)
+    weight = weight / weight.sum()
+    z = mean + jnp.log(dispersion)
+    sd = jnp.sqrt(jnp.maximum(variance, LEAST_VARIANCE))
+    largest = LARGEST * np.log(float(jnp.finfo(z.dtype).max))
+    r = jnp.exp(jnp.minimum(z, largest))
+    middle = NODES // 2
+    softplus = jnp.maximum(z - largest, 0.0) + weight[middle] * jnp.log1p(r)
+    share = weight[middle] * r / (1 + r)
+    spread = weight[middle] * r / jnp.square(1 + r)
+    widening: Any = 0.0
+    for x, w in zip(place[middle + 1 :].tolist(), weight[middle + 1 :].tolist(), strict=True):
+        f = jnp.exp(jnp.minimum(x * sd, largest))
+        up, down = r * f, r / f
+        odds = up + down + r * r  # (1 + up) (1 + down) - 1
+        softplus = softplus + w * jnp.log1p(odds)
+        share = share + w * (odds + r * r) / (1 + odds)
+        spread = spread + w * (up / jnp.square(1 + up) + down / jnp.square(1 + down))
+        widening = widening + w * x * (up - down) / (1 + odds)
+    return Sums(softplus, share, spread, widening / (2 * sd))
+
+
+@jax.custom_jvp
+def _expected_value(y: Array, mean: Array, variance: Array, dispersion: Array) -> Array:
+    """E[y eta - (y + 1 / dispersion) log(1 + dispersion exp eta)]; its derivatives are sums of the same nodes."""
+    return y * mean - (y + 1 / dispersion) * _sums(mean, variance, dispersion).softplus
+
+
+@_expected_value.defjvp
+def _expected_value_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    y, mean, variance, dispersion = primals
+    dy, dmean, dvariance, ddispersion = tangents
+    found, trials = _sums(mean, variance, dispersion), y + 1 / dispersion
+    change = (y - trials * found.share) * dmean - trials * found.widening * dvariance
+    change = change + (found.softplus / dispersion - trials * found.share) / dispersion * ddispersion
+    return y * mean - trials * found.softplus, change + (mean - found.softplus) * dy
+
+
+TYPICAL_DISPERSION, DISPERSION_SPREAD = 0.1, 1.5  # prior median and sd of the logarithm: 0.005 to 2 within two sd
+
+
+def sample_dispersion(n_neurons: int) -> Array:
+    """The site ``dispersion`` (neuron,) of counts of variance mu + dispersion mu^2."""
+    prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)
+    return numpyro.sample("dispersion", prior.expand((n_neurons,)))

@@ -1,0 +1,26 @@
+"""Poisson counts."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, random
+from jax.scipy.special import gammaln
+
+from mrgp.parts.emissions.base import Expected
+
+
+class Poisson(NamedTuple):
+    """y ~ Poisson(exp eta)."""
+
+    def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
+        rate = jnp.exp(mean + 0.5 * variance)
+        return Expected(y * mean - rate, y - rate, rate)
+
+    def normalizer(self, y: Array) -> Array:
+        return -gammaln(y + 1)
+
+    def sample(self, key: Array, eta: Array) -> Array:
+        return random.poisson(key, jnp.exp(eta)).astype(eta.dtype)
+
+    def excess(self, mean_square: Array) -> Array:
+        return jnp.zeros_like(mean_square)

@@ -1,0 +1,288 @@
+"""Stationary covariance functions of the latent signals, k(0) = 1 (scale lives in the loadings).
+
+A kernel is a correlation function of the lag in units of its timescale. A kernel of one's own is a class with
+one method::
+
+    class Exponential(mrgp.Kernel):
+        def cov(self, tau):
+            return jnp.exp(-jnp.abs(tau))
+
+and runs in every preset: how it becomes a state space is decided in :mod:`mrgp.likelihoods.statespace.lift`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro import distributions as dist  # as an attribute: ArviZ may have left a numpyro that loads lazily
+
+Hyperparameters = Mapping[str, Array | np.ndarray]
+"""Per-latent values, latents first. Of a kernel each is (latent,): ``timescale`` (bins) and what it declares."""
+
+type Parameter = dist.Distribution | float
+
+
+class Kernel:
+    """A stationary correlation function k(tau / timescale), k(0) = 1.
+
+    Subclasses give ``cov``; those with further parameters also ``parameters`` and ``correlation``.
+    """
+
+    def __repr__(self) -> str:
+        own = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({own})"
+
+    @property
+    def has_timescale(self) -> bool:
+        """Whether the correlation depends on a timescale; where not, what stands in its place has no effect."""
+        return True
+
+    def cov(self, tau: Array) -> Array:
+        """Correlation at the dimensionless lag ``tau`` (lag / timescale), any shape; even, and 1 at 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define cov(self, tau)")
+
+    def parameters(self) -> dict[str, Parameter]:
+        """The per-latent parameters other than the timescale, in s or Hz: a prior to infer one, a number to fix it."""
+        return {}
+
+    def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
+        """Correlation at ``lag`` (bins, shape (..., latent)) for per-latent parameters ``hyper``."""
+        return self.cov(lag / hyper["timescale"])
+
+    def __mul__(self, weight: float) -> "Weighted":
+        return Weighted(self, float(weight))
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: "Kernel") -> "Sum":
+        return Sum(_terms(self) + _terms(other))
+
+
+@dataclass(frozen=True)
+class SquaredExponential(Kernel):
+    """k(tau) = exp(-tau^2 / 2); the timescale is the lengthscale (Yu et al. 2009, eq. 3)."""
+
+    def cov(self, tau: Array) -> Array:
+        return jnp.exp(-0.5 * tau**2)
+
+
+@dataclass(frozen=True)
+class Matern12(Kernel):
+    """k(tau) = exp(-|tau|): the Ornstein-Uhlenbeck process."""
+
+    def cov(self, tau: Array) -> Array:
+        return jnp.exp(-jnp.abs(tau))
+
+
+@dataclass(frozen=True)
+class Matern32(Kernel):
+    """k(tau) = (1 + s) exp(-s), s = sqrt(3) |tau| (Rasmussen & Williams 2006, eq. 4.17)."""
+
+    def cov(self, tau: Array) -> Array:
+        s = jnp.sqrt(3.0) * jnp.abs(tau)
+        return (1 + s) * jnp.exp(-s)
+
+
+@dataclass(frozen=True)
+class Matern52(Kernel):
+    """k(tau) = (1 + s + s^2 / 3) exp(-s), s = sqrt(5) |tau| (Rasmussen & Williams 2006, eq. 4.17)."""
+
+    def cov(self, tau: Array) -> Array:
+        s = jnp.sqrt(5.0) * jnp.abs(tau)
+        return (1 + s + s**2 / 3) * jnp.exp(-s)
+
+
+@dataclass(frozen=True)
+class White(Kernel):
+    """k(0) = 1 and 0 elsewhere: every bin anew, as in factor analysis. It has no timescale.
+
+    Two copies of a white latent are one where their delays are equal to the last bit, and independent else.
+    """
+
+    @property
+    def has_timescale(self) -> bool:
+        return False
+
+    def cov(self, tau: Array) -> Array:
+        return jnp.where(tau == 0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class RationalQuadratic(Kernel):
+    """k(tau) = (1 + tau^2 / (2 alpha))^-alpha: a mixture of squared exponentials of many timescales.
+
+    ``alpha`` > 0 is fixed: small for heavy tails, infinity for the squared exponential.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise ValueError(f"RationalQuadratic needs alpha > 0, not {self.alpha}")
+
+    def cov(self, tau: Array) -> Array:
+        return (1 + tau**2 / (2 * self.alpha)) ** (-self.alpha)
+
+
+@dataclass(frozen=True)
+class Spectral(Kernel):
+    """k(lag) = base(lag / timescale) cos(2 pi frequency lag): a rhythm that loses its phase.
+
+    ``frequency`` in Hz fixes the rhythm; None infers one per latent, with prior median ``typical`` Hz.
+    """
+
+    base: Kernel = field(default_factory=SquaredExponential)
+    frequency: float | None = None
+    typical: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.frequency is not None and not self.frequency > 0:
+            raise ValueError(f"Spectral needs frequency > 0 Hz, not {self.frequency}; None infers it")
+        if isinstance(self.base, Spectral | Sum):
+            raise TypeError("Spectral's base must be a kernel without a rhythm of its own")
+
+    @property
+    def has_timescale(self) -> bool:
+        return self.base.has_timescale
+
+    def parameters(self) -> dict[str, Parameter]:
+        if self.frequency is None:
+            return {"frequency": dist.LogNormal(math.log(self.typical), 1.0)}
+        return {"frequency": float(self.frequency)}
+
+    def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
+        return self.base.correlation(lag, hyper) * jnp.cos(2 * jnp.pi * hyper["frequency"] * lag)
+
+
+@dataclass(frozen=True)
+class Weighted(Kernel):
+    """One term of a sum: ``weight`` times ``kernel`` (weights are normalised by the sum)."""
+
+    kernel: Kernel
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(f"a kernel's weight in a sum must be positive, not {self.weight}")
+
+    def __mul__(self, weight: float) -> "Weighted":
+        return Weighted(self.kernel, self.weight * float(weight))
+
+    __rmul__ = __mul__
+
+    @property
+    def has_timescale(self) -> bool:
+        return self.kernel.has_timescale
+
+    def parameters(self) -> dict[str, Parameter]:
+        return self.kernel.parameters()
+
+    def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
+        return self.kernel.correlation(lag, hyper)
+
+
+@dataclass(frozen=True)
+class Stretched(Kernel):
+    """``kernel`` with ``factor`` times the latent's timescale, so that a sum can mix slow and fast terms."""
+
+    kernel: Kernel
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not self.factor > 0:
+            raise ValueError(f"Stretched needs a positive factor, not {self.factor}")
+
+    @property
+    def has_timescale(self) -> bool:
+        return self.kernel.has_timescale
+
+    def parameters(self) -> dict[str, Parameter]:
+        return self.kernel.parameters()
+
+    def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
+        return self.kernel.correlation(lag, stretched(self, hyper))
+
+
+@dataclass(frozen=True)
+class Sum(Kernel):
+    """k = sum_i weight_i k_i / sum_i weight_i, written ``0.7 * SquaredExponential() + 0.3 * Matern12()``."""
+
+    terms: tuple[Weighted, ...]
+
+    @property
+    def has_timescale(self) -> bool:
+        return any(term.has_timescale for term in self.terms)
+
+    def parameters(self) -> dict[str, Parameter]:
+        merged: dict[str, Parameter] = {}
+        for term in self.terms:
+            own = term.parameters()
+            if shared := merged.keys() & own.keys():
+                name = sorted(shared)[0]
+                raise ValueError(f"only one term of a kernel sum can have a {name} of its own: leave one out")
+            merged |= own
+        return merged
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The normalised weights, summing to 1 so that k(0) = 1."""
+        total = sum(term.weight for term in self.terms)
+        return tuple(term.weight / total for term in self.terms)
+
+    def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
+        parts = [w * t.correlation(lag, hyper) for w, t in zip(self.weights, self.terms, strict=True)]
+        return sum(parts[1:], parts[0])
+
+
+def in_bins(hyper: Hyperparameters, bin_width: float) -> dict[str, Any]:
+    """Kernel parameters in units of bins, from seconds and Hz; what has neither unit is left alone."""
+    factor = {"timescale": 1 / bin_width, "frequency": bin_width}
+    return {name: value * factor.get(name, 1.0) for name, value in hyper.items()}
+
+
+def stretched(kernel: Stretched, hyper: Hyperparameters) -> Hyperparameters:
+    """``hyper`` as the kernel inside ``kernel`` sees it."""
+    return {**hyper, "timescale": hyper["timescale"] * kernel.factor}
+
+
+def _terms(kernel: Kernel) -> tuple[Weighted, ...]:
+    if isinstance(kernel, Sum):
+        return kernel.terms
+    return (kernel if isinstance(kernel, Weighted) else Weighted(kernel, 1.0),)
+
+
+def kernel_to_settings(kernel: Kernel) -> dict[str, Any]:
+    """A kernel as JSON-ready values; see :func:`kernel_from_settings`."""
+    if isinstance(kernel, Sum):
+        return {"class": "Sum", "terms": [kernel_to_settings(term) for term in kernel.terms]}
+    values: dict[str, Any] = {}
+    if is_dataclass(kernel):
+        values = {f.name: getattr(kernel, f.name) for f in fields(kernel)}
+    nested = {n: kernel_to_settings(v) if isinstance(v, Kernel) else v for n, v in values.items()}
+    return {"class": type(kernel).__name__, **nested}
+
+
+def kernel_from_settings(settings: Mapping[str, Any]) -> Kernel:
+    """Rebuild a kernel; one of the user's own must be defined before its fit is loaded."""
+    values: dict[str, Any] = dict(settings)
+    values |= {n: kernel_from_settings(v) for n, v in settings.items() if isinstance(v, Mapping)}
+    name = values.pop("class")
+    if name == "Sum":
+        terms = [kernel_from_settings(term) for term in values["terms"]]
+        return Sum(tuple(term for term in terms if isinstance(term, Weighted)))
+    known = _subclasses(Kernel)
+    if name not in known:
+        raise ValueError(f"kernel {name!r} is not defined here: define its class, then load the fit again")
+    return known[name](**values)
+
+
+def _subclasses(cls: type[Kernel]) -> dict[str, type[Kernel]]:
+    found = {}
+    for child in cls.__subclasses__():
+        found[child.__name__] = child
+        found |= _subclasses(child)
+    return found

@@ -1,0 +1,297 @@
+"""What the likelihood cannot see is settled before draws are averaged: order and sign of latents, origin of delays.
+
+The models say the same of any recording when
+
+1. a latent changes its sign, and with it its column of the loadings;
+2. across latents change places, or the within latents of one region do, with all that belongs to them;
+3. the delays of a latent move by one shift in all regions: they are measured from the first region, or another one.
+
+Latents that are white, and the states of an LDS, may be rotated besides: a rotation is not settled here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+
+from mrgp.parts.latents import Assignment
+
+ROUNDS = 2  # the first may start from an odd draw, or from units that wrong pairs have blown up; the second does not
+TIE = 0.01  # of a cosine: the most that timescales and delays count where loadings are drawn; enough between equals
+
+Shape = tuple[int | None, ...]  # None on an axis of any length
+
+ACROSS = {  # axes of the across latents, from the last; sites named *_across have theirs last
+    "delay": (-1,),
+    "delay_spread": (-1,),
+    "delay_change": (-2,),
+    "transition": (-2, -1),
+    "start_mean": (-1,),
+    "start_root": (-2,),
+}
+SIGNED = {"loadings", "transition", "start_mean", "start_root"}
+
+
+class Fitted(Protocol):
+    """What is read of a fit."""
+
+    @property
+    def sites(self) -> Mapping[str, Any]: ...
+
+    @property
+    def assignment(self) -> Assignment: ...
+
+
+class Kind(NamedTuple):
+    """Latents that may change places: ``across``, or those ``within`` one region; the slices where they are found.
+
+    Attributes:
+        name: "across" or "within".
+        size: How many they are.
+        regions, neurons: That read them.
+        columns: Theirs in the loadings.
+        entries: Theirs in sites named ``*_<name>``.
+    """
+
+    name: str
+    size: int
+    regions: slice
+    neurons: slice
+    columns: slice
+    entries: slice
+
+
+class View(NamedTuple):
+    """What latents of one kind are recognised by; a reference has one draw."""
+
+    loadings: Float[np.ndarray, "draw neuron latent"]
+    traits: Float[np.ndarray, "draw trait latent"]
+
+
+def align_draws(
+    draws: Mapping[str, Any], assignment: Assignment, reference: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray]:
+    """Draws with latents in one order and of one sign, those of ``reference``.
+
+    In every draw the across latents, and each region's within latents, are paired with those of the reference so that
+    the absolute cosines between columns of loadings sum to the most. Timescales, other kernel parameters and delays
+    decide only where cosines are within 0.01 of each other. Then a column whose inner product with its partner is
+    negative changes its sign. With loadings integrated out, timescales (their logarithms), other kernel parameters
+    and delays decide alone, by squared distances in units of their root mean square distance from the reference; a
+    kind of latents of which nothing is drawn stays as it is.
+
+    Draws made with loadings *held* at given values need no alignment: there every latent has its name, and to pair
+    latents anew would only make delays and timescales look more certain than they are.
+
+    Args:
+        draws: Site -> array (..., *site), the leading axes the same for all: (draw,), (chain, draw), or none. Sites
+            have the shapes that the presets sample (``delay`` has no row for the first region); others pass through.
+        assignment: Which neuron reads which latent (``fit.assignment`` or ``model.assignment(data.layout)``).
+        reference: One value of some of these sites, such as ``fit.sites`` or :func:`sites_of_truth`; None for the
+            last draw of the first chain, and after it the mean of the draws aligned to it.
+
+    Raises:
+        ValueError: a site has another shape than the assignment or the other sites ask for, or is not finite.
+    """
+    given = {name: np.asarray(value) for name, value in draws.items()}
+    leading = _leading(given, assignment)
+    count = int(np.prod(leading))
+    flat = {name: value.reshape(count, *value.shape[len(leading) :]) for name, value in given.items()}
+    names = [name for name in flat if reference is None or name in reference]
+    target = None
+    if reference is not None:
+        target = {name: np.asarray(reference[name])[None] for name in names}
+        for name, value in target.items():
+            _check(f"{name} of the reference", value.shape[1:], (), _shape(name, assignment))
+    aligned = {name: np.array(value) for name, value in flat.items()}
+    start = slice(leading[-1] - 1, leading[-1]) if leading else slice(0, 1)
+    for kind in _kinds(assignment):
+        drawn = _view(flat, names, kind, count)
+        if not any(part.shape[1] for part in drawn):
+            continue
+        first = View(*(part[start] for part in drawn)) if target is None else _view(target, names, kind, 1)
+        order, signs = _pairing(drawn, first, refine=target is None)
+        for name, value in aligned.items():
+            for axis, index in _places(name, kind):
+                value[index] = _arranged(value[index], order, signs if name in SIGNED else None, axis)
+    return {name: value.reshape(*leading, *value.shape[1:]) for name, value in aligned.items()}
+
+
+def align_fits(fits: Sequence[Fitted], reference: int = 0) -> list[dict[str, np.ndarray]]:
+    """Sites of several fits of one model, such as from several seeds, with latents as in ``fits[reference]``.
+
+    Raises:
+        ValueError: the fits have other numbers of neurons or latents.
+    """
+    first = fits[reference]
+    for i, fit in enumerate(fits):
+        if fit.assignment != first.assignment:
+            raise ValueError(f"fit {i} has {fit.assignment}, but fit {reference} has {first.assignment}")
+    return [align_draws(fit.sites, fit.assignment, first.sites) for fit in fits]
+
+
+def sites_of_truth(truth: xr.Dataset) -> dict[str, np.ndarray]:
+    """The truth of a simulation (``Simulation.truth``) as sites: the reference of :func:`align_draws`.
+
+    ``delay`` (region - 1, across_latent), the mean over time where delays vary; ``loadings``, ``noise``, ``offset``;
+    ``timescale_across`` and ``timescale_within`` where the kernel has timescales.
+    """
+    delay = truth["delay"].mean("time") if "time" in truth["delay"].dims else truth["delay"]
+    scales = {name: truth[name].values for name in ("timescale_across", "timescale_within")}
+    sites = {name: truth[name].values for name in ("loadings", "noise", "offset")}
+    return {**sites, "delay": delay.values[1:], **{name: value for name, value in scales.items() if value.all()}}
+
+
+def relative_to(delays: xr.DataArray, region: str) -> xr.DataArray:
+    """Delays behind ``region``, whose own are then 0: ``delays``, with a dimension "region", less those of that region.
+
+    Raises:
+        ValueError: there is no such region.
+    """
+    known = delays["region"].values.tolist()
+    if region not in known:
+        raise ValueError(f"{region!r} is no region: choose from {', '.join(map(str, known))}")
+    return (delays - delays.sel(region=region, drop=True)).assign_attrs(delays.attrs)
+
+
+# ---- what belongs to a latent ------------------------------------------------------------------------------------
+
+
+def _kinds(assignment: Assignment) -> Iterator[Kind]:
+    """The groups of exchangeable latents, none empty."""
+    shared, everything = assignment.n_across, slice(None)
+    if shared:
+        yield Kind("across", shared, everything, everything, slice(0, shared), everything)
+    neurons, entries = (np.cumsum([0, *sizes]) for sizes in (assignment.n_neurons, assignment.n_within))
+    for r, width in enumerate(assignment.n_within):
+        if width:
+            rows, own = slice(neurons[r], neurons[r + 1]), slice(entries[r], entries[r + 1])
+            yield Kind("within", width, slice(r, r + 1), rows, slice(shared, shared + width), own)
+
+
+def _places(name: str, kind: Kind) -> list[tuple[int, tuple[Any, ...]]]:
+    """Axes of a site along which latents of this kind lie, each with the part of the site that is theirs."""
+    if name in ("loadings", "alpha"):
+        return [(-1, (..., kind.neurons if name == "loadings" else kind.regions, kind.columns))]
+    if name.endswith(f"_{kind.name}"):
+        return [(-1, (..., kind.entries))]
+    return [(axis, (...,)) for axis in ACROSS.get(name, ()) if kind.name == "across"]
+
+
+def _shape(name: str, assignment: Assignment) -> Shape | None:
+    """Shape of a site; None for a site that holds nothing of latents."""
+    shared, columns, regions = assignment.n_across, assignment.n_columns, assignment.n_regions
+    lagging = (regions - 1, shared)
+    known: dict[str, Shape] = {
+        "loadings": (sum(assignment.n_neurons), columns),
+        "alpha": (regions, columns),
+        "delay": lagging,
+        "delay_spread": lagging,
+        "delay_change": (*lagging, None),
+        "transition": (shared, shared),
+        "start_mean": (shared,),
+        "start_root": (shared, None),
+    }
+    ends = {"_across": (shared,), "_within": (sum(assignment.n_within),)}
+    return known.get(name) or next((shape for end, shape in ends.items() if name.endswith(end)), None)
+
+
+def _leading(draws: Mapping[str, np.ndarray], assignment: Assignment) -> tuple[int, ...]:
+    """The axes of draws that all sites have in front, once they are found to agree."""
+    shapes = {name: _shape(name, assignment) for name in draws}
+    sizes = [draws[name].shape[: -len(shape)] for name, shape in shapes.items() if shape is not None]
+    leading = sizes[0] if sizes else ()
+    for name, value in draws.items():
+        _check(name, value.shape, leading, shapes[name])
+    return leading
+
+
+def _check(name: str, found: tuple[int, ...], leading: tuple[int, ...], shape: Shape | None) -> None:
+    own = found[len(leading) :]
+    fits = shape is None or (len(own) == len(shape) and all(b in (a, None) for a, b in zip(own, shape, strict=True)))
+    if found[: len(leading)] != leading or not fits:
+        site = "" if shape is None else f" and the site's own {tuple('any' if n is None else n for n in shape)}"
+        raise ValueError(f"site {name} has shape {found}: it should have the leading axes {leading}{site}")
+
+
+# ---- which latent is which ---------------------------------------------------------------------------------------
+
+
+def _view(sites: Mapping[str, np.ndarray], names: Sequence[str], kind: Kind, count: int) -> View:
+    """Loadings and traits of one kind of latents, of sites (draw, ...); of sites not named there are no rows."""
+    loadings, traits = np.zeros((count, 0, kind.size)), [np.zeros((count, 0, kind.size))]
+    for name in names:
+        for _, index in _places(name, kind):
+            part = np.asarray(sites[name][index], float)
+            if name == "loadings":
+                loadings = part
+            elif name.endswith(f"_{kind.name}"):
+                traits.append((np.log(part) if name.startswith("timescale") else part)[:, None])
+            elif name == "delay":
+                traits.append(part)
+    return View(loadings, np.concatenate(traits, 1))
+
+
+def _pairing(
+    drawn: View, reference: View, refine: bool
+) -> tuple[Int[np.ndarray, "draw latent"], Float[np.ndarray, "draw latent"]]:
+    """Order and signs of the latents of every draw; ``refine`` takes the mean of aligned draws as next reference."""
+    each, traits = np.eye(drawn.loadings.shape[2]), drawn.traits
+    for _ in range(ROUNDS):
+        cosine = _cosines(drawn.loadings, reference.loadings[0])
+        distance = _distances(drawn.traits, reference.traits[0], traits)
+        informed = drawn.loadings.shape[1] > 0
+        order = _least(TIE * distance / (1 + distance) - np.abs(cosine) if informed else distance)
+        signs = np.where(np.take_along_axis(cosine, order[:, :, None], 2)[..., 0] < 0, -1.0, 1.0)
+        traits = _arranged(drawn.traits, order)
+        if refine:
+            turn = signs[:, :, None] * each[order]  # (draw, aligned, drawn): far faster than to move all loadings
+            mean = np.tensordot(drawn.loadings, turn, ([0, 2], [0, 2])) / len(turn)
+            reference = View(mean[None], traits.mean(0, keepdims=True))
+    return order, signs
+
+
+def _cosines(
+    drawn: Float[np.ndarray, "draw neuron latent"], reference: Float[np.ndarray, "neuron latent"]
+) -> Float[np.ndarray, "draw latent latent"]:
+    """Between each column of the reference and each one drawn; 0 where either is 0."""
+    inner = np.swapaxes(np.tensordot(drawn, reference, (1, 0)), 1, 2)
+    size = np.sqrt(np.einsum("dnk,dnk->dk", drawn, drawn))[:, None] * np.linalg.norm(reference, axis=0)[:, None]
+    return inner / np.maximum(size, np.finfo(float).tiny)
+
+
+def _distances(
+    drawn: Float[np.ndarray, "draw trait latent"],
+    reference: Float[np.ndarray, "trait latent"],
+    paired: Float[np.ndarray, "draw trait latent"],
+) -> Float[np.ndarray, "draw latent latent"]:
+    """Squared, between each latent of the reference and each one drawn, in units of what is usual between pairs."""
+    usual = ((paired - reference) ** 2).mean((0, 2))
+    apart = (drawn[:, :, None] - reference[:, :, None]) ** 2  # (draw, trait, reference, drawn)
+    return np.einsum("dtij,t->dij", apart, 1 / np.where(usual > 0, usual, 1.0))
+
+
+def _least(cost: Float[np.ndarray, "draw latent latent"]) -> Int[np.ndarray, "draw latent"]:
+    """The order of least total cost for every draw.
+
+    If every latent of the reference has another latent drawn as its cheapest, that is the answer; the others are asked
+    for one by one.
+    """
+    if not np.isfinite(cost).all():
+        raise ValueError("draws or the reference hold numbers that are not finite, or timescales that are not positive")
+    order = cost.argmin(2)
+    contested = (np.sort(order, 1) != np.arange(order.shape[1])).any(1)
+    for i in np.flatnonzero(contested):
+        order[i] = linear_sum_assignment(cost[i])[1]
+    return order
+
+
+def _arranged(values: np.ndarray, order: np.ndarray, signs: np.ndarray | None = None, axis: int = -1) -> np.ndarray:
+    """Values (draw, ...) with the latents along ``axis`` in a new order, then times their signs (draw, latent)."""
+    shape = np.ones(values.ndim, int)
+    shape[[0, axis]] = order.shape
+    moved = np.take_along_axis(values, order.reshape(shape), axis)
+    return moved if signs is None else moved * signs.reshape(shape)

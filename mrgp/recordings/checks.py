@@ -1,0 +1,97 @@
+"""What is checked of a recording's arrays as they enter; each message names the place and the remedy."""
+
+import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrgp.recordings.neurons import Neurons
+from mrgp.runtime.sentences import Part, Refusal
+
+LONGEST_REASON = 120  # characters of what a library says of a file: some write paragraphs
+MOST_NAMED = 20  # neurons that a message lists by name
+
+WITHIN = (str(Path(__file__).parent) + os.sep,)  # warnings point at the line of the user's that led here
+
+
+class DataError(Refusal):
+    """A recording that cannot be used as it is; the message names the place and what mends it."""
+
+
+def warn(message: str) -> None:
+    """Warn the user, at the line of theirs that called the library."""
+    warnings.warn(message, skip_file_prefixes=WITHIN)
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """One sentence for whatever a reader raises on a broken file: each library has errors of its own."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: ask for the permission to") from error
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
+        raise DataError(f"{path.name} is damaged or is no recording ({reason}): get it again") from error
+
+
+def need(module: str, what_for: str) -> Any:
+    """A module that comes with an extra; a sentence on how to get it where it is absent."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it has to say to programmers
+            return importlib.import_module(module)
+    except ImportError as error:
+        remedy = f"pip install {module}, or mrgp with its extra [nwb]"
+        raise DataError(f"{what_for} needs {module}, which is not installed ({error}): {remedy}") from error
+
+
+def neurons_named(name: str, places: np.ndarray, own: Neurons) -> str:
+    """Some of a region's neurons, ``own``, as their user knows them: by position and label."""
+    named = [own.named(place) for place in places[:MOST_NAMED].tolist()]
+    more = f" and {places.size - MOST_NAMED} more" if places.size > MOST_NAMED else ""
+    return f"region {name}, neuron{'s' if places.size > 1 else ''} {', '.join(named)}{more}"
+
+
+def check_finite(name: str, array: np.ndarray, own: Neurons) -> None:
+    """Raise DataError where a value is infinite."""
+    infinite = np.isinf(array) if array.dtype.kind == "f" else np.zeros(1)
+    if infinite.any():
+        trial, time, neuron = np.argwhere(infinite)[0]
+        where = f"{neurons_named(name, np.array([neuron]), own)}: infinite value in trial {trial}, bin {time}"
+        raise DataError(f"{where}; put NaN where a value is missing")
+
+
+def living_neurons(array: np.ndarray) -> np.ndarray:
+    """Which neurons of an array (trial, time, neuron) with NaN take two values or more, bool (neuron,)."""
+    # fmax and fmin pass over NaN. Who moves in the first trial is alive, so that few need the long scan.
+    alive = np.fmax.reduce(array[0], axis=0) > np.fmin.reduce(array[0], axis=0)
+    still = array[:, :, ~alive]
+    alive[~alive] = np.fmax.reduce(still, axis=(0, 1)) > np.fmin.reduce(still, axis=(0, 1))
+    return alive
+
+
+def check_living(name: str, array: np.ndarray, own: Neurons, alive: np.ndarray, *remedy: Part) -> None:
+    """Raise DataError that ends in ``remedy`` where a neuron is not ``alive``."""
+    dead = np.flatnonzero(~alive)
+    if dead.size:
+        never = dead[np.isnan(array[:, :, dead]).all(axis=(0, 1))]
+        what = "never observed (all NaN)" if never.size else "dead, the same value in every observed bin"
+        raise DataError(f"{neurons_named(name, never if never.size else dead, own)}: {what}; ", *remedy)
+
+
+def tell_left_out(name: str, own: Neurons, alive: np.ndarray) -> None:
+    """Warn of the neurons of a region that are left out, which is refused where all are."""
+    dead = np.flatnonzero(~alive)
+    if dead.size == alive.size:
+        raise DataError(f"region {name}: every neuron is dead; leave the region out of the recording")
+    if dead.size:
+        warn(f"left out as dead: {neurons_named(name, dead, own)}")

@@ -1,0 +1,77 @@
+"""Which trials miss the same entries: covariances are computed once for all of them."""
+
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def share_patterns(mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
+    """``observed``, ``pattern`` and ``length`` of a mask (trial, time, neuron), with few patterns.
+
+    Going from the longest trial to the shortest, a trial joins the first pattern that agrees on [0, length).
+    """
+    n_trials, n_bins, _ = mask.shape
+    seen = mask.any(axis=2)
+    length = np.where(seen.any(axis=1), n_bins - np.argmax(seen[:, ::-1], axis=1), 0).astype(np.int32)
+    pattern, ragged = np.zeros(n_trials, np.int32), length if (length < n_bins).any() else None
+    if mask.all(axis=2)[np.arange(n_bins) < length[:, None]].all():
+        return None, pattern, ragged
+    packed = np.packbits(mask, axis=2)
+    founders: list[int] = []  # the trial that each pattern was taken from
+    for bins, trials in groupby(np.argsort(-length, kind="stable").tolist(), key=length.__getitem__):
+        known = {packed[f, :bins].tobytes(): p for p, f in reversed(list(enumerate(founders)))}
+        for trial in trials:
+            pattern[trial] = known.setdefault(packed[trial, :bins].tobytes(), len(founders))
+            if pattern[trial] == len(founders):
+                founders.append(trial)
+    return mask[founders], pattern, ragged
+
+
+class Missing(NamedTuple):
+    """Which entries were observed; None where everything was.
+
+    Attributes:
+        observed: (pattern, time, neuron), bool.
+        pattern: (trial,), index into ``observed``.
+        length: (trial,), number of bins of each trial.
+    """
+
+    observed: Array | None
+    pattern: Array
+    length: Array | None
+
+
+def exact_patterns(missing: Missing, n_bins: int, n_neurons: int) -> Missing:
+    """The same missing data with every trial's end written into its pattern, as whatever looks back needs it.
+
+    Filtering forward, a short trial shares the pattern of a long one; smoothing it does not.
+    """
+    if missing.length is None:
+        return missing
+    full = jnp.ones((1, n_bins, n_neurons), bool) if missing.observed is None else jnp.asarray(missing.observed)
+    ends: Any = jnp.stack([missing.pattern, missing.length], -1)  # (trial, 2)
+    pattern: Any = jnp.arange(len(missing.length))
+    if not isinstance(ends, jax.core.Tracer):  # inside a traced function every trial keeps a pattern of its own
+        ends, pattern = np.unique(np.asarray(ends), axis=0, return_inverse=True)
+    inside = jnp.arange(n_bins) < ends[:, 1:]
+    return Missing(full[ends[:, 0]] & inside[..., None], jnp.asarray(pattern), None)
+
+
+def centred(values: Array, mean: Array, condition: Array | None, missing: Missing) -> Array:
+    """Observations (trial, time, neuron) less the mean (condition, time or 1, neuron); those missing stay zero."""
+    mean = mean if condition is None else mean[condition]
+    return values - mean * present(missing, values.shape[1])
+
+
+def present(missing: Missing, n_bins: int) -> Array | float:
+    """Which entries were observed, to multiply (trial, time, neuron) with."""
+    there: Array | float = 1.0
+    if missing.observed is not None:
+        there = there * missing.observed[missing.pattern]
+    if missing.length is not None:
+        there = there * (jnp.arange(n_bins) < missing.length[:, None])[..., None]
+    return there

@@ -1,0 +1,222 @@
+"""Sorted units and trials of an NWB file, counted in bins."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrgp.recordings.checks import DataError, damage_named, need, warn
+from mrgp.recordings.labels import MISSING, is_missing
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.spikes import from_spike_times, patient, trial_columns
+from mrgp.recordings.texts import as_text
+from mrgp.recordings.units import read_bin_width, seconds
+from mrgp.runtime.sentences import Argument
+
+REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
+REGION = Argument("region_of_unit", python="region_of_unit=")
+
+
+def load_nwb(
+    path: str | Path,
+    bin_width: float,
+    *,
+    region_of_unit: str | Sequence[str] | None = None,
+    regions: Sequence[str] | None = None,
+    trials: str = "trials",
+    align: str | None = None,
+    window: tuple[float, float] | None = None,
+    drop_dead: bool | None = False,
+) -> MultiRegionData:
+    """Count the spikes of an NWB file's units in the bins of its trials.
+
+    Needs pynwb, which the extra ``mrgp[nwb]`` installs. Units are labelled by their id; columns of the trials' table
+    with one number or text per trial become ``trial_coords``. Bins outside a unit's ``obs_intervals``, and of all units
+    those in the file's ``invalid_times``, are missing (NaN), not silent: a trial that is touched keeps its other bins,
+    one that has none left is left out.
+
+    Args:
+        path: The file.
+        bin_width: Seconds per bin.
+        region_of_unit: Column of the units table that names the region, or one name per unit. None for the first of
+            the columns location, region, brain_region and brain_area; without one, the ``location`` of each unit's
+            electrodes, or of its electrode group.
+        regions: Which regions, in this order (delays are measured from the first); units of others are left out.
+            None for all, in the order of their first units.
+        trials: The table of trials, or of any other intervals in the file.
+        align: Column of that table with the time of an event (default start_time); with ``window``. Trials without the
+            event (NaN) are left out, with a warning.
+        window: From, to in seconds around the event, such as (-0.2, 0.5). None for trials from start_time to stop_time,
+            the shorter ones ending in NaN.
+        drop_dead: Leave out units without spikes in any trial, with a warning that names them; None keeps them.
+
+    Raises:
+        DataError: pynwb is not installed, or the file is missing, damaged or without what is needed.
+
+    Source: Rübel et al. 2022, eLife 11 (the format).
+    """
+    path = Path(path)
+    width = read_bin_width(bin_width)
+    if path.is_dir() or not path.is_file():
+        raise DataError(f"{path} is a folder: give a file" if path.is_dir() else f"there is no file {path}")
+    pynwb = need("pynwb", f"reading {path.name}")
+    with damage_named(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on versions of the format
+        with pynwb.NWBHDF5IO(path=str(path), mode="r", load_namespaces=True) as file:
+            contents = file.read()
+            units, labels = _units(contents, path.name)
+            areas = _regions(contents.units, region_of_unit, labels, path.name)
+            invalid = _invalid(contents)
+            observed = _observed(contents.units, labels, invalid)
+            table = _trials(contents, trials, path.name)
+    if window is None and align is not None:
+        raise DataError(f"align={align!r} needs a window in seconds around it: such as window=(-0.2, 0.5)")
+    spans = ("start_time", "stop_time") if window is None else (align or "start_time",)
+    times, table = _present(table, spans, trials)
+    begin, end = times if window is None else (times[0] + edge for edge in seconds("window", window))
+    if touched := int(np.any((begin[:, None] < invalid[:, 1]) & (end[:, None] > invalid[:, 0]), axis=1).sum()):
+        warn(f"{touched} of {begin.size} trials overlap invalid_times of {path.name}: their bins there are missing")
+    timing = {"start": times[0], "stop": times[1]} if window is None else {"align": times[0], "window": window}
+    names = list(dict.fromkeys(areas)) if regions is None else list(map(as_text, regions))
+    if blank := [label for label, area in zip(labels, areas, strict=True) if not area and area in names]:
+        without = f"unit {blank[0]} of {path.name} has no region: choose with "
+        raise DataError(without, Argument("regions", python="regions="), f" from {_listed(areas)}")
+    return from_spike_times(
+        dict(zip(labels, units, strict=True)), areas, width, regions=names, observed=observed,
+        trial_coords=trial_columns(table, names), drop_dead=drop_dead, **timing,
+    )  # fmt: skip
+
+
+def _units(contents: Any, source: str) -> tuple[list[np.ndarray], list[Any]]:
+    """Spike times of each unit in seconds, and the units' ids."""
+    table = contents.units
+    if table is None or not len(table):
+        raise DataError(f"{source} has no units table: its spikes must be sorted into units")
+    if "spike_times" not in table.colnames:
+        raise DataError(f"the units of {source} have no spike_times: sort its spikes into units first")
+    labels = np.asarray(table.id[:]).tolist()
+    if len(set(labels)) < len(labels):
+        raise DataError(f"two units of {source} have the id {max(labels, key=labels.count)}: give each its own")
+    column, rows = table["spike_times"], patient(range(len(table)), desc="reading spikes", unit=" units")
+    return [np.asarray(column[unit], float) for unit in rows], labels
+
+
+def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: list[Any], source: str) -> list[str]:
+    """The region of each unit; '' where the file has none."""
+    if region_of_unit is not None and not isinstance(region_of_unit, str):
+        areas = list(map(_area, region_of_unit))
+        if len(areas) != len(labels):
+            raise DataError(f"region_of_unit has {len(areas)} names for the {len(labels)} units of {source}")
+        return areas
+    likely = [name for name in REGION_COLUMNS if name in table.colnames]
+    name = next(iter(likely), None) if region_of_unit is None else region_of_unit
+    if name is not None:
+        if name not in table.colnames:
+            known = ", ".join(key for key in table.colnames if key not in ("spike_times", "obs_intervals")) or "none"
+            raise DataError(f"the units of {source} have no column {name!r} for regions: there is {known}")
+        column = table[name]
+        if hasattr(column, "target"):
+            raise DataError(f"column {name!r} of {source} has several values per unit: name another for regions")
+        return list(map(_area, column[:]))
+    if "electrodes" in table.colnames:
+        return _locations(table["electrodes"], labels, source)
+    if "electrode_group" in table.colnames:
+        return [_area(group.location) for group in table["electrode_group"][:]]
+    raise DataError(f"{source} does not say where its units are: pass ", REGION, ", a column or one name per unit")
+
+
+def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
+    """The one location of each unit's electrodes."""
+    rows = electrodes.target if hasattr(electrodes, "target") else electrodes
+    location = np.asarray(rows.table["location"][:], object)
+    ends = np.asarray(electrodes.data[:], int) if rows is not electrodes else np.arange(1, len(labels) + 1)
+    areas = []
+    for label, part in zip(labels, np.split(np.asarray(rows.data[:], int), ends)[: len(labels)], strict=True):
+        found = sorted(set(map(_area, location[part])))
+        if len(found) > 1:
+            where = f"unit {label} of {source} has electrodes in {', '.join(found)}"
+            raise DataError(f"{where}: pass ", REGION, ", a column or one name per unit")
+        areas.append(found[0] if found else "")
+    return areas
+
+
+def _area(value: Any) -> str:
+    """The name of a region; '' where there is none."""
+    text = "" if is_missing(value) else as_text(value).strip()
+    return "" if text in MISSING else text
+
+
+def _invalid(contents: Any) -> np.ndarray:
+    """Intervals (interval, 2) in seconds that the file marks as invalid, merged where they overlap, sorted."""
+    table = contents.invalid_times
+    if table is None or not len(table):
+        return np.empty((0, 2))
+    starts, stops = (np.asarray(table[name][:], float) for name in ("start_time", "stop_time"))
+    merged: list[list[float]] = []
+    for start, stop in sorted(zip(starts.tolist(), stops.tolist(), strict=True)):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], stop)
+        else:
+            merged.append([start, stop])
+    return np.array(merged)
+
+
+def _observed(table: Any, labels: list[Any], invalid: np.ndarray) -> dict[Any, np.ndarray] | None:
+    """Intervals (interval, 2) in seconds in which each unit was recorded, less ``invalid``; None for always."""
+    always = np.array([[-np.inf, np.inf]])
+    spans = dict.fromkeys(labels, always)
+    if "obs_intervals" in table.colnames:
+        for unit, label in enumerate(labels):
+            span = np.asarray(table["obs_intervals"][unit], float).reshape(-1, 2)
+            spans[label] = span if span.size else always
+    elif not len(invalid):
+        return None
+    return {label: _without(span, invalid) for label, span in spans.items()}
+
+
+def _without(spans: np.ndarray, invalid: np.ndarray) -> np.ndarray:
+    """What the intervals ``spans`` (interval, 2) keep of themselves outside of ``invalid``, which are sorted."""
+    for start, stop in invalid:
+        before = np.stack([spans[:, 0], np.minimum(spans[:, 1], start)], 1)
+        after = np.stack([np.maximum(spans[:, 0], stop), spans[:, 1]], 1)
+        spans = np.concatenate([before, after])
+        spans = spans[spans[:, 0] < spans[:, 1]]
+    return spans
+
+
+def _trials(contents: Any, name: str, source: str) -> dict[str, np.ndarray]:
+    """Columns of a table of intervals that have one number or text per interval."""
+    own = {key: getattr(contents, key) for key in ("trials", "epochs")}
+    tables = {key: table for key, table in own.items() if table is not None} | dict(contents.intervals or {})
+    if name not in tables:
+        remedy = f"choose from {', '.join(tables)}" if tables else "it needs one, with start_time and stop_time"
+        raise DataError(f"{source} has no table {name!r} of trials: {remedy}")
+    table = tables[name]
+    if not len(table):
+        raise DataError(f"the table {name!r} of trials in {source} is empty: name another")
+    columns = {column: table[column] for column in table.colnames}
+    return {key: np.asarray(value[:]) for key, value in columns.items() if not hasattr(value, "target")}
+
+
+def _present(
+    table: dict[str, np.ndarray], wanted: Sequence[str], name: str
+) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """The wanted times of the trials that have them all, and these trials' table."""
+    for column in wanted:
+        if column not in table or table[column].dtype.kind not in "fiu":
+            known = ", ".join(key for key, value in table.items() if value.dtype.kind == "f")
+            raise DataError(f"the table {name!r} has no column {column!r} of times: choose from {known}")
+    times = [np.asarray(table[column], float) for column in wanted]
+    there = np.all(np.isfinite(times), axis=0)
+    if not there.any():
+        raise DataError(f"no trial has a time in {' and '.join(wanted)}: choose another column")
+    if not there.all():
+        count = int(np.sum(~there))
+        warn(f"left out {count} trials without a time in {' and '.join(wanted)}")
+    return [time[there] for time in times], {key: value[there] for key, value in table.items()}
+
+
+def _listed(areas: Sequence[str]) -> str:
+    return ", ".join(area for area in dict.fromkeys(areas) if area)

@@ -1,0 +1,126 @@
+"""Times as they are given, in seconds: a unit that an object carries is converted, one that is no time is refused."""
+
+import datetime
+from typing import Any
+
+import numpy as np
+
+from mrgp.recordings.checks import DataError
+
+SECOND = np.timedelta64(1, "s")
+DATED = "these are dates; give seconds on one clock, such as since the recording began"
+
+IN_SECONDS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("us", "µs", "μs", "usec", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-9),
+    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
+}
+"""Units by the text that arrays have in ``attrs["units"]``."""
+
+
+def seconds(what: str, value: Any) -> np.ndarray:
+    """Numbers as they are, and what carries a unit in seconds, float64 of the shape given.
+
+    Understood are ``datetime.timedelta`` and numpy's, arrays of quantities, neo, pint and astropy, pynapple's times,
+    xarray's with ``attrs["units"]``, and sequences of those.
+
+    Args:
+        what: What the times are of, for messages.
+        value: A number, or an array or sequence of them.
+
+    Raises:
+        DataError: these are no numbers, or of a unit that is no time.
+    """
+    found = _numbers(what, value)
+    if found is None:
+        raise DataError(f"{what} are not numbers: give them in seconds")
+    return found
+
+
+def one_time(what: str, value: Any, wanted: str) -> float:
+    """One number of seconds, finite.
+
+    Raises:
+        DataError: it is none, or of a unit that is no time; the message says what is ``wanted``.
+    """
+    found = _numbers(what, value)
+    if found is None or found.size != 1 or not np.isfinite(found).all():
+        raise DataError(f"{what} is {value!r}: give {wanted}")
+    return float(found.reshape(()))
+
+
+def read_bin_width(value: Any) -> float:
+    """Seconds per bin, above 0."""
+    wanted = "the seconds per bin, such as 0.02 for 20 ms"
+    width = one_time("bin_width", value, wanted)
+    if width <= 0:
+        raise DataError(f"bin_width is {value!r}: give {wanted}")
+    return width
+
+
+def _numbers(what: str, value: Any) -> np.ndarray | None:
+    """Seconds as float64; None where there are no numbers."""
+    try:
+        return np.asarray(_plain(what, value), float)
+    except DataError:
+        raise
+    except (TypeError, ValueError):
+        return None
+
+
+def _plain(what: str, value: Any) -> Any:
+    """The numbers of seconds in ``value``, with no unit left."""
+    if isinstance(value, np.timedelta64 | np.datetime64):
+        value = np.asarray(value)
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, datetime.date | datetime.time):
+        raise DataError(f"{what}: {DATED}")
+    if (converted := _converted(what, value)) is not None:
+        return converted
+    if isinstance(value, np.ma.MaskedArray):
+        return np.ma.filled(value.astype(float), np.nan)
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
+        kinds = {type(part) for part in np.ravel(value)} if isinstance(value, np.ndarray) else set(map(type, value))
+        if kinds <= {int, float, bool, np.float64, np.int64}:
+            return value
+        return [_plain(what, part) for part in value]
+    array = np.asarray(value)
+    if array.dtype.kind == "m":
+        return array / SECOND  # NaN where there is none
+    if array.dtype.kind == "M":
+        raise DataError(f"{what}: {DATED}")
+    return array[()] if array.dtype == object and array.ndim == 0 else array
+
+
+def _converted(what: str, value: Any) -> Any:
+    """Numbers of seconds from an object that carries a unit; None where it carries none."""
+    if hasattr(value, "time_support") and hasattr(value, "t"):  # pynapple's, in seconds whatever it prints
+        return np.asarray(value.t, float)
+    units = getattr(getattr(value, "attrs", None), "get", lambda _: None)("units")
+    if units is not None and hasattr(value, "dims"):
+        if units not in IN_SECONDS:
+            raise DataError(f"{what}: the unit is {units}, which is no time known here; give seconds")
+        return np.asarray(value, float) * IN_SECONDS[units]
+    for convert, read in ((_rescaled, "rescale"), (_to, "to_value"), (_to_pint, "to")):
+        if hasattr(value, read) and (hasattr(value, "units") or hasattr(value, "unit")):
+            try:
+                return convert(value)
+            except Exception as error:  # each library has errors of its own
+                unit = getattr(value, "units", getattr(value, "unit", None))
+                raise DataError(f"{what}: the unit is {unit}, which is no time; give seconds") from error
+    return None
+
+
+def _rescaled(value: Any) -> np.ndarray:
+    return np.asarray(value.rescale("s").magnitude, float)  # quantities, neo
+
+
+def _to(value: Any) -> np.ndarray:
+    return np.asarray(value.to_value("s"), float)  # astropy
+
+
+def _to_pint(value: Any) -> np.ndarray:
+    return np.asarray(value.to("second").magnitude, float)

@@ -1,0 +1,485 @@
+"""A fitted model: its parameters with names and units, and what it says of a recording."""
+
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from mrgp.inference.method import Run
+from mrgp.inference.mode.curvature import Curvature
+from mrgp.likelihoods.bound import CountGP
+from mrgp.likelihoods.kalman import MarkovGP
+from mrgp.parts.loadings import AUDIBLE, SHARED, shared_variance, signal_to_noise
+from mrgp.parts.means import OF_MEANS
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.known_neurons import known_neurons
+from mrgp.recordings.labels import labels_of
+from mrgp.recordings.layout import CONDITION, Layout
+from mrgp.recordings.neurons import Neurons
+from mrgp.recordings.recording import MultiRegionData, stand_in
+from mrgp.results import (
+    arviz as arviz_tree,
+)
+from mrgp.results import (
+    conditional as posterior,
+)
+from mrgp.results import (
+    file as fit_file,
+)
+from mrgp.results import (
+    rows as tables,
+)
+from mrgp.results import (
+    summary as summaries,
+)
+from mrgp.results import (
+    uncertainty,
+)
+from mrgp.runtime.display import Card, Shown
+from mrgp.runtime.workers import TRACING
+
+FOUND = ("window", "transient", "duration")  # choices that a fit makes, and nobody has to read
+LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {name: importlib.metadata.version(name) for name in ("mrgp", "jax", "numpyro", "arviz", "numpy", "scipy")}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Fit(Shown, Run):
+    """Parameters of one model inferred from one recording. Times are in seconds throughout.
+
+    Two fits are equal where they are the same object; ``summary()`` and ``sites`` tell others apart.
+
+    Attributes:
+        layout: Regions, neurons per region and bin width of the recording.
+        n_bins: Bins of its longest trial.
+        wall_s, seed: Of the run.
+        fixed: Sites that were not inferred.
+        data: The recording, while it is in memory; not saved.
+        trained_on: Digests of its trials, once the fit is saved (see :meth:`has_seen`).
+        preprocessing: What was done to the recording before, as :func:`mrgp.preprocess` takes it; None where nobody has
+            said so. The command line does to other recordings what it did to this one.
+        versions: Of what the result depends on.
+        neurons: Who the neurons of each region are, by which they are known in other recordings.
+
+    Parameters and how they were found are the attributes of :class:`mrgp.inference.method.Run`.
+    """
+
+    layout: Layout
+    n_bins: int
+    wall_s: float
+    seed: int
+    fixed: tuple[str, ...] = ()
+    data: MultiRegionData | None = None
+    trained_on: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=versions)
+    neurons: dict[str, Neurons] = field(default_factory=dict)
+
+    # ---- parameters ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def assignment(self) -> Any:
+        """Which neuron reads which latent."""
+        return self.model.assignment(self.layout)
+
+    @property
+    def within_names(self) -> list[str]:
+        """A name for every within latent: region and number, ``V1:0``."""
+        widths = zip(self.layout.regions, self.assignment.n_within, strict=False)
+        return [f"{name}:{j}" for name, width in widths for j in range(width)]
+
+    @property
+    def populations(self) -> tuple[str, ...]:
+        """The model's regions: those of the recording, or one where it pools them."""
+        return self.layout.regions if self.assignment.n_regions > 1 or self.layout.n_regions == 1 else ("all",)
+
+    @property
+    def delays(self) -> xr.DataArray:
+        """Delays in seconds, (region, across_latent) or (region, across_latent, time) where they vary.
+
+        Positive means that the region lags the first one.
+        """
+        table = self.model.delay_table(self.sites, self.layout, self.n_bins)
+        coords = self.delay_coords if table.ndim == 2 else self.delay_coords | self.time_coords
+        return xr.DataArray(table, coords, tuple(coords), "delay", {"units": "s"})
+
+    @property
+    def has_delays(self) -> bool:
+        """Whether there is a latent that regions share, each with a delay of its own."""
+        return len(self.populations) > 1 and self.delays.size > 0 and self.model.delay_bound(self.layout) > 0
+
+    @property
+    def delays_vary(self) -> bool:
+        """Whether delays move during a trial."""
+        return "time" in self.delays.dims
+
+    @property
+    def has_relevance(self) -> bool:
+        """Whether the model finds out which region reads which latent."""
+        return "alpha" in self.sites
+
+    @property
+    def n_samples(self) -> int:
+        """Draws of the posterior, those of all chains together; 0 where the method gives none."""
+        return 0 if self.samples is None else int(np.prod(next(iter(self.samples.values())).shape[:2]))
+
+    @property
+    def climbed(self) -> str:
+        """What ``trace`` is, in symbols."""
+        names = {"em": "log p(y | parameters)", "nuts": "log density of each draw"}
+        bound = "bound of log p(y)" if self.method in ("vb", "svi") else "log p(y, parameters)"
+        return names.get(self.method, bound)
+
+    @property
+    def delay_coords(self) -> dict[str, Any]:
+        """Coordinates of a table of delays."""
+        return {"region": list(self.populations), "across_latent": np.arange(self.assignment.n_across)}
+
+    @property
+    def time_coords(self) -> dict[str, Any]:
+        """Start of every bin in seconds."""
+        return {"time": np.arange(self.n_bins) * self.layout.bin_width}
+
+    @property
+    def timescales(self) -> xr.Dataset:
+        """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
+        tables = {
+            kind: (f"{kind}_latent", self.model.timescale_table(self.sites, kind, self.layout))
+            for kind in ("across", "within")
+        }
+        coords = {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names}
+        return xr.Dataset(tables, coords, {"units": "s"})
+
+    @property
+    def loadings(self) -> dict[str, xr.DataArray]:
+        """Loadings per region, (neuron, latent): across latents ``across:k``, then the region's own ``V1:j``."""
+        names = [f"across:{k}" for k in range(self.assignment.n_across)]
+        blocks = np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1])
+        arrays = {}
+        for region, width, block in zip(self.populations, self.assignment.n_within, blocks, strict=True):
+            latents = names + [f"{region}:{j}" for j in range(width)]
+            coords = {"neuron": np.arange(len(block)), "latent": latents}
+            arrays[region] = xr.DataArray(block[:, : len(latents)], coords, ("neuron", "latent"), f"loadings_{region}")
+        return arrays
+
+    @property
+    def shared_variance(self) -> xr.DataArray:
+        """Share of each latent in the variance that latents explain in a region, (region, latent).
+
+        Latents are ``across:k``, then ``within:j``, the j-th of each region's own; rows sum to 1. The expectation of
+        the squared loadings, where they are known as a distribution (method "vb").
+        """
+        share = shared_variance(self.assignment, self.sites["loadings"], self.loadings_covariance)
+        names = [f"across:{k}" for k in range(self.assignment.n_across)]
+        names += [f"within:{j}" for j in range(max(self.assignment.n_within))]
+        return xr.DataArray(share, {"region": list(self.populations), "latent": names}, name="shared_variance")
+
+    def shared_by(self, least: float = SHARED) -> xr.DataArray:
+        """Which regions read which across latent, (region, across_latent) bool.
+
+        A region reads a latent that explains at least ``least`` of the variance shared by its neurons (Gokcen et al.
+        2023 take 2%), if what its neurons share is at least a thousandth of their noise.
+        """
+        share = self.shared_variance.values[:, : self.assignment.n_across]
+        known = self.sites["loadings"], self.model.noise_of(self.sites), self.loadings_covariance
+        audible = signal_to_noise(self.assignment, *known) >= AUDIBLE
+        return xr.DataArray((share >= least) & audible[:, None], self.delay_coords, name="shared_by")
+
+    def _per_neuron(self, site: str) -> dict[str, xr.DataArray]:
+        parts = self.layout.region_slices.items()
+        return {region: xr.DataArray(self.sites[site][part], dims=("neuron",), name=site) for region, part in parts}
+
+    @property
+    def noise(self) -> dict[str, xr.DataArray]:
+        """Observation variance of every neuron, per region; counts have none."""
+        if self.model.is_of_counts:
+            raise AttributeError("counts have no noise variance of their own: see fit.sites, and fit.predict")
+        return self._per_neuron("noise")
+
+    @property
+    def offset(self) -> dict[str, xr.DataArray]:
+        """Offset of every neuron, per region; of its log-rate where values are counts."""
+        return self._per_neuron("offset")
+
+    @property
+    def noise_timescales(self) -> xr.DataArray:
+        """How long private noise remembers, seconds, (region,); 0 where it is white."""
+        found = self.sites.get("noise_timescale", np.zeros(len(self.populations)))
+        return xr.DataArray(found, {"region": list(self.populations)}, name="noise_timescale", attrs={"units": "s"})
+
+    @property
+    def mean(self) -> dict[str, xr.DataArray]:
+        """Mean of every neuron over the trial, per region, (condition, time, neuron), in units of the recording.
+
+        Where values are counts it is the mean of the log-rate.
+        """
+        table = self.model.mean_table(self.sites, stand_in(self.layout, 1, self.n_bins))
+        coords = {"condition": list(self.layout.conditions or ("all",))} | self.time_coords
+        dims = ("condition", "time", "neuron")
+        parts = self.layout.region_slices.items()
+        return {region: xr.DataArray(table[..., part], coords, dims, f"mean_{region}") for region, part in parts}
+
+    # ---- what it says of a recording -----------------------------------------------------------------------------
+
+    def recording(self, data: MultiRegionData | None = None) -> MultiRegionData:
+        """``data`` as far as the fit knows its neurons (see :meth:`known`), or the recording that it holds.
+
+        Raises:
+            DataError: there is none, or it has not all that the fit knows.
+        """
+        if data is None and self.data is None:
+            raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+        data = self.data if data is None else self.known(data)
+        assert data is not None
+        if data.layout != self.layout and self.model.mean != "constant":
+            data = data.among(self.layout.conditions)
+        if not data.layout.same_neurons(self.layout):
+            raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
+        if (why := self.model.unsuited(data)) is not None:
+            raise DataError(f"{type(self.model).__name__}: ", *why)
+        return data
+
+    def known(self, data: MultiRegionData) -> MultiRegionData:
+        """``data`` without regions and neurons that the fit does not know, which a warning names.
+
+        A neuron is known by its label, where the fit's recording and this one have labels; else by its position, where
+        both were made from arrays of as many neurons, of which some were left out.
+
+        Raises:
+            DataError: a region or a neuron that the fit knows is not there.
+        """
+        return known_neurons(self.layout, self.neurons, data)
+
+    @property
+    def training_trials(self) -> tuple[str, ...]:
+        """Digests of the trials that the parameters were inferred from; none of a fit whose file does not say it."""
+        return self.trained_on if self.data is None else tuple(self.data.trial_fingerprints)
+
+    def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
+        """Which trials, (trial,) bool, the parameters were inferred from; None of a fit whose file does not say it."""
+        known = self.training_trials
+        if not known:
+            return None
+        digests = self.known(data).digests
+        return np.isin(digests.of_trials, known) | np.isin(digests.whole, known)
+
+    def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
+        """log p(y_trial | parameters) in nats, (trial,); of counts a lower bound."""
+        return self.model.log_likelihood(self.recording(data), self.sites)
+
+    def markov(self, data: MultiRegionData) -> MarkovGP | CountGP:
+        """The state-space form of the fitted model, whatever likelihood it was fitted with."""
+        model = self.model if self.model.likelihood == "markov" else self.model.replace(likelihood="markov")
+        if model.window is None:
+            model = model.adapted(data, self.sites, 1.0)
+        found, spread = model.likelihood_at(data, self.sites), self.loadings_covariance
+        return found if spread is None else found.with_spread(jnp.asarray(spread))
+
+    def latents(self, data: MultiRegionData | None = None, refine: int = 1) -> xr.Dataset:
+        """Posterior mean and sd of the latents, on region 1's clock and ``refine`` points per bin.
+
+        Returns:
+            ``across_mean``, ``across_sd`` (trial, time, across_latent) and ``within_mean``, ``within_sd``
+            (trial, time, within_latent); time in seconds; a priori every latent has mean 0 and sd 1.
+        """
+        if refine < 1:
+            raise ValueError(f"refine is the number of points per bin, at least 1, not {refine}")
+        data = self.recording(data)
+        return posterior.latents(self.markov(data), data, refine, self.within_names)
+
+    def predict(self, data: MultiRegionData | None = None) -> xr.Dataset:
+        """Reconstruction of every region given all of the recording: mean, and sd of a new observation.
+
+        Returns:
+            ``<region>_mean`` and ``<region>_sd``, (trial, time, neuron_<region>); missing entries are filled in.
+            Of counts they are of a new count, as q (see :mod:`mrgp.likelihoods.bound`) has its log-rate.
+        """
+        data = self.recording(data)
+        return posterior.reconstruction(self.markov(data), data)
+
+    def sample(
+        self, n_trials: int, n_bins: int, seed: int = 0, conditions: Sequence[str] | None = None
+    ) -> MultiRegionData:
+        """A new recording drawn from the fitted model; ``conditions`` of its trials, None for all of them in turn."""
+        frame = stand_in(self.layout, n_trials, n_bins)
+        if conditions is not None:
+            if len(conditions) != n_trials:
+                raise ValueError(f"conditions are {len(conditions)} for {n_trials} trials: give one for each")
+            own = replace(self.layout, conditions=tuple(sorted(set(labels_of(conditions)))))
+            frame = MultiRegionData.unchecked(own, frame.values, {CONDITION: np.asarray(conditions)})
+            frame = frame.among(self.layout.conditions)
+        drawn = np.asarray(self.markov(frame).sample(jax.random.key(seed)))
+        made = frame.with_values(drawn)
+        made.known_as = None
+        return made
+
+    def lift_error(self, n_bins: int = LIFT_ERROR_BINS) -> float:
+        """KL divergence in nats per trial of ``n_bins`` bins from the exact model to the state space used."""
+        bare = replace(
+            self, model=self.model.replace(mean="constant"),
+            sites={name: value for name, value in self.sites.items() if name not in OF_MEANS},
+        )  # fmt: skip
+        return posterior.lift_error(bare.markov(stand_in(self.layout, 1, n_bins)), n_bins)
+
+    # ---- uncertainty ---------------------------------------------------------------------------------------------
+
+    def curvature(self, data: MultiRegionData | None = None, progress: bool = False, follow: bool = False) -> Curvature:
+        """Gaussian uncertainty of delays and kernel parameters, everything else profiled out; computed once.
+
+        ``follow`` asks for how everything else follows them too, which a saved fit does not keep.
+        """
+        with TRACING:
+            known = self.saved_curvature
+            if known is None or (follow and known.response is None):
+                known = uncertainty.curvature_at(self, self.recording(data), progress)
+                self.saved_curvature = known
+            return known
+
+    @property
+    def uncertain_sites(self) -> tuple[str, ...]:
+        """Sites that describe latents and were inferred: what intervals are given for."""
+        return tuple(name for name in self.model.dynamics_sites(self.layout) if name not in self.fixed)
+
+    def delay_intervals(
+        self,
+        probability: float = 0.9,
+        data: MultiRegionData | None = None,
+        progress: bool = False,
+        over_time: bool = False,
+        reference: str | None = None,
+    ) -> xr.Dataset:
+        """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``) from the curvature, seconds.
+
+        Dims (region, across_latent), and time where delays vary; ``over_time`` asks for their mean over the trial
+        instead. Delays are behind the region ``reference``, None for the first; a latent that ``reference`` or a region
+        does not read leaves their delay open. The Gaussian lives in artanh(delay / bound), so that intervals respect
+        the bound, which is ``max_delay`` behind the first region and twice that behind others. A delay that has come
+        within 5% of ``max_delay`` has neither sd nor interval (NaN): the bound stopped it, not the recording.
+        """
+        if not 0 < probability < 1:
+            raise ValueError(f"probability is between 0 and 1, not {probability}")
+        reference = self.populations[0] if reference is None else reference
+        if reference not in self.populations:
+            raise ValueError(f"reference {reference!r} is no region: choose from {', '.join(self.populations)}")
+        if self._has_own_draws:
+            return uncertainty.delay_quantiles(self, probability, over_time, reference)
+        bounds = uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
+        self._has_shown_intervals = True
+        return bounds
+
+    _has_shown_intervals = False  # then what they need of JAX is compiled
+
+    @property
+    def _has_own_draws(self) -> bool:
+        """Whether draws are of the posterior itself, not of its Gaussian."""
+        return self.samples is not None and self.method != "laplace"
+
+    @property
+    def undrawn_sites(self) -> tuple[str, ...]:
+        """Sites that were inferred but have no draws of their own: with any, the draws are of no whole posterior."""
+        given = {*(self.samples or {}), *self.fixed, *self.model.held}
+        return tuple(name for name in self.sites if name not in given)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that were inferred, loadings that a region does not use included."""
+        return sum(np.size(value) for name, value in self.sites.items() if name not in (*self.fixed, *self.model.held))
+
+    def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
+        """Draws of all sites, (draw, ...), seconds: of those the method gives, where it does, at most all of them.
+
+        Else delays and kernel parameters are from the Gaussian at the maximum; loadings, noise and offsets take their
+        best values given each draw, to first order, without spread of their own. Sites that the method leaves undrawn
+        (``undrawn_sites``) stay at the maximum.
+        """
+        if self.samples is not None:
+            return uncertainty.thinned(self, n_draws)
+        return uncertainty.draws(self, self.curvature(data, follow=True), n_draws, seed)
+
+    def log_evidence(self, data: MultiRegionData | None = None, progress: bool = False) -> tuple[float, float]:
+        """log p(y | model) by Laplace's method at the maximum, nats, and the standard error of its computation.
+
+        Everything that was inferred is integrated over a Gaussian; sites that were fixed are given. A recording cannot
+        tell the modes apart that differ in signs and order of latents: all of them count, log 2 for each latent and
+        log K! for each K exchangeable ones.
+        """
+        with TRACING:
+            return uncertainty.log_evidence(self, self.recording(data), progress)
+
+    def to_arviz(
+        self,
+        data: MultiRegionData | None = None,
+        n_draws: int | None = None,
+        seed: int = 0,
+        latents: bool = False,
+    ) -> xr.DataTree:
+        """An ArviZ DataTree, for ``arviz.summary``, ``plot_forest``, ``loo``, ``compare`` and all others.
+
+        Groups: ``posterior`` and ``prior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive``
+        and ``observed_data`` (each neuron's mean over the observed bins of each trial), ``sample_stats`` of method
+        "nuts", and ``constant_data`` with what is not drawn. With ``latents`` also :meth:`latents` (means and sds).
+
+        The posterior of methods "laplace", "svi" and "nuts" are their draws, ``n_draws`` of them at most (None: 1000);
+        of the others draws of delays and timescales from the Gaussian at the maximum (None: 100). It holds what has a
+        spread of its own and nothing else: sites that stay at the maximum or only follow are in ``constant_data``.
+        ``log_likelihood`` is there where all that was inferred was drawn, so that ``arviz.loo`` is of the whole
+        posterior; elsewhere the tree's attribute ``log_likelihood`` says why not, and what to do. Of a model without
+        delays and timescales nothing is drawn: there is no ``posterior``, and a warning says so.
+        """
+        with TRACING:
+            return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)
+
+    # ---- saving --------------------------------------------------------------------------------------------------
+
+    def _card(self) -> Card:
+        settings = {name: value for name, value in self.model.chosen.items() if name not in FOUND}
+        facts = {
+            "recording": f"{self.layout}",
+            "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
+            "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
+        }
+        if len(self.trace) and self.method != "nuts":
+            facts[self.climbed] = f"{self.trace[-1]:.2f} nats"
+        if self.n_samples:
+            facts["draws"] = str(self.n_samples)
+        if self.fixed:
+            facts["fixed"] = ", ".join(self.fixed)
+        state = "converged" if self.converged else "NOT converged"
+        headline = f"Fit of {type(self.model).__name__} by method {self.method!r}, {state}"
+        bounds = self._bounds_at_hand()
+        without = ("fit.delay_intervals() says how sure the delays are",) if self.has_delays and bounds is None else ()
+        return Card(headline, facts, tables.latents(self, bounds), self.notes, "\n".join(without))
+
+    def _bounds_at_hand(self) -> xr.Dataset | None:
+        """Intervals of the delays, where it takes neither long nor the turn of another thread to give them."""
+        is_ready = self.saved_curvature is not None and (self.data is not None or self._has_shown_intervals)
+        if not self.has_delays or not (is_ready or self._has_own_draws) or not TRACING.acquire(blocking=False):
+            return None
+        try:
+            return self.delay_intervals(over_time=True)
+        finally:
+            TRACING.release()
+
+    def summary(self) -> dict[str, Any]:
+        """The JSON-ready summary that the command line writes: what exists for the model, seconds and nats."""
+        return summaries.build(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fit as NetCDF; an existing file is replaced only once the new one is whole."""
+        fit_file.write(self, Path(path))
+
+    @classmethod
+    def load(cls, path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> Self:
+        """Read what :meth:`save` wrote; ``preset_from`` rebuilds the model (see :func:`mrgp.load_fit`)."""
+        return cls(**fit_file.read(path, preset_from))

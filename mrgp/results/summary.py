@@ -1,0 +1,57 @@
+"""A fit in numbers that JSON can hold: only what exists for its model, seconds and nats."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+
+def build(fit: Any) -> dict[str, Any]:
+    """The summary of :meth:`mrgp.results.fit.Fit.summary`."""
+    model = fit.model
+    summary = {
+        "model": type(model).__name__.lower(),
+        "method": fit.method,
+        "settings": model.to_settings(),
+        "log_likelihood": float(fit.log_likelihood().sum()) if fit.data is not None else None,
+        "log_joint": float(fit.trace[-1]) if len(fit.trace) and fit.method == "map" else None,
+    }
+    if fit.method == "vb" and len(fit.trace):
+        summary["bound"] = float(fit.trace[-1])
+    summary |= {"regions": list(fit.populations), "within_latents": fit.within_names}
+    if fit.has_delays:
+        summary |= {"delays": fit.delays.values.tolist(), "delay_dims": list(fit.delays.dims)}
+        if fit.delays_vary:
+            summary["delays_over_time"] = {n: v.values.tolist() for n, v in over_time(fit.delays).items()}
+    timescales = {kind: fit.timescales[kind].values for kind in ("across", "within")}
+    summary["timescales"] = {kind: numbers(values) for kind, values in timescales.items() if (values > 0).any()}
+    if model.remembers:
+        summary["noise_timescales"] = numbers(fit.noise_timescales.values)
+    if fit.has_relevance:
+        summary["shared_variance"] = fit.shared_variance.values.tolist()
+        summary["shared_by"] = fit.shared_by().values.tolist()
+    if fit.preprocessing is not None:
+        summary["preprocessing"] = fit.preprocessing
+    return summary | {
+        "fixed": list(fit.fixed),
+        "converged": bool(fit.converged),
+        "reason": fit.reason,
+        "iterations": fit.iterations,
+        "wall_s": fit.wall_s,
+        "seed": fit.seed,
+        "notes": list(fit.notes),
+        "versions": fit.versions,
+    }
+
+
+def numbers(values: np.ndarray) -> list[float | None]:
+    """Values as JSON has them: it has no infinity, which is the timescale of a mode that grows."""
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def over_time(delays: xr.DataArray) -> xr.Dataset:
+    """Of delays (region, across_latent, time): mean, lowest, highest, and when they are farthest from their mean."""
+    mean = delays.mean("time")
+    farthest = delays["time"][abs(delays - mean).argmax("time")].drop_vars("time")
+    parts = {"mean": mean, "lowest": delays.min("time"), "highest": delays.max("time"), "farthest_at": farthest}
+    return xr.Dataset(parts, attrs={"units": "s"})

@@ -1,0 +1,226 @@
+"""How well delays and kernel parameters are known: a Gaussian at the maximum, its intervals and its draws.
+
+It lives in the unconstrained coordinates of the sites that were inferred, everything else profiled out (see
+``mode.curvature``). These functions are methods of :class:`mrgp.results.fit.Fit`, which documents them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from scipy.stats import norm
+
+from mrgp.inference.mode.coordinates import Coordinates, Whitened
+from mrgp.inference.mode.curvature import Curvature, profile_curvature
+from mrgp.inference.mode.evidence import laplace_evidence
+from mrgp.inference.mode.mode import unsettled
+from mrgp.inference.mode.moves import carried
+from mrgp.inference.optimise import LogJoint, Objective, prior_density, transforms_of
+from mrgp.inference.variational_bayes.bound import Bound, Setting
+from mrgp.parts.loadings import VANISHED, shared_variance
+from mrgp.recordings.recording import MultiRegionData, stand_in
+
+FAR_MOVES = 40  # at the most from one posterior to another: a trial that stands out may have moved it by many sds
+UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
+
+
+def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
+    """Of log p(y, parameters), or of the bound with the means of loadings, noise and offsets profiled out."""
+    scale, names = fit.model.scales(data, fit.sites), fit.uncertain_sites
+    frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
+    if fit.loadings_covariance is None:
+        return profile_curvature(Objective(LogJoint(fit.model), data, fit.sites, scale, frozen), names, progress)
+    setting = Setting.of(data, fit.sites["loadings"], fit.loadings_covariance)
+    objective = Objective(Bound(fit.model), setting, fit.sites, scale, frozen)
+    share = shared_variance(fit.assignment, fit.sites["loadings"], fit.loadings_covariance)
+    # Loadings that have vanished do not follow delays.
+    unread = (share < VANISHED)[fit.assignment.region_of_neuron] | ~fit.assignment.used
+    return profile_curvature(objective, names, progress, {"loadings": unread}, {"delay": UNIFORM_PRECISION})
+
+
+def delay_intervals(
+    fit: Any, curvature: Curvature, probability: float, over_time: bool, reference: str
+) -> xr.Dataset:
+    """The Dataset of :meth:`mrgp.results.fit.Fit.delay_intervals`."""
+    lean = delay_gaussian(fit, curvature, over_time, reference)
+    z = norm.ppf(0.5 + probability / 2)
+    bound, center, sd = lean.bound, lean.center, lean.sd
+    names = {
+        "delay": bound * np.tanh(center),
+        "lower": bound * np.tanh(center - z * sd),
+        "upper": bound * np.tanh(center + z * sd),
+        "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, lean.widest),
+    }
+    return _table(fit, over_time, names, probability)
+
+
+class DelayGaussian(NamedTuple):
+    """Gaussians of artanh(delay / bound) behind one region: ``center`` and ``sd`` of the shape of the delays.
+
+    ``widest`` is the prior's standard deviation of a delay. ``sd`` is NaN where a delay presses against its bound.
+    """
+
+    center: np.ndarray
+    sd: np.ndarray
+    bound: float
+    widest: float
+
+
+def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: str) -> DelayGaussian:
+    """What the curvature says of the delays behind ``reference``."""
+    widths = np.sqrt(np.diag(curvature.covariance))
+    steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
+    moved = {**fit.sites, **sites_from(fit, curvature, curvature.mean + steps)}
+    tables = fit.model.delay_table(moved, fit.layout, fit.n_bins)
+    tables = np.broadcast_to(tables, (len(steps), *fit.delays.shape))
+    if over_time and fit.delays_vary:
+        tables = tables.mean(-1)
+    bound = max(fit.model.delay_bound(fit.layout), 1e-12)
+    widest = bound / np.sqrt(3)
+    pressing = fit.model.pressing(tables[0], fit.layout) & (fit.has_delays and "delay" not in fit.fixed)
+    if place := fit.populations.index(reference):
+        tables = tables - tables[:, [place]]
+        pressing = pressing | pressing[[place]]
+        bound, widest = 2 * bound, np.sqrt(2) * widest
+    ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
+    slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * (tables.ndim - 1))), 0, -1)
+    sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
+    # A delay that the bound stops is at no maximum, and the curvature there says nothing.
+    return DelayGaussian(np.arctanh(tables[0] / bound), np.where(pressing, np.nan, sd), bound, widest)
+
+
+def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: str) -> xr.Dataset:
+    """The Dataset of :meth:`mrgp.results.fit.Fit.delay_intervals` where there are draws of the posterior."""
+    tables = delay_draws(fit, fit.draws(fit.n_samples), reference)
+    if over_time and fit.delays_vary:
+        tables = tables.mean(-1)
+    lower, upper = np.quantile(tables, [0.5 - probability / 2, 0.5 + probability / 2], axis=0)
+    names = {"delay": tables.mean(0), "lower": lower, "upper": upper, "sd": tables.std(0, ddof=1)}
+    return _table(fit, over_time, names, probability)
+
+
+def delay_draws(fit: Any, drawn: Mapping[str, np.ndarray], reference: str) -> np.ndarray:
+    """Delays behind ``reference`` of draws of all sites, (draw, region, across_latent[, time]), seconds."""
+    tables = fit.model.delay_table(drawn, fit.layout, fit.n_bins)
+    place = fit.populations.index(reference)
+    return tables - tables[:, [place]]
+
+
+def _table(fit: Any, over_time: bool, names: Mapping[str, np.ndarray], probability: float) -> xr.Dataset:
+    shown = fit.delays.mean("time") if over_time and fit.delays_vary else fit.delays
+    arrays = {name: (shown.dims, table) for name, table in names.items()}
+    return xr.Dataset(arrays, shown.coords, {"units": "s", "probability": probability})
+
+
+def thinned(fit: Any, n_draws: int) -> dict[str, np.ndarray]:
+    """Of a fit with draws, as many as asked for or all, evenly, one chain after the other; with what was not drawn."""
+    chosen = np.linspace(0, fit.n_samples - 1, min(n_draws, fit.n_samples)).round().astype(int)
+    drawn = {name: value.reshape(-1, *value.shape[2:])[chosen] for name, value in fit.samples.items()}
+    return drawn | _repeated(fit, drawn, len(chosen))
+
+
+def _repeated(fit: Any, drawn: Mapping[str, np.ndarray], n_draws: int) -> dict[str, np.ndarray]:
+    rest = {name: value for name, value in fit.sites.items() if name not in drawn}  # fixed, held, or relevance
+    return {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in rest.items()}
+
+
+def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float, float]:
+    """What :meth:`mrgp.results.fit.Fit.log_evidence` returns."""
+    if not fit.model.dynamics_sites(fit.layout):
+        raise ValueError(f"{type(fit.model).__name__}'s latents are known up to a rotation: it has no single maximum")
+    if fit.method not in ("map", "laplace"):
+        raise ValueError(f"the evidence is that of a maximum: fit with method 'map' or 'laplace', not {fit.method!r}")
+    frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
+    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)
+    value, error = laplace_evidence(objective, fit.curvature(data, progress), progress)
+    given = prior_density(fit.model, data, fit.sites, frozen)
+    modes = 0.0 if "loadings" in fit.fixed else fit.assignment.log_symmetries
+    return value - given + modes, error
+
+
+def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, np.ndarray]:
+    """The draws of :meth:`mrgp.results.fit.Fit.draws`; the curvature knows how the other sites respond."""
+    rng = np.random.default_rng(seed)
+    flat = np.zeros((n_draws, 0))
+    if curvature.names:  # models of white latents have nothing to draw
+        flat = rng.multivariate_normal(curvature.mean, curvature.covariance, n_draws, method="eigh")
+    sites = sites_from(fit, curvature, flat)
+    transforms = transforms_of(fit.model, stand_in(fit.layout), curvature.names)
+    for name, response in (curvature.response or {}).items():
+        center = np.asarray(transforms[name].inv(jnp.asarray(fit.sites[name])))
+        moved = center + np.tensordot(flat - curvature.mean, response, 1)
+        sites[name] = np.asarray(transforms[name](jnp.asarray(moved)))
+    return sites | _repeated(fit, sites, n_draws)
+
+
+def sites_from(fit: Any, curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:
+    """Constrained sites from unconstrained vectors (draw, parameter)."""
+    sites, first = {}, 0
+    transforms = transforms_of(fit.model, stand_in(fit.layout), [n for n in fit.sites if n not in curvature.names])
+    for name in curvature.names:
+        shape = fit.sites[name].shape
+        size = int(np.prod(shape))
+        block = flat[:, first : first + size].reshape(-1, *shape)
+        sites[name] = np.asarray(transforms[name](jnp.asarray(block)))
+        first += size
+    return sites
+
+
+class Whole(NamedTuple):
+    """Draws of everything that was inferred, in coordinates where they are nearly standard normal.
+
+    Attributes:
+        program, coordinates: See :class:`mrgp.inference.mode.coordinates.Whitened`.
+        x: (draw, coordinate) per site of the program.
+        known: Sites that are given.
+    """
+
+    program: Whitened
+    coordinates: Coordinates
+    x: dict[str, np.ndarray]
+    known: dict[str, np.ndarray]
+
+    def sites(self, data: MultiRegionData) -> dict[str, np.ndarray]:
+        """All sites, (draw, ...) each."""
+        x = {name: jnp.asarray(value) for name, value in self.x.items()}
+        drawn = self.program.constrained(data, self.coordinates, x)
+        count = len(next(iter(self.x.values())))
+        return drawn | {name: np.broadcast_to(v, (count, *np.shape(v))) for name, v in self.known.items()}
+
+    def carried_to(self, data: MultiRegionData, weights: np.ndarray, n_draws: int, seed: int) -> "Whole | None":
+        """Draws given another recording of the same neurons; None where they do not settle.
+
+        They begin as draws of these, resampled by ``weights`` (draw,), the likelier the better.
+        """
+        pick_key, move_key = jax.random.split(jax.random.key(seed))
+        chosen = jax.random.choice(pick_key, len(weights), (n_draws,), p=jnp.asarray(weights / weights.sum()))
+        begin = {name: value[np.asarray(chosen)] for name, value in self.x.items()}
+        moved = carried(self.program, data, self.coordinates, begin, move_key, most=FAR_MOVES)
+        return self._replace(x=moved.x) if moved.settled else None
+
+
+def whole_posterior(fit: Any, data: MultiRegionData, n_draws: int, seed: int, progress: bool) -> Whole:
+    """Draws of all that was inferred: those of the fit where it has them, else from the Gaussian at the maximum on.
+
+    Raises:
+        ValueError: they do not come to rest: a latent may be one too many.
+    """
+    frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
+    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)
+    coordinates = Coordinates.at(objective, fit.curvature(data, progress, follow=True))
+    program = Whitened(fit.model)
+    known = {name: np.asarray(fit.sites[name]) for name in frozen}
+    if fit.samples is not None and not fit.undrawn_sites:
+        return Whole(program, coordinates, program.standard(data, coordinates, thinned(fit, n_draws)), known)
+    *keys, last = jax.random.split(jax.random.key(seed), len(program.center(coordinates)) + 1)
+    begin = {
+        name: jax.random.normal(key, (n_draws, *zero.shape))
+        for key, (name, zero) in zip(keys, program.center(coordinates).items(), strict=True)
+    }
+    drawn = carried(program, data, coordinates, begin, last, progress=progress)
+    if not drawn.settled:
+        raise ValueError(unsettled(fit.assignment, fit.sites, drawn.reason))
+    return Whole(program, coordinates, drawn.x, known)

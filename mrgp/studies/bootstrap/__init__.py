@@ -1,0 +1,1 @@
+"""Bootstrap: how much delays vary between resampled trials."""

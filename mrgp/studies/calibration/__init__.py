@@ -1,0 +1,1 @@
+"""Calibration: whether intervals hold the truth as often as they say."""

@@ -1,0 +1,251 @@
+"""Simulation-based calibration: do the posteriors of a model hold what they promise? (Talts et al. 2018)
+
+Delays and kernel parameters are drawn from their priors, a recording is simulated with them, the model is fitted to it,
+and the rank of the truth among the posterior's draws is noted, again and again. Ranks are uniform, and intervals of
+probability p hold the truth with frequency p, if program, likelihood and method of inference are all right.
+
+Loadings, noise and offsets have weak priors in the units of the recording, from which no recording could be drawn: they
+come from :func:`mrgp.simulate` (loadings normal, scaled to the signal-to-noise ratio; noise variances 1;
+offsets standard normal), are known from far more data than their priors are worth, and are not ranked.
+"""
+
+import importlib.metadata
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from mrgp.families.model import Preset
+from mrgp.inference.optimise import free_sites
+from mrgp.parts.symmetries import align_draws, sites_of_truth
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData, stand_in
+from mrgp.results.fit import Fit
+from mrgp.runtime.records import Store
+from mrgp.simulations.simulate import Simulation, simulate
+from mrgp.studies.calibration.rank_tests import judged
+from mrgp.studies.calibration.result import FILE, Calibration, gathered_from
+
+METHODS = ("laplace", "nuts", "svi")  # those whose fits have draws
+EMISSION = {"loadings", "noise", "offset"}  # of a fixed design, and not ranked
+RESERVED = {"data", "method", "seed", "start", "fixed", "checkpoint", "progress"}  # of fit, and not settings
+N_DRAWS = 2000  # of Laplace and guides: enough for ranks where the prior's bound cuts most of them off
+TWO_REGIONS = {"V1": 10, "V2": 10}
+
+
+def calibrate(
+    model: Preset,
+    n: int = 200,
+    *,
+    method: str = "laplace",
+    settings: Mapping[str, Any] | None = None,
+    regions: Mapping[str, int] = TWO_REGIONS,
+    n_trials: int = 40,
+    n_bins: int = 50,
+    bin_width: float = 0.02,
+    snr: float = 1.0,
+    draws: int = 99,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Calibration:
+    """Draw parameters from a model's priors, simulate, fit, and rank the truth among the posterior's draws; n times.
+
+    Every simulation has a seed of its own, which does not depend on n. A fit that widens ``max_delay`` uses a wider
+    prior than the truth was drawn from; as that prior is flat, its draws within the bound are draws of the posterior
+    asked for, and only they count. Latents are paired with the true ones by their loadings alone, never by what is
+    ranked.
+
+    Args:
+        model: With constant delays or timescales and ``timescale_bounds``, such as ``DLAG(1, 1, max_delay=0.1,
+            timescale_bounds=(0.03, 0.3))``. Where nothing else is chosen, all fits share one window, that of the
+            shortest timescale, so that they share what is compiled.
+        n: Simulations.
+        method: "laplace", "nuts" or "svi".
+        settings: Of the method, and of ``model.fit``, such as ``{"n_starts": 3}``. "laplace" is asked for the Gaussian
+            of :meth:`mrgp.Fit.delay_intervals` (``loadings="profiled"``) where they do not say.
+        regions: Name -> neurons. A model that pools regions is calibrated on one region of as many neurons.
+        n_trials, n_bins, bin_width, snr: Of every recording; seconds.
+        draws: Evenly spaced posterior draws that the truth is ranked among.
+        seed: Of everything.
+        out: A folder where every simulation done is kept in ``simulations.json``: a run that is stopped goes on from
+            there when it is called again, with a larger n if need be.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: the model cannot be drawn from its priors, the method gives too few draws, or ``out`` has
+            simulations with other settings.
+        FloatingPointError: every fit failed.
+    """
+    settings = dict(settings or {})
+    _check(model, method, settings, n, draws)
+    layout = Layout(tuple(regions), tuple(regions.values()), bin_width)
+    if model.assignment(layout).n_regions < len(regions):
+        layout = Layout(("all",), (layout.total_neurons,), bin_width)
+    blank = stand_in(layout, 1, n_bins)
+    blank.require(model.regions_needed, type(model).__name__)
+    priors = _priors(model, blank)
+    design = {"n_trials": n_trials, "n_bins": n_bins, "bin_width": bin_width, "snr": snr}
+    if method in ("laplace", "svi"):
+        settings = {"n_draws": max(N_DRAWS, draws), **settings}
+    if method == "laplace":  # the Gaussian that intervals come from is what is asked about, unless settings say more
+        settings = {"loadings": "profiled", **settings}
+    key = _json_ready({
+        "model": model.to_settings(), "method": method, "settings": settings,
+        "regions": dict(zip(layout.regions, layout.n_neurons, strict=True)), **design,
+        "draws": draws, "seed": seed, "mrgp": importlib.metadata.version("mrgp"),
+    })  # fmt: skip
+    store = Store(None if out is None else Path(out) / FILE, key)
+    one = _Simulated(_with_window(model, blank), priors, layout, design, method, settings, draws)
+    first = min(n, len(store.done))
+    bar = tqdm(total=n, initial=first, desc="calibrating", unit=" fits", disable=not progress, leave=False)
+    with bar:
+        for i in range(first, n):
+            store.append(one.run(np.random.SeedSequence(seed, spawn_key=(i,))))
+            bar.update()
+            if failed := sum(record["failure"] != "" for record in store.done):
+                bar.set_postfix_str(f"{failed} failed")
+    return gathered_from(store.done[:n], one.quantities(), key)
+
+
+def _check(model: Preset, method: str, settings: Mapping[str, Any], n: int, draws: int) -> None:
+    name = type(model).__name__
+    if method not in METHODS:
+        raise ValueError(f"calibration asks for draws of a posterior: method is {', '.join(METHODS)}, not {method!r}")
+    if method not in model.methods:
+        raise ValueError(f"{name} has no method {method!r}, and no posterior to calibrate")
+    if model.kernel.has_timescale and model.timescale_bounds is None:
+        raise ValueError(f"{name} needs timescale_bounds, such as (0.03, 0.3) seconds: timescales are drawn from them")
+    if n < 1 or draws < 1:
+        raise ValueError(f"n and draws count at least 1, not {n} and {draws}")
+    if taken := sorted(RESERVED & settings.keys()):
+        raise ValueError(f"settings cannot have {', '.join(taken)}: calibrate sets them itself")
+
+
+def _priors(model: Preset, blank: MultiRegionData) -> dict[str, Any]:
+    """The priors of what is ranked, as the program itself has them."""
+    free, names = free_sites(model.prepared(blank), blank), model.dynamics_sites(blank.layout)
+    if other := sorted(free.keys() - EMISSION - set(names)) or [n for n in names if n == "delay_change"]:
+        raise ValueError(
+            f"{type(model).__name__} cannot be drawn from its priors: {', '.join(other)} stand in the way; calibrate "
+            "DLAG or GPFA"
+        )
+    if not names:
+        raise ValueError(f"{type(model).__name__} has no delays or timescales to calibrate")
+    return {name: free[name]["fn"] for name in names}
+
+
+def _with_window(model: Preset, blank: MultiRegionData) -> Preset:
+    """The model with registers for its shortest timescale and a bin more than its delays, unless it chooses itself."""
+    own = model.kernel.parameters().values()
+    fixed = all(isinstance(value, float) for value in own)
+    if model.window is not None or not model.kernel.has_timescale or model.timescale_bounds is None or not fixed:
+        return model
+    layout, bound = blank.layout, model.delay_bound(blank.layout)
+    wide = model.replace(max_delay=bound + layout.bin_width) if bound > 0 else model
+    counts = {"across": model.n_across, "within": sum(model.assignment(layout).n_within)}
+    shortest = {f"timescale_{kind}": np.full(count, model.timescale_bounds[0]) for kind, count in counts.items()}
+    return model.replace(window=wide.adapted(blank, shortest, 1.0).window)
+
+
+@dataclass(frozen=True)
+class _Simulated:
+    """How one simulation is made and judged; all the arguments of :func:`calibrate` understood."""
+
+    model: Preset
+    priors: dict[str, Any]
+    layout: Layout
+    design: dict[str, Any]
+    method: str
+    settings: dict[str, Any]
+    draws: int
+
+    def quantities(self) -> dict[str, str]:
+        """Names of what is ranked, in the order of raveled sites, and the kind of each."""
+        within = zip(self.layout.regions, self.model.assignment(self.layout).n_within, strict=True)
+        latents = {
+            "across": [f"across:{k}" for k in range(self.model.n_across)],
+            "within": [f"within {region}:{j}" for region, width in within for j in range(width)],
+        }
+        named: dict[str, str] = {}
+        for site in self.priors:
+            if site == "delay":
+                later = self.layout.regions[1:]
+                named |= {f"delay {r}:{k}": "delay" for r in later for k in range(self.model.n_across)}
+            else:
+                name, _, kind = site.rpartition("_")
+                named |= {f"{name} {latent}": f"{name} {kind}" for latent in latents[kind]}
+        return named
+
+    def run(self, sequence: np.random.SeedSequence) -> dict[str, Any]:
+        """One simulation as JSON-ready values."""
+        began = time.perf_counter()
+        rng = np.random.default_rng(sequence)
+        prior_seed, data_seed, fit_seed = rng.integers(2**31, size=3).tolist()
+        keys = jax.random.split(jax.random.key(prior_seed), len(self.priors))
+        truth = {
+            name: np.asarray(prior.sample(key)) for (name, prior), key in zip(self.priors.items(), keys, strict=True)
+        }
+        record: dict[str, Any] = {"truth": self._raveled(truth, ()).tolist(), "failure": "", "converged": False,
+                                  "widened": False}  # fmt: skip
+        simulation = self._simulation(truth, data_seed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                fit = self.model.fit(
+                    simulation.data, self.method, seed=fit_seed, progress=False, **self.settings
+                )
+                record["converged"] = fit.converged
+                record["widened"] = fit.model.delay_bound(self.layout) > self.model.delay_bound(self.layout)
+                judgement = self._judgement(fit, truth, simulation, rng)
+                record |= {name: value.tolist() for name, value in judgement.items()}
+            except (FloatingPointError, np.linalg.LinAlgError) as error:
+                record["failure"] = str(error) or type(error).__name__
+        record["notes"] = sorted({str(each.message) for each in caught if each.category is UserWarning})
+        return {**record, "seconds": time.perf_counter() - began}
+
+    def _simulation(self, truth: Mapping[str, np.ndarray], seed: int) -> Simulation:
+        assignment = self.model.assignment(self.layout)
+        delay = np.zeros((self.layout.n_regions, self.model.n_across))
+        delay[1:] = truth.get("delay", 0.0)
+        given: dict[str, Any] = {name: value for name, value in truth.items() if name.startswith("timescale_")}
+        own = {name: value for name, value in truth.items() if name != "delay" and name not in given}
+        return simulate(
+            regions=dict(zip(self.layout.regions, self.layout.n_neurons, strict=True)), n_across=self.model.n_across,
+            n_within=assignment.n_within, kernel=self.model.kernel, kernel_parameters=own, delay=delay,
+            gp_noise=self.model.gp_noise, seed=seed, **given, **self.design,
+        )  # fmt: skip
+
+    def _judgement(
+        self, fit: Fit, truth: Mapping[str, np.ndarray], simulation: Simulation, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        if fit.n_samples < self.draws:
+            raise ValueError(f"the fit has {fit.n_samples} draws, too few to rank among {self.draws}: raise n_draws")
+        drawn = fit.draws(fit.n_samples)
+        # By loadings alone: were what is ranked to decide, the draws would come closer to the truth.
+        known = {"loadings": sites_of_truth(simulation.truth)["loadings"]}
+        aligned = align_draws(drawn, fit.assignment, known)
+        flat = self._raveled(aligned, (fit.n_samples,))
+        if "delay" in truth:
+            bound = self.model.delay_bound(self.layout)
+            flat = flat[np.all(np.abs(aligned["delay"]) <= bound, axis=(1, 2))]
+            if len(flat) < self.draws:
+                raise FloatingPointError(
+                    f"{len(flat)} of {fit.n_samples} draws have delays within max_delay, too few to rank among"
+                )
+        return judged(self._raveled(truth, ()), flat, self.draws, rng)
+
+    def _raveled(self, sites: Mapping[str, np.ndarray], leading: tuple[int, ...]) -> np.ndarray:
+        return np.concatenate([np.reshape(sites[name], (*leading, -1)) for name in self.priors], -1)
+
+
+def _json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as a file would give them back, functions by their names."""
+    return json.loads(json.dumps(values, default=lambda value: getattr(value, "__qualname__", str(value))))

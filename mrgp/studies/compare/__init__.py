@@ -1,0 +1,1 @@
+"""Comparison of hypotheses on delays."""

@@ -1,0 +1,267 @@
+r"""Hypotheses on delays, compared: is there a delay, which way, does it change, how sure are we?
+
+Three questions are asked of every hypothesis. How well does it predict unseen trials (PSIS-LOO)? How probable is the
+recording under it, all parameters integrated out (Laplace)? And of the delays themselves: their intervals, their signs,
+and the Savage-Dickey ratio at 0. The first is about prediction, where a needless parameter costs little; the second
+weighs what a hypothesis allowed for and did not need.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from arviz import compare
+from scipy.special import logsumexp
+
+from mrgp.families.model import Preset
+from mrgp.inference.mode.mode import FEW
+from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in models/
+from mrgp.plots.save import save_figure
+from mrgp.recordings.checks import warn
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.delays import delay_table
+from mrgp.results.fit import Fit
+from mrgp.results.loo import leave_one_out
+from mrgp.runtime.display import Card, Shown
+from mrgp.runtime.files import write_json
+from mrgp.studies.compare.figure import plot_comparison
+from mrgp.studies.compare.unknown_spread import changes_of, evidence_of, with_typical_spreads
+
+KNOWN = ("none", "constant", "varying")
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """A model, and sites that are given rather than inferred, such as ``{"delay": 0}``."""
+
+    model: Preset
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DelayComparison(Shown):
+    """What :func:`compare_delays` found.
+
+    Attributes:
+        table: One row per hypothesis, the most probable first. ``log_evidence`` (nats; ``evidence_error`` is that of
+            its computation) and ``probability``, all hypotheses being equally likely beforehand; NaN where a maximum
+            is none that a Gaussian fits, and then the best ``elpd`` comes first. ``elpd``, the expected log predictive
+            density of the trials by leave-one-out, ``elpd_diff`` to the best and its standard error ``dse``,
+            ``p_loo``, stacking ``weight``, and the largest ``pareto_k``; NaN, with a warning, where draws of the
+            posterior do not settle, as where a latent is one too many. ``converged``, ``seconds``.
+        delays: One row per latent and pair of regions, of the most probable hypothesis with delays (see
+            :func:`mrgp.results.delays.delay_table`); empty where none has any.
+        delays_of: The hypothesis that ``delays`` are of.
+        changes: Of hypotheses whose delays vary, one row per region and latent: by how much (``spread_ms``, standard
+            deviation over the trial of the posterior mean) and the probability that it does (``varies``).
+        fits: Every hypothesis's fit.
+        loo: Leave-one-out results of the hypotheses that have one, for ``arviz.compare`` and ``arviz.plot_khat``.
+        settings: Interval probability, rope (s), and what ``elpd`` takes for loadings: "drawn", or of more than 400
+            parameters, or of counts, "following" (see :func:`mrgp.leave_one_out`), where only differences have a
+            meaning; from the command line also the preprocessing.
+    """
+
+    table: pd.DataFrame
+    delays: pd.DataFrame
+    delays_of: str | None
+    changes: pd.DataFrame
+    fits: dict[str, Fit]
+    loo: dict[str, Any]
+    settings: dict[str, Any]
+
+    def _card(self) -> Card:
+        shown = self.table[["probability", "log_evidence", "elpd_diff", "dse"]].round(3).to_string()
+        return Card(f"DelayComparison of {', '.join(self.table.index)}", {"verdict": self.verdict}, text=shown)
+
+    @property
+    def verdict(self) -> str:
+        """The answer in sentences."""
+        best, probability = self.table.index[0], self.table["probability"].iloc[0]
+        sentences = [f"Most probable: {best}, with probability {probability:.3g}."]
+        if np.isnan(probability):
+            sentences = [f"Best predictions: {best}. No probability: the evidence is not known for all."]
+        share = round(100 * self.settings["probability"])
+        if self.delays_of not in (None, best):
+            sentences.append(f"If delays are {self.delays_of}:")
+        for row in self.delays.itertuples():
+            if np.isnan(row.sd_ms):
+                sentences.append(
+                    f"Latent {row.latent}: the delay of {row.second} behind {row.first} presses against max_delay at "
+                    f"{row.delay_ms:.1f} ms, which says nothing of it: raise max_delay."
+                )
+                continue
+            late = row.positive >= row.negative
+            lags, leads = (row.second, row.first) if late else (row.first, row.second)
+            low, high = (row.lower_ms, row.upper_ms) if late else (-row.upper_ms, -row.lower_ms)
+            sentences.append(
+                f"Latent {row.latent}: {lags} lags {leads} by {abs(row.delay_ms):.1f} ms ({share}% interval {low:.1f} "
+                f"to {high:.1f}), with probability {max(row.positive, row.negative):.3g}."
+            )
+        return " ".join(sentences)
+
+    def plot(self) -> Any:
+        """A figure of the comparison (see :func:`mrgp.studies.plot_comparison`)."""
+        return plot_comparison(self)
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-ready: the tables row by row, the verdict, and each fit's own summary."""
+        rows = json.loads(self.table.reset_index().to_json(orient="records", double_precision=12))
+        return {
+            "verdict": self.verdict,
+            "hypotheses": rows,
+            "delays_of": self.delays_of,
+            "delays": json.loads(self.delays.to_json(orient="records", double_precision=12)),
+            "changes": json.loads(self.changes.to_json(orient="records", double_precision=12)),
+            "settings": self.settings,
+            "fits": {name: fit.summary() for name, fit in self.fits.items()},
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``summary.json``, a ``fit_<hypothesis>.nc`` each, and ``comparison.png`` into ``folder``."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        for name, fit in self.fits.items():
+            fit.save(place / f"fit_{name.replace('/', '_')}.nc")
+        save_figure(self.plot(), place / "comparison.png")
+        write_json(place / "summary.json", self.summary())
+
+
+def compare_delays(
+    data: MultiRegionData,
+    hypotheses: Iterable[str] | Mapping[str, str | Preset | Hypothesis] = KNOWN,
+    *,
+    n_across: int = 1,
+    n_within: int | tuple[int, ...] = 1,
+    probability: float = 0.9,
+    rope: float | None = None,
+    n_draws: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+    **choices: Any,
+) -> DelayComparison:
+    """Fit every hypothesis to the same recording, and weigh them against each other.
+
+    Args:
+        data: The recording, of two regions at least.
+        hypotheses: Some of "none" (DLAG, all delays 0), "constant" (DLAG) and "varying" (ADM); or a mapping from names
+            of your own to these, to presets, or to :class:`Hypothesis`.
+        n_across, n_within: Latents of the hypotheses known by name, and ``choices`` such as ``kernel``, ``max_delay``,
+            ``timescale_bounds`` or ``likelihood``: all of them share the bound of delays that the fits need.
+        probability: Of the intervals.
+        rope: Region of practical equivalence in seconds; None for half a bin.
+        n_draws: Draws of each posterior for leave-one-out.
+        seed: Of starts and draws.
+        progress: Show progress bars.
+
+    Raises:
+        DataError: the recording has one region.
+        ValueError: a hypothesis is unknown, or there is only one.
+    """
+    data.require(2, "a comparison of delays")
+    if unknown := sorted(choices.keys() - ADM.__dataclass_fields__.keys()):
+        raise TypeError(f"no hypothesis has a choice {', '.join(unknown)}: see DLAG and ADM for what there is")
+    listed = _listed(hypotheses, partial(_known, n_across=n_across, n_within=n_within, choices=choices))
+    fits = _fitted(listed, data, seed, progress)
+    typical = {name: with_typical_spreads(fit, data, progress) for name, fit in fits.items()}
+    few = all(not fit.model.is_of_counts and fit.n_parameters <= FEW for fit in fits.values())
+    asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "drawn" if few else "following"}
+    left_out = {name: _left_out(name, fit, data, **asked) for name, fit in fits.items()}
+    loos = {name: result for name, result in left_out.items() if result is not None}
+    evidence = {name: evidence_of(name, fit, typical[name], data, progress) for name, fit in fits.items()}
+    table = _table(fits, loos, evidence)
+    delayed = [name for name in table.index if fits[name].has_delays and "delay" not in fits[name].fixed]
+    shown = delayed[0] if delayed else None
+    delays = pd.DataFrame()
+    if shown is not None:
+        delays = delay_table(fits[shown], data, probability=probability, rope=rope, progress=progress)
+    changes = pd.concat([changes_of(name, fits[name], typical[name]) for name in fits], ignore_index=True)
+    settings = {
+        "probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope,
+        "loadings": asked["loadings"],
+    }  # fmt: skip
+    return DelayComparison(table, delays, shown, changes, fits, loos, settings)
+
+
+def _known(name: str, n_across: int, n_within: Any, choices: Mapping[str, Any]) -> Hypothesis:
+    if name not in KNOWN:
+        known = ", ".join(KNOWN)
+        raise ValueError(f"hypothesis {name!r} is unknown: choose from {known}, or give a model by that name")
+    kind = ADM if name == "varying" else DLAG
+    own = {field: value for field, value in choices.items() if kind is ADM or field in DLAG.__dataclass_fields__}
+    return Hypothesis(kind(n_across, n_within, **own), {"delay": 0} if name == "none" else {})
+
+
+def _listed(hypotheses: Any, known: Any) -> dict[str, Hypothesis]:
+    """Every hypothesis by its name."""
+    if isinstance(hypotheses, str):
+        raise ValueError("hypotheses are a list of names, or a mapping from names to models")
+    named = hypotheses if isinstance(hypotheses, Mapping) else {name: name for name in hypotheses}
+    found = {}
+    for name, what in named.items():
+        hypothesis = known(what) if isinstance(what, str) else what
+        found[str(name)] = Hypothesis(hypothesis) if isinstance(hypothesis, Preset) else hypothesis
+    if len(found) < 2:
+        raise ValueError("a comparison needs two hypotheses or more")
+    return found
+
+
+def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool) -> dict[str, Fit]:
+    """A fit of each. Hypotheses with the same latents go on from one of them, so that none owes its place to luck.
+
+    The one that the others start from is the first DLAG with free delays, if there is one; all that can start there
+    share the bound that its delays needed, which is part of what is compared.
+    """
+    plain = [name for name, one in listed.items() if type(one.model) is DLAG and "delay" not in one.fixed]
+    fits: dict[str, Fit] = {}
+    for name in sorted(listed, key=lambda name: name not in plain[:1]):
+        model, start = listed[name].model, None
+        if plain and name != plain[0] and _same_latents(model, listed[plain[0]].model):
+            start = fits[plain[0]]
+            model = model.replace(max_delay=start.model.delay_bound(data.layout))
+        fixed = listed[name].fixed
+        fits[name] = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress).ended()
+    return {name: fits[name] for name in listed}
+
+
+def _same_latents(one: Preset, other: Preset) -> bool:
+    alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "max_delay", "hold_max_delay")
+    return isinstance(one, DLAG | ADM) and all(getattr(one, name) == getattr(other, name) for name in alike)
+
+
+def _left_out(name: str, fit: Fit, data: MultiRegionData, **settings: Any) -> Any:
+    """Leave-one-out of a hypothesis; None, with a warning, where its posterior cannot be drawn from."""
+    try:
+        return leave_one_out(fit, data, **settings)
+    except ValueError as problem:
+        warn(f"the elpd of hypothesis {name!r} is not known: {problem}")
+        return None
+
+
+def _table(
+    fits: Mapping[str, Fit], loos: Mapping[str, Any], evidence: Mapping[str, tuple[float, float]]
+) -> pd.DataFrame:
+    values = np.array([evidence[name][0] for name in fits])
+    table = pd.DataFrame({
+        "log_evidence": values,
+        "evidence_error": [evidence[name][1] for name in fits],
+        "probability": np.exp(values - logsumexp(values)),
+    }, index=pd.Index(list(fits), name="hypothesis"))  # fmt: skip
+    table["elpd"] = pd.Series({name: result.elpd for name, result in loos.items()}, dtype=float)
+    columns = {"elpd_diff": "elpd_diff", "dse": "dse", "p": "p_loo", "weight": "weight"}
+    predicted = pd.DataFrame(columns=list(columns))
+    if len(loos) > 1:
+        # Stacking takes exponentials of single trials' scores: only their differences are told to it.
+        best = np.max([result.elpd_i.values for result in loos.values()], axis=0)
+        shifted = {name: replace(result, elpd_i=result.elpd_i - best) for name, result in loos.items()}
+        predicted = compare(shifted, round_to="none")
+    table = table.join(predicted[list(columns)].rename(columns=columns).astype(float))
+    table["pareto_k"] = pd.Series({name: float(result.pareto_k.max()) for name, result in loos.items()}, dtype=float)
+    table["converged"] = [fit.converged for fit in fits.values()]
+    table["seconds"] = [fit.wall_s for fit in fits.values()]
+    known = bool(np.isfinite(values).all())
+    return table.sort_values("log_evidence" if known else "elpd", ascending=False)

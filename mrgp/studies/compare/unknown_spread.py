@@ -1,0 +1,100 @@
+"""How far delays move is not known: evidence of hypotheses whose delays vary, their spreads integrated out.
+
+A fit has one spread for every course, the most likely one. Its evidence would not count what a hypothesis allowed for;
+and a spread found to be 0 says nothing of larger ones. So the model is fitted once more with typical spreads, and the
+courses found there tell of all others (see :func:`mrgp.studies.compare.unknown_spread.spread_evidence`).
+"""
+
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from mrgp.recordings.checks import warn
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
+
+RATIOS = np.geomspace(1e-3, 8.0, 200)  # of the typical spread, over which spreads are integrated
+
+
+def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit | None:
+    """Of a model whose delays vary, the fit with typical spreads instead of the most likely ones; None for others.
+
+    A spread found to be 0 says nothing of larger ones; a typical one lets the recording speak of all.
+    """
+    if not fit.delays_vary or "delay_spread" in fit.fixed:
+        return None
+    fixed = {name: fit.sites[name] for name in fit.fixed} | {"delay_spread": fit.model.usual_spread(data.layout)}
+    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).ended()
+
+
+def evidence_of(
+    name: str, fit: Fit, typical: Fit | None, data: MultiRegionData, progress: bool
+) -> tuple[float, float]:
+    """log p(y | hypothesis) and its error; spreads of delays that vary are integrated out, one by one.
+
+    NaN where the maximum is not one that a Gaussian fits.
+    """
+    try:
+        value, error = (fit if typical is None else typical).log_evidence(data, progress)
+    except FloatingPointError as problem:
+        warn(f"the evidence of hypothesis {name!r} is not known: {problem}")
+        return np.nan, np.nan
+    return value + (0.0 if typical is None else sum(part for part, _ in _integrated(typical))), error
+
+
+def _integrated(typical: Fit) -> list[tuple[float, float]]:
+    """Of every course (region, then latent): what integrating its spread adds to the log evidence, and P(it varies)."""
+    curvature = typical.curvature()
+    first = 0
+    for name in curvature.names:
+        size = typical.sites[name].size
+        if name == "delay_change":
+            break
+        first += size
+    shape = typical.sites["delay_change"].shape
+    n_modes = shape[-1]
+    density = 2 * norm.pdf(RATIOS) * np.gradient(RATIOS)  # half-normal, of the typical spread
+    weights = np.log(density / density.sum())
+    found = []
+    for course in range(shape[0] * shape[1]):
+        own = slice(first + course * n_modes, first + (course + 1) * n_modes)
+        evidence = spread_evidence(curvature.mean[own], curvature.covariance[own, own], RATIOS)
+        at_typical = spread_evidence(curvature.mean[own], curvature.covariance[own, own], np.ones(1))[0]
+        total = logsumexp(evidence + weights)
+        found.append((float(total - at_typical), float(1 / (1 + np.exp(-total)))))
+    return found
+
+
+def changes_of(name: str, fit: Fit, typical: Fit | None) -> pd.DataFrame:
+    """The rows of ``changes`` of one hypothesis (see :class:`mrgp.DelayComparison`)."""
+    if typical is None:
+        return pd.DataFrame(columns=["hypothesis", "region", "latent", "spread_ms", "varies"])
+    moved = 1e3 * fit.delays.std("time")
+    pairs = [(region, k) for region in fit.populations[1:] for k in range(fit.assignment.n_across)]
+    rows = [
+        {
+            "hypothesis": name, "region": region, "latent": k,
+            "spread_ms": float(moved.sel(region=region, across_latent=k)), "varies": varies,
+        }
+        for (region, k), (_, varies) in zip(pairs, _integrated(typical), strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def spread_evidence(mean: np.ndarray, covariance: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    r"""Log evidence of other spreads s' = ratio s than the one a course was inferred with, up to a constant, (ratio,).
+
+    A course is s sum_m z_m mode_m, z ~ N(0, I). A posterior N(m, S) of z at spread s means a likelihood of precision
+    Lambda = S^-1 - I and a natural vector v = S^-1 m; at s' the evidence is then
+
+        -log|I + ratio^2 Lambda| / 2 + ratio^2 v' (I + ratio^2 Lambda)^-1 v / 2,
+
+    0 for a delay that does not move.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.clip(values, 1e-12, 1.0)  # no likelihood widens a prior
+    natural, gained = (vectors.T @ mean) / values, 1 / values - 1
+    spread = 1 + ratios[:, None] ** 2 * gained
+    return 0.5 * (ratios[:, None] ** 2 * natural**2 / spread - np.log(spread)).sum(-1)

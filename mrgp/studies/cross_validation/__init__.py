@@ -1,0 +1,1 @@
+"""Cross-validation: how many latents a recording needs."""

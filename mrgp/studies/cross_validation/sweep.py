@@ -1,0 +1,119 @@
+"""A sweep: every candidate fitted to some trials and scored on others, fold by fold, kept as it is done."""
+
+import importlib.metadata
+import json
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from mrgp.families.model import Preset
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
+from mrgp.runtime.records import Store
+from mrgp.runtime.workers import TRACING, as_done
+from mrgp.studies.cross_validation.result import Candidate, CrossValidation, candidate_of, tabulated
+
+type Score = Literal["log_likelihood"] | Callable[[Fit, MultiRegionData], Any]
+type Task = tuple[Candidate, int]
+
+FILE = "tasks.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What all fits of a sweep share; picklable if the preset and the score are."""
+
+    model: Preset
+    data: MultiRegionData
+    folds: np.ndarray
+    score: Score
+    settings: Mapping[str, Any]
+
+    def described(self) -> dict[str, Any]:
+        """All that scores depend on but the candidate, as a file would give it back."""
+        settings = self.model.to_settings()
+        del settings["n_across"], settings["n_within"]
+        score = self.score if isinstance(self.score, str) else f"{self.score.__module__}.{self.score.__qualname__}"
+        described = {
+            "model": settings, "recording": self.data.fingerprint, "folds": self.folds.tolist(), "score": score,
+            "settings": dict(self.settings), "mrgp": importlib.metadata.version("mrgp"),
+        }  # fmt: skip
+        return json.loads(json.dumps(described, default=_named))
+
+
+def _named(value: Any) -> Any:
+    """What JSON cannot hold: arrays as lists, functions by their names."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else getattr(value, "__qualname__", str(value))
+
+
+class Sweep:
+    """Candidates in all folds: what is not done yet is done, kept, and judged."""
+
+    def __init__(self, executor: Executor | None, folder: Path | None, progress: bool) -> None:
+        self.executor, self.folder, self.progress = executor, folder, progress
+        self.stores: dict[str, Store] = {}
+
+    def __call__(
+        self, job: Job, candidates: Sequence[Candidate], name: str = FILE, title: str = "cross-validation"
+    ) -> CrossValidation:
+        """Scores of ``candidates``, kept in the file ``name``."""
+        described = job.described()
+        if name not in self.stores:
+            path = None if self.folder is None else self.folder / name
+            self.stores[name] = Store(path, described, "tasks", "cross-validation")
+        store = self.stores[name]
+        done = {(candidate_of(record), record["fold"]) for record in store.done}
+        folds = range(int(job.folds.max()) + 1)
+        chains = [[(one, fold) for fold in folds if (one, fold) not in done] for one in candidates]
+        total, left = len(candidates) * len(folds), sum(map(len, chains))
+        shown = {"desc": title, "unit": " fits", "disable": not self.progress, "leave": False}
+        with tqdm(total=total, initial=total - left, **shown) as bar:
+            for _, record in as_done(partial(evaluate, job), chains, self.executor):
+                store.append(record)
+                bar.update()
+        wanted = [record for record in store.done if candidate_of(record) in set(candidates)]
+        notes = Counter(note for record in wanted for note in record["notes"])
+        table = tabulated(job.model, job.data.layout, wanted, candidates, job.folds)
+        return CrossValidation(table, job.model, job.settings, described, dict(notes.most_common()), job.data)
+
+
+def evaluate(job: Job, task: Task) -> dict[str, Any]:
+    """Fit one candidate to the trials outside of a fold, and score those inside; JSON-ready."""
+    candidate, fold = task
+    began = time.perf_counter()
+    record: dict[str, Any] = {**candidate._asdict(), "fold": fold, "scores": None, "converged": False, "failure": ""}
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with TRACING, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit = candidate.of(job.model).fit(
+                job.data.select_trials(job.folds != fold), **{"progress": False, **job.settings}
+            )
+            fit.ended()
+            record["converged"] = bool(fit.converged)
+            held_out = job.data.select_trials(job.folds == fold)
+            scored = fit.log_likelihood(held_out) if isinstance(job.score, str) else None
+        if callable(job.score):  # without the lock: it may wait for threads of its own, which need it
+            scored = job.score(fit, held_out)
+        scores = np.asarray(scored, float)
+        if scores.shape != (held_out.n_trials,):
+            raise ValueError(f"score gave shape {scores.shape}: one number is for each of {held_out.n_trials} trials")
+        if not np.isfinite(scores).all():
+            raise FloatingPointError("the score of a held-out trial is not finite")
+        record["scores"] = scores.tolist()
+        if not fit.converged:
+            record["failure"] = f"not converged: {fit.reason}"
+    except (ArithmeticError, np.linalg.LinAlgError, ValueError, RuntimeError, MemoryError) as error:
+        record["failure"] = str(error) or type(error).__name__
+    told = {str(each.message) for each in caught if each.category is UserWarning}
+    record["notes"] = sorted(note for note in told if not note.startswith("the fit has not converged"))  # a failure
+    return {**record, "seconds": time.perf_counter() - began}

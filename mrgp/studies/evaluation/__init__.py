@@ -1,0 +1,1 @@
+"""Evaluation: scores of a fit on trials that it has not seen."""

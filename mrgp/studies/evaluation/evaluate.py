@@ -1,0 +1,234 @@
+"""Everything that is worth knowing of a fit on trials of its own or others, with the baselines beside it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mrgp import metrics
+from mrgp.metrics.baselines import baselines
+from mrgp.plots.flow import plot_flow
+from mrgp.plots.save import save_figure
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.layout import CONDITION
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.splits import HELD_OUT, MASKS, HeldOut
+from mrgp.results.fit import Fit, versions
+from mrgp.runtime.display import Card, Shown
+from mrgp.runtime.files import write_atomically, write_json
+from mrgp.studies.evaluation.figure import plot_held_out, plot_scores
+from mrgp.studies.evaluation.report import build, report
+
+KIND = "evaluation"  # of a summary
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Shown):
+    """What :func:`evaluate` found; ``None`` where the model has no such thing, and ``notes`` then say why.
+
+    Attributes:
+        model: Name of the preset.
+        trials: In a sentence, which trials were scored and whether the fit was made from them.
+        cosmoothing: As :func:`mrgp.metrics.cosmoothing` has it, with a dimension ``predictor``: the model first, then
+            the baselines.
+        left_out: As :func:`mrgp.metrics.leave_region_out`, likewise.
+        psths: PSTHs of the first set of held-out neurons, one variable per region (source, held_<region>, time).
+        likelihood: As :func:`mrgp.metrics.trial_log_likelihood`.
+        reconstruction: As :func:`mrgp.metrics.reconstruction`.
+        variance: As :func:`mrgp.metrics.variance_explained`.
+        modes: Of regions (``V1``) dominant modes, of pairs predictive (``V1 to V2``) and correlative (``V1 and V2``).
+        flow: As :func:`mrgp.metrics.signal_flow`.
+        recovery: As :func:`mrgp.metrics.recovery_errors`, where a truth was given.
+        masks: The sets of held-out neurons.
+        notes: What could not be computed, and why.
+        about: Settings and versions.
+    """
+
+    model: str
+    trials: str
+    cosmoothing: xr.Dataset
+    left_out: xr.Dataset | None
+    psths: xr.Dataset
+    likelihood: xr.Dataset
+    reconstruction: xr.Dataset
+    variance: xr.Dataset | None
+    modes: dict[str, xr.Dataset]
+    flow: xr.Dataset | None
+    recovery: xr.Dataset | None
+    masks: list[HeldOut]
+    notes: tuple[str, ...]
+    about: dict[str, Any]
+
+    def _card(self) -> Card:
+        return Card(f"Evaluation of {self.model}", notes=self.notes, text=self.report())
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-ready: every score by method and region, in the units of its table."""
+        return {"kind": KIND, **build(self)}
+
+    def report(self) -> str:
+        """Tables that fit on a screen."""
+        return report(self)
+
+    def to_xarray(self) -> xr.DataTree:
+        """Every table as a group of one tree; modes of regions and of pairs below ``modes``."""
+        tables = {
+            "cosmoothing": self.cosmoothing, "left_out": self.left_out, "psths": self.psths,
+            "likelihood": self.likelihood, "reconstruction": self.reconstruction, "variance": self.variance,
+            "flow": self.flow, "recovery": self.recovery,
+        }  # fmt: skip
+        groups = {f"/{name}": table for name, table in tables.items() if table is not None}
+        groups |= {f"/modes/{name}": table for name, table in self.modes.items()}
+        return xr.DataTree.from_dict(groups)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``summary.json``, ``evaluation.nc`` and the figures into ``folder``, each replaced whole."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomically(place / "evaluation.nc", partial(self.to_xarray().to_netcdf, engine="h5netcdf"))
+        write_json(place / "summary.json", self.summary())
+        save_figure(plot_scores(self.cosmoothing, self.left_out), place / "scores.png")
+        save_figure(plot_held_out(self.psths), place / "held_out.png")
+        if self.flow is not None:
+            save_figure(plot_flow(self.flow), place / "flow.png")
+
+
+def evaluate(
+    fit: Fit,
+    test: MultiRegionData,
+    train: MultiRegionData | None = None,
+    *,
+    held_out: float = HELD_OUT,
+    n_masks: int = MASKS,
+    seed: int = 0,
+    condition: str | None = None,
+    truth: xr.Dataset | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Score a fit on trials that it has not seen, beside what needs no latents at all.
+
+    Args:
+        fit: Of any model.
+        test: The trials scored.
+        train: Those that the fit was made from, for the baselines; None for the fit's own, or ``test`` where it holds
+            none: then the baselines know the trials that they are scored on, and the report says so.
+        held_out: Share of each region's neurons that is held out and predicted from the others.
+        n_masks: Sets of held-out neurons whose scores are averaged.
+        seed: Of the first set; the others follow.
+        condition: A trial coordinate, such as the stimulus: PSTHs, the baselines' too, are those of each of its values.
+            None for "condition" where the fit has a mean for each, else for none.
+        truth: Of a simulation, for the errors of delays, timescales and subspaces.
+        progress: Show progress bars.
+
+    Raises:
+        DataError: the recording does not suit the fit, or no neuron can be held out.
+    """
+    began = time.perf_counter()
+    test = fit.recording(test)
+    known = fit.data if train is None else train
+    reference = test if known is None else fit.recording(known)
+    name = type(fit.model).__name__
+    notes: list[str] = []
+    if condition is None and "mean_change" in fit.sites and fit.layout.conditions:
+        condition = CONDITION  # the baselines know what the fit knows
+    masks = metrics.neuron_masks(test.layout, n_masks, seed, held_out)
+    methods: dict[str, Any] = {name: fit, **baselines(reference, condition)}
+    scores = _by_method(methods, lambda one: metrics.cosmoothing(one, test, masks, condition, progress))
+    left_out = None
+    if test.layout.n_regions > 1:
+        alone = partial(_by_method, methods, lambda one: metrics.leave_region_out(one, test, condition, progress))
+        left_out = _known(alone, "regions left out", notes)
+    else:
+        notes.append("regions left out: the recording has one region")
+    variance = _known(partial(metrics.variance_explained, fit), "variance explained", notes)
+    saved = fit.saved_curvature is not None or fit.n_samples > 0
+    flow = _known(partial(metrics.signal_flow, fit, intervals=saved), "signal flow", notes)
+    if flow is not None and not saved:
+        notes.append("signal flow: the fit has no intervals of its delays, directions are those of the estimates")
+    return Evaluation(
+        model=name.lower(),
+        trials=_seen(fit, test, reference),
+        cosmoothing=scores,
+        left_out=left_out,
+        psths=_psths(methods, test, masks[0]),
+        likelihood=metrics.trial_log_likelihood(fit, test, reference),
+        reconstruction=metrics.reconstruction(fit, test),
+        variance=variance,
+        modes={} if variance is None else _modes(fit),
+        flow=flow,
+        recovery=None if truth is None else metrics.recovery_errors(fit, truth),
+        masks=masks,
+        notes=tuple(notes),
+        about={
+            "settings": fit.model.to_settings(), "method": fit.method, "fixed": list(fit.fixed),
+            "preprocessing": fit.preprocessing, "condition": condition, "seed": seed,
+            "n_masks": n_masks, "held_out": held_out, "n_test_trials": test.n_trials,
+            "n_train_trials": reference.n_trials, "wall_s": time.perf_counter() - began, "versions": versions(),
+        },
+    )  # fmt: skip
+
+
+def _by_method(methods: dict[str, Any], score: Callable[[Any], xr.Dataset]) -> xr.Dataset:
+    """Scores of every method, along a dimension ``predictor``."""
+    tables = [score(one) for one in methods.values()]
+    joined = xr.concat(tables, "predictor", coords="minimal", compat="override", combine_attrs="override")
+    return joined.assign_coords(predictor=list(methods))
+
+
+def _known(table: Callable[[], xr.Dataset], what: str, notes: list[str]) -> xr.Dataset | None:
+    try:
+        return table()
+    except DataError as error:
+        notes.append(f"{what}: {error}")
+        return None
+
+
+def _seen(fit: Fit, test: MultiRegionData, reference: MultiRegionData) -> str:
+    """Which trials were scored, and whether fit and baselines knew them."""
+    count, seen = test.n_trials, fit.has_seen(test)
+    if seen is None:
+        said = f"{count} trials; the fit's file does not say whether it was made from them"
+    elif not seen.any():
+        said = f"{count} trials that the fit has not seen"
+    else:
+        which = "all of them" if seen.all() else f"{int(seen.sum())} of them"
+        said = f"{count} trials, {which} training trials of the fit: scores are too good by what it learned of them"
+    shared = int(np.isin(test.trial_fingerprints, reference.trial_fingerprints).sum())
+    return said + (f"; the baselines were made from {shared} of them too" if shared else "")
+
+
+def _psths(methods: dict[str, Any], test: MultiRegionData, mask: HeldOut) -> xr.Dataset:
+    """PSTHs of held-out neurons: of the data, then of every method; missing entries count in neither."""
+    given, arrays = test.without(mask), {}
+    predicted = [one.predict(given) for one in methods.values()]
+    for region, neurons in mask.items():
+        observed = test.region(region)[:, :, neurons]
+        seen = ~np.isnan(observed)
+        sources = [np.nan_to_num(observed)]
+        sources += [table[f"{region}_mean"].values[:, :, neurons] for table in predicted]
+        count = seen.sum(0)
+        means = [np.where(count > 0, np.where(seen, source, 0).sum(0) / np.maximum(count, 1), np.nan)
+                 for source in sources]  # fmt: skip
+        dims = ("source", f"held_{region}", "time")
+        arrays[region] = xr.DataArray(np.swapaxes(means, 1, 2), {f"held_{region}": neurons}, dims)
+    coords = {"source": ["data", *methods], "time": test.times}
+    return xr.Dataset(arrays, coords, {"units": "data units", "regions": list(test.layout.regions)})
+
+
+def _modes(fit: Fit) -> dict[str, xr.Dataset]:
+    """Dominant modes of every region, predictive modes of ordered pairs, correlative modes of pairs."""
+    regions = fit.layout.regions
+    modes = {region: metrics.dominant_modes(fit, region) for region in regions}
+    if not fit.assignment.n_across:
+        return modes
+    for first, second in permutations(regions, 2):
+        modes[f"{first} to {second}"] = metrics.predictive_modes(fit, first, second)
+        if regions.index(first) < regions.index(second):
+            modes[f"{first} and {second}"] = metrics.correlative_modes(fit, first, second)
+    return modes

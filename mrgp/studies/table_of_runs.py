@@ -1,0 +1,210 @@
+"""Many runs in one table: the summaries that ``mrgp fit``, ``evaluate`` and ``compare`` leave behind, row by row."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from mrgp.plots.save import save_figure
+from mrgp.recordings.checks import DataError, warn
+from mrgp.runtime.display import Card, Shown
+from mrgp.runtime.files import write_atomically
+from mrgp.studies.evaluation.evaluate import KIND
+from mrgp.studies.figure_of_runs import plot_aggregate
+
+LABELS = ["run", "kind", "model", "region"]
+SHOWN = {("fit",): "fits", ("evaluate", "baseline"): "evaluations", ("compare",): "comparisons"}
+ALONE = ("seed", "delays_ms")  # means over runs mean nothing: another fit's latents come in another order
+FOUND = ("max_delay", "window", "transient", "duration", "learned_timescales")  # settings that a fit may have changed
+ASKED = ("method", "fixed", "preprocessing", "condition", "held_out", "n_masks", "n_train_trials")  # beside settings
+DIGITS = 4
+NATS = ("log_likelihood", "test_log_likelihood", "log_evidence", "elpd")  # large, and told apart by small differences
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Aggregate(Shown):
+    """Rows of all runs: ``run`` (folder), ``kind``, ``model`` (or baseline, or hypothesis), ``region``.
+
+    ``kind`` is the command, "fit", "evaluate" or "compare"; of the baselines of an evaluation it is "baseline".
+
+    Further columns are what the runs report, in nats, seconds, units of the data or bits per neuron and bin; a cell is
+    empty where a run has no such number. Of means over runs, ``runs`` counts them, and ``NAME_sd`` stands beside NAME.
+    """
+
+    table: pd.DataFrame
+
+    def _card(self) -> Card:
+        return Card(f"Aggregate of {self.table['run'].nunique()} runs", text=self.report())
+
+    def report(self) -> str:
+        """One table per kind of run, without the columns that it leaves empty."""
+        parts = []
+        for kinds, title in SHOWN.items():
+            rows = self.table[self.table["kind"].isin(kinds)].drop(columns="kind").dropna(axis=1, how="all")
+            if len(rows):
+                nats = {name: "{:.2f}".format for name in NATS if name in rows}
+                shown = rows.to_string(index=False, na_rep="", formatters=nats, float_format=f"{{:.{DIGITS}g}}".format)
+                parts.append(f"{title}\n{shown}")
+        return "\n\n".join(parts)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``aggregate.csv`` and ``aggregate.png`` into ``folder``, each replaced whole."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomically(place / "aggregate.csv", partial(self.table.to_csv, index=False))
+        save_figure(plot_aggregate(self.table), place / "aggregate.png")
+
+
+def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
+    """Gather the runs in ``folders``, each of which holds a ``summary.json`` or folders that do.
+
+    A summary of another kind of run is left out with a warning that names it.
+
+    Args:
+        folders: Of runs.
+        means: One row for all runs in one of ``folders``, such as fits to several splits of the trials: their mean, and
+            their standard deviation; no mean where some of them lack the number, and none of seeds and delays. A
+            baseline that scores the same in all folders stands once, under no run. Where runs of one model in one
+            folder were not asked for the same, a warning says in what they differ.
+
+    Raises:
+        DataError: a folder holds no summary, one cannot be read, or no run of a kind that is known is among them.
+    """
+    rows, seen = [], set()
+    asked: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for folder in map(Path, folders):
+        for path in _summaries(folder):
+            if path.resolve() in seen:
+                warn(f"{path} is named twice: it counts once")
+                continue
+            seen.add(path.resolve())
+            summary = _read(path)
+            reader = _reader(summary)
+            if reader is None:
+                warn(f"{path} is not of mrgp fit, evaluate or compare: left out")
+                continue
+            try:
+                if means and reader is not _compared:
+                    asked.setdefault((folder, reader, summary["model"]), []).append(_asked(summary))
+                rows += [{"run": str(folder if means else path.parent), **row} for row in reader(summary)]
+            except (KeyError, TypeError, IndexError, AttributeError) as error:
+                raise DataError(f"{path} is not as this version of mrgp writes it: run the command again") from error
+    if not rows:
+        raise DataError("there is no run of mrgp fit, evaluate or compare in these folders: name others")
+    table = pd.DataFrame(rows)
+    table = table[[*LABELS, *(name for name in table if name not in LABELS)]]
+    for (place, _, model), choices in asked.items():
+        known = set.intersection(*map(set, choices))  # to the versions that made them
+        if differing := sorted(name for name in known if any(one[name] != choices[0][name] for one in choices)):
+            warn(f"runs of {model} in {place} differ in {', '.join(differing)}: means mix them")
+    return Aggregate(_averaged(table) if means else table)
+
+
+def _averaged(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, kind, model and region; what is no number stays where all agree."""
+    rows = []
+    names = table.columns.difference([*LABELS, *ALONE], sort=False)
+    for labels, own in table.groupby(LABELS, sort=False):
+        row = {**dict(zip(LABELS, labels, strict=True)), "runs": len(own)}
+        for name in names:
+            values = own[name].infer_objects()
+            if is_numeric_dtype(values):  # of what is true or false, the share of runs
+                values = values.astype(float)
+                row[name], row[f"{name}_sd"] = values.mean(skipna=False), values.std(skipna=False)
+            else:
+                row[name] = values.iloc[0] if values.nunique(dropna=False) == 1 else None
+        rows.append(row)
+    means = pd.DataFrame(rows).dropna(axis=1, how="all")
+    models = means[means["kind"] != "baseline"]
+    baselines = [own for _, own in means[means["kind"] == "baseline"].groupby("model", sort=False)]
+    return pd.concat([models, *map(_once, baselines)], ignore_index=True)
+
+
+def _once(baseline: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one baseline in all folders: those of one folder, under no run, where all of them agree."""
+    folders = [own.drop(columns=LABELS).select_dtypes("number") for _, own in baseline.groupby("run", sort=False)]
+    first = folders[0]
+    same = all(one.shape == first.shape and np.allclose(one, first, equal_nan=True) for one in folders)
+    return baseline.iloc[: len(first)].assign(run="") if same and len(folders) > 1 else baseline
+
+
+def _summaries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}: check the path")
+    own = folder / "summary.json"
+    found = [own] if own.is_file() else sorted(folder.rglob("summary.json"))
+    if not found:
+        raise DataError(f"{folder} holds no summary.json: name the folder that a run wrote into")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}): run the command again") from error
+    if not isinstance(summary, dict):
+        raise DataError(f"{path} is not the summary of a run: leave its folder out")
+    return summary
+
+
+def _asked(summary: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for in a run, as far as fits do not find it themselves."""
+    settings = summary["settings"]
+    found = {*FOUND, "n_across"} if summary["method"] == "vb" else set(FOUND)
+    if settings.get("hold_max_delay"):
+        found.remove("max_delay")
+    asked = {name: value for name, value in settings.items() if name not in found}
+    return asked | {name: summary[name] for name in ASKED if name in summary}
+
+
+def _reader(summary: dict[str, Any]) -> Callable[[dict[str, Any]], list[dict[str, Any]]] | None:
+    if summary.get("kind") == KIND:
+        return _evaluated
+    if "hypotheses" in summary:
+        return _compared
+    return _fitted if {"model", "settings", "timescales"} <= summary.keys() else None
+
+
+def _fitted(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per region, for its delays; what is of the whole fit stands in each."""
+    common = {"kind": "fit", "model": summary["model"], "method": summary["method"]}
+    common |= {name: summary[name] for name in ("log_likelihood", "converged", "iterations", "wall_s", "seed")}
+    delays = summary.get("delays")
+    if delays is None:
+        return [{**common, "region": "all"}]
+    rows = []
+    for region, own in zip(summary["regions"], delays, strict=True):
+        means = [1e3 * float(np.mean(delay)) for delay in own]
+        rows.append({**common, "region": region, "delays_ms": " ".join(f"{mean:+.1f}" for mean in means)})
+    return rows
+
+
+def _evaluated(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per method and region; log-likelihoods of whole trials are the model's alone."""
+    rows = []
+    left_out = summary.get("regions_left_out", {})
+    for m, (method, scores) in enumerate(summary["cosmoothing"].items()):
+        whole = {"test_log_likelihood": summary["log_likelihood"], "gain_bits_per_bin": summary["gain_bits_per_bin"]}
+        for r, region in enumerate(summary["regions"]):
+            kind, name = ("baseline", method) if m else ("evaluate", summary["model"])
+            row = {"kind": kind, "model": name, "region": region}
+            row |= {score: values[r] for score, values in scores.items()}
+            row |= {"left_out_r2": left_out[method]["r2"][r]} if left_out else {}
+            rows.append(row | whole if m == 0 else row)
+    return rows
+
+
+def _compared(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per hypothesis."""
+    names = ("log_evidence", "probability", "elpd", "elpd_diff", "dse", "pareto_k", "converged")
+    return [
+        {"kind": "compare", "model": row["hypothesis"], "region": "all", **{name: row[name] for name in names}}
+        for row in summary["hypotheses"]
+    ]
