@@ -3,7 +3,6 @@
 from . import metrics as metrics
 from . import models as models
 from . import plots as plots
-from .families.rebuild import load_fit as load_fit
 from .likelihoods import DenseGP as DenseGP
 from .likelihoods import MarkovGP as MarkovGP
 from .likelihoods import SpectralGP as SpectralGP
@@ -36,6 +35,7 @@ from .recordings.recording import MultiRegionData as MultiRegionData
 from .recordings.spikes import from_spike_times as from_spike_times
 from .results.delays import delay_table as delay_table
 from .results.fit import Fit as Fit
+from .results.fit import load_fit as load_fit
 from .results.loo import leave_one_out as leave_one_out
 from .runtime.workers import process_pool as process_pool
 from .simulations.scenarios import simulate_scenario as simulate_scenario

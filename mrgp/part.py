@@ -1,6 +1,134 @@
-"""Every model by name."""
+"""Parts of models: choices that are found by name, written as JSON, and changed by ``replace``.
 
-from typing import Any
+A family is a kind of part, such as :class:`mrgp.Kernel`; a class that inherits from a family is one of its members from
+then on, by its name. A part is a frozen dataclass whose fields are numbers, text, or parts of other families::
 
-REGISTRY: dict[str, type[Any]] = {}
-"""Every preset by name; how a saved fit finds its model."""
+    @dataclass(frozen=True)
+    class Exponential(mrgp.Kernel):
+        def cov(self, tau):
+            return jnp.exp(-jnp.abs(tau))
+
+This is the one place where a name becomes an object.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, Self, get_args, get_type_hints
+
+ZOO = "mrgp.models"  # its members enter themselves as it is imported, which takes seconds: not before one is asked for
+FAMILIES: dict[str, type["Part"]] = {}
+
+
+class Part:
+    """A choice with a name and settings of its own.
+
+    A family says so as it is defined, ``class Kernel(Part, family="kernel")``.
+
+    Attributes:
+        family: The word for the kind of part.
+        tag: Under which the name stands in JSON; "" for a family of one class, which needs no name there.
+    """
+
+    family: ClassVar[str] = ""
+    tag: ClassVar[str] = "class"
+    _members: ClassVar[dict[str, type["Part"]]]
+
+    def __init_subclass__(cls, *, family: str | None = None, tag: str = "class", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if family is not None:
+            cls.family, cls.tag, cls._members = family, tag, {}
+            FAMILIES[family] = cls
+        elif cls.family:
+            cls._members[cls.__name__.lower()] = cls
+
+    @classmethod
+    def members(cls) -> Mapping[str, type[Self]]:
+        """Every member of the family, by its name in lower case."""
+        return cls._members  # type: ignore[return-value]
+
+    @classmethod
+    def member(cls, name: str) -> type[Self]:
+        """The member of that name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if name.lower() not in cls._members:
+            raise ValueError(f"{cls.family} {name!r} is not defined here: define its class, then load the file again")
+        return cls.members()[name.lower()]
+
+    def replace(self, **changes: Any) -> Self:
+        """The same part with some settings changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def to_settings(self) -> dict[str, Any]:
+        """The name and the settings as JSON-ready values; :meth:`from_settings` rebuilds the part from them."""
+        own: tuple[Any, ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        name = {self.tag: self.written_name()} if self.tag else {}
+        return name | {field.name: _written(getattr(self, field.name)) for field in own}
+
+    @classmethod
+    def written_name(cls) -> str:
+        """The name by which files know it."""
+        return cls.__name__
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """The part that :meth:`to_settings` described, one of this family, or of its only class.
+
+        Raises:
+            ValueError: a class is not defined here.
+        """
+        values = dict(settings)
+        name = values.pop(cls.tag, None)
+        chosen: type[Any] = cls if name is None else cls.member(name)
+        families = _families_of(chosen)
+        return chosen(**{key: _read(value, families.get(key, cls)) for key, value in values.items()})
+
+
+def rebuilt(family: str, settings: Mapping[str, Any]) -> Any:
+    """The part of a family, given by its word, that was written as ``settings``; the zoo is imported if need be.
+
+    Raises:
+        ValueError: a class is not defined here.
+    """
+    known = FAMILIES.get(family)
+    if known is None or settings.get(known.tag) not in known.members():
+        importlib.import_module(ZOO)
+    return FAMILIES[family].from_settings(settings)
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.to_settings()
+    if isinstance(value, tuple) and any(isinstance(item, Part) for item in value):
+        return [_written(item) for item in value]
+    return value
+
+
+def _read(value: Any, family: type[Part]) -> Any:
+    if isinstance(value, Mapping):
+        return family.from_settings(value)
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return tuple(_read(item, family) for item in value)
+    return value
+
+
+@lru_cache
+def _families_of(part: type[Part]) -> dict[str, type[Part]]:
+    """The families that a part's fields are of, by their names, as its annotations have them."""
+    try:
+        hints = get_type_hints(part)
+    except NameError:  # annotations of a user's own class that only a type checker sees
+        return {}
+    found = {name: next(_parts_in(hint), None) for name, hint in hints.items()}
+    return {name: family for name, family in found.items() if family is not None}
+
+
+def _parts_in(hint: Any) -> Iterator[type[Part]]:
+    if isinstance(hint, type) and issubclass(hint, Part):
+        yield hint
+    for argument in get_args(hint):
+        yield from _parts_in(argument)

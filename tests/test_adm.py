@@ -9,6 +9,7 @@ import pytest
 from mrgp.models import ADM, DLAG
 
 import mrgp
+from mrgp.families.model import Preset
 from mrgp.inference import map as recipe
 from mrgp.inference.variational_bayes.bound import trace_of
 from mrgp.parts.delays.varying import most_evident, smooth_modes
@@ -36,7 +37,7 @@ def test_each_latent_has_its_own_timescale():
         alone = smooth_modes(40, timescale / BIN)
         np.testing.assert_array_equal(table[:, : alone.shape[1]], alone)
         assert not table[:, alone.shape[1] :].any()
-    assert mrgp.families.rebuild.preset_from(json.loads(json.dumps(model.to_settings()))) == model
+    assert Preset.from_settings(json.loads(json.dumps(model.to_settings()))) == model
     assert ADM(n_across=2, delay_timescale=0.1).timescales_of_delay == (0.1, 0.1)
     with pytest.raises(ValueError, match="2 positive numbers"):
         ADM(n_across=2, learned_timescales=(0.1,))

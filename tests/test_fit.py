@@ -13,6 +13,7 @@ from mrgp.models import ADM, DLAG, GPFA, MDLAG
 from numpyro.infer.util import log_density
 
 import mrgp
+from mrgp.families.model import Preset
 from mrgp.inference import optimise as climbing
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.optimise import LogJoint, Objective
@@ -217,11 +218,9 @@ def test_every_kernel_survives_saving(tmp_path, fit):
         mrgp.Matern52(), mrgp.RationalQuadratic(2.0), mrgp.Spectral(mrgp.Matern32(), 4.0),
         0.3 * mrgp.SquaredExponential() + mrgp.Stretched(mrgp.Matern12(), 3.0),
     ]  # fmt: skip
-    from mrgp.families.rebuild import preset_from
-
     for kernel in kernels:
         model = fit.model.replace(kernel=kernel)
-        assert preset_from(json.loads(json.dumps(model.to_settings()))) == model
+        assert Preset.from_settings(json.loads(json.dumps(model.to_settings()))) == model
 
 
 def test_arviz_works_on_the_tree(made, fit):

@@ -15,7 +15,7 @@ from scipy.linalg import block_diag, solve_discrete_lyapunov
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.families.rebuild import preset_from
+from mrgp.families.model import Preset
 from mrgp.inference.optimise import LogJoint, Objective, transforms_of
 from mrgp.inference.start import moving_average
 from mrgp.likelihoods.statespace.linear import (
@@ -413,7 +413,7 @@ def test_a_fit_serves_as_any_other(data, fits, start, tmp_path):
     fit = fits[start]
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
-    assert again.model == fit.model == preset_from(fit.model.to_settings())
+    assert again.model == fit.model == Preset.from_settings(fit.model.to_settings())
     np.testing.assert_array_equal(again.log_likelihood(data), fit.log_likelihood())
     assert fit.summary()["model"] == "lds"
     few = data.select_trials(slice(0, 2))

@@ -84,11 +84,11 @@ def test_no_model_imports_a_sibling():
 
 
 def test_models_are_importable_and_known_by_name():
-    from mrgp.part import REGISTRY
+    from mrgp.families.model import Preset
 
     for name in mrgp.models.__all__:
-        assert getattr(mrgp.models, name) is REGISTRY[name.lower()]
-    assert {"adm", "dlag", "fa", "gfa", "gpfa", "lds", "mdlag", "pcca"} <= REGISTRY.keys()
+        assert getattr(mrgp.models, name) is Preset.member(name)
+    assert {"adm", "dlag", "fa", "gfa", "gpfa", "lds", "mdlag", "pcca"} <= Preset.members().keys()
 
 
 def fresh(script):
@@ -113,9 +113,9 @@ def test_double_precision_is_on_whatever_is_imported_first(first):
 
 
 def test_a_saved_preset_is_known_without_the_zoo():
-    script = "from mrgp.part import REGISTRY; from mrgp.families.rebuild import preset_from; print(len(REGISTRY)); "
+    script = "from mrgp.part import FAMILIES, rebuilt; print(len(FAMILIES)); "
     settings = mrgp.models.FA(2).to_settings()
-    assert fresh(f"{script} print(preset_from({settings!r}).n_across)") == ["0", "2"]
+    assert fresh(f"{script} print(rebuilt('model', {settings!r}).n_across)") == ["0", "2"]
 
 
 def test_double_precision_is_on():

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -14,7 +14,8 @@ from mrgp.likelihoods.statespace.autoregressive import AutoregressiveSpace
 from mrgp.likelihoods.statespace.lift import DEFAULT_ORDER, Lift, build_lift, check_own
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.likelihoods.statespace.registers import choose_window
-from mrgp.parts.kernels import Kernel, SquaredExponential, in_bins, kernel_to_settings
+from mrgp.part import Part
+from mrgp.parts.kernels import Kernel, SquaredExponential, in_bins
 from mrgp.parts.latents import Assignment
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import seconds
@@ -25,7 +26,7 @@ SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have sp
 
 
 @dataclass(frozen=True)
-class Choices:
+class Choices(Part):
     """The choices that describe a model of a recording, in the user's units (seconds).
 
     Args:
@@ -136,10 +137,6 @@ class Choices:
 
     # ---- sizes ---------------------------------------------------------------------------------------------------
 
-    def replace(self, **changes: Any) -> Self:
-        """The same preset with some choices changed."""
-        return dataclasses.replace(self, **changes)
-
     def assignment(self, layout: Layout) -> Assignment:
         """Which neuron reads which latent."""
         within = (self.n_within,) * layout.n_regions if isinstance(self.n_within, int) else self.n_within
@@ -214,10 +211,3 @@ class Choices:
             reach = np.full(len(across["timescale"]), self.delay_bound(layout) / layout.bin_width)
         kernels = dict(across), dict(within)
         return choose_window(self.prior(layout), self.kernel_lift, reach, *kernels, tolerance, self.remembers)
-
-    def to_settings(self) -> dict[str, Any]:
-        """What rebuilds this preset, as JSON-ready values (see :func:`mrgp.families.rebuild.preset_from`)."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields["kernel"] = kernel_to_settings(self.kernel)
-        fields["window"] = None if self.window is None else dataclasses.asdict(self.window)
-        return {"model": type(self).__name__.lower(), **fields}

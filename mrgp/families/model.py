@@ -29,7 +29,6 @@ from mrgp.likelihoods import DenseGP, MarkovGP, SpectralGP
 from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.reduction import Emission
-from mrgp.part import REGISTRY
 from mrgp.parts.emissions.counts import require_counts, require_spikes
 from mrgp.parts.kernels import Hyperparameters
 from mrgp.recordings.checks import DataError
@@ -46,7 +45,7 @@ BOUNDED_BY = {"delay": "max_delay", "timescale": "timescale_bounds"}
 
 
 @dataclass(frozen=True)
-class Preset(Fittable):
+class Preset(Fittable, family="model", tag="model"):
     """A model of a recording. Subclasses write the generative program in ``__call__``.
 
     For the arguments that all presets share see :class:`mrgp.families.choices.Choices`.
@@ -60,7 +59,10 @@ class Preset(Fittable):
         super().__init_subclass__(**kwargs)
         if "__repr__" not in vars(cls):  # else a dataclass writes one, with every default
             cls.__repr__ = Preset.__repr__  # type: ignore[method-assign]
-        REGISTRY[cls.__name__.lower()] = cls
+
+    @classmethod
+    def written_name(cls) -> str:
+        return cls.__name__.lower()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen.items())})"

@@ -12,7 +12,7 @@ and runs in every preset: how it becomes a state space is decided in :mod:`mrgp.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,13 +20,15 @@ import numpy as np
 from jax import Array
 from numpyro import distributions as dist  # as an attribute: ArviZ may have left a numpyro that loads lazily
 
+from mrgp.part import Part
+
 Hyperparameters = Mapping[str, Array | np.ndarray]
 """Per-latent values, latents first. Of a kernel each is (latent,): ``timescale`` (bins) and what it declares."""
 
 type Parameter = dist.Distribution | float
 
 
-class Kernel:
+class Kernel(Part, family="kernel"):
     """A stationary correlation function k(tau / timescale), k(0) = 1.
 
     Subclasses give ``cov``; those with further parameters also ``parameters`` and ``correlation``.
@@ -253,36 +255,3 @@ def _terms(kernel: Kernel) -> tuple[Weighted, ...]:
     if isinstance(kernel, Sum):
         return kernel.terms
     return (kernel if isinstance(kernel, Weighted) else Weighted(kernel, 1.0),)
-
-
-def kernel_to_settings(kernel: Kernel) -> dict[str, Any]:
-    """A kernel as JSON-ready values; see :func:`kernel_from_settings`."""
-    if isinstance(kernel, Sum):
-        return {"class": "Sum", "terms": [kernel_to_settings(term) for term in kernel.terms]}
-    values: dict[str, Any] = {}
-    if is_dataclass(kernel):
-        values = {f.name: getattr(kernel, f.name) for f in fields(kernel)}
-    nested = {n: kernel_to_settings(v) if isinstance(v, Kernel) else v for n, v in values.items()}
-    return {"class": type(kernel).__name__, **nested}
-
-
-def kernel_from_settings(settings: Mapping[str, Any]) -> Kernel:
-    """Rebuild a kernel; one of the user's own must be defined before its fit is loaded."""
-    values: dict[str, Any] = dict(settings)
-    values |= {n: kernel_from_settings(v) for n, v in settings.items() if isinstance(v, Mapping)}
-    name = values.pop("class")
-    if name == "Sum":
-        terms = [kernel_from_settings(term) for term in values["terms"]]
-        return Sum(tuple(term for term in terms if isinstance(term, Weighted)))
-    known = _subclasses(Kernel)
-    if name not in known:
-        raise ValueError(f"kernel {name!r} is not defined here: define its class, then load the fit again")
-    return known[name](**values)
-
-
-def _subclasses(cls: type[Kernel]) -> dict[str, type[Kernel]]:
-    found = {}
-    for child in cls.__subclasses__():
-        found[child.__name__] = child
-        found |= _subclasses(child)
-    return found

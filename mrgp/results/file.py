@@ -1,7 +1,7 @@
 """The file of a fit: NetCDF with its sites as arrays and everything else in a header of JSON."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from mrgp.inference.mode.curvature import Curvature
+from mrgp.part import rebuilt
 from mrgp.parts.emissions.counts import COURSE_SPREAD
 from mrgp.parts.means import MEAN_SPREAD
 from mrgp.recordings.checks import DataError
@@ -63,8 +64,8 @@ def write(fit: Any, path: Path) -> None:
     write_atomically(path, lambda file: dataset.to_netcdf(file, engine="h5netcdf"))
 
 
-def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
-    """The fields of the fit that :func:`write` wrote; ``preset_from`` rebuilds its model from its settings."""
+def read(path: Path) -> dict[str, Any]:
+    """The fields of the fit that :func:`write` wrote."""
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path")
     try:
@@ -75,7 +76,7 @@ def read(path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> dict[st
         raise DataError(f"{path} is not a fit saved by this version of mrgp")
     header = json.loads(dataset.attrs["header"])
     try:
-        model = preset_from(header["settings"])
+        model = rebuilt("model", header["settings"])
     except ValueError as error:  # a kernel or a preset that is not defined here
         raise DataError(f"{path}: {error}") from error
     except (KeyError, TypeError) as error:

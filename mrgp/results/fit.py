@@ -1,11 +1,11 @@
 """A fitted model: its parameters with names and units, and what it says of a recording."""
 
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -479,7 +479,11 @@ class Fit(Shown, Run):
         """Write the fit as NetCDF; an existing file is replaced only once the new one is whole."""
         fit_file.write(self, Path(path))
 
-    @classmethod
-    def load(cls, path: Path, preset_from: Callable[[Mapping[str, Any]], Any]) -> Self:
-        """Read what :meth:`save` wrote; ``preset_from`` rebuilds the model (see :func:`mrgp.load_fit`)."""
-        return cls(**fit_file.read(path, preset_from))
+
+def load_fit(path: str | Path) -> Fit:
+    """Load a fit that ``fit.save`` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged or not a fit.
+    """
+    return Fit(**fit_file.read(Path(path)))

@@ -23,13 +23,14 @@ from jax import Array, lax
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from mrgp.likelihoods.statespace.lift import Lift
+from mrgp.part import Part
 from mrgp.parts.kernels import Hyperparameters
 
 RIDGE = {8: 1e-11, 4: 1e-5}  # keeps the Cholesky of G finite where registers are nearly copies; by item size
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(Part, family="window", tag=""):
     """The shape of a delayed latent's state: a static choice, made from the kernel and ``max_delay``.
 
     Attributes:

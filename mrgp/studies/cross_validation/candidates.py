@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mrgp.families.rebuild import preset_from
-from mrgp.parts.kernels import White, kernel_to_settings
+from mrgp.part import rebuilt
+from mrgp.parts.kernels import White
 from mrgp.recordings.folds import silent_fold
 from mrgp.runtime.sentences import Argument, Refusal
 from mrgp.studies.cross_validation.result import Candidate, CrossValidation
@@ -50,7 +50,7 @@ def _dimensions(job: Job, region: str, sweep: Sweep) -> CrossValidation:
     Dimensionalities are tried upwards, until the best has been passed.
     """
     others: dict[str, list[int]] = {name: [] for name in job.data.layout.regions if name != region}
-    analysis = preset_from({"model": "fa", "kernel": kernel_to_settings(White()), "window": None})
+    analysis = rebuilt("model", {"model": "fa", "kernel": White().to_settings()})
     data = job.data.select_neurons(others)
     # Factor analysis is of Gaussian values, which silent neurons have none of; the model itself may be of counts.
     data = data.select_neurons({region: silent_fold(data, job.folds)[region] < 0})
