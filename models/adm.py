@@ -6,12 +6,19 @@ from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import numpyro.distributions as dist
 
 from mrgp.families.model import Preset
 from mrgp.inference.mode.curvature import Diagonal
-from mrgp.parts.delays.varying import FIRST_TIMESCALE, LEAST_SPREAD, most_evident, smooth_modes
+from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.delays.varying import (
+    DELAY_CHANGE,
+    DELAY_SPREAD,
+    FIRST_TIMESCALE,
+    LEAST_SPREAD,
+    most_evident,
+    smooth_modes,
+)
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -66,14 +73,14 @@ class ADM(Preset):
         assignment = self.assignment(layout)
         across, within = self.latent_sites(data)
         bound, lagging = self.delay_bound(layout), (assignment.n_regions - 1, self.n_across)
-        level = numpyro.sample("delay", dist.Uniform(-bound, bound).expand(lagging).to_event(2))
+        level = DELAY.sample(dist.Uniform(-bound, bound).expand(lagging).to_event(2))
         delay = level[..., None]
         if self.varying:
             modes = self.modes(layout, data.n_bins)
             usual = dist.HalfNormal(self.usual_spread(layout)).expand(lagging).to_event(2)
-            spread = numpyro.sample("delay_spread", usual)
+            spread = DELAY_SPREAD.sample(usual)
             white = dist.Normal().expand((*lagging, modes.shape[-1])).to_event(3)
-            change = spread[..., None] * jnp.einsum("rkm,ktm->rkt", numpyro.sample("delay_change", white), modes)
+            change = spread[..., None] * jnp.einsum("rkm,ktm->rkt", DELAY_CHANGE.sample(white), modes)
             delay = bound * jnp.tanh(jnp.arctanh(delay / bound) + change / bound)
         steps = jnp.moveaxis(jnp.pad(delay, [(1, 0), (0, 0), (0, 0)]), -1, 0) / bin_width
         emission = self.emission_sites(data, assignment.n_columns)

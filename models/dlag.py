@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
-import numpyro
 import numpyro.distributions as dist
 
 from mrgp.families.model import Preset
+from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.recording import MultiRegionData
 
 
@@ -31,7 +31,7 @@ class DLAG(Preset):
         assignment = self.assignment(data.layout)
         across, within = self.latent_sites(data)
         lagging = (assignment.n_regions - 1, self.n_across)
-        delay = numpyro.sample("delay", dist.Uniform(-bound, bound).expand(lagging).to_event(2))
+        delay = DELAY.sample(dist.Uniform(-bound, bound).expand(lagging).to_event(2))
         delay = jnp.concatenate([jnp.zeros((1, self.n_across)), delay / bin_width])
         emission = self.emission_sites(data, assignment.n_columns)
         self.observe(data, emission, delay[None], across, within)

@@ -5,14 +5,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.families.model import Preset
 from mrgp.families.undelayed import Pooled
 from mrgp.inference.start import draw_loadings
-from mrgp.likelihoods.statespace.linear import LinearSpace, LinearSystem, first_order, rotated, slowest_first
+from mrgp.likelihoods.statespace.linear import (
+    START_MEAN,
+    START_ROOT,
+    TRANSITION,
+    LinearSpace,
+    LinearSystem,
+    first_order,
+    rotated,
+    slowest_first,
+)
 from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -67,12 +75,12 @@ class LDS(Pooled, Preset):
     def dynamics(self, size: int) -> dict[str, Array]:
         """Sample A and, where it is learned, the start."""
         if self.start == "stationary":
-            return {"transition": numpyro.sample("transition", UniformContraction(size))}
+            return {TRANSITION.name: TRANSITION.sample(UniformContraction(size))}
         weak = dist.Normal(0.0, START_SPREAD)
         return {
-            "transition": numpyro.sample("transition", dist.Normal(0.0, SPREAD).expand((size, size)).to_event(2)),
-            "start_mean": numpyro.sample("start_mean", weak.expand((size,)).to_event(1)),
-            "start_root": numpyro.sample("start_root", weak.expand((size, size)).to_event(2)),
+            TRANSITION.name: TRANSITION.sample(dist.Normal(0.0, SPREAD).expand((size, size)).to_event(2)),
+            START_MEAN.name: START_MEAN.sample(weak.expand((size,)).to_event(1)),
+            START_ROOT.name: START_ROOT.sample(weak.expand((size, size)).to_event(2)),
         }
 
     # ---- what inference asks of it ---------------------------------------------------------------------------------
@@ -92,14 +100,15 @@ class LDS(Pooled, Preset):
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         start = np.asarray(1 / np.sqrt(data.n_trials))
         transition = np.asarray(TRANSITION_SCALE / np.sqrt(data.n_trials * data.n_bins))
-        return {**super().scales(data, sites), "transition": transition, "start_mean": start, "start_root": start}
+        own = {TRANSITION.name: transition, START_MEAN.name: start, START_ROOT.name: start}
+        return {**super().scales(data, sites), **own}
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
         """None: the entries of A turn with the coordinates of the states, so none has a posterior of its own."""
         return ()
 
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
-        return rotated(sites, slowest_first(np.asarray(sites["transition"])))
+        return rotated(sites, slowest_first(np.asarray(sites[TRANSITION.name])))
 
     def for_search(self) -> Self:
         return self.replace(transient=None, mean="constant")
@@ -115,7 +124,7 @@ class LDS(Pooled, Preset):
         """Timescales -1 / log|eigenvalue| of the modes of A in seconds, longest first; inf for modes that grow."""
         if kind == "within":
             return np.zeros(0)
-        size = np.sort(np.abs(np.linalg.eigvals(np.asarray(sites["transition"]))))[::-1]
+        size = np.sort(np.abs(np.linalg.eigvals(np.asarray(sites[TRANSITION.name]))))[::-1]
         with np.errstate(divide="ignore"):
             bins = np.where(size < 1, -1 / np.log(np.minimum(size, 1.0)), np.inf)
         return bins * layout.bin_width

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
-import numpyro
 import numpyro.distributions as dist
 
 from mrgp.families.relevance import RelevancePreset
+from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.recording import MultiRegionData
 
 
@@ -36,7 +36,7 @@ class MDLAG(RelevancePreset):
         delay = jnp.zeros((1, self.n_across))
         if assignment.n_regions > 1:
             lagging = (assignment.n_regions - 1, self.n_across)
-            late = numpyro.sample("delay", dist.Uniform(-bound, bound).expand(lagging).to_event(2))
+            late = DELAY.sample(dist.Uniform(-bound, bound).expand(lagging).to_event(2))
             delay = jnp.concatenate([delay, late / bin_width])
         emission = self.relevance_sites(data)
         self.observe(data, emission, delay[None], across, within)

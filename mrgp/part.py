@@ -84,7 +84,7 @@ class Part:
         values = dict(settings)
         name = values.pop(cls.tag, None)
         chosen: type[Any] = cls if name is None else cls.member(name)
-        families = _families_of(chosen)
+        families = _families_of(chosen)  # type: ignore[arg-type]
         return chosen(**{key: _read(value, families.get(key, cls)) for key, value in values.items()})
 
 

@@ -63,11 +63,11 @@ OPTIONS = Options(5, 1, 0.01, 10, None, False)
 def test_a_fit_below_the_trivial_model_is_made_again_from_a_quiet_start():
     data, begun = recording(), object()
     method = Climbs([0.0])
-    run = never_below_trivial(())(method)(GPFA(1), data, OPTIONS, begun)
+    run = never_below_trivial(lambda held: ())(method)(GPFA(1), data, OPTIONS, begun)
     assert method.seen == [(5, False, begun)]
     method = Climbs([25.0, 0.0])
     with pytest.warns(UserWarning, match="made again, from the data and a quiet start"):
-        run = never_below_trivial(())(method)(GPFA(1), data, OPTIONS, begun)
+        run = never_below_trivial(lambda held: ())(method)(GPFA(1), data, OPTIONS, begun)
     assert method.seen == [(5, False, begun), (6, True, None)]
     assert len(run.notes) == 1
     needed = trivial_log_likelihood(data, counts=False).sum() - 3 * SLACK
@@ -77,10 +77,12 @@ def test_a_fit_below_the_trivial_model_is_made_again_from_a_quiet_start():
 def test_a_fit_that_stays_below_is_refused_with_the_neuron_to_look_at():
     data = recording()
     with pytest.raises(mrgp.DataError, match=r"below the model .* look at region V1, neuron 1 first"):
-        never_below_trivial(())(Climbs([25.0] * 3))(GPFA(1), data, OPTIONS)
+        never_below_trivial(lambda held: ())(Climbs([25.0] * 3))(GPFA(1), data, OPTIONS)
     with_loadings_held = Options(5, 1, 0.01, 10, None, False, fixed={"loadings": np.ones((3, 1))})
-    assert never_below_trivial(("loadings",))(Climbs([25.0]))(GPFA(1), data, with_loadings_held).reason == "converged"
-    assert never_below_trivial(())(Climbs([25.0], "interrupted"))(GPFA(1), data, OPTIONS).reason == "interrupted"
+    unasked = never_below_trivial({"loadings"}.intersection)(Climbs([25.0]))
+    assert unasked(GPFA(1), data, with_loadings_held).reason == "converged"
+    interrupted = never_below_trivial(lambda held: ())(Climbs([25.0], "interrupted"))
+    assert interrupted(GPFA(1), data, OPTIONS).reason == "interrupted"
 
 
 def test_a_real_climb_that_goes_wrong_is_made_again(monkeypatch):

@@ -17,6 +17,7 @@ from mrgp.inference.mode.curvature import Diagonal
 from mrgp.inference.mode.whittle import heard, of_delay, of_kernel
 from mrgp.inference.start import draw_loadings, moving_average, noise_timescale_of
 from mrgp.likelihoods.statespace.registers import missed_variance
+from mrgp.parts.emissions.base import OFFSET
 from mrgp.parts.emissions.counts import (
     LOADING_SPREAD,
     OFFSET_SPREAD,
@@ -27,6 +28,7 @@ from mrgp.parts.emissions.counts import (
 )
 from mrgp.parts.emissions.negative_binomial import DISPERSION_SPREAD, TYPICAL_DISPERSION
 from mrgp.parts.means import (
+    MEAN_CHANGE,
     OF_MEANS,
     TELLING_MODES,
     averages_of_conditions,
@@ -34,6 +36,7 @@ from mrgp.parts.means import (
     likely_spreads,
     weights_of_modes,
 )
+from mrgp.parts.sites import site_of
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.recordings.recording import MultiRegionData
@@ -56,8 +59,8 @@ NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves
 class Fittable(Parametrized):
     """A parametrized model that can be climbed: see ``mrgp.inference.method`` for what it is asked."""
 
-    held_in_search: ClassVar[tuple[str, ...]] = ("offset",)  # sites that the search for a start does not move
-    held_at_first: ClassVar[tuple[str, ...]] = ("mean_change",)  # the data give it a start that bad latents would spoil
+    held_in_search: ClassVar[tuple[str, ...]] = (OFFSET.name,)  # sites that the search for a start does not move
+    held_at_first: ClassVar[tuple[str, ...]] = (MEAN_CHANGE.name,)  # a start from the data that bad latents would spoil
     found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "max_delay")  # choices that a fit may change for good
 
     # ---- the search for a start ----------------------------------------------------------------------------------
@@ -444,10 +447,6 @@ class Fittable(Parametrized):
         columns = np.concatenate([across, np.arange(self.n_across, n_columns)])
         kept = {}
         for name, value in sites.items():
-            if name in ("loadings", "alpha"):
-                kept[name] = value[:, columns]
-            elif name.startswith("delay"):
-                kept[name] = value[:, across]
-            else:
-                kept[name] = value[across] if name.endswith("_across") else value
+            site = site_of(name)
+            kept[name] = value if site is None else site.keeping(value, across, columns)
         return self.replace(n_across=len(across)), kept

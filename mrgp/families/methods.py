@@ -16,6 +16,5 @@ METHODS: dict[str, Callable[..., Run]] = {
 }  # fmt: skip
 """Ways to fit by name; a preset says in ``methods`` which of them it has."""
 
-
 SETTINGS: dict[str, Any] = {"laplace": LaplaceSettings, "svi": SVISettings, "nuts": NutsSettings}
 """What methods can be told beyond the arguments that all have."""

@@ -13,10 +13,14 @@ from jax import Array
 from mrgp.families.choices import Choices
 from mrgp.likelihoods.reduction import Emission
 from mrgp.parts.around_shared import AroundShared
+from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
+from mrgp.parts.emissions.base import OFFSET
 from mrgp.parts.emissions.counts import COURSE_SPREAD, LOADING_SPREAD, counts_of, noise_like, sample_count_offset
+from mrgp.parts.emissions.gaussian import NOISE
 from mrgp.parts.kernels import Hyperparameters, in_bins
-from mrgp.parts.loadings import ordered
-from mrgp.parts.means import MEAN_SPREAD, rough_modes
+from mrgp.parts.loadings import LOADINGS, ordered
+from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD, USUAL_SPREAD, rough_modes
+from mrgp.parts.sites import kernel_site
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -52,12 +56,12 @@ class Parametrized(Choices):
             if self.kernel.has_timescale:
                 free = dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
                 bounded = self.timescale_bounds and dist.LogUniform(*self.timescale_bounds)
-                hyper["timescale"] = numpyro.sample(f"timescale_{kind}", bounded or free)
+                hyper["timescale"] = kernel_site("timescale", kind).sample(bounded or free)
             else:
                 hyper["timescale"] = jnp.full(n_latents, TIMELESS * bin_width)
             for name, prior in self.kernel.parameters().items():
                 inferred = not isinstance(prior, float)
-                hyper[name] = numpyro.sample(f"{name}_{kind}", prior) if inferred else jnp.full(n_latents, prior)
+                hyper[name] = kernel_site(name, kind).sample(prior) if inferred else jnp.full(n_latents, prior)
         return in_bins(hyper, bin_width)
 
     def emission_sites(self, data: MultiRegionData, n_columns: int) -> Emission:
@@ -70,16 +74,14 @@ class Parametrized(Choices):
         if self.is_of_counts:
             with numpyro.plate("neuron", data.values.shape[-1]):
                 weak = dist.Normal(0.0, LOADING_SPREAD).expand((n_columns,)).to_event(1)
-                loadings = numpyro.sample("loadings", weak)
+                loadings = LOADINGS.sample(weak)
                 offset = sample_count_offset(data)
             return self.count_emission(data, loadings, offset)
         with numpyro.plate("neuron", data.values.shape[-1]):
-            loadings = numpyro.sample(
-                "loadings",
-                dist.Normal(0.0, 3 * jnp.asarray(data.scale)[:, None]).expand((len(data.scale), n_columns)).to_event(1),
-            )
-            noise = numpyro.sample("noise", dist.HalfNormal(2 * data.scale**2))
-            offset = numpyro.sample("offset", dist.Normal(data.center, 10 * data.scale))
+            weak = dist.Normal(0.0, 3 * jnp.asarray(data.scale)[:, None]).expand((len(data.scale), n_columns))
+            loadings = LOADINGS.sample(weak.to_event(1))
+            noise = NOISE.sample(dist.HalfNormal(2 * data.scale**2))
+            offset = OFFSET.sample(dist.Normal(data.center, 10 * data.scale))
         return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))
 
     def noise_memory(self, data: MultiRegionData) -> Array | None:
@@ -88,7 +90,7 @@ class Parametrized(Choices):
             return None
         regions = self.assignment(data.layout).n_regions
         typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
-        return jnp.exp(-data.bin_width / numpyro.sample("noise_timescale", typical))
+        return jnp.exp(-data.bin_width / NOISE_TIMESCALE.sample(typical))
 
     def count_emission(self, data: MultiRegionData, loadings: Array, offset: Array) -> Emission:
         """Loadings and offsets of log-rates, with a course and the distribution of counts, sampled."""
@@ -98,7 +100,9 @@ class Parametrized(Choices):
 
     def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
         """How far the mean of each neuron moves over a trial, a priori, (neuron,)."""
-        return COURSE_SPREAD * jnp.ones(len(data.scale)) if self.is_of_counts else MEAN_SPREAD * jnp.asarray(data.scale)
+        if self.is_of_counts:
+            return COURSE_SPREAD * jnp.ones(len(data.scale))
+        return USUAL_SPREAD * jnp.asarray(data.scale)
 
     def mean_course(self, data: MultiRegionData) -> Array | None:
         """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant.
@@ -113,12 +117,12 @@ class Parametrized(Choices):
             return None
         modes, groups = self.mean_modes(data), data.layout.n_conditions
         usual = jnp.broadcast_to(self.usual_spread_of_mean(data), (min(groups, 2), len(data.scale)))
-        spread = numpyro.sample("mean_spread", dist.HalfNormal(usual).to_event(2))
+        spread = MEAN_SPREAD.sample(dist.HalfNormal(usual).to_event(2))
         shared = jnp.broadcast_to(spread[0, :, None], (len(data.scale), modes.shape[1]))
         prior: dist.Distribution = dist.Normal(0.0, shared[None]).to_event(3)
         if groups > 1:
             prior = AroundShared(shared, spread[1, :, None], groups)
-        return jnp.einsum("tm,cnm->ctn", modes, numpyro.sample("mean_change", prior))
+        return jnp.einsum("tm,cnm->ctn", modes, MEAN_CHANGE.sample(prior))
 
     def mean_modes(self, data: MultiRegionData) -> np.ndarray:
         """The modes of the mean's course, (time, mode), in the order of their variance.

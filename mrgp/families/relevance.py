@@ -11,7 +11,10 @@ import numpyro.distributions as dist
 
 from mrgp.families.model import Preset
 from mrgp.likelihoods.reduction import Emission
+from mrgp.parts.emissions.base import OFFSET
 from mrgp.parts.emissions.counts import sample_count_offset
+from mrgp.parts.emissions.gaussian import NOISE
+from mrgp.parts.loadings import LOADINGS, RELEVANCE
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import AR1, MAP, Argument, Sentence
 
@@ -44,7 +47,7 @@ class RelevancePreset(Preset):
     offset_precision: float = 1e-12
 
     methods: ClassVar[tuple[str, ...]] = ("vb", "map")
-    held_in_search: ClassVar[tuple[str, ...]] = ("offset", "alpha")
+    held_in_search: ClassVar[tuple[str, ...]] = (OFFSET.name, RELEVANCE.name)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,24 +74,24 @@ class RelevancePreset(Preset):
         """Sample alpha (region, column), and with it loadings (neuron, column), noise variances and the mean."""
         assignment = self.assignment(data.layout)
         table = (assignment.n_regions, assignment.n_columns)
-        alpha = numpyro.sample("alpha", dist.Gamma(self.shape, self.rate).expand(table).to_event(2))
+        alpha = RELEVANCE.sample(dist.Gamma(self.shape, self.rate).expand(table).to_event(2))
         with numpyro.plate("neuron", data.values.shape[-1]):
             spread = 1 / jnp.sqrt(alpha[assignment.region_of_neuron])
-            loadings = numpyro.sample("loadings", dist.Normal(0.0, spread).to_event(1))
-            noise = None if self.is_of_counts else numpyro.sample("noise", dist.InverseGamma(self.shape, self.rate))
+            loadings = LOADINGS.sample(dist.Normal(0.0, spread).to_event(1))
+            noise = None if self.is_of_counts else NOISE.sample(dist.InverseGamma(self.shape, self.rate))
             if self.is_of_counts:
                 offset = sample_count_offset(data)
             else:
-                offset = numpyro.sample("offset", dist.Normal(data.center, self.offset_precision**-0.5))
+                offset = OFFSET.sample(dist.Normal(data.center, self.offset_precision**-0.5))
         if noise is None:
             return self.count_emission(data, loadings, offset)
         return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
-        return {**super().draw_start(rng, data, attempt), "alpha": self._vague(data)}
+        return {**super().draw_start(rng, data, attempt), RELEVANCE.name: self._vague(data)}
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-        return {"alpha": self._vague(data), **super().completed(sites, data)}
+        return {RELEVANCE.name: self._vague(data), **super().completed(sites, data)}
 
     def _vague(self, data: MultiRegionData) -> np.ndarray:
         assignment = self.assignment(data.layout)

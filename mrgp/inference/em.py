@@ -198,7 +198,7 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
     return jax.value_and_grad(loss)(x)
 
 
-@never_below_trivial(free=())
+@never_below_trivial(out_of_reach=lambda held: ())
 def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Maximum likelihood by expectation-maximization; begins as :func:`mrgp.inference.map.fit_map` does.
 

@@ -18,9 +18,10 @@ import numpy as np
 from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.optimise import LogJoint, Objective, free_sites, maximise
-from mrgp.inference.search import PER_NEURON, elsewhere, search, wider_note, worth_following
+from mrgp.inference.search import elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import never_below_trivial, quietened
 from mrgp.likelihoods.kalman import MarkovGP, settling_steps
+from mrgp.parts.sites import of_neurons
 from mrgp.recordings.checks import warn
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -33,7 +34,7 @@ LONG = 256  # steps from which on it pays to find out when the gains have settle
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
-@never_below_trivial(free=PER_NEURON)
+@never_below_trivial(out_of_reach=of_neurons)
 def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
     given = model

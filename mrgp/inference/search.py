@@ -18,6 +18,7 @@ from mrgp.inference.method import Model, Options
 from mrgp.inference.optimise import Ascent, LogJoint, Objective, maximise
 from mrgp.inference.profile import better_lags
 from mrgp.inference.start import Compressed, compress, decompress
+from mrgp.parts.sites import of_neurons
 from mrgp.recordings.recording import MultiRegionData
 
 SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
@@ -29,7 +30,6 @@ NEARLY = 0.95  # of a bound: where a climb begins from a lag that is farther
 LONGER = "a lag of {:.0f} ms explains the recording better than the max_delay that is held: raise max_delay"
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 TINY = 1e-12  # seconds: of a bound of zero, which has no delays
-PER_NEURON = ("loadings", "noise", "offset", "mean_change", "mean_spread", "dispersion")
 
 
 def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model, dict[str, np.ndarray], list[str]]:
@@ -221,7 +221,7 @@ def worth_following(model: Model, data: MultiRegionData, sites: Mapping[str, Any
 
 def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: Options) -> Ascent:
     # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
-    shared = {name: value for name, value in options.fixed.items() if name not in PER_NEURON}
+    shared = {name: value for name, value in options.fixed.items() if name not in of_neurons(options.fixed)}
     begin = {**begin, **shared}
     scale = model.scales(compressed.data, begin)
     frozen = tuple(sorted({*model.held_in_search, *shared} & begin.keys()))

@@ -51,11 +51,13 @@ def trivial_log_likelihood(data: MultiRegionData, *, counts: bool, dispersed: bo
     return own
 
 
-def never_below_trivial(free: Collection[str]) -> Callable[[FitMethod], FitMethod]:
+def never_below_trivial(
+    out_of_reach: Callable[[Collection[str]], Collection[str]],
+) -> Callable[[FitMethod], FitMethod]:
     """Make a method fit again, and at last refuse, what ends below the trivial model.
 
     Args:
-        free: Sites without which the trivial model may be out of reach: nothing is asked of fits that hold one.
+        out_of_reach: Which of the sites that a fit holds may keep it from the trivial model: nothing is asked then.
     """
 
     def guarded(method: FitMethod) -> FitMethod:
@@ -66,7 +68,7 @@ def never_below_trivial(free: Collection[str]) -> Callable[[FitMethod], FitMetho
                 with warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always")
                     run = method(model, data, asked, began)
-                if run.reason == "interrupted" or set(free) & options.fixed.keys() or _reaches(run, data):
+                if run.reason == "interrupted" or out_of_reach(options.fixed) or _reaches(run, data):
                     break
                 asked, began = replace(options, seed=options.seed + attempt, quiet=True), None
             else:

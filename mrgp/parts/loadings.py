@@ -5,6 +5,14 @@ import numpy as np
 from jax import Array
 
 from mrgp.parts.latents import Assignment
+from mrgp.parts.sites import Site
+
+LOADINGS = Site("loadings", "neuron", "column", signed=True)
+RELEVANCE = Site("alpha", "region", "column")  # the precision of loadings, by automatic relevance determination
+
+VANISHED = 1e-3  # share of a region's shared variance, or of its noise: what explains less may not be there at all
+SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
+AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
 
 
 def readout_loadings(assignment: Assignment, loadings: Array) -> Array:
@@ -29,15 +37,6 @@ def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> 
         _, vectors = np.linalg.eigh(block.T @ (block / noise[rows, None]))
         C[rows, columns] = block @ vectors[:, ::-1]
     return C
-
-
-VANISHED = 1e-3  # share of a region's shared variance, or of its noise: what explains less may not be there at all
-
-
-SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
-
-
-AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
 
 
 def shared_variance(assignment: Assignment, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Courses of delays and means during a trial: their modes, and how far and how fast they are likely to move."""
+"""Means over a trial: the modes of their courses, a first guess, and how far they are likely to move."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -7,11 +7,15 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from mrgp.parts.emissions.counts import mean_counts
+from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
 
-LEAST_ROUGH = 1e-3  # the same of a Matern process, whose modes fade slowly
-OF_MEANS = ("mean_change", "mean_spread")  # sites of a mean that changes over a trial
-MEAN_SPREAD = 0.5  # of a neuron's standard deviation: how far its mean response moves, a priori
+MEAN_CHANGE = Site("mean_change", "condition", "neuron", "mode")
+MEAN_SPREAD = Site("mean_spread", "kind", "neuron")
+OF_MEANS = (MEAN_CHANGE.name, MEAN_SPREAD.name)
+
+LEAST_ROUGH = 1e-3  # of the largest mode's variance: modes of a Matern process fade slowly
+USUAL_SPREAD = 0.5  # of a neuron's standard deviation: how far its mean response moves, a priori
 GRID_OF_SPREADS = np.geomspace(0.04, 1.0, 7)  # of a neuron's unit: how far its mean may move over a trial
 MIXING_STEPS = 100
 TELLING_MODES = 64  # of a mean: its largest, which tell how far it moves
@@ -19,6 +23,8 @@ NEIGHBOURS, THEIR_WEIGHT = 9, 20.0  # modes whose noise is like a mode's own, an
 LEAST_FREEDOM = 5.0  # trials beyond one of each condition, below which nothing tells the noise
 SOLVED_AT_ONCE = 10**7  # numbers in the matrices of courses that are in memory together
 TRIALS_AT_ONCE = 16
+COURSE_STEPS = 8  # of Newton's method; a log-rate moves by at most LONGEST in one
+LONGEST = 1.0
 
 
 @lru_cache(maxsize=32)
@@ -137,12 +143,6 @@ def likely_spreads(averages: Averages, size: np.ndarray, least_noise: np.ndarray
     if one:
         found[1] = np.nan
     return found
-
-
-COURSE_STEPS = 8  # of Newton's method; a log-rate moves by at most LONGEST in one
-
-
-LONGEST = 1.0
 
 
 def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:

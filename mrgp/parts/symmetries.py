@@ -18,21 +18,13 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import LOADINGS
+from mrgp.parts.sites import site_of
 
 ROUNDS = 2  # the first may start from an odd draw, or from units that wrong pairs have blown up; the second does not
 TIE = 0.01  # of a cosine: the most that timescales and delays count where loadings are drawn; enough between equals
 
 Shape = tuple[int | None, ...]  # None on an axis of any length
-
-ACROSS = {  # axes of the across latents, from the last; sites named *_across have theirs last
-    "delay": (-1,),
-    "delay_spread": (-1,),
-    "delay_change": (-2,),
-    "transition": (-2, -1),
-    "start_mean": (-1,),
-    "start_root": (-2,),
-}
-SIGNED = {"loadings", "transition", "start_mean", "start_root"}
 
 
 class Fitted(Protocol):
@@ -116,7 +108,7 @@ def align_draws(
         order, signs = _pairing(drawn, first, refine=target is None)
         for name, value in aligned.items():
             for axis, index in _places(name, kind):
-                value[index] = _arranged(value[index], order, signs if name in SIGNED else None, axis)
+                value[index] = _arranged(value[index], order, signs if _is_signed(name) else None, axis)
     return {name: value.reshape(*leading, *value.shape[1:]) for name, value in aligned.items()}
 
 
@@ -172,31 +164,27 @@ def _kinds(assignment: Assignment) -> Iterator[Kind]:
             yield Kind("within", width, slice(r, r + 1), rows, slice(shared, shared + width), own)
 
 
+def _is_signed(name: str) -> bool:
+    site = site_of(name)
+    return site is not None and site.signed
+
+
 def _places(name: str, kind: Kind) -> list[tuple[int, tuple[Any, ...]]]:
     """Axes of a site along which latents of this kind lie, each with the part of the site that is theirs."""
-    if name in ("loadings", "alpha"):
-        return [(-1, (..., kind.neurons if name == "loadings" else kind.regions, kind.columns))]
-    if name.endswith(f"_{kind.name}"):
-        return [(-1, (..., kind.entries))]
-    return [(axis, (...,)) for axis in ACROSS.get(name, ()) if kind.name == "across"]
+    site = site_of(name)
+    if site is None:
+        return []
+    if "column" in site.dims:
+        return [(-1, (..., kind.neurons if site.is_of_neurons else kind.regions, kind.columns))]
+    if kind.name == "within":
+        return [(-1, (..., kind.entries))] if "within_latent" in site.dims else []
+    return [(axis, (...,)) for axis in site.axes_of_across()]
 
 
 def _shape(name: str, assignment: Assignment) -> Shape | None:
     """Shape of a site; None for a site that holds nothing of latents."""
-    shared, columns, regions = assignment.n_across, assignment.n_columns, assignment.n_regions
-    lagging = (regions - 1, shared)
-    known: dict[str, Shape] = {
-        "loadings": (sum(assignment.n_neurons), columns),
-        "alpha": (regions, columns),
-        "delay": lagging,
-        "delay_spread": lagging,
-        "delay_change": (*lagging, None),
-        "transition": (shared, shared),
-        "start_mean": (shared,),
-        "start_root": (shared, None),
-    }
-    ends = {"_across": (shared,), "_within": (sum(assignment.n_within),)}
-    return known.get(name) or next((shape for end, shape in ends.items() if name.endswith(end)), None)
+    site = site_of(name)
+    return site.shape(assignment) if site is not None and site.is_of_latents else None
 
 
 def _leading(draws: Mapping[str, np.ndarray], assignment: Assignment) -> tuple[int, ...]:
@@ -225,13 +213,12 @@ def _view(sites: Mapping[str, np.ndarray], names: Sequence[str], kind: Kind, cou
     loadings, traits = np.zeros((count, 0, kind.size)), [np.zeros((count, 0, kind.size))]
     for name in names:
         for _, index in _places(name, kind):
-            part = np.asarray(sites[name][index], float)
-            if name == "loadings":
+            site, part = site_of(name), np.asarray(sites[name][index], float)
+            if site == LOADINGS:
                 loadings = part
-            elif name.endswith(f"_{kind.name}"):
-                traits.append((np.log(part) if name.startswith("timescale") else part)[:, None])
-            elif name == "delay":
-                traits.append(part)
+            elif site is not None and site.trait:
+                rows = part.reshape(count, int(np.prod(part.shape[1:-1])), part.shape[-1])
+                traits.append(np.log(rows) if site.by_ratio else rows)
     return View(loadings, np.concatenate(traits, 1))
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from mrgp.recordings.checks import DataError, damage_named
 from mrgp.recordings.readers.matlab import read_mat
-from mrgp.recordings.readers.npz import _from_arrays, _read_npz
+from mrgp.recordings.readers.npz import read_npz, recording_from
 from mrgp.recordings.readers.nwb import load_nwb
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.files import write_atomically
@@ -53,7 +53,7 @@ def load_recording(
         DataError: the file is missing, damaged, of an unknown kind, or holds no usable recording.
     """
     if isinstance(path, Mapping):
-        return _from_arrays(path, "the mapping", bin_width, regions, drop_dead)
+        return recording_from(path, "the mapping", bin_width, regions, drop_dead)
     path = Path(path)
     suffix = path.suffix.lower()
     if path.is_dir():
@@ -71,10 +71,10 @@ def load_recording(
     if counting:
         raise DataError(f"{path.name} holds no spike times, which {', '.join(counting)} would be for: leave it out")
     if suffix == ".npz":
-        return _from_arrays(_read_npz(path), path.name, bin_width, regions, drop_dead)
+        return recording_from(read_npz(path), path.name, bin_width, regions, drop_dead)
     if suffix == ".mat":
         arrays = read_mat(path, bin_width, regions, n_neurons)
-        return _from_arrays(arrays, path.name, bin_width, regions, drop_dead)
+        return recording_from(arrays, path.name, bin_width, regions, drop_dead)
     with damage_named(path):
         if hdf5 := h5py.is_hdf5(path):
             with h5py.File(path) as file:  # of files that fail here, h5netcdf prints a traceback

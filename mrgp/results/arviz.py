@@ -13,26 +13,16 @@ from arviz import from_dict
 from numpyro import handlers
 from numpyro.infer import Predictive
 
+from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.delays.varying import DELAY_CHANGE
+from mrgp.parts.loadings import RELEVANCE
+from mrgp.parts.sites import site_of
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 
-KINDS = ("across", "within")
 GAUSSIAN_DRAWS = 100  # of a fit without draws of its own
 MOST_DRAWS = 1000  # of a fit with them: each costs one likelihood
-PARTS = ("delay_change",)  # sites that another one, in the user's units, is made of
-DIMS = {
-    "loadings": ["neuron", "column"],
-    "noise": ["neuron"],
-    "offset": ["neuron"],
-    "noise_timescale": ["region"],
-    "dispersion": ["neuron"],
-    "mean_change": ["condition", "neuron", "mode"],
-    "mean_spread": ["kind", "neuron"],
-    "alpha": ["region", "column"],
-    "transition": ["latent_after", "across_latent"],
-    "start_mean": ["across_latent"],
-    "start_root": ["across_latent", "start_direction"],
-}
+PARTS = (DELAY_CHANGE.name,)  # sites that another one, in the user's units, is made of
 
 
 def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, latents: bool) -> xr.DataTree:
@@ -44,12 +34,12 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
     shown = [name for name in drawn if name not in PARTS]
     asked = (shown or list(fit.sites)) if not drawn else shown
     prior = _prior(fit, data, [*asked, *(name for name in PARTS if name in fit.sites)], n_draws, seed)
-    dims = {name: [f"{kind}_latent"] for kind in KINDS for name in fit.sites if name.endswith(f"_{kind}")} | DIMS
+    dims = {name: list(site.dims) for name in fit.sites if (site := site_of(name)) is not None}
     tables = [{name: draws[name] for name in names} for draws, names in ((everything, shown), (prior, asked))]
-    if {"delay", *PARTS} & {*drawn, *asked}:
+    if {DELAY.name, *PARTS} & {*drawn, *asked}:
         for table, draws in zip(tables[not drawn :], (everything, prior)[not drawn :], strict=True):
-            table["delay"] = model.delay_table({**everything, **draws}, layout, data.n_bins)
-        dims["delay"] = list(fit.delays.dims)
+            table[DELAY.name] = model.delay_table({**everything, **draws}, layout, data.n_bins)
+        dims[DELAY.name] = list(fit.delays.dims)
     count = np.maximum(data.mask.sum(1), 1)
     by_chain: dict[str, Any] = {}
     if drawn:
@@ -81,9 +71,9 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
     tree = from_dict(groups, dims=dims, coords=_coords(fit, data))
     for group in {"posterior", "prior"} & set(tree.children):
         # The first region's delay is 0 by definition: nothing that was drawn.
-        if "delay" in tree[group] and "alpha" not in tree[group]:
+        if DELAY.name in tree[group] and RELEVANCE.name not in tree[group]:
             table = tree[group].to_dataset()
-            later, others = table[["delay"]].isel(region=slice(1, None)), table.drop_vars("delay")
+            later, others = table[[DELAY.name]].isel(region=slice(1, None)), table.drop_vars(DELAY.name)
             if any("region" in other.dims for other in others.data_vars.values()):
                 later = later.rename(region="later_region")
             else:

@@ -12,7 +12,7 @@ import xarray as xr
 from mrgp.inference.mode.curvature import Curvature
 from mrgp.part import rebuilt
 from mrgp.parts.emissions.counts import COURSE_SPREAD
-from mrgp.parts.means import MEAN_SPREAD
+from mrgp.parts.means import USUAL_SPREAD
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.neurons import neurons_from
@@ -123,7 +123,7 @@ def _with_spread(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return sites
     own = np.full(len(sites["offset"]), COURSE_SPREAD)
     if "noise" in sites:
-        own = MEAN_SPREAD * np.sqrt(sites["noise"] + np.square(sites["loadings"]).sum(1))
+        own = USUAL_SPREAD * np.sqrt(sites["noise"] + np.square(sites["loadings"]).sum(1))
     alone = len(sites["mean_change"]) == 1
     return {**sites, "mean_spread": own[None] if alone else np.stack([NOT_SHARED * own, own])}
 

@@ -24,10 +24,14 @@ from numpyro import handlers
 from numpyro.distributions.transforms import IdentityTransform
 
 from mrgp.inference.optimise import Density, Sites, transforms_of
+from mrgp.parts.emissions.base import OFFSET
+from mrgp.parts.emissions.gaussian import NOISE
+from mrgp.parts.loadings import LOADINGS, RELEVANCE
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import MAP, Refusal
 
-EMISSION = ("loadings", "noise", "offset", "alpha")
+OF_Q = (LOADINGS.name, NOISE.name, OFFSET.name, RELEVANCE.name)
+"""Sites of which q has distributions."""
 
 
 class Conjugate(NamedTuple):
@@ -61,7 +65,7 @@ class Setting(NamedTuple):
 
 
 def trace_of(model: Any, data: Any, sites: Mapping[str, Any]) -> dict[str, Any]:
-    """The program's trace at ``sites``; those of EMISSION may be left out."""
+    """The program's trace at ``sites``; those of OF_Q may be left out."""
     return handlers.trace(handlers.substitute(handlers.seed(model, 0), data=dict(sites))).get_trace(data)
 
 
@@ -133,7 +137,7 @@ class Bound(Density):
         value += 0.5 * (jnp.linalg.slogdet(covariance)[1].sum() + used.sum() * (1 + jnp.log(2 * jnp.pi)))
         if self.point_priors:
             points = [s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]]
-            value += sum(s["fn"].log_prob(s["value"]).sum() for s in points if s["name"] not in EMISSION)
+            value += sum(s["fn"].log_prob(s["value"]).sum() for s in points if s["name"] not in OF_Q)
         return value
 
 

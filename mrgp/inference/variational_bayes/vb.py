@@ -40,7 +40,7 @@ from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
 from mrgp.inference.optimise import Objective, maximise
 from mrgp.inference.search import elsewhere
 from mrgp.inference.trivial import never_below_trivial
-from mrgp.inference.variational_bayes.bound import EMISSION, Bound, Mixed, Setting, relevance_of
+from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import VANISHED, shared_variance, signal_to_noise
@@ -105,10 +105,10 @@ class Home(NamedTuple):
     n_notes: int
 
 
-@never_below_trivial(free=EMISSION)
+@never_below_trivial(out_of_reach=set(OF_Q).intersection)
 def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
     """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
-    if unsuited := sorted(set(EMISSION) & options.fixed.keys()):
+    if unsuited := sorted(set(OF_Q) & options.fixed.keys()):
         names = ", ".join(unsuited)
         raise Refusal(f"method 'vb' infers {names}: fix delays or kernel parameters, or use ", MAP)
     given = model

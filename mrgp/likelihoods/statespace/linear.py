@@ -22,6 +22,12 @@ from mrgp.likelihoods.recursions.filter import Dynamics, Readout
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import LOADINGS
+from mrgp.parts.sites import Site
+
+TRANSITION = Site("transition", "latent_after", "across_latent", signed=True)
+START_MEAN = Site("start_mean", "across_latent", signed=True)
+START_ROOT = Site("start_root", "across_latent", "start_direction", signed=True)
 
 START_FLOOR = 1e-6  # of one step's noise variance: a start known better than that is no different, but not invertible
 
@@ -62,12 +68,12 @@ class LinearSpace:
 
     def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
         """Dynamics and readout of the model (see :class:`mrgp.likelihoods.statespace.assemble.Space`)."""
-        A = jnp.asarray(latents.across["transition"])
+        A = jnp.asarray(latents.across[TRANSITION.name])
         eye = jnp.eye(len(A), dtype=A.dtype)
         readout = Readout(eye[None], jnp.zeros((1, len(A)), A.dtype))
         if not self.learned_start:
             return Dynamics(A, eye - A @ A.T, eye), readout
-        mean, root = (jnp.asarray(latents.across[name]) for name in ("start_mean", "start_root"))
+        mean, root = (jnp.asarray(latents.across[name]) for name in (START_MEAN.name, START_ROOT.name))
         return Dynamics(A, eye, root @ root.T + START_FLOOR * eye, mean), readout
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
@@ -89,10 +95,10 @@ class LinearSpace:
             P = solve_triangular(T, solve_triangular(T, covariance, lower=True).T, lower=True)
             values, vectors = np.linalg.eigh(0.5 * (P + P.T))
             root = vectors * np.sqrt(np.maximum(values - START_FLOOR, 0.0))
-            start = {"start_mean": solve_triangular(T, mean, lower=True), "start_root": root}
+            start = {START_MEAN.name: solve_triangular(T, mean, lower=True), START_ROOT.name: root}
         else:
             T, start = np.linalg.cholesky(stationary_covariance(A, Q)), {}
-        return {"transition": solve_triangular(T, A @ T, lower=True), **start}, T
+        return {TRANSITION.name: solve_triangular(T, A @ T, lower=True), **start}, T
 
 
 def stationary_covariance(transition: np.ndarray, process_noise: np.ndarray) -> np.ndarray:
@@ -119,10 +125,10 @@ def slowest_first(transition: np.ndarray) -> np.ndarray:
 def rotated(sites: Mapping[str, Any], U: np.ndarray) -> dict[str, np.ndarray]:
     """The same model with its states in coordinates z, s = U z; U is orthogonal."""
     turn = {
-        "transition": lambda A: U.T @ A @ U,
-        "loadings": lambda C: C @ U,
-        "start_mean": lambda m: U.T @ m,
-        "start_root": lambda S: U.T @ S,
+        TRANSITION.name: lambda A: U.T @ A @ U,
+        LOADINGS.name: lambda C: C @ U,
+        START_MEAN.name: lambda m: U.T @ m,
+        START_ROOT.name: lambda S: U.T @ S,
     }
     return {name: turn[name](np.asarray(v)) if name in turn else np.asarray(v) for name, v in sites.items()}
 

@@ -5,24 +5,17 @@ from functools import lru_cache
 import numpy as np
 from scipy.linalg import eigh, solve_triangular
 
+from mrgp.parts.sites import Site
+
+DELAY_SPREAD = Site("delay_spread", "later_region", "across_latent", unit="s")
+DELAY_CHANGE = Site("delay_change", "later_region", "across_latent", "mode")
+
 KNOTS_PER_TIMESCALE = 4 / 3  # leaves 1e-3 of the variance of a squared exponential between two knots
-
-
 LEAST_MODE = 1e-6  # of the first mode's variance: a mode below it cannot be seen in the delays
-
-
 FIRST_TIMESCALE = 0.2  # s: where learning how fast delays change begins
-
-
 TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes of a slow process cannot show a fast one
-
-
 SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from noise
-
-
 MISSED_TOP = 0.1  # prior sd: by how much a climb may miss the best weight of a mode
-
-
 LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
 
 

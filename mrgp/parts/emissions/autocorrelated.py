@@ -17,6 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from mrgp.parts.sites import Site
+
+NOISE_TIMESCALE = Site("noise_timescale", "region", unit="s")
+
 
 def innovations(signals: Array, memory: Array) -> Array:
     """y~ of signals (trial, time, channel) with phi (channel,)."""

@@ -13,6 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from mrgp.parts.sites import Site
+
+OFFSET = Site("offset", "neuron")
+
 
 class Expected(NamedTuple):
     """l(m, v), its slope dl/dm, and its curvature -2 dl/dv, of one shape; l without what does not depend on eta."""

@@ -5,12 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import numpyro.distributions as dist
 from jax import Array
 from scipy.stats import poisson
 
-from mrgp.parts.emissions.base import Counts
+from mrgp.parts.emissions.base import OFFSET, Counts
 from mrgp.parts.emissions.negative_binomial import NegativeBinomial, sample_dispersion
 from mrgp.parts.emissions.poisson import Poisson
 from mrgp.recordings.checks import DataError
@@ -57,7 +56,7 @@ def mean_counts(data: MultiRegionData) -> Array:
 
 def sample_count_offset(data: MultiRegionData) -> Array:
     """The site ``offset`` (neuron,) of log-rates: around the log of each mean count, so that silence has a rate too."""
-    return numpyro.sample("offset", dist.Normal(jnp.log(mean_counts(data)), OFFSET_SPREAD))
+    return OFFSET.sample(dist.Normal(jnp.log(mean_counts(data)), OFFSET_SPREAD))
 
 
 def counts_of(emission: str, n_neurons: int) -> Counts:

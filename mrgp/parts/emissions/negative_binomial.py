@@ -5,20 +5,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import numpyro.distributions as dist
 from jax import Array, random
 from jax.scipy.special import gammaln
 
 from mrgp.parts.emissions.base import Expected
+from mrgp.parts.sites import Site
 
+DISPERSION = Site("dispersion", "neuron")
+
+TYPICAL_DISPERSION, DISPERSION_SPREAD = 0.1, 1.5  # prior median and sd of the logarithm: 0.005 to 2 within two sd
 NODES = 7  # of Gauss-Hermite quadrature: l is right to 1e-6 nats up to v = 1, to 2e-4 up to v = 4
-
-
 LARGEST = 0.2  # of the log of the largest number: from there on log(1 + exp eta) is eta, and products are still numbers
-
-
 LEAST_VARIANCE = 1e-30  # of a log-rate: at 0, as a neuron without loadings has it, a standard deviation has no slope
+
+
+def sample_dispersion(n_neurons: int) -> Array:
+    """The site ``dispersion`` (neuron,) of counts of variance mu + dispersion mu^2."""
+    prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)
+    return DISPERSION.sample(prior.expand((n_neurons,)))
 
 
 class NegativeBinomial(NamedTuple):
@@ -112,12 +117,3 @@ def _expected_value_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -
     change = (y - trials * found.share) * dmean - trials * found.widening * dvariance
     change = change + (found.softplus / dispersion - trials * found.share) / dispersion * ddispersion
     return y * mean - trials * found.softplus, change + (mean - found.softplus) * dy
-
-
-TYPICAL_DISPERSION, DISPERSION_SPREAD = 0.1, 1.5  # prior median and sd of the logarithm: 0.005 to 2 within two sd
-
-
-def sample_dispersion(n_neurons: int) -> Array:
-    """The site ``dispersion`` (neuron,) of counts of variance mu + dispersion mu^2."""
-    prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)
-    return numpyro.sample("dispersion", prior.expand((n_neurons,)))

@@ -11,7 +11,8 @@ from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Argument
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a file, none of which may be a pickled object."""
     arrays = {}
     # Opened here because np.load leaves a damaged file open.
     with damage_named(path), path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -26,7 +27,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _from_arrays(
+def recording_from(
     arrays: Mapping[str, Any],
     source: str,
     bin_width: float | None,

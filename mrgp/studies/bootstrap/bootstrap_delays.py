@@ -26,6 +26,8 @@ from jax import Array
 from mrgp.inference.mode.given_loadings import Given
 from mrgp.inference.optimise import Sites
 from mrgp.likelihoods.reduction import Information
+from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.sites import site_of
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
@@ -283,7 +285,7 @@ def _tables(fit: Fit, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[s
     """Delays and kernel parameters by name."""
     kernel = [name for name in fit.model.dynamics_sites(fit.layout) if name.endswith(("_across", "_within"))]
     return {
-        "delay": fit.model.delay_table(sites, fit.layout, data.n_bins),
+        DELAY.name: fit.model.delay_table(sites, fit.layout, data.n_bins),
         **{name: np.asarray(sites[name]) for name in kernel},
         **{f"timescale_{kind}": fit.model.timescale_table(sites, kind, fit.layout) for kind in ("across", "within")},
     }
@@ -298,8 +300,10 @@ def _variables(
     across = {"across_latent": fit.delay_coords["across_latent"]}
     variables = {}
     for name, table in tables.items():
-        coords = fit.delay_coords | series if name == "delay" else across if name.endswith("_across") else within
-        units = {"units": "s"} if name.startswith(("delay", "timescale")) else {}
+        site = site_of(name)
+        assert site is not None
+        coords = fit.delay_coords | series if site == DELAY else across if "across_latent" in site.dims else within
+        units = {"units": "s"} if site.unit == "s" else {}
         variables[name] = xr.DataArray(table, coords, (*lead, *coords), name, units)
     return variables
 

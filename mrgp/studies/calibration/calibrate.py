@@ -24,6 +24,10 @@ from tqdm import tqdm
 
 from mrgp.families.model import Preset
 from mrgp.inference.optimise import free_sites
+from mrgp.parts.delays.varying import DELAY_CHANGE
+from mrgp.parts.emissions.base import OFFSET
+from mrgp.parts.emissions.gaussian import NOISE
+from mrgp.parts.loadings import LOADINGS
 from mrgp.parts.symmetries import align_draws, sites_of_truth
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
@@ -34,7 +38,7 @@ from mrgp.studies.calibration.rank_tests import judged
 from mrgp.studies.calibration.result import FILE, Calibration, gathered_from
 
 METHODS = ("laplace", "nuts", "svi")  # those whose fits have draws
-EMISSION = {"loadings", "noise", "offset"}  # of a fixed design, and not ranked
+OF_THE_DESIGN = {LOADINGS.name, NOISE.name, OFFSET.name}  # of a fixed design, and not ranked
 RESERVED = {"data", "method", "seed", "start", "fixed", "checkpoint", "progress"}  # of fit, and not settings
 N_DRAWS = 2000  # of Laplace and guides: enough for ranks where the prior's bound cuts most of them off
 TWO_REGIONS = {"V1": 10, "V2": 10}
@@ -132,7 +136,7 @@ def _check(model: Preset, method: str, settings: Mapping[str, Any], n: int, draw
 def _priors(model: Preset, blank: MultiRegionData) -> dict[str, Any]:
     """The priors of what is ranked, as the program itself has them."""
     free, names = free_sites(model.prepared(blank), blank), model.dynamics_sites(blank.layout)
-    if other := sorted(free.keys() - EMISSION - set(names)) or [n for n in names if n == "delay_change"]:
+    if other := sorted(free.keys() - OF_THE_DESIGN - set(names)) or [n for n in names if n == DELAY_CHANGE.name]:
         raise ValueError(
             f"{type(model).__name__} cannot be drawn from its priors: {', '.join(other)} stand in the way; calibrate "
             "DLAG or GPFA"
@@ -230,7 +234,7 @@ class _Simulated:
             raise ValueError(f"the fit has {fit.n_samples} draws, too few to rank among {self.draws}: raise n_draws")
         drawn = fit.draws(fit.n_samples)
         # By loadings alone: were what is ranked to decide, the draws would come closer to the truth.
-        known = {"loadings": sites_of_truth(simulation.truth)["loadings"]}
+        known = {LOADINGS.name: sites_of_truth(simulation.truth)[LOADINGS.name]}
         aligned = align_draws(drawn, fit.assignment, known)
         flat = self._raveled(aligned, (fit.n_samples,))
         if "delay" in truth:

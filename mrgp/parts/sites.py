@@ -1,0 +1,115 @@
+"""Sites: the parameters of models, each with its axes, its unit, and what of it belongs to which latent.
+
+A part declares the sites that it samples, once, beside the code that samples them::
+
+    DELAY = Site("delay", "later_region", "across_latent", unit="s")
+    delay = DELAY.sample(dist.Uniform(-bound, bound).expand((n_regions - 1, n_across)).to_event(2))
+
+All else that is asked about a parameter follows from that: names of axes, which entries move where latents change
+places, whether they change sign with them, and which leave with a latent.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpyro
+from jax import Array
+from numpyro import distributions as dist  # as an attribute: ArviZ may have left a numpyro that loads lazily
+
+from mrgp.parts.latents import Assignment
+
+ACROSS = ("across_latent", "latent_after")  # axes of across latents; the second is the same latents a bin later
+KINDS = ("across", "within")
+UNITS = {"timescale": "s", "frequency": "Hz"}  # of parameters of kernels
+
+SITES: dict[str, "Site"] = {}
+"""Every site that was declared, by its name."""
+
+
+@dataclass(frozen=True, init=False)
+class Site:
+    """One parameter of a model.
+
+    Attributes:
+        name: Of the sample site.
+        dims: Names of its axes.
+        unit: "s", "Hz", or "" for one of the recording's own, or none.
+        signed: Whether it changes its sign with its latent.
+        trait: Whether a latent is recognised by it where its loadings are not known.
+        by_ratio: Whether two values of it are compared by their ratio, not by their difference.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    unit: str
+    signed: bool
+    trait: bool
+    by_ratio: bool
+
+    def __init__(
+        self, name: str, *dims: str, unit: str = "", signed: bool = False, trait: bool = False, by_ratio: bool = False
+    ) -> None:
+        given = {"name": name, "dims": dims, "unit": unit, "signed": signed, "trait": trait, "by_ratio": by_ratio}
+        for field, value in given.items():
+            object.__setattr__(self, field, value)
+        if SITES.setdefault(name, self) != self:
+            raise ValueError(f"site {name!r} was declared with axes {SITES[name].dims}: declare {dims} by another name")
+
+    def sample(self, prior: dist.Distribution) -> Array:
+        """Sample the site; to be called inside a NumPyro program."""
+        return numpyro.sample(self.name, prior, infer={"dims": self.dims, "unit": self.unit})
+
+    @property
+    def is_of_neurons(self) -> bool:
+        """Whether every neuron has a value of its own."""
+        return "neuron" in self.dims
+
+    @property
+    def is_of_latents(self) -> bool:
+        """Whether every latent has a value of its own."""
+        return bool({*ACROSS, "within_latent", "column"} & {*self.dims})
+
+    def axes_of_across(self) -> tuple[int, ...]:
+        """The axes along which across latents lie alone, counted from the last."""
+        return tuple(axis - len(self.dims) for axis, name in enumerate(self.dims) if name in ACROSS)
+
+    def shape(self, assignment: Assignment) -> tuple[int | None, ...]:
+        """The site's shape; None on an axis that may have any length."""
+        sizes = {
+            "neuron": sum(assignment.n_neurons),
+            "region": assignment.n_regions,
+            "later_region": assignment.n_regions - 1,
+            "column": assignment.n_columns,
+            "within_latent": sum(assignment.n_within),
+            **dict.fromkeys(ACROSS, assignment.n_across),
+        }
+        return tuple(sizes.get(name) for name in self.dims)
+
+    def keeping(self, value: Any, across: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """A value with some of the across latents only, by index, and some of the columns of loadings."""
+        kept = np.asarray(value)
+        for axis, name in enumerate(self.dims):
+            if name in ACROSS or name == "column":
+                kept = np.take(kept, columns if name == "column" else across, axis)
+        return kept
+
+
+def kernel_site(parameter: str, kind: str) -> Site:
+    """The site of a kernel's parameter, one value for each latent of a kind, ``across`` or ``within``."""
+    timed = parameter == "timescale"
+    return Site(f"{parameter}_{kind}", f"{kind}_latent", unit=UNITS.get(parameter, ""), trait=True, by_ratio=timed)
+
+
+def site_of(name: str) -> Site | None:
+    """The site of that name; None where none was declared, and it is no parameter of a kernel."""
+    parameter, _, kind = name.rpartition("_")
+    if name not in SITES and kind in KINDS:
+        return kernel_site(parameter, kind)
+    return SITES.get(name)
+
+
+def of_neurons(names: Iterable[str]) -> set[str]:
+    """Those of the names whose sites have a value for every neuron."""
+    return {name for name in names if name in SITES and SITES[name].is_of_neurons}

@@ -1,0 +1,82 @@
+"""Sites: what a program samples is declared, once, with its axes and unit, of the shape that it has."""
+
+import mrgp.models
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+
+import mrgp
+from mrgp.inference.optimise import free_sites
+from mrgp.parts.latents import Assignment
+from mrgp.parts.sites import SITES, Site, of_neurons, site_of
+
+RNG = np.random.default_rng(0)
+COUNTS = mrgp.MultiRegionData(
+    {"V1": RNG.poisson(2.0, (6, 8, 3)), "V2": RNG.poisson(2.0, (6, 8, 2))}, 0.02,
+    trial_coords={"condition": ["a", "b"] * 3},
+)  # fmt: skip
+MODELS = {
+    "gpfa": mrgp.models.GPFA(2, noise="ar1"),
+    "dlag": mrgp.models.DLAG(2, (1, 2), mean="psth", emission="negative_binomial"),
+    "spectral": mrgp.models.DLAG(1, 1, kernel=mrgp.Spectral()),
+    "adm": mrgp.models.ADM(2, 1),
+    "mdlag": mrgp.models.MDLAG(3),
+    "lds": mrgp.models.LDS(2, start="learned"),
+    "gfa": mrgp.models.GFA(2),
+    "pcca": mrgp.models.PCCA(1, 1),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_site_of_a_program_is_declared_with_the_axes_that_it_has(name):
+    model = MODELS[name].prepared(COUNTS)
+    assignment = model.assignment(COUNTS.layout)
+    for site, traced in free_sites(model, COUNTS).items():
+        declared = site_of(site)
+        assert declared is not None, site
+        assert traced["infer"]["dims"] == declared.dims
+        assert traced["infer"]["unit"] == declared.unit
+        shape = np.shape(traced["value"])
+        assert len(shape) == len(declared.dims)
+        assert all(own in (None, size) for own, size in zip(declared.shape(assignment), shape, strict=True)), site
+
+
+def test_what_leaves_with_a_latent_is_its_own():
+    model = MODELS["adm"].prepared(COUNTS)
+    sites = {name: RNG.standard_normal(np.shape(site["value"])) for name, site in free_sites(model, COUNTS).items()}
+    smaller, kept = model.keeping(sites, COUNTS.layout, np.array([1]))
+    assert smaller.n_across == 1
+    assert np.array_equal(kept["loadings"], sites["loadings"][:, 1:])
+    for name in ("delay", "delay_spread", "delay_change"):
+        assert np.array_equal(kept[name], sites[name][:, 1:])
+    assert np.array_equal(kept["timescale_across"], sites["timescale_across"][1:])
+    for name in ("timescale_within", "noise", "offset"):
+        assert np.array_equal(kept[name], sites[name])
+
+
+def test_sites_say_what_they_belong_to():
+    known = ("loadings", "noise", "offset", "mean_change", "mean_spread", "dispersion")
+    assert of_neurons([*known, "delay", "alpha", "timescale_across", "unheard_of"]) == set(known)
+    assert site_of("unheard_of") is None
+    assert "unheard_of" not in SITES
+    own = site_of("sharpness_within")  # a parameter of a kernel that nobody has sampled yet
+    assert own is not None
+    assert own.dims == ("within_latent",)
+    assert SITES["transition"].axes_of_across() == (-2, -1)
+    assert SITES["delay_change"].shape(Assignment((3, 2, 4), 2, (0, 0, 0))) == (2, 2, None)
+
+
+def test_a_name_stands_for_one_site():
+    again = Site("delay", "later_region", "across_latent", unit="s", trait=True)
+    assert again == SITES["delay"]
+    with pytest.raises(ValueError, match="site 'delay' was declared with axes"):
+        Site("delay", "neuron")
+
+
+def test_a_site_samples_inside_a_program():
+    gain = Site("gain_of_this_test", "neuron", unit="Hz")
+    with handlers.seed(rng_seed=0), handlers.trace() as trace:
+        value = gain.sample(dist.Normal().expand((3,)).to_event(1))
+    assert value.shape == (3,)
+    assert trace["gain_of_this_test"]["infer"] == {"dims": ("neuron",), "unit": "Hz"}
