@@ -57,8 +57,8 @@ class LDS(Pooled, Preset):
         *Pooled.meaningless, "kernel", "timescale_bounds", "gp_noise", "lift", "order", "window", "noise", "emission",
     )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __post_init__(self, noise: str | None) -> None:
+        super().__post_init__(noise)
         if self.likelihood != "markov":
             raise ValueError(f"LDS is a state space of its own: likelihood is 'markov', not {self.likelihood!r}")
         if self.start not in ("stationary", "learned"):

@@ -13,11 +13,13 @@ This is the one place where a name becomes an object.
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 ZOO = "mrgp.models"  # its members enter themselves as it is imported, which takes seconds: not before one is asked for
+SAMPLED = "sampled"  # marks a field that a program fills: no setting
 FAMILIES: dict[str, type["Part"]] = {}
 
 
@@ -29,23 +31,33 @@ class Part:
     Attributes:
         family: The word for the kind of part.
         tag: Under which the name stands in JSON; "" for a family of one class, which needs no name there.
+        short: Whether users write its names in text, such as "negative_binomial".
     """
 
     family: ClassVar[str] = ""
     tag: ClassVar[str] = "class"
+    short: ClassVar[bool] = False
     _members: ClassVar[dict[str, type["Part"]]]
 
-    def __init_subclass__(cls, *, family: str | None = None, tag: str = "class", **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        family: str | None = None,
+        tag: str = "class",
+        short: bool = False,
+        abstract: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init_subclass__(**kwargs)
         if family is not None:
-            cls.family, cls.tag, cls._members = family, tag, {}
+            cls.family, cls.tag, cls.short, cls._members = family, tag, short, {}
             FAMILIES[family] = cls
-        elif cls.family:
-            cls._members[cls.__name__.lower()] = cls
+        elif cls.family and not abstract:
+            cls._members[_plain(cls.__name__)] = cls
 
     @classmethod
     def members(cls) -> Mapping[str, type[Self]]:
-        """Every member of the family, by its name in lower case."""
+        """Every member of the family, by its name in lower case and in one word."""
         return cls._members  # type: ignore[return-value]
 
     @classmethod
@@ -55,9 +67,29 @@ class Part:
         Raises:
             ValueError: there is none.
         """
-        if name.lower() not in cls._members:
+        if _plain(name) not in cls._members:
             raise ValueError(f"{cls.family} {name!r} is not defined here: define its class, then load the file again")
-        return cls.members()[name.lower()]
+        return cls.members()[_plain(name)]
+
+    @classmethod
+    def named(cls, value: Self | str) -> Self:
+        """The part itself, or the member of a name with the settings that it has by itself.
+
+        Raises:
+            ValueError: there is no such member.
+        """
+        if isinstance(value, str) and _plain(value) in cls._members:
+            return cls.members()[_plain(value)]()
+        if not isinstance(value, cls):
+            *others, last = (repr(member.written_name()) for member in cls.members().values())
+            raise ValueError(f"{cls.family} is {', '.join(others)} or {last}, not {value!r}")
+        return value
+
+    def resolve(self) -> None:
+        """Put parts in the place of their names, field by field; of a part that has parts, as it is made."""
+        for field, family in _families_of(type(self)).items():  # type: ignore[arg-type]
+            if isinstance(value := getattr(self, field), str):
+                object.__setattr__(self, field, family.named(value))
 
     def replace(self, **changes: Any) -> Self:
         """The same part with some settings changed."""
@@ -65,14 +97,20 @@ class Part:
 
     def to_settings(self) -> dict[str, Any]:
         """The name and the settings as JSON-ready values; :meth:`from_settings` rebuilds the part from them."""
-        own: tuple[Any, ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        fields: tuple[Any, ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        own = [field for field in fields if not field.metadata.get(SAMPLED)]
         name = {self.tag: self.written_name()} if self.tag else {}
         return name | {field.name: _written(getattr(self, field.name)) for field in own}
 
+    def as_written(self) -> str:
+        """The part as users write it in a call: by its name where it has no settings and names are text."""
+        name = self.written_name()
+        return repr(name) if self.short and len(self.to_settings()) == 1 else repr(self)
+
     @classmethod
     def written_name(cls) -> str:
-        """The name by which files know it."""
-        return cls.__name__
+        """The name by which files, and users where they write it in text, know it."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower() if cls.short else cls.__name__
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
@@ -100,9 +138,15 @@ def rebuilt(family: str, settings: Mapping[str, Any]) -> Any:
     return FAMILIES[family].from_settings(settings)
 
 
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
 def _written(value: Any) -> Any:
     if isinstance(value, Part):
-        return value.to_settings()
+        settings = value.to_settings()
+        # A part of no settings stands there by its name alone, where that is how users write it.
+        return value.written_name() if value.short and len(settings) == 1 else settings
     if isinstance(value, tuple) and any(isinstance(item, Part) for item in value):
         return [_written(item) for item in value]
     return value

@@ -13,7 +13,7 @@ from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.covariance import exact_covariance
 from mrgp.likelihoods.statespace.readout import Window
-from mrgp.parts.emissions.base import prediction
+from mrgp.parts.emissions.counts import prediction
 from mrgp.parts.emissions.negative_binomial import NegativeBinomial
 from mrgp.parts.emissions.poisson import Poisson
 from mrgp.parts.loadings import readout_loadings
@@ -136,7 +136,7 @@ def test_draws_and_predictions_have_their_moments(family):
     mean, variance = jnp.asarray([0.5, -1.0, 0.0, 1.0, -0.3]), jnp.asarray([0.2, 0.4, 0.1, 0.3, 0.0])
     keys = jax.random.split(jax.random.key(0))
     eta = mean + jnp.sqrt(variance) * jax.random.normal(keys[0], (50_000, 5))
-    y = np.asarray(jax.jit(lambda eta: family.sample(keys[1], eta))(eta))
+    y = np.asarray(jax.jit(lambda eta: family.draw(keys[1], eta))(eta))
     first, second = prediction(family, mean, variance)
     np.testing.assert_array_less(np.abs(y.mean(0) - first), 5 * np.sqrt(second / 50_000))
     np.testing.assert_allclose(y.var(0), second, rtol=0.08)

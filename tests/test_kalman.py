@@ -12,7 +12,7 @@ from jax import random
 from scipy.linalg import block_diag, solve_discrete_lyapunov
 
 from mrgp.likelihoods import kalman as markov
-from mrgp.likelihoods.recursions.filter import Dynamics, Readout, filter_gains, filter_means, log_normalizer_terms
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, filter_gains, filter_means, log_normalizer_terms
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
 from mrgp.likelihoods.recursions.whole import log_normalizer, moments, stationary_covariance
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
     """Inputs of the filter: a pytree, so that gradients can be taken of all at once."""
 
     dynamics: Dynamics
-    readout: Readout
+    readout: StateReadout
     precision: jax.Array
     information: jax.Array
     pattern: jax.Array
@@ -36,7 +36,7 @@ class Problem(NamedTuple):
 def problem(n_steps=6, size=4, readouts=3, patterns=2, trials=5, moving=False, changing=False, seed=0):
     """A random stationary model with process noise of rank 2.
 
-    Readout and precision are constant or vary in time. One pattern never measures its last readout; where the
+    StateReadout and precision are constant or vary in time. One pattern never measures its last readout; where the
     precision varies, some steps measure nothing at all.
     """
     rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def problem(n_steps=6, size=4, readouts=3, patterns=2, trials=5, moving=False, c
     b = np.einsum("tbij,tbj->tbi", np.broadcast_to(precision, (n_steps, *precision.shape[1:]))[:, pattern], x)
     parts = (A, Q, solve_discrete_lyapunov(A, Q)), (W, E), precision, b, pattern
     (A, Q, P), (W, E), precision, b, pattern = jax.tree.map(jnp.asarray, parts)
-    return Problem(Dynamics(A, Q, P), Readout(W, E), precision, b, pattern)
+    return Problem(Dynamics(A, Q, P), StateReadout(W, E), precision, b, pattern)
 
 
 CASES = {

@@ -16,9 +16,11 @@ from mrgp.inference import map as recipe
 from mrgp.inference import search
 from mrgp.inference.method import Checkpoint, Options
 from mrgp.inference.optimise import Ascent
-from mrgp.inference.start import noise_timescale_of
 from mrgp.parts.around_shared import AroundShared
-from mrgp.parts.means import GRID_OF_SPREADS, averages_of_conditions, likely_spreads, rough_modes, weights_of_modes
+from mrgp.parts.emissions.autocorrelated import noise_timescale_of
+from mrgp.parts.emissions.gaussian import Gaussian
+from mrgp.parts.means import GRID_OF_SPREADS, averages_of_conditions, likely_spreads
+from mrgp.parts.modes import rough_modes, weights_of_modes
 from mrgp.results import arviz as arviz_tree
 from mrgp.simulations.simulate import simulate
 
@@ -151,7 +153,8 @@ def test_a_start_of_the_mean_is_found_as_if_neuron_by_neuron(gaps):
     data = with_gaps(data) if gaps else data
     model = DLAG(1, 0, mean="psth").prepared(data)
     spread = np.random.default_rng(4).uniform(0.1, 0.8, (2, 9)) * data.scale
-    modes, found = model.mean_modes(data), model.mean_start(data, spread)
+    modes = model.mean_modes(data)
+    found = model.emission.first_course(data, modes, spread)
 
     def regressed(trials, around, sd):
         count = (~np.isnan(trials)).sum(0)
@@ -312,8 +315,8 @@ def test_draws_of_the_prior_have_the_spreads_of_the_fit(fitted):
 def test_the_mean_is_guessed_once_per_start(monkeypatch):
     data, _ = recording()
     model, guesses = DLAG(1, 0, mean="psth", noise="ar1", likelihood="dense", max_delay=0.1), []
-    guess = DLAG.mean_start
-    monkeypatch.setattr(DLAG, "mean_start", lambda *known: guesses.append(guess(*known)) or guesses[-1])
+    guess = Gaussian.first_course
+    monkeypatch.setattr(Gaussian, "first_course", lambda *known: guesses.append(guess(*known)) or guesses[-1])
     monkeypatch.setattr(search, "_climb", lambda model, compressed, begin, *_: Ascent(begin, 0.0))
     options = Options(0, 1, 0.01, 1, None, False)
     _, sites, _ = recipe.begin(model, data, options, None, Checkpoint(options, model, data))

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from mrgp.likelihoods.reduction import Emission, reduce
+from mrgp.likelihoods.reduction import reduce
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import readout_loadings
+from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, exact_patterns
 
 N_TRIALS, N_BINS = 7, 5
@@ -30,7 +31,7 @@ def emission_of(assignment, seed=0):
         rng.uniform(0.2, 2.0, neurons),
         rng.standard_normal(neurons),
     )
-    return Emission(*map(jnp.asarray, arrays))
+    return Readout(*map(jnp.asarray, arrays))
 
 
 def loadings_by_hand(assignment, loadings):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -15,12 +15,18 @@ from mrgp.likelihoods.statespace.lift import DEFAULT_ORDER, Lift, build_lift, ch
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.likelihoods.statespace.registers import choose_window
 from mrgp.part import Part
+from mrgp.parts.emissions.autocorrelated import AutocorrelatedGaussian
+from mrgp.parts.emissions.base import Emission
+from mrgp.parts.emissions.gaussian import Gaussian
+from mrgp.parts.emissions.negative_binomial import NegativeBinomial  # noqa: F401  known by name
+from mrgp.parts.emissions.poisson import Poisson  # noqa: F401  known by name
 from mrgp.parts.kernels import Kernel, SquaredExponential, in_bins
 from mrgp.parts.latents import Assignment
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import seconds
 from mrgp.runtime.sentences import AR1, MARKOV, Argument, Refusal
 
+NOISES = {"white": Gaussian, "ar1": AutocorrelatedGaussian}
 DEFAULT_MAX_DELAY = 5  # bins: the state grows with it, and a fit that needs more widens it and says so
 SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have spoken
 
@@ -38,14 +44,16 @@ class Choices(Part):
         likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (fast).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
-        emission: "gaussian": values with Gaussian noise. "poisson", "negative_binomial": spike counts whose log-rates
-            the latents drive; log p(y) is then a lower bound (:mod:`mrgp.likelihoods.bound`).
+        emission: An :class:`mrgp.parts.emissions.base.Emission` or its name. "gaussian": values with Gaussian noise.
+            "poisson", "negative_binomial": spike counts whose log-rates the latents drive; log p(y) is then a lower
+            bound (:mod:`mrgp.likelihoods.bound`).
         mean: "constant": one offset for every neuron. "psth": the offset and a smooth course over the trial for every
             neuron, and for every condition where trials have one (the trial coordinate "condition"). How far courses
             move is learned from the recording. Without them the response that all trials share is left to latents.
         mean_timescale: How fast the mean of "psth" may change, seconds; the onset of a response takes some 0.05.
-        noise: "white": every bin's private noise is new. "ar1": it is correlated over time with a timescale for each
-            region, as counts are that were smoothed, so that latents need not follow it. Needs trials without holes.
+        noise: Short for Gaussian emissions. "white": every bin's private noise is new. "ar1": it is correlated over
+            time with a timescale for each region, as counts are that were smoothed, so that latents need not follow it.
+            Needs trials without holes.
         duration: Seconds of a trial that courses (of means, of delays) are defined for; ``fit`` sets it.
         gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).
         lift: "readout" (default: delays in the readout) or "ar" (all delayed copies in the state, for comparison).
@@ -63,10 +71,10 @@ class Choices(Part):
     hold_max_delay: bool = False
     timescale_bounds: tuple[float, float] | None = None
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
-    emission: Literal["gaussian", "poisson", "negative_binomial"] = "gaussian"
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
     mean: Literal["constant", "psth"] = "constant"
     mean_timescale: float = 0.05
-    noise: Literal["white", "ar1"] = "white"
+    noise: InitVar[Literal["white", "ar1"] | None] = None
     duration: float | None = None
     gp_noise: float = 1e-3
     lift: Literal["readout", "ar"] = "readout"
@@ -78,8 +86,14 @@ class Choices(Part):
     meaningless: ClassVar[tuple[str, ...]] = ()  # choices that this preset has no use for
     in_seconds: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "mean_timescale", "duration")
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, noise: str | None) -> None:
         name = type(self).__name__
+        try:
+            self.resolve()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if noise is not None:
+            self._with_noise(noise)
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):  # as JSON has it, and not hashable
                 object.__setattr__(self, field.name, tuple(value))
@@ -97,10 +111,6 @@ class Choices(Part):
             raise Refusal(f"{name}: ", across, " and ", within, " count latents; they cannot be negative, or all be 0")
         if self.likelihood not in ("markov", "dense", "spectral"):
             raise ValueError(f"{name}: likelihood is 'markov', 'dense' or 'spectral', not {self.likelihood!r}")
-        if self.emission not in ("gaussian", "poisson", "negative_binomial"):
-            raise ValueError(
-                f"{name}: emission is 'gaussian', 'poisson' or 'negative_binomial', not {self.emission!r}"
-            )
         if self.is_of_counts and self.likelihood == "spectral":
             raise Refusal(f"{name}: counts have no spectral likelihood: use ", MARKOV, ", or the dense one")
         if self.lift not in ("readout", "ar"):
@@ -114,13 +124,8 @@ class Choices(Part):
             object.__setattr__(self, "timescale_bounds", (low, high))
         if self.mean not in ("constant", "psth"):
             raise ValueError(f"{name}: mean is 'constant' or 'psth', not {self.mean!r}")
-        if self.noise not in ("white", "ar1"):
-            raise ValueError(f"{name}: noise is 'white' or 'ar1', not {self.noise!r}")
         coarse = self.window is not None and self.window.step > 1
-        if self.noise == "ar1" and self.is_of_counts:
-            alone = ": counts have no noise beside their own"
-            raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"), alone)
-        if self.noise == "ar1" and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
+        if self.emission.is_autocorrelated and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
             suited = " is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
             raise Refusal(f"{name}: ", AR1, suited)
         for field_name in ("mean_timescale", "duration"):
@@ -134,6 +139,20 @@ class Choices(Part):
                 f"{name}: kernel must be an mrgp.Kernel such as mrgp.SquaredExponential(), not {self.kernel!r}"
             )
         check_own(self.kernel)
+
+    def _with_noise(self, noise: str) -> None:
+        """Take the short form of Gaussian emissions: "white" noise, or "ar1"."""
+        name = type(self).__name__
+        if noise not in NOISES:
+            raise ValueError(f"{name}: noise is 'white' or 'ar1', not {noise!r}")
+        if self.emission.is_of_counts:
+            if NOISES[noise].is_autocorrelated:
+                alone = ": counts have no noise beside their own"
+                raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"), alone)
+            return
+        if "emission" in self.meaningless and NOISES[noise].is_autocorrelated:
+            raise ValueError(f"{name} has no use for noise: leave it out")
+        object.__setattr__(self, "emission", NOISES[noise]())
 
     # ---- sizes ---------------------------------------------------------------------------------------------------
 
@@ -159,17 +178,12 @@ class Choices(Part):
     @property
     def is_of_counts(self) -> bool:
         """Whether latents drive log-rates of counts."""
-        return self.emission != "gaussian"
+        return self.emission.is_of_counts
 
     @property
     def reads_between_bins(self) -> bool:
         """Whether latents have values between bins that the recording says something of."""
         return self.kernel.has_timescale and self.lift == "readout"
-
-    @property
-    def remembers(self) -> bool:
-        """Whether private noise is correlated over time."""
-        return self.noise == "ar1"
 
     @property
     def kernel_lift(self) -> Lift:
@@ -192,7 +206,7 @@ class Choices(Part):
                 {**typical, "timescale": np.array([SHORTEST_EXPECTED * layout.bin_width])}, layout.bin_width
             )
             window = self.choose_window(layout, hyper, hyper)
-        return StateSpace(prior, self.kernel_lift, window, remembers=self.remembers)
+        return StateSpace(prior, self.kernel_lift, window, remembers=self.emission.is_autocorrelated)
 
     def choose_window(
         self,
@@ -210,4 +224,5 @@ class Choices(Part):
         if reach is None:
             reach = np.full(len(across["timescale"]), self.delay_bound(layout) / layout.bin_width)
         kernels = dict(across), dict(within)
-        return choose_window(self.prior(layout), self.kernel_lift, reach, *kernels, tolerance, self.remembers)
+        remembers = self.emission.is_autocorrelated
+        return choose_window(self.prior(layout), self.kernel_lift, reach, *kernels, tolerance, remembers)

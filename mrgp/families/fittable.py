@@ -15,32 +15,17 @@ from mrgp.families.parametrized import Parametrized
 from mrgp.inference.lags import FARTHEST, FEWEST_BINS, lagged_directions
 from mrgp.inference.mode.curvature import Diagonal
 from mrgp.inference.mode.whittle import heard, of_delay, of_kernel
-from mrgp.inference.start import draw_loadings, moving_average, noise_timescale_of
+from mrgp.inference.start import draw_loadings, moving_average
 from mrgp.likelihoods.statespace.registers import missed_variance
+from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
 from mrgp.parts.emissions.base import OFFSET
-from mrgp.parts.emissions.counts import (
-    LOADING_SPREAD,
-    OFFSET_SPREAD,
-    from_gaussian,
-    function_behind,
-    mean_counts,
-    slope_of,
-)
-from mrgp.parts.emissions.negative_binomial import DISPERSION_SPREAD, TYPICAL_DISPERSION
-from mrgp.parts.means import (
-    MEAN_CHANGE,
-    OF_MEANS,
-    TELLING_MODES,
-    averages_of_conditions,
-    course_start,
-    likely_spreads,
-    weights_of_modes,
-)
+from mrgp.parts.emissions.gaussian import Gaussian
+from mrgp.parts.loadings import LOADINGS, RELEVANCE
+from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD, OF_MEANS, TELLING_MODES, averages_of_conditions, likely_spreads
 from mrgp.parts.sites import site_of
 from mrgp.recordings.layout import Layout
-from mrgp.recordings.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import AR1, WHITE, Argument, Refusal, Sentence
+from mrgp.runtime.sentences import Argument, Refusal, Sentence
 
 SHORTEST_READ = 0.7  # bins: registers are not refined for latents so fast that every window sees them as white
 NARROW_MISSED = 0.01  # of the GP noise: what narrow windows may miss. With all of it 64 nats were off on the benchmark
@@ -48,9 +33,7 @@ NARROW_MISSED = 0.01  # of the GP noise: what narrow windows may miss. With all 
 NEAR_BOUND, WIDER = 0.95, 1.5  # a delay this close to its bound widens it by this factor
 CLIPPED = 0.8  # of the bound: where a climb goes on from a delay beyond it
 SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
-STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
 WIDEST_STEP = 0.3  # of log timescales, and of delays as the logistic function has them: what nothing is known of
-LEAST_NOISE = 1e-6  # of a neuron's variance: what single trials differ by where their means are compared
 LEAST_SLOPE = 1e-3  # of a log timescale by its free coordinate
 NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves it
 
@@ -125,96 +108,58 @@ class Fittable(Parametrized):
 
         It climbs on what :meth:`around_mean` leaves of the recording.
         """
-        plain = {"mean": "constant", "noise": "white", "emission": "gaussian"}
-        return self.replace(likelihood="spectral", transient=None, **plain)
+        return self.replace(likelihood="spectral", transient=None, mean="constant", emission=Gaussian())
 
     def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
         """The recording less a first guess of the mean's course, and that guess, with that of noise, as sites.
 
         Counts come as values of nearly constant variance; their guesses are of log-rates.
         """
-        rest, guess = data, dict[str, np.ndarray]()
-        if self.is_of_counts:
-            rest, _ = self.replace(emission="gaussian").around_mean(square_root(data, STABILISING))
-            if self.mean == "psth":
-                guess["mean_spread"] = self.likely_mean_spread(data)
-                guess["mean_change"] = course_start(data, self.mean_modes(data), guess["mean_spread"])
-            if self.emission == "negative_binomial":
-                guess["dispersion"] = np.full(data.layout.total_neurons, TYPICAL_DISPERSION)
-            return rest, guess
+        rest, guess = self.emission.nearly_gaussian(data), dict[str, np.ndarray]()
         if self.mean == "psth":
-            guess["mean_spread"] = self.likely_mean_spread(data)
-            guess["mean_change"] = self.mean_start(data, guess["mean_spread"])
-            rest = data.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), guess["mean_change"]))
-        if self.remembers:
-            guess["noise_timescale"] = noise_timescale_of(rest, self.assignment(data.layout))
-        return rest, guess
+            guess = self._first_mean(data)
+            of_values = guess if rest is data else self.replace(emission=Gaussian())._first_mean(rest)
+            rest = rest.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), of_values[MEAN_CHANGE.name]))
+        return rest, guess | self.emission.first_guess(rest, self.assignment(data.layout))
+
+    def _first_mean(self, data: MultiRegionData) -> dict[str, np.ndarray]:
+        """A first guess of the mean's sites."""
+        spread = self.likely_mean_spread(data)
+        change = self.emission.first_course(data, self.mean_modes(data), spread)
+        return {MEAN_SPREAD.name: spread, MEAN_CHANGE.name: change}
 
     def likely_mean_spread(self, data: MultiRegionData) -> np.ndarray:
         """The site ``mean_spread``, (kind, neuron), where the evidence is highest."""
-        unit, least = np.asarray(data.scale), np.full(len(data.scale), LEAST_NOISE)
-        if self.is_of_counts:
-            unit = np.asarray(mean_counts(data))  # by which a count grows where its log-rate grows by 1
-            least = 1 / unit
+        unit = self.emission.unit_of_mean(data)
         modes = self.mean_modes(data)[:, :TELLING_MODES]
         size = (modes**2).sum(0)
         given = np.asarray(data.values), data.mask, np.asarray(data.condition)
-        averages = averages_of_conditions(*given, modes / np.sqrt(size), np.asarray(data.center), unit)
-        found = likely_spreads(averages, size, least) * (1.0 if self.is_of_counts else unit)
-        usual = np.asarray(self.usual_spread_of_mean(data))
-        return np.where(np.isnan(found), usual, found)[: data.layout.n_conditions]
-
-    def mean_start(self, data: MultiRegionData, spread: np.ndarray) -> np.ndarray:
-        """A first guess of ``mean_change``: averages over trials, smoothed as if all else were white noise.
-
-        First that of all trials; where there are conditions, then that of each around the first.
-        """
-        modes, mask, values = self.mean_modes(data), data.mask, np.asarray(data.values)
-
-        def smoothed(chosen: Any, around: np.ndarray, spread: np.ndarray) -> np.ndarray:
-            count = mask[chosen].sum(0)
-            course = values[chosen].sum(0) / np.maximum(count, 1) - (data.center + around) * (count > 0)
-            precision = count * (spread / data.scale) ** 2
-            return spread[:, None] * weights_of_modes(modes, (course / spread).T, precision.T)
-
-        shared = smoothed(slice(None), np.zeros(mask.shape[1:]), spread[0])
-        change = np.tile(shared, (data.layout.n_conditions, 1, 1))
-        if len(spread) > 1:
-            for number in range(len(change)):
-                change[number] += smoothed(np.asarray(data.condition) == number, modes @ shared.T, spread[1])
-        return change
+        averages = averages_of_conditions(*given, modes / np.sqrt(size), np.asarray(data.center), unit.value)
+        likely = likely_spreads(averages, size, unit.least_noise) * unit.size
+        usual = np.asarray(self.emission.usual_spread_of_mean(data))
+        return np.where(np.isnan(likely), usual, likely)[: data.layout.n_conditions]
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
-        if self.is_of_counts and "noise" in sites:  # as the search leaves them
-            sites = from_gaussian(sites, data, TRANSFORMS[STABILISING])
-        wanted = {
-            "mean_change": self.mean == "psth",
-            "mean_spread": self.mean == "psth",
-            "noise_timescale": self.remembers,
-            "dispersion": self.emission == "negative_binomial",
-        }
-        lacking = any(needed and name not in sites for name, needed in wanted.items())
+        sites = self.emission.from_nearly_gaussian(sites, data)
+        wanted = (*self.emission.own_sites, *(OF_MEANS if self.mean == "psth" else ()))
+        lacking = any(name not in sites for name in wanted)
         return {**(self.around_mean(data)[1] if lacking else {}), **sites}
 
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
         """This preset, and its sites where a fit of ``model`` to such a recording ended."""
-        if self.is_of_counts and not model.is_of_counts:
-            mean = np.asarray(sites["offset"])
-            if "mean_change" in sites:  # it shares the mean with the offset
-                mean = mean + (sites["mean_change"] @ model.mean_modes(data).mean(0)).mean(0)
-            sites = from_gaussian(sites, data, function_behind(mean, data))
+        mean = np.asarray(sites[OFFSET.name])
+        if MEAN_CHANGE.name in sites:  # it shares the mean with the offset
+            mean = mean + (sites[MEAN_CHANGE.name] @ model.mean_modes(data).mean(0)).mean(0)
+        sites = self.emission.from_other(model.emission, sites, mean, data)
+        if self.is_of_counts != model.is_of_counts:
             sites = {name: value for name, value in sites.items() if name not in OF_MEANS}  # of other units
-        elif model.is_of_counts and not self.is_of_counts:
-            raise ValueError("start is a fit of counts, whose parameters are of log-rates: leave start out")
         same = (self.mean, self.mean_timescale, self.duration) == (model.mean, model.mean_timescale, model.duration)
         if not same or len(sites.get("mean_change", ())) != data.layout.n_conditions:
             sites = {name: value for name, value in sites.items() if name not in OF_MEANS}
         sites = {name: value for name, value in sites.items() if name != "mean_spread"}  # this recording says its own
-        if not self.remembers:
-            sites = {name: value for name, value in sites.items() if name != "noise_timescale"}
         return self, self.completed(sites, data)
 
     def reads_delays(self, layout: Layout) -> bool:
@@ -228,10 +173,7 @@ class Fittable(Parametrized):
 
     def stand_in_loadings(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
         """Loadings in the units of the recording that :meth:`around_mean` leaves."""
-        loadings = np.asarray(sites["loadings"])
-        if not self.is_of_counts:
-            return loadings
-        return loadings * slope_of(TRANSFORMS[STABILISING], np.asarray(mean_counts(data)))[:, None]
+        return self.emission.loadings_of_values(np.asarray(sites[LOADINGS.name]), data)
 
     def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self:
         """This preset with a bound somewhat beyond the delays of ``sites``, but not beyond half a trial."""
@@ -270,36 +212,22 @@ class Fittable(Parametrized):
 
     def unsuited(self, data: MultiRegionData) -> Sentence | None:
         """Why the model says nothing of a recording, in a sentence; None where it does."""
-        if self.remembers and not data.is_gapless:
-            return AR1, " needs neurons that are there in all bins of a trial, or in none: take ", WHITE
-        return None
+        return self.emission.unsuited(data)
 
     # ---- the climb -----------------------------------------------------------------------------------------------
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """About one posterior sd of each site in its unconstrained coordinate (see ``inference.optimise``)."""
-        bins = data.n_trials * data.n_bins
         noise = self.noise_of(sites)
-        known = np.zeros(2)  # precision of the priors of loadings and offsets, where few spikes say less
-        if self.is_of_counts:
-            known = np.array([LOADING_SPREAD, OFFSET_SPREAD]) ** -2.0
-        of_loadings, of_offset = 1 / np.sqrt(bins / noise + known[:, None])
-        small = np.asarray(1 / np.sqrt(bins))
-        dynamics = self._dynamics_scales(data, sites)
-        scales = {"loadings": of_loadings[:, None], "offset": of_offset, "noise": np.sqrt(2.0) * small, **dynamics}
-        if "noise_timescale" in sites:
-            counts = np.array(self.assignment(data.layout).n_neurons)
-            scales["noise_timescale"] = small / np.sqrt(counts)
+        assignment = self.assignment(data.layout)
+        scales = self.emission.scales(sites, data.n_trials * data.n_bins, assignment)
+        scales |= self._dynamics_scales(data, sites)
         if "mean_change" in sites:
             trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
             known = trials[:, None, None] / noise[:, None] * (self.mean_modes(data) ** 2).sum(0)
             scales["mean_change"] = 1 / np.sqrt(known + np.asarray(sites["mean_spread"])[-1][:, None] ** -2.0)
-        if "alpha" in sites:  # a precision, told by as many loadings as its region has neurons
-            counts = np.array(self.assignment(data.layout).n_neurons)
-            scales["alpha"] = np.sqrt(2 / counts)[:, None]
-        if "dispersion" in sites:  # a count's variance tells it, where it is not all Poisson
-            excess = np.exp(np.asarray(sites["offset"])) * np.asarray(sites["dispersion"])
-            scales["dispersion"] = 1 / np.sqrt(bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
+        if RELEVANCE.name in sites:  # a precision, told by as many loadings as its region has neurons
+            scales[RELEVANCE.name] = np.sqrt(2 / np.array(assignment.n_neurons))[:, None]
         return scales
 
     def _dynamics_scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -364,9 +292,9 @@ class Fittable(Parametrized):
 
         Innovations miss (1 + phi^2) times as much, beside GP noise of which 1 - phi^2 is new.
         """
-        if not self.remembers:
+        if not self.emission.is_autocorrelated:
             return 1.0
-        memory = np.exp(-layout.bin_width / np.asarray(sites["noise_timescale"])).max()
+        memory = np.exp(-layout.bin_width / np.asarray(sites[NOISE_TIMESCALE.name])).max()
         return float((1 - memory**2) / (1 + memory**2))
 
     def narrowed(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
@@ -386,7 +314,7 @@ class Fittable(Parametrized):
         high = np.minimum(delay.max(0) + margin, bound) / data.bin_width
         tolerance = NARROW_MISSED * self._new_share(sites, data.layout) * self.gp_noise
         window = self.choose_window(data.layout, across, within, (high - low) / 2, tolerance)
-        shifts = tuple((-(low + high + self.remembers) / 2).tolist())
+        shifts = tuple((-(low + high + self.emission.is_autocorrelated) / 2).tolist())
         return self.replace(window=dataclasses.replace(window, shifts=shifts))
 
     def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float:
@@ -397,7 +325,8 @@ class Fittable(Parametrized):
         hyper["timescale"] = np.maximum(hyper["timescale"], SHORTEST_READ)
         delay = self.delay_table(sites, data.layout, data.n_bins) / data.layout.bin_width
         delay = np.moveaxis(delay, 1, -1).reshape(-1, self.n_across)  # region 1's zeros included
-        points = np.unique(np.round(delay, 2), axis=0)[:, None] + np.arange(self.window.step + self.remembers)[:, None]
+        read = np.arange(self.window.step + self.emission.is_autocorrelated)[:, None]
+        points = np.unique(np.round(delay, 2), axis=0)[:, None] + read
         offsets = self.window.lead + points.reshape(-1, self.n_across)
         missed = missed_variance(self.kernel_lift, self.window, hyper, offsets)
         return max(missed, self.kernel_lift.error)

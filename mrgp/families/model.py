@@ -28,9 +28,9 @@ from mrgp.inference.optimise import free_sites
 from mrgp.likelihoods import DenseGP, MarkovGP, SpectralGP
 from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.bound import CountGP
-from mrgp.likelihoods.reduction import Emission
-from mrgp.parts.emissions.counts import require_counts, require_spikes
+from mrgp.part import Part
 from mrgp.parts.kernels import Hyperparameters
+from mrgp.parts.readout import Readout
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.missing import Missing
 from mrgp.recordings.recording import MultiRegionData
@@ -79,7 +79,7 @@ class Preset(Fittable, family="model", tag="model"):
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
             if field.name == "n_across" or value != default:
-                chosen[field.name] = repr(value)
+                chosen[field.name] = value.as_written() if isinstance(value, Part) else repr(value)
         return chosen
 
     def __call__(self, data: MultiRegionData) -> None:
@@ -91,7 +91,7 @@ class Preset(Fittable, family="model", tag="model"):
     def observe(
         self,
         data: MultiRegionData,
-        emission: Emission,
+        emission: Readout,
         delay: Array,
         across: Hyperparameters,
         within: Hyperparameters,
@@ -145,8 +145,7 @@ class Preset(Fittable, family="model", tag="model"):
 
         Of counts a lower bound, in which the trials given share the covariances of latents.
         """
-        if self.is_of_counts:
-            require_counts(data)
+        self.emission.check_values(data)
         with TRACING:
             scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
         coords = {"trial": np.arange(data.n_trials)}
@@ -249,11 +248,7 @@ class Preset(Fittable, family="model", tag="model"):
         Whatever is made of it inside, such as pseudo-neurons or fewer trials, has no names that a user would know.
         """
         data.require(self.regions_needed, type(self).__name__)
-        if self.is_of_counts:
-            require_counts(data)
-            require_spikes(data)
-        else:
-            data.require_living()
+        self.emission.check(data)
 
     def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
         """Values for some of the sites, as arrays of their shapes.

@@ -11,15 +11,12 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.families.choices import Choices
-from mrgp.likelihoods.reduction import Emission
 from mrgp.parts.around_shared import AroundShared
-from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
-from mrgp.parts.emissions.base import OFFSET
-from mrgp.parts.emissions.counts import COURSE_SPREAD, LOADING_SPREAD, counts_of, noise_like, sample_count_offset
-from mrgp.parts.emissions.gaussian import NOISE
 from mrgp.parts.kernels import Hyperparameters, in_bins
 from mrgp.parts.loadings import LOADINGS, ordered
-from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD, USUAL_SPREAD, rough_modes
+from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD
+from mrgp.parts.modes import rough_modes
+from mrgp.parts.readout import Readout
 from mrgp.parts.sites import kernel_site
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
@@ -28,7 +25,6 @@ from mrgp.runtime.sentences import Argument
 
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
 TIMESCALE_SPREAD = 1.5
-NOISE_SPREAD = 1.0  # of the logarithm of its timescale, around one bin
 TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
 
 
@@ -64,45 +60,13 @@ class Parametrized(Choices):
                 hyper[name] = kernel_site(name, kind).sample(prior) if inferred else jnp.full(n_latents, prior)
         return in_bins(hyper, bin_width)
 
-    def emission_sites(self, data: MultiRegionData, n_columns: int) -> Emission:
-        """Sample loadings (neuron, column), noise variances and offsets (neuron,), weakly, in each neuron's units.
-
-        loadings ~ N(0, (3 sd)^2), offset ~ N(mean, (10 sd)^2), noise ~ half-normal of twice the neuron's variance:
-        proper, flat where the data are informative, and worth far less than one trial. Of counts they are log-rates,
-        without noise (see :mod:`mrgp.parts.emissions.counts`).
-        """
-        if self.is_of_counts:
-            with numpyro.plate("neuron", data.values.shape[-1]):
-                weak = dist.Normal(0.0, LOADING_SPREAD).expand((n_columns,)).to_event(1)
-                loadings = LOADINGS.sample(weak)
-                offset = sample_count_offset(data)
-            return self.count_emission(data, loadings, offset)
+    def emission_sites(self, data: MultiRegionData, n_columns: int) -> Readout:
+        """Sample loadings (neuron, column), weakly, and the emission's own parameters and the mean with them."""
         with numpyro.plate("neuron", data.values.shape[-1]):
-            weak = dist.Normal(0.0, 3 * jnp.asarray(data.scale)[:, None]).expand((len(data.scale), n_columns))
-            loadings = LOADINGS.sample(weak.to_event(1))
-            noise = NOISE.sample(dist.HalfNormal(2 * data.scale**2))
-            offset = OFFSET.sample(dist.Normal(data.center, 10 * data.scale))
-        return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))
-
-    def noise_memory(self, data: MultiRegionData) -> Array | None:
-        """Sample ``noise_timescale`` (region,) in seconds; what noise keeps from bin to bin, None where it is white."""
-        if not self.remembers:
-            return None
-        regions = self.assignment(data.layout).n_regions
-        typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
-        return jnp.exp(-data.bin_width / NOISE_TIMESCALE.sample(typical))
-
-    def count_emission(self, data: MultiRegionData, loadings: Array, offset: Array) -> Emission:
-        """Loadings and offsets of log-rates, with a course and the distribution of counts, sampled."""
-        counts = counts_of(self.emission, data.values.shape[-1])
-        noise = noise_like({"loadings": loadings, "offset": offset})
-        return Emission(loadings, noise, offset, course=self.mean_course(data), counts=counts)
-
-    def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
-        """How far the mean of each neuron moves over a trial, a priori, (neuron,)."""
-        if self.is_of_counts:
-            return COURSE_SPREAD * jnp.ones(len(data.scale))
-        return USUAL_SPREAD * jnp.asarray(data.scale)
+            scale = self.emission.loadings_scale(data)[:, None]
+            loadings = LOADINGS.sample(dist.Normal(0.0, scale).expand((len(scale), n_columns)).to_event(1))
+        readout = self.emission.sample(data, self.assignment(data.layout), loadings)
+        return readout._replace(course=self.mean_course(data))
 
     def mean_course(self, data: MultiRegionData) -> Array | None:
         """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant.
@@ -116,7 +80,7 @@ class Parametrized(Choices):
         if self.mean == "constant":
             return None
         modes, groups = self.mean_modes(data), data.layout.n_conditions
-        usual = jnp.broadcast_to(self.usual_spread_of_mean(data), (min(groups, 2), len(data.scale)))
+        usual = jnp.broadcast_to(self.emission.usual_spread_of_mean(data), (min(groups, 2), len(data.scale)))
         spread = MEAN_SPREAD.sample(dist.HalfNormal(usual).to_event(2))
         shared = jnp.broadcast_to(spread[0, :, None], (len(data.scale), modes.shape[1]))
         prior: dist.Distribution = dist.Normal(0.0, shared[None]).to_event(3)
@@ -192,7 +156,7 @@ class Parametrized(Choices):
 
     def noise_of(self, sites: Mapping[str, Any]) -> np.ndarray:
         """Noise variances (neuron,), or what stands for them where counts tell of log-rates."""
-        return np.asarray(noise_like(sites) if self.is_of_counts else sites["noise"])
+        return np.asarray(self.emission.noise_of(sites))
 
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         """The same parameters as a fit shows them: what no recording can decide is put into an order.

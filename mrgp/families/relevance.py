@@ -10,11 +10,9 @@ import numpyro
 import numpyro.distributions as dist
 
 from mrgp.families.model import Preset
-from mrgp.likelihoods.reduction import Emission
 from mrgp.parts.emissions.base import OFFSET
-from mrgp.parts.emissions.counts import sample_count_offset
-from mrgp.parts.emissions.gaussian import NOISE
 from mrgp.parts.loadings import LOADINGS, RELEVANCE
+from mrgp.parts.readout import Readout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import AR1, MAP, Argument, Sentence
 
@@ -24,7 +22,7 @@ VAGUE = 3.0  # prior sd of loadings in each region's units while a start is sear
 
 
 @dataclass(frozen=True)
-class RelevancePreset(Preset):
+class RelevancePreset(Preset, abstract=True):
     r"""A preset whose regions choose among the latents.
 
     .. math::
@@ -49,28 +47,28 @@ class RelevancePreset(Preset):
     methods: ClassVar[tuple[str, ...]] = ("vb", "map")
     held_in_search: ClassVar[tuple[str, ...]] = (OFFSET.name, RELEVANCE.name)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __post_init__(self, noise: str | None) -> None:
+        super().__post_init__(noise)
         for name in ("shape", "rate", "offset_precision"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{type(self).__name__}: {name} is a positive number, not {getattr(self, name)}")
-        if self.is_of_counts and self.offset_precision != RelevancePreset.offset_precision:
+        if self.emission.is_of_counts and self.offset_precision != RelevancePreset.offset_precision:
             raise ValueError(f"{type(self).__name__} of counts has no use for offset_precision: leave it out")
 
     def objection(self, method: str, data: MultiRegionData) -> Sentence | None:
-        if method == "vb" and self.remembers:
+        if method == "vb" and self.emission.is_autocorrelated:
             return "method 'vb' has no update for ", AR1, ": use ", MAP
-        if self.is_of_counts and method == "vb":
+        if self.emission.is_of_counts and method == "vb":
             return "method 'vb' has no updates for counts: use ", MAP, *_near(f"{TYPICAL_POWER:g}", ", with ")
-        variance = TYPICAL_POWER if self.is_of_counts else float(np.mean(data.scale**2))
+        variance = TYPICAL_POWER if self.emission.is_of_counts else float(np.mean(data.scale**2))
         if method != "vb" and self.rate < LEAST_RATE * variance:
-            instead: Sentence = () if self.is_of_counts else (Argument("method", "vb"), ", or ")
-            near = f"{variance:.2g}" if self.is_of_counts else f"the recording's variance of {variance:.2g}"
+            instead: Sentence = () if self.emission.is_of_counts else (Argument("method", "vb"), ", or ")
+            near = f"{variance:.2g}" if self.emission.is_of_counts else f"the recording's variance of {variance:.2g}"
             highest = " the density is highest where all loadings are zero: use "
             return "with ", Argument("rate", self.rate), highest, *instead, *_near(near)
         return super().objection(method, data)
 
-    def relevance_sites(self, data: MultiRegionData) -> Emission:
+    def relevance_sites(self, data: MultiRegionData) -> Readout:
         """Sample alpha (region, column), and with it loadings (neuron, column), noise variances and the mean."""
         assignment = self.assignment(data.layout)
         table = (assignment.n_regions, assignment.n_columns)
@@ -78,14 +76,10 @@ class RelevancePreset(Preset):
         with numpyro.plate("neuron", data.values.shape[-1]):
             spread = 1 / jnp.sqrt(alpha[assignment.region_of_neuron])
             loadings = LOADINGS.sample(dist.Normal(0.0, spread).to_event(1))
-            noise = None if self.is_of_counts else NOISE.sample(dist.InverseGamma(self.shape, self.rate))
-            if self.is_of_counts:
-                offset = sample_count_offset(data)
-            else:
-                offset = OFFSET.sample(dist.Normal(data.center, self.offset_precision**-0.5))
-        if noise is None:
-            return self.count_emission(data, loadings, offset)
-        return Emission(loadings, noise, offset, course=self.mean_course(data), memory=self.noise_memory(data))
+        noise = dist.InverseGamma(self.shape, self.rate)
+        offset = dist.Normal(data.center, self.offset_precision**-0.5)
+        readout = self.emission.sample(data, assignment, loadings, noise, offset)
+        return readout._replace(course=self.mean_course(data))
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
         return {**super().draw_start(rng, data, attempt), RELEVANCE.name: self._vague(data)}
@@ -95,7 +89,7 @@ class RelevancePreset(Preset):
 
     def _vague(self, data: MultiRegionData) -> np.ndarray:
         assignment = self.assignment(data.layout)
-        if self.is_of_counts:
+        if self.emission.is_of_counts:
             return np.full((assignment.n_regions, assignment.n_columns), 1 / TYPICAL_POWER)
         size = np.array([np.mean(data.scale[part] ** 2) for part in data.layout.region_slices.values()])
         return np.tile(1 / (VAGUE**2 * size)[:, None], (1, assignment.n_columns))

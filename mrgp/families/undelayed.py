@@ -57,8 +57,8 @@ class WhiteLatents(Undelayed):
     )  # fmt: skip
     timed_in: ClassVar[str]  # the preset to take for latents with a timescale
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __post_init__(self, noise: str | None) -> None:
+        super().__post_init__(noise)
         if self.kernel.has_timescale:
             raise ValueError(
                 f"{type(self).__name__}'s latents are white: leave kernel alone, or use {self.timed_in} for latents "

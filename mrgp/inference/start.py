@@ -14,13 +14,11 @@ import numpy as np
 from scipy.linalg import block_diag
 from scipy.ndimage import uniform_filter1d
 
-from mrgp.parts.latents import Assignment
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
 SLOW_WIDTHS = (3, 9, 21)  # bins: signals this slow get pseudo-neurons of their own, however small their variance
 MOST_WHOLE = 150  # neurons up to which a recording is searched as it is
-MEMORIES = (0.05, 0.95)  # what noise may start to keep from bin to bin
 ROUNDING = 1e-13  # of a mean: a neuron whose standard deviation is below is the same in every bin
 LEAST_NOISE = 0.3  # share of a neuron's variance that starts as noise
 
@@ -175,12 +173,3 @@ def _canonical(rng: np.random.Generator, slow: np.ndarray, parts: list[slice], n
         extra = 0.1 * rng.standard_normal((b - a, n_across - found.shape[1]))
         shared.append(np.concatenate([found, extra], axis=1))
     return shared
-
-
-def noise_timescale_of(data: MultiRegionData, assignment: Assignment) -> np.ndarray:
-    """Seconds over which a region's neurons are correlated with themselves from bin to bin, (region,): the median."""
-    rest = np.where(data.mask, data.values - data.center, 0.0)
-    kept = (rest[:, 1:] * rest[:, :-1]).sum((0, 1)) / np.maximum((rest[:, 1:] ** 2).sum((0, 1)), 1e-300)
-    edges = np.cumsum([0, *assignment.n_neurons])
-    typical = np.array([np.median(kept[a:b]) for a, b in pairwise(edges)])
-    return -data.bin_width / np.log(np.clip(typical, *MEMORIES))

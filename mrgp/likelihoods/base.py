@@ -20,12 +20,13 @@ from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
 from mrgp.likelihoods.recursions.whole import ReadoutMoments
-from mrgp.likelihoods.reduction import Emission, Information, reduce, reduce_innovations
+from mrgp.likelihoods.reduction import Information, reduce, reduce_innovations
 from mrgp.likelihoods.statespace.assemble import Latents
 from mrgp.parts.emissions.autocorrelated import restored
 from mrgp.parts.kernels import Hyperparameters
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import readout_loadings
+from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, centred
 
 
@@ -131,10 +132,10 @@ class DelayedGP(Distribution):
         super().__init__(batch_shape, (n_bins, neurons), validate_args=validate_args)
 
     @property
-    def emission(self) -> Emission:
+    def emission(self) -> Readout:
         """What is particular to neurons, together; its offsets are measured from ``origin``."""
         offset = self.offset - self.level
-        return Emission(self.loadings, self.noise, offset, self.spread, self.course, self.memory)
+        return Readout(self.loadings, self.noise, offset, self.spread, self.course, self.memory)
 
     @property
     def level(self) -> Array | float:

@@ -19,7 +19,8 @@ from jax import Array, lax
 from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.recursions.whole import ReadoutMoments
 from mrgp.likelihoods.reduction import Information
-from mrgp.parts.emissions.base import Counts, Expected
+from mrgp.parts.emissions.base import Expected
+from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.loadings import readout_loadings
 from mrgp.recordings.missing import exact_patterns
 

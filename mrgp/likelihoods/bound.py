@@ -28,7 +28,7 @@ from numpyro.util import is_prng_key
 from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.best_gaussian import Groups, Guess, Problem
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
-from mrgp.parts.emissions.base import Counts, prediction
+from mrgp.parts.emissions.counts import Counts, prediction
 from mrgp.parts.loadings import readout_loadings
 
 
@@ -124,7 +124,7 @@ class CountGP(Distribution):
         shape = (*sample_shape, *self.batch_shape)
         x = self.latent.sample_readouts(latent_key, int(np.prod(shape)))
         eta = (x @ self._loadings.T).reshape(*shape, *self.event_shape) + self.latent.mean
-        return self.counts.sample(count_key, eta)
+        return self.counts.draw(count_key, eta)
 
     @property
     def mean(self) -> Array:

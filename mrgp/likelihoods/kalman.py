@@ -17,7 +17,7 @@ from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.recursions.filter import (
     Dynamics,
     Gains,
-    Readout,
+    StateReadout,
     filter_gains,
     filter_means,
     log_normalizer_terms,
@@ -59,7 +59,7 @@ class Filtered(NamedTuple):
     """Everything one filter pass computes, in steps."""
 
     dynamics: Dynamics
-    readout: Readout
+    readout: StateReadout
     gains: Gains
     means: Array
     information: Information
@@ -148,7 +148,7 @@ class MarkovGP(DelayedGP):
         return self._filtered(*self.space.assemble(self.latents), self._in_steps(information), transient)
 
     def _filtered(
-        self, dynamics: Dynamics, readout: Readout, information: Information, transient: int | None
+        self, dynamics: Dynamics, readout: StateReadout, information: Information, transient: int | None
     ) -> Filtered:
         n_steps = information.vectors.shape[0]
         if self._in_parallel:
@@ -160,7 +160,7 @@ class MarkovGP(DelayedGP):
             means = filter_means(gains, information.vectors, information.pattern, dynamics.mean)
         return Filtered(dynamics, readout, gains, means, information)
 
-    def _is_short(self, dynamics: Dynamics, readout: Readout, n_patterns: int) -> bool:
+    def _is_short(self, dynamics: Dynamics, readout: StateReadout, n_patterns: int) -> bool:
         """True where one factor of a whole trial costs less than a filter's steps; of a stationary process only."""
         stationary = dynamics.mean is None and readout.weights.shape[0] == 1
         n_steps = -(-self.n_bins // self.space.window.step)

@@ -8,7 +8,7 @@ so no neuron-by-neuron matrix is ever formed, and missing entries simply leave t
 copies of the across latents region by region, then every within latent.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -16,26 +16,8 @@ from jax import Array
 from mrgp.parts.emissions.autocorrelated import innovations
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import readout_loadings
+from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, centred, present
-
-
-class Emission(NamedTuple):
-    """Loadings C (neuron, column), noise variances R (neuron,), offsets d (neuron,).
-
-    ``spread`` (neuron, column, column) are the covariances of loadings that are not known exactly: Lambda then is the
-    expectation of C' R^-1 C, as variational Bayes needs it. ``course`` (condition, time, neuron) is what the mean of a
-    trial of each condition adds to the offsets as time goes by; None for nothing. ``memory`` (region,) is phi of noise
-    that remembers (see ``emissions.autocorrelated``); None for white noise. ``counts`` is the distribution of counts
-    whose log-rates the others describe (:class:`mrgp.parts.emissions.base.Counts`); None for Gaussian values.
-    """
-
-    loadings: Array
-    noise: Array
-    offset: Array
-    spread: Array | None = None
-    course: Array | None = None
-    memory: Array | None = None
-    counts: Any = None
 
 
 class Information(NamedTuple):
@@ -57,7 +39,7 @@ class Information(NamedTuple):
 
 
 def reduce(
-    assignment: Assignment, emission: Emission, values: Array, missing: Missing, origin: Array | None = None
+    assignment: Assignment, emission: Readout, values: Array, missing: Missing, origin: Array | None = None
 ) -> Information:
     """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts.
 
@@ -102,7 +84,7 @@ def reduce(
     return Information(vectors, precision, missing.pattern, valid, constant)
 
 
-def reduce_innovations(assignment: Assignment, emission: Emission, values: Array, missing: Missing) -> Information:
+def reduce_innovations(assignment: Assignment, emission: Readout, values: Array, missing: Missing) -> Information:
     """:func:`reduce` of innovations, which have white noise; ``values`` are less their whole mean.
 
     Neurons are there in all bins of a trial, or in none.
@@ -110,7 +92,7 @@ def reduce_innovations(assignment: Assignment, emission: Emission, values: Array
     assert emission.memory is not None
     memory = emission.memory[assignment.region_of_neuron]
     there = present(missing, values.shape[1])
-    white = Emission(
+    white = Readout(
         emission.loadings, (1 - memory**2) * emission.noise, jnp.zeros_like(emission.offset), emission.spread
     )
     found = reduce(assignment, white, innovations(values, memory) * there, missing)

@@ -1,63 +1,22 @@
 """Means over a trial: the modes of their courses, a first guess, and how far they are likely to move."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from mrgp.parts.emissions.counts import mean_counts
 from mrgp.parts.sites import Site
-from mrgp.recordings.recording import MultiRegionData
 
 MEAN_CHANGE = Site("mean_change", "condition", "neuron", "mode")
 MEAN_SPREAD = Site("mean_spread", "kind", "neuron")
 OF_MEANS = (MEAN_CHANGE.name, MEAN_SPREAD.name)
 
-LEAST_ROUGH = 1e-3  # of the largest mode's variance: modes of a Matern process fade slowly
-USUAL_SPREAD = 0.5  # of a neuron's standard deviation: how far its mean response moves, a priori
 GRID_OF_SPREADS = np.geomspace(0.04, 1.0, 7)  # of a neuron's unit: how far its mean may move over a trial
 MIXING_STEPS = 100
 TELLING_MODES = 64  # of a mean: its largest, which tell how far it moves
 NEIGHBOURS, THEIR_WEIGHT = 9, 20.0  # modes whose noise is like a mode's own, and the trials that this counts for
 LEAST_FREEDOM = 5.0  # trials beyond one of each condition, below which nothing tells the noise
-SOLVED_AT_ONCE = 10**7  # numbers in the matrices of courses that are in memory together
 TRIALS_AT_ONCE = 16
-COURSE_STEPS = 8  # of Newton's method; a log-rate moves by at most LONGEST in one
-LONGEST = 1.0
-
-
-@lru_cache(maxsize=32)
-def rough_modes(n_bins: int, timescale: float) -> np.ndarray:
-    """Principal modes of a Matern-3/2 process of unit variance over ``n_bins`` bins, (time, mode), largest first.
-
-    Rough enough for the onset of a response. ``timescale`` is in bins.
-    """
-    lag = np.sqrt(3) * np.abs(np.subtract.outer(np.arange(n_bins), np.arange(n_bins))) / timescale
-    values, vectors = np.linalg.eigh((1 + lag) * np.exp(-lag))
-    kept = np.flatnonzero(values > LEAST_ROUGH * values[-1])[::-1]
-    return vectors[:, kept] * np.sqrt(values[kept])
-
-
-def weights_of_modes(modes: np.ndarray, course: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Posterior mean (..., mode) of standard normal weights of ``modes`` given a noisy ``course`` (..., time).
-
-    ``precision`` (..., time) are the inverse noise variances, 0 where nothing was measured. Courses that were measured
-    alike are solved for together.
-    """
-    told = (precision * course).reshape(-1, len(modes)) @ modes
-    distinct, which = np.unique(precision.reshape(-1, len(modes)), axis=0, return_inverse=True)
-    order, weights = np.argsort(which.ravel(), kind="stable"), np.empty_like(told)  # of NumPy 2.0.0 it is a column
-    several = max(1, SOLVED_AT_ONCE // modes.shape[1] ** 2)
-    for first in range(0, len(order), several):
-        here = order[first : first + several]
-        alike, place = np.unique(which.ravel()[here], return_inverse=True)
-        inside = np.einsum("tm,at,tn->amn", modes, distinct[alike], modes, optimize=True) + np.eye(modes.shape[1])
-        if len(alike) == 1:
-            weights[here] = np.linalg.solve(inside[0], told[here].T).T
-        else:
-            weights[here] = np.linalg.solve(inside[place.ravel()], told[here][..., None])[..., 0]
-    return weights.reshape(*course.shape[:-1], modes.shape[1])
 
 
 class Averages(NamedTuple):
@@ -143,34 +102,3 @@ def likely_spreads(averages: Averages, size: np.ndarray, least_noise: np.ndarray
     if one:
         found[1] = np.nan
     return found
-
-
-def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """A first guess of ``mean_change`` (condition, neuron, mode): Poisson regression of each neuron on the modes.
-
-    First of all trials, with ``spread[0]`` (neuron,) a priori; where conditions have courses of their own, then of each
-    condition's trials around the first, with ``spread[1]``.
-    """
-    mask, values = data.mask, np.asarray(data.values)
-    level = np.log(np.asarray(mean_counts(data)))[:, None]
-    shared = _regression(values.sum(0).T, mask.sum(0).T, level, modes, spread[0][:, None])
-    change = np.tile(shared, (data.layout.n_conditions, 1, 1))
-    if len(spread) > 1:
-        for number in range(len(change)):
-            own = np.asarray(data.condition) == number
-            total, trials = values[own].sum(0).T, mask[own].sum(0).T
-            change[number] += _regression(total, trials, level + shared @ modes.T, modes, spread[1][:, None])
-    return change
-
-
-def _regression(
-    total: np.ndarray, trials: np.ndarray, level: np.ndarray, modes: np.ndarray, spread: np.ndarray
-) -> np.ndarray:
-    """Weights (neuron, mode) of log-rates around ``level``, given ``total`` counts of ``trials``, (neuron, time)."""
-    eta = np.broadcast_to(level, total.shape)
-    for _ in range(COURSE_STEPS):
-        expected = trials * np.exp(eta)
-        working = eta - level + (total - expected) / np.maximum(expected, 1e-12)
-        weights = spread * weights_of_modes(modes, working / spread, expected * spread**2)
-        eta = eta + np.clip(level + weights @ modes.T - eta, -LONGEST, LONGEST)
-    return weights

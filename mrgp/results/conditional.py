@@ -17,7 +17,7 @@ from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
 from mrgp.likelihoods.statespace.assemble import Prior
 from mrgp.likelihoods.statespace.covariance import divergence, exact_covariance, lifted_covariance
-from mrgp.parts.emissions.base import prediction
+from mrgp.parts.emissions.counts import prediction
 from mrgp.parts.loadings import readout_loadings
 from mrgp.recordings.recording import MultiRegionData
 

@@ -12,7 +12,7 @@ import xarray as xr
 from mrgp.inference.mode.curvature import Curvature
 from mrgp.part import rebuilt
 from mrgp.parts.emissions.counts import COURSE_SPREAD
-from mrgp.parts.means import USUAL_SPREAD
+from mrgp.parts.emissions.gaussian import USUAL_SPREAD
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.neurons import neurons_from

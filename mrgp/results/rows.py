@@ -40,7 +40,7 @@ def latents(fit: Any, bounds: xr.Dataset | None = None, truth: xr.DataArray | No
     tables: list[Rows] = [rows]
     within = zip(fit.within_names, timescales["within"], strict=True)
     tables.append([{"within latent": name, "timescale (ms)": _duration(ms)} for name, ms in within])
-    if fit.model.remembers:
+    if fit.model.emission.is_autocorrelated:
         noise = zip(fit.populations, 1e3 * fit.noise_timescales.values, strict=True)
         tables.append([{"region": name, "noise timescale (ms)": _duration(ms)} for name, ms in noise])
     if fit.has_relevance:

@@ -25,7 +25,7 @@ def build(fit: Any) -> dict[str, Any]:
             summary["delays_over_time"] = {n: v.values.tolist() for n, v in over_time(fit.delays).items()}
     timescales = {kind: fit.timescales[kind].values for kind in ("across", "within")}
     summary["timescales"] = {kind: numbers(values) for kind, values in timescales.items() if (values > 0).any()}
-    if model.remembers:
+    if model.emission.is_autocorrelated:
         summary["noise_timescales"] = numbers(fit.noise_timescales.values)
     if fit.has_relevance:
         summary["shared_variance"] = fit.shared_variance.values.tolist()

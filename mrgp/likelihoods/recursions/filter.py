@@ -34,7 +34,7 @@ class Dynamics(NamedTuple):
     mean: Array | None = None
 
 
-class Readout(NamedTuple):
+class StateReadout(NamedTuple):
     """W (time or 1, readout, state) and the diagonal of E (time or 1, readout); W P W' + E > 0 at all times."""
 
     weights: Array
@@ -96,7 +96,7 @@ def measurement_update(predicted: Array, weights: Array, noise: Array, precision
 
 
 def filter_gains(
-    dynamics: Dynamics, readout: Readout, precision: Array, n_steps: int, transient: int | None = None
+    dynamics: Dynamics, readout: StateReadout, precision: Array, n_steps: int, transient: int | None = None
 ) -> Gains:
     """Run the covariance recursion once per pattern.
 
@@ -168,7 +168,9 @@ def filter_means(gains: Gains, information: Array, pattern: Array, first: Array 
     return jnp.concatenate([means, later])
 
 
-def log_normalizer_terms(gains: Gains, readout: Readout, means: Array, information: Array, pattern: Array) -> Array:
+def log_normalizer_terms(
+    gains: Gains, readout: StateReadout, means: Array, information: Array, pattern: Array
+) -> Array:
     """Contribution of each step to log E exp(b'x - x' Lambda x / 2), (time, trial).
 
     log E = b'mu - mu' Lambda mu / 2 + r' V (I + Lambda V)^-1 r / 2 - log|I + Lambda V| / 2,

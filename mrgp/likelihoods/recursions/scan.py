@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mrgp.likelihoods.recursions.filter import Dynamics, Gains, Readout, measurement_update, per_trial, symmetric
+from mrgp.likelihoods.recursions.filter import Dynamics, Gains, StateReadout, measurement_update, per_trial, symmetric
 
 
 def transposed(matrices: Array) -> Array:
@@ -114,7 +114,7 @@ def congruence_scan(closed: Array, source: Array, parallel: bool) -> Array:
     return blocked_scan(compose, (closed, source), reverse=True)[1]
 
 
-def parallel_gains(dynamics: Dynamics, readout: Readout, precision: Array, n_steps: int) -> Gains:
+def parallel_gains(dynamics: Dynamics, readout: StateReadout, precision: Array, n_steps: int) -> Gains:
     """What :func:`mrgp.likelihoods.recursions.filter.filter_gains` computes, in O(sqrt(time)) steps.
 
     Elements are (A_t, C_t, J_t): given s_{t-1} and the information at t, s_t has covariance C_t and depends on

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax, random
 
-from mrgp.likelihoods.recursions.filter import Dynamics, Gains, Readout, per_trial, symmetric
+from mrgp.likelihoods.recursions.filter import Dynamics, Gains, StateReadout, per_trial, symmetric
 from mrgp.likelihoods.recursions.scan import affine_scan, congruence_scan
 
 
@@ -43,7 +43,7 @@ class Spread(NamedTuple):
 
 
 def smooth_means(
-    gains: Gains, readout: Readout, means: Array, information: Array, pattern: Array, parallel: bool = False
+    gains: Gains, readout: StateReadout, means: Array, information: Array, pattern: Array, parallel: bool = False
 ) -> Smoothed:
     """Posterior means of states and readouts given all information.
 
@@ -70,7 +70,7 @@ def smooth_means(
     return Smoothed(states, jnp.einsum("tis,tbs->tbi", weights, states) + noise[:, None] * adjoint)
 
 
-def smooth_covariances(gains: Gains, readout: Readout, parallel: bool = False) -> Spread:
+def smooth_covariances(gains: Gains, readout: StateReadout, parallel: bool = False) -> Spread:
     """Posterior covariances of states and readouts given all information."""
     steps = gains.closed.shape[0]
     weights = jnp.broadcast_to(readout.weights, (steps, *readout.weights.shape[1:]))
@@ -97,7 +97,7 @@ def psd_root(matrix: Array) -> Array:
     return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[..., None, :]
 
 
-def sample_prior(key: Array, dynamics: Dynamics, readout: Readout, n_steps: int, n_trials: int) -> Smoothed:
+def sample_prior(key: Array, dynamics: Dynamics, readout: StateReadout, n_steps: int, n_trials: int) -> Smoothed:
     """Draw states and readouts from the model, (time, trial, ...)."""
     first, state_key, readout_key = random.split(key, 3)
     size, dtype = len(dynamics.transition), dynamics.transition.dtype

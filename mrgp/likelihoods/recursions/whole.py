@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
-from mrgp.likelihoods.recursions.filter import Dynamics, Readout, per_trial
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, per_trial
 
 JITTER = 4.0  # units of rounding for every readout, of a block's trace: what its root needs where it is singular
 
@@ -30,7 +30,7 @@ class ReadoutMoments(NamedTuple):
     log_determinant: Array
 
 
-def stationary_covariance(dynamics: Dynamics, readout: Readout, n_steps: int) -> Array:
+def stationary_covariance(dynamics: Dynamics, readout: StateReadout, n_steps: int) -> Array:
     """Covariance V of a stationary process that is always read in the same way, (time x readout)^2."""
     W, A = readout.weights[0], dynamics.transition
 

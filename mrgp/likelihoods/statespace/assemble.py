@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mrgp.likelihoods.recursions.filter import Dynamics, Readout
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.statespace.lift import Lift
 from mrgp.likelihoods.statespace.readout import LatentBlocks, Past, Window, latent_blocks, readout_weights
 from mrgp.parts.kernels import Hyperparameters, Kernel
@@ -82,7 +82,7 @@ class Space(Protocol):
     def for_reading(self) -> Self:
         """The same with latents that can be read between bins; ValueError where they have no values there."""
 
-    def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
+    def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
         """Dynamics of all states, and how readouts are read from them."""
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
@@ -137,7 +137,7 @@ class StateSpace:
         registers = max(window.n_registers, 2 * window.substeps) if window.step == 1 else window.n_registers + 1
         return replace(self, window=replace(window, n_registers=registers), within_registers=2)
 
-    def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
+    def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
         """Dynamics and readout of the model.
 
         Returns:
@@ -182,7 +182,7 @@ class StateSpace:
         missed = jnp.concatenate([missed_across.reshape(steps, bins, -1), missed_within], axis=-1)
         fresh = 1.0 if latents.memory is None else 1 - latents.memory[assignment.region_of_readout] ** 2
         noise = (1 - eps) * missed + eps * fresh
-        return dynamics, Readout(weights.reshape(steps, -1, weights.shape[-1]), noise.reshape(steps, -1))
+        return dynamics, StateReadout(weights.reshape(steps, -1, weights.shape[-1]), noise.reshape(steps, -1))
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
         """How to read the latents of one kind ("across", "within") from the state, ``refine`` points per bin."""

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
-from mrgp.likelihoods.recursions.filter import Dynamics, Readout
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.statespace.assemble import Latents, Prior, SignalReader, block_diagonal, join_diagonal
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import Hyperparameters
@@ -46,7 +46,7 @@ class AutoregressiveSpace:
         assignment = self.prior.assignment
         return self.order * (assignment.n_across * assignment.n_regions + sum(assignment.n_within))
 
-    def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
+    def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
         """Dynamics and readout of the model (see :meth:`mrgp.likelihoods.statespace.assemble.StateSpace.assemble`)."""
         if latents.delay.shape[0] != 1:
             raise Refusal("the autoregressive lift needs delays that are constant in time: use ", READOUT)
@@ -63,7 +63,7 @@ class AutoregressiveSpace:
             jnp.asarray(now_within.reshape(within, within * order)),
         )
         noise = jnp.full(assignment.n_readouts, eps)
-        return dynamics, Readout(np.sqrt(1 - eps) * weights[None], noise[None])
+        return dynamics, StateReadout(np.sqrt(1 - eps) * weights[None], noise[None])
 
     def for_reading(self) -> "AutoregressiveSpace":
         """Refused: its state knows one side of a point between bins only."""

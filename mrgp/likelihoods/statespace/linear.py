@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov, solve_triangular
 
-from mrgp.likelihoods.recursions.filter import Dynamics, Readout
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.latents import Assignment
@@ -66,11 +66,11 @@ class LinearSpace:
         """Refused: the process has steps, and nothing between them."""
         raise ValueError("a linear dynamical system has no values between bins: use refine=1")
 
-    def assemble(self, latents: Latents) -> tuple[Dynamics, Readout]:
+    def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
         """Dynamics and readout of the model (see :class:`mrgp.likelihoods.statespace.assemble.Space`)."""
         A = jnp.asarray(latents.across[TRANSITION.name])
         eye = jnp.eye(len(A), dtype=A.dtype)
-        readout = Readout(eye[None], jnp.zeros((1, len(A)), A.dtype))
+        readout = StateReadout(eye[None], jnp.zeros((1, len(A)), A.dtype))
         if not self.learned_start:
             return Dynamics(A, eye - A @ A.T, eye), readout
         mean, root = (jnp.asarray(latents.across[name]) for name in (START_MEAN.name, START_ROOT.name))

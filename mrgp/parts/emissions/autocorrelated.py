@@ -13,13 +13,73 @@ have white noise again, and the same loadings as y: x~ are the innovations of th
 readings of the same state. The map from y to y~ is triangular, of log determinant log(1 - phi^2) / 2 per neuron.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
 from jax import Array
 
+from mrgp.parts.emissions.gaussian import Gaussian
+from mrgp.parts.latents import Assignment
+from mrgp.parts.readout import Readout
 from mrgp.parts.sites import Site
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import AR1, WHITE, Sentence
 
 NOISE_TIMESCALE = Site("noise_timescale", "region", unit="s")
+
+NOISE_SPREAD = 1.0  # of the logarithm of its timescale, around one bin
+MEMORIES = (0.05, 0.95)  # what noise may start to keep from bin to bin
+
+
+@dataclass(frozen=True)
+class AutocorrelatedGaussian(Gaussian):
+    """Values with Gaussian noise that is correlated over time, with a timescale for each region.
+
+    So are counts that were smoothed: latents need not follow their noise then. Needs trials without holes.
+    """
+
+    is_autocorrelated: ClassVar[bool] = True
+    own_sites: ClassVar[tuple[str, ...]] = (NOISE_TIMESCALE.name,)
+
+    def unsuited(self, data: MultiRegionData) -> Sentence | None:
+        if data.is_gapless:
+            return None
+        return AR1, " needs neurons that are there in all bins of a trial, or in none: take ", WHITE
+
+    def sample(
+        self,
+        data: MultiRegionData,
+        assignment: Assignment,
+        loadings: Array,
+        noise: dist.Distribution | None = None,
+        offset: dist.Distribution | None = None,
+    ) -> Readout:
+        readout = super().sample(data, assignment, loadings, noise, offset)
+        regions = assignment.n_regions
+        typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
+        return readout._replace(memory=jnp.exp(-data.bin_width / NOISE_TIMESCALE.sample(typical)))
+
+    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
+        own = 1 / np.sqrt(n_bins * np.array(assignment.n_neurons))
+        return {**super().scales(sites, n_bins, assignment), NOISE_TIMESCALE.name: own}
+
+    def first_guess(self, rest: MultiRegionData, assignment: Assignment) -> dict[str, np.ndarray]:
+        return {NOISE_TIMESCALE.name: noise_timescale_of(rest, assignment)}
+
+
+def noise_timescale_of(data: MultiRegionData, assignment: Assignment) -> np.ndarray:
+    """Seconds over which a region's neurons are correlated with themselves from bin to bin, (region,): the median."""
+    rest = np.where(data.mask, data.values - data.center, 0.0)
+    kept = (rest[:, 1:] * rest[:, :-1]).sum((0, 1)) / np.maximum((rest[:, 1:] ** 2).sum((0, 1)), 1e-300)
+    edges = np.cumsum([0, *assignment.n_neurons])
+    typical = np.array([np.median(kept[a:b]) for a, b in pairwise(edges)])
+    return -data.bin_width / np.log(np.clip(typical, *MEMORIES))
 
 
 def innovations(signals: Array, memory: Array) -> Array:

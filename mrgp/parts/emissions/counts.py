@@ -1,19 +1,25 @@
-"""Models of spike counts, whose latents drive log-rates: priors, and a start from counts made nearly Gaussian."""
+"""Counts of spikes, whose latents drive log-rates: priors, and a start from counts made nearly Gaussian."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 from jax import Array
 from scipy.stats import poisson
 
-from mrgp.parts.emissions.base import OFFSET, Counts
-from mrgp.parts.emissions.negative_binomial import NegativeBinomial, sample_dispersion
-from mrgp.parts.emissions.poisson import Poisson
+from mrgp.parts.emissions.base import OFFSET, Emission, Expected, UnitOfMean
+from mrgp.parts.emissions.gaussian import NOISE
+from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import LOADINGS, RELEVANCE
+from mrgp.parts.modes import weights_of_modes
+from mrgp.parts.readout import Readout
 from mrgp.recordings.checks import DataError
-from mrgp.recordings.preprocessing import TRANSFORMS
+from mrgp.recordings.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Argument
 
@@ -23,11 +29,107 @@ COURSE_SPREAD = 1.0  # how far a log-rate moves over a trial, a priori
 LEAST_COUNT = 1e-3  # per bin: what stands for the mean count of a neuron that never fired
 LARGEST_START = 2.0  # norm of a neuron's loadings where a climb begins: one sd of its latents changes its rate by e^2
 SAME_MEAN = 0.5  # sd, or of the mean where that is less: means of the same values in other trials, for most neurons
+COURSE_STEPS = 8  # of Newton's method; a log-rate moves by at most LONGEST in one
+LONGEST = 1.0
+STABILISING: Transform = "anscombe"  # what the search for a start makes of counts
 
 type Function = Callable[[np.ndarray], np.ndarray]
 
 FUNCTIONS: dict[str, Function] = {"counts": lambda counts: counts, **TRANSFORMS}
 """What a Gaussian model may have been fitted to."""
+
+
+class Counts(Emission, abstract=True):
+    """A distribution of counts y >= 0 of mean exp(eta), neuron by neuron; shapes end in (neuron,).
+
+    Those with parameters of their own are bound to sampled values of them by :meth:`bound`.
+    """
+
+    is_of_counts: ClassVar[bool] = True
+
+    @abstractmethod
+    def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
+        """The expected log-density where eta ~ N(mean, variance), and its derivatives."""
+
+    @abstractmethod
+    def normalizer(self, y: Array) -> Array:
+        """Terms of log p(y | eta) that :attr:`Expected.value` leaves out."""
+
+    @abstractmethod
+    def draw(self, key: Array, eta: Array) -> Array:
+        """Draw counts of log-rates eta."""
+
+    @abstractmethod
+    def excess(self, mean_square: Array) -> Array:
+        """Variance of a count beyond its mean, given E[exp(2 eta)]."""
+
+    def bound(self, n_neurons: int) -> "Counts":
+        """The same with its parameters sampled; called inside a NumPyro program."""
+        return self
+
+    # ---- as an emission ------------------------------------------------------------------------------------------
+
+    def check_values(self, data: MultiRegionData) -> None:
+        require_counts(data)
+
+    def check(self, data: MultiRegionData) -> None:
+        require_counts(data)
+        require_spikes(data)
+
+    def loadings_scale(self, data: MultiRegionData) -> Array:
+        return jnp.full(data.values.shape[-1], LOADING_SPREAD)
+
+    def sample(
+        self,
+        data: MultiRegionData,
+        assignment: Assignment,
+        loadings: Array,
+        noise: dist.Distribution | None = None,
+        offset: dist.Distribution | None = None,
+    ) -> Readout:
+        with numpyro.plate("neuron", data.values.shape[-1]):
+            # Around the log of each mean count, so that silence has a rate too.
+            level = OFFSET.sample(dist.Normal(jnp.log(mean_counts(data)), OFFSET_SPREAD))
+        told = noise_like({LOADINGS.name: loadings, OFFSET.name: level})
+        return Readout(loadings, told, level, counts=self.bound(data.values.shape[-1]))
+
+    def noise_of(self, sites: Mapping[str, Any]) -> Any:
+        return noise_like(sites)
+
+    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
+        told = n_bins / np.asarray(self.noise_of(sites))
+        # Where few spikes say less than the priors, those count.
+        of_loadings, of_offset = (1 / np.sqrt(told + spread**-2) for spread in (LOADING_SPREAD, OFFSET_SPREAD))
+        return {LOADINGS.name: of_loadings[:, None], OFFSET.name: of_offset}
+
+    def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
+        return jnp.full(data.values.shape[-1], COURSE_SPREAD)
+
+    def unit_of_mean(self, data: MultiRegionData) -> UnitOfMean:
+        value = np.asarray(mean_counts(data))  # a count grows by that where its log-rate grows by 1
+        return UnitOfMean(value, 1 / value, np.ones(len(value)))
+
+    def first_course(self, data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        return course_start(data, modes, spread)
+
+    def nearly_gaussian(self, data: MultiRegionData) -> MultiRegionData:
+        return square_root(data, STABILISING)
+
+    def from_nearly_gaussian(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        return from_gaussian(sites, data, TRANSFORMS[STABILISING]) if NOISE.name in sites else dict(sites)
+
+    def loadings_of_values(self, loadings: np.ndarray, data: MultiRegionData) -> np.ndarray:
+        return loadings * slope_of(TRANSFORMS[STABILISING], np.asarray(mean_counts(data)))[:, None]
+
+    def from_other(
+        self, other: Emission, sites: Mapping[str, Any], mean: np.ndarray, data: MultiRegionData
+    ) -> dict[str, Any]:
+        if not other.is_of_counts:
+            sites = from_gaussian(sites, data, function_behind(mean, data))
+        return super().from_other(other, sites, mean, data)
+
+
+# ---- counts of a recording -------------------------------------------------------------------------------------------
 
 
 def require_counts(data: MultiRegionData) -> None:
@@ -54,20 +156,10 @@ def mean_counts(data: MultiRegionData) -> Array:
     return jnp.maximum(jnp.asarray(data.center), LEAST_COUNT)
 
 
-def sample_count_offset(data: MultiRegionData) -> Array:
-    """The site ``offset`` (neuron,) of log-rates: around the log of each mean count, so that silence has a rate too."""
-    return OFFSET.sample(dist.Normal(jnp.log(mean_counts(data)), OFFSET_SPREAD))
-
-
-def counts_of(emission: str, n_neurons: int) -> Counts:
-    """The distribution of counts that ``emission`` names, its parameters sampled."""
-    return Poisson() if emission == "poisson" else NegativeBinomial(sample_dispersion(n_neurons))
-
-
 def noise_like(sites: Mapping[str, Any]) -> Any:
     """Variance with which one bin tells a neuron's log-rate, (neuron,): the inverse of Fisher's information."""
-    rate = jnp.exp(sites["offset"] + 0.5 * (sites["loadings"] ** 2).sum(-1))
-    return 1 / rate + sites.get("dispersion", 0.0)
+    rate = jnp.exp(sites[OFFSET.name] + 0.5 * (sites[LOADINGS.name] ** 2).sum(-1))
+    return 1 / rate
 
 
 # ---- a start ---------------------------------------------------------------------------------------------------------
@@ -81,7 +173,7 @@ def slope_of(function: Function, mean: np.ndarray) -> np.ndarray:
 
 
 def function_behind(mean: np.ndarray, data: MultiRegionData) -> Function:
-    """Of which function of counts the means are that a Gaussian model has, (neuron,).
+    """Find which transform of the counts a Gaussian fit was made from, by its means (neuron,).
 
     Raises:
         ValueError: of none that is known, such as one of z-scores.
@@ -110,13 +202,54 @@ def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, function: Fun
     prior holds, and no neuron starts beyond LARGEST_START, for the slope of a rare burst is no slope. Offsets make the
     mean count right, whatever the loadings.
     """
-    rest = {name: value for name, value in sites.items() if name not in ("noise", "alpha")}
+    rest = {name: value for name, value in sites.items() if name not in (NOISE.name, RELEVANCE.name)}
     mean = np.asarray(mean_counts(data))
-    loadings = np.asarray(sites["loadings"]) / slope_of(function, mean)[:, None]
+    loadings = np.asarray(sites[LOADINGS.name]) / slope_of(function, mean)[:, None]
     spikes = mean * data.mask.sum((0, 1))
     size = np.linalg.norm(loadings, axis=1)
     loadings = loadings * (np.minimum(1.0, LARGEST_START / np.maximum(size, LARGEST_START))
                            * spikes / (spikes + LOADING_SPREAD**-2))[:, None]  # fmt: skip
-    return {**rest, "loadings": loadings, "offset": np.log(mean) - 0.5 * (loadings**2).sum(1)}
+    return {**rest, LOADINGS.name: loadings, OFFSET.name: np.log(mean) - 0.5 * (loadings**2).sum(1)}
 
 
+def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """A first guess of ``mean_change`` (condition, neuron, mode): Poisson regression of each neuron on the modes.
+
+    First of all trials, with ``spread[0]`` (neuron,) a priori; where conditions have courses of their own, then of each
+    condition's trials around the first, with ``spread[1]``.
+    """
+    mask, values = data.mask, np.asarray(data.values)
+    level = np.log(np.asarray(mean_counts(data)))[:, None]
+    shared = _regression(values.sum(0).T, mask.sum(0).T, level, modes, spread[0][:, None])
+    change = np.tile(shared, (data.layout.n_conditions, 1, 1))
+    if len(spread) > 1:
+        for number in range(len(change)):
+            own = np.asarray(data.condition) == number
+            total, trials = values[own].sum(0).T, mask[own].sum(0).T
+            change[number] += _regression(total, trials, level + shared @ modes.T, modes, spread[1][:, None])
+    return change
+
+
+def _regression(
+    total: np.ndarray, trials: np.ndarray, level: np.ndarray, modes: np.ndarray, spread: np.ndarray
+) -> np.ndarray:
+    """Weights (neuron, mode) of log-rates around ``level``, given ``total`` counts of ``trials``, (neuron, time)."""
+    eta = np.broadcast_to(level, total.shape)
+    for _ in range(COURSE_STEPS):
+        expected = trials * np.exp(eta)
+        working = eta - level + (total - expected) / np.maximum(expected, 1e-12)
+        weights = spread * weights_of_modes(modes, working / spread, expected * spread**2)
+        eta = eta + np.clip(level + weights @ modes.T - eta, -LONGEST, LONGEST)
+    return weights
+
+
+def expected_rate(mean: Array, variance: Array) -> tuple[Array, Array]:
+    """E[exp eta] and E[exp(2 eta)] of eta ~ N(mean, variance)."""
+    first = jnp.exp(mean + 0.5 * variance)
+    return first, jnp.square(first) * jnp.exp(variance)
+
+
+def prediction(counts: Counts, mean: Array, variance: Array) -> tuple[Array, Array]:
+    """Mean and variance of a new count where eta ~ N(mean, variance)."""
+    first, second = expected_rate(mean, variance)
+    return first, jax.nn.relu(second - first**2) + first + counts.excess(second)

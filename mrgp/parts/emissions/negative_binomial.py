@@ -1,6 +1,8 @@
 """Negative-binomial counts, whose variance exceeds their mean."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,12 @@ import numpyro.distributions as dist
 from jax import Array, random
 from jax.scipy.special import gammaln
 
-from mrgp.parts.emissions.base import Expected
+from mrgp.part import SAMPLED
+from mrgp.parts.emissions.base import OFFSET, Expected
+from mrgp.parts.emissions.counts import Counts
+from mrgp.parts.latents import Assignment
 from mrgp.parts.sites import Site
+from mrgp.recordings.recording import MultiRegionData
 
 DISPERSION = Site("dispersion", "neuron")
 
@@ -20,23 +26,25 @@ LARGEST = 0.2  # of the log of the largest number: from there on log(1 + exp eta
 LEAST_VARIANCE = 1e-30  # of a log-rate: at 0, as a neuron without loadings has it, a standard deviation has no slope
 
 
-def sample_dispersion(n_neurons: int) -> Array:
-    """The site ``dispersion`` (neuron,) of counts of variance mu + dispersion mu^2."""
-    prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)
-    return DISPERSION.sample(prior.expand((n_neurons,)))
-
-
-class NegativeBinomial(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NegativeBinomial(Counts):
     """Counts of mean mu = exp(eta) and variance mu + dispersion mu^2; Poisson where the dispersion vanishes.
 
     log p = sum_{j<y} log(1 + j dispersion) - log y! + y eta - (y + 1 / dispersion) log(1 + dispersion exp(eta)).
     Expectations of its last term are by Gauss-Hermite quadrature.
 
     Attributes:
-        dispersion: (neuron,), positive.
+        dispersion: (neuron,), positive; None before it is sampled.
     """
 
-    dispersion: Array
+    dispersion: Any = field(default=None, metadata={SAMPLED: True})
+
+    own_sites: ClassVar[tuple[str, ...]] = (DISPERSION.name,)
+
+    def bound(self, n_neurons: int) -> "NegativeBinomial":
+        prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)
+        return NegativeBinomial(DISPERSION.sample(prior.expand((n_neurons,))))
 
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
         found = _sums(mean, variance, self.dispersion)
@@ -49,7 +57,7 @@ class NegativeBinomial(NamedTuple):
         rising = gammaln(y + size) - gammaln(size) + y * jnp.log(self.dispersion)
         return rising - gammaln(y + 1)
 
-    def sample(self, key: Array, eta: Array) -> Array:
+    def draw(self, key: Array, eta: Array) -> Array:
         gamma_key, poisson_key = random.split(key)
         size = jnp.broadcast_to(1 / self.dispersion, eta.shape)
         rate = jnp.exp(eta) * random.gamma(gamma_key, size) * self.dispersion
@@ -57,6 +65,18 @@ class NegativeBinomial(NamedTuple):
 
     def excess(self, mean_square: Array) -> Array:
         return self.dispersion * mean_square
+
+    def noise_of(self, sites: Mapping[str, Any]) -> Any:
+        return super().noise_of(sites) + sites.get(DISPERSION.name, 0.0)
+
+    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
+        # A count's variance tells the dispersion, where it is not all Poisson.
+        excess = np.exp(np.asarray(sites[OFFSET.name])) * np.asarray(sites[DISPERSION.name])
+        own = 1 / np.sqrt(n_bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
+        return {**super().scales(sites, n_bins, assignment), DISPERSION.name: own}
+
+    def first_guess(self, rest: MultiRegionData, assignment: Assignment) -> dict[str, np.ndarray]:
+        return {DISPERSION.name: np.full(rest.layout.total_neurons, TYPICAL_DISPERSION)}
 
 
 class Sums(NamedTuple):

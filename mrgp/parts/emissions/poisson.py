@@ -1,15 +1,19 @@
 """Poisson counts."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from jax import Array, random
 from jax.scipy.special import gammaln
 
 from mrgp.parts.emissions.base import Expected
+from mrgp.parts.emissions.counts import Counts
 
 
-class Poisson(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Poisson(Counts):
     """y ~ Poisson(exp eta)."""
 
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
@@ -19,7 +23,7 @@ class Poisson(NamedTuple):
     def normalizer(self, y: Array) -> Array:
         return -gammaln(y + 1)
 
-    def sample(self, key: Array, eta: Array) -> Array:
+    def draw(self, key: Array, eta: Array) -> Array:
         return random.poisson(key, jnp.exp(eta)).astype(eta.dtype)
 
     def excess(self, mean_square: Array) -> Array:
