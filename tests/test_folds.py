@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp.cli.catalogue import typed
+from mrgp.cli.argument_types import typed
 from mrgp.recordings.folds import alive_in_training, deal_folds
 
 STIMULUS = np.array(["left"] * 9 + ["right"] * 5 + ["up"] * 3)

@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.io import savemat
 
 import mrgp
-from mrgp.cli.catalogue import typed
+from mrgp.cli.argument_types import typed
 from mrgp.cli.main import main
 
 DONE, FAILED, MISUSED = 0, 1, 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mrgp
-from mrgp.cli.catalogue import typed
+from mrgp.cli.argument_types import typed
 from mrgp.recordings.labels import free_name
 from mrgp.recordings.layout import CONDITION
 from mrgp.recordings.texts import as_text

@@ -13,10 +13,9 @@ import pytest
 from mrgp.models import DLAG, FA, GPFA
 
 import mrgp
-from mrgp.cli.catalogue import typed
-from mrgp.cli.main import main
+from mrgp.cli.argument_types import typed
+from mrgp.cli.main import main, parse
 from mrgp.cli.shared import read_known
-from mrgp.cli.shared_arguments import parse
 from mrgp.inference.start import compress, decompress
 from mrgp.parts.emissions.negative_binomial import NegativeBinomial
 from mrgp.recordings.neurons import Neurons

@@ -12,7 +12,7 @@ from mrgp.inference.svi import SVISettings, fit_svi
 from mrgp.inference.variational_bayes.vb import fit_vb
 
 METHODS: dict[str, Callable[..., Run]] = {
-    "map": fit_map, "em": fit_em, "vb": fit_vb, "laplace": fit_laplace, "svi": fit_svi, "nuts": fit_nuts,
+    "map": fit_map, "vb": fit_vb, "em": fit_em, "laplace": fit_laplace, "svi": fit_svi, "nuts": fit_nuts,
 }  # fmt: skip
 """Ways to fit by name; a preset says in ``methods`` which of them it has."""
 

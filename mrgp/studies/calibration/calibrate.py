@@ -95,7 +95,7 @@ def calibrate(
         layout = Layout(("all",), (layout.total_neurons,), bin_width)
     blank = stand_in(layout, 1, n_bins)
     blank.require(model.regions_needed, type(model).__name__)
-    priors = _priors(model, blank)
+    priors = ranked_priors(model, blank)
     design = {"n_trials": n_trials, "n_bins": n_bins, "bin_width": bin_width, "snr": snr}
     if method in ("laplace", "svi"):
         settings = {"n_draws": max(N_DRAWS, draws), **settings}
@@ -133,8 +133,12 @@ def _check(model: Preset, method: str, settings: Mapping[str, Any], n: int, draw
         raise ValueError(f"settings cannot have {', '.join(taken)}: calibrate sets them itself")
 
 
-def _priors(model: Preset, blank: MultiRegionData) -> dict[str, Any]:
-    """The priors of what is ranked, as the program itself has them."""
+def ranked_priors(model: Preset, blank: MultiRegionData) -> dict[str, Any]:
+    """Priors of delays and kernel parameters, as the model's own program has them.
+
+    Raises:
+        ValueError: the model has none of them, or parameters that cannot be drawn from their priors.
+    """
     free, names = free_sites(model.prepared(blank), blank), model.dynamics_sites(blank.layout)
     if other := sorted(free.keys() - OF_THE_DESIGN - set(names)) or [n for n in names if n == DELAY_CHANGE.name]:
         raise ValueError(

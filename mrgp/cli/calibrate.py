@@ -1,0 +1,88 @@
+"""``mrgp calibrate``: simulate and fit again and again, to see if intervals are honest."""
+
+import argparse
+from typing import Any
+
+from mrgp.cli.argument_types import bounds, count, counts, positive, positive_count, sizes
+from mrgp.cli.catalogue import CALIBRATED, DEFAULTS, KERNELS, MEANT_FOR, METHODS, NEEDS_WITHIN, POSTERIOR
+from mrgp.cli.shared import Misuse, build_model, make_folder, resumable, said, watched
+from mrgp.cli.shared_arguments import add_out, add_quiet, listed, misplaced
+
+KEPT = """DIR receives simulations.json, which grows with every fit, and in the end summary.json,
+ranks.nc and calibration.png. The same command goes on where it was stopped."""
+
+
+def add_calibrate(commands: Any) -> None:
+    """Add the command."""
+    about = """Do posteriors hold what they promise? Delays and timescales are drawn from their priors, a
+recording is simulated with them and fitted, and the rank of the truth among the posterior's
+draws is noted, again and again: ranks should be uniform, and intervals should hold the
+truth as often as they say."""
+    calibrate = commands.add_parser(
+        "calibrate", help="simulate and fit again and again: are intervals honest?", description=about, epilog=KEPT
+    )
+    unasked: dict[str, Any] = dict.fromkeys(MEANT_FOR)  # options of a model, but for those that are added below
+    calibrate.set_defaults(parser=calibrate, checks=(not_calibrated,), **unasked)
+    add_out(calibrate)
+    add = calibrate.add_argument
+    add("--n", type=positive_count, default=200, metavar="N", help="simulations (%(default)s)")
+    add("--seed", type=count, default=0, help="of everything (%(default)s)")
+    add("--method", choices=POSTERIOR, default="laplace", help="whose posterior (%(default)s)")
+    text = "posterior draws that the truth is ranked among (%(default)s)"
+    add("--draws", type=positive_count, default=99, metavar="L", help=text)
+    add_quiet(add)
+
+    add = calibrate.add_argument_group("model").add_argument
+    add("--model", choices=METHODS, default="dlag", metavar="NAME", help=f"{listed(CALIBRATED)} (%(default)s)")
+    add("--n-across", type=count, default=1, metavar="K", help="latents that all regions share (%(default)s)")
+    add("--n-within", type=counts, metavar="W[,W..]", help="dlag: latents private to a region (1)")
+    add("--max-delay", type=positive, metavar="SECONDS", help="dlag: delays are drawn up to it (5 bins)")
+    text = "timescales are drawn between these, in seconds (0.03,0.3)"
+    add("--timescale-bounds", type=bounds, default=(0.03, 0.3), metavar="LOW,HIGH", help=text)
+    add("--kernel", choices=KERNELS, metavar="NAME", help=f"{listed(KERNELS)} ({DEFAULTS['kernel']})")
+    text = f"white share of every latent's variance ({DEFAULTS['gp_noise']})"
+    add("--gp-noise", type=positive, metavar="SHARE", help=text)
+
+    add = calibrate.add_argument_group("recordings").add_argument
+    add("--neurons", type=sizes, default=(10, 10), metavar="N,N", help="per region (10,10)")
+    add("--trials", type=positive_count, default=40, metavar="N", help="(%(default)s)")
+    add("--bins", type=positive_count, default=50, metavar="N", help="per trial (%(default)s)")
+    add("--bin-width", type=positive, default=0.02, metavar="SECONDS", help="(%(default)s)")
+    add("--snr", type=positive, default=1.0, metavar="RATIO", help="variance of signal over noise (%(default)s)")
+
+
+def not_calibrated(args: argparse.Namespace) -> str | None:
+    """Refuse a model that cannot be calibrated, or misplaced options: a sentence, or None."""
+    if args.model not in CALIBRATED:
+        return f"{args.model} cannot be drawn from its priors: calibrate {' or '.join(CALIBRATED)}"
+    return misplaced(args)
+
+
+def run_calibrate(args: argparse.Namespace) -> None:
+    """Simulate and fit again and again; a run that is stopped goes on."""
+    from mrgp.recordings.checks import DataError
+    from mrgp.recordings.layout import Layout
+    from mrgp.recordings.recording import stand_in
+    from mrgp.studies.calibration.calibrate import calibrate
+    from mrgp.studies.calibration.result import FILE
+
+    regions = {f"V{i + 1}": size for i, size in enumerate(args.neurons)}
+    if args.n_within is None and args.model in NEEDS_WITHIN:
+        args.n_within = 1
+    try:
+        model = build_model(args, stand_in(Layout(tuple(regions), args.neurons, args.bin_width), 1, args.bins))
+    except DataError as error:
+        raise Misuse(f"{said(error)} (--neurons N,N)") from error
+    make_folder(args.out)
+    records = args.out / FILE
+    if not args.quiet:
+        print(f"{f'going on from {records}' if records.is_file() else 'simulating and fitting'} ...", flush=True)
+    design = {"n_trials": args.trials, "n_bins": args.bins, "bin_width": args.bin_width, "snr": args.snr}
+    with resumable(records):
+        result = calibrate(
+            model, args.n, method=args.method, regions=regions, draws=args.draws, seed=args.seed, out=args.out,
+            progress=not args.quiet and watched(), **design,
+        )  # fmt: skip
+    result.save(args.out)
+    if not args.quiet:
+        print(f"{result.report()}\n\nsummary.json, ranks.nc and calibration.png are in {args.out}")

@@ -1,0 +1,92 @@
+"""``mrgp compare``: fit and weigh hypotheses on delays."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrgp.cli.argument_types import bounds, count, counts, hypotheses, positive, positive_count, share
+from mrgp.cli.catalogue import DEFAULTS, HYPOTHESES, KERNELS
+from mrgp.cli.shared import (
+    Failure,
+    Misuse,
+    check_latents,
+    check_seconds,
+    given,
+    load,
+    make_folder,
+    preprocessing,
+    said,
+    watched,
+)
+from mrgp.cli.shared_arguments import add_out, add_quiet, add_recording, listed, miscounted
+
+if TYPE_CHECKING:
+    from mrgp import MultiRegionData
+
+COMPARED = """DIR receives summary.json, comparison.png and fit_HYPOTHESIS.nc each (for mrgp.load_fit).
+none: no delays; constant: delays that stay (DLAG); varying: delays that move in a trial (ADM)"""
+
+
+def add_compare(commands: Any) -> None:
+    """Add the command."""
+    about = "Is there a delay, which way, does it change, how sure are we? Fit every hypothesis and weigh them."
+    compare = commands.add_parser("compare", help="compare hypotheses on delays", description=about, epilog=COMPARED)
+    compare.set_defaults(parser=compare, checks=(miscounted,))
+    add = compare.add_argument
+    add("file", type=Path, metavar="FILE", help="the recording (see mrgp fit --help)")
+    add_out(compare)
+    text = f"two or more of {listed(HYPOTHESES)} (all three)"
+    add("--hypotheses", type=hypotheses, default=HYPOTHESES, metavar="A,B[,C]", help=text)
+    add("--n-across", type=positive_count, required=True, metavar="K", help="latents that all regions share")
+    text = "latents private to a region: one number for all, or one per region"
+    add("--n-within", type=counts, required=True, metavar="W[,W..]", help=text)
+    text = "longest delay considered (5 bins); the prior of delays is flat up to it"
+    add("--max-delay", type=positive, metavar="SECONDS", help=text)
+    add("--kernel", choices=KERNELS, metavar="NAME", help=f"{listed(KERNELS)} ({DEFAULTS['kernel']})")
+    text = "shortest and longest timescale in seconds (none, but 0.1 s is typical)"
+    add("--timescale-bounds", type=bounds, metavar="LOW,HIGH", help=text)
+    add("--rope", type=positive, metavar="SECONDS", help="a delay below it counts as none (half a bin)")
+    add("--probability", type=share, default=0.9, metavar="P", help="of the intervals (%(default)s)")
+    add("--seed", type=count, default=0, help="of starts and draws (%(default)s)")
+    add_quiet(add)
+    add_recording(compare)
+
+
+def run_compare(args: argparse.Namespace) -> None:
+    """Fit every hypothesis, weigh them, write."""
+    import mrgp
+
+    data = load(args)
+    choices = given(args, ("max_delay", "timescale_bounds"))
+    if args.kernel is not None:
+        choices["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
+    check_compared(args, data, choices)
+    make_folder(args.out)
+    asked = {"n_across": args.n_across, "n_within": args.n_within, "probability": args.probability, "rope": args.rope}
+    progress = not args.quiet and watched()
+    if not args.quiet:
+        print(f"{data}\ncomparing {', '.join(args.hypotheses)} ...", flush=True)
+    try:
+        result = mrgp.compare_delays(data, args.hypotheses, seed=args.seed, progress=progress, **asked, **choices)
+    except ValueError as error:
+        raise Failure(said(error)) from error
+    steps = preprocessing(args)
+    fits = {name: replace(fit, preprocessing=steps) for name, fit in result.fits.items()}
+    result = replace(result, fits=fits, settings=result.settings | {"preprocessing": steps})
+    result.save(args.out)
+    if not args.quiet:
+        shown = result.table[["probability", "log_evidence", "elpd_diff", "dse"]].round(3).to_string()
+        print(f"{shown}\n\n{result.verdict}\n\nsummary.json, comparison.png and the fits are in {args.out}")
+
+
+def check_compared(args: argparse.Namespace, data: "MultiRegionData", choices: dict[str, Any]) -> None:
+    """Refuse, before the first fit, a recording that hypotheses on delays cannot be compared on."""
+    from mrgp.models import DLAG
+
+    check_seconds(args, data)
+    data.require(2, "a comparison of delays")
+    try:
+        check_latents(DLAG(args.n_across, args.n_within, **choices).assignment(data.layout))
+    except ValueError as error:
+        raise Misuse(said(error)) from error

@@ -1,0 +1,219 @@
+"""Write the names that the command line knows: ``python -m mrgp.cli.make_catalogue``.
+
+All of ``catalogue.py`` is read off the classes, but for what stands at the top of this module: words and order of the
+help, which choices of a model are options, under which name, and one rule that no class states.
+"""
+
+import inspect
+import json
+import re
+import typing
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import jax
+from numpyro import handlers
+from numpyro.infer.util import log_density
+
+import mrgp.models
+from mrgp.families.methods import METHODS
+from mrgp.families.model import Preset
+from mrgp.inference.variational_bayes.bound import EMISSION
+from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
+from mrgp.parts.kernels import Kernel, Matern52
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.preprocessing import TRANSFORMS
+from mrgp.recordings.recording import stand_in
+from mrgp.runtime.files import write_atomically
+from mrgp.studies.calibration.calibrate import METHODS as WITH_DRAWS
+from mrgp.studies.calibration.calibrate import ranked_priors
+from mrgp.studies.compare.compare_delays import KNOWN
+
+WORDS = {
+    "dlag": "latents across regions, each with a constant delay per region, and within regions",
+    "adm": "the same with delays that vary during the trial",
+    "mdlag": "as dlag, and finds out which regions read which latent",
+    "gpfa": "one population of smooth latents, no delays",
+    "lds": "one population whose latents drive each other, no delays",
+    "fa": "one population of white latents",
+    "pcca": "white latents across and within regions",
+    "gfa": "as pcca, and finds out which regions read which latent",
+}
+"""Models in the order of the help; words may lean on those before. A model that is not here comes last, with the first
+line of its docstring."""
+
+OPTIONS: dict[str, Any] = {
+    "n_within": 1,
+    "mean": "psth",
+    "mean_timescale": 0.1,
+    "noise": "ar1",
+    "max_delay": 0.05,
+    "hold_max_delay": True,
+    "kernel": Matern52(),
+    "timescale_bounds": (0.01, 1.0),
+    "likelihood": "dense",
+    "gp_noise": 0.01,
+    "emission": "poisson",
+    "order": 4,
+    "lift": "ar",
+    "delay_timescale": 0.1,
+    "typical_spread": 0.01,
+    "shape": 1.0,
+    "rate": 1.0,
+    "start_state": "learned",
+}
+"""Options that describe a model, each with a value other than the default, by which a model is asked whether it has a
+use for it. The first of several that are out of place is the one that an error names."""
+
+FIELDS = {"start_state": "start"}  # `mrgp fit --start` is a fit to go on from
+
+LEFT_OUT = {
+    "n_across": "of every model, and asked for apart",
+    "duration": "set by the fit",
+    "learned_timescales": "set by the fit",
+    "transient": "set by the fit",
+    "window": "chosen by the model",
+    "parallel": "chosen by the device",
+    "varying": "the model adm without it is dlag",
+    "offset_precision": "nothing to speak of in all uses known",
+}
+"""Choices of models that are no options, and why."""
+
+NEED_TIMESCALES = {"likelihood", "gp_noise"}  # models of white latents take these too, but to no end
+
+BLANK = stand_in(Layout(("V1", "V2"), (3, 3), 0.02), 1, 8)
+FILE = Path(__file__).with_name("catalogue.py")
+WIDTH = 120
+
+
+def models() -> dict[str, type[Preset]]:
+    """Every model by name, in the order of the help."""
+    known = {name.lower(): getattr(mrgp.models, name) for name in mrgp.models.__all__}
+    return {name: known[name] for name in [*WORDS, *sorted(known.keys() - WORDS.keys())]}
+
+
+def kernels() -> dict[str, type[Kernel]]:
+    """Kernels with a timescale that need no arguments, by the name that is typed."""
+    named = {}
+    for kernel in Kernel.__subclasses__():
+        arguments = inspect.signature(kernel).parameters.values()
+        plain = kernel.__module__ == Kernel.__module__ and all(a.default is not a.empty for a in arguments)
+        if plain and kernel().has_timescale:
+            named[re.sub(r"(?<!^)(?=[A-Z])", "_", kernel.__name__).lower()] = kernel
+    return named
+
+
+def is_for(option: str, model: type[Preset]) -> bool:
+    """Ask whether a model has an option, and works with a value that is not the default."""
+    field, value = FIELDS.get(option, option), OPTIONS[option]
+    if field not in {known.name for known in fields(model)}:
+        return False
+    if option in NEED_TIMESCALES and not model().kernel.has_timescale:
+        return False
+    try:
+        changed = model(1, **{field: value})
+        changed.assignment(BLANK.layout)
+        if isinstance(value, str):  # another program or another likelihood: is there one?
+            check_density(changed)
+    except ValueError:
+        return False
+    return True
+
+
+def check_density(model: Preset) -> None:
+    """Raise ValueError if a model has no density of a recording. Nothing is computed."""
+    program = handlers.seed(model.prepared(BLANK), 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noise is no spike count
+        jax.eval_shape(lambda: log_density(program, (BLANK,), {}, {})[0])
+
+
+def can_be_calibrated(model: type[Preset]) -> bool:
+    """Ask whether all that has a posterior can be drawn from its prior."""
+    try:
+        return bool(ranked_priors(model(1), BLANK))
+    except ValueError:
+        return False
+
+
+def choices(option: str, model: type[Preset]) -> tuple[str, ...]:
+    """Names that an option takes, none where it takes values."""
+    annotation = typing.get_type_hints(model)[FIELDS.get(option, option)]
+    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+
+
+def defaults(meant_for: dict[str, list[str]]) -> dict[str, Any]:
+    """Defaults of options, of the first model that each is for, and of a fit's arguments."""
+    own = {option: getattr(models()[names[0]](), FIELDS.get(option, option)) for option, names in meant_for.items()}
+    own["kernel"] = next(name for name, kernel in kernels().items() if isinstance(own["kernel"], kernel))
+    of_fit = inspect.signature(Preset.fit).parameters
+    own |= {name: of_fit[name].default for name in ("n_starts", "tolerance", "max_iterations")}
+    return {name: value for name, value in own.items() if value}
+
+
+def entries() -> list[tuple[str, str, Any, str]]:
+    """Names, types, values and docstrings of the catalogue."""
+    known = models()
+    for name, model in known.items():
+        if undecided := {field.name for field in fields(model)} - {FIELDS.get(o, o) for o in OPTIONS} - LEFT_OUT.keys():
+            raise ValueError(f"{name}: {', '.join(sorted(undecided))} is neither in OPTIONS nor in LEFT_OUT")
+    words = {name: WORDS.get(name) or str(model.__doc__).partition("\n")[0] for name, model in known.items()}
+    meant_for = {option: [name for name, model in known.items() if is_for(option, model)] for option in OPTIONS}
+    named = {option: choices(option, known[names[0]]) for option, names in meant_for.items()}
+    counted = [e for e in named["emission"] if known[meant_for["emission"][0]](1, emission=e).is_of_counts]  # type: ignore
+    needing = [name for name in meant_for["n_within"] if known[name].regions_needed > 1]
+    tuples = "dict[str, tuple[str, ...]]"
+    return [
+        ("MODELS", "", words, "Models, and what they are."),
+        ("METHODS", tuples, {name: model.methods for name, model in known.items()},
+            "Models, and how each can be fitted, its default first."),
+        ("ALL_METHODS", "", tuple(METHODS), "Every way to fit."),
+        ("POSTERIOR", "", [name for name in METHODS if name in WITH_DRAWS], "Methods that draw from a posterior."),
+        ("CONJUGATE", "", EMISSION, "Parameters that variational Bayes infers, so that they cannot be fixed."),
+        ("MEANT_FOR", tuples, meant_for, "Options that describe a model, and the models that have a use for each."),
+        ("FIELDS", "", FIELDS, "Choices of models that the command line has under another name."),
+        ("CHOICES", tuples, {option: names for option, names in named.items() if names},
+            "Options that take one of several names."),
+        ("DEFAULTS", "dict[str, Any]", defaults(meant_for), "Values of options where none is typed."),
+        ("NEEDS_WITHIN", "", needing, "Models that compare regions, so that private latents are part of the question."),
+        ("CALIBRATED", "", [name for name, model in known.items() if can_be_calibrated(model)],
+            "Models whose delays and kernel parameters can be drawn from their priors."),
+        ("COUNTED", "", counted, "Emissions of spike counts."),
+        ("KERNELS", "", {name: kernel.__name__ for name, kernel in kernels().items()}, "Kernels, and their classes."),
+        ("ORDERS", "", (min(SQUARED_EXPONENTIAL), max(SQUARED_EXPONENTIAL)),
+            "States of one latent in the markov likelihood, from and to."),
+        ("TRANSFORMS", "", tuple(TRANSFORMS), "Transforms of counts."),
+        ("HYPOTHESES", "", KNOWN, "Hypotheses on delays."),
+    ]  # fmt: skip
+
+
+def written(value: Any) -> str:
+    """Source of a value: tables a row a line, everything else on one line."""
+    if isinstance(value, dict):
+        return "".join(["{\n", *(f"    {written(key)}: {written(entry)},\n" for key, entry in value.items()), "}"])
+    if isinstance(value, list | tuple):
+        inner = ", ".join(map(written, value))
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def catalogue() -> str:
+    """Source of the catalogue."""
+    head = '''"""Names that the command line knows, so that it answers questions without the classes.
+
+Written by ``python -m mrgp.cli.make_catalogue``, from the classes: to change it, change them, and run that again.
+"""
+
+from typing import Any
+'''
+    blocks = [
+        f'{name}{f": {kind}" if kind else ""} = {written(value)}\n"""{about}"""\n'
+        for name, kind, value, about in entries()
+    ]
+    return "\n".join([head, *blocks])
+
+
+if __name__ == "__main__":
+    write_atomically(FILE, lambda path: path.write_text(catalogue()))
