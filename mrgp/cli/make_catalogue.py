@@ -9,7 +9,7 @@ import json
 import re
 import typing
 import warnings
-from dataclasses import fields
+from dataclasses import InitVar, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 
 import mrgp.models
+from mrgp.families.choices import NOISES
 from mrgp.families.methods import METHODS
 from mrgp.families.model import Preset
-from mrgp.inference.variational_bayes.bound import EMISSION
+from mrgp.inference.variational_bayes.bound import OF_Q
 from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
+from mrgp.part import Part
 from mrgp.parts.kernels import Kernel, Matern52
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.preprocessing import TRANSFORMS
@@ -81,6 +83,8 @@ LEFT_OUT = {
 }
 """Choices of models that are no options, and why."""
 
+SHORT = {"noise"}  # a short form of another choice, whose first name is the default
+
 NEED_TIMESCALES = {"likelihood", "gp_noise"}  # models of white latents take these too, but to no end
 
 BLANK = stand_in(Layout(("V1", "V2"), (3, 3), 0.02), 1, 8)
@@ -108,7 +112,7 @@ def kernels() -> dict[str, type[Kernel]]:
 def is_for(option: str, model: type[Preset]) -> bool:
     """Ask whether a model has an option, and works with a value that is not the default."""
     field, value = FIELDS.get(option, option), OPTIONS[option]
-    if field not in {known.name for known in fields(model)}:
+    if field not in inspect.signature(model).parameters:
         return False
     if option in NEED_TIMESCALES and not model().kernel.has_timescale:
         return False
@@ -140,13 +144,20 @@ def can_be_calibrated(model: type[Preset]) -> bool:
 
 def choices(option: str, model: type[Preset]) -> tuple[str, ...]:
     """Names that an option takes, none where it takes values."""
-    annotation = typing.get_type_hints(model)[FIELDS.get(option, option)]
-    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+    annotation: Any = typing.get_type_hints(model)[FIELDS.get(option, option)]
+    if isinstance(annotation, type) and issubclass(annotation, Part) and annotation.short:
+        reached = {noise for noise in NOISES.values() if noise is not type(getattr(model(), option))}  # by `noise`
+        return tuple(part.written_name() for part in annotation.members().values() if part not in reached)
+    inner = annotation.type if isinstance(annotation, InitVar) else annotation
+    named = next((kind for kind in (inner, *typing.get_args(inner)) if typing.get_origin(kind) is typing.Literal), None)
+    return () if named is None else typing.get_args(named)
 
 
 def defaults(meant_for: dict[str, list[str]]) -> dict[str, Any]:
     """Defaults of options, of the first model that each is for, and of a fit's arguments."""
     own = {option: getattr(models()[names[0]](), FIELDS.get(option, option)) for option, names in meant_for.items()}
+    own |= {name: value.written_name() for name, value in own.items() if isinstance(value, Part) and value.short}
+    own |= {name: choices(name, models()[meant_for[name][0]])[0] for name, value in own.items() if name in SHORT}
     own["kernel"] = next(name for name, kernel in kernels().items() if isinstance(own["kernel"], kernel))
     of_fit = inspect.signature(Preset.fit).parameters
     own |= {name: of_fit[name].default for name in ("n_starts", "tolerance", "max_iterations")}
@@ -171,7 +182,7 @@ def entries() -> list[tuple[str, str, Any, str]]:
             "Models, and how each can be fitted, its default first."),
         ("ALL_METHODS", "", tuple(METHODS), "Every way to fit."),
         ("POSTERIOR", "", [name for name in METHODS if name in WITH_DRAWS], "Methods that draw from a posterior."),
-        ("CONJUGATE", "", EMISSION, "Parameters that variational Bayes infers, so that they cannot be fixed."),
+        ("CONJUGATE", "", OF_Q, "Parameters that variational Bayes infers, so that they cannot be fixed."),
         ("MEANT_FOR", tuples, meant_for, "Options that describe a model, and the models that have a use for each."),
         ("FIELDS", "", FIELDS, "Choices of models that the command line has under another name."),
         ("CHOICES", tuples, {option: names for option, names in named.items() if names},

@@ -15,11 +15,7 @@ from mrgp.likelihoods.statespace.lift import DEFAULT_ORDER, Lift, build_lift, ch
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.likelihoods.statespace.registers import choose_window
 from mrgp.part import Part
-from mrgp.parts.emissions.autocorrelated import AutocorrelatedGaussian
-from mrgp.parts.emissions.base import Emission
-from mrgp.parts.emissions.gaussian import Gaussian
-from mrgp.parts.emissions.negative_binomial import NegativeBinomial  # noqa: F401  known by name
-from mrgp.parts.emissions.poisson import Poisson  # noqa: F401  known by name
+from mrgp.parts.emissions import AutocorrelatedGaussian, Emission, Gaussian
 from mrgp.parts.kernels import Kernel, SquaredExponential, in_bins
 from mrgp.parts.latents import Assignment
 from mrgp.recordings.layout import Layout
