@@ -58,8 +58,8 @@ class ADM(Preset):
     found_by_fit: ClassVar[tuple[str, ...]] = (*Preset.found_by_fit, "learned_timescales")
     in_seconds: ClassVar[tuple[str, ...]] = (*Preset.in_seconds, "delay_timescale", "typical_spread")
 
-    def __post_init__(self, noise: str | None) -> None:
-        super().__post_init__(noise)
+    def __post_init__(self, *short: Any) -> None:
+        super().__post_init__(*short)
         for name in ("delay_timescale", "typical_spread"):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:

@@ -22,6 +22,7 @@ from mrgp.likelihoods.statespace.linear import (
     slowest_first,
 )
 from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
+from mrgp.parts.means import Constant
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -57,8 +58,8 @@ class LDS(Pooled, Preset):
         *Pooled.meaningless, "kernel", "timescale_bounds", "gp_noise", "lift", "order", "window", "noise", "emission",
     )  # fmt: skip
 
-    def __post_init__(self, noise: str | None) -> None:
-        super().__post_init__(noise)
+    def __post_init__(self, *short: Any) -> None:
+        super().__post_init__(*short)
         if self.likelihood != "markov":
             raise ValueError(f"LDS is a state space of its own: likelihood is 'markov', not {self.likelihood!r}")
         if self.start not in ("stationary", "learned"):
@@ -111,7 +112,7 @@ class LDS(Pooled, Preset):
         return rotated(sites, slowest_first(np.asarray(sites[TRANSITION.name])))
 
     def for_search(self) -> Self:
-        return self.replace(transient=None, mean="constant")
+        return self.replace(transient=None, mean=Constant())
 
     @property
     def reads_between_bins(self) -> bool:

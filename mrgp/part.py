@@ -103,9 +103,8 @@ class Part:
         return name | {field.name: _written(getattr(self, field.name)) for field in own}
 
     def as_written(self) -> str:
-        """The part as users write it in a call: by its name where it has no settings and names are text."""
-        name = self.written_name()
-        return repr(name) if self.short and len(self.to_settings()) == 1 else repr(self)
+        """The part as users write it in a call: by its name where that says it all."""
+        return repr(self.written_name()) if self.short and self == type(self)() else repr(self)
 
     @classmethod
     def written_name(cls) -> str:
@@ -144,9 +143,8 @@ def _plain(name: str) -> str:
 
 def _written(value: Any) -> Any:
     if isinstance(value, Part):
-        settings = value.to_settings()
-        # A part of no settings stands there by its name alone, where that is how users write it.
-        return value.written_name() if value.short and len(settings) == 1 else settings
+        # Where users write names, a part whose settings are its own stands there by its name alone.
+        return value.written_name() if value.short and value == type(value)() else value.to_settings()
     if isinstance(value, tuple) and any(isinstance(item, Part) for item in value):
         return [_written(item) for item in value]
     return value

@@ -57,7 +57,7 @@ def test_likelihood_and_its_gradient(pair, likelihood, mean):
         "delay": np.array([[0.01]]), "timescale_across": np.array([0.06]), "timescale_within": np.array([0.04, 0.09]),
     }  # fmt: skip
     if mean == "psth":
-        modes = model.mean_modes(plain).shape[1]
+        modes = model.mean.modes(plain, model.duration).shape[1]
         sites |= {"mean_change": 0.3 * rng.standard_normal((1, 5, modes)), "mean_spread": np.ones((1, 5))}
 
     @jax.jit

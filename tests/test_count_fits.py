@@ -217,7 +217,7 @@ def test_a_gaussian_start_with_a_course_is_recognised():
     plain = model.replace(emission="gaussian")
     offset = 0.6 * rising.mean((0, 1))   # nearer to the mean of roots than to that of counts
     assert np.all(np.abs(offset - np.sqrt(rising).mean((0, 1))) < 0.3 * rising.mean((0, 1)))
-    change = np.linalg.lstsq(plain.mean_modes(data), rising.mean(0) - offset)[0].T[None]
+    change = np.linalg.lstsq(plain.mean.modes(data, plain.duration), rising.mean(0) - offset)[0].T[None]
     sites = {"loadings": np.ones((8, 1)), "noise": np.ones(8), "offset": offset, "mean_change": change}
     started = model.following(plain, {**sites, "delay": np.zeros((1, 1)), "timescale_across": np.ones(1)}, data)[1]
     np.testing.assert_allclose(started["loadings"][:, 0], 1 / rising.mean((0, 1)), rtol=2e-3)  # some 3000 spikes
@@ -231,7 +231,7 @@ def test_a_start_of_the_course_is_a_poisson_regression():
     y = rng.poisson(np.exp(course - [[0.5, 2.0]]), (60, 20, 2)).astype(float)
     data = mrgp.MultiRegionData({"A": y}, BIN)
     model = TRUTH.replace(mean="psth").prepared(data)
-    modes = model.mean_modes(data)
+    modes = model.mean.modes(data, model.duration)
     spread = np.array([[0.9, 1.3]])
     change = course_start(data, modes, spread)[0]
     rate = np.exp(np.log(data.center) + modes @ change.T)
@@ -245,7 +245,7 @@ def test_a_start_of_courses_is_found_as_if_neuron_by_neuron():
     y[rng.random(y.shape) < 0.1] = np.nan
     y[:, 4, 1] = y[::2, :, 2] = y[6, 12:] = np.nan
     data = mrgp.MultiRegionData({"A": y}, BIN, trial_coords={"condition": ["left", "right"] * 15})
-    modes = TRUTH.replace(mean="psth").prepared(data).mean_modes(data)
+    modes = TRUTH.replace(mean="psth").mean.modes(data, None)
     spread = rng.uniform(0.3, 1.2, (2, 3))
     found = course_start(data, modes, spread)
 

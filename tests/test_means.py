@@ -19,7 +19,7 @@ from mrgp.inference.optimise import Ascent
 from mrgp.parts.around_shared import AroundShared
 from mrgp.parts.emissions.autocorrelated import noise_timescale_of
 from mrgp.parts.emissions.gaussian import Gaussian
-from mrgp.parts.means import GRID_OF_SPREADS, averages_of_conditions, likely_spreads
+from mrgp.parts.means import GRID_OF_SPREADS, PSTH, averages_of_conditions, likely_spreads
 from mrgp.parts.modes import rough_modes, weights_of_modes
 from mrgp.results import arviz as arviz_tree
 from mrgp.simulations.simulate import simulate
@@ -153,7 +153,7 @@ def test_a_start_of_the_mean_is_found_as_if_neuron_by_neuron(gaps):
     data = with_gaps(data) if gaps else data
     model = DLAG(1, 0, mean="psth").prepared(data)
     spread = np.random.default_rng(4).uniform(0.1, 0.8, (2, 9)) * data.scale
-    modes = model.mean_modes(data)
+    modes = model.mean.modes(data, model.duration)
     found = model.emission.first_course(data, modes, spread)
 
     def regressed(trials, around, sd):
@@ -276,16 +276,18 @@ def test_spreads_of_means_are_usual_where_nothing_tells_them():
     data, _ = recording()
     model = DLAG(1, 0, mean="psth").prepared(data)
     few = data.select_trials(slice(0, 6))
-    np.testing.assert_array_equal(model.likely_mean_spread(few), 0.5 * np.tile(few.scale, (2, 1)))
+    spread = model.mean.likely_spread(few, model.emission, model.duration)
+    np.testing.assert_array_equal(spread, 0.5 * np.tile(few.scale, (2, 1)))
     alone = mrgp.MultiRegionData({"V1": data.region("V1")[:1], "V2": data.region("V2")[:1]}, BIN)
-    np.testing.assert_array_equal(model.likely_mean_spread(alone), 0.5 * alone.scale[None])
+    spread = model.mean.likely_spread(alone, model.emission, model.duration)
+    np.testing.assert_array_equal(spread, 0.5 * alone.scale[None])
 
 
 def test_trials_of_one_of_the_conditions_say_nothing_of_the_others():
     data, _ = recording()
     left = data.select_trials(slice(0, None, 2))
     assert left.layout.n_conditions == 2
-    spread = DLAG(1, 0, mean="psth").prepared(left).likely_mean_spread(left)
+    spread = PSTH().likely_spread(left, Gaussian(), None)
     np.testing.assert_array_equal(spread[1], 0.5 * left.scale)
     assert (spread[0] > 0).all()
     fit = FA(1, mean="psth").fit(left, progress=False, n_starts=1)
@@ -301,7 +303,8 @@ def test_climbs_hold_spreads_of_means(kind):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = model.fit(data, "map", progress=False, n_starts=1, max_iterations=3)
-    np.testing.assert_array_equal(fit.sites["mean_spread"], fit.model.likely_mean_spread(data))
+    likely = fit.model.mean.likely_spread(data, fit.model.emission, fit.model.duration)
+    np.testing.assert_array_equal(fit.sites["mean_spread"], likely)
     assert "mean_spread" in fit.model.held
 
 
@@ -322,7 +325,7 @@ def test_the_mean_is_guessed_once_per_start(monkeypatch):
     _, sites, _ = recipe.begin(model, data, options, None, Checkpoint(options, model, data))
     assert len(guesses) == 1
     np.testing.assert_array_equal(sites["mean_change"], guesses[0])
-    rest = data.less(np.einsum("tm,cnm->ctn", model.prepared(data).mean_modes(data), guesses[0]))
+    rest = data.less(np.einsum("tm,cnm->ctn", model.prepared(data).mean.modes(data, None), guesses[0]))
     np.testing.assert_array_equal(sites["noise_timescale"], noise_timescale_of(rest, model.assignment(data.layout)))
 
 

@@ -18,6 +18,7 @@ from mrgp.part import Part
 from mrgp.parts.emissions import AutocorrelatedGaussian, Emission, Gaussian
 from mrgp.parts.kernels import Kernel, SquaredExponential, in_bins
 from mrgp.parts.latents import Assignment
+from mrgp.parts.means import Constant, Mean
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import seconds
 from mrgp.runtime.sentences import AR1, MARKOV, Argument, Refusal
@@ -43,10 +44,11 @@ class Choices(Part):
         emission: An :class:`mrgp.parts.emissions.base.Emission` or its name. "gaussian": values with Gaussian noise.
             "poisson", "negative_binomial": spike counts whose log-rates the latents drive; log p(y) is then a lower
             bound (:mod:`mrgp.likelihoods.bound`).
-        mean: "constant": one offset for every neuron. "psth": the offset and a smooth course over the trial for every
-            neuron, and for every condition where trials have one (the trial coordinate "condition"). How far courses
-            move is learned from the recording. Without them the response that all trials share is left to latents.
-        mean_timescale: How fast the mean of "psth" may change, seconds; the onset of a response takes some 0.05.
+        mean: A :class:`mrgp.parts.means.Mean` or its name. "constant": one offset for every neuron. "psth": the offset
+            and a smooth course over the trial for every neuron, and for every condition where trials have one (the
+            trial coordinate "condition"). How far courses move is learned from the recording. Without them the response
+            that all trials share is left to latents.
+        mean_timescale: Short for the timescale of "psth", seconds: how fast the mean may change.
         noise: Short for Gaussian emissions. "white": every bin's private noise is new. "ar1": it is correlated over
             time with a timescale for each region, as counts are that were smoothed, so that latents need not follow it.
             Needs trials without holes.
@@ -68,8 +70,8 @@ class Choices(Part):
     timescale_bounds: tuple[float, float] | None = None
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
-    mean: Literal["constant", "psth"] = "constant"
-    mean_timescale: float = 0.05
+    mean: Mean = Constant()  # noqa: RUF009  a frozen part
+    mean_timescale: InitVar[float | None] = None
     noise: InitVar[Literal["white", "ar1"] | None] = None
     duration: float | None = None
     gp_noise: float = 1e-3
@@ -80,14 +82,19 @@ class Choices(Part):
     transient: int | None = None
 
     meaningless: ClassVar[tuple[str, ...]] = ()  # choices that this preset has no use for
-    in_seconds: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "mean_timescale", "duration")
+    in_seconds: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "duration")
 
-    def __post_init__(self, noise: str | None) -> None:
+    def __post_init__(self, mean_timescale: Any, noise: str | None) -> None:
         name = type(self).__name__
         try:
             self.resolve()
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+        if mean_timescale is not None:
+            timescale = float(seconds(f"{name}: mean_timescale", mean_timescale))
+            if not 0 < timescale < np.inf:
+                raise ValueError(f"{name}: mean_timescale is a positive number of seconds, not {timescale}")
+            object.__setattr__(self, "mean", self.mean.with_timescale(timescale))
         if noise is not None:
             self._with_noise(noise)
         for field in dataclasses.fields(self):
@@ -118,15 +125,12 @@ class Choices(Part):
             if not 0 < low < high < np.inf:
                 raise ValueError(f"{name}: timescale_bounds are two positive seconds, low < high, not {low}, {high}")
             object.__setattr__(self, "timescale_bounds", (low, high))
-        if self.mean not in ("constant", "psth"):
-            raise ValueError(f"{name}: mean is 'constant' or 'psth', not {self.mean!r}")
         coarse = self.window is not None and self.window.step > 1
         if self.emission.is_autocorrelated and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
             suited = " is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
             raise Refusal(f"{name}: ", AR1, suited)
-        for field_name in ("mean_timescale", "duration"):
-            if (span := getattr(self, field_name)) is not None and not 0 < span < np.inf:
-                raise ValueError(f"{name}: {field_name} is a positive number of seconds, not {span}")
+        if self.duration is not None and not 0 < self.duration < np.inf:
+            raise ValueError(f"{name}: duration is a positive number of seconds, not {self.duration}")
         if not 0 < self.gp_noise < 1:
             share = f" is a share of variance between 0 and 1, not {self.gp_noise}"
             raise Refusal(f"{name}: ", Argument("gp_noise"), share)

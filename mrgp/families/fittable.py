@@ -21,7 +21,7 @@ from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
 from mrgp.parts.emissions.base import OFFSET
 from mrgp.parts.emissions.gaussian import Gaussian
 from mrgp.parts.loadings import LOADINGS, RELEVANCE
-from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD, OF_MEANS, TELLING_MODES, averages_of_conditions, likely_spreads
+from mrgp.parts.means import MEAN_CHANGE, Constant
 from mrgp.parts.sites import site_of
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -95,7 +95,7 @@ class Fittable(Parametrized):
     @property
     def has_courses(self) -> bool:
         """Whether something changes over a trial in a way that is learned."""
-        return self.mean == "psth"
+        return self.mean.moves
 
     def prepared(self, data: MultiRegionData) -> Self:
         """This preset with what it takes from the recording it is fitted to."""
@@ -108,41 +108,24 @@ class Fittable(Parametrized):
 
         It climbs on what :meth:`around_mean` leaves of the recording.
         """
-        return self.replace(likelihood="spectral", transient=None, mean="constant", emission=Gaussian())
+        return self.replace(likelihood="spectral", transient=None, mean=Constant(), emission=Gaussian())
 
     def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
         """The recording less a first guess of the mean's course, and that guess, with that of noise, as sites.
 
         Counts come as values of nearly constant variance; their guesses are of log-rates.
         """
-        rest, guess = self.emission.nearly_gaussian(data), dict[str, np.ndarray]()
-        if self.mean == "psth":
-            guess = self._first_mean(data)
-            of_values = guess if rest is data else self.replace(emission=Gaussian())._first_mean(rest)
-            rest = rest.less(np.einsum("tm,cnm->ctn", self.mean_modes(data), of_values[MEAN_CHANGE.name]))
+        values, guess = self.emission.nearly_gaussian(data), self.mean.first_guess(data, self.emission, self.duration)
+        rest = values
+        if self.mean.moves:
+            of_values = guess if values is data else self.mean.first_guess(values, Gaussian(), self.duration)
+            rest = values.less(self.mean.course(of_values, values, self.duration))
         return rest, guess | self.emission.first_guess(rest, self.assignment(data.layout))
-
-    def _first_mean(self, data: MultiRegionData) -> dict[str, np.ndarray]:
-        """A first guess of the mean's sites."""
-        spread = self.likely_mean_spread(data)
-        change = self.emission.first_course(data, self.mean_modes(data), spread)
-        return {MEAN_SPREAD.name: spread, MEAN_CHANGE.name: change}
-
-    def likely_mean_spread(self, data: MultiRegionData) -> np.ndarray:
-        """The site ``mean_spread``, (kind, neuron), where the evidence is highest."""
-        unit = self.emission.unit_of_mean(data)
-        modes = self.mean_modes(data)[:, :TELLING_MODES]
-        size = (modes**2).sum(0)
-        given = np.asarray(data.values), data.mask, np.asarray(data.condition)
-        averages = averages_of_conditions(*given, modes / np.sqrt(size), np.asarray(data.center), unit.value)
-        likely = likely_spreads(averages, size, unit.least_noise) * unit.size
-        usual = np.asarray(self.emission.usual_spread_of_mean(data))
-        return np.where(np.isnan(likely), usual, likely)[: data.layout.n_conditions]
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
         sites = self.emission.from_nearly_gaussian(sites, data)
-        wanted = (*self.emission.own_sites, *(OF_MEANS if self.mean == "psth" else ()))
+        wanted = (*self.emission.own_sites, *self.mean.own_sites)
         lacking = any(name not in sites for name in wanted)
         return {**(self.around_mean(data)[1] if lacking else {}), **sites}
 
@@ -150,16 +133,13 @@ class Fittable(Parametrized):
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
         """This preset, and its sites where a fit of ``model`` to such a recording ended."""
-        mean = np.asarray(sites[OFFSET.name])
-        if MEAN_CHANGE.name in sites:  # it shares the mean with the offset
-            mean = mean + (sites[MEAN_CHANGE.name] @ model.mean_modes(data).mean(0)).mean(0)
+        # The offset shares the mean with its course.
+        mean = np.asarray(sites[OFFSET.name]) + model.mean.level(sites, data, model.duration)
         sites = self.emission.from_other(model.emission, sites, mean, data)
-        if self.is_of_counts != model.is_of_counts:
-            sites = {name: value for name, value in sites.items() if name not in OF_MEANS}  # of other units
-        same = (self.mean, self.mean_timescale, self.duration) == (model.mean, model.mean_timescale, model.duration)
-        if not same or len(sites.get("mean_change", ())) != data.layout.n_conditions:
-            sites = {name: value for name, value in sites.items() if name not in OF_MEANS}
-        sites = {name: value for name, value in sites.items() if name != "mean_spread"}  # this recording says its own
+        same = (self.mean, self.duration, self.is_of_counts) == (model.mean, model.duration, model.is_of_counts)
+        if not same or len(sites.get(MEAN_CHANGE.name, ())) != data.layout.n_conditions:
+            sites = {name: value for name, value in sites.items() if name not in model.mean.own_sites}
+        sites = {name: value for name, value in sites.items() if name not in self.mean.held}  # the recording says them
         return self, self.completed(sites, data)
 
     def reads_delays(self, layout: Layout) -> bool:
@@ -222,10 +202,7 @@ class Fittable(Parametrized):
         assignment = self.assignment(data.layout)
         scales = self.emission.scales(sites, data.n_trials * data.n_bins, assignment)
         scales |= self._dynamics_scales(data, sites)
-        if "mean_change" in sites:
-            trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
-            known = trials[:, None, None] / noise[:, None] * (self.mean_modes(data) ** 2).sum(0)
-            scales["mean_change"] = 1 / np.sqrt(known + np.asarray(sites["mean_spread"])[-1][:, None] ** -2.0)
+        scales |= self.mean.scales(sites, data, noise, self.duration)
         if RELEVANCE.name in sites:  # a precision, told by as many loadings as its region has neurons
             scales[RELEVANCE.name] = np.sqrt(2 / np.array(assignment.n_neurons))[:, None]
         return scales
@@ -264,7 +241,7 @@ class Fittable(Parametrized):
     @property
     def held(self) -> tuple[str, ...]:
         """Sites that climbs leave alone: the start sets them, or :meth:`learned` between climbs."""
-        return ("mean_spread",) if self.mean == "psth" else ()
+        return self.mean.held
 
     def learned(
         self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]

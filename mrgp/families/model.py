@@ -238,8 +238,8 @@ class Preset(Fittable, family="model", tag="model"):
 
     def objection(self, method: str, data: MultiRegionData) -> Sentence | None:
         """Why these settings do not suit one of the preset's methods on a recording; None where they do."""
-        if method == "em" and self.mean != "constant":
-            return "method 'em' has no update for ", Argument("mean", self.mean), ": use ", MAP
+        if method == "em" and self.mean.moves:
+            return "method 'em' has no update for ", Argument("mean", self.mean.written_name()), ": use ", MAP
         return self.unsuited(data)
 
     def check(self, data: MultiRegionData) -> None:

@@ -11,17 +11,12 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.families.choices import Choices
-from mrgp.parts.around_shared import AroundShared
 from mrgp.parts.kernels import Hyperparameters, in_bins
 from mrgp.parts.loadings import LOADINGS, ordered
-from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD
-from mrgp.parts.modes import rough_modes
 from mrgp.parts.readout import Readout
 from mrgp.parts.sites import kernel_site
-from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import Argument
 
 TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
 TIMESCALE_SPREAD = 1.5
@@ -69,38 +64,8 @@ class Parametrized(Choices):
         return readout._replace(course=self.mean_course(data))
 
     def mean_course(self, data: MultiRegionData) -> Array | None:
-        """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant.
-
-        The site ``mean_change`` (condition, neuron, mode), in units of the recording, or of log-rates, weighs the
-        principal modes of a Matern-3/2 process of ``mean_timescale``. Of its standard deviations, the site
-        ``mean_spread`` (kind, neuron), the first is of a course that all conditions share, the second of what each has
-        besides; one condition has only the first. ``fit`` sets them where the evidence is highest, the courses
-        integrated out (see :func:`mrgp.parts.means.likely_spreads`), and holds them: no joint maximum would find them.
-        """
-        if self.mean == "constant":
-            return None
-        modes, groups = self.mean_modes(data), data.layout.n_conditions
-        usual = jnp.broadcast_to(self.emission.usual_spread_of_mean(data), (min(groups, 2), len(data.scale)))
-        spread = MEAN_SPREAD.sample(dist.HalfNormal(usual).to_event(2))
-        shared = jnp.broadcast_to(spread[0, :, None], (len(data.scale), modes.shape[1]))
-        prior: dist.Distribution = dist.Normal(0.0, shared[None]).to_event(3)
-        if groups > 1:
-            prior = AroundShared(shared, spread[1, :, None], groups)
-        return jnp.einsum("tm,cnm->ctn", modes, MEAN_CHANGE.sample(prior))
-
-    def mean_modes(self, data: MultiRegionData) -> np.ndarray:
-        """The modes of the mean's course, (time, mode), in the order of their variance.
-
-        Raises:
-            DataError: trials are longer than those that the mean was fitted to.
-        """
-        bins = data.n_bins if self.duration is None else round(self.duration / data.bin_width)
-        if data.n_bins > bins:
-            raise DataError(
-                f"trials have {data.n_bins} bins, but the mean was fitted to {bins}: cut them, or fit ",
-                Argument("mean", "constant"),
-            )
-        return rough_modes(bins, self.mean_timescale / data.bin_width)[: data.n_bins]
+        """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant."""
+        return self.mean.sample(data, self.emission, self.duration)
 
     # ---- read ----------------------------------------------------------------------------------------------------
 
@@ -150,9 +115,7 @@ class Parametrized(Choices):
     def mean_table(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
         """Mean of every neuron over time in units of the recording, or its log-rate, (condition, time, neuron)."""
         level = np.broadcast_to(sites["offset"], (data.layout.n_conditions, data.n_bins, data.layout.total_neurons))
-        if "mean_change" not in sites:
-            return level
-        return level + np.einsum("tm,cnm->ctn", self.mean_modes(data), sites["mean_change"])
+        return level + self.mean.course(sites, data, self.duration)
 
     def noise_of(self, sites: Mapping[str, Any]) -> np.ndarray:
         """Noise variances (neuron,), or what stands for them where counts tell of log-rates."""

@@ -47,8 +47,8 @@ class RelevancePreset(Preset, abstract=True):
     methods: ClassVar[tuple[str, ...]] = ("vb", "map")
     held_in_search: ClassVar[tuple[str, ...]] = (OFFSET.name, RELEVANCE.name)
 
-    def __post_init__(self, noise: str | None) -> None:
-        super().__post_init__(noise)
+    def __post_init__(self, *short: Any) -> None:
+        super().__post_init__(*short)
         for name in ("shape", "rate", "offset_precision"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{type(self).__name__}: {name} is a positive number, not {getattr(self, name)}")

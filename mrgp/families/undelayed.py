@@ -5,7 +5,7 @@ A preset names them before :class:`mrgp.families.model.Preset`, and ``WhiteLaten
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -57,8 +57,8 @@ class WhiteLatents(Undelayed):
     )  # fmt: skip
     timed_in: ClassVar[str]  # the preset to take for latents with a timescale
 
-    def __post_init__(self, noise: str | None) -> None:
-        super().__post_init__(noise)
+    def __post_init__(self, *short: Any) -> None:
+        super().__post_init__(*short)
         if self.kernel.has_timescale:
             raise ValueError(
                 f"{type(self).__name__}'s latents are white: leave kernel alone, or use {self.timed_in} for latents "

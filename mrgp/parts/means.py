@@ -1,15 +1,27 @@
-"""Means over a trial: the modes of their courses, a first guess, and how far they are likely to move."""
+"""Means over a trial: constant, or a smooth course for every neuron, and how far it is likely to move."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
+from jax import Array
 from scipy.ndimage import uniform_filter1d
 
+from mrgp.part import Part
+from mrgp.parts.around_shared import AroundShared
+from mrgp.parts.emissions.base import Emission
+from mrgp.parts.modes import rough_modes
 from mrgp.parts.sites import Site
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.units import seconds
+from mrgp.runtime.sentences import Argument
 
 MEAN_CHANGE = Site("mean_change", "condition", "neuron", "mode")
 MEAN_SPREAD = Site("mean_spread", "kind", "neuron")
-OF_MEANS = (MEAN_CHANGE.name, MEAN_SPREAD.name)
 
 GRID_OF_SPREADS = np.geomspace(0.04, 1.0, 7)  # of a neuron's unit: how far its mean may move over a trial
 MIXING_STEPS = 100
@@ -17,6 +29,134 @@ TELLING_MODES = 64  # of a mean: its largest, which tell how far it moves
 NEIGHBOURS, THEIR_WEIGHT = 9, 20.0  # modes whose noise is like a mode's own, and the trials that this counts for
 LEAST_FREEDOM = 5.0  # trials beyond one of each condition, below which nothing tells the noise
 TRIALS_AT_ONCE = 16
+
+
+class Mean(Part, family="mean", tag="name", short=True):
+    """What a neuron does in every trial alike, besides its offset.
+
+    ``duration`` is the length in seconds of the trials that a course is defined for; None for those of the recording.
+    """
+
+    moves: ClassVar[bool] = False  # over a trial
+    own_sites: ClassVar[tuple[str, ...]] = ()
+    held: ClassVar[tuple[str, ...]] = ()  # sites that climbs leave alone
+
+    def with_timescale(self, timescale: float) -> "Mean":
+        """The same mean with another timescale, where it has one."""
+        return self
+
+    def sample(self, data: MultiRegionData, emission: Emission, duration: float | None) -> Array | None:
+        """Sample what the mean adds to offsets over time, (condition, time, neuron); None for nothing."""
+        return None
+
+    def course(self, sites: Mapping[str, Any], data: MultiRegionData, duration: float | None) -> Any:
+        """What the mean adds to offsets over time at given sites, (condition, time, neuron)."""
+        return 0.0
+
+    def level(self, sites: Mapping[str, Any], data: MultiRegionData, duration: float | None) -> Any:
+        """What the mean adds to offsets, averaged over time and conditions, (neuron,)."""
+        return 0.0
+
+    def first_guess(
+        self, data: MultiRegionData, emission: Emission, duration: float | None
+    ) -> dict[str, np.ndarray]:
+        """A first guess of the mean's sites."""
+        return {}
+
+    def scales(
+        self, sites: Mapping[str, Any], data: MultiRegionData, noise: np.ndarray, duration: float | None
+    ) -> dict[str, np.ndarray]:
+        """About one posterior sd of the mean's sites; ``noise`` (neuron,) is the variance of one bin."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Constant(Mean):
+    """One offset for every neuron: the response that all trials share is left to latents."""
+
+
+@dataclass(frozen=True)
+class PSTH(Mean):
+    """The offset and a smooth course over the trial for every neuron, and for every condition where trials have one.
+
+    The site ``mean_change`` (condition, neuron, mode), in units of the recording, or of log-rates, weighs the principal
+    modes of a Matern-3/2 process. Of its standard deviations, the site ``mean_spread`` (kind, neuron), the first is of
+    a course that all conditions share, the second of what each has besides; one condition has only the first. A fit
+    sets them where the evidence is highest, the courses integrated out (see :func:`likely_spreads`), and holds them: no
+    joint maximum would find them.
+
+    Args:
+        timescale: How fast the mean may change, seconds; the onset of a response takes some 0.05.
+    """
+
+    timescale: float = 0.05
+
+    moves: ClassVar[bool] = True
+    own_sites: ClassVar[tuple[str, ...]] = (MEAN_CHANGE.name, MEAN_SPREAD.name)
+    held: ClassVar[tuple[str, ...]] = (MEAN_SPREAD.name,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "timescale", float(seconds("timescale of a mean", self.timescale)))
+        if not 0 < self.timescale < np.inf:
+            raise ValueError(f"timescale of a mean is a positive number of seconds, not {self.timescale}")
+
+    def with_timescale(self, timescale: float) -> "PSTH":
+        return self.replace(timescale=timescale)
+
+    def modes(self, data: MultiRegionData, duration: float | None) -> np.ndarray:
+        """The modes of the mean's course, (time, mode), in the order of their variance.
+
+        Raises:
+            DataError: trials are longer than those that the mean was fitted to.
+        """
+        bins = data.n_bins if duration is None else round(duration / data.bin_width)
+        if data.n_bins > bins:
+            raise DataError(
+                f"trials have {data.n_bins} bins, but the mean was fitted to {bins}: cut them, or fit ",
+                Argument("mean", "constant"),
+            )
+        return rough_modes(bins, self.timescale / data.bin_width)[: data.n_bins]
+
+    def sample(self, data: MultiRegionData, emission: Emission, duration: float | None) -> Array:
+        modes, groups = self.modes(data, duration), data.layout.n_conditions
+        usual = emission.usual_spread_of_mean(data)
+        usual = jnp.broadcast_to(usual, (min(groups, 2), len(usual)))
+        spread = MEAN_SPREAD.sample(dist.HalfNormal(usual).to_event(2))
+        shared = jnp.broadcast_to(spread[0, :, None], (usual.shape[1], modes.shape[1]))
+        prior: dist.Distribution = dist.Normal(0.0, shared[None]).to_event(3)
+        if groups > 1:
+            prior = AroundShared(shared, spread[1, :, None], groups)
+        return jnp.einsum("tm,cnm->ctn", modes, MEAN_CHANGE.sample(prior))
+
+    def course(self, sites: Mapping[str, Any], data: MultiRegionData, duration: float | None) -> Any:
+        return np.einsum("tm,cnm->ctn", self.modes(data, duration), sites[MEAN_CHANGE.name])
+
+    def level(self, sites: Mapping[str, Any], data: MultiRegionData, duration: float | None) -> Any:
+        return (sites[MEAN_CHANGE.name] @ self.modes(data, duration).mean(0)).mean(0)
+
+    def first_guess(
+        self, data: MultiRegionData, emission: Emission, duration: float | None
+    ) -> dict[str, np.ndarray]:
+        spread = self.likely_spread(data, emission, duration)
+        change = emission.first_course(data, self.modes(data, duration), spread)
+        return {MEAN_SPREAD.name: spread, MEAN_CHANGE.name: change}
+
+    def likely_spread(self, data: MultiRegionData, emission: Emission, duration: float | None) -> np.ndarray:
+        """The site ``mean_spread``, (kind, neuron), where the evidence is highest."""
+        unit, usual = emission.unit_of_mean(data), np.asarray(emission.usual_spread_of_mean(data))
+        modes = self.modes(data, duration)[:, :TELLING_MODES]
+        size = (modes**2).sum(0)
+        given = np.asarray(data.values), data.mask, np.asarray(data.condition)
+        averages = averages_of_conditions(*given, modes / np.sqrt(size), np.asarray(data.center), unit.value)
+        likely = likely_spreads(averages, size, unit.least_noise) * unit.size
+        return np.where(np.isnan(likely), usual, likely)[: data.layout.n_conditions]
+
+    def scales(
+        self, sites: Mapping[str, Any], data: MultiRegionData, noise: np.ndarray, duration: float | None
+    ) -> dict[str, np.ndarray]:
+        trials = np.bincount(np.asarray(data.condition), minlength=data.layout.n_conditions)
+        told = trials[:, None, None] / noise[:, None] * (self.modes(data, duration) ** 2).sum(0)
+        return {MEAN_CHANGE.name: 1 / np.sqrt(told + np.asarray(sites[MEAN_SPREAD.name])[-1][:, None] ** -2.0)}
 
 
 class Averages(NamedTuple):

@@ -17,7 +17,6 @@ from mrgp.inference.mode.curvature import Curvature
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP
 from mrgp.parts.loadings import AUDIBLE, SHARED, shared_variance, signal_to_noise
-from mrgp.parts.means import OF_MEANS
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.known_neurons import known_neurons
 from mrgp.recordings.labels import labels_of
@@ -242,7 +241,7 @@ class Fit(Shown, Run):
             raise DataError("this fit was loaded from a file and holds no recording: pass data=")
         data = self.data if data is None else self.known(data)
         assert data is not None
-        if data.layout != self.layout and self.model.mean != "constant":
+        if data.layout != self.layout and self.model.mean.moves:
             data = data.among(self.layout.conditions)
         if not data.layout.same_neurons(self.layout):
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
@@ -328,7 +327,7 @@ class Fit(Shown, Run):
         """KL divergence in nats per trial of ``n_bins`` bins from the exact model to the state space used."""
         bare = replace(
             self, model=self.model.replace(mean="constant"),
-            sites={name: value for name, value in self.sites.items() if name not in OF_MEANS},
+            sites={name: value for name, value in self.sites.items() if name not in self.model.mean.own_sites},
         )  # fmt: skip
         return posterior.lift_error(bare.markov(stand_in(self.layout, 1, n_bins)), n_bins)
 

@@ -85,7 +85,7 @@ def main() -> None:
         order = np.random.default_rng(split).permutation(data.n_trials)
         train, test = data.select_trials(order[:300]), data.select_trials(order[350:])
         base = DLAG(2, 2, mean="psth").prepared(train)
-        response = np.log(train.center) + base.mean_modes(train) @ course_start(train, base.mean_modes(train))[0].T
+        response = np.log(train.center) + base.mean.modes(train, base.duration) @ course_start(train, base.mean.modes(train, base.duration))[0].T
         fits: dict[str, mrgp.Fit] = {}
         for kind in kinds:
             squared = kind == "gaussian"
