@@ -144,6 +144,11 @@ def drawn_from(model: Any, given: dict[str, Any], seed: int = 0) -> mrgp.MultiRe
     return mrgp.MultiRegionData({"V1": values[..., :5], "V2": values[..., 5:]}, LAYOUT.bin_width)
 
 
+def digits(values: Any) -> list[float]:
+    """Flat, five digits of each: a hundredth of a sd here, and more."""
+    return [float(f"{value:.5g}") for value in np.ravel(values)]
+
+
 def summary_of(fit: Any, reference: dict[str, Any]) -> dict[str, Any]:
     """Of every element of every site drawn, latents as in the reference: mean, sd, and what chance adds to both."""
     draws = align_draws(fit.samples, fit.assignment, reference)
@@ -153,9 +158,9 @@ def summary_of(fit: Any, reference: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in chosen.items():
         sd = value.std((0, 1))
-        errors = {what: np.ravel(az.mcse(tree, method=what)[name].values / sd).tolist() for what in ("mean", "sd")}
+        errors = {what: digits(az.mcse(tree, method=what)[name].values / sd) for what in ("mean", "sd")}
         mixing = [float(f.max()) for f in (az.rhat(tree)[name], -az.ess(tree)[name], -az.ess(tree, method="sd")[name])]
-        found[name] = {"mean": value.mean((0, 1)).ravel().tolist(), "sd": sd.ravel().tolist(),
+        found[name] = {"mean": digits(value.mean((0, 1))), "sd": digits(sd),
                        "error of the mean, sd": errors["mean"], "error of the sd, sd": errors["sd"],
                        "rhat": mixing[0], "ess": -mixing[1], "ess of the sd": -mixing[2]}  # fmt: skip
     return found
@@ -177,7 +182,7 @@ def fitted(name: str) -> dict[str, Any]:
         line["methods"][method] = {
             "seconds": time.perf_counter() - began, "converged": fit.converged, "reason": fit.reason,
             "said": [str(one.message) for one in said], "sites": summary_of(fit, start.sites),
-            "held": {held: np.ravel(fit.sites[held]).tolist() for held in fit.model.held},
+            "held": {held: digits(fit.sites[held]) for held in fit.model.held},
         }  # fmt: skip
         if fit.sample_stats:
             stats = fit.sample_stats
@@ -203,8 +208,9 @@ def compared(line: dict[str, Any]) -> list[list[str]]:
             wrong = np.hypot(np.multiply(ours["error of the mean, sd"], ratio), truth["error of the mean, sd"])
             inside = np.abs(ratio - 1) < 0.1
             beyond = np.abs(ratio - 1) > 0.1 + 2 * chance
+            span = f"{ratio.min():.3f} to {ratio.max():.3f}" if ratio.size > 1 else ""
             rows.append([
-                line["model"], method, site, ratio.size, f"{np.median(ratio):.3f}", f"{ratio.min():.3f} to {ratio.max():.3f}",
+                line["model"], method, site, ratio.size, f"{np.median(ratio):.3f}", span,
                 f"{100 * inside.mean():.0f}%", int(beyond.sum()), f"{np.median(chance):.3f}",
                 f"{np.abs(off).max():.2f} ± {wrong[np.abs(off).argmax()]:.2f}",
             ])  # fmt: skip
@@ -249,7 +255,8 @@ def report(lines: list[dict[str, Any]]) -> None:
     note += f"sds, are to those of NUTS: {EXACT['n_chains']} chains of {EXACT['n_draws']} draws after {EXACT['n_warmup']}, everything "
     note += f"sampled that is not held. Other methods have {DRAWS} draws, of counts {DRAWS // 3}. All begin at one maximum, and latents "
     note += "have its signs and order in every draw. Loadings are those of latents that a neuron reads. The Monte-Carlo error is that "
-    note += "of both sds, the median over elements. All use the dense likelihood; of counts it is a variational bound, and NUTS too "
+    note += "of both sds, the median over elements. 'laplace, following' draws delays and timescales from the Gaussian at the maximum "
+    note += "of the profile, and moves only what follows them: its timescales are too short, and too sure. All use the dense likelihood; of counts it is a variational bound, and NUTS too "
     note += "draws from what that bound says, not from the posterior of exact counts."
     body = "\n".join([table(header, [row for line in lines for row in compared(line)]), "", note, "", "NUTS, and seconds:", "",
                       *map(diagnosed, lines)])  # fmt: skip
