@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
 
-LEAST_MOVES, MOST_MOVES = 2, 8
+LEAST_MOVES, MOST_MOVES = 4, 8  # after two the size of loadings, which moves slowest, is not at rest where all else is
 QUARTER = np.pi / 2  # of a turn around a standard normal: where a move has forgotten its start
 FIRST_STEP = 1.2  # times size^(-1/4), the usual scaling: 9 of 10 moves are accepted where the posterior is Gaussian
 MOST_STEPS = 16  # of a move: where shorter ones are needed the coordinates are no good, and more would not help
