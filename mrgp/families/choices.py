@@ -90,13 +90,6 @@ class Choices(Part):
             self.resolve()
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        if mean_timescale is not None:
-            timescale = float(seconds(f"{name}: mean_timescale", mean_timescale))
-            if not 0 < timescale < np.inf:
-                raise ValueError(f"{name}: mean_timescale is a positive number of seconds, not {timescale}")
-            object.__setattr__(self, "mean", self.mean.with_timescale(timescale))
-        if noise is not None:
-            self._with_noise(noise)
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):  # as JSON has it, and not hashable
                 object.__setattr__(self, field.name, tuple(value))
@@ -106,6 +99,11 @@ class Choices(Part):
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             if field.name in self.meaningless and getattr(self, field.name) != default:
                 raise ValueError(f"{name} has no use for {field.name}: leave it out")
+        if mean_timescale is not None:
+            timescale = float(seconds(f"{name}: mean_timescale", mean_timescale))
+            if not 0 < timescale < np.inf:
+                raise ValueError(f"{name}: mean_timescale is a positive number of seconds, not {timescale}")
+            object.__setattr__(self, "mean", self.mean.with_timescale(timescale))
         single = isinstance(self.n_within, Integral)
         within: Any = int(self.n_within) if single else tuple(int(w) for w in self.n_within)  # type: ignore
         object.__setattr__(self, "n_within", within)
@@ -125,6 +123,8 @@ class Choices(Part):
             if not 0 < low < high < np.inf:
                 raise ValueError(f"{name}: timescale_bounds are two positive seconds, low < high, not {low}, {high}")
             object.__setattr__(self, "timescale_bounds", (low, high))
+        if noise is not None:
+            self._with_noise(noise)
         coarse = self.window is not None and self.window.step > 1
         if self.emission.is_autocorrelated and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
             suited = " is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
