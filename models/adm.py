@@ -83,7 +83,7 @@ class ADM(Preset):
             change = spread[..., None] * jnp.einsum("rkm,ktm->rkt", DELAY_CHANGE.sample(white), modes)
             delay = bound * jnp.tanh(jnp.arctanh(delay / bound) + change / bound)
         steps = jnp.moveaxis(jnp.pad(delay, [(1, 0), (0, 0), (0, 0)]), -1, 0) / bin_width
-        emission = self.emission_sites(data, assignment.n_columns)
+        emission = self.emission_sites(data)
         self.observe(data, emission, steps, across, within)
 
     def modes(self, layout: Layout, n_bins: int) -> np.ndarray:

@@ -33,5 +33,5 @@ class DLAG(Preset):
         lagging = (assignment.n_regions - 1, self.n_across)
         delay = DELAY.sample(dist.Uniform(-bound, bound).expand(lagging).to_event(2))
         delay = jnp.concatenate([jnp.zeros((1, self.n_across)), delay / bin_width])
-        emission = self.emission_sites(data, assignment.n_columns)
+        emission = self.emission_sites(data)
         self.observe(data, emission, delay[None], across, within)

@@ -25,5 +25,5 @@ class FA(WhiteLatents, Pooled, Preset):
 
     def __call__(self, data: MultiRegionData) -> None:
         across, within = self.latent_sites(data)
-        emission = self.emission_sites(data, self.n_across)
+        emission = self.emission_sites(data)
         self.observe(data, emission, self.no_delay(data.layout), across, within)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from mrgp.families.relevance import RelevancePreset
 from mrgp.families.undelayed import SAME, WhiteLatents
+from mrgp.parts.loadings import Loadings, Relevance
 from mrgp.recordings.recording import MultiRegionData
 
 
@@ -22,11 +23,12 @@ class GFA(WhiteLatents, RelevancePreset):
     """
 
     gp_noise: float = SAME
+    loadings: Loadings = Relevance()  # noqa: RUF009  a frozen part
 
     methods: ClassVar[tuple[str, ...]] = RelevancePreset.methods
     timed_in: ClassVar[str] = "MDLAG"
 
     def __call__(self, data: MultiRegionData) -> None:
         across, within = self.latent_sites(data)
-        emission = self.relevance_sites(data)
+        emission = self.emission_sites(data)
         self.observe(data, emission, self.no_delay(data.layout), across, within)

@@ -70,7 +70,7 @@ class LDS(Pooled, Preset):
 
     def __call__(self, data: MultiRegionData) -> None:
         size = self.n_across
-        emission = self.emission_sites(data, size)
+        emission = self.emission_sites(data)
         self.observe(data, emission, self.no_delay(data.layout), self.dynamics(size), {})
 
     def dynamics(self, size: int) -> dict[str, Array]:

@@ -38,5 +38,5 @@ class MDLAG(RelevancePreset):
             lagging = (assignment.n_regions - 1, self.n_across)
             late = DELAY.sample(dist.Uniform(-bound, bound).expand(lagging).to_event(2))
             delay = jnp.concatenate([delay, late / bin_width])
-        emission = self.relevance_sites(data)
+        emission = self.emission_sites(data)
         self.observe(data, emission, delay[None], across, within)

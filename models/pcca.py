@@ -30,5 +30,5 @@ class PCCA(WhiteLatents, Preset):
 
     def __call__(self, data: MultiRegionData) -> None:
         across, within = self.latent_sites(data)
-        emission = self.emission_sites(data, self.assignment(data.layout).n_columns)
+        emission = self.emission_sites(data)
         self.observe(data, emission, self.no_delay(data.layout), across, within)

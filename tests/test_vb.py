@@ -87,7 +87,8 @@ def dense_posterior(model, data, sites, covariance):
 
 def explicit_bound(model, data, sites, covariance):
     """E_q[log p(y, x, C, alpha, phi, d)] - E_q[log q], every term written out; q(x) by dense conditioning."""
-    a, b, beta = model.shape, model.rate, model.offset_precision
+    prior = model.loadings
+    a, b, beta = prior.shape, prior.rate, prior.offset_precision
     assignment = model.assignment(data.layout)
     m, T = assignment.n_readouts, data.n_bins
     V, second, latents = dense_posterior(model, data, sites, covariance)

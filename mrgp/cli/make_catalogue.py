@@ -25,6 +25,7 @@ from mrgp.inference.variational_bayes.bound import OF_Q
 from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
 from mrgp.part import Part
 from mrgp.parts.kernels import Kernel, Matern52
+from mrgp.parts.loadings import Relevance
 from mrgp.parts.means import PSTH
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.preprocessing import TRANSFORMS
@@ -75,6 +76,7 @@ FIELDS = {"start_state": "start"}  # `mrgp fit --start` is a fit to go on from
 LEFT_OUT = {
     "n_across": "of every model, and asked for apart",
     "duration": "set by the fit",
+    "loadings": "the model says it, and shape and rate its settings",
     "learned_timescales": "set by the fit",
     "transient": "set by the fit",
     "window": "chosen by the model",
@@ -157,7 +159,7 @@ def choices(option: str, model: type[Preset]) -> tuple[str, ...]:
 def defaults(meant_for: dict[str, list[str]]) -> dict[str, Any]:
     """Defaults of options, of the first model that each is for, and of a fit's arguments."""
     own = {option: getattr(models()[names[0]](), FIELDS.get(option, option)) for option, names in meant_for.items()}
-    own["mean_timescale"] = PSTH().timescale
+    own |= {"mean_timescale": PSTH().timescale, "shape": Relevance().shape, "rate": Relevance().rate}
     own |= {name: value.written_name() for name, value in own.items() if isinstance(value, Part) and value.short}
     own |= {name: choices(name, models()[meant_for[name][0]])[0] for name, value in own.items() if name in SHORT}
     own["kernel"] = next(name for name, kernel in kernels().items() if isinstance(own["kernel"], kernel))

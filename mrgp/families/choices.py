@@ -18,6 +18,7 @@ from mrgp.part import Part
 from mrgp.parts.emissions import AutocorrelatedGaussian, Emission, Gaussian
 from mrgp.parts.kernels import Kernel, SquaredExponential, in_bins
 from mrgp.parts.latents import Assignment
+from mrgp.parts.loadings import Loadings, Weak
 from mrgp.parts.means import Constant, Mean
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import seconds
@@ -41,6 +42,7 @@ class Choices(Part):
         likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (fast).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
+        loadings: A :class:`mrgp.parts.loadings.Loadings`: the prior of loadings.
         emission: An :class:`mrgp.parts.emissions.base.Emission` or its name. "gaussian": values with Gaussian noise.
             "poisson", "negative_binomial": spike counts whose log-rates the latents drive; log p(y) is then a lower
             bound (:mod:`mrgp.likelihoods.bound`).
@@ -69,6 +71,7 @@ class Choices(Part):
     hold_max_delay: bool = False
     timescale_bounds: tuple[float, float] | None = None
     likelihood: Literal["markov", "dense", "spectral"] = "markov"
+    loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
     mean: Mean = Constant()  # noqa: RUF009  a frozen part
     mean_timescale: InitVar[float | None] = None

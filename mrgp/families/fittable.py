@@ -18,10 +18,9 @@ from mrgp.inference.mode.whittle import heard, of_delay, of_kernel
 from mrgp.inference.start import draw_loadings, moving_average
 from mrgp.likelihoods.statespace.registers import missed_variance
 from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
-from mrgp.parts.emissions.base import OFFSET
 from mrgp.parts.emissions.gaussian import Gaussian
-from mrgp.parts.loadings import LOADINGS, RELEVANCE
 from mrgp.parts.means import MEAN_CHANGE, Constant
+from mrgp.parts.readout import LOADINGS, OFFSET
 from mrgp.parts.sites import site_of
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -42,9 +41,13 @@ NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves
 class Fittable(Parametrized):
     """A parametrized model that can be climbed: see ``mrgp.inference.method`` for what it is asked."""
 
-    held_in_search: ClassVar[tuple[str, ...]] = (OFFSET.name,)  # sites that the search for a start does not move
     held_at_first: ClassVar[tuple[str, ...]] = (MEAN_CHANGE.name,)  # a start from the data that bad latents would spoil
     found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "max_delay")  # choices that a fit may change for good
+
+    @property
+    def held_in_search(self) -> tuple[str, ...]:
+        """Sites that the search for a start does not move."""
+        return (OFFSET.name, *self.loadings.own_sites)
 
     # ---- the search for a start ----------------------------------------------------------------------------------
 
@@ -90,7 +93,7 @@ class Fittable(Parametrized):
                         sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * np.exp(
                             0.3 * rng.standard_normal(count)
                         )
-        return sites
+        return sites | self.loadings.first_guess(data, assignment, self.emission)
 
     @property
     def has_courses(self) -> bool:
@@ -127,7 +130,8 @@ class Fittable(Parametrized):
         sites = self.emission.from_nearly_gaussian(sites, data)
         wanted = (*self.emission.own_sites, *self.mean.own_sites)
         lacking = any(name not in sites for name in wanted)
-        return {**(self.around_mean(data)[1] if lacking else {}), **sites}
+        guess = self.around_mean(data)[1] if lacking else {}
+        return {**self.loadings.first_guess(data, self.assignment(data.layout), self.emission), **guess, **sites}
 
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
@@ -203,8 +207,7 @@ class Fittable(Parametrized):
         scales = self.emission.scales(sites, data.n_trials * data.n_bins, assignment)
         scales |= self._dynamics_scales(data, sites)
         scales |= self.mean.scales(sites, data, noise, self.duration)
-        if RELEVANCE.name in sites:  # a precision, told by as many loadings as its region has neurons
-            scales[RELEVANCE.name] = np.sqrt(2 / np.array(assignment.n_neurons))[:, None]
+        scales |= self.loadings.scales(assignment)
         return scales
 
     def _dynamics_scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -240,7 +240,7 @@ class Preset(Fittable, family="model", tag="model"):
         """Why these settings do not suit one of the preset's methods on a recording; None where they do."""
         if method == "em" and self.mean.moves:
             return "method 'em' has no update for ", Argument("mean", self.mean.written_name()), ": use ", MAP
-        return self.unsuited(data)
+        return self.loadings.objection(method, self.emission, data) or self.unsuited(data)
 
     def check(self, data: MultiRegionData) -> None:
         """Raise DataError where nothing can be inferred from a recording: what a user is told, they are told here.

@@ -12,7 +12,7 @@ from jax import Array
 
 from mrgp.families.choices import Choices
 from mrgp.parts.kernels import Hyperparameters, in_bins
-from mrgp.parts.loadings import LOADINGS, ordered
+from mrgp.parts.loadings import ordered
 from mrgp.parts.readout import Readout
 from mrgp.parts.sites import kernel_site
 from mrgp.recordings.layout import Layout
@@ -55,17 +55,10 @@ class Parametrized(Choices):
                 hyper[name] = kernel_site(name, kind).sample(prior) if inferred else jnp.full(n_latents, prior)
         return in_bins(hyper, bin_width)
 
-    def emission_sites(self, data: MultiRegionData, n_columns: int) -> Readout:
-        """Sample loadings (neuron, column), weakly, and the emission's own parameters and the mean with them."""
-        with numpyro.plate("neuron", data.values.shape[-1]):
-            scale = self.emission.loadings_scale(data)[:, None]
-            loadings = LOADINGS.sample(dist.Normal(0.0, scale).expand((len(scale), n_columns)).to_event(1))
-        readout = self.emission.sample(data, self.assignment(data.layout), loadings)
-        return readout._replace(course=self.mean_course(data))
-
-    def mean_course(self, data: MultiRegionData) -> Array | None:
-        """Sample what the mean adds to offsets over time, (condition, time, neuron); None where it is constant."""
-        return self.mean.sample(data, self.emission, self.duration)
+    def emission_sites(self, data: MultiRegionData) -> Readout:
+        """Sample loadings (neuron, column), the emission's own parameters, and the mean's course."""
+        readout = self.loadings.sample(data, self.assignment(data.layout), self.emission)
+        return readout._replace(course=self.mean.sample(data, self.emission, self.duration))
 
     # ---- read ----------------------------------------------------------------------------------------------------
 

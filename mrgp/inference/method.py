@@ -137,7 +137,9 @@ class Model(Protocol):
     """What the methods need of a model."""
 
     likelihood: Any
-    held_in_search: tuple[str, ...]
+    @property
+    def held_in_search(self) -> tuple[str, ...]: ...
+
     held_at_first: tuple[str, ...]
     found_by_fit: tuple[str, ...]
 

@@ -1,18 +1,136 @@
-"""Loadings: which column drives which neuron, in what order they are shown, and how much of a region they explain."""
+"""Loadings: their priors, which column drives which neuron, and how much of a region they explain."""
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 from jax import Array
 
+from mrgp.part import Part
+from mrgp.parts.emissions.base import Emission
 from mrgp.parts.latents import Assignment
+from mrgp.parts.readout import LOADINGS, Readout
 from mrgp.parts.sites import Site
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import AR1, MAP, Argument, Sentence
 
-LOADINGS = Site("loadings", "neuron", "column", signed=True)
 RELEVANCE = Site("alpha", "region", "column")  # the precision of loadings, by automatic relevance determination
 
 VANISHED = 1e-3  # share of a region's shared variance, or of its noise: what explains less may not be there at all
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
 AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
+LEAST_RATE = 1e-3  # of alpha's prior, in squared data units: below it "map" runs to loadings of zero
+TYPICAL_POWER = 0.1  # of loadings of log-rates, squared: what relevance begins from
+VAGUE = 3.0  # prior sd of loadings in each region's units while a start is searched for
+
+
+class Loadings(Part, family="loadings", tag="name", short=True):
+    """The prior of loadings, and of the emission's parameters where it goes with that."""
+
+    own_sites: ClassVar[tuple[str, ...]] = ()  # beside loadings
+
+    def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
+        """Sample loadings (neuron, column) and the emission's own parameters; called inside a NumPyro program."""
+        raise NotImplementedError
+
+    def objection(self, method: str, emission: Emission, data: MultiRegionData) -> Sentence | None:
+        """Reason why a method cannot fit models with these loadings, or None."""
+        return None
+
+    def first_guess(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> dict[str, np.ndarray]:
+        """A first guess of the own sites."""
+        return {}
+
+    def scales(self, assignment: Assignment) -> dict[str, np.ndarray]:
+        """About one posterior sd of each of the own sites in its unconstrained coordinate."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Weak(Loadings):
+    """Loadings of which nothing is known: C ~ N(0, scale^2), the scale being the emission's."""
+
+    def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
+        scale = emission.loadings_scale(data)[:, None]
+        with numpyro.plate("neuron", data.values.shape[-1]):
+            weak = dist.Normal(0.0, scale).expand((len(scale), assignment.n_columns))
+            loadings = LOADINGS.sample(weak.to_event(1))
+        return emission.sample(data, assignment, loadings)
+
+
+@dataclass(frozen=True)
+class Relevance(Loadings):
+    r"""Automatic relevance determination: every region finds out which latents it reads.
+
+    .. math::
+        C_{r,:,k} \sim N(0, \alpha_{r,k}^{-1} I), \qquad \alpha_{r,k}, \phi_n \sim \mathrm{Gamma}(a, b), \qquad
+        d_n \sim N(\bar y_n, \beta^{-1})
+
+    (Gokcen et al. 2023, eqs. 5-8), phi_n = 1 / R_n being the precision of a neuron's noise. There d has mean 0; here it
+    has that of each neuron, so that nothing depends on a constant. Log-rates of counts have the prior of all models of
+    counts, which holds those of neurons that hardly fire.
+
+    Args:
+        shape, rate: a and b, b in squared units of the recording. The reference values of 1e-12 hold no information;
+            but the joint density of loadings and alpha is the higher at zero loadings the smaller b is, without limit,
+            so for "map", SVI or NUTS take a near 1, and b near the variance of the recording, or near 0.1 for counts.
+        offset_precision: beta; counts have no use for it.
+    """
+
+    shape: float = 1e-12
+    rate: float = 1e-12
+    offset_precision: float = 1e-12
+
+    own_sites: ClassVar[tuple[str, ...]] = (RELEVANCE.name,)
+
+    def __post_init__(self) -> None:
+        for name in ("shape", "rate", "offset_precision"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} is a positive number, not {getattr(self, name)}")
+
+    def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
+        table = (assignment.n_regions, assignment.n_columns)
+        alpha = RELEVANCE.sample(dist.Gamma(self.shape, self.rate).expand(table).to_event(2))
+        with numpyro.plate("neuron", data.values.shape[-1]):
+            spread = 1 / jnp.sqrt(alpha[assignment.region_of_neuron])
+            loadings = LOADINGS.sample(dist.Normal(0.0, spread).to_event(1))
+        noise = dist.InverseGamma(self.shape, self.rate)
+        offset = dist.Normal(data.center, self.offset_precision**-0.5)
+        return emission.sample(data, assignment, loadings, noise, offset)
+
+    def objection(self, method: str, emission: Emission, data: MultiRegionData) -> Sentence | None:
+        if method == "vb" and emission.is_autocorrelated:
+            return "method 'vb' has no update for ", AR1, ": use ", MAP
+        if emission.is_of_counts and method == "vb":
+            return "method 'vb' has no updates for counts: use ", MAP, *_near(f"{TYPICAL_POWER:g}", ", with ")
+        variance = TYPICAL_POWER if emission.is_of_counts else float(np.mean(data.scale**2))
+        if method != "vb" and self.rate < LEAST_RATE * variance:
+            instead: Sentence = () if emission.is_of_counts else (Argument("method", "vb"), ", or ")
+            near = f"{variance:.2g}" if emission.is_of_counts else f"the recording's variance of {variance:.2g}"
+            highest = " the density is highest where all loadings are zero: use "
+            return "with ", Argument("rate", self.rate), highest, *instead, *_near(near)
+        return None
+
+    def first_guess(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> dict[str, np.ndarray]:
+        table = (assignment.n_regions, assignment.n_columns)
+        if emission.is_of_counts:
+            return {RELEVANCE.name: np.full(table, 1 / TYPICAL_POWER)}
+        size = np.array([np.mean(data.scale[part] ** 2) for part in data.layout.region_slices.values()])
+        return {RELEVANCE.name: np.tile(1 / (VAGUE**2 * size)[:, None], (1, table[1]))}
+
+    def scales(self, assignment: Assignment) -> dict[str, np.ndarray]:
+        # A precision is told by as many loadings as its region has neurons.
+        return {RELEVANCE.name: np.sqrt(2 / np.array(assignment.n_neurons))[:, None]}
+
+
+def _near(rate: str, before: str = "") -> Sentence:
+    return before, Argument("shape"), " near 1 and ", Argument("rate"), f" near {rate}"
+
+
+# ---- loadings as numbers ---------------------------------------------------------------------------------------------
 
 
 def readout_loadings(assignment: Assignment, loadings: Array) -> Array:

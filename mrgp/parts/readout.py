@@ -4,6 +4,12 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
+from mrgp.parts.sites import Site
+
+LOADINGS = Site("loadings", "neuron", "column", signed=True)
+NOISE = Site("noise", "neuron")
+OFFSET = Site("offset", "neuron")
+
 
 class Readout(NamedTuple):
     """Loadings C (neuron, column), noise variances R (neuron,), offsets d (neuron,).

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from mrgp.parts.latents import Assignment
-from mrgp.parts.loadings import LOADINGS
+from mrgp.parts.readout import LOADINGS
 from mrgp.parts.sites import site_of
 
 ROUNDS = 2  # the first may start from an odd draw, or from units that wrong pairs have blown up; the second does not

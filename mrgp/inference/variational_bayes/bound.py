@@ -24,9 +24,8 @@ from numpyro import handlers
 from numpyro.distributions.transforms import IdentityTransform
 
 from mrgp.inference.optimise import Density, Sites, transforms_of
-from mrgp.parts.emissions.base import OFFSET
-from mrgp.parts.emissions.gaussian import NOISE
-from mrgp.parts.loadings import LOADINGS, RELEVANCE
+from mrgp.parts.loadings import RELEVANCE
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import MAP, Refusal
 

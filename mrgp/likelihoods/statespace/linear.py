@@ -22,7 +22,7 @@ from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.latents import Assignment
-from mrgp.parts.loadings import LOADINGS
+from mrgp.parts.readout import LOADINGS
 from mrgp.parts.sites import Site
 
 TRANSITION = Site("transition", "latent_after", "across_latent", signed=True)

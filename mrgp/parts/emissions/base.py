@@ -17,11 +17,8 @@ from jax import Array
 from mrgp.part import Part
 from mrgp.parts.latents import Assignment
 from mrgp.parts.readout import Readout
-from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Sentence
-
-OFFSET = Site("offset", "neuron")
 
 
 class Expected(NamedTuple):

@@ -12,12 +12,11 @@ import numpyro.distributions as dist
 from jax import Array
 from scipy.stats import poisson
 
-from mrgp.parts.emissions.base import OFFSET, Emission, Expected, UnitOfMean
-from mrgp.parts.emissions.gaussian import NOISE
+from mrgp.parts.emissions.base import Emission, Expected, UnitOfMean
 from mrgp.parts.latents import Assignment
-from mrgp.parts.loadings import LOADINGS, RELEVANCE
 from mrgp.parts.modes import weights_of_modes
-from mrgp.parts.readout import Readout
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
+from mrgp.parts.sites import site_of
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.recordings.recording import MultiRegionData
@@ -202,7 +201,7 @@ def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, function: Fun
     prior holds, and no neuron starts beyond LARGEST_START, for the slope of a rare burst is no slope. Offsets make the
     mean count right, whatever the loadings.
     """
-    rest = {name: value for name, value in sites.items() if name not in (NOISE.name, RELEVANCE.name)}
+    rest = {name: value for name, value in sites.items() if name != NOISE.name and not _is_of_columns(name)}
     mean = np.asarray(mean_counts(data))
     loadings = np.asarray(sites[LOADINGS.name]) / slope_of(function, mean)[:, None]
     spikes = mean * data.mask.sum((0, 1))
@@ -210,6 +209,12 @@ def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, function: Fun
     loadings = loadings * (np.minimum(1.0, LARGEST_START / np.maximum(size, LARGEST_START))
                            * spikes / (spikes + LOADING_SPREAD**-2))[:, None]  # fmt: skip
     return {**rest, LOADINGS.name: loadings, OFFSET.name: np.log(mean) - 0.5 * (loadings**2).sum(1)}
+
+
+def _is_of_columns(name: str) -> bool:
+    """True of what is known of columns of loadings, whose units those of log-rates are not."""
+    site = site_of(name)
+    return site is not None and "column" in site.dims
 
 
 def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -10,15 +10,11 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from mrgp.parts.emissions.base import OFFSET, Emission, UnitOfMean
+from mrgp.parts.emissions.base import Emission, UnitOfMean
 from mrgp.parts.latents import Assignment
-from mrgp.parts.loadings import LOADINGS
 from mrgp.parts.modes import weights_of_modes
-from mrgp.parts.readout import Readout
-from mrgp.parts.sites import Site
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
 from mrgp.recordings.recording import MultiRegionData
-
-NOISE = Site("noise", "neuron")
 
 USUAL_SPREAD = 0.5  # of a neuron's standard deviation: how far its mean response moves, a priori
 LEAST_NOISE = 1e-6  # of a neuron's variance: what single trials differ by where their means are compared

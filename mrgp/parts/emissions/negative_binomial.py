@@ -12,9 +12,10 @@ from jax import Array, random
 from jax.scipy.special import gammaln
 
 from mrgp.part import SAMPLED
-from mrgp.parts.emissions.base import OFFSET, Expected
+from mrgp.parts.emissions.base import Expected
 from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.latents import Assignment
+from mrgp.parts.readout import OFFSET
 from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
 

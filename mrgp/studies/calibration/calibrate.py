@@ -25,9 +25,7 @@ from tqdm import tqdm
 from mrgp.families.model import Preset
 from mrgp.inference.optimise import free_sites
 from mrgp.parts.delays.varying import DELAY_CHANGE
-from mrgp.parts.emissions.base import OFFSET
-from mrgp.parts.emissions.gaussian import NOISE
-from mrgp.parts.loadings import LOADINGS
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.symmetries import align_draws, sites_of_truth
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in

@@ -1,0 +1,94 @@
+"""The rules of the house, counted: each may be broken no more often than it still is, and the aim is never."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import mrgp.models  # noqa: F401  its sites are declared as it is imported
+import pytest
+
+from mrgp.parts.sites import SITES
+
+ROOT = Path(__file__).parents[1]
+CHOICES = {"likelihood", "lift", "noise", "emission", "mean", "loadings", "method", "start", "kernel"}
+CLASSES = {"Preset", "Fit", "Emission", "Mean", "Loadings", "Kernel", "MarkovGP", "CountGP", "DenseGP", "SpectralGP"}
+MOST_METHODS = 12
+OUTSIDE = {"recordings", "readers", "runtime"}
+
+STILL = {
+    "choices compared with text": 31,
+    "attributes asked for with a default": 21,
+    "classes asked for": 7,
+    "names of sites as text": 246,
+    "classes of many methods": 7,
+}
+"""How often each rule is broken."""
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    for path in [*ROOT.glob("mrgp/**/*.py"), *ROOT.glob("models/*.py")]:
+        yield path, ast.parse(path.read_text())
+
+
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def compared_with_text(tree: ast.Module) -> int:
+    """Comparisons such as ``self.likelihood == "dense"``."""
+    count = 0
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and any(map(is_text, [node.left, *node.comparators])):
+            sides = [node.left, *node.comparators]
+            count += any(isinstance(side, ast.Attribute) and side.attr in CHOICES for side in sides)
+    return count
+
+
+def called(tree: ast.Module, name: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+            yield node
+
+
+def defaults(tree: ast.Module) -> int:
+    """Calls of ``hasattr``, and of ``getattr`` with a default: what is asked is a property that is declared."""
+    return len(list(called(tree, "hasattr"))) + sum(len(call.args) > 2 for call in called(tree, "getattr"))
+
+
+def classes(tree: ast.Module) -> int:
+    """Calls of ``isinstance`` with a class of models, fits, parts or likelihoods."""
+    names = ({n.id for n in ast.walk(call.args[1]) if isinstance(n, ast.Name)} for call in called(tree, "isinstance"))
+    return sum(bool(found & CLASSES) for found in names)
+
+
+def names_of_sites(tree: ast.Module) -> int:
+    """Names of sites as text, but where a site is declared."""
+    declared = {id(call.args[0]) for call in called(tree, "Site")}
+    texts = [node for node in ast.walk(tree) if is_text(node) and id(node) not in declared]
+    return sum(node.value in SITES.keys() - {"noise"} for node in texts)  # which is a choice as well
+
+
+def large_classes(tree: ast.Module) -> int:
+    """Classes of more public methods than one sees at a glance."""
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    sizes = (sum(isinstance(n, ast.FunctionDef) and not n.name.startswith("_") for n in body) for body in bodies)
+    return sum(size > MOST_METHODS for size in sizes)
+
+
+RULES = dict(zip(STILL, (compared_with_text, defaults, classes, names_of_sites, large_classes), strict=True))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_are_broken_no_more_often_than_before(rule):
+    # What comes from outside, read by the lowest folders, declares nothing.
+    counts = {path: RULES[rule](tree) for path, tree in trees() if path.parts[-2] not in OUTSIDE}
+    worst = sorted((path for path in counts if counts[path]), key=lambda path: -counts[path])
+    found = ", ".join(f"{path.relative_to(ROOT)}: {counts[path]}" for path in worst)
+    assert sum(counts.values()) <= STILL[rule], f"{rule}: {sum(counts.values())} times ({found})"
+
+
+def test_no_file_is_long():
+    sizes = {path.relative_to(ROOT): path.read_text().count("\n") for path, _ in trees()}
+    longest = {str(path): size for path, size in sizes.items() if size > 350}
+    assert set(longest) <= {"mrgp/recordings/recording.py", "mrgp/results/fit.py", "mrgp/families/fittable.py",
+                            "mrgp/inference/variational_bayes/vb.py"}, longest  # fmt: skip
