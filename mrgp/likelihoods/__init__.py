@@ -1,4 +1,7 @@
-"""NumPyro distributions of multi-region recordings, with the Gaussian-process latents integrated out."""
+"""NumPyro distributions of multi-region recordings, with the latents integrated out.
+
+Latents are Gaussian processes.
+"""
 
 import mrgp.parts.kernels  # noqa: F401  loads numpyro whole, which ArviZ may have left to load lazily, in pieces
 from mrgp.likelihoods.dense import DenseGP

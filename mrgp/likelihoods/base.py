@@ -1,7 +1,7 @@
-r"""What the three likelihoods share: parameters, reduction of neurons, and the shape contract with NumPyro.
+r"""Base of the three likelihoods: parameters, reduction of neurons, shapes for NumPyro.
 
-One event is a trial, (time, neuron); the batch shape is the trials of a recording. With the readouts x of
-DESIGN section 1,
+One event is a trial, (time, neuron); the batch shape is the trials of a recording. With the
+readouts x, which for an across latent g are sqrt(1 - eps) g(t - delay) + sqrt(eps) eta with eta ~ N(0, 1),
 
     y = C x + d + e,   e ~ N(0, diag R),       log p(y) = constant + log E_x exp(b' x - x' Lambda x / 2),
 
@@ -31,7 +31,10 @@ from mrgp.recordings.missing import Missing, centred
 
 
 class Assigned(Protocol):
-    """What every prior of readouts has; the rest is between it and the distribution that understands it."""
+    """Prior of readouts that has an ``assignment``.
+
+    The rest is between it and the distribution that understands it.
+    """
 
     @property
     def assignment(self) -> Assignment: ...
@@ -133,24 +136,27 @@ class DelayedGP(Distribution):
 
     @property
     def emission(self) -> Readout:
-        """What is particular to neurons, together; its offsets are measured from ``origin``."""
+        """Parameters of the neurons, together; offsets are measured from ``origin``."""
         offset = self.offset - self.level
         return Readout(self.loadings, self.noise, offset, self.spread, self.course, self.memory)
 
     @property
     def level(self) -> Array | float:
-        """``origin``, or 0 where there is none."""
+        """``origin``, or 0 if there is none."""
         return 0.0 if self.origin is None else self.origin
 
     @property
     def trial_mean(self) -> Array:
-        """Offset and course together, (trial or 1, time or 1, neuron)."""
+        """Sum of offset and course, (trial or 1, time or 1, neuron)."""
         if self.course is None:
             return self.offset[None, None]
         return self.offset + (self.course[:1] if self.condition is None else self.course[self.condition])
 
     def centred(self, value: Array) -> Array:
-        """Trials (trial, time, neuron), zero where missing, less ``origin`` and the course of their condition."""
+        """Subtract ``origin`` and the course of their condition from trials (trial, time, neuron).
+
+        Missing entries are zero and stay so.
+        """
         if self.origin is None and self.course is None:
             return value
         mean, condition = jnp.broadcast_to(self.level, (1, 1, value.shape[-1])), None
@@ -159,11 +165,14 @@ class DelayedGP(Distribution):
         return centred(value, mean, condition, self.patterns(value.shape[0]))
 
     def _condition_of(self, value: Array) -> Array | None:
-        """Of trials (trial, time, neuron), which may be the recording's several times over."""
+        """Index of the condition of each trial of ``value`` (trial, time, neuron).
+
+        Trials may be the recording's several times over.
+        """
         return None if self.condition is None else jnp.tile(self.condition, value.shape[0] // len(self.condition))
 
     def with_spread(self, spread: Array | None) -> Self:
-        """The same with loadings that are known only up to covariances (neuron, column, column).
+        """Copy with loadings that are known only up to covariances (neuron, column, column).
 
         ``log_prob`` then is the expectation of log p(y | x, C) over C with x integrated out: a lower bound.
         """
@@ -173,7 +182,7 @@ class DelayedGP(Distribution):
 
     @property
     def latents(self) -> Latents:
-        """What is particular to latents, together."""
+        """Parameters of the latents, together."""
         if self.memory is None:
             return Latents(self.delay, self.across, self.within)
         delay = jnp.broadcast_to(self.delay, (self.n_bins, *self.delay.shape[1:]))
@@ -184,7 +193,9 @@ class DelayedGP(Distribution):
         raise NotImplementedError
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
-        """A function that finds the moments of readouts given information (its precision at all times).
+        """Make a function from information to the moments of readouts.
+
+        The information has its precision at all times.
 
         It is made once for many: what it needs of the prior is computed here. ``n_patterns`` is the number of
         covariances that the information will have.
@@ -192,17 +203,26 @@ class DelayedGP(Distribution):
         raise NotImplementedError
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
-        """Draw x from the model, (trial, time, readout): its innovations, where noise remembers."""
+        """Draw readouts x from the model, (trial, time, readout).
+
+        Where noise has a memory, their innovations are drawn.
+        """
         raise NotImplementedError
 
     def patterns(self, n_trials: int) -> Missing:
-        """Which entries of as many trials were observed, in the patterns that the covariances are computed for."""
+        """Patterns of missing entries for ``n_trials`` trials.
+
+        Covariances are computed once for each pattern.
+        """
         if self.missing is not None:
             return self.missing
         return Missing(None, jnp.zeros(n_trials, int), None)
 
     def information(self, value: Array) -> Information:
-        """Reduce trials (trial, time, neuron), zero where missing, to what they say about the readouts."""
+        """Reduce trials (trial, time, neuron) to information about the readouts.
+
+        Missing entries are zero.
+        """
         missing, assignment = self.patterns(value.shape[0]), self.prior.assignment
         if self.memory is None:
             if self.course is None:
@@ -214,7 +234,10 @@ class DelayedGP(Distribution):
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
-        """log p(y) in nats of each trial; ``value`` (..., time, neuron) with zeros where entries are missing."""
+        """log p(y) in nats of each trial.
+
+        ``value`` is (..., time, neuron), with zeros where entries are missing.
+        """
         value = jnp.asarray(value, jnp.result_type(float))
         lead = value.shape[:-2]
         if self.missing is not None and lead != self.batch_shape:

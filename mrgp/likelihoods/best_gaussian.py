@@ -1,4 +1,6 @@
-r"""The best Gaussian q of latents given counts: natural-gradient steps for covariances, conjugate ones for means.
+r"""Search for the best Gaussian q of latents given counts.
+
+It takes natural-gradient steps for covariances and conjugate ones for means.
 
 Among q(x) ~ p(x) exp(b' x - x' Lambda x / 2), x ~ N(0, K) a priori, the bound of ``counts`` is highest where
 
@@ -33,7 +35,7 @@ START_SHARE = 0.1  # of a neuron's mean count: the least rate there
 
 
 class Groups(NamedTuple):
-    """Trials that share a covariance.
+    """Groups of trials that share a covariance.
 
     Attributes:
         pattern: (trial,).
@@ -48,11 +50,11 @@ class Groups(NamedTuple):
     alone: bool
 
     def of_trials(self, array: Array) -> Array:
-        """(time, pattern, ...) as (time, trial or 1, ...)."""
+        """Expand (time, pattern, ...) to (time, trial or 1, ...)."""
         return array if self.alone or array.shape[1] == 1 else array[:, self.pattern]
 
     def mean(self, array: Array) -> Array:
-        """Mean over the trials of a pattern of (time, trial, ...): (time, pattern, ...)."""
+        """Average (time, trial, ...) over the trials of each pattern: (time, pattern, ...)."""
         if self.alone:
             return array
         if len(self.size) == 1:
@@ -62,7 +64,7 @@ class Groups(NamedTuple):
 
     @classmethod
     def of(cls, latent: DelayedGP, n_trials: int, shared: bool) -> "Groups":
-        """Those of a pattern of missing data; of ``shared`` False every trial by itself."""
+        """Group trials by their pattern of missing data, or each by itself if not ``shared``."""
         missing = exact_patterns(latent.patterns(n_trials), latent.n_bins, latent.event_shape[1])
         observed, pattern = missing.observed, missing.pattern
         count = 1 if observed is None else len(observed)
@@ -75,7 +77,9 @@ class Groups(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A q, and what improves it. Vectors of readouts are (time, trial, readout).
+    """A Gaussian q, with the derivatives that improve it.
+
+    Vectors of readouts are (time, trial, readout).
 
     Attributes:
         mean: m = E[x].
@@ -97,7 +101,9 @@ class Fitted(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """Where q begins: as exp(b' x - x' Lambda x / 2) times the prior, Lambda = C' diag(lambda) C.
+    """First q of the search: prior times exp(b' x - x' Lambda x / 2).
+
+    Lambda = C' diag(lambda) C.
 
     Attributes:
         vectors: b, (time, trial, readout).
@@ -109,7 +115,9 @@ class Guess(NamedTuple):
 
 
 class Direction(NamedTuple):
-    """Where the means go: a conjugate direction (time, trial, readout), its dual, and what the next one needs.
+    """Conjugate direction of the means, (time, trial, readout), with its dual.
+
+    ``slope`` and ``power`` are for the next direction.
 
     Attributes:
         mean, dual: p and K^-1 p.
@@ -124,7 +132,9 @@ class Direction(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What counts say at a q: E_q log p(y | eta) of each trial, without what does not depend on eta, and derivatives.
+    """Expected log likelihood of counts under q, and its derivatives.
+
+    It is E_q log p(y | eta) of each trial, without terms that do not depend on eta.
 
     Attributes:
         value: (trial,).
@@ -138,7 +148,9 @@ class Told(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Counts of trials, the distribution of their log-rates, and which trials share a covariance.
+    """Counts of trials and the distribution of their log-rates, for which q is searched.
+
+    Its groups are the trials that share a covariance.
 
     Attributes:
         latent: Distribution of log-rates.
@@ -154,21 +166,21 @@ class Problem(NamedTuple):
 
     @property
     def loadings(self) -> Array:
-        """C, (neuron, readout)."""
+        """Loadings C, (neuron, readout)."""
         return readout_loadings(self.latent.prior.assignment, self.latent.loadings)
 
     @property
     def level(self) -> Array:
-        """Log-rates where latents are zero, (time or 1, condition or 1, neuron)."""
+        """Log-rates if latents are zero, (time or 1, condition or 1, neuron)."""
         latent = self.latent
         return latent.offset[None, None] if latent.course is None else jnp.swapaxes(latent.offset + latent.course, 0, 1)
 
     def seen(self, array: Array) -> Array:
-        """(time, trial, neuron), zero where nothing was observed."""
+        """Set (time, trial, neuron) to zero where nothing was observed."""
         return array if self.groups.seen is None else array * self.groups.of_trials(self.groups.seen)
 
     def expected(self, mean: Array, covariance: Array) -> Told:
-        """E_q log p(y | eta) and its derivatives, where x has these moments.
+        """E_q log p(y | eta) and its derivatives, for the moments of x under q.
 
         Bin after bin: what is computed of a bin's counts stays in the cache, which is worth a factor of four where the
         expectation takes a quadrature.
@@ -193,13 +205,18 @@ class Problem(NamedTuple):
         return jnp.einsum("tgn,ni,nj->tgij", precision, self.loadings, self.loadings)
 
     def information(self, q: Fitted) -> Information:
-        """What q was told of the readouts."""
+        """Gaussian pseudo-observations of the readouts that define q.
+
+        They are b = K^-1 m + Lambda m, and Lambda.
+        """
         precision = self.in_readouts(q.precision)
         b = q.dual + jnp.einsum("tbij,tbj->tbi", self.groups.of_trials(precision), q.mean)
         return information_of(b, precision, self.groups)
 
     def best(self, guess: Guess | None = None, within: Array | float | None = None) -> Fitted:
-        """The best q, by steps that never lower the bound: of lambda to what q asks for, of means conjugate.
+        """Find the best q by steps that never lower the bound.
+
+        Steps move lambda to the value that q asks for, and means along conjugate directions.
 
         They end where one gains less than ``within`` nats in all trials, TOLERANCE unless given.
 
@@ -234,7 +251,9 @@ class Problem(NamedTuple):
     def step(
         self, moments: Callable[[Information], ReadoutMoments], q: Fitted, along: Direction, step: Array
     ) -> tuple[Fitted, Direction]:
-        """One step: V for the lambda that q asks for, and the means along a conjugate direction, trial by trial.
+        """Take one step of covariances, and of means along a conjugate direction.
+
+        Covariances are V for the lambda that q asks for; directions are trial by trial.
 
         Preconditioned by V the slope is a Newton direction, but for lambda being a mean over trials; conjugate
         directions (Polak & Ribiere) make up for that, each as long as the trial's own curvature says.
@@ -255,7 +274,10 @@ class Problem(NamedTuple):
         return self.scored(mean, dual, precision, inside, covariance, log_det), direction
 
     def prior(self) -> Fitted:
-        """q = p(x): readouts of variance 1, and independent of each other where the same neuron reads them."""
+        """Return q = p(x), with readouts of variance 1.
+
+        Readouts are independent of each other where the same neuron reads them.
+        """
         n_readouts = self.loadings.shape[1]
         still = jnp.zeros((*self.y.shape[:2], n_readouts), self.y.dtype)
         shape = (self.y.shape[0], len(self.groups.size))
@@ -265,7 +287,10 @@ class Problem(NamedTuple):
         return Fitted(still, still, nothing, covariance, found.slope, found.curvature, found.value.sum())
 
     def guess(self) -> Guess:
-        """Counts as Gaussian around the log of their average over nearby bins and the trials of a pattern."""
+        """Guess a first q: counts as Gaussian around the log of their local average.
+
+        The average is over nearby bins and the trials of a pattern.
+        """
         mean_count = self.groups.mean(self.y)
         seen = jnp.ones_like(mean_count) if self.groups.seen is None else self.groups.seen
         overall = (self.groups.size[:, None] * mean_count).sum((0, 1)) / jnp.maximum(
@@ -279,7 +304,7 @@ class Problem(NamedTuple):
         return Guess(nu @ self.loadings, precision)
 
     def _before(self, guess: Guess) -> Fitted:
-        """The state from which one step leads to the q of a guess."""
+        """Make the state from which one step leads to the q of a guess."""
         still = jnp.zeros_like(guess.vectors)
         nothing = jnp.zeros((*guess.precision.shape[:2], *[still.shape[-1]] * 2), still.dtype)
         curvature = jnp.broadcast_to(self.groups.of_trials(guess.precision), self.y.shape)
@@ -288,7 +313,10 @@ class Problem(NamedTuple):
     def scored(
         self, mean: Array, dual: Array, precision: Array, inside: Array, covariance: Array, log_det: Array
     ) -> Fitted:
-        """The q of these moments; ``inside`` is Lambda and ``log_det`` -log|I + K Lambda| / 2 of each trial."""
+        """Make the q of these moments, with its bound and derivatives.
+
+        ``inside`` is Lambda, and ``log_det`` is -log|I + K Lambda| / 2 of each trial.
+        """
         found = self.expected(mean, covariance)
         q = Fitted(mean, dual, precision, covariance, found.slope - dual, found.curvature, jnp.zeros(()))
         # -KL = log Z - E_q[b' x - x' Lambda x / 2] with b = K^-1 m + Lambda m.
@@ -298,12 +326,15 @@ class Problem(NamedTuple):
 
 
 def information_of(b: Array, precision: Array, groups: Groups) -> Information:
-    """Of vectors (time, trial, readout) and Lambda (time, pattern, readout, readout)."""
+    """Make information from b (time, trial, readout) and the matrices Lambda.
+
+    Lambda is ``precision``, (time, pattern, readout, readout).
+    """
     return Information(b, precision, groups.pattern, None, jnp.zeros(b.shape[1]))
 
 
 def _moving_sum(series: Array) -> Array:
-    """Sum over the START_BINS bins around each, of (time, pattern, neuron)."""
+    """Sum (time, pattern, neuron) over the START_BINS bins around each bin."""
     half = START_BINS // 2
     sums = jnp.cumsum(jnp.pad(series, [(half + 1, half), (0, 0), (0, 0)]), 0)
     return sums[START_BINS:] - sums[:-START_BINS]

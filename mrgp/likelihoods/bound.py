@@ -1,4 +1,6 @@
-r"""Spike counts: latents that are delayed Gaussian processes, integrated out up to a variational bound.
+r"""Likelihood of spike counts, with latents integrated out up to a variational bound.
+
+Latents are delayed Gaussian processes.
 
 A trial's counts y are independent given the log-rates eta(t) = C x(t) + d(t). With a Gaussian q(x),
 
@@ -60,7 +62,10 @@ class CountGP(Distribution):
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
-        """Lower bound of log p(y) in nats of each trial; ``value`` (..., time, neuron) with zeros where missing."""
+        """Lower bound of log p(y) in nats of each trial.
+
+        ``value`` is (..., time, neuron), with zeros where entries are missing.
+        """
         value = jnp.asarray(value, jnp.result_type(float))
         lead = value.shape[:-2]
         if self.latent.missing is not None and lead != self.batch_shape:
@@ -69,13 +74,15 @@ class CountGP(Distribution):
         return jnp.broadcast_to(scores.reshape(lead), jnp.broadcast_shapes(lead, self.batch_shape))
 
     def first_guess(self, value: Array) -> Guess:
-        """A q to begin from, of trials (trial, time, neuron)."""
+        """Guess a first q for trials (trial, time, neuron)."""
         return self._problem(value).guess()
 
     def bound_from(
         self, value: Array, guess: Guess | None = None, within: Array | float | None = None
     ) -> tuple[Array, Guess]:
-        """Bound of each trial of (trial, time, neuron), (trial,), and its q, with which the next search can begin.
+        """Compute the bound of each trial, (trial,), and the q that reaches it.
+
+        ``value`` is (trial, time, neuron). The next search can begin with this q.
 
         ``guess`` is that of a search at other parameters; the nearer they are, the sooner this one ends, which it does
         where a step gains less than ``within`` nats in all trials, ``conjugate.TOLERANCE`` unless given.
@@ -99,7 +106,10 @@ class CountGP(Distribution):
     # ---- what it says ----------------------------------------------------------------------------------------------
 
     def posterior(self, value: Array) -> Posterior:
-        """q of states and readouts given trials (trial, time, neuron), zero where missing; for a Markov likelihood."""
+        """q of states and readouts given trials (trial, time, neuron), zero where missing.
+
+        TypeError unless the likelihood is Markov.
+        """
         if not isinstance(self.latent, MarkovGP):
             raise TypeError("only the Markov likelihood smooths states: use likelihood='markov'")
         problem = self._problem(value)
@@ -107,11 +117,11 @@ class CountGP(Distribution):
 
     @property
     def space(self) -> Any:
-        """The state space of the latents."""
+        """State space of the latents."""
         return self.latent.space  # type: ignore[attr-defined]
 
     def with_space(self, space: Any) -> Self:
-        """The same with latents in another state space."""
+        """Copy with latents in another state space."""
         other = copy.copy(self)
         other.latent = self.latent.with_space(space)  # type: ignore[attr-defined]
         return other

@@ -1,4 +1,7 @@
-r"""The exact likelihood by one Cholesky factor of the trial's whole covariance: the reference for all others."""
+r"""Exact likelihood by one Cholesky factor of a trial's whole covariance.
+
+It is the reference for all others.
+"""
 
 from collections.abc import Callable
 
@@ -14,7 +17,10 @@ from mrgp.recordings.missing import Missing, exact_patterns
 
 
 class DenseGP(DelayedGP):
-    """Exact Gaussian processes, O((time x readouts)^3) once per pattern of missing data, shared by its trials."""
+    """Likelihood of exact Gaussian processes, O((time x readouts)^3).
+
+    That is the cost once per pattern of missing data, shared by its trials.
+    """
 
     prior: Prior
 

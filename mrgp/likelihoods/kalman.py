@@ -1,4 +1,6 @@
-r"""The default likelihood: a Kalman filter on the state-space lift, O(time), covariances shared by trials.
+r"""Default likelihood: a Kalman filter on the state-space lift.
+
+It costs O(time); covariances are shared by trials.
 
 Where trials are so short, and states so many, that one factor of a trial's readouts costs less than the filter's
 steps, the same state space is scored that way (see ``recursions.whole``): the same numbers, sooner.
@@ -36,7 +38,9 @@ MOST_NUMBERS = 2e7  # in the factors of all patterns together
 
 
 class Posterior(NamedTuple):
-    """Posterior of states and readouts given a recording; covariances are shared by the trials of a pattern.
+    """Posterior of states and readouts given a recording.
+
+    Covariances are shared by the trials of a pattern.
 
     Attributes:
         state_mean: (step, trial, state).
@@ -56,7 +60,7 @@ class Posterior(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """Everything one filter pass computes, in steps."""
+    """Results of one filter pass, in steps."""
 
     dynamics: Dynamics
     readout: StateReadout
@@ -66,7 +70,9 @@ class Filtered(NamedTuple):
 
 
 class MarkovGP(DelayedGP):
-    """Delayed Gaussian processes as a linear state space (see :class:`DelayedGP` for the parameters).
+    """Likelihood of delayed Gaussian processes as a linear state space.
+
+    See :class:`DelayedGP` for the parameters.
 
     Args:
         space: State space that represents the prior; its ``prior`` is the model.
@@ -101,7 +107,10 @@ class MarkovGP(DelayedGP):
         return super().variance if moments is None else moments[1]
 
     def _started(self) -> tuple[Array, Array] | None:
-        """Mean and variance of the trials, each of their shape, where the process is not stationary."""
+        """Mean and variance of trials if the process is not stationary, else None.
+
+        Each is of the shape of the trials.
+        """
         dynamics, readout = self.space.assemble(self.latents)
         if dynamics.mean is None:
             return None
@@ -161,7 +170,10 @@ class MarkovGP(DelayedGP):
         return Filtered(dynamics, readout, gains, means, information)
 
     def _is_short(self, dynamics: Dynamics, readout: StateReadout, n_patterns: int) -> bool:
-        """True where one factor of a whole trial costs less than a filter's steps; of a stationary process only."""
+        """True if one factor of a whole trial costs less than the steps of a filter.
+
+        False unless the process is stationary.
+        """
         stationary = dynamics.mean is None and readout.weights.shape[0] == 1
         n_steps = -(-self.n_bins // self.space.window.step)
         size = n_steps * readout.weights.shape[1]
@@ -183,7 +195,10 @@ class MarkovGP(DelayedGP):
         return terms.sum(0) if valid is None else (terms * valid).sum(0)
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
-        """A function that smooths, or takes the whole trial at once: both cost less than the slopes of log Z."""
+        """Make a function that smooths, or takes the whole trial at once.
+
+        Both cost less than the slopes of log Z.
+        """
         dynamics, readout = self.space.assemble(self.latents)
         n_steps, step = -(-self.n_bins // self.space.window.step), self.space.window.step
 
@@ -222,25 +237,25 @@ class MarkovGP(DelayedGP):
         return information._replace(precision=per_trial, pattern=jnp.arange(valid.shape[1]), valid=None)
 
     def _exact(self, value: Array) -> Information:
-        """Information with every trial's end in its pattern, as smoothing needs it."""
+        """Information with the end of every trial in its pattern, as smoothing needs it."""
         missing = exact_patterns(self.patterns(value.shape[0]), self.n_bins, len(self.noise))
         clone = self.with_missing(missing)
         return clone.information(value)
 
     def with_missing(self, missing: Missing | None) -> "MarkovGP":
-        """The same model of the same trials with other missing data."""
+        """Copy of this model of these trials with other missing data."""
         other = copy.copy(self)
         other.missing = missing
         return other
 
     def with_space(self, space: Space) -> "MarkovGP":
-        """The same model and recording in another state space."""
+        """Copy of this model and recording in another state space."""
         other = copy.copy(self)
         other.space, other.transient = space, None
         return other
 
     def _in_bins(self, stacked: Array) -> Array:
-        """(step, trial, bin_in_step * readout) to (trial, time, readout)."""
+        """Reshape (step, trial, bin_in_step * readout) to (trial, time, readout)."""
         n_readouts = self.prior.assignment.n_readouts
         flat = jnp.swapaxes(stacked, 0, 1).reshape(stacked.shape[1], -1, n_readouts)
         return flat[:, : self.n_bins]
@@ -250,7 +265,10 @@ class MarkovGP(DelayedGP):
         return self.posterior_of(self._exact(value))
 
     def posterior_of(self, information: Information) -> Posterior:
-        """The posterior of states and readouts of which ``information`` is known, all bins to be smoothed."""
+        """Smooth all bins, given the information about the readouts.
+
+        Returns the posterior of states and readouts.
+        """
         _, readout, gains, means, information = self._filter(information, None)
         smoothed = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
         spread = smooth_covariances(gains, readout, self._in_parallel)
@@ -272,7 +290,10 @@ class MarkovGP(DelayedGP):
         return self.memory[self.prior.assignment.region_of_readout]
 
     def posterior_sample(self, key: Array, value: Array, n_draws: int) -> tuple[Array, Array]:
-        """Draw states (draw, step, trial, state) and readouts (draw, trial, time, readout) given the trials."""
+        """Draw states and readouts given the trials.
+
+        They are (draw, step, trial, state) and (draw, trial, time, readout).
+        """
         dynamics, readout, gains, means, information = self._filter(self._exact(value), None)
         n_steps, n_trials, _ = information.vectors.shape
         mean = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
@@ -298,7 +319,9 @@ class MarkovGP(DelayedGP):
 
 
 def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) -> int | None:
-    """Steps until the gains of a time-invariant model stop changing by more than ``tolerance``; None if never.
+    """Count the steps until the gains of a time-invariant model are constant.
+
+    They are if they change by no more than ``tolerance``; None if they never are.
 
     Runs the covariance recursion once at the distribution's own (concrete) parameters and adds a margin, since the
     number is used while a fit moves the parameters; the fit checks it again at its end.

@@ -1,4 +1,6 @@
-r"""From neurons to information about readouts: all that a recording says, in as many numbers as there are latents.
+r"""Reduction of neurons to information about readouts.
+
+It is all that a recording says, in as many numbers as there are latents.
 
 With y = C x + d + e, e ~ N(0, diag R), the data touch the readouts x only through
 
@@ -21,7 +23,7 @@ from mrgp.recordings.missing import Missing, centred, present
 
 
 class Information(NamedTuple):
-    """What the data say about the readouts.
+    """Information of the data about the readouts.
 
     Attributes:
         vectors: b, (time, trial, readout).
@@ -41,7 +43,9 @@ class Information(NamedTuple):
 def reduce(
     assignment: Assignment, emission: Readout, values: Array, missing: Missing, origin: Array | None = None
 ) -> Information:
-    """Reduce observations (trial, time, neuron), zero where missing, to information about the readouts.
+    """Reduce observations (trial, time, neuron) to information about the readouts.
+
+    Observations are zero where missing.
 
     ``origin`` (neuron,) is what the emission's offsets are measured from, though ``values`` are not: squares of values
     far from zero would leave no digits of their spread. Of ``values`` less it only sums are taken, so that no second
@@ -85,7 +89,9 @@ def reduce(
 
 
 def reduce_innovations(assignment: Assignment, emission: Readout, values: Array, missing: Missing) -> Information:
-    """:func:`reduce` of innovations, which have white noise; ``values`` are less their whole mean.
+    """Reduce innovations, which have white noise, to information about the readouts.
+
+    As :func:`reduce`, but ``values`` are observations less their whole mean.
 
     Neurons are there in all bins of a trial, or in none.
     """

@@ -1,4 +1,6 @@
-r"""The likelihood in the frequency domain, where frequencies are taken as independent and each is treated exactly.
+r"""Likelihood in the frequency domain, where frequencies are taken as independent.
+
+Each frequency is treated exactly.
 
 The Fourier coefficients X(f) of a trial's readouts have the covariance that the true process gives them at each
 frequency, the expected cross-periodogram (the debiased Whittle likelihood of Sykulski et al. 2019, eqs. 8 and 10),
@@ -22,7 +24,9 @@ from mrgp.runtime.sentences import MARKOV, Refusal
 
 
 class SpectralGP(DelayedGP):
-    """Independent frequencies, O(time x readouts^3): a fast start, and good for long trials.
+    """Likelihood of independent frequencies, O(time x readouts^3).
+
+    It is for a fast start, and good for long trials.
 
     Needs complete trials of equal length and delays that are constant in time.
     """
@@ -30,13 +34,19 @@ class SpectralGP(DelayedGP):
     prior: Prior
 
     def _frequencies(self) -> tuple[np.ndarray, np.ndarray]:
-        """Cycles per bin of the independent frequencies, and how many of the ``n_bins`` each stands for."""
+        """Independent frequencies in cycles per bin, and the number that each stands for.
+
+        These numbers sum to ``n_bins``.
+        """
         frequency = np.fft.rfftfreq(self.n_bins)
         alone = (frequency == 0) | (frequency == 0.5)
         return frequency, np.where(alone, 1.0, 2.0)
 
     def spectrum(self) -> Array:
-        """V(f), Hermitian, (frequency, readout, readout)."""
+        """Covariance V(f) of the readouts at each frequency, (frequency, readout, readout).
+
+        It is Hermitian.
+        """
         if self.delay.shape[0] != 1:
             raise Refusal("the spectral likelihood needs delays that are constant in time: use ", MARKOV)
         assignment, eps = self.prior.assignment, self.prior.gp_noise
@@ -51,7 +61,10 @@ class SpectralGP(DelayedGP):
         return (1 - eps) * (V + alone[:, :, None] * np.eye(V.shape[-1])) + eps * np.eye(V.shape[-1])
 
     def _periodogram(self, hyper: Hyperparameters, shift: Array) -> Array:
-        """Expected cross-periodogram of two copies ``shift`` (..., latent) bins apart, (frequency, ..., latent)."""
+        """Expected cross-periodogram of two copies of a latent, (frequency, ..., latent).
+
+        The copies are ``shift`` (..., latent) bins apart.
+        """
         lag = jnp.arange(self.n_bins, dtype=shift.dtype).reshape(-1, *[1] * shift.ndim)
         share = lag / self.n_bins
         kernel = self.prior.kernel.correlation

@@ -1,1 +1,1 @@
-"""Recordings: what was measured, how it is checked, counted, preprocessed and read from files."""
+"""Recordings: their arrays, checks, spike counts, preprocessing, and readers of files."""

@@ -1,4 +1,7 @@
-"""Arrays of regions as they enter: axes arranged by their names where they have some, numbers, shapes."""
+"""Arrays of regions as the user gives them: order of axes, numbers, shapes.
+
+Axes of arrays that name them (xarray) are arranged by these names.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +25,9 @@ SAME_STEP = 1e-3  # of a bin: a time coordinate that steps by less beside it doe
 
 
 def arranged(where: str, value: Any, axes: Sequence[str] = AXES) -> Any:
-    """An array of xarray with its dimensions in the order of ``axes``; anything else as it is.
+    """Arrange an array of xarray so that its dimensions are in the order of ``axes``.
+
+    Anything else is returned as it is.
 
     Names that say nothing (``dim_0``) are taken to be in order already.
 
@@ -48,7 +53,9 @@ def arranged(where: str, value: Any, axes: Sequence[str] = AXES) -> Any:
 
 
 def check_index(arrays: dict[str, Any], width: float) -> None:
-    """Refuse arrays of xarray, arranged, whose coordinates contradict each other or the bin width (seconds).
+    """Refuse arrays of xarray whose coordinates contradict each other or the bin width.
+
+    The arrays are arranged already (see :func:`arranged`); ``width`` is in seconds.
 
     Raises:
         DataError: trials are others, or bins are of another width.
@@ -76,7 +83,10 @@ def check_index(arrays: dict[str, Any], width: float) -> None:
 
 
 def read_region(name: str, value: Any) -> np.ndarray:
-    """One region as a numeric array (trials, bins, neurons); a list of trials is padded with NaN."""
+    """Read one region as a numeric array (trials, bins, neurons).
+
+    A list of trials (bins, neurons) is padded with NaN.
+    """
     if isinstance(value, list | tuple):
         places = [f"trial {b} of region {name}" for b in range(len(value))]
         trials = [_numeric(where, arranged(where, trial, AXES[1:])) for where, trial in zip(places, value, strict=True)]

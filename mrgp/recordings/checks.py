@@ -1,4 +1,7 @@
-"""What is checked of a recording's arrays as they enter; each message names the place and the remedy."""
+"""Checks of a recording's arrays as they enter.
+
+Each message names the place and the remedy.
+"""
 
 import importlib
 import os
@@ -24,13 +27,16 @@ class DataError(Refusal):
 
 
 def warn(message: str) -> None:
-    """Warn the user, at the line of theirs that called the library."""
+    """Warn the user, at the line of their code that called the library."""
     warnings.warn(message, skip_file_prefixes=WITHIN)
 
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """One sentence for whatever a reader raises on a broken file: each library has errors of its own."""
+    """Raise one DataError of a single sentence for any error of a reader on a broken file.
+
+    Each library has errors of its own.
+    """
     try:
         yield
     except (DataError, MemoryError):
@@ -44,7 +50,7 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def need(module: str, what_for: str) -> Any:
-    """A module that comes with an extra; a sentence on how to get it where it is absent."""
+    """Import an optional module; raise DataError that says how to install it if it is absent."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it has to say to programmers
@@ -55,14 +61,14 @@ def need(module: str, what_for: str) -> Any:
 
 
 def neurons_named(name: str, places: np.ndarray, own: Neurons) -> str:
-    """Some of a region's neurons, ``own``, as their user knows them: by position and label."""
+    """Name the neurons at ``places`` of a region by position and label, as their user does."""
     named = [own.named(place) for place in places[:MOST_NAMED].tolist()]
     more = f" and {places.size - MOST_NAMED} more" if places.size > MOST_NAMED else ""
     return f"region {name}, neuron{'s' if places.size > 1 else ''} {', '.join(named)}{more}"
 
 
 def check_finite(name: str, array: np.ndarray, own: Neurons) -> None:
-    """Raise DataError where a value is infinite."""
+    """Raise DataError if a value is infinite."""
     infinite = np.isinf(array) if array.dtype.kind == "f" else np.zeros(1)
     if infinite.any():
         trial, time, neuron = np.argwhere(infinite)[0]
@@ -71,7 +77,12 @@ def check_finite(name: str, array: np.ndarray, own: Neurons) -> None:
 
 
 def living_neurons(array: np.ndarray) -> np.ndarray:
-    """Which neurons of an array (trial, time, neuron) with NaN take two values or more, bool (neuron,)."""
+    """True for neurons of an array (trial, time, neuron) that take two values or more.
+
+    The result is (neuron,), bool; NaN is passed over.
+
+    NaN is passed over.
+    """
     # fmax and fmin pass over NaN. Who moves in the first trial is alive, so that few need the long scan.
     alive = np.fmax.reduce(array[0], axis=0) > np.fmin.reduce(array[0], axis=0)
     still = array[:, :, ~alive]
@@ -80,7 +91,7 @@ def living_neurons(array: np.ndarray) -> np.ndarray:
 
 
 def check_living(name: str, array: np.ndarray, own: Neurons, alive: np.ndarray, *remedy: Part) -> None:
-    """Raise DataError that ends in ``remedy`` where a neuron is not ``alive``."""
+    """Raise DataError that ends in ``remedy`` if a neuron is not ``alive``."""
     dead = np.flatnonzero(~alive)
     if dead.size:
         never = dead[np.isnan(array[:, :, dead]).all(axis=(0, 1))]
@@ -89,7 +100,7 @@ def check_living(name: str, array: np.ndarray, own: Neurons, alive: np.ndarray, 
 
 
 def tell_left_out(name: str, own: Neurons, alive: np.ndarray) -> None:
-    """Warn of the neurons of a region that are left out, which is refused where all are."""
+    """Warn of a region's neurons that are left out as dead; raise DataError if all are dead."""
     dead = np.flatnonzero(~alive)
     if dead.size == alive.size:
         raise DataError(f"region {name}: every neuron is dead; leave the region out of the recording")

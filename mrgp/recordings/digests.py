@@ -1,4 +1,7 @@
-"""Digests of trials, by which a fit knows those that it was made from, whatever was done to their numbers since."""
+"""Digests of trials, by which a fit recognizes the trials that it was made from.
+
+It recognizes them whatever was done to their numbers since.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +15,9 @@ SIZE = 8  # bytes of a digest: two of a billion trials are one by chance with a 
 
 @dataclass(frozen=True, eq=False)
 class Digests:
-    """Of each trial, neuron by neuron, so that trials of some neurons are known among trials of more.
+    """Digests of trials, one per trial and neuron.
+
+    One per neuron, so that trials of some neurons are recognized among trials of more.
 
     Attributes:
         of_neurons: (trial, neuron), each of one neuron's values in one trial.
@@ -24,21 +29,21 @@ class Digests:
 
     @classmethod
     def of(cls, values: Float[np.ndarray, "trial time neuron"]) -> Self:
-        """Digests of values as they are, 0 where missing."""
+        """Compute the digests of values as they are, 0 where missing."""
         rows = np.ascontiguousarray(np.swapaxes(values, 1, 2))
         each = b"".join(hashlib.blake2b(row, digest_size=SIZE).digest() for trial in rows for row in trial)
         return cls(np.frombuffer(each, "<u8").reshape(rows.shape[:2]), whole_trials(values))
 
     @property
     def of_trials(self) -> tuple[str, ...]:
-        """One for each trial."""
+        """One digest per trial, of the digests of all its neurons."""
         return tuple(hashlib.blake2b(row.tobytes(), digest_size=SIZE).hexdigest() for row in self.of_neurons)
 
     def of_some(self, trials: Int[np.ndarray, "trial"]) -> Self:
-        """Those of some trials."""
+        """Select the digests of some trials."""
         return type(self)(self.of_neurons[trials], tuple(self.whole[trial] for trial in trials))
 
 
 def whole_trials(values: Float[np.ndarray, "trial time neuron"]) -> tuple[str, ...]:
-    """A digest of all values of each trial at once."""
+    """Compute one digest per trial, of all its values at once."""
     return tuple(hashlib.blake2b(trial.tobytes(), digest_size=SIZE).hexdigest() for trial in np.asarray(values))

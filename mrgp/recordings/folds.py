@@ -1,4 +1,4 @@
-"""Trials dealt out to folds."""
+"""Assignment of trials to folds."""
 
 import numpy as np
 from jaxtyping import Int
@@ -12,7 +12,9 @@ from mrgp.runtime.sentences import Argument
 def deal_folds(
     data: MultiRegionData, n_folds: int, stratify: str | None = None, seed: int = 0
 ) -> Int[np.ndarray, "trial"]:
-    """The fold (0, 1, ...) that every trial is held out in, drawn at random; sizes differ by one at most.
+    """Draw at random the fold (0, 1, ...) in which each trial is held out, (trial,).
+
+    Sizes of folds differ by one at most.
 
     Args:
         data: The recording.
@@ -44,7 +46,9 @@ def deal_folds(
 
 
 def silent_fold(data: MultiRegionData, folds: np.ndarray) -> dict[str, Int[np.ndarray, "neuron"]]:
-    """Of each neuron by region a fold outside of whose trials it never changes, -1 where there is none.
+    """Find for each neuron a fold without which it never changes, -1 if there is none.
+
+    The result is by region, (neuron,) each: outside of the trials of that fold the neuron has one value.
 
     A model of Gaussian values fitted to those trials would predict it without a doubt.
     """
@@ -62,7 +66,7 @@ def silent_fold(data: MultiRegionData, folds: np.ndarray) -> dict[str, Int[np.nd
 
 
 def alive_in_training(data: MultiRegionData, folds: np.ndarray, drop_dead: bool) -> MultiRegionData:
-    """The recording, if every neuron changes among the trials that are fitted to, whichever fold is held out.
+    """Return the recording if every neuron changes in the training trials of every fold.
 
     Those that do not are left out with ``drop_dead``, of all folds, so that scores are of the same neurons.
 

@@ -1,4 +1,4 @@
-"""Which neurons of a recording a fit knows."""
+"""Selection of the neurons of a recording that a fit knows."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,10 @@ LACKING = "give one that has it, or fit again without it"
 
 
 def known_neurons(layout: Layout, neurons: Mapping[str, Neurons], data: MultiRegionData) -> MultiRegionData:
-    """What :meth:`mrgp.results.fit.Fit.known` returns, of a fit with this layout and these neurons."""
+    """Select the neurons of ``data`` that a fit with this layout and these neurons knows.
+
+    This is the result of :meth:`mrgp.results.fit.Fit.known`.
+    """
     counts = dict(zip(layout.regions, layout.n_neurons, strict=True))
     if absent := [name for name in counts if name not in data.layout.regions]:
         have = ", ".join(data.layout.regions)
@@ -35,7 +38,10 @@ def known_neurons(layout: Layout, neurons: Mapping[str, Neurons], data: MultiReg
 
 
 def _places(region: str, mine: Neurons | None, theirs: Neurons) -> list[int] | None:
-    """Where the fit's neurons of a region are among those of a recording; None where only their number can tell."""
+    """Places of the fit's neurons of a region among those of a recording.
+
+    None where only their number can be compared.
+    """
     if mine is None or not mine.comparable(theirs):
         return None
     places = mine.among(theirs)

@@ -1,4 +1,7 @@
-"""Labels and names: what identifies trials, neurons and regions is kept as it is, never rounded, never missing."""
+"""Labels and names of trials, neurons and regions.
+
+They identify, and so they are kept as they are, never rounded, never missing.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral
@@ -23,14 +26,14 @@ _OF_SAVEZ = frozenset({"file", "allow_pickle"})  # arguments of numpy.savez, bes
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN, NaT and pandas' NA, also where a mask hides a value."""
+    """True for None, NaN, NaT and pandas' NA, and for a value that a mask hides."""
     if value is None or value is np.ma.masked or type(value).__name__ == "NAType":
         return True
     return isinstance(value, float | np.floating | np.datetime64 | np.timedelta64) and bool(value != value)
 
 
 def read_labels(what: str, item: str, labels: ArrayLike, *, measured: bool = False) -> np.ndarray:
-    """Labels as an array that a file can hold, with no digit lost.
+    """Convert labels to an array that a file can hold, with no digit lost.
 
     Args:
         what: How they are called, for messages.
@@ -62,7 +65,7 @@ def read_labels(what: str, item: str, labels: ArrayLike, *, measured: bool = Fal
 
 
 def labels_of(conditions: ArrayLike) -> list[str]:
-    """Conditions of trials as text, the same for 1 and 1.0.
+    """Convert the conditions of trials to text, the same text for 1 and 1.0.
 
     Raises:
         DataError: a trial has none.
@@ -74,7 +77,10 @@ def labels_of(conditions: ArrayLike) -> list[str]:
 
 
 def names_among(conditions: tuple[str, ...], names: Collection[str]) -> tuple[str, ...]:
-    """Conditions by the names that they have among ``names``, where files of earlier versions hold six digits."""
+    """Replace conditions by their names among ``names``, which may have six digits only.
+
+    Files of earlier versions hold conditions that are numbers to six digits.
+    """
     rounded = tuple(text if text in names or _six_digits(text) not in names else _six_digits(text)
                     for text in conditions)  # fmt: skip
     return rounded if len(set(rounded)) == len(conditions) else conditions
@@ -88,7 +94,9 @@ def _six_digits(text: str) -> str:
 
 
 def check_names(regions: Sequence[Any], coordinates: Collection[Any]) -> None:
-    """Refuse names of regions and of trial coordinates that the saved forms of a recording have no place for.
+    """Refuse names of regions and trial coordinates that files cannot hold.
+
+    These are the files and datasets that a recording is saved in.
 
     Raises:
         DataError: with the name, and another that would do.
@@ -107,7 +115,7 @@ def check_names(regions: Sequence[Any], coordinates: Collection[Any]) -> None:
 
 
 def free_name(name: str, regions: Sequence[str], taken: Collection[str] = ()) -> str:
-    """The name that a trial coordinate called ``name`` elsewhere can have here."""
+    """Find the name here for a trial coordinate that is called ``name`` elsewhere."""
     found = name.strip().replace("/", "_") or "_"
     while found in taken or not _is_plain(found) or _owner(found, regions) is not None:
         found += "_"
@@ -115,14 +123,14 @@ def free_name(name: str, regions: Sequence[str], taken: Collection[str] = ()) ->
 
 
 def _is_plain(name: Any) -> bool:
-    """Whether archives, HDF5 and xarray all keep it as it is."""
+    """True if archives, HDF5 and xarray all keep the name as it is."""
     return isinstance(name, str) and name.strip() == name and name.strip(".") != "" and name.isprintable() and not (
         "/" in name or "\\" in name
     )  # fmt: skip
 
 
 def _owner(name: str, regions: Sequence[str]) -> str | None:
-    """What of a recording has the name already."""
+    """Name the part of a recording that has this name already; None if the name is free."""
     if name in _TAKEN:
         return f"the recording's own {name}"
     if name in regions:
@@ -133,7 +141,10 @@ def _owner(name: str, regions: Sequence[str]) -> str | None:
 
 
 def _array(labels: Any) -> np.ndarray:
-    """An array of what was given, of objects where numpy would round, or turn what is missing into text."""
+    """Convert labels to an array, of objects if NumPy would change them.
+
+    NumPy would round large whole numbers among others, and turn a missing label into text.
+    """
     array = np.asarray(labels)
     if not isinstance(labels, Sequence) or isinstance(labels, str | bytes) or array.ndim != 1:
         return array
@@ -157,7 +168,9 @@ def _lacking(what: str, item: str, array: np.ndarray, missing: np.ndarray) -> st
 
 
 def read_coords(kind: str, coords: Mapping[str, ArrayLike] | None, sizes: Mapping[str, Any]) -> Coords:
-    """Labels by region (one per neuron) or by name (one per trial, where numbers may be measured).
+    """Read labels by region (one per neuron) or by name (one per trial).
+
+    Labels of trials may be numbers that were measured.
 
     Raises:
         DataError: labels are missing, too many or too few, or of a kind that no file holds.

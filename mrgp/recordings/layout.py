@@ -1,4 +1,4 @@
-"""What is fixed about a recording apart from its numbers."""
+"""Layout of a recording: all that is fixed about it apart from its numbers."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,9 @@ CONDITION = "condition"  # the trial coordinate that says which trials share a m
 
 @dataclass(frozen=True)
 class Layout:
-    """What is fixed about a recording apart from its numbers; hashable, so static under ``jax.jit``.
+    """Regions, neuron counts, bin width and conditions of a recording.
+
+    This is all that is fixed apart from its numbers; hashable, so static under ``jax.jit``.
 
     Attributes:
         regions: region names; delays are measured from the first.
@@ -29,7 +31,7 @@ class Layout:
         return f"{', '.join(f'{name} ({n} neurons)' for name, n in counts)}, bins of {1e3 * self.bin_width:g} ms"
 
     def same_neurons(self, other: "Layout") -> bool:
-        """Whether ``other`` differs in its conditions at the most."""
+        """True if ``other`` is equal to this layout, conditions left aside."""
         return replace(self, conditions=other.conditions) == other
 
     @property

@@ -1,4 +1,7 @@
-"""Reading and writing recordings: no file is trusted to run code, none is left half-written."""
+"""Load and save recordings.
+
+No file is trusted to run code, and none is left half-written.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -86,7 +89,9 @@ def load_recording(
 
 
 def save_recording(data: MultiRegionData, path: str | Path) -> None:
-    """Write a recording as ``.npz`` or ``.nc``; an existing file is replaced only once the new one is whole.
+    """Write a recording as ``.npz`` or ``.nc``.
+
+    An existing file is replaced only once the new one is complete.
 
     Raises:
         DataError: unknown suffix.

@@ -1,4 +1,7 @@
-"""Which trials miss the same entries: covariances are computed once for all of them."""
+"""Patterns of missing entries.
+
+Covariances are computed once for all trials that miss the same entries.
+"""
 
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -10,7 +13,9 @@ from jax import Array
 
 
 def share_patterns(mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
-    """``observed``, ``pattern`` and ``length`` of a mask (trial, time, neuron), with few patterns.
+    """Describe a mask (trial, time, neuron) by as few patterns as are easily found.
+
+    Returns ``observed``, ``pattern`` and ``length`` as :class:`Missing` has them.
 
     Going from the longest trial to the shortest, a trial joins the first pattern that agrees on [0, length).
     """
@@ -32,7 +37,9 @@ def share_patterns(mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.
 
 
 class Missing(NamedTuple):
-    """Which entries were observed; None where everything was.
+    """Observed entries of a recording, stored once for each pattern.
+
+    ``observed`` is None where nothing is missing within the trials' lengths, ``length`` where all trials fill all bins.
 
     Attributes:
         observed: (pattern, time, neuron), bool.
@@ -46,7 +53,7 @@ class Missing(NamedTuple):
 
 
 def exact_patterns(missing: Missing, n_bins: int, n_neurons: int) -> Missing:
-    """The same missing data with every trial's end written into its pattern, as whatever looks back needs it.
+    """Write the end of every trial into its pattern, as computations that look back need it.
 
     Filtering forward, a short trial shares the pattern of a long one; smoothing it does not.
     """
@@ -62,13 +69,16 @@ def exact_patterns(missing: Missing, n_bins: int, n_neurons: int) -> Missing:
 
 
 def centred(values: Array, mean: Array, condition: Array | None, missing: Missing) -> Array:
-    """Observations (trial, time, neuron) less the mean (condition, time or 1, neuron); those missing stay zero."""
+    """Subtract the mean (condition, time or 1, neuron) from observations (trial, time, neuron).
+
+    Missing entries stay zero.
+    """
     mean = mean if condition is None else mean[condition]
     return values - mean * present(missing, values.shape[1])
 
 
 def present(missing: Missing, n_bins: int) -> Array | float:
-    """Which entries were observed, to multiply (trial, time, neuron) with."""
+    """Mask of the observed entries, to multiply arrays (trial, time, neuron) with."""
     there: Array | float = 1.0
     if missing.observed is not None:
         there = there * missing.observed[missing.pattern]

@@ -1,4 +1,4 @@
-"""Who the neurons of a recording are, so that they are known again in another one."""
+"""Identity of neurons, by which they are recognized in another recording."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ WHOLE = re.compile(r"(-?\d+)\.0")
 
 @dataclass(frozen=True)
 class Neurons:
-    """Some neurons of one region.
+    """Neurons of one region, all or some, with their identity.
 
     Attributes:
         positions: Where each stood in the array that the recording was made from.
@@ -28,25 +28,34 @@ class Neurons:
     labels: tuple[str, ...] | None = None
 
     def only(self, chosen: Sequence[int] | Int[np.ndarray, "neuron"]) -> Self:
-        """Some of them, without labels."""
+        """Select some of the neurons, without labels."""
         return replace(self, positions=tuple(self.positions[i] for i in chosen), labels=None)
 
     def labelled(self, labels: Any) -> Self:
-        """The same neurons with labels, one each, or None."""
+        """Return these neurons with other labels, one each, or with none (None)."""
         return replace(self, labels=None if labels is None else tuple(map(as_text, np.asarray(labels))))
 
     def named(self, place: int) -> str:
-        """One of them, by its place here, and by its label or, where others were left out, by where it stood before."""
+        """Name one neuron by its place here and its label.
+
+        Without labels, its place as loaded is named instead where others were left out.
+        """
         if self.labels is not None:
             return f"{place} (label {self.labels[place]})"
         return f"{place}" if self.positions[place] == place else f"{place} ({self.positions[place]} as loaded)"
 
     def comparable(self, other: "Neurons") -> bool:
-        """Whether labels, or positions in arrays of one size, say which neuron of ``other`` is which of these."""
+        """True if labels or positions tell which neuron of ``other`` is which neuron here.
+
+        Positions do so if both come from arrays with equally many neurons.
+        """
         return self.told_by_label(other) or self.out_of == other.out_of
 
     def among(self, other: "Neurons") -> list[int | None]:
-        """Where each of these stands among those of ``other``, None where it is not there; they must be comparable."""
+        """Places of these neurons among those of ``other``; None for a neuron that is not there.
+
+        Both must be comparable (see :meth:`comparable`).
+        """
         by_label = self.told_by_label(other)
         mine, theirs = ((n.known_by if by_label else n.positions) for n in (self, other))
         place: dict[Any, int] = {name: i for i, name in enumerate(theirs)}
@@ -54,24 +63,27 @@ class Neurons:
 
     @property
     def known_by(self) -> tuple[str, ...]:
-        """The labels, whole numbers the same with and without ".0", as tables of text and older files write them."""
+        """Labels for comparison: a whole number loses its ".0".
+
+        Tables of text and older files write whole numbers with it.
+        """
         return tuple(whole[1] if (whole := WHOLE.fullmatch(label)) else label for label in self.labels or ())
 
     @property
     def n_left_out(self) -> int:
-        """How many neurons of the array are not among these."""
+        """Number of neurons of the array that are not among these."""
         return self.out_of - len(self.positions)
 
     def told_by_label(self, other: "Neurons") -> bool:
-        """Whether both have labels of which none is there twice."""
+        """True if both have labels and no label occurs twice."""
         return all(n.labels is not None and len(set(n.known_by)) == len(n.labels) for n in (self, other))
 
 
 def all_of(n_neurons: int) -> Neurons:
-    """The neurons of an array as they are."""
+    """All neurons of an array, in its order, without labels."""
     return Neurons(tuple(range(n_neurons)), n_neurons)
 
 
 def neurons_from(positions: Sequence[int], out_of: int, labels: Sequence[str] | None) -> Neurons:
-    """Neurons as a file gives their fields back."""
+    """Restore neurons from the fields that a file holds."""
     return Neurons(tuple(positions), out_of, None if labels is None else tuple(labels))

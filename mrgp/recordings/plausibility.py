@@ -1,4 +1,7 @@
-"""What is odd about a recording though it can be used: a sentence each, so that slips do not pass in silence."""
+"""Warnings about a recording that can be used but looks wrong.
+
+One sentence each, so that slips do not pass in silence.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +22,7 @@ LEAST_AT_ONCE = 5
 
 
 def doubts(data: Any) -> Iterator[str]:
-    """What is odd about a recording (a :class:`mrgp.MultiRegionData`)."""
+    """Sentences on what looks wrong in a recording (a :class:`mrgp.MultiRegionData`)."""
     width = data.layout.bin_width
     if not SHORT_BIN <= width <= LONG_BIN:
         yield f"bins of {width:g} s: is that right? bin_width is in seconds"
@@ -40,7 +43,12 @@ def doubts(data: Any) -> Iterator[str]:
 
 
 def spike_doubts(times: Mapping[Any, np.ndarray], trials: np.ndarray) -> Iterator[str]:
-    """What is odd about sorted spike times of units, by label, and ``trials`` (trial, 2) from, to, in seconds."""
+    """Sentences on what looks wrong in spike times and trials, both in seconds.
+
+    Args:
+        times: unit label -> its sorted spike times.
+        trials: (trial, 2), from and to.
+    """
     begin, end = trials.min(), trials.max()
     spoken = [spikes for spikes in times.values() if spikes.size]
     total = sum(spikes.size for spikes in spoken)
@@ -68,7 +76,7 @@ def spike_doubts(times: Mapping[Any, np.ndarray], trials: np.ndarray) -> Iterato
 
 
 def _same_columns(data: Any) -> list[tuple[str, str]]:
-    """Neurons of different regions that have the same value in every entry, as pairs of names."""
+    """Find neurons of different regions with the same value in every entry, as pairs of names."""
     region_of, seen, pairs = data.layout.region_of_neuron, dict[tuple[float, float], list[int]](), []
     values = np.asarray(data.values)
     for column, numbers in enumerate(zip(data.center.tolist(), data.scale.tolist(), strict=True)):
@@ -81,5 +89,5 @@ def _same_columns(data: Any) -> list[tuple[str, str]]:
 
 
 def _are_one(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two neurons (trial, time) are alike in so many entries that it cannot be chance."""
+    """True if two neurons (trial, time) are equal in too many entries for it to be chance."""
     return np.array_equal(first, second) and int(np.sum(first != np.median(first))) >= TOLD_APART

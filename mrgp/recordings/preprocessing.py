@@ -1,4 +1,4 @@
-"""What is done to a recording before a model sees it: root of counts, smoothing, condition means, z-scores.
+"""Preprocessing of a recording: root of counts, smoothing, condition means, z-scores.
 
 Every function returns a new recording of the same layout, coordinates and missing entries. Where numbers are taken from
 trials (means, standard deviations), they can be taken from others (``reference``), so that held-out trials are treated
@@ -42,7 +42,9 @@ def preprocess(
     zscore: bool = False,
     reference: MultiRegionData | None = None,
 ) -> MultiRegionData:
-    """Several steps in a row, always in this order: transform, smooth, remove the condition mean, z-score.
+    """Take several steps in a fixed order: transform, smooth, remove mean, z-score.
+
+    The mean that is removed is that of a trial's condition.
 
     Args:
         data: The recording; it is left as it is.
@@ -73,7 +75,7 @@ def preprocess(
 
 
 def square_root(data: MultiRegionData, transform: Transform = "sqrt") -> MultiRegionData:
-    """Root of counts, whose variance then hardly depends on their mean.
+    """Take the root of counts, whose variance then hardly depends on their mean.
 
     A count of mean m has, if it is Poisson, variance m: a model with one noise variance per neuron then misses bins of
     high rate most. ``"sqrt"`` is sqrt(y), with variance near 1/4 from m = 6 on; ``"anscombe"`` is 2 sqrt(y + 3/8), with
@@ -135,7 +137,9 @@ def smooth_over_time(data: MultiRegionData, sd: float) -> MultiRegionData:
 def remove_mean(
     data: MultiRegionData, condition: str | None = None, reference: MultiRegionData | None = None
 ) -> MultiRegionData:
-    """Take off each neuron's mean time course over the trials of a condition (its PSTH), bin by bin.
+    """Subtract each neuron's mean time course over the trials of a condition (its PSTH).
+
+    It is subtracted bin by bin.
 
     Right where the question is how areas vary together around their response: common drive by a stimulus otherwise
     looks like a shared latent, and the latency of responses like a delay. Where the response itself is the question,
@@ -179,7 +183,9 @@ def remove_mean(
 
 
 def standardize(data: MultiRegionData, reference: MultiRegionData | None = None) -> MultiRegionData:
-    """Z-score: take off each neuron's mean over trials and bins and divide by its standard deviation.
+    """Z-score each neuron over trials and bins: subtract its mean, divide by its sd.
+
+    The sd is the standard deviation over all trials and bins that were observed.
 
     Right where the units of neurons mean nothing and those that fire most should not carry shared latents in methods or
     plots that weigh neurons by variance. A model here has a mean, loadings and a noise variance per neuron and
@@ -206,13 +212,13 @@ def standardize(data: MultiRegionData, reference: MultiRegionData | None = None)
 
 
 def _conditions(data: MultiRegionData, condition: str | None) -> tuple[np.ndarray, Int[np.ndarray, "trial"]]:
-    """The different conditions, and which of them each trial is."""
+    """Distinct conditions, and the index of each trial's condition among them, (trial,)."""
     known, which = np.unique(_coordinate(data, condition), return_inverse=True)
     return known, which
 
 
 def _find(known: np.ndarray, data: MultiRegionData, condition: str | None) -> Int[np.ndarray, "trial"]:
-    """Which of the reference's conditions each trial of ``data`` is."""
+    """Index of each trial's condition among the conditions of the reference, (trial,)."""
     coordinate = _coordinate(data, condition)
     where = {value: c for c, value in enumerate(known.tolist())}
     unknown = [value for value in coordinate.tolist() if value not in where]

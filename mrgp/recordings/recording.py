@@ -1,4 +1,7 @@
-"""Recordings of several brain regions on one clock: checks, missing data, and the pytree that models see."""
+"""Recordings of several brain regions on one clock.
+
+Checks, missing data, and the pytree that models see.
+"""
 
 import copy
 import hashlib
@@ -42,7 +45,9 @@ SOME_TRIALS = Argument("trials", python="by select_trials", shell="of the file, 
 
 @jax.tree_util.register_pytree_node_class
 class MultiRegionData(Shown):
-    """Simultaneous recordings of one or more regions, checked, with missing entries described once.
+    """Simultaneous recordings of one or more regions, checked.
+
+    Missing entries are described once, by patterns.
 
     Entry (b, t, i) is observed when ``t < length[b]`` and ``observed[pattern[b], t, i]``; None is "always".
     Patterns are shared causally, on ``[0, length)``: a shorter trial without holes needs none of its own, and
@@ -140,7 +145,10 @@ class MultiRegionData(Shown):
 
     @classmethod
     def unchecked(cls, layout: Layout, values: np.ndarray, trial_coords: Coords | None = None) -> Self:
-        """A recording of ``values`` (trial, time, neuron) that no user has brought: no message could name them."""
+        """Make a recording of ``values`` (trial, time, neuron) without any check.
+
+        It is for values that no user has brought: no message could name them.
+        """
         origin = {name: all_of(n) for name, n in zip(layout.regions, layout.n_neurons, strict=True)}
         return object.__new__(cls)._fill(layout, values, {}, trial_coords or {}, origin)
 
@@ -200,12 +208,12 @@ class MultiRegionData(Shown):
 
     @property
     def is_complete(self) -> bool:
-        """True when nothing is missing and all trials have the same length."""
+        """True if nothing is missing and all trials have the same length."""
         return self.observed is None and self.length is None
 
     @property
     def mask(self) -> Bool[np.ndarray, "trial time neuron"]:
-        """True where an entry was observed, written out in full on the host."""
+        """True where an entry was observed, (trial, time, neuron), written out on the host."""
         always = np.ones((1, *self.values.shape[1:]), bool)
         observed = always if self.observed is None else np.asarray(self.observed)
         length = np.full(self.n_trials, self.n_bins) if self.length is None else np.asarray(self.length)
@@ -213,12 +221,17 @@ class MultiRegionData(Shown):
 
     @property
     def digests(self) -> Digests:
-        """Digests of the trials, of what their values were before they were changed (see :meth:`with_values`)."""
+        """Digests of the trials, of their values before these were changed.
+
+        They are changed by :meth:`with_values`.
+        """
         return Digests.of(self.values) if self.known_as is None else self.known_as
 
     @property
     def trial_fingerprints(self) -> tuple[str, ...]:
-        """A short digest of every trial's values, by which the same trial is known in another recording.
+        """Short digests, one per trial, by which a trial is recognized in another recording.
+
+        They are of the values before these were changed, in the neurons that are left.
 
         Of what they were before they were changed, in the neurons that are left.
         """
@@ -226,14 +239,17 @@ class MultiRegionData(Shown):
 
     @property
     def fingerprint(self) -> str:
-        """What tells this recording from another: regions, bin width, every array that a model sees."""
+        """Digest of the regions, the bin width and every array that a model sees.
+
+        It tells this recording from another.
+        """
         digest = hashlib.sha256(repr((self.layout, self.values.shape)).encode())
         for array in self.tree_flatten()[0]:
             digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def trial_labels(self, name: str) -> np.ndarray:
-        """The trial coordinate ``name``, one value per trial.
+        """Return the trial coordinate ``name``, one value per trial.
 
         Raises:
             DataError: there is none of that name, or a trial has no value.
@@ -248,18 +264,18 @@ class MultiRegionData(Shown):
         return labels
 
     def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
-        """``values`` with NaN where missing; not to be written to."""
+        """Return ``values`` with NaN where missing; not to be written to."""
         values = np.asarray(self.values)
         shown = values.view() if self.is_complete else np.where(self.mask, values, np.nan)
         shown.flags.writeable = False
         return shown
 
     def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
-        """One region's values, NaN where missing."""
+        """Return one region's values, NaN where missing."""
         return self.with_nan()[:, :, self._columns(name)].copy()
 
     def with_values(self, values: Float[np.ndarray, "trial time neuron"]) -> Self:
-        """The recording with other numbers of the same shape, NaN where missing."""
+        """Return the recording with other numbers of the same shape, NaN where missing."""
         if np.shape(values) != self.values.shape:
             raise DataError(f"values have shape {np.shape(values)}, the recording has {self.values.shape}")
         changed = object.__new__(type(self))
@@ -270,7 +286,7 @@ class MultiRegionData(Shown):
         )
 
     def select_trials(self, indices: ArrayLike | slice) -> Self:
-        """The recording of some trials, by position (integers, booleans or a slice), in all its bins."""
+        """Select trials by position (integers, booleans or a slice), in all bins of the recording."""
         chosen = _choose(self.n_trials, indices, "trials")
         if chosen.size == 0:
             raise DataError("select_trials was given no trial: choose at least one")
@@ -281,7 +297,10 @@ class MultiRegionData(Shown):
         return some._fill(self.layout, self.with_nan()[chosen], neurons, trials, self.origin, taken)
 
     def in_batches_of(self, n_trials: int) -> Self:
-        """The recording as stochastic gradients take it: a model scores ``n_trials`` drawn anew at every step."""
+        """Return the recording for stochastic gradients, in batches of ``n_trials``.
+
+        A model then scores ``n_trials`` trials drawn anew at every step.
+        """
         if not 1 <= n_trials <= self.n_trials:
             raise DataError(f"a batch of {n_trials} trials is asked for, but there are {self.n_trials}")
         batched = copy.copy(self)
@@ -289,7 +308,10 @@ class MultiRegionData(Shown):
         return batched
 
     def batch(self, trials: Any) -> Self:
-        """The trials of one batch by position, which may be traced; patterns, ``center`` and ``scale`` are of all."""
+        """Select the trials of one batch by position, which may be traced.
+
+        Patterns, ``center`` and ``scale`` are of all trials.
+        """
         chosen: Any = copy.copy(self)
         chosen.values, chosen.pattern = jnp.asarray(self.values)[trials], jnp.asarray(self.pattern)[trials]
         chosen.condition = jnp.asarray(self.condition)[trials]
@@ -298,7 +320,7 @@ class MultiRegionData(Shown):
         return chosen
 
     def select_neurons(self, indices: Mapping[str, ArrayLike | slice]) -> Self:
-        """The recording of some neurons, by position within their region.
+        """Select neurons by position within their region.
 
         Args:
             indices: region name -> integers, booleans or a slice. A region that is not named stays whole,
@@ -327,17 +349,19 @@ class MultiRegionData(Shown):
 
     @property
     def neurons(self) -> dict[str, Neurons]:
-        """Who the neurons of each region are, by which a fit knows them again in another recording."""
+        """Neurons of each region, by which a fit recognizes them in another recording."""
         return {name: own.labelled(self.neuron_coords.get(name)) for name, own in self.origin.items()}
 
     @property
     def living(self) -> dict[str, Bool[np.ndarray, "neuron"]]:
-        """Of each region the neurons that take two values or more in these trials."""
+        """True for neurons that take two values or more in these trials, by region, (neuron,)."""
         values = self.with_nan()
         return {name: living_neurons(values[:, :, part]) for name, part in self.layout.region_slices.items()}
 
     def drop_dead(self, regions: Collection[str] | None = None) -> Self:
-        """The recording without neurons that never change or were never observed in it; a warning names them.
+        """Leave out neurons that never change or were never observed in this recording.
+
+        A warning names them.
 
         Args:
             regions: Of which; None for all.
@@ -349,7 +373,7 @@ class MultiRegionData(Shown):
         return self if all(alive.all() for alive in living.values()) else self.select_neurons(living)
 
     def require_living(self) -> None:
-        """Raise DataError where a neuron never changes or was never observed in these trials."""
+        """Raise DataError if a neuron never changes or was never observed in these trials."""
         remedy: tuple[Part, ...] = ("it says nothing in these trials: leave it out by ", LEAVE_OUT)
         values, neurons = self.with_nan(), self.neurons
         for name, part in self.layout.region_slices.items():
@@ -357,22 +381,22 @@ class MultiRegionData(Shown):
             check_living(name, own, neurons[name], living_neurons(own), *remedy)
 
     def name_entry(self, trial: int, time: int, column: int) -> tuple[str, str]:
-        """A neuron by its column of ``values``, and a bin of a trial, as a sentence names them."""
+        """Name a neuron, by its column of ``values``, and a bin of a trial, for a sentence."""
         return self.name_neuron(column), f"{self.name_trial(trial)}, bin {time}"
 
     def name_neuron(self, column: int) -> str:
-        """A neuron by its column of ``values``: its region, its place there, and its label."""
+        """Name a neuron, by its column of ``values``: its region, its place there, its label."""
         region = self.layout.regions[self.layout.region_of_neuron[column]]
         place = np.array([column - self.layout.region_slices[region].start])
         return neurons_named(region, place, self.neurons[region])
 
     def name_trial(self, trial: int) -> str:
-        """A trial by its position, and by where it stood before others were left out."""
+        """Name a trial by its position, and by its position as loaded if that is another."""
         before = int(self.trial_origin[trial])
         return f"trial {trial}" if before == trial else f"trial {trial} ({before} as loaded)"
 
     def without(self, neurons: Mapping[str, ArrayLike | slice]) -> Self:
-        """The recording with some neurons hidden: of the same layout, but nothing of them was observed.
+        """Hide some neurons: the layout stays, but none of their entries counts as observed.
 
         Args:
             neurons: region name -> integers, booleans or a slice, by position within the region.
@@ -385,7 +409,7 @@ class MultiRegionData(Shown):
         return self.with_values(values)
 
     def among(self, conditions: tuple[str, ...]) -> Self:
-        """The same recording as one of trials of ``conditions``, of which its own are some.
+        """Return the recording with other ``conditions`` in its layout, its own among them.
 
         Raises:
             DataError: trials have another condition, or none.
@@ -406,7 +430,7 @@ class MultiRegionData(Shown):
         return same._fill(layout, self.with_nan().copy(), neurons, trials, self.origin, self.trial_origin)
 
     def less(self, course: np.ndarray) -> Self:
-        """The recording with ``course`` (condition, time, neuron) taken off every trial of each condition."""
+        """Subtract ``course`` (condition, time, neuron) from every trial of each condition."""
         return self.with_values(self.with_nan() - course[self.condition])
 
     def require(self, n_regions_at_least: int, model: str = "this model") -> None:
@@ -418,7 +442,10 @@ class MultiRegionData(Shown):
             raise DataError(f"{model} compares regions; this recording has only {have}: {remedy}")
 
     def to_xarray(self) -> xr.Dataset:
-        """One variable (trial, time, neuron_<region>) per region; time and attrs["bin_width"] in seconds."""
+        """Convert to a dataset with one variable (trial, time, neuron_<region>) per region.
+
+        Time and ``attrs["bin_width"]`` are in seconds.
+        """
         coords: dict[str, Any] = {"time": ("time", self.times, {"units": "s"})}
         coords |= {name: ("trial", coord) for name, coord in self.trial_coords.items()}
         coords |= {f"neuron_{name}": labels for name, labels in self.neuron_coords.items()}
@@ -429,7 +456,7 @@ class MultiRegionData(Shown):
 
     @classmethod
     def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool | None = False) -> Self:
-        """Inverse of :meth:`to_xarray`; without ``attrs["regions"]`` every variable is a region."""
+        """Invert :meth:`to_xarray`; without ``attrs["regions"]`` every variable is a region."""
         if "bin_width" not in dataset.attrs:
             raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
         every = [str(name) for name, array in dataset.data_vars.items() if array.ndim != 1]
@@ -468,7 +495,7 @@ class MultiRegionData(Shown):
 
     @property
     def missing_share(self) -> float:
-        """Share of entries that were not observed, shorter trials counted as long as the longest."""
+        """Share of entries that were not observed, each trial counted as long as the longest."""
         if self.is_complete:
             return 0.0
         always = np.ones((1, self.n_bins, self.values.shape[2]), bool)
@@ -483,7 +510,10 @@ class MultiRegionData(Shown):
 
 
 def _mean_and_sd(values: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of each neuron over what was observed, in two passes: however large the mean, the sd has all its digits."""
+    """Mean and sd of each neuron over what was observed, (neuron,) each.
+
+    Two passes: however large the mean, the sd has all its digits.
+    """
     count: Any = np.maximum(values.shape[0] * values.shape[1] if mask is None else mask.sum(axis=(0, 1)), 1)
     rough = values.sum(axis=(0, 1)) / count
     shift, square = np.zeros_like(rough), np.zeros_like(rough)
@@ -501,7 +531,7 @@ def _gapless(mask: np.ndarray) -> bool:
 
 
 def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:
-    """A recording of noise with this layout, for what needs shapes but no values."""
+    """Make a recording of noise with this layout, for code that needs shapes but no values."""
     rng = np.random.default_rng(0)
     noise = [rng.standard_normal((n_trials, n_bins, n)) for n in layout.n_neurons]
     of_trials = {CONDITION: np.resize(layout.conditions, n_trials)} if layout.conditions else {}

@@ -1,4 +1,4 @@
-"""Spike times and trials in seconds, to the counts per bin that models take."""
+"""Counts per bin from spike times and trials in seconds."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -115,7 +115,10 @@ def from_spike_times(
 
 
 def trial_columns(table: Mapping[str, np.ndarray], regions: Sequence[str]) -> dict[str, np.ndarray]:
-    """Of a table of trials, the columns that can be coordinates: one number or text per trial, under a free name."""
+    """Find the columns of a table of trials that can be coordinates, under free names.
+
+    These columns have one number or text per trial.
+    """
     coords: dict[str, np.ndarray] = {}
     for name, column in table.items():
         if name in ("start_time", "stop_time") or column.ndim != 1:
@@ -131,7 +134,7 @@ def _by_label(spike_times: Any) -> dict[Any, Any]:
 
 
 def _per_unit(value: Any, times: Mapping[Any, Any], what: str) -> dict[Any, Any]:
-    """One value per unit, by label."""
+    """Return one value per unit, by label."""
     if isinstance(value, Mapping):
         if lacking := [label for label in times if label not in value]:
             raise DataError(f"{what} says nothing of unit {lacking[0]}: add it, or leave the unit out")
@@ -143,7 +146,7 @@ def _per_unit(value: Any, times: Mapping[Any, Any], what: str) -> dict[Any, Any]
 
 
 def _regions(region_of_unit: Any, times: Mapping[Any, Any], *, all_named: bool) -> dict[Any, str | None]:
-    """The region of each unit; None where it has none, which is refused where ``all_named``."""
+    """Name the region of each unit; None where it has none, refused if ``all_named``."""
     areas: dict[Any, str | None] = {}
     for label, area in _per_unit(region_of_unit, times, "region_of_unit").items():
         missing = is_missing(area) or as_text(area) in MISSING
@@ -154,7 +157,7 @@ def _regions(region_of_unit: Any, times: Mapping[Any, Any], *, all_named: bool) 
 
 
 def _spikes(what: str, times: np.ndarray, is_row: bool) -> Float[np.ndarray, "spike"]:
-    """One unit's spike times, sorted, without the NaN that fill up a row of a matrix."""
+    """Sort one unit's spike times, without the NaN that fill up a row of a matrix."""
     if is_row and times.ndim == 1:
         times = times[: 1 + max(np.flatnonzero(~np.isnan(times)), default=-1)]
     times = _row(what, times)
@@ -173,7 +176,7 @@ def _spikes(what: str, times: np.ndarray, is_row: bool) -> Float[np.ndarray, "sp
 
 
 def _row(what: str, times: np.ndarray) -> Float[np.ndarray, "event"]:
-    """Times in one row, finite."""
+    """Check that times are one row of finite numbers."""
     if times.ndim != 1:
         raise DataError(f"{what} have shape {times.shape}: give one row of seconds")
     if not np.isfinite(times).all():
@@ -187,7 +190,9 @@ def _events(what: str, value: Any) -> Float[np.ndarray, "event"]:
 
 
 def _supports(given: Mapping[Any, Any], times: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray] | None:
-    """Intervals in which trains that have a t_start and a t_stop, as neo's have, were recorded; None without one.
+    """Intervals in which spike trains were recorded, by their own t_start and t_stop.
+
+    Trains of neo have these; None if no train has.
 
     A train that stops with its last spike says nothing of the time after.
     """
@@ -229,7 +234,10 @@ def _windows(start: Any, stop: Any, align: Any, window: Any) -> Float[np.ndarray
 def _bin_edges(
     windows: Float[np.ndarray, "trial 2"], width: float, n_units: int
 ) -> tuple[Float[np.ndarray, "trial edge"], Int[np.ndarray, "trial"]]:
-    """Edges of each trial's bins, its last one repeated to the longest trial's number, and its number of bins."""
+    """Edges of each trial's bins, (trial, edge), and its number of bins, (trial,).
+
+    The last edge is repeated up to the number of edges of the longest trial.
+    """
     start, stop = windows.T
     exact = (stop - start) / width
     n_bins = np.floor(exact + ROUNDING)
@@ -263,7 +271,7 @@ def _intervals(label: Any, value: Any) -> Float[np.ndarray, "interval 2"]:
 
 
 def _inside(edges: np.ndarray, intervals: np.ndarray, width: float) -> np.ndarray:
-    """Whether each bin lies wholly in one of the intervals, which are sorted by start."""
+    """True for bins that lie wholly in one of the intervals, which are sorted by start."""
     slack = 2 * ROUNDING * width
     last = np.searchsorted(intervals[:, 0], edges[:, :-1] + slack, side="right")
     reached = np.concatenate([[-np.inf], np.maximum.accumulate(intervals[:, 1])])
@@ -271,7 +279,10 @@ def _inside(edges: np.ndarray, intervals: np.ndarray, width: float) -> np.ndarra
 
 
 def _seen_trials(arrays: Mapping[str, np.ndarray], after: np.ndarray) -> np.ndarray:
-    """Trials in which any unit was observed, bool (trial,), and a word on what is missing before a trial's end."""
+    """Trials in which any unit was observed, bool (trial,).
+
+    Warns of trials that are left out and of bins that are missing before a trial's end.
+    """
     there = {name: ~np.isnan(array) for name, array in arrays.items()}
     seen = np.any([known.any(axis=(1, 2)) for known in there.values()], axis=0)
     if not seen.any():
@@ -287,7 +298,10 @@ def _seen_trials(arrays: Mapping[str, np.ndarray], after: np.ndarray) -> np.ndar
 
 
 def _of_seen(coord: Any, seen: np.ndarray) -> Any:
-    """The labels of the trials that stay; of another length, which is told later, all."""
+    """Select the labels of the trials that stay.
+
+    Labels of another number are all returned; they are refused later.
+    """
     if len(coord) != seen.size:
         return coord
     if isinstance(coord, list | tuple):  # of several types, maybe

@@ -1,4 +1,4 @@
-"""Which trials a model is fitted to and which it is judged on, and which neurons are kept from it."""
+"""Splits of trials for training, validation and test, and choice of held-out neurons."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -20,14 +20,17 @@ HeldOut = Mapping[str, Int[np.ndarray, "neuron"]]
 
 
 class Split(NamedTuple):
-    """Trials by position, in the order drawn: for fitting, for choices between models, and for the final score."""
+    """Positions of the trials for training, validation and test, in the order drawn.
+
+    Models are fitted to the first, chosen by the second, and scored at last on the third.
+    """
 
     train: Int[np.ndarray, "trial"]
     validation: Int[np.ndarray, "trial"]
     test: Int[np.ndarray, "trial"]
 
     def of(self, data: MultiRegionData) -> tuple[MultiRegionData, MultiRegionData, MultiRegionData]:
-        """The recordings of the three kinds of trials; all three must have some.
+        """Return the recordings of the three kinds of trials; all three must have some.
 
         Raises:
             DataError: a part of the split has no trials, or the recording has too few for it.
@@ -37,7 +40,7 @@ class Split(NamedTuple):
 
 
 def split_trials(n_trials: int, seed: int = 0, shares: Sequence[float] = SHARES) -> Split:
-    """A random division of trials: ``default_rng(seed).permutation(n_trials)``, cut in order.
+    """Divide trials at random: ``default_rng(seed).permutation(n_trials)``, cut in order.
 
     Args:
         n_trials: Of the recording.
@@ -58,7 +61,9 @@ def split_trials(n_trials: int, seed: int = 0, shares: Sequence[float] = SHARES)
 
 
 def hold_out_neurons(layout: Layout, seed: int = 0, share: float = HELD_OUT) -> dict[str, Int[np.ndarray, "neuron"]]:
-    """A random share of each region's neurons, drawn region after region by ``default_rng(seed).choice``.
+    """Draw a random share of each region's neurons to be held out.
+
+    They are drawn region after region by ``default_rng(seed).choice``.
 
     One neuron at least; a region of one neuron keeps it, as nothing would be left of it.
 
@@ -78,12 +83,12 @@ def hold_out_neurons(layout: Layout, seed: int = 0, share: float = HELD_OUT) -> 
 
 
 def neuron_masks(layout: Layout, n_masks: int = MASKS, seed: int = 0, share: float = HELD_OUT) -> list[HeldOut]:
-    """``n_masks`` sets of held-out neurons, of seeds ``seed``, ``seed + 1``, and so on."""
+    """Draw ``n_masks`` sets of held-out neurons, with seeds ``seed``, ``seed + 1``, and so on."""
     return [hold_out_neurons(layout, seed + i, share) for i in range(n_masks)]
 
 
 def checked_held_out(data: MultiRegionData, held_out: Mapping[str, ArrayLike]) -> dict[str, Int[np.ndarray, "neuron"]]:
-    """``held_out`` as sorted positions; regions with none are left out.
+    """Return ``held_out`` as sorted positions; regions with none are left out.
 
     Raises:
         DataError: an unknown region or neuron, one named twice, or none at all.

@@ -1,4 +1,7 @@
-"""Labels as text: the same label of two recordings, whose tables may hold it as another kind of number, is one text."""
+"""Labels as text.
+
+A label has the same text in two recordings whose tables hold it as different kinds of numbers.
+"""
 
 from typing import Any
 
@@ -6,7 +9,10 @@ import numpy as np
 
 
 def as_text(value: Any) -> str:
-    """One label as text: the same for 1 and 1.0, all digits of other numbers, bytes decoded."""
+    """Convert one label to text: the same for 1 and 1.0, all digits of other numbers.
+
+    Bytes are decoded.
+    """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bytes):

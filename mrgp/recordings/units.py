@@ -1,4 +1,7 @@
-"""Times as they are given, in seconds: a unit that an object carries is converted, one that is no time is refused."""
+"""Conversion of times to seconds.
+
+A unit that an object carries is converted; one that is no unit of time is refused.
+"""
 
 import datetime
 from typing import Any
@@ -21,7 +24,7 @@ IN_SECONDS = {
 
 
 def seconds(what: str, value: Any) -> np.ndarray:
-    """Numbers as they are, and what carries a unit in seconds, float64 of the shape given.
+    """Convert to seconds, float64 of the shape given; plain numbers are seconds already.
 
     Understood are ``datetime.timedelta`` and numpy's, arrays of quantities, neo, pint and astropy, pynapple's times,
     xarray's with ``attrs["units"]``, and sequences of those.
@@ -40,7 +43,7 @@ def seconds(what: str, value: Any) -> np.ndarray:
 
 
 def one_time(what: str, value: Any, wanted: str) -> float:
-    """One number of seconds, finite.
+    """Read one finite number of seconds.
 
     Raises:
         DataError: it is none, or of a unit that is no time; the message says what is ``wanted``.
@@ -52,7 +55,7 @@ def one_time(what: str, value: Any, wanted: str) -> float:
 
 
 def read_bin_width(value: Any) -> float:
-    """Seconds per bin, above 0."""
+    """Read the seconds per bin, above 0."""
     wanted = "the seconds per bin, such as 0.02 for 20 ms"
     width = one_time("bin_width", value, wanted)
     if width <= 0:
@@ -61,7 +64,7 @@ def read_bin_width(value: Any) -> float:
 
 
 def _numbers(what: str, value: Any) -> np.ndarray | None:
-    """Seconds as float64; None where there are no numbers."""
+    """Convert to seconds as float64; None where there are no numbers."""
     try:
         return np.asarray(_plain(what, value), float)
     except DataError:
@@ -71,7 +74,7 @@ def _numbers(what: str, value: Any) -> np.ndarray | None:
 
 
 def _plain(what: str, value: Any) -> Any:
-    """The numbers of seconds in ``value``, with no unit left."""
+    """Return the numbers of seconds in ``value``, without a unit."""
     if isinstance(value, np.timedelta64 | np.datetime64):
         value = np.asarray(value)
     if isinstance(value, datetime.timedelta):
@@ -96,7 +99,7 @@ def _plain(what: str, value: Any) -> Any:
 
 
 def _converted(what: str, value: Any) -> Any:
-    """Numbers of seconds from an object that carries a unit; None where it carries none."""
+    """Numbers of seconds from an object that carries a unit; None if it carries none."""
     if hasattr(value, "time_support") and hasattr(value, "t"):  # pynapple's, in seconds whatever it prints
         return np.asarray(value.t, float)
     units = getattr(getattr(value, "attrs", None), "get", lambda _: None)("units")

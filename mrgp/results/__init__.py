@@ -1,1 +1,1 @@
-"""A fit: its parameters, their uncertainty, and the forms in which it is kept and shown."""
+"""Fits: parameters, their uncertainty, and the forms in which they are kept and shown."""

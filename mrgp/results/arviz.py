@@ -1,4 +1,4 @@
-"""One conversion from a fit to ArviZ, with named dimensions in the user's units."""
+"""Conversion of a fit to ArviZ, with named dimensions in the user's units."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ PARTS = (DELAY_CHANGE.name,)  # sites that another one, in the user's units, is 
 
 
 def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, latents: bool) -> xr.DataTree:
-    """The DataTree of :meth:`mrgp.results.fit.Fit.to_arviz`."""
+    """Build the DataTree of :meth:`mrgp.results.fit.Fit.to_arviz`."""
     model, layout = fit.model, fit.layout
     n_chains, n_draws = _sizes(fit, n_draws)
     everything = fit.draws(n_chains * n_draws, seed, data)
@@ -95,7 +95,7 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
 
 
 def why_no_log_likelihood(fit: Any) -> str | None:
-    """Why draws of a fit are of no whole posterior, and what to do; None where they are of one.
+    """Explain why draws are not of the whole posterior, and what to do; None if they are.
 
     Leave-one-out from draws of a few sites, all others at their best values, would not see what those gained by having
     seen a trial.
@@ -115,7 +115,7 @@ def why_no_log_likelihood(fit: Any) -> str | None:
 
 
 def _sizes(fit: Any, n_draws: int | None) -> tuple[int, int]:
-    """Chains, and draws of each."""
+    """Number of chains, and of draws in each."""
     if fit.samples is None:
         return 1, n_draws or GAUSSIAN_DRAWS
     n_chains, length = next(iter(fit.samples.values())).shape[:2]
@@ -139,7 +139,7 @@ def _prior(fit: Any, data: MultiRegionData, names: Sequence[str], n_draws: int, 
 
 
 def trial_scores(model: Any, data: MultiRegionData, draws: Mapping[str, Any]) -> np.ndarray:
-    """log p(y_trial | draw) in nats of draws of all sites, (draw, trial)."""
+    """log p(y_trial | draw) in nats for draws of all sites, (draw, trial)."""
     return np.asarray(_scores(model, data, {name: jnp.asarray(value) for name, value in draws.items()}))
 
 
@@ -150,7 +150,10 @@ def _scores(model: Any, data: MultiRegionData, draws: dict[str, Any]) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 def _replicas(model: Any, data: MultiRegionData, draws: dict[str, Any], weights: Any, keys: Any) -> Any:
-    """Of every draw the means over the trials of a new recording, (draw, trial, neuron)."""
+    """Draw a recording at every draw; return the mean of each trial, (draw, trial, neuron).
+
+    ``weights`` (trial, time, neuron) average over the observed bins.
+    """
 
     def one(inputs: Any) -> Any:
         sites, key = inputs

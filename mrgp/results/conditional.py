@@ -1,7 +1,7 @@
-r"""What a fitted model says of a recording: latents, reconstruction, and what its state space costs.
+r"""Latents and reconstruction of a recording from a fitted model; error of the state space.
 
 Latents are read from the smoothed states on region 1's clock, at any offset within a bin: the same conditioning that
-reads a delayed copy (DESIGN 2.2) reads a finer grid.
+reads a delayed copy, E[g(t - delay) | s] = w(delay)' s, reads a finer grid.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Signals(NamedTuple):
 def latents(
     distribution: MarkovGP | CountGP, data: MultiRegionData, refine: int, within_names: Sequence[str]
 ) -> xr.Dataset:
-    """The Dataset of :meth:`mrgp.results.fit.Fit.latents`."""
+    """Build the Dataset of :meth:`mrgp.results.fit.Fit.latents`."""
     read = jax.jit(lambda d, y: signals(d, y, refine))(distribution, jnp.asarray(data.values))
     arrays = {
         name: (("trial", "time", f"{name.split('_')[0]}_latent"), np.asarray(value))
@@ -50,7 +50,7 @@ def latents(
 
 
 def reconstruction(distribution: MarkovGP | CountGP, data: MultiRegionData) -> xr.Dataset:
-    """The Dataset of :meth:`mrgp.results.fit.Fit.predict`."""
+    """Build the Dataset of :meth:`mrgp.results.fit.Fit.predict`."""
     mean, sd = jax.jit(predictions)(distribution, jnp.asarray(data.values))
     arrays = {}
     for region, part in data.layout.region_slices.items():
@@ -61,7 +61,10 @@ def reconstruction(distribution: MarkovGP | CountGP, data: MultiRegionData) -> x
 
 
 def signals(distribution: MarkovGP | CountGP, values: Array, refine: int) -> Signals:
-    """Posterior of the latents of trials (trial, time, neuron), ``refine`` points per bin, on region 1's clock."""
+    """Posterior of the latents of trials (trial, time, neuron), on region 1's clock.
+
+    There are ``refine`` points per bin.
+    """
     if refine > 1:
         distribution = distribution.with_space(distribution.space.for_reading())
     posterior, latent = distribution.posterior(values), _latent(distribution)
@@ -70,12 +73,12 @@ def signals(distribution: MarkovGP | CountGP, values: Array, refine: int) -> Sig
 
 
 def _latent(distribution: MarkovGP | CountGP) -> MarkovGP:
-    """The Gaussian processes behind values or counts."""
+    """Return the Gaussian processes behind values or counts."""
     return distribution.latent if isinstance(distribution, CountGP) else distribution  # type: ignore[return-value]
 
 
 def _read(distribution: MarkovGP, posterior: Posterior, kind: str, refine: int) -> tuple[Array, Array]:
-    """Mean and sd (trial, fine_time, latent) of one kind of latent."""
+    """Posterior mean and sd of one kind of latent, (trial, fine_time, latent) each."""
     reader = distribution.space.signal_reader(distribution.latents, kind, refine)
     weights, missed = reader.weights, reader.missed
     count, size = weights.shape[1:]
@@ -112,7 +115,9 @@ def predictions(distribution: MarkovGP | CountGP, values: Array) -> tuple[Array,
 
 
 def lift_error(distribution: MarkovGP | CountGP, n_bins: int) -> float:
-    """KL divergence per trial of ``n_bins`` complete bins, in nats, from the exact model to its state space.
+    """KL divergence per trial, in nats, from the exact model to its state space.
+
+    It is for trials of ``n_bins`` complete bins.
 
     What the state-space representation costs: below 0.1 nats no comparison of models can notice it. 0 where the state
     space is the model itself.

@@ -1,4 +1,4 @@
-r"""What a posterior says of each delay: which way, how much, and whether it is there at all.
+r"""Direction, size and evidence of each delay, from its posterior.
 
 The Savage-Dickey ratio compares the model with a delay to the same model without: by how much the posterior density of
 no delay has fallen below the prior's (Dickey 1971),
@@ -32,7 +32,7 @@ def delay_table(
     rope: float | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """One row per latent and pair of regions: the delay of ``second`` behind ``first``.
+    """Table of delays: one row per latent and pair of regions, ``second`` behind ``first``.
 
     Args:
         fit: A :class:`mrgp.Fit` with delays. Of delays that vary, their mean over the trial.
@@ -84,12 +84,18 @@ def delay_table(
 
 
 def width_of(center: float, sd: float, bound: float) -> float:
-    """sd in seconds of a delay whose artanh(delay / bound) has this center and sd."""
+    """Standard deviation in seconds of a delay, from ``sd`` of artanh(delay / bound).
+
+    ``center`` is the mean of artanh(delay / bound).
+    """
     return bound * (1 - np.tanh(center) ** 2) * sd
 
 
 def _log_bayes_factor(delay: float, sd: float, largest: float, difference: bool) -> float:
-    """For a delay against none; ``difference`` of two delays, each within ``largest``."""
+    """Natural log of the Bayes factor for a delay against none.
+
+    With ``difference`` the delay is that between two delays, each within ``largest``.
+    """
     reach = largest * (1 + difference)
     grid = np.linspace(-reach, reach, 2001)
     prior = np.maximum(1 - np.abs(grid) / reach, 0.0) if difference else np.ones_like(grid)
@@ -102,7 +108,10 @@ def _log_bayes_factor(delay: float, sd: float, largest: float, difference: bool)
 def _gaussian(
     fit: Any, data: MultiRegionData | None, reference: str, progress: bool
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Center and sd (region, across_latent) of artanh(delay behind ``reference`` / bound), and the bound in seconds."""
+    """Center and sd of artanh(delay / bound), (region, across_latent), and the bound in seconds.
+
+    Delays are behind ``reference``.
+    """
     if fit.samples is None or fit.method == "laplace":
         lean = uncertainty.delay_gaussian(fit, fit.curvature(data, progress), True, reference)
         return lean.center, lean.sd, lean.bound

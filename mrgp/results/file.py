@@ -1,4 +1,7 @@
-"""The file of a fit: NetCDF with its sites as arrays and everything else in a header of JSON."""
+"""File of a fit: NetCDF with its sites as arrays.
+
+Everything else is in a header of JSON.
+"""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +26,10 @@ NOT_SHARED = 1e-3  # of a condition's own spread: that of a course which earlier
 
 
 def write(fit: Any, path: Path) -> None:
-    """Write a :class:`mrgp.results.fit.Fit`; an existing file is replaced only once the new one is whole."""
+    """Write a :class:`mrgp.results.fit.Fit`.
+
+    An existing file is replaced only once the new one is complete.
+    """
     arrays: dict[str, Any] = {
         name: ([f"{name}_{axis}" for axis in range(np.ndim(value))], value) for name, value in fit.sites.items()
     }
@@ -65,7 +71,7 @@ def write(fit: Any, path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The fields of the fit that :func:`write` wrote."""
+    """Read the fields of a fit from a file that :func:`write` wrote."""
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path")
     try:
@@ -118,7 +124,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _with_spread(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Sites of earlier files too, whose means moved by half of a neuron's sd, or log-rates by 1, in each condition."""
+    """Add ``mean_spread`` to sites of earlier files, which do not have it.
+
+    Their means moved by half of a neuron's sd, or log-rates by 1, in each condition.
+    """
     if "mean_change" not in sites or "mean_spread" in sites:
         return sites
     own = np.full(len(sites["offset"]), COURSE_SPREAD)

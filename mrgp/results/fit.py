@@ -1,4 +1,4 @@
-"""A fitted model: its parameters with names and units, and what it says of a recording."""
+"""Fitted models: parameters with names and units, and their predictions for a recording."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -49,13 +49,13 @@ LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measure
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the packages that a result depends on."""
     return {name: importlib.metadata.version(name) for name in ("mrgp", "jax", "numpyro", "arviz", "numpy", "scipy")}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Fit(Shown, Run):
-    """Parameters of one model inferred from one recording. Times are in seconds throughout.
+    """Parameters of one model inferred from one recording; times are in seconds throughout.
 
     Two fits are equal where they are the same object; ``summary()`` and ``sites`` tell others apart.
 
@@ -89,23 +89,25 @@ class Fit(Shown, Run):
 
     @cached_property
     def assignment(self) -> Any:
-        """Which neuron reads which latent."""
+        """Assignment of latents to the neurons that read them."""
         return self.model.assignment(self.layout)
 
     @property
     def within_names(self) -> list[str]:
-        """A name for every within latent: region and number, ``V1:0``."""
+        """Names of the within latents, by region and number: ``V1:0``."""
         widths = zip(self.layout.regions, self.assignment.n_within, strict=False)
         return [f"{name}:{j}" for name, width in widths for j in range(width)]
 
     @property
     def populations(self) -> tuple[str, ...]:
-        """The model's regions: those of the recording, or one where it pools them."""
+        """Regions of the model: those of the recording, or one where the model pools them."""
         return self.layout.regions if self.assignment.n_regions > 1 or self.layout.n_regions == 1 else ("all",)
 
     @property
     def delays(self) -> xr.DataArray:
-        """Delays in seconds, (region, across_latent) or (region, across_latent, time) where they vary.
+        """Delays in seconds, (region, across_latent), and time if they vary.
+
+        Where they vary they are (region, across_latent, time).
 
         Positive means that the region lags the first one.
         """
@@ -115,27 +117,27 @@ class Fit(Shown, Run):
 
     @property
     def has_delays(self) -> bool:
-        """Whether there is a latent that regions share, each with a delay of its own."""
+        """True if regions share a latent, each with a delay of its own."""
         return len(self.populations) > 1 and self.delays.size > 0 and self.model.delay_bound(self.layout) > 0
 
     @property
     def delays_vary(self) -> bool:
-        """Whether delays move during a trial."""
+        """True if delays change during a trial."""
         return "time" in self.delays.dims
 
     @property
     def has_relevance(self) -> bool:
-        """Whether the model finds out which region reads which latent."""
+        """True if the model infers which region reads which latent."""
         return "alpha" in self.sites
 
     @property
     def n_samples(self) -> int:
-        """Draws of the posterior, those of all chains together; 0 where the method gives none."""
+        """Number of draws of the posterior in all chains together; 0 if the method gives none."""
         return 0 if self.samples is None else int(np.prod(next(iter(self.samples.values())).shape[:2]))
 
     @property
     def climbed(self) -> str:
-        """What ``trace`` is, in symbols."""
+        """Name of the quantity in ``trace``, in symbols."""
         names = {"em": "log p(y | parameters)", "nuts": "log density of each draw"}
         bound = "bound of log p(y)" if self.method in ("vb", "svi") else "log p(y, parameters)"
         return names.get(self.method, bound)
@@ -162,7 +164,10 @@ class Fit(Shown, Run):
 
     @property
     def loadings(self) -> dict[str, xr.DataArray]:
-        """Loadings per region, (neuron, latent): across latents ``across:k``, then the region's own ``V1:j``."""
+        """Loadings per region, (neuron, latent).
+
+        Latents are the across latents ``across:k``, then the region's own ``V1:j``.
+        """
         names = [f"across:{k}" for k in range(self.assignment.n_across)]
         blocks = np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1])
         arrays = {}
@@ -185,7 +190,7 @@ class Fit(Shown, Run):
         return xr.DataArray(share, {"region": list(self.populations), "latent": names}, name="shared_variance")
 
     def shared_by(self, least: float = SHARED) -> xr.DataArray:
-        """Which regions read which across latent, (region, across_latent) bool.
+        """True where a region reads an across latent, (region, across_latent).
 
         A region reads a latent that explains at least ``least`` of the variance shared by its neurons (Gokcen et al.
         2023 take 2%), if what its neurons share is at least a thousandth of their noise.
@@ -201,25 +206,30 @@ class Fit(Shown, Run):
 
     @property
     def noise(self) -> dict[str, xr.DataArray]:
-        """Observation variance of every neuron, per region; counts have none."""
+        """Observation variance of every neuron, per region; AttributeError for counts.
+
+        Counts have none of their own.
+        """
         if self.model.is_of_counts:
             raise AttributeError("counts have no noise variance of their own: see fit.sites, and fit.predict")
         return self._per_neuron("noise")
 
     @property
     def offset(self) -> dict[str, xr.DataArray]:
-        """Offset of every neuron, per region; of its log-rate where values are counts."""
+        """Offset of every neuron, per region; for counts, offset of its log-rate."""
         return self._per_neuron("offset")
 
     @property
     def noise_timescales(self) -> xr.DataArray:
-        """How long private noise remembers, seconds, (region,); 0 where it is white."""
+        """Timescale of private noise in seconds, (region,); 0 where noise is white."""
         found = self.sites.get("noise_timescale", np.zeros(len(self.populations)))
         return xr.DataArray(found, {"region": list(self.populations)}, name="noise_timescale", attrs={"units": "s"})
 
     @property
     def mean(self) -> dict[str, xr.DataArray]:
-        """Mean of every neuron over the trial, per region, (condition, time, neuron), in units of the recording.
+        """Mean of every neuron over the trial, per region, (condition, time, neuron).
+
+        It is in units of the recording.
 
         Where values are counts it is the mean of the log-rate.
         """
@@ -232,7 +242,9 @@ class Fit(Shown, Run):
     # ---- what it says of a recording -----------------------------------------------------------------------------
 
     def recording(self, data: MultiRegionData | None = None) -> MultiRegionData:
-        """``data`` as far as the fit knows its neurons (see :meth:`known`), or the recording that it holds.
+        """Return ``data`` as far as the fit knows its neurons, or else the fit's own recording.
+
+        See :meth:`known`.
 
         Raises:
             DataError: there is none, or it has not all that the fit knows.
@@ -250,7 +262,7 @@ class Fit(Shown, Run):
         return data
 
     def known(self, data: MultiRegionData) -> MultiRegionData:
-        """``data`` without regions and neurons that the fit does not know, which a warning names.
+        """Leave out regions and neurons that the fit does not know; a warning names them.
 
         A neuron is known by its label, where the fit's recording and this one have labels; else by its position, where
         both were made from arrays of as many neurons, of which some were left out.
@@ -262,11 +274,17 @@ class Fit(Shown, Run):
 
     @property
     def training_trials(self) -> tuple[str, ...]:
-        """Digests of the trials that the parameters were inferred from; none of a fit whose file does not say it."""
+        """Digests of the trials that the parameters were inferred from.
+
+        There are none for a fit whose file does not name its trials.
+        """
         return self.trained_on if self.data is None else tuple(self.data.trial_fingerprints)
 
     def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
-        """Which trials, (trial,) bool, the parameters were inferred from; None of a fit whose file does not say it."""
+        """True for trials that the parameters were inferred from, (trial,).
+
+        None for a fit whose file does not name its trials.
+        """
         known = self.training_trials
         if not known:
             return None
@@ -274,11 +292,11 @@ class Fit(Shown, Run):
         return np.isin(digests.of_trials, known) | np.isin(digests.whole, known)
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
-        """log p(y_trial | parameters) in nats, (trial,); of counts a lower bound."""
+        """log p(y_trial | parameters) in nats, (trial,); for counts a lower bound."""
         return self.model.log_likelihood(self.recording(data), self.sites)
 
     def markov(self, data: MultiRegionData) -> MarkovGP | CountGP:
-        """The state-space form of the fitted model, whatever likelihood it was fitted with."""
+        """State-space form of the fitted model, whatever likelihood it was fitted with."""
         model = self.model if self.model.likelihood == "markov" else self.model.replace(likelihood="markov")
         if model.window is None:
             model = model.adapted(data, self.sites, 1.0)
@@ -298,7 +316,7 @@ class Fit(Shown, Run):
         return posterior.latents(self.markov(data), data, refine, self.within_names)
 
     def predict(self, data: MultiRegionData | None = None) -> xr.Dataset:
-        """Reconstruction of every region given all of the recording: mean, and sd of a new observation.
+        """Reconstruct every region from the whole recording: mean, and sd of a new observation.
 
         Returns:
             ``<region>_mean`` and ``<region>_sd``, (trial, time, neuron_<region>); missing entries are filled in.
@@ -310,7 +328,10 @@ class Fit(Shown, Run):
     def sample(
         self, n_trials: int, n_bins: int, seed: int = 0, conditions: Sequence[str] | None = None
     ) -> MultiRegionData:
-        """A new recording drawn from the fitted model; ``conditions`` of its trials, None for all of them in turn."""
+        """Draw a new recording from the fitted model.
+
+        ``conditions`` are those of its trials; None for all conditions in turn.
+        """
         frame = stand_in(self.layout, n_trials, n_bins)
         if conditions is not None:
             if len(conditions) != n_trials:
@@ -324,7 +345,10 @@ class Fit(Shown, Run):
         return made
 
     def lift_error(self, n_bins: int = LIFT_ERROR_BINS) -> float:
-        """KL divergence in nats per trial of ``n_bins`` bins from the exact model to the state space used."""
+        """KL divergence per trial, in nats, from the exact model to the state space used.
+
+        It is for trials of ``n_bins`` bins.
+        """
         bare = replace(
             self, model=self.model.replace(mean="constant"),
             sites={name: value for name, value in self.sites.items() if name not in self.model.mean.own_sites},
@@ -334,7 +358,9 @@ class Fit(Shown, Run):
     # ---- uncertainty ---------------------------------------------------------------------------------------------
 
     def curvature(self, data: MultiRegionData | None = None, progress: bool = False, follow: bool = False) -> Curvature:
-        """Gaussian uncertainty of delays and kernel parameters, everything else profiled out; computed once.
+        """Gaussian uncertainty of delays and kernel parameters; computed once.
+
+        Everything else is profiled out.
 
         ``follow`` asks for how everything else follows them too, which a saved fit does not keep.
         """
@@ -347,7 +373,7 @@ class Fit(Shown, Run):
 
     @property
     def uncertain_sites(self) -> tuple[str, ...]:
-        """Sites that describe latents and were inferred: what intervals are given for."""
+        """Sites that describe latents and were inferred; intervals are given for these."""
         return tuple(name for name in self.model.dynamics_sites(self.layout) if name not in self.fixed)
 
     def delay_intervals(
@@ -358,7 +384,9 @@ class Fit(Shown, Run):
         over_time: bool = False,
         reference: str | None = None,
     ) -> xr.Dataset:
-        """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``) from the curvature, seconds.
+        """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``), in seconds.
+
+        They are from the curvature, or from draws of the posterior where there are any.
 
         Dims (region, across_latent), and time where delays vary; ``over_time`` asks for their mean over the trial
         instead. Delays are behind the region ``reference``, None for the first; a latent that ``reference`` or a region
@@ -381,22 +409,27 @@ class Fit(Shown, Run):
 
     @property
     def _has_own_draws(self) -> bool:
-        """Whether draws are of the posterior itself, not of its Gaussian."""
+        """True if draws are of the posterior itself, not of its Gaussian."""
         return self.samples is not None and self.method != "laplace"
 
     @property
     def undrawn_sites(self) -> tuple[str, ...]:
-        """Sites that were inferred but have no draws of their own: with any, the draws are of no whole posterior."""
+        """Sites that were inferred but have no draws of their own.
+
+        If there are any, the draws are not of the whole posterior.
+        """
         given = {*(self.samples or {}), *self.fixed, *self.model.held}
         return tuple(name for name in self.sites if name not in given)
 
     @property
     def n_parameters(self) -> int:
-        """Numbers that were inferred, loadings that a region does not use included."""
+        """Count of the numbers that were inferred, with loadings that a region does not use."""
         return sum(np.size(value) for name, value in self.sites.items() if name not in (*self.fixed, *self.model.held))
 
     def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
-        """Draws of all sites, (draw, ...), seconds: of those the method gives, where it does, at most all of them.
+        """Draws of all sites, (draw, ...) each; times are in seconds.
+
+        Where the method gives draws, they are taken from these, at most all of them.
 
         Else delays and kernel parameters are from the Gaussian at the maximum; loadings, noise and offsets take their
         best values given each draw, to first order, without spread of their own. Sites that the method leaves undrawn
@@ -407,7 +440,9 @@ class Fit(Shown, Run):
         return uncertainty.draws(self, self.curvature(data, follow=True), n_draws, seed)
 
     def log_evidence(self, data: MultiRegionData | None = None, progress: bool = False) -> tuple[float, float]:
-        """log p(y | model) by Laplace's method at the maximum, nats, and the standard error of its computation.
+        """log p(y | model) in nats by Laplace's method, and the standard error of its computation.
+
+        The method is applied at the maximum.
 
         Everything that was inferred is integrated over a Gaussian; sites that were fixed are given. A recording cannot
         tell the modes apart that differ in signs and order of latents: all of them count, log 2 for each latent and
@@ -423,7 +458,9 @@ class Fit(Shown, Run):
         seed: int = 0,
         latents: bool = False,
     ) -> xr.DataTree:
-        """An ArviZ DataTree, for ``arviz.summary``, ``plot_forest``, ``loo``, ``compare`` and all others.
+        """Convert to an ArviZ DataTree, for ``arviz.summary``, ``loo`` and all others.
+
+        These include ``plot_forest`` and ``compare``.
 
         Groups: ``posterior`` and ``prior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive``
         and ``observed_data`` (each neuron's mean over the observed bins of each trial), ``sample_stats`` of method
@@ -461,7 +498,10 @@ class Fit(Shown, Run):
         return Card(headline, facts, tables.latents(self, bounds), self.notes, "\n".join(without))
 
     def _bounds_at_hand(self) -> xr.Dataset | None:
-        """Intervals of the delays, where it takes neither long nor the turn of another thread to give them."""
+        """Intervals of the delays if they are quick to give, else None.
+
+        They are not if that takes long or needs the turn of another thread.
+        """
         is_ready = self.saved_curvature is not None and (self.data is not None or self._has_shown_intervals)
         if not self.has_delays or not (is_ready or self._has_own_draws) or not TRACING.acquire(blocking=False):
             return None
@@ -471,11 +511,17 @@ class Fit(Shown, Run):
             TRACING.release()
 
     def summary(self) -> dict[str, Any]:
-        """The JSON-ready summary that the command line writes: what exists for the model, seconds and nats."""
+        """Summary that the command line writes, ready for JSON, in seconds and nats.
+
+        It holds only entries that exist for the model.
+        """
         return summaries.build(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the fit as NetCDF; an existing file is replaced only once the new one is whole."""
+        """Write the fit as NetCDF.
+
+        An existing file is replaced only once the new one is complete.
+        """
         fit_file.write(self, Path(path))
 
 

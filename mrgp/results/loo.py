@@ -1,4 +1,6 @@
-"""How well a fitted model predicts trials it has not seen: leave-one-out by Pareto-smoothed importance sampling.
+"""Leave-one-out cross-validation by Pareto-smoothed importance sampling.
+
+It estimates how well a fitted model predicts trials that it has not seen.
 
 Draws of the whole posterior are reweighted to what they would be without one trial (Vehtari, Gelman & Gabry 2017).
 Where the weights cannot be trusted, the draws are carried to the posterior without that trial by Hamiltonian moves (see
@@ -37,7 +39,10 @@ def leave_one_out(
     loadings: Literal["drawn", "following"] = "drawn",
     progress: bool = True,
 ) -> ELPDData:
-    """Expected log predictive density of a trial, summed over trials, with its pointwise values and Pareto k.
+    """Estimate how well each trial is predicted from all others (PSIS-LOO).
+
+    The estimate is the expected log predictive density of a trial, summed over trials, with its pointwise values and
+    Pareto k.
 
     Args:
         fit: A :class:`mrgp.Fit` with draws of everything that was inferred, or of method "map" or "laplace": then they
@@ -114,7 +119,9 @@ def leave_one_out(
 
 
 def _bridged(without: np.ndarray, with_it: np.ndarray) -> float:
-    """log of the mean of exp(score) over draws without the trial, from draws of both posteriors (Bennett 1976).
+    """Combine draws with and without a trial into its log predictive density (Bennett 1976).
+
+    It is the log of the mean of exp(score) over draws without the trial.
 
     The trial's predictive density is the ratio of the normalizers of both; draws from either side tell it far better
     than those of one, unless they have nothing in common: then those without the trial speak alone.
@@ -132,6 +139,9 @@ def _bridged(without: np.ndarray, with_it: np.ndarray) -> float:
 
 
 def _weights(scores: np.ndarray) -> np.ndarray:
-    """Importance weights of draws without the trial of which these are the scores, truncated (Ionides 2008)."""
+    """Importance weights for leaving out a trial, truncated (Ionides 2008), (draw,).
+
+    ``scores`` are that trial's log-likelihoods, (draw,).
+    """
     weights = np.exp(scores.min() - scores)
     return np.minimum(weights, weights.mean() * np.sqrt(len(weights)))

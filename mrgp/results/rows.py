@@ -1,4 +1,7 @@
-"""A fit's latents as rows of text: delays in ms, with intervals and in words, timescales, and who reads what."""
+"""Tables of a fit's latents, as rows of text.
+
+Delays in ms, with intervals and in words; timescales; and the regions that read each latent.
+"""
 
 from typing import Any
 
@@ -16,7 +19,9 @@ BELOW = (
 
 
 def latents(fit: Any, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> list[Rows]:
-    """Tables: delays in ms, with intervals and in words; timescales, of noise too; which regions read which latent.
+    """Tables of delays, of timescales, and of the regions that read each latent.
+
+    Delays are in ms, with intervals and in words; timescales are of noise too.
 
     Args:
         fit: Of any model; what it does not have is in no table.
@@ -49,7 +54,10 @@ def latents(fit: Any, bounds: xr.Dataset | None = None, truth: xr.DataArray | No
 
 
 def _reading(fit: Any) -> Rows:
-    """Which regions read which latent: percent of shared variance, in brackets where that is next to nothing."""
+    """Percent of a region's shared variance per latent; in brackets where it is next to nothing.
+
+    It says which regions read which latent.
+    """
     share, count = fit.shared_variance, fit.assignment.n_across
     rows = []
     for k in range(count):
@@ -60,7 +68,10 @@ def _reading(fit: Any) -> Rows:
 
 
 def _duration(ms: float) -> str:
-    """A timescale in ms; latents that remember nothing are white, those that never settle grow."""
+    """Format a timescale in ms: "white" for 0, "grows" for infinity.
+
+    Latents that remember nothing are white, those that never settle grow.
+    """
     if np.isinf(ms):
         return "grows"
     return f"{ms:.0f}" if ms > 0 else "white"
@@ -92,7 +103,10 @@ def _delay_columns(
 
 
 def direction(region: str, first: str, lower: float, upper: float) -> str:
-    """In words which of two regions goes ahead, from an interval of the delay of ``region`` behind ``first``."""
+    """Say which of two regions leads, or "unclear", from an interval of their delay.
+
+    The delay is that of ``region`` behind ``first``.
+    """
     if lower > 0:
         return f"{region} lags {first}"
     return f"{region} leads {first}" if upper < 0 else "unclear"

@@ -1,4 +1,7 @@
-"""A fit in numbers that JSON can hold: only what exists for its model, seconds and nats."""
+"""Summary of a fit in numbers that JSON can hold, in seconds and nats.
+
+It holds only entries that exist for the model.
+"""
 
 from typing import Any
 
@@ -7,7 +10,7 @@ import xarray as xr
 
 
 def build(fit: Any) -> dict[str, Any]:
-    """The summary of :meth:`mrgp.results.fit.Fit.summary`."""
+    """Build the summary of :meth:`mrgp.results.fit.Fit.summary`."""
     model = fit.model
     summary = {
         "model": type(model).__name__.lower(),
@@ -45,12 +48,18 @@ def build(fit: Any) -> dict[str, Any]:
 
 
 def numbers(values: np.ndarray) -> list[float | None]:
-    """Values as JSON has them: it has no infinity, which is the timescale of a mode that grows."""
+    """Convert values to numbers that JSON can hold, None where one is not finite.
+
+    JSON has no infinity, which is the timescale of a mode that grows.
+    """
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def over_time(delays: xr.DataArray) -> xr.Dataset:
-    """Of delays (region, across_latent, time): mean, lowest, highest, and when they are farthest from their mean."""
+    """Mean, lowest and highest delay over time, and the time farthest from the mean.
+
+    ``delays`` are (region, across_latent, time).
+    """
     mean = delays.mean("time")
     farthest = delays["time"][abs(delays - mean).argmax("time")].drop_vars("time")
     parts = {"mean": mean, "lowest": delays.min("time"), "highest": delays.max("time"), "farthest_at": farthest}

@@ -1,4 +1,4 @@
-"""A fit as files in a folder, and as a table that fits on a screen."""
+"""Output of a fit: files in a folder, and a table that fits on a screen."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ PROBABILITY = 0.9   # of the intervals reported
 
 
 def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> dict[str, Any]:
-    """Write ``fit.nc`` and ``summary.json``, each replaced whole; returns the summary.
+    """Write ``fit.nc`` and ``summary.json``, each replaced whole; return the summary.
 
     The summary is :meth:`Fit.summary`, with ``delay_intervals`` where ``bounds`` (from :meth:`Fit.delay_intervals`,
     over time where delays vary) are given. Seconds and nats.
@@ -44,7 +44,7 @@ def _without_nan(values: np.ndarray) -> list[Any]:
 
 
 def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
-    """The tables of :func:`mrgp.results.rows.latents` as text."""
+    """Format the tables of :func:`mrgp.results.rows.latents` as text."""
     lines = ["\n".join(aligned(rows)) for rows in latents(fit, bounds, truth)]
     if fit.has_relevance and fit.assignment.n_across:
         lines[-1] += f"\n{BELOW}"

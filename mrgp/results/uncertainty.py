@@ -1,4 +1,4 @@
-"""How well delays and kernel parameters are known: a Gaussian at the maximum, its intervals and its draws.
+"""Gaussian at the maximum for delays and kernel parameters: its intervals and draws.
 
 It lives in the unconstrained coordinates of the sites that were inferred, everything else profiled out (see
 ``mode.curvature``). These functions are methods of :class:`mrgp.results.fit.Fit`, which documents them.
@@ -28,7 +28,11 @@ UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where 
 
 
 def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
-    """Of log p(y, parameters), or of the bound with the means of loadings, noise and offsets profiled out."""
+    """Compute the curvature at the maximum over ``fit.uncertain_sites``.
+
+    It is that of log p(y, parameters), or, after variational Bayes, of the bound with the means of loadings, noise and
+    offsets profiled out.
+    """
     scale, names = fit.model.scales(data, fit.sites), fit.uncertain_sites
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     if fit.loadings_covariance is None:
@@ -44,7 +48,7 @@ def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
 def delay_intervals(
     fit: Any, curvature: Curvature, probability: float, over_time: bool, reference: str
 ) -> xr.Dataset:
-    """The Dataset of :meth:`mrgp.results.fit.Fit.delay_intervals`."""
+    """Build the Dataset of :meth:`mrgp.results.fit.Fit.delay_intervals`."""
     lean = delay_gaussian(fit, curvature, over_time, reference)
     z = norm.ppf(0.5 + probability / 2)
     bound, center, sd = lean.bound, lean.center, lean.sd
@@ -58,7 +62,9 @@ def delay_intervals(
 
 
 class DelayGaussian(NamedTuple):
-    """Gaussians of artanh(delay / bound) behind one region: ``center`` and ``sd`` of the shape of the delays.
+    """Gaussians of artanh(delay / bound), with delays behind one region.
+
+    ``center`` and ``sd`` have the shape of the delays.
 
     ``widest`` is the prior's standard deviation of a delay. ``sd`` is NaN where a delay presses against its bound.
     """
@@ -70,7 +76,7 @@ class DelayGaussian(NamedTuple):
 
 
 def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: str) -> DelayGaussian:
-    """What the curvature says of the delays behind ``reference``."""
+    """Find the Gaussians of the delays behind ``reference`` from the curvature."""
     widths = np.sqrt(np.diag(curvature.covariance))
     steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
     moved = {**fit.sites, **sites_from(fit, curvature, curvature.mean + steps)}
@@ -93,7 +99,10 @@ def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: s
 
 
 def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: str) -> xr.Dataset:
-    """The Dataset of :meth:`mrgp.results.fit.Fit.delay_intervals` where there are draws of the posterior."""
+    """Build the Dataset of delay intervals from draws of the posterior.
+
+    See :meth:`mrgp.results.fit.Fit.delay_intervals`.
+    """
     tables = delay_draws(fit, fit.draws(fit.n_samples), reference)
     if over_time and fit.delays_vary:
         tables = tables.mean(-1)
@@ -103,7 +112,10 @@ def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: st
 
 
 def delay_draws(fit: Any, drawn: Mapping[str, np.ndarray], reference: str) -> np.ndarray:
-    """Delays behind ``reference`` of draws of all sites, (draw, region, across_latent[, time]), seconds."""
+    """Delays behind ``reference`` in seconds, (draw, region, across_latent[, time]).
+
+    ``drawn`` are draws of all sites.
+    """
     tables = fit.model.delay_table(drawn, fit.layout, fit.n_bins)
     place = fit.populations.index(reference)
     return tables - tables[:, [place]]
@@ -116,7 +128,10 @@ def _table(fit: Any, over_time: bool, names: Mapping[str, np.ndarray], probabili
 
 
 def thinned(fit: Any, n_draws: int) -> dict[str, np.ndarray]:
-    """Of a fit with draws, as many as asked for or all, evenly, one chain after the other; with what was not drawn."""
+    """Select at most ``n_draws`` draws of a fit, evenly spaced, one chain after the other.
+
+    Sites that were not drawn are repeated.
+    """
     chosen = np.linspace(0, fit.n_samples - 1, min(n_draws, fit.n_samples)).round().astype(int)
     drawn = {name: value.reshape(-1, *value.shape[2:])[chosen] for name, value in fit.samples.items()}
     return drawn | _repeated(fit, drawn, len(chosen))
@@ -128,7 +143,10 @@ def _repeated(fit: Any, drawn: Mapping[str, np.ndarray], n_draws: int) -> dict[s
 
 
 def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float, float]:
-    """What :meth:`mrgp.results.fit.Fit.log_evidence` returns."""
+    """Compute log p(y | model) in nats, and its standard error.
+
+    See :meth:`mrgp.results.fit.Fit.log_evidence`.
+    """
     if not fit.model.dynamics_sites(fit.layout):
         raise ValueError(f"{type(fit.model).__name__}'s latents are known up to a rotation: it has no single maximum")
     if fit.method not in ("map", "laplace"):
@@ -142,7 +160,10 @@ def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float
 
 
 def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, np.ndarray]:
-    """The draws of :meth:`mrgp.results.fit.Fit.draws`; the curvature knows how the other sites respond."""
+    """Draw from the Gaussian at the maximum; all sites, (draw, ...) each.
+
+    See :meth:`mrgp.results.fit.Fit.draws`; the curvature knows how the other sites respond.
+    """
     rng = np.random.default_rng(seed)
     flat = np.zeros((n_draws, 0))
     if curvature.names:  # models of white latents have nothing to draw
@@ -157,7 +178,7 @@ def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, 
 
 
 def sites_from(fit: Any, curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:
-    """Constrained sites from unconstrained vectors (draw, parameter)."""
+    """Convert unconstrained vectors (draw, parameter) to constrained sites."""
     sites, first = {}, 0
     transforms = transforms_of(fit.model, stand_in(fit.layout), [n for n in fit.sites if n not in curvature.names])
     for name in curvature.names:
@@ -170,7 +191,9 @@ def sites_from(fit: Any, curvature: Curvature, flat: np.ndarray) -> dict[str, np
 
 
 class Whole(NamedTuple):
-    """Draws of everything that was inferred, in coordinates where they are nearly standard normal.
+    """Draws of everything that was inferred, in whitened coordinates.
+
+    There the draws are nearly standard normal.
 
     Attributes:
         program, coordinates: See :class:`mrgp.inference.mode.coordinates.Whitened`.
@@ -191,7 +214,9 @@ class Whole(NamedTuple):
         return drawn | {name: np.broadcast_to(v, (count, *np.shape(v))) for name, v in self.known.items()}
 
     def carried_to(self, data: MultiRegionData, weights: np.ndarray, n_draws: int, seed: int) -> "Whole | None":
-        """Draws given another recording of the same neurons; None where they do not settle.
+        """Move the draws to the posterior of another recording of the same neurons.
+
+        None if they do not settle.
 
         They begin as draws of these, resampled by ``weights`` (draw,), the likelier the better.
         """
@@ -203,7 +228,9 @@ class Whole(NamedTuple):
 
 
 def whole_posterior(fit: Any, data: MultiRegionData, n_draws: int, seed: int, progress: bool) -> Whole:
-    """Draws of all that was inferred: those of the fit where it has them, else from the Gaussian at the maximum on.
+    """Draws of everything that was inferred.
+
+    They are those of the fit if it has them; else they start from the Gaussian at the maximum.
 
     Raises:
         ValueError: they do not come to rest: a latent may be one too many.

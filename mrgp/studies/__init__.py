@@ -1,4 +1,7 @@
-"""Questions that take many fits, each with its result and its figure; their names are listed in ``__init__.pyi``."""
+"""Studies that need many fits, each with its result and its figure.
+
+Their names are listed in ``__init__.pyi``.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The figure of many runs: whatever numbers they have in common, beside each other."""
+"""Figure of many runs: the numbers that they report, beside each other."""
 
 from typing import Any
 
@@ -25,7 +25,9 @@ LONGEST = 28   # letters of a run's name; of longer ones the end is shown
 
 @styled
 def plot_aggregate(table: Any) -> Figure:
-    """One row per run and model (baseline, hypothesis), one panel per score that any of them has, a dot per region.
+    """Plot many runs: one row per run and model, one panel per score, a dot per region.
+
+    A model may be a baseline or a hypothesis; a score has a panel if any run has it.
 
     Of means over runs, a line on either side of the dot is their standard deviation.
 
@@ -68,7 +70,7 @@ def plot_aggregate(table: Any) -> Figure:
 
 
 def _named(run: str, model: str, entries: list[tuple[str, str]]) -> str:
-    """The model, with its run where there are several."""
+    """Name the model, with its run where there are several."""
     if not run or len({run for run, _ in entries}) == 1:
         return model
     short = run if len(run) <= LONGEST else f"…{run[-LONGEST:]}"

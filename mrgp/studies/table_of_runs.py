@@ -1,4 +1,7 @@
-"""Many runs in one table: the summaries that ``mrgp fit``, ``evaluate`` and ``compare`` leave behind, row by row."""
+"""Table of many runs, from the summaries that commands leave behind.
+
+The commands are ``mrgp fit``, ``evaluate`` and ``compare``.
+"""
 
 import json
 from collections.abc import Callable, Iterable
@@ -29,7 +32,9 @@ NATS = ("log_likelihood", "test_log_likelihood", "log_evidence", "elpd")  # larg
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Aggregate(Shown):
-    """Rows of all runs: ``run`` (folder), ``kind``, ``model`` (or baseline, or hypothesis), ``region``.
+    """Table of many runs, one row per run, model and region.
+
+    Its first columns are ``run`` (folder), ``kind``, ``model`` (or baseline, or hypothesis) and ``region``.
 
     ``kind`` is the command, "fit", "evaluate" or "compare"; of the baselines of an evaluation it is "baseline".
 
@@ -43,7 +48,7 @@ class Aggregate(Shown):
         return Card(f"Aggregate of {self.table['run'].nunique()} runs", text=self.report())
 
     def report(self) -> str:
-        """One table per kind of run, without the columns that it leaves empty."""
+        """Format one table per kind of run, without the columns that the kind leaves empty."""
         parts = []
         for kinds, title in SHOWN.items():
             rows = self.table[self.table["kind"].isin(kinds)].drop(columns="kind").dropna(axis=1, how="all")
@@ -62,7 +67,7 @@ class Aggregate(Shown):
 
 
 def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
-    """Gather the runs in ``folders``, each of which holds a ``summary.json`` or folders that do.
+    """Gather the runs in ``folders``; each holds a ``summary.json`` or folders that do.
 
     A summary of another kind of run is left out with a warning that names it.
 
@@ -107,7 +112,10 @@ def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:
 
 
 def _averaged(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per run, kind, model and region; what is no number stays where all agree."""
+    """Average over runs: one row per run, kind, model and region.
+
+    An entry that is no number stays where all agree.
+    """
     rows = []
     names = table.columns.difference([*LABELS, *ALONE], sort=False)
     for labels, own in table.groupby(LABELS, sort=False):
@@ -127,7 +135,10 @@ def _averaged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _once(baseline: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one baseline in all folders: those of one folder, under no run, where all of them agree."""
+    """Keep the rows of a baseline once, under no run, if they agree in all folders.
+
+    Otherwise all rows are kept.
+    """
     folders = [own.drop(columns=LABELS).select_dtypes("number") for _, own in baseline.groupby("run", sort=False)]
     first = folders[0]
     same = all(one.shape == first.shape and np.allclose(one, first, equal_nan=True) for one in folders)
@@ -155,7 +166,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _asked(summary: dict[str, Any]) -> dict[str, Any]:
-    """What was asked for in a run, as far as fits do not find it themselves."""
+    """Choices that a run was asked for, without those that fits make themselves."""
     settings = summary["settings"]
     found = {*FOUND, "n_across"} if summary["method"] == "vb" else set(FOUND)
     if settings.get("hold_max_delay"):
@@ -173,7 +184,10 @@ def _reader(summary: dict[str, Any]) -> Callable[[dict[str, Any]], list[dict[str
 
 
 def _fitted(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per region, for its delays; what is of the whole fit stands in each."""
+    """Rows of a fit, one per region with its delays.
+
+    Numbers of the whole fit stand in each row.
+    """
     common = {"kind": "fit", "model": summary["model"], "method": summary["method"]}
     common |= {name: summary[name] for name in ("log_likelihood", "converged", "iterations", "wall_s", "seed")}
     delays = summary.get("delays")
@@ -187,7 +201,10 @@ def _fitted(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _evaluated(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per method and region; log-likelihoods of whole trials are the model's alone."""
+    """Rows of an evaluation, one per method and region.
+
+    Log-likelihoods of whole trials are the model's alone.
+    """
     rows = []
     left_out = summary.get("regions_left_out", {})
     for m, (method, scores) in enumerate(summary["cosmoothing"].items()):
@@ -202,7 +219,7 @@ def _evaluated(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _compared(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per hypothesis."""
+    """Rows of a comparison, one per hypothesis."""
     names = ("log_evidence", "probability", "elpd", "elpd_diff", "dse", "pareto_k", "converged")
     return [
         {"kind": "compare", "model": row["hypothesis"], "region": "all", **{name: row[name] for name in names}}

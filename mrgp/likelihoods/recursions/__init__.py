@@ -1,1 +1,4 @@
-"""Linear-Gaussian filtering and smoothing from information inputs: pure linear algebra, no neuron, no region."""
+"""Linear-Gaussian filtering and smoothing from information inputs.
+
+Pure linear algebra: nothing here knows of neurons or regions.
+"""

@@ -1,4 +1,6 @@
-r"""The Kalman filter for observations that arrive as information, with covariances shared by trials.
+r"""Kalman filter for observations that arrive as information.
+
+Covariances are shared by trials.
 
 The model is a state s and a few readouts x of it,
 
@@ -23,7 +25,7 @@ from jax.scipy.linalg import solve_triangular
 
 
 class Dynamics(NamedTuple):
-    """A (state, state), Q (state, state), and the law of the first state.
+    """Transition A (state, state), noise Q (state, state), and the law of the first state.
 
     P0 (state, state), ``stationary`` unless a model learns it, and its mean m0 (state,), None for zeros.
     """
@@ -35,14 +37,17 @@ class Dynamics(NamedTuple):
 
 
 class StateReadout(NamedTuple):
-    """W (time or 1, readout, state) and the diagonal of E (time or 1, readout); W P W' + E > 0 at all times."""
+    """Weights W (time or 1, readout, state) and the diagonal of E (time or 1, readout).
+
+    W P W' + E > 0 at all times.
+    """
 
     weights: Array
     noise: Array
 
 
 class Gains(NamedTuple):
-    """What filtering needs of the covariances; all arrays lead with (time, pattern).
+    """Gains of the filter, from covariances alone; all arrays lead with (time, pattern).
 
     Attributes:
         predicted: P_t, covariance of s_t given the past, (..., state, state).
@@ -62,7 +67,10 @@ class Gains(NamedTuple):
 
 
 class Update(NamedTuple):
-    """One measurement update: L, V (I + Lambda V)^-1, -log|I + Lambda V|/2, and the filtered covariance."""
+    """Result of one measurement update.
+
+    L, V (I + Lambda V)^-1, -log|I + Lambda V| / 2, and the filtered covariance.
+    """
 
     gain: Array
     spread: Array
@@ -71,7 +79,7 @@ class Update(NamedTuple):
 
 
 def symmetric(matrix: Array) -> Array:
-    """The symmetric part, against round-off."""
+    """Symmetric part of a matrix, against round-off."""
     return 0.5 * (matrix + jnp.swapaxes(matrix, -1, -2))
 
 
@@ -128,21 +136,29 @@ def filter_gains(
 
 
 def split_time(arrays: tuple[Array, ...], steps: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Separate arrays with a time axis from constant ones (time axis of length 1, dropped); None in the other."""
+    """Separate arrays with a time axis from constant ones.
+
+    Those have a time axis of length 1, which is dropped. Each array is None among the others.
+    """
     varying = tuple(x[:steps] if x.shape[0] > 1 else None for x in arrays)
     constant = tuple(x[0] if x.shape[0] == 1 else None for x in arrays)
     return varying, constant
 
 
 def per_trial(matrices: Array, vectors: Array, pattern: Array) -> Array:
-    """Apply (pattern, row, column) matrices to (trial, column) vectors, each trial by its own pattern's."""
+    """Apply (pattern, row, column) matrices to (trial, column) vectors.
+
+    Each trial has the matrix of its own pattern.
+    """
     if matrices.shape[0] == 1:
         return vectors @ matrices[0].T
     return jnp.einsum("bij,bj->bi", matrices[pattern], vectors)
 
 
 def filter_means(gains: Gains, information: Array, pattern: Array, first: Array | None = None) -> Array:
-    """Predicted means E[s_t | b_0 .. b_{t-1}], (time, trial, state), of information b (time, trial, readout).
+    """Predicted means E[s_t | b_0 .. b_{t-1}], (time, trial, state).
+
+    ``information`` is b, (time, trial, readout).
 
     ``first`` (state,) is the mean of s_0, None for zeros.
     """

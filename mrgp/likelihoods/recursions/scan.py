@@ -1,4 +1,6 @@
-"""The recursions of filter and smoother as scans: sequential for a CPU, in parallel blocks for an accelerator.
+"""Recursions of filter and smoother as scans.
+
+They are sequential for a CPU, and in parallel blocks for an accelerator.
 
 Both forms give the same numbers (to 1e-8 in double precision). The associative covariance recursion is that of
 Sarkka & Garcia-Fernandez (2021, eqs. 10-16) with information inputs; means and adjoints are affine maps.
@@ -21,7 +23,9 @@ def transposed(matrices: Array) -> Array:
 
 
 def blocked_scan(compose: Callable[[Any, Any], Any], elements: Any, reverse: bool = False) -> Any:
-    """All prefixes of an associative product, in blocks of about sqrt(time): few steps, and few shapes to compile.
+    """Compute all prefixes of an associative product, in blocks of about sqrt(time).
+
+    That takes few steps, and few shapes to compile.
 
     A tree of pairs has log(time) levels, each of another shape, which take an accelerator's compiler a minute; here
     every block is composed step by step beside all others, then the blocks, then what came before each is put in
@@ -68,7 +72,7 @@ def blocked_scan(compose: Callable[[Any, Any], Any], elements: Any, reverse: boo
 
 
 def affine_scan(matrices: Array, inflow: Array, pattern: Array, reverse: bool, parallel: bool) -> Array:
-    """v_t = M_t v_{t-1} + c_t from v_{-1} = 0 (or from the end), for every t.
+    """Compute v_t = M_t v_{t-1} + c_t from v_{-1} = 0 (or from the end), for every t.
 
     Args:
         matrices: M, (time, pattern, state, state).
@@ -97,7 +101,10 @@ def affine_scan(matrices: Array, inflow: Array, pattern: Array, reverse: bool, p
 
 
 def congruence_scan(closed: Array, source: Array, parallel: bool) -> Array:
-    """N_{t-1} = S_t + F_t' N_t F_t backwards from zero; F, S and the result (time, pattern, state, state)."""
+    """Compute N_{t-1} = S_t + F_t' N_t F_t backwards from zero.
+
+    F, S and the result are (time, pattern, state, state).
+    """
     if not parallel:
 
         def step(N: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -115,7 +122,9 @@ def congruence_scan(closed: Array, source: Array, parallel: bool) -> Array:
 
 
 def parallel_gains(dynamics: Dynamics, readout: StateReadout, precision: Array, n_steps: int) -> Gains:
-    """What :func:`mrgp.likelihoods.recursions.filter.filter_gains` computes, in O(sqrt(time)) steps.
+    """Run the covariance recursion in O(sqrt(time)) steps.
+
+    The result is that of :func:`mrgp.likelihoods.recursions.filter.filter_gains`.
 
     Elements are (A_t, C_t, J_t): given s_{t-1} and the information at t, s_t has covariance C_t and depends on
     s_{t-1} through A_t; J_t is what the information at t says of s_{t-1}.
@@ -159,7 +168,10 @@ def parallel_gains(dynamics: Dynamics, readout: StateReadout, precision: Array, 
 
 
 def parallel_means(gains: Gains, information: Array, pattern: Array, first: Array | None = None) -> Array:
-    """What :func:`mrgp.likelihoods.recursions.filter.filter_means` computes, in O(sqrt(time)) steps."""
+    """Compute predicted means in O(sqrt(time)) steps.
+
+    The result is that of :func:`mrgp.likelihoods.recursions.filter.filter_means`.
+    """
     drive = jax.vmap(per_trial, in_axes=(0, 0, None))(gains.gain, information, pattern)
     start = jnp.zeros_like(drive[:1])
     if first is not None:

@@ -1,4 +1,6 @@
-r"""Smoothing and posterior sampling by adjoint recursions (de Jong 1989; Durbin & Koopman 2012, ch. 4).
+r"""Smoothing and posterior sampling by adjoint recursions.
+
+They are those of de Jong (1989); see Durbin & Koopman (2012, ch. 4).
 
 Smooth kernels and registers make the predicted covariance nearly singular, so the Rauch-Tung-Striebel gain, which
 inverts it, is replaced by the equal adjoint form. With u_t = (I + Lambda V)^-1 (b_t - Lambda W m_t),
@@ -22,7 +24,10 @@ from mrgp.likelihoods.recursions.scan import affine_scan, congruence_scan
 
 
 class Smoothed(NamedTuple):
-    """Posterior means: states (time, trial, state), readouts x = W s + e (time, trial, readout)."""
+    """Posterior means of states (time, trial, state) and readouts (time, trial, readout).
+
+    Readouts are x = W s + e.
+    """
 
     states: Array
     readouts: Array
@@ -92,7 +97,10 @@ def smooth_covariances(gains: Gains, readout: StateReadout, parallel: bool = Fal
 
 
 def psd_root(matrix: Array) -> Array:
-    """A square root S, S S' = matrix, of positive semi-definite matrices (..., n, n); not for differentiation."""
+    """Square root S, S S' = matrix, of positive semi-definite matrices (..., n, n).
+
+    Not for differentiation.
+    """
     values, vectors = jnp.linalg.eigh(matrix)
     return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[..., None, :]
 
@@ -115,7 +123,10 @@ def sample_prior(key: Array, dynamics: Dynamics, readout: StateReadout, n_steps:
 
 
 def synthetic_information(key: Array, readouts: Array, precision: Array, pattern: Array) -> Array:
-    """Information Lambda x + xi, xi ~ N(0, Lambda), that a noisy measurement of ``readouts`` would give."""
+    """Draw information Lambda x + xi, xi ~ N(0, Lambda), about ``readouts`` x.
+
+    A noisy measurement of the readouts would give it.
+    """
     per_time = jnp.broadcast_to(precision, (len(readouts), *precision.shape[1:]))
     apply = jax.vmap(per_trial, in_axes=(0, 0, None))
     white = random.normal(key, readouts.shape, readouts.dtype)

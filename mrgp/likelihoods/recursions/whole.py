@@ -1,4 +1,6 @@
-"""A trial as one Gaussian over all its readouts: where trials are short and states many, less work than a filter.
+"""Likelihood of a trial as one Gaussian over all its readouts.
+
+Where trials are short and states many, this is less work than a filter.
 
 Everything follows from the covariance V of a trial's readouts, (time x readout)^2, and from the information
 exp(b' x - x' Lambda x / 2) about them, whose Lambda is block diagonal, a block for every time.
@@ -31,7 +33,10 @@ class ReadoutMoments(NamedTuple):
 
 
 def stationary_covariance(dynamics: Dynamics, readout: StateReadout, n_steps: int) -> Array:
-    """Covariance V of a stationary process that is always read in the same way, (time x readout)^2."""
+    """Covariance V of the readouts of a stationary process, (time x readout)^2.
+
+    The process is always read in the same way.
+    """
     W, A = readout.weights[0], dynamics.transition
 
     def later(cross: Array, _: None) -> tuple[Array, Array]:
@@ -61,7 +66,9 @@ def log_normalizer(covariance: Array, vectors: Array, precision: Array, pattern:
 
 @log_normalizer.defjvp
 def _log_normalizer_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    """With S = (V^-1 + Lambda)^-1, m = S b, u = b - Lambda m and G = Lambda - Lambda S Lambda the change is
+    """Derivative of :func:`log_normalizer`.
+
+    With S = (V^-1 + Lambda)^-1, m = S b, u = b - Lambda m and G = Lambda - Lambda S Lambda the change is
 
     u' dV u / 2 - tr(G dV) / 2 + m' db - (m' dLambda m + tr(S dLambda)) / 2.
     """
@@ -86,13 +93,16 @@ def _log_normalizer_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...])
 
 
 def _posterior(covariance: Array, vectors: Array, precision: Array, pattern: Array) -> tuple[Array, Array, Array]:
-    """log Z, H of which H'H is the posterior's covariance (pattern, n, n), and H b (trial, n)."""
+    """log Z, a root H of the posterior's covariance, and H b.
+
+    H'H is that covariance, (pattern, n, n); H b is (trial, n).
+    """
     n_steps, n_trials, readouts = vectors.shape
     blocks = jnp.broadcast_to(precision, (n_steps, *precision.shape[1:]))
     root = jnp.linalg.cholesky(covariance)
 
     def shared(precision: Array) -> tuple[Array, Array]:
-        """B^-1/2 S' and -log|B|/2 of one pattern, B = I + S' Lambda S, V = S S'."""
+        """B^-1/2 S' and -log|B| / 2 of one pattern, with B = I + S' Lambda S and V = S S'."""
         weighted = jnp.einsum("tij,tjn->tin", precision, root.reshape(n_steps, readouts, -1))
         B = jnp.eye(len(root), dtype=root.dtype) + root.T @ weighted.reshape(len(root), -1)
         factor = jnp.linalg.cholesky(B)
@@ -104,7 +114,9 @@ def _posterior(covariance: Array, vectors: Array, precision: Array, pattern: Arr
 
 
 def moments(covariance: Array, vectors: Array, precision: Array, pattern: Array) -> ReadoutMoments:
-    """Moments of readouts given information, as for :func:`log_normalizer`; not for differentiation.
+    """Moments of readouts given information, as for :func:`log_normalizer`.
+
+    Not for differentiation.
 
     With Lambda = R R', block by block, and I + R' V R = L L' the covariance is V - J' J, J = L^-1 R' V.
     """

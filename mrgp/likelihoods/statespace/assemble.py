@@ -1,4 +1,4 @@
-r"""The state space of a whole model: all across latents with their windows, then all within latents.
+r"""State space of a whole model: across latents with their windows, then within latents.
 
 States are ordered latent by latent; readouts as in :mod:`mrgp.likelihoods.reduction`. Blocks are built for all latents
 at once and laid out by products with identity matrices, which keeps the traced program small.
@@ -37,7 +37,7 @@ class Latents(NamedTuple):
 
 @dataclass(frozen=True)
 class Prior:
-    """The Gaussian-process prior of a model's readouts; static.
+    """Gaussian-process prior of a model's readouts; static.
 
     Attributes:
         kernel: Covariance of every latent.
@@ -55,7 +55,7 @@ class Prior:
 
 
 class SignalReader(NamedTuple):
-    """How latents are read from the state at several points of a step.
+    """Weights that read latents from the state at several points of a step.
 
     Attributes:
         weights: (point, latent, state_of_latent).
@@ -69,24 +69,33 @@ class SignalReader(NamedTuple):
 
 
 class Space(Protocol):
-    """A state space of latents and their readouts: what a Markov likelihood asks of it. Static and hashable."""
+    """State space of latents and their readouts, as a Markov likelihood needs it.
+
+    Static and hashable.
+    """
 
     @property
     def prior(self) -> Any:
-        """What is represented; has an ``assignment``."""
+        """Prior that the state space represents; it has an ``assignment``."""
 
     @property
     def window(self) -> Window:
         """Bins per step, and registers."""
 
     def for_reading(self) -> Self:
-        """The same with latents that can be read between bins; ValueError where they have no values there."""
+        """Copy with latents that can be read between bins.
+
+        ValueError if they have no values there.
+        """
 
     def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
-        """Dynamics of all states, and how readouts are read from them."""
+        """Build the dynamics of all states, and the weights that read readouts from them."""
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
-        """How the latents of one kind ("across", "within") are read, ``refine`` points per bin."""
+        """Weights that read the latents of one kind ("across", "within").
+
+        They read ``refine`` points per bin.
+        """
 
 
 def block_diagonal(blocks: Array) -> Array:
@@ -106,7 +115,7 @@ def join_diagonal(first: Array, second: Array) -> Array:
 
 @dataclass(frozen=True)
 class StateSpace:
-    """How the prior is represented: the lift of its kernel and the window of registers; static.
+    """State space of a prior: the lift of its kernel and the window of registers; static.
 
     ``remembers`` says that noise has a memory, so that every bin reads the bin before too.
     """
@@ -125,20 +134,23 @@ class StateSpace:
 
     @property
     def within_window(self) -> Window:
-        """Within latents have no delay; with several bins per step they still need registers to be read inside it."""
+        """Window of the within latents, which have no delay.
+
+        With several bins per step they still need registers to be read inside it.
+        """
         step = self.window.step
         if self.remembers and not self.within_registers:
             return Window(1, shifts=(-0.5,))  # the bin is the front, the bin before its register
         return Window(self.within_registers) if step == 1 else Window(max(1, self.within_registers), step)
 
     def for_reading(self) -> "StateSpace":
-        """This state space with registers on both sides of every bin, so that latents can be read between bins."""
+        """Copy with registers on both sides of every bin, to read latents between bins."""
         window = self.window
         registers = max(window.n_registers, 2 * window.substeps) if window.step == 1 else window.n_registers + 1
         return replace(self, window=replace(window, n_registers=registers), within_registers=2)
 
     def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
-        """Dynamics and readout of the model.
+        """Build the dynamics and the readout of the model.
 
         Returns:
             Dynamics of all states, and a readout whose time axis counts steps. With ``window.step`` bins per step the
@@ -185,7 +197,10 @@ class StateSpace:
         return dynamics, StateReadout(weights.reshape(steps, -1, weights.shape[-1]), noise.reshape(steps, -1))
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
-        """How to read the latents of one kind ("across", "within") from the state, ``refine`` points per bin."""
+        """Weights that read the latents of one kind ("across", "within") from the state.
+
+        They read ``refine`` points per bin.
+        """
         assignment = self.prior.assignment
         across = kind == "across"
         window, hyper = (self.window, latents.across) if across else (self.within_window, latents.within)
@@ -201,14 +216,14 @@ class StateSpace:
 
 
 def _bins_behind(step: int) -> np.ndarray:
-    """How far each bin of a step lies behind the step's last bin, earliest first."""
+    """Distance of each bin of a step from the step's last bin, in bins, earliest bin first."""
     return np.arange(step)[::-1].astype(float)
 
 
 def _read(
     lift: Lift, window: Window, blocks: LatentBlocks, hyper: Hyperparameters, offset: Array, past: Past | None
 ) -> tuple[Array, Array]:
-    """:func:`readout_weights` at offsets with any leading axes, (..., latent)."""
+    """Call :func:`readout_weights` at offsets with any leading axes, (..., latent)."""
     lead, count = offset.shape[:-1], offset.shape[-1]
     flat = (int(np.prod(lead)), count)
     if past is not None:
@@ -218,7 +233,10 @@ def _read(
 
 
 def in_steps(array: Array, step: int) -> Array:
-    """Group a leading time axis of bins, padded by repetition, into (step, bin_in_step, ...); constants stay one."""
+    """Group a leading time axis of bins into steps: (step, bin_in_step, ...).
+
+    It is padded by repetition; an axis of length 1 stays one step.
+    """
     n_bins = array.shape[0]
     if n_bins == 1:
         return jnp.broadcast_to(array[:, None], (1, step, *array.shape[1:]))

@@ -1,4 +1,6 @@
-r"""The vector autoregressive lift: all delayed copies of a latent in the state (the lift that ADM introduced).
+r"""Vector autoregressive lift: all delayed copies of a latent are in the state.
+
+ADM introduced this lift (Li et al. 2025, ICML).
 
 A latent read by R regions is the joint process x(t) = [g(t - delay_1), .., g(t - delay_R)], represented by its best
 linear prediction from ``order`` past bins (Yule-Walker),
@@ -27,7 +29,7 @@ MEMORY_NOISE = 1e-7  # variance added to remembered copies where the prediction 
 
 @dataclass(frozen=True)
 class AutoregressiveSpace:
-    """The prior as a vector autoregression over ``order`` bins; static."""
+    """State space of a prior as a vector autoregression over ``order`` bins; static."""
 
     prior: Prior
     order: int
@@ -47,7 +49,10 @@ class AutoregressiveSpace:
         return self.order * (assignment.n_across * assignment.n_regions + sum(assignment.n_within))
 
     def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
-        """Dynamics and readout of the model (see :meth:`mrgp.likelihoods.statespace.assemble.StateSpace.assemble`)."""
+        """Build the dynamics and the readout of the model.
+
+        See :meth:`mrgp.likelihoods.statespace.assemble.StateSpace.assemble`.
+        """
         if latents.delay.shape[0] != 1:
             raise Refusal("the autoregressive lift needs delays that are constant in time: use ", READOUT)
         assignment, order, eps = self.prior.assignment, self.order, self.prior.gp_noise
@@ -66,11 +71,14 @@ class AutoregressiveSpace:
         return dynamics, StateReadout(np.sqrt(1 - eps) * weights[None], noise[None])
 
     def for_reading(self) -> "AutoregressiveSpace":
-        """Refused: its state knows one side of a point between bins only."""
+        """Refuse: the state knows only one side of a point between bins."""
         raise Refusal("the autoregressive lift gives latents at the bins only: use refine=1, or ", READOUT)
 
     def _covariance(self, hyper: Hyperparameters, clock: Array, other: Array) -> Array:
-        """k between times (point, latent) and (other_point, latent), (latent, point, other_point)."""
+        """k between two sets of times, (latent, point, other_point).
+
+        These are ``clock`` (point, latent) and ``other`` (other_point, latent).
+        """
         return jnp.moveaxis(self.prior.kernel.correlation(clock[:, None] - other, hyper), -1, 0)
 
     def _clock(self, delay: Array) -> Array:
@@ -93,7 +101,7 @@ class AutoregressiveSpace:
         return jnp.concatenate([predict, shift], axis=1), process, stationary
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
-        """How to read the latents of one kind from the state, ``refine`` points per bin."""
+        """Weights that read the latents of one kind from the state, ``refine`` points per bin."""
         assignment = self.prior.assignment
         across = assignment.n_regions * self.order
         if kind == "across":

@@ -1,6 +1,6 @@
-r"""Covariance matrices of the readouts over a whole trial: the exact process, and what a lift makes of it.
+r"""Covariance matrices of the readouts over a whole trial, exact and lifted.
 
-Readouts are ordered time-major: index (t, readout). The exact covariance is the definition of the model (DESIGN 1),
+Readouts are ordered time-major: index (t, readout). The exact covariance is the definition of the model,
 
     cov(x_{r,k}(t), x_{s,k}(t')) = (1 - eps) k_k((t - delay_r) - (t' - delay_s)) + eps [r = s][t = t'],
 
@@ -63,7 +63,9 @@ def lifted_covariance(space: Space, latents: Latents, n_bins: int) -> Array:
 
 
 def divergence(exact: Array, approximate: Array, precision: Array) -> Array:
-    r"""KL divergence, in nats, between the laws of what is observed under two covariances of the readouts.
+    r"""KL divergence, in nats, between the laws of observations under two covariances.
+
+    The covariances are those of the readouts.
 
     Args:
         exact: V0 (size, size).

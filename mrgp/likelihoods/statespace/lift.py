@@ -1,7 +1,9 @@
-r"""From a kernel to a linear state space of unit stationary covariance: g(t) = h' z(t), cov(z(t + a), z(t)) = A(a).
+r"""Lift of a kernel to a linear state space of unit stationary covariance.
+
+    g(t) = h' z(t),      cov(z(t + a), z(t)) = A(a).
 
 In these coordinates the stationary covariance is the identity, so A(a) = expm(F a / timescale), the process noise
-of a step a is I - A A', and everything stays well conditioned at any step (DESIGN 2.1). Matern kernels are exact;
+of a step a is I - A A', and everything stays well conditioned at any step. Matern kernels are exact;
 the squared exponential and any other kernel are represented by their best rational approximation.
 """
 
@@ -34,7 +36,7 @@ DEFAULT_ORDER = 6  # error of the squared exponential 5e-6: 1e-5 nats per trial;
 
 
 class Lift(Protocol):
-    """A kernel's state space; one instance serves all latents of a kind."""
+    """State space of a kernel; one instance serves all latents of a kind."""
 
     @property
     def order(self) -> int:
@@ -42,18 +44,20 @@ class Lift(Protocol):
 
     @property
     def error(self) -> float:
-        """Largest deviation of h' A h from the kernel's correlation; 0 where the lift is exact."""
+        """Largest deviation of h' A h from the kernel's correlation; 0 if the lift is exact."""
 
     def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
-        """A(lag) of shape (..., latent, state, state) for ``lag`` >= 0 in bins, shape (..., latent)."""
+        """Compute A(lag), (..., latent, state, state), for ``lag`` >= 0 in bins, (..., latent)."""
 
     def read(self) -> np.ndarray:
-        """h of shape (state,), the same for every latent."""
+        """h, (state,), equal for all latents."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModalLift:
-    r"""A(a) = sum_i u^n_i exp(-rho_i u) (cos(omega_i u) X_i + sin(omega_i u) Y_i), u = a / timescale.
+    r"""Lift by exponential modes of the kernel.
+
+        A(a) = sum_i u^n_i exp(-rho_i u) (cos(omega_i u) X_i + sin(omega_i u) Y_i),      u = a / timescale.
 
     The matrices are constants of the kernel, so a transition over any lag costs a few exponentials and a product.
     """
@@ -87,7 +91,7 @@ class ModalLift:
 
 @dataclass(frozen=True)
 class WhiteLift:
-    """One state that remembers nothing: A(0) = 1, A(a) = 0 for a > 0."""
+    """Lift of white noise, one state without memory: A(0) = 1, A(a) = 0 for a > 0."""
 
     order: int = 1
     error: float = 0.0
@@ -103,7 +107,10 @@ class WhiteLift:
 
 @dataclass(frozen=True, eq=False)
 class RotatingLift:
-    """The lift of base x cos(2 pi frequency lag): the base's states in a rotating plane (quasi-periodic)."""
+    """Lift of base x cos(2 pi frequency lag): the base's states in a rotating plane.
+
+    Such a kernel is quasi-periodic.
+    """
 
     base: Lift
     frequency: float | None
@@ -131,7 +138,7 @@ class RotatingLift:
 
 @dataclass(frozen=True, eq=False)
 class StretchedLift:
-    """The lift of a kernel whose timescale is a fixed multiple of the latent's."""
+    """Lift of a kernel whose timescale is a fixed multiple of the latent's."""
 
     base: Lift
     kernel: Stretched
@@ -153,7 +160,7 @@ class StretchedLift:
 
 @dataclass(frozen=True, eq=False)
 class StackedLift:
-    """The lift of a sum of kernels: independent states side by side."""
+    """Lift of a sum of kernels: independent states side by side."""
 
     parts: tuple[Lift, ...]
     weights: tuple[float, ...]
@@ -182,7 +189,9 @@ class StackedLift:
 
 @lru_cache
 def build_lift(kernel: Kernel, order: int = DEFAULT_ORDER) -> Lift:
-    """The state space of ``kernel``; ``order`` is the number of states of each approximated term, 2 to 6.
+    """Build the state space of ``kernel``.
+
+    ``order`` is the number of states of each approximated term, 2 to 6.
 
     Built once per kernel and order, so that models built anew share what was compiled for them.
 
@@ -241,14 +250,20 @@ def _(kernel: Sum, order: int) -> Lift:
 
 
 def check_own(kernel: Kernel) -> None:
-    """:func:`check_correlation` for a kernel of a user's own; those that come with the package, and sums, are valid."""
+    """Check a user's own kernel by :func:`check_correlation`.
+
+    Kernels that come with the package, and sums, are valid.
+    """
     if _build.dispatch(type(kernel)) is _build.dispatch(Kernel):
         with jax.ensure_compile_time_eval():
             check_correlation(kernel)
 
 
 def check_correlation(kernel: Kernel) -> None:
-    """Raise unless ``kernel.cov`` is even, 1 at 0, finite, and positive definite on a fine grid of lags."""
+    """Raise ValueError unless ``kernel.cov`` is a correlation function.
+
+    It must be even, 1 at 0, finite, and positive definite on a fine grid of lags.
+    """
     name = type(kernel).__name__
     lags = np.concatenate([np.linspace(0.0, 8.0, 161), np.linspace(8.1, LONGEST_GRID, 120)])
     values = np.asarray(kernel.cov(jnp.asarray(lags)), float)
@@ -281,7 +296,10 @@ def _matern(order: int) -> Rational:
 
 
 def _modal(rational: Rational) -> ModalLift:
-    """Split expm(F u) into exponential, rotating and (for the one defective case, Matern) polynomial modes."""
+    """Split expm(F u) into exponential, rotating and polynomial modes.
+
+    Polynomial modes are for the one defective case, Matern.
+    """
     F = rational.F
     order = len(F)
     values, vectors = np.linalg.eig(F)

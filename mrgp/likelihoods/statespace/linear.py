@@ -1,4 +1,6 @@
-r"""A free linear-Gaussian state space: the latents are the state, and its dynamics are parameters.
+r"""Free linear-Gaussian state space: the latents are the state.
+
+Its dynamics are parameters.
 
     s_{t+1} = A s_t + q_t,   q ~ N(0, Q),         x_t = s_t.
 
@@ -33,7 +35,10 @@ START_FLOOR = 1e-6  # of one step's noise variance: a start known better than th
 
 
 class LinearSystem(NamedTuple):
-    """A (state, state), Q (state, state), and mean (state,) and covariance (state, state) of the first state."""
+    """Transition A and noise Q (state, state), with mean and covariance of the first state.
+
+    The mean is (state,), the covariance (state, state).
+    """
 
     transition: np.ndarray
     process_noise: np.ndarray
@@ -43,7 +48,7 @@ class LinearSystem(NamedTuple):
 
 @dataclass(frozen=True)
 class LinearSpace:
-    """The state space of a linear dynamical system; static, and its own prior.
+    """State space of a linear dynamical system; static, and its own prior.
 
     Parameters are ``across``: ``transition`` A (across_latent, across_latent) and, where the start is learned,
     ``start_mean`` m0 (across_latent,) and ``start_root`` S (across_latent, across_latent).
@@ -54,7 +59,7 @@ class LinearSpace:
 
     @property
     def prior(self) -> Self:
-        """What is represented: nothing but itself."""
+        """The state space itself, which represents no other prior."""
         return self
 
     @property
@@ -63,11 +68,14 @@ class LinearSpace:
         return Window(0)
 
     def for_reading(self) -> Self:
-        """Refused: the process has steps, and nothing between them."""
+        """Refuse: the process has steps, and no values between them."""
         raise ValueError("a linear dynamical system has no values between bins: use refine=1")
 
     def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
-        """Dynamics and readout of the model (see :class:`mrgp.likelihoods.statespace.assemble.Space`)."""
+        """Build the dynamics and the readout of the model.
+
+        See :class:`mrgp.likelihoods.statespace.assemble.Space`.
+        """
         A = jnp.asarray(latents.across[TRANSITION.name])
         eye = jnp.eye(len(A), dtype=A.dtype)
         readout = StateReadout(eye[None], jnp.zeros((1, len(A)), A.dtype))
@@ -77,12 +85,14 @@ class LinearSpace:
         return Dynamics(A, eye, root @ root.T + START_FLOOR * eye, mean), readout
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
-        """The states themselves; there are no within latents."""
+        """Weights that read the states themselves; there are no within latents."""
         count = self.assignment.n_across if kind == "across" else 0
         return SignalReader(jnp.ones((1, count, 1)), jnp.zeros((1, count)), 0)
 
     def normalised(self, system: LinearSystem) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The parameters of ``system`` in these coordinates z, and the matrix T of s = T z.
+        """Find the parameters of ``system`` in coordinates z, and the matrix T of s = T z.
+
+        The coordinates are those of this state space.
 
         With a stationary start, the system's own start has no part in it.
 
@@ -102,7 +112,10 @@ class LinearSpace:
 
 
 def stationary_covariance(transition: np.ndarray, process_noise: np.ndarray) -> np.ndarray:
-    """P = A P A' + Q; LinAlgError where an eigenvalue of A reaches the unit circle and P does not exist."""
+    """Solve P = A P A' + Q for the stationary covariance P.
+
+    LinAlgError if an eigenvalue of A reaches the unit circle and P does not exist.
+    """
     if np.abs(np.linalg.eigvals(transition)).max(initial=0.0) >= 1:
         raise np.linalg.LinAlgError("the system has no stationary covariance")
     P = solve_discrete_lyapunov(transition, process_noise)
@@ -110,7 +123,9 @@ def stationary_covariance(transition: np.ndarray, process_noise: np.ndarray) -> 
 
 
 def slowest_first(transition: np.ndarray) -> np.ndarray:
-    """The rotation U (state, state) that makes U' A U block triangular with the modes of A in order, slowest first.
+    """Find the rotation U (state, state) that orders the modes of A, slowest first.
+
+    U' A U is block triangular.
 
     The first coordinates then span the slow modes: the first k of them follow dynamics of their own wherever no pair of
     complex modes is cut in two.
@@ -123,7 +138,7 @@ def slowest_first(transition: np.ndarray) -> np.ndarray:
 
 
 def rotated(sites: Mapping[str, Any], U: np.ndarray) -> dict[str, np.ndarray]:
-    """The same model with its states in coordinates z, s = U z; U is orthogonal."""
+    """Rotate the states of a model to coordinates z, s = U z; U is orthogonal."""
     turn = {
         TRANSITION.name: lambda A: U.T @ A @ U,
         LOADINGS.name: lambda C: C @ U,
@@ -134,7 +149,9 @@ def rotated(sites: Mapping[str, Any], U: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def first_order(signals: np.ndarray, largest: float = 0.98) -> tuple[np.ndarray, np.ndarray]:
-    """A first guess of A and T (s = T z, cov z = I) from signals (trial, time, latent), by regression on the last bin.
+    """Guess A and T from signals (trial, time, latent) by regression on the last bin.
+
+    T is the matrix of s = T z, cov z = I.
 
     Singular values of A are correlations between neighbouring bins; those above ``largest`` are cut.
     """

@@ -1,4 +1,6 @@
-r"""Best rational state spaces for correlation functions: constants, and the fit that derives them.
+r"""Best rational state spaces for correlation functions.
+
+Constants, and the fit that derives them.
 
 A process of unit stationary covariance, g = h' z, dz = F z dt + dW, with F in Schwarz form
 
@@ -63,7 +65,9 @@ SQUARED_EXPONENTIAL: dict[int, tuple[tuple[float, ...], float, tuple[float, ...]
 
 @dataclass(frozen=True)
 class Rational:
-    """A state space of unit stationary covariance at unit timescale: dz = F z dt + dW, g = h' z.
+    """State space at unit timescale: dz = F z dt + dW, g = h' z.
+
+    Its stationary covariance is I.
 
     ``error`` is the largest deviation of h' expm(F tau) h from the kernel it stands for.
     """
@@ -74,7 +78,7 @@ class Rational:
 
 
 def schwarz(skew: np.ndarray, dissipation: float) -> np.ndarray:
-    """The Schwarz matrix F (state, state) of skew entries (state - 1,) and dissipation l."""
+    """Build the Schwarz matrix F (state, state) of skew (state - 1,) and dissipation l."""
     transition = np.diag(skew, 1) - np.diag(skew, -1)
     transition[-1, -1] = -0.5 * dissipation**2
     return transition
@@ -88,7 +92,7 @@ def rational_correlation(F: np.ndarray, h: np.ndarray, lags: np.ndarray) -> np.n
 
 
 def squared_exponential(order: int) -> Rational:
-    """The tabulated state space of exp(-tau^2 / 2) with ``order`` states (2 to 6)."""
+    """Tabulated state space of exp(-tau^2 / 2) with ``order`` states (2 to 6)."""
     if order not in SQUARED_EXPONENTIAL:
         raise ValueError(f"the squared exponential has state spaces of order 2 to 6, not {order}")
     skew, dissipation, h = SQUARED_EXPONENTIAL[order]
@@ -97,7 +101,7 @@ def squared_exponential(order: int) -> Rational:
 
 
 def _largest_error(F: np.ndarray, h: np.ndarray, cov: Callable[[np.ndarray], np.ndarray]) -> float:
-    """The largest error of h' expm(F tau) h, well beyond where it was fitted too."""
+    """Largest error of h' expm(F tau) h, also well beyond the lags of the fit."""
     lags = np.concatenate([np.linspace(0.0, 10.0, 4001), np.linspace(10.0, 2 * LONGEST_GRID, 1401)])
     return float(np.abs(rational_correlation(F, h, lags) - cov(lags)).max())
 
@@ -105,7 +109,10 @@ def _largest_error(F: np.ndarray, h: np.ndarray, cov: Callable[[np.ndarray], np.
 def fit_schwarz(
     cov: Callable[[np.ndarray], np.ndarray], start: tuple[np.ndarray, float, np.ndarray], lags: np.ndarray
 ) -> Rational:
-    """Least-squares Schwarz form of the correlation ``cov`` at ``lags`` (lag,), from ``start`` = (skew, l, h)."""
+    """Fit a Schwarz form to the correlation ``cov`` at ``lags`` (lag,) by least squares.
+
+    ``start`` is (skew, l, h).
+    """
     target = cov(lags)
     order = len(start[2])
 
@@ -123,7 +130,10 @@ def fit_schwarz(
 def best_of(
     cov: Callable[[np.ndarray], np.ndarray], start: tuple[np.ndarray, float, np.ndarray], lags: np.ndarray, tries: int
 ) -> Rational:
-    """The best of ``tries`` fits from perturbed starts (fixed perturbations: the result is reproducible)."""
+    """Return the best of ``tries`` fits from perturbed starts.
+
+    Perturbations are fixed: the result is reproducible.
+    """
     skew, dissipation, h = start
     rng = np.random.default_rng(0)
     fits = []
@@ -135,7 +145,9 @@ def best_of(
 
 
 def fit_kernel(cov: Callable[[np.ndarray], np.ndarray], order: int) -> Rational:
-    """A state space of ``order`` (2 to 6) states for any correlation function of the dimensionless lag.
+    """Fit a state space of ``order`` states (2 to 6) to any correlation function.
+
+    ``cov`` is a function of the dimensionless lag.
 
     The lags run as far as the correlation matters, denser near zero, where delays are read.
     """
@@ -158,14 +170,17 @@ def fit_kernel(cov: Callable[[np.ndarray], np.ndarray], order: int) -> Rational:
 
 
 def _one_state_more(fit: Rational) -> tuple[np.ndarray, float, np.ndarray]:
-    """A start (skew, l, h) for the next order: the last pole split in two."""
+    """Make a start (skew, l, h) for the next order: the last pole is split in two."""
     skew = np.abs(np.diag(fit.F, 1))
     split = (0.62, 1.27) if len(skew) > 1 else (0.9, 1.9)
     return np.append(skew[:-1], skew[-1] * np.array(split)), 1.15 * np.sqrt(-2 * fit.F[-1, -1]), np.append(fit.h, 0.0)
 
 
 def derive_squared_exponential(highest: int = 6) -> dict[int, Rational]:
-    """The table above from nothing: each order starts from the one below with its last pole split in two."""
+    """Derive the table of the squared exponential anew.
+
+    Each order starts from the one below with its last pole split in two.
+    """
     start = (np.array([1.3]), 2.0, np.array([1.0, 0.0]))
     lags = np.linspace(0.0, GRID_END, 241)
     table = {}

@@ -1,4 +1,4 @@
-r"""Delays in the readout: one scalar latent, one state, whatever the number of regions (DESIGN 2.2).
+r"""Delays in the readout: one scalar latent has one state, whatever the number of regions.
 
 The state of a latent is its Markov state z at the *front* of a window, and registers that remember g further
 back, ``spacing`` apart::
@@ -31,7 +31,9 @@ RIDGE = {8: 1e-11, 4: 1e-5}  # keeps the Cholesky of G finite where registers ar
 
 @dataclass(frozen=True)
 class Window(Part, family="window", tag=""):
-    """The shape of a delayed latent's state: a static choice, made from the kernel and ``max_delay``.
+    """Shape of a delayed latent's state, a static choice.
+
+    It is made from the kernel and ``max_delay``.
 
     Attributes:
         n_registers: Registers behind the front; 0 for none.
@@ -67,12 +69,15 @@ class Window(Part, family="window", tag=""):
 
     @property
     def lead(self) -> np.ndarray:
-        """Bins by which the front of each latent's window runs ahead: (latent,), or one number for all."""
+        """Bins by which the front of each latent's window runs ahead, (latent,).
+
+        One number, (), if it is equal for all.
+        """
         return self.center + np.asarray(self.shifts or 0.0)
 
 
 class LatentBlocks(NamedTuple):
-    """State-space blocks of several latents of one kind, stationary covariance included.
+    """State-space blocks of several latents of one kind, with their stationary covariance.
 
     Attributes:
         transition: (latent, state, state)
@@ -86,7 +91,10 @@ class LatentBlocks(NamedTuple):
 
 
 def latent_blocks(lift: Lift, window: Window, hyper: Hyperparameters) -> LatentBlocks:
-    """Transition, process noise and stationary covariance of the windowed state, exact for the lift."""
+    """Transition, process noise and stationary covariance of the windowed state.
+
+    They are exact for the lift.
+    """
     p, n, m = lift.order, window.n_registers, window.substeps
     latents = hyper["timescale"].shape[0]
     lags = jnp.arange(max(n, m) + 1) * window.spacing
@@ -120,7 +128,9 @@ def latent_blocks(lift: Lift, window: Window, hyper: Hyperparameters) -> LatentB
 
 
 class Past(NamedTuple):
-    """What innovations subtract (see ``emissions.autocorrelated``); each (point, latent).
+    """Offset and share of the bin before, which innovations subtract; each (point, latent).
+
+    See ``emissions.autocorrelated``.
 
     Attributes:
         offset: Where the bin before is read, bins behind the front.
@@ -141,7 +151,9 @@ def readout_weights(
     offset: Array,
     past: Past | None = None,
 ) -> tuple[Array, Array]:
-    """Weights that read g at ``offset`` bins behind the front of the window, and the variance they miss.
+    """Weights that read g at ``offset`` bins behind the front, and the variance they miss.
+
+    The front is that of the window.
 
     Args:
         lift, window, hyper: As in :func:`latent_blocks`.

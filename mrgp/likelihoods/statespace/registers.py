@@ -1,4 +1,6 @@
-r"""The automatic choice of registers: the cheapest window that reads every delay well enough (DESIGN 2.2).
+r"""Automatic choice of registers: the cheapest window that reads every delay well enough.
+
+Reading is by the conditional mean E[g(t - delay) | s] of :mod:`mrgp.likelihoods.statespace.readout`.
 
 "Well enough" is a missed variance below the model's own GP noise at the shortest timescale expected. The cost of a
 window is that of the covariance recursion, states and readouts cubed per step.
@@ -20,14 +22,17 @@ SHARED_STEP = 0.1  # bins of one step miss the same part of the signal: ask more
 
 
 def missed_variance(lift: Lift, window: Window, hyper: dict[str, np.ndarray], offsets: np.ndarray) -> float:
-    """Largest variance missed by reading at ``offsets`` (point, latent) bins behind the front; host NumPy."""
+    """Largest variance that reading misses, in host NumPy.
+
+    ``offsets`` (point, latent) are bins behind the front.
+    """
     latents = range(len(hyper["timescale"]))
     own = ({name: value[k : k + 1] for name, value in hyper.items()} for k in latents)
     return max((_missed(lift, window, one, offsets[:, k]) for k, one in zip(latents, own, strict=True)), default=0.0)
 
 
 def _missed(lift: Lift, window: Window, hyper: dict[str, np.ndarray], offsets: np.ndarray) -> float:
-    """The same of one latent, its parameters (1,), at offsets (point,)."""
+    """Largest variance missed for one latent, parameters (1,), at offsets (point,)."""
     h = lift.read()
     behind = np.arange(1, window.n_registers + 1) * window.spacing
 
@@ -69,7 +74,7 @@ def choose_window(
     tolerance: float | None = None,
     remembers: bool = False,
 ) -> Window:
-    """The cheapest window that misses at most ``tolerance`` of a copy's variance.
+    """Choose the cheapest window that misses at most ``tolerance`` of a copy's variance.
 
     Args:
         prior: The model's prior.

@@ -1,4 +1,4 @@
-r"""Contractions: square matrices whose singular values are below 1, and their uniform distribution.
+r"""Contractions (singular values below 1): a transform to them, and the uniform distribution.
 
 A stable linear process has a contraction as its transition in coordinates where its stationary covariance is I, since
 its process noise I - A A' is positive definite. All of them, and only they, are Cayley transforms
@@ -22,7 +22,7 @@ from numpyro.util import is_prng_key
 
 
 class _Contraction(constraints._SingletonConstraint[Array]):
-    """Square matrices of largest singular value below 1."""
+    """Constraint to square matrices with largest singular value below 1."""
 
     event_dim = 2
 
@@ -37,7 +37,9 @@ contraction = _Contraction()
 
 
 class CayleyTransform(transforms.ParameterFreeTransform[Array]):
-    r"""From a vector of n^2 numbers to a contraction (n, n), A = (I + X)^-1 (I - X), X = D (M M' + S) D.
+    r"""Transform of a vector of n^2 numbers to a contraction A (n, n).
+
+        A = (I + X)^-1 (I - X),      X = D (M M' + S) D.
 
     The vector holds log D (diagonal), the strictly lower part of the unit triangular M, and that of the skew S, so that
     rotation and coupling are measured in units of the decay rates D^2 and no entry has a bound.
@@ -98,7 +100,9 @@ def _to_contraction(constraint: Any) -> CayleyTransform:
 
 
 class UniformContraction(Distribution):
-    """All contractions (size, size) with equal density, which no choice of orthonormal coordinates changes.
+    """Uniform distribution of contractions (size, size).
+
+    No choice of orthonormal coordinates changes the density.
 
     The volume is pi^(n^2 / 2) Gamma_n((n + 1) / 2) / Gamma_n(n + 1/2) (Gupta & Nagar 2000, Matrix Variate
     Distributions, ch. 4: the inverted matrix t with n + 1 degrees of freedom).

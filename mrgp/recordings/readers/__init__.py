@@ -1,1 +1,1 @@
-"""One file for each format of recordings."""
+"""Readers of recordings, one file for each format."""

@@ -1,4 +1,7 @@
-"""MATLAB files: struct arrays of trials as the DLAG, mDLAG and pCCA toolboxes have them, or one array per region."""
+"""Reader of MATLAB files.
+
+It understands struct arrays of trials as the DLAG, mDLAG and pCCA toolboxes have them, and one array per region.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +30,10 @@ type Struct = dict[str, list[Any]]  # field -> one entry per element
 def read_mat(
     path: Path, bin_width: float | None, regions: Sequence[str] | None, n_neurons: Sequence[int] | None
 ) -> dict[str, Any]:
-    """The arrays of a ``.mat`` file under the names that an ``.npz`` would have; see :func:`mrgp.load_recording`."""
+    """Read the arrays of a ``.mat`` file under the names that an ``.npz`` would have.
+
+    See :func:`mrgp.load_recording`.
+    """
     with damage_named(path):
         contents = _variables(path)
         for group in _TRIAL_ARRAYS:
@@ -46,7 +52,10 @@ def _is_of_trials(value: Any) -> bool:
 
 
 def _setting(contents: Mapping[str, Any], names: Sequence[str]) -> np.ndarray | None:
-    """A variable of one of these names, or such a field of the structs of parameters, or of their own structs."""
+    """Find a variable by one of these names, also inside the structs of parameters.
+
+    A struct in such a struct is searched too.
+    """
     for name in names:
         if name in contents and not isinstance(contents[name], dict):
             return np.asarray(contents[name])
@@ -65,7 +74,10 @@ def _trial_arrays(
     regions: Sequence[str] | None,
     n_neurons: Sequence[int] | None,
 ) -> dict[str, Any]:
-    """A toolbox's file: trials (bins, neurons) of each region, seconds per bin, the trials' numbers."""
+    """Convert a toolbox's file to trials (bins, neurons) of each region.
+
+    Seconds per bin and the trials' numbers come with them.
+    """
     milliseconds = _setting(contents, ("binWidth",))
     if bin_width is None and milliseconds is None:
         raise DataError(f"{source} has no binWidth: add it (ms), or pass ", Argument("bin_width", 0.02), " for 20 ms")
@@ -100,7 +112,10 @@ def _trial_arrays(
 
 
 def _plain_arrays(contents: Mapping[str, Any]) -> dict[str, Any]:
-    """One array (trials, bins, neurons) per region, and what MATLAB does to other shapes undone."""
+    """Read one array (trials, bins, neurons) per region.
+
+    MATLAB's changes to other shapes are undone.
+    """
     shapes = {value.shape[:2] for value in contents.values() if np.ndim(value) == 3}
     arrays: dict[str, Any] = {}
     for name, value in contents.items():
@@ -118,7 +133,10 @@ def _plain_arrays(contents: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(cells: Any) -> np.ndarray:
-    """One label per cell; MATLAB has numbers as doubles, and fills the rows of a matrix of text up with spaces."""
+    """Read one label per cell.
+
+    MATLAB has numbers as doubles, and fills the rows of a matrix of text up with spaces.
+    """
     labels = [label.item() if isinstance(label := np.squeeze(cell), np.ndarray) else label for cell in cells]
     if all(isinstance(label, float) and label.is_integer() and abs(label) < 2**53 for label in labels):
         return np.array(labels).astype(int)
@@ -129,7 +147,9 @@ def _labels(cells: Any) -> np.ndarray:
 
 
 def _variables(path: Path) -> dict[str, Any]:
-    """The variables of a file of any version: structs as {field: [entry per element]}, others as arrays.
+    """Read the variables of a file of any version.
+
+    Structs are returned as {field: [entry per element]}, others as arrays.
 
     A toolbox's file may hold much besides trials: only what is asked for is read of it.
     """
@@ -151,7 +171,7 @@ def _variables(path: Path) -> dict[str, Any]:
 
 
 def _unpacked(value: Any) -> Any:
-    """An array of version 5 as it is, a struct array by its fields."""
+    """Convert a struct array of version 5 to a mapping by field; leave other arrays as they are."""
     if getattr(value, "dtype", None) is None or not value.dtype.names:
         return value
     return {field: [_unpacked(entry) for entry in value[field].ravel()] for field in value.dtype.names}
@@ -161,7 +181,7 @@ def _unpacked(value: Any) -> Any:
 
 
 def _settings(file: h5py.File, group: h5py.Group) -> Struct:
-    """The settings among the fields of one struct of parameters, and of the structs in it."""
+    """Read the settings in a struct of parameters, and in the structs that it contains."""
     own = [name for name in _SETTINGS if isinstance(group.get(name), h5py.Dataset)]
     found: Struct = {name: [_read(file, group[name])] for name in own}
     inner = [name for name in _PARAMETERS if isinstance(group.get(name), h5py.Group)]
@@ -169,13 +189,13 @@ def _settings(file: h5py.File, group: h5py.Group) -> Struct:
 
 
 def _cells(file: h5py.File, item: h5py.Dataset) -> list[np.ndarray]:
-    """A field of a struct array: its entries; of a single struct, its one."""
+    """Read the entries of one field of a struct array; one entry for a single struct."""
     is_list = h5py.check_ref_dtype(item.dtype) is not None
     return [_content(file[reference]) for reference in item[()].ravel()] if is_list else [_content(item)]
 
 
 def _read(file: h5py.File, item: h5py.Group | h5py.Dataset) -> Any:
-    """A variable: an array, or an array of the contents of its cells."""
+    """Read a variable: an array, or an array of the contents of its cells."""
     if isinstance(item, h5py.Group):
         return {field: _cells(file, item[field]) for field in item if isinstance(item[field], h5py.Dataset)}
     if h5py.check_ref_dtype(item.dtype) is None:
@@ -186,7 +206,7 @@ def _read(file: h5py.File, item: h5py.Group | h5py.Dataset) -> Any:
 
 
 def _content(item: h5py.Dataset) -> np.ndarray:
-    """One cell: text is stored as the numbers of its characters."""
+    """Read one cell; text, stored as the numbers of its characters, is decoded."""
     numbers = item[()].T
     if not _is_text(item):
         return numbers

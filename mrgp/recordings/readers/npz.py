@@ -1,4 +1,4 @@
-"""Recordings in .npz files and in mappings of arrays."""
+"""Reader of recordings in .npz files and in mappings of arrays."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,10 @@ def recording_from(
     regions: Sequence[str] | None,
     drop_dead: bool | None,
 ) -> MultiRegionData:
-    """A recording from named arrays; each name must be understood, so that no slip passes in silence."""
+    """Make a recording from named arrays.
+
+    Each name must be understood, so that no slip passes in silence.
+    """
     found, labels, trials = {}, {}, {}
     for name, value in arrays.items():
         n_dims = 3 if isinstance(value, list | tuple) else np.ndim(value)  # lists: trials of different length

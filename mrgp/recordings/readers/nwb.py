@@ -1,4 +1,4 @@
-"""Sorted units and trials of an NWB file, counted in bins."""
+"""Reader of NWB files: spikes of sorted units, counted in the bins of trials."""
 
 import warnings
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _units(contents: Any, source: str) -> tuple[list[np.ndarray], list[Any]]:
 
 
 def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: list[Any], source: str) -> list[str]:
-    """The region of each unit; '' where the file has none."""
+    """Name the region of each unit; '' where the file has none."""
     if region_of_unit is not None and not isinstance(region_of_unit, str):
         areas = list(map(_area, region_of_unit))
         if len(areas) != len(labels):
@@ -128,7 +128,7 @@ def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: lis
 
 
 def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
-    """The one location of each unit's electrodes."""
+    """Name the one location of each unit's electrodes."""
     rows = electrodes.target if hasattr(electrodes, "target") else electrodes
     location = np.asarray(rows.table["location"][:], object)
     ends = np.asarray(electrodes.data[:], int) if rows is not electrodes else np.arange(1, len(labels) + 1)
@@ -143,13 +143,16 @@ def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
 
 
 def _area(value: Any) -> str:
-    """The name of a region; '' where there is none."""
+    """Name a region; '' where there is none."""
     text = "" if is_missing(value) else as_text(value).strip()
     return "" if text in MISSING else text
 
 
 def _invalid(contents: Any) -> np.ndarray:
-    """Intervals (interval, 2) in seconds that the file marks as invalid, merged where they overlap, sorted."""
+    """Intervals in seconds that the file marks as invalid, (interval, 2).
+
+    They are sorted, and merged where they overlap.
+    """
     table = contents.invalid_times
     if table is None or not len(table):
         return np.empty((0, 2))
@@ -164,7 +167,10 @@ def _invalid(contents: Any) -> np.ndarray:
 
 
 def _observed(table: Any, labels: list[Any], invalid: np.ndarray) -> dict[Any, np.ndarray] | None:
-    """Intervals (interval, 2) in seconds in which each unit was recorded, less ``invalid``; None for always."""
+    """Intervals in seconds in which each unit was recorded, (interval, 2), less ``invalid``.
+
+    None for always.
+    """
     always = np.array([[-np.inf, np.inf]])
     spans = dict.fromkeys(labels, always)
     if "obs_intervals" in table.colnames:
@@ -177,7 +183,7 @@ def _observed(table: Any, labels: list[Any], invalid: np.ndarray) -> dict[Any, n
 
 
 def _without(spans: np.ndarray, invalid: np.ndarray) -> np.ndarray:
-    """What the intervals ``spans`` (interval, 2) keep of themselves outside of ``invalid``, which are sorted."""
+    """Cut the intervals ``invalid``, which are sorted, out of ``spans`` (interval, 2)."""
     for start, stop in invalid:
         before = np.stack([spans[:, 0], np.minimum(spans[:, 1], start)], 1)
         after = np.stack([np.maximum(spans[:, 0], stop), spans[:, 1]], 1)
@@ -187,7 +193,7 @@ def _without(spans: np.ndarray, invalid: np.ndarray) -> np.ndarray:
 
 
 def _trials(contents: Any, name: str, source: str) -> dict[str, np.ndarray]:
-    """Columns of a table of intervals that have one number or text per interval."""
+    """Read the columns of a table of intervals that have one number or text per interval."""
     own = {key: getattr(contents, key) for key in ("trials", "epochs")}
     tables = {key: table for key, table in own.items() if table is not None} | dict(contents.intervals or {})
     if name not in tables:
@@ -203,7 +209,7 @@ def _trials(contents: Any, name: str, source: str) -> dict[str, np.ndarray]:
 def _present(
     table: dict[str, np.ndarray], wanted: Sequence[str], name: str
 ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """The wanted times of the trials that have them all, and these trials' table."""
+    """Return the wanted times of the trials that have them all, and these trials' table."""
     for column in wanted:
         if column not in table or table[column].dtype.kind not in "fiu":
             known = ", ".join(key for key, value in table.items() if value.dtype.kind == "f")

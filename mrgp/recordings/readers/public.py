@@ -1,4 +1,7 @@
-"""The public recording: fetched once, its checksum verified, and of its pickle only arrays admitted."""
+"""Reader of the public V1/V2 recording.
+
+It is fetched once, its checksum is verified, and only arrays are admitted from its pickle.
+"""
 
 import hashlib
 import importlib.util
@@ -32,7 +35,9 @@ _ARRAY_PARTS = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 
 
 def fetch_v1v2(cache_dir: str | Path | None = None, source: str | Path | None = None) -> MultiRegionData:
-    """The public recording of V1 (72 neurons) and V2 (22), 400 trials x 64 bins of 20 ms, smoothed counts.
+    """Fetch the public recording of V1 (72 neurons) and V2 (22 neurons).
+
+    It has 400 trials x 64 bins of 20 ms, smoothed counts.
 
     It is read from the source distribution of the Python package mbrila 0.1.0 (MIT; recording after
     Zandvakili & Kohn 2015), which pip downloads the first time: nothing of it is installed, its checksum is
@@ -85,7 +90,7 @@ def _download_source(folder: Path) -> Path:
 
 
 def _arrays_in_source(archive: Path) -> dict[str, np.ndarray]:
-    """The arrays in the source distribution, once its checksum is right."""
+    """Read the arrays in the source distribution, once its checksum is right."""
     if not archive.is_file():
         raise DataError(f"there is no file {archive}: check the path")
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -101,7 +106,10 @@ def _arrays_in_source(archive: Path) -> dict[str, np.ndarray]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads pickled NumPy arrays (and plain containers of them) and refuses every other class or function."""
+    """Unpickler that reads only NumPy arrays and plain containers of them.
+
+    It refuses every other class or function.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAY_PARTS:

@@ -1,4 +1,4 @@
-"""Units and trials of pynapple, counted in bins."""
+"""Reader of pynapple's objects: spikes of units, counted in the bins of trials."""
 
 from collections.abc import Sequence
 from typing import Any

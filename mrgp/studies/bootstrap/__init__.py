@@ -1,1 +1,1 @@
-"""Bootstrap: how much delays vary between resampled trials."""
+"""Bootstrap of delays: their variation between resampled trials."""

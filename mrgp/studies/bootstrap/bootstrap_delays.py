@@ -1,4 +1,6 @@
-r"""Delays and kernel parameters of resampled trials, and which delays the recording cannot do without.
+r"""Bootstrap of delays and kernel parameters over trials, and tests of each delay.
+
+A test asks if the recording can do without the delay.
 
 As users of the DLAG toolbox know it (Gokcen et al. 2022, Nat. Comput. Sci. 2, 512-525): trials are drawn with
 replacement, delays and kernel parameters are fitted again with loadings, noise and offsets held, and percentiles are
@@ -42,7 +44,7 @@ LEAST_GAIN = 1e-6  # nats: what round-off makes of the log-likelihood of a delay
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bootstrap(Shown):
-    """What :func:`bootstrap_delays` returns. Times are in seconds.
+    """Result of :func:`bootstrap_delays`; times are in seconds.
 
     Attributes:
         samples: Of every sample (sample, ...): ``delay`` (region, across_latent[, time]), ``timescale_across``,
@@ -72,7 +74,7 @@ class Bootstrap(Shown):
         return Card("Bootstrap of delays", facts, (self._delay_rows() if count - self.failures > 1 else [], rows))
 
     def _delay_rows(self) -> list[dict[str, str]]:
-        """Delays with percentiles in ms; none where they vary, which is for a figure."""
+        """Rows of delays with percentiles in ms; none if delays vary, as a figure shows these."""
         found = self.intervals()
         if "time" in found.dims:
             return []
@@ -89,26 +91,31 @@ class Bootstrap(Shown):
 
     @property
     def delays(self) -> xr.DataArray:
-        """(sample, region, across_latent) or (sample, region, across_latent, time); the first region's are 0."""
+        """Delays of all samples, (sample, region, across_latent), and time if they vary.
+
+        The first region's are 0; where they vary they are (sample, region, across_latent, time).
+        """
         return self.samples["delay"]
 
     @property
     def timescale_across(self) -> xr.DataArray:
-        """(sample, across_latent)."""
+        """Timescales of across latents in seconds, (sample, across_latent)."""
         return self.samples["timescale_across"]
 
     @property
     def timescale_within(self) -> xr.DataArray:
-        """(sample, within_latent)."""
+        """Timescales of within latents in seconds, (sample, within_latent)."""
         return self.samples["timescale_within"]
 
     @property
     def failures(self) -> int:
-        """How many refits did not converge."""
+        """Number of refits that did not converge."""
         return int((~self.samples["converged"]).sum())
 
     def intervals(self, probability: float = 0.9, of: str = "delay") -> xr.Dataset:
-        """The fitted value of one parameter with ``sd`` and percentiles ``lower`` and ``upper`` over the samples.
+        """Fitted value of one parameter with ``sd``, ``lower`` and ``upper`` over the samples.
+
+        ``lower`` and ``upper`` are percentiles.
 
         ``of`` is "delay" (the same table as :meth:`mrgp.Fit.delay_intervals`), "timescale_across" or another
         variable of ``samples``. Refits that did not converge are left out. A delay within 5% of ``max_delay`` has no
@@ -134,7 +141,10 @@ class Bootstrap(Shown):
         return xr.Dataset(arrays, fitted.coords, {**attributes, "probability": probability})
 
     def to_dataset(self) -> xr.Dataset:
-        """Everything in one Dataset, as for a file; parameters of the fit are named ``<name>_fitted``."""
+        """Merge everything into one Dataset, as for a file.
+
+        Parameters of the fit are named ``<name>_fitted``.
+        """
         fitted = self.fitted.rename({name: f"{name}_fitted" for name in self.fitted})
         return xr.merge([self.samples, fitted, self.significance], compat="equals", combine_attrs="override")
 
@@ -150,7 +160,9 @@ def bootstrap_delays(
     seed: int = 0,
     progress: bool = True,
 ) -> Bootstrap:
-    r"""Resample trials: intervals of delays and kernel parameters, and which delays differ from zero.
+    r"""Resample trials for intervals of delays and kernel parameters, and test each delay.
+
+    The test asks if the delay differs from zero.
 
     Loadings, noise and offsets are held, so intervals are those given them: a little narrower than the intervals of
     ``fit.delay_intervals``, where they follow. What they do not assume is that the model is true: trials that differ
@@ -204,7 +216,7 @@ def bootstrap_delays(
 
 
 def _checked(fit: Fit, data: MultiRegionData | None, n_samples: int, kind: str) -> MultiRegionData:
-    """The recording to resample."""
+    """Check the arguments and return the recording to resample."""
     if not fit.has_delays:
         name = type(fit.model).__name__
         raise ValueError(f"this {name} has no delays to bootstrap: fit DLAG, ADM or MDLAG to two or more regions")
@@ -219,7 +231,10 @@ def _checked(fit: Fit, data: MultiRegionData | None, n_samples: int, kind: str) 
 
 
 def _given(fit: Fit, data: MultiRegionData, names: tuple[str, ...]) -> Given:
-    """What is known when ``names`` are refitted, without the recording itself, which has then said all it can."""
+    """Collect the fixed part of a likelihood in which only ``names`` are refitted.
+
+    The recording itself is left out: it has then said all it can.
+    """
     given = Given.of(fit.model, data, fit.sites, names)
     if fit.loadings_covariance is not None:  # method "vb" knows loadings as a distribution
         likelihood = fit.model.likelihood_at(data, fit.sites).with_spread(jnp.asarray(fit.loadings_covariance))
@@ -233,7 +248,7 @@ def _given(fit: Fit, data: MultiRegionData, names: tuple[str, ...]) -> Given:
 
 
 def _significance(fit: Fit, data: MultiRegionData, told: Information, n_samples: int, seed: int) -> xr.Dataset:
-    """Which delays samples of trials cannot do without."""
+    """Test each delay: share of samples of trials that are as likely without it."""
     sites = {name: jnp.asarray(value) for name, value in fit.sites.items()}
     delays = fit.model.delay_table(fit.sites, fit.layout, data.n_bins)
     scores = partial(_scores, fit.model, data, told, sites)
@@ -257,7 +272,10 @@ def _significance(fit: Fit, data: MultiRegionData, told: Information, n_samples:
 
 
 def _together(delays: np.ndarray, first: int, second: int, latent: int) -> np.ndarray:
-    """Delays (region, across_latent[, time]) with no delay of one latent between two regions."""
+    """Set the delay of one latent between two regions to 0 in a table of delays.
+
+    ``delays`` are (region, across_latent[, time]).
+    """
     moved = delays.copy()
     meeting = delays[0, latent] if first == 0 else 0.5 * (delays[first, latent] + delays[second, latent])
     moved[[first, second], latent] = meeting
@@ -265,14 +283,20 @@ def _together(delays: np.ndarray, first: int, second: int, latent: int) -> np.nd
 
 
 def _in_bins(delays: np.ndarray, bin_width: float) -> Array:
-    """A table of delays in seconds as likelihoods take it, (time or 1, region, across_latent)."""
+    """Convert a table of delays in seconds to bins, (time or 1, region, across_latent).
+
+    Likelihoods take it in this form.
+    """
     courses = delays if delays.ndim == 3 else delays[..., None]
     return jnp.asarray(np.moveaxis(courses, -1, 0) / bin_width)
 
 
 @partial(jax.jit, static_argnums=0)
 def _scores(model: Any, data: MultiRegionData, told: Information, sites: Sites, delay: Array) -> Array:
-    """Log likelihood of each trial at other delays than those of ``sites``, but for what no delay changes."""
+    """Log likelihood of each trial with ``delay`` in place of the delays of ``sites``.
+
+    A term that no delay changes is left out.
+    """
     likelihood = copy.copy(model.likelihood_at(data, sites))
     likelihood.delay = delay
     return likelihood.normalizer(told)
@@ -282,7 +306,7 @@ def _scores(model: Any, data: MultiRegionData, told: Information, sites: Sites, 
 
 
 def _tables(fit: Fit, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Delays and kernel parameters by name."""
+    """Arrays of delays and kernel parameters, by name."""
     kernel = [name for name in fit.model.dynamics_sites(fit.layout) if name.endswith(("_across", "_within"))]
     return {
         DELAY.name: fit.model.delay_table(sites, fit.layout, data.n_bins),
@@ -294,7 +318,10 @@ def _tables(fit: Fit, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[s
 def _variables(
     fit: Fit, data: MultiRegionData, tables: Mapping[str, np.ndarray], lead: tuple[str, ...] = ()
 ) -> dict[str, xr.DataArray]:
-    """The same with names for axes behind those of ``lead``."""
+    """Name the axes of tables of delays and kernel parameters.
+
+    The names in ``lead`` are those of the first axes.
+    """
     series = {"time": data.times} if fit.delays_vary else {}
     within = {"within_latent": fit.within_names}
     across = {"across_latent": fit.delay_coords["across_latent"]}
@@ -309,7 +336,10 @@ def _variables(
 
 
 def _samples(fit: Fit, data: MultiRegionData, found: Sequence[Refit]) -> xr.Dataset:
-    """Of every refit, with sites that were held as they are in the fit."""
+    """Gather delays and kernel parameters of all refits in one Dataset.
+
+    Sites that were held are as they are in the fit.
+    """
     tables = [_tables(fit, data, {**fit.sites, **refit.sites}) for refit in found]
     fitted = _tables(fit, data, fit.sites)
     stacked = {n: np.reshape([one[n] for one in tables], (len(found), *fitted[n].shape)) for n in fitted}

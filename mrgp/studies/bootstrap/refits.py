@@ -1,4 +1,6 @@
-"""Climbs from a fit to the maxima of resampled recordings, in this process or in the workers of any executor.
+"""Refits of resampled recordings, each a climb from the fit to its own maximum.
+
+They run in this process or in the workers of any executor.
 
 A recording is resampled after it was reduced to what it says of the readouts (``mode.given_loadings``): trials drawn
 with replacement are one weight each, and of a recording drawn from the model no neuron has to be drawn.
@@ -35,7 +37,9 @@ LARGEST_CHUNK, CHUNKS = 25, 16  # samples that a worker is sent at a time, and p
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What all refits share; plain arrays and a preset, so that it can be sent to another process.
+    """Data and settings that all refits share.
+
+    They are plain arrays and a preset, so that the job can be sent to another process.
 
     Attributes:
         model: The preset.
@@ -55,7 +59,7 @@ class Job:
 
     @classmethod
     def at(cls, model: Any, given: Given, start: Mapping[str, Any], kind: Kind, seed: int) -> "Job":
-        """With the curvature at ``start`` for a scale."""
+        """Make a job with posterior standard deviations from the curvature at ``start``."""
         start = {name: np.asarray(value) for name, value in start.items()}
         objective = Objective(LogJoint(Reduced(model)), given, start, {})
         scale = {name: 1 / np.sqrt(np.maximum(diagonal(objective, name), FLATTEST)) for name in start}
@@ -63,14 +67,17 @@ class Job:
 
 
 class Refit(NamedTuple):
-    """Where one refit ended."""
+    """Sites at the end of one refit, and whether it converged."""
 
     sites: dict[str, np.ndarray]
     converged: bool
 
 
 def refits(job: Job, n_samples: int, executor: Executor | None, progress: bool) -> list[Refit]:
-    """Of samples 0, 1, ..., in order; the same whatever the executor, None being this process."""
+    """Refit samples 0, 1, ..., ``n_samples`` - 1; return them in order.
+
+    They are the same whatever the executor; None is this process.
+    """
     done: dict[int, Refit] = {}
     with tqdm(desc="bootstrap", total=n_samples, unit=" samples", disable=not progress, leave=False) as bar:
         for samples, part in _parts(job, n_samples, executor):
@@ -80,7 +87,10 @@ def refits(job: Job, n_samples: int, executor: Executor | None, progress: bool) 
 
 
 def _parts(job: Job, n_samples: int, executor: Executor | None) -> Iterator[tuple[Sequence[int], list[Refit]]]:
-    """Refits of some samples, as they come: one by one, or chunk by chunk from the workers of an executor."""
+    """Yield refits of some samples as they are done.
+
+    They come one by one, or chunk by chunk from the workers of an executor.
+    """
     if executor is None:
         yield from (([sample], [one]) for sample, one in enumerate(_climbs(job, range(n_samples))))
         return
@@ -109,7 +119,7 @@ def _climbs(job: Job, samples: Sequence[int]) -> Iterator[Refit]:
 
 
 def _resampled(job: Job, given: Given, sample: int) -> Given:
-    """What one sample says."""
+    """Resample what the recording says: weights of trials, or a recording drawn anew."""
     if job.kind == "trials":
         weights = counts(job.seed, sample, given.data.n_trials)
         return given._replace(weights=jnp.asarray(weights, given.weights.dtype))
@@ -121,7 +131,7 @@ def _resampled(job: Job, given: Given, sample: int) -> Given:
 
 
 def counts(seed: int, sample: int, n_trials: int) -> np.ndarray:
-    """How often each trial is in one sample of as many, (trial,)."""
+    """Draw how often each trial is in one sample of ``n_trials`` trials, (trial,)."""
     return np.random.default_rng(_source(seed, sample)).multinomial(n_trials, np.full(n_trials, 1 / n_trials))
 
 
@@ -131,7 +141,7 @@ def _source(seed: int, sample: int) -> np.random.SeedSequence:
 
 @partial(jax.jit, static_argnums=0)
 def _drawn(model: Any, data: MultiRegionData, told: Information, sites: Sites, key: Array) -> Array:
-    """C' R^-1 (y - d) of a recording drawn at ``sites``, (time, trial, readout).
+    """Draw C' R^-1 (y - d) of a recording with ``sites``, (time, trial, readout).
 
     It is Lambda x + xi with xi ~ N(0, Lambda): no neuron has to be drawn.
     """

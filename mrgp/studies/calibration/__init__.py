@@ -1,1 +1,1 @@
-"""Calibration: whether intervals hold the truth as often as they say."""
+"""Calibration: a test that intervals hold the truth as often as they say."""

@@ -1,4 +1,4 @@
-"""Simulation-based calibration: do the posteriors of a model hold what they promise? (Talts et al. 2018)
+"""Simulation-based calibration of a model's posteriors (Talts et al. 2018).
 
 Delays and kernel parameters are drawn from their priors, a recording is simulated with them, the model is fitted to it,
 and the rank of the truth among the posterior's draws is noted, again and again. Ranks are uniform, and intervals of
@@ -58,7 +58,7 @@ def calibrate(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Calibration:
-    """Draw parameters from a model's priors, simulate, fit, and rank the truth among the posterior's draws; n times.
+    """Simulate from a model's priors n times, fit, and rank the truth among posterior draws.
 
     Every simulation has a seed of its own, which does not depend on n. A fit that widens ``max_delay`` uses a wider
     prior than the truth was drawn from; as that prior is flat, its draws within the bound are draws of the posterior
@@ -132,7 +132,7 @@ def _check(model: Preset, method: str, settings: Mapping[str, Any], n: int, draw
 
 
 def ranked_priors(model: Preset, blank: MultiRegionData) -> dict[str, Any]:
-    """Priors of delays and kernel parameters, as the model's own program has them.
+    """Find the priors of delays and kernel parameters in the model's own program.
 
     Raises:
         ValueError: the model has none of them, or parameters that cannot be drawn from their priors.
@@ -149,7 +149,10 @@ def ranked_priors(model: Preset, blank: MultiRegionData) -> dict[str, Any]:
 
 
 def _with_window(model: Preset, blank: MultiRegionData) -> Preset:
-    """The model with registers for its shortest timescale and a bin more than its delays, unless it chooses itself."""
+    """Choose one window of registers for all fits, unless the model chooses its own.
+
+    It serves the model's shortest timescale and a bin more than its delays.
+    """
     own = model.kernel.parameters().values()
     fixed = all(isinstance(value, float) for value in own)
     if model.window is not None or not model.kernel.has_timescale or model.timescale_bounds is None or not fixed:
@@ -163,7 +166,7 @@ def _with_window(model: Preset, blank: MultiRegionData) -> Preset:
 
 @dataclass(frozen=True)
 class _Simulated:
-    """How one simulation is made and judged; all the arguments of :func:`calibrate` understood."""
+    """Recipe to make and judge one simulation, from the arguments of :func:`calibrate`."""
 
     model: Preset
     priors: dict[str, Any]
@@ -174,7 +177,7 @@ class _Simulated:
     draws: int
 
     def quantities(self) -> dict[str, str]:
-        """Names of what is ranked, in the order of raveled sites, and the kind of each."""
+        """Names of the ranked quantities, in the order of raveled sites, and the kind of each."""
         within = zip(self.layout.regions, self.model.assignment(self.layout).n_within, strict=True)
         latents = {
             "across": [f"across:{k}" for k in range(self.model.n_across)],
@@ -191,7 +194,7 @@ class _Simulated:
         return named
 
     def run(self, sequence: np.random.SeedSequence) -> dict[str, Any]:
-        """One simulation as JSON-ready values."""
+        """Simulate, fit and judge once; return values ready for JSON."""
         began = time.perf_counter()
         rng = np.random.default_rng(sequence)
         prior_seed, data_seed, fit_seed = rng.integers(2**31, size=3).tolist()
@@ -253,5 +256,5 @@ class _Simulated:
 
 
 def _json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as a file would give them back, functions by their names."""
+    """Convert values to the form that a JSON file gives back, functions to their names."""
     return json.loads(json.dumps(values, default=lambda value: getattr(value, "__qualname__", str(value))))

@@ -1,4 +1,7 @@
-"""The figure of a calibration: ranks, their ECDF and the coverage of intervals, each with what chance allows."""
+"""Figure of a calibration: ranks, their ECDF, and the coverage of intervals.
+
+Each is shown with its range under chance alone.
+"""
 
 from typing import Any
 
@@ -17,7 +20,9 @@ BAND = "0.87"   # grey of what chance allows
 
 @styled
 def plot_calibration(results: xr.Dataset) -> Figure:
-    """One row per kind of quantity (delays, timescales of across and of within latents), all of a kind together.
+    """Plot ranks, their ECDF and coverage, one row per kind of quantity.
+
+    Kinds are delays, timescales of across latents and of within latents; all quantities of a kind are taken together.
 
     Left, the histogram of ranks with the band that holds 99% of the bars of a calibrated posterior. Middle, the ECDF of
     the ranks less that of uniform ones, with the band that holds all of it with 95%. Right, the share of central

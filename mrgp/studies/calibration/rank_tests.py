@@ -1,4 +1,4 @@
-"""Is a posterior calibrated? What ranks of the truth among draws, intervals and z-scores say (Talts et al. 2018).
+"""Tests of a posterior's calibration by ranks, intervals and z-scores (Talts et al. 2018).
 
 A truth drawn from the prior is, given its recording, one more draw of the posterior: its rank among L draws is uniform
 on 0, ..., L, and intervals of probability p hold it with frequency p. Ranks that crowd at both ends tell of a posterior
@@ -25,7 +25,10 @@ TOTAL = "all"
 
 def rank_of(truth: Float[np.ndarray, "quantity"], draws: Float[np.ndarray, "draw quantity"],
             rng: np.random.Generator) -> Int[np.ndarray, "quantity"]:  # fmt: skip
-    """How many draws are below the truth; draws that equal it are put on either side at random."""
+    """Count the draws below the truth, (quantity,).
+
+    Draws that equal the truth are put on either side at random.
+    """
     return (draws < truth).sum(0) + rng.integers(0, (draws == truth).sum(0) + 1)
 
 
@@ -35,7 +38,9 @@ def judged(
     n_ranked: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """What one posterior says of its truth: ``rank``, ``mean``, ``sd``, ``z``, and ``inside`` (quantity, probability).
+    """Compare one posterior with the truth: rank, mean, sd, z-score and coverage.
+
+    These are ``rank``, ``mean``, ``sd``, ``z``, (quantity,) each, and ``inside`` (quantity, probability).
 
     The rank is among ``n_ranked`` evenly spaced draws, so that those of a chain are less alike; the rest is of all.
     """
@@ -48,13 +53,16 @@ def judged(
 
 
 def rank_bins(n: int, highest: int) -> Int[np.ndarray, "edge"]:
-    """First ranks of the bins of a histogram of n ranks 0, ..., ``highest``, as even as can be, and the end."""
+    """First rank of each bin in a histogram of n ranks 0, ..., ``highest``, and the end.
+
+    Bins are as even as can be.
+    """
     count = min(20 if n >= MANY else 10, highest + 1)
     return np.linspace(0, highest + 1, count + 1).round().astype(int)
 
 
 def chi_square(ranks: np.ndarray, highest: int) -> tuple[float, float]:
-    """The statistic of a histogram of ranks that should be uniform on 0, ..., ``highest``, and its p value."""
+    """Chi-square statistic and p value of ranks, uniform on 0, ..., ``highest`` if calibrated."""
     edges = rank_bins(len(ranks), highest)
     counts, _ = np.histogram(ranks, edges - 0.5)
     result = chisquare(counts, len(ranks) * np.diff(edges) / (highest + 1))
@@ -62,14 +70,16 @@ def chi_square(ranks: np.ndarray, highest: int) -> tuple[float, float]:
 
 
 def ecdf_difference(ranks: np.ndarray, highest: int) -> Float[np.ndarray, "rank"]:
-    """The share of ranks up to 0, ..., ``highest`` - 1, less what it is where they are uniform."""
+    """Share of ranks up to 0, ..., ``highest`` - 1, minus its value for uniform ranks, (rank,)."""
     places = np.arange(highest)
     return (np.asarray(ranks)[:, None] <= places).mean(0) - (places + 1) / (highest + 1)
 
 
 @lru_cache(maxsize=64)
 def ecdf_band(n: int, highest: int) -> tuple[Float[np.ndarray, "rank"], Float[np.ndarray, "rank"]]:
-    """Lower and upper end for :func:`ecdf_difference` of n uniform ranks, which stays between them all along with 95%.
+    """Lower and upper end of a simultaneous 95% band for :func:`ecdf_difference`.
+
+    With n uniform ranks the whole difference stays between them with a probability of 95%.
 
     At each place the ends are binomial quantiles of one tail probability, found by simulation (Säilynoja et al. 2022).
     """
@@ -87,7 +97,9 @@ def ecdf_band(n: int, highest: int) -> tuple[Float[np.ndarray, "rank"], Float[np
 
 
 def summarised(results: xr.Dataset) -> pd.DataFrame:
-    """One row per quantity, per kind of quantity and for all together, of the simulations whose fit did not fail.
+    """Table of tests: one row per quantity, per kind of quantity, and for all together.
+
+    Simulations whose fit failed are left out.
 
     Columns: ``n`` ranks; ``chi_square`` of their histogram and its ``p``; ``ecdf_distance``, the largest difference of
     the ranks' ECDF from uniform, ``ecdf_band``, where the simultaneous 95% band ends at that place, and

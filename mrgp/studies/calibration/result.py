@@ -1,4 +1,7 @@
-"""What a calibration found: tables, a figure, files; and the file that lets a run go on where it stopped."""
+"""Result of a calibration: tables, a figure and files.
+
+One of the files lets a run go on where it stopped.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -25,7 +28,7 @@ MOST_NOTES = 5  # warnings of fits that a report shows; the summary has all
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration(Shown):
-    """What a model's posteriors said of truths drawn from its priors.
+    """Comparison of a model's posteriors with truths drawn from its priors.
 
     Attributes:
         results: By ``simulation`` and ``quantity`` ("delay V2:0", "timescale across:0", ... in s or Hz): ``truth``,
@@ -46,20 +49,23 @@ class Calibration(Shown):
 
     @property
     def failures(self) -> dict[int, str]:
-        """Why the fit of a simulation failed, by its number."""
+        """Reasons why fits failed, by the number of the simulation."""
         return {i: str(why) for i, why in enumerate(self.results["failure"].values) if why}
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """Tests of uniform ranks and coverage, by quantity, by kind and for all: see :func:`.summarised`."""
+        """Tests of uniform ranks and of coverage, by quantity, by kind and for all.
+
+        See :func:`.summarised`.
+        """
         return summarised(self.results)
 
     def plot(self) -> Figure:
-        """Ranks, their ECDF and coverage: see :func:`mrgp.studies.plot_calibration`."""
+        """Plot ranks, their ECDF and coverage; see :func:`mrgp.studies.plot_calibration`."""
         return plot_calibration(self.results)
 
     def summary(self) -> dict[str, Any]:
-        """Settings, counts and table, JSON-ready."""
+        """Settings, counts and table, ready for JSON."""
         results = self.results
         fitted = results["failure"].values == ""
         return {
@@ -75,7 +81,7 @@ class Calibration(Shown):
         }
 
     def report(self) -> str:
-        """The table in words, for a screen."""
+        """Format the table as text for a screen."""
         told, shown = self.summary(), {}
         for name, row in self.table.T.items():
             covered = {f"{100 * p:g}%": f"{100 * row[f'covered_{100 * p:g}']:.1f}" for p in PROBABILITIES}
@@ -101,7 +107,10 @@ class Calibration(Shown):
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``ranks.nc`` and ``calibration.png`` into ``folder``, each replaced whole."""
+        """Write ``summary.json``, ``ranks.nc`` and ``calibration.png`` into ``folder``.
+
+        Each file is replaced whole.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "summary.json", self.summary())
@@ -110,7 +119,7 @@ class Calibration(Shown):
 
 
 def gathered_from(done: list[dict[str, Any]], quantities: Mapping[str, str], settings: dict[str, Any]) -> Calibration:
-    """Records as a dataset; NaN where a fit failed."""
+    """Gather records of simulations in a :class:`Calibration`; NaN where a fit failed."""
     if failures := [record["failure"] for record in done if record["failure"]]:
         if len(failures) == len(done):
             raise FloatingPointError(f"all {len(done)} fits failed; the first: {failures[0]}")

@@ -1,4 +1,4 @@
-r"""Hypotheses on delays, compared: is there a delay, which way, does it change, how sure are we?
+r"""Comparison of hypotheses on delays: existence, direction, change over time, certainty.
 
 Three questions are asked of every hypothesis. How well does it predict unseen trials (PSIS-LOO)? How probable is the
 recording under it, all parameters integrated out (Laplace)? And of the delays themselves: their intervals, their signs,
@@ -37,7 +37,7 @@ KNOWN = ("none", "constant", "varying")
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
-    """A model, and sites that are given rather than inferred, such as ``{"delay": 0}``."""
+    """A model, with sites that are given rather than inferred, such as ``{"delay": 0}``."""
 
     model: Preset
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DelayComparison(Shown):
-    """What :func:`compare_delays` found.
+    """Result of :func:`compare_delays`.
 
     Attributes:
         table: One row per hypothesis, the most probable first. ``log_evidence`` (nats; ``evidence_error`` is that of
@@ -80,7 +80,7 @@ class DelayComparison(Shown):
 
     @property
     def verdict(self) -> str:
-        """The answer in sentences."""
+        """Result of the comparison in sentences."""
         best, probability = self.table.index[0], self.table["probability"].iloc[0]
         sentences = [f"Most probable: {best}, with probability {probability:.3g}."]
         if np.isnan(probability):
@@ -105,11 +105,11 @@ class DelayComparison(Shown):
         return " ".join(sentences)
 
     def plot(self) -> Any:
-        """A figure of the comparison (see :func:`mrgp.studies.plot_comparison`)."""
+        """Plot the comparison; see :func:`mrgp.studies.plot_comparison`."""
         return plot_comparison(self)
 
     def summary(self) -> dict[str, Any]:
-        """JSON-ready: the tables row by row, the verdict, and each fit's own summary."""
+        """Tables row by row, the verdict, and each fit's own summary, ready for JSON."""
         rows = json.loads(self.table.reset_index().to_json(orient="records", double_precision=12))
         return {
             "verdict": self.verdict,
@@ -122,7 +122,10 @@ class DelayComparison(Shown):
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, a ``fit_<hypothesis>.nc`` each, and ``comparison.png`` into ``folder``."""
+        """Write ``summary.json``, ``comparison.png`` and one file per fit into ``folder``.
+
+        The file of a fit is ``fit_<hypothesis>.nc``.
+        """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         for name, fit in self.fits.items():
@@ -197,7 +200,7 @@ def _known(name: str, n_across: int, n_within: Any, choices: Mapping[str, Any]) 
 
 
 def _listed(hypotheses: Any, known: Any) -> dict[str, Hypothesis]:
-    """Every hypothesis by its name."""
+    """Return all hypotheses by name; a preset becomes a :class:`Hypothesis`."""
     if isinstance(hypotheses, str):
         raise ValueError("hypotheses are a list of names, or a mapping from names to models")
     named = hypotheses if isinstance(hypotheses, Mapping) else {name: name for name in hypotheses}
@@ -211,7 +214,9 @@ def _listed(hypotheses: Any, known: Any) -> dict[str, Hypothesis]:
 
 
 def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool) -> dict[str, Fit]:
-    """A fit of each. Hypotheses with the same latents go on from one of them, so that none owes its place to luck.
+    """Fit every hypothesis, those with the same latents from a common start.
+
+    They go on from the fit of one of them, so that none owes its place to luck.
 
     The one that the others start from is the first DLAG with free delays, if there is one; all that can start there
     share the bound that its delays needed, which is part of what is compared.
@@ -234,7 +239,10 @@ def _same_latents(one: Preset, other: Preset) -> bool:
 
 
 def _left_out(name: str, fit: Fit, data: MultiRegionData, **settings: Any) -> Any:
-    """Leave-one-out of a hypothesis; None, with a warning, where its posterior cannot be drawn from."""
+    """Score a hypothesis by leave-one-out; None if its posterior cannot be drawn from.
+
+    A warning says so.
+    """
     try:
         return leave_one_out(fit, data, **settings)
     except ValueError as problem:

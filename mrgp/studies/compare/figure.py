@@ -1,4 +1,4 @@
-"""The figure of a comparison of hypotheses: how probable each is, how well it predicts, and the delays themselves."""
+"""Figure of a comparison of hypotheses: probability, prediction, and the delays."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ from mrgp.plots.style import GREY, PALETTE, SMALL, Page, region_color, styled
 
 @styled
 def plot_comparison(comparison: Any) -> Figure:
-    """Posterior probabilities and elpd of all hypotheses; below, delays of all pairs of regions with their intervals.
+    """Plot probability and elpd of all hypotheses, and below the delays with their intervals.
+
+    Probabilities are posterior probabilities; delays are those of all pairs of regions.
 
     Args:
         comparison: A :class:`mrgp.DelayComparison`.

@@ -1,4 +1,6 @@
-"""How far delays move is not known: evidence of hypotheses whose delays vary, their spreads integrated out.
+"""Evidence of hypotheses whose delays vary, with unknown spreads integrated out.
+
+The spread of a delay is how far it moves.
 
 A fit has one spread for every course, the most likely one. Its evidence would not count what a hypothesis allowed for;
 and a spread found to be 0 says nothing of larger ones. So the model is fitted once more with typical spreads, and the
@@ -19,7 +21,9 @@ RATIOS = np.geomspace(1e-3, 8.0, 200)  # of the typical spread, over which sprea
 
 
 def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit | None:
-    """Of a model whose delays vary, the fit with typical spreads instead of the most likely ones; None for others.
+    """Fit a model whose delays vary again, with typical spreads; None for other models.
+
+    They replace the most likely spreads.
 
     A spread found to be 0 says nothing of larger ones; a typical one lets the recording speak of all.
     """
@@ -32,7 +36,9 @@ def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit
 def evidence_of(
     name: str, fit: Fit, typical: Fit | None, data: MultiRegionData, progress: bool
 ) -> tuple[float, float]:
-    """log p(y | hypothesis) and its error; spreads of delays that vary are integrated out, one by one.
+    """log p(y | hypothesis) in nats, and its error.
+
+    Spreads of delays that vary are integrated out, one by one.
 
     NaN where the maximum is not one that a Gaussian fits.
     """
@@ -45,7 +51,10 @@ def evidence_of(
 
 
 def _integrated(typical: Fit) -> list[tuple[float, float]]:
-    """Of every course (region, then latent): what integrating its spread adds to the log evidence, and P(it varies)."""
+    """Gain in log evidence from integrating a course's spread, and P(the delay varies).
+
+    One pair for every course, by region, then latent.
+    """
     curvature = typical.curvature()
     first = 0
     for name in curvature.names:
@@ -68,7 +77,7 @@ def _integrated(typical: Fit) -> list[tuple[float, float]]:
 
 
 def changes_of(name: str, fit: Fit, typical: Fit | None) -> pd.DataFrame:
-    """The rows of ``changes`` of one hypothesis (see :class:`mrgp.DelayComparison`)."""
+    """Rows of ``changes`` for one hypothesis (see :class:`mrgp.DelayComparison`)."""
     if typical is None:
         return pd.DataFrame(columns=["hypothesis", "region", "latent", "spread_ms", "varies"])
     moved = 1e3 * fit.delays.std("time")
@@ -84,7 +93,9 @@ def changes_of(name: str, fit: Fit, typical: Fit | None) -> pd.DataFrame:
 
 
 def spread_evidence(mean: np.ndarray, covariance: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    r"""Log evidence of other spreads s' = ratio s than the one a course was inferred with, up to a constant, (ratio,).
+    r"""Log evidence of spreads s' = ratio s, up to a constant, (ratio,).
+
+    s is the spread that the course was inferred with.
 
     A course is s sum_m z_m mode_m, z ~ N(0, I). A posterior N(m, S) of z at spread s means a likelihood of precision
     Lambda = S^-1 - I and a natural vector v = S^-1 m; at s' the evidence is then

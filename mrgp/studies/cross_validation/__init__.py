@@ -1,1 +1,1 @@
-"""Cross-validation: how many latents a recording needs."""
+"""Cross-validation for the number of latents that a recording needs."""

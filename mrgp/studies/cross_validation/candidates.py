@@ -1,4 +1,7 @@
-"""How many latents every region reads, by factor analysis, and candidates that differ in how many are shared."""
+"""Search for candidates by factor analysis of each region.
+
+It tells how many latents every region reads; candidates differ in how many of these are shared.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +20,11 @@ BEYOND = 2  # dimensionalities above the best that must have been seen to be wor
 
 
 def searched(job: Job, sweep: Sweep, n_across: Iterable[int] | None, neighbours: bool) -> CrossValidation:
-    """Dimensionalities of all regions, the path on which they stay the same, and what is around its best place."""
+    """Search the numbers of latents along a path from factor analysis.
+
+    Dimensionalities of all regions come first; they stay the same on the path. With ``neighbours``, candidates around
+    its best place follow.
+    """
     layout = job.data.layout
     if job.model.assignment(layout).n_regions < max(layout.n_regions, 2):
         asks = f"a search asks what regions share, which {type(job.model).__name__} does not: give "
@@ -37,7 +44,7 @@ def searched(job: Job, sweep: Sweep, n_across: Iterable[int] | None, neighbours:
 
 
 def _around(candidate: Candidate) -> list[Candidate]:
-    """One latent more or less of one kind."""
+    """Candidates with one latent more or less of one kind."""
     moves = np.eye(1 + len(candidate.n_within), dtype=int)
     here = np.array([candidate.n_across, *candidate.n_within])
     around = [here + sign * move for move in moves for sign in (-1, 1)]
@@ -45,7 +52,9 @@ def _around(candidate: Candidate) -> list[Candidate]:
 
 
 def _dimensions(job: Job, region: str, sweep: Sweep) -> CrossValidation:
-    """How many latents a region reads, by factor analysis of it alone, in the same folds.
+    """Cross-validate the number of latents of a region by factor analysis, in the same folds.
+
+    The region is taken alone.
 
     Dimensionalities are tried upwards, until the best has been passed.
     """
@@ -69,5 +78,5 @@ def _dimensions(job: Job, region: str, sweep: Sweep) -> CrossValidation:
 
 
 def admits(job: Job, candidate: Candidate) -> bool:
-    """Whether the recording has neurons enough for a candidate."""
+    """True if the recording has enough neurons for a candidate."""
     return candidate.n_across + sum(candidate.n_within) <= job.data.layout.total_neurons

@@ -1,4 +1,6 @@
-"""How many latents? Every candidate is fitted to some trials and scored on others, K-fold.
+"""K-fold cross-validation of the numbers of latents.
+
+Every candidate is fitted to some trials and scored on others.
 
 The score is log p(y_trial | parameters) of trials that were not fitted to, latents integrated out exactly: a proper
 score in nats that is comparable between models, and that needs no neuron or bin left out. No fit starts from that of
@@ -110,7 +112,7 @@ def cross_validate(
 
 
 def _grid(job: Job, n_across: Iterable[int] | None, n_within: Iterable[int | Sequence[int]] | None) -> list[Candidate]:
-    """All pairs, each once, in the order given."""
+    """List all pairs of numbers of latents, each once, in the order given."""
     across: list[Any] = [job.model.n_across] if n_across is None else _listed(n_across)
     within: list[Any] = [job.model.n_within] if n_within is None else _listed(n_within)
     candidates = []
@@ -125,7 +127,7 @@ def _grid(job: Job, n_across: Iterable[int] | None, n_within: Iterable[int | Seq
 
 
 def _checked(job: Job, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates, if none has more latents than the recording has neurons."""
+    """Return the candidates; ValueError if one has more latents than there are neurons."""
     for candidate in candidates:
         if not admits(job, candidate):
             raise ValueError(f"candidate {candidate} has more latents than the recording has neurons: leave it out")
@@ -133,12 +135,12 @@ def _checked(job: Job, candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _listed(numbers: Any) -> list[Any]:
-    """Numbers to try; one is a list of one."""
+    """Return the numbers to try as a list; a single number becomes a list of one."""
     return [numbers] if isinstance(numbers, Integral) else list(numbers)
 
 
 def _tell(found: CrossValidation) -> None:
-    """Warn once of what happened in several fits."""
+    """Warn once of events that happened in several fits."""
     total = found.table["failure"].size
     if failures := found.failures:
         (candidate, fold), why = next(iter(failures.items()))

@@ -1,4 +1,4 @@
-"""The figure of a cross-validation: how well every candidate predicts unseen trials, and which one will do."""
+"""Figure of a cross-validation: scores of candidates on unseen trials, and the choice."""
 
 from typing import Any
 
@@ -15,7 +15,9 @@ MOST_NAMED = 8  # lines that a legend can tell apart
 
 @styled
 def plot_cross_validation(found: Any) -> Figure:
-    """Held-out log-likelihood behind the best candidate's against the number of across latents, with standard errors.
+    """Plot held-out log-likelihood below the best, against the number of across latents.
+
+    The best is that of the best candidate.
 
     Bars are one standard error of the paired difference to the best; a candidate whose bar reaches 0 is as good. Left,
     all candidates; right, those near the best. Below, after a search, the same of factor analysis in every region.
@@ -52,7 +54,7 @@ def plot_cross_validation(found: Any) -> Figure:
 
 
 def _draw(ax: Axes, found: Any, label: str) -> None:
-    """One line per series of candidates, the chosen one marked."""
+    """Draw one line per series of candidates, and mark the chosen one."""
     table = found.table
     series, place = _series(table), table["n_across"].values
     names = [str(number) for number in np.unique(place)]
@@ -78,7 +80,7 @@ def _draw(ax: Axes, found: Any, label: str) -> None:
 
 
 def _close_up(table: Any) -> tuple[float, float]:
-    """Limits of an axis that shows candidates near the best."""
+    """Find limits of an axis that show the candidates near the best."""
     valid = table["valid"].values
     behind, error = -table["difference"].values[valid], table["difference_se"].values[valid]
     typical = float(np.median(error[error > 0])) if (error > 0).any() else 1.0
@@ -88,7 +90,11 @@ def _close_up(table: Any) -> tuple[float, float]:
 
 
 def _series(table: Any) -> dict[str, np.ndarray]:
-    """Candidates that differ in latents across only: given private latents, or all that a region reads; fewer lines."""
+    """Group candidates into series that differ in the number of across latents only.
+
+    A series has the same private latents, or the same number of latents that each region reads, whichever gives fewer
+    lines.
+    """
     within, across = table["n_within"].values, table["n_across"].values
     if not within.any():
         return {"": np.ones(len(across), bool)}

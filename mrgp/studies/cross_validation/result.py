@@ -1,4 +1,6 @@
-r"""What a cross-validation found: scores of candidates, the smallest one that will do, files.
+r"""Result of a cross-validation: scores of candidates, the chosen one, and files.
+
+The smallest candidate that will do is chosen.
 
 Trials differ in how probable they are by far more than two models differ on the same trial: trials are longer or
 shorter, louder or quieter, and that is so under every model. Scores are therefore compared in pairs. With
@@ -35,23 +37,31 @@ from mrgp.studies.cross_validation.figure import plot_cross_validation
 
 
 class Candidate(NamedTuple):
-    """Numbers of latents: of those that regions share, and of private ones for every region of the model."""
+    """Numbers of latents: across latents, and private ones for every region of the model.
+
+    Across latents are those that regions share.
+    """
 
     n_across: int
     n_within: tuple[int, ...]
 
     def __str__(self) -> str:
-        """``3+17/1``: three across, 17 within the first region and one within the second; ``3`` if none is private."""
+        """Name such as ``3+17/1``: 3 across latents, 17 within region 1, 1 within region 2.
+
+        ``3`` if none is private.
+
+        ``3`` if none is private.
+        """
         return f"{self.n_across}+{'/'.join(map(str, self.n_within))}" if any(self.n_within) else str(self.n_across)
 
     def of(self, model: Any) -> Any:
-        """The preset ``model`` with these latents."""
+        """Return the preset ``model`` with these latents."""
         return model.replace(n_across=self.n_across, n_within=self.n_within if any(self.n_within) else 0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation(Shown):
-    """What :func:`mrgp.cross_validate` returns. Scores are nats per trial, the higher the better.
+    """Result of :func:`mrgp.cross_validate`; scores in nats per trial, the higher the better.
 
     Attributes:
         table: By ``candidate`` ("3+17/1", see :class:`Candidate`), with coordinates ``n_across`` and ``n_within``
@@ -82,19 +92,19 @@ class CrossValidation(Shown):
 
     @property
     def candidates(self) -> list[Candidate]:
-        """In the order of ``table``."""
+        """Candidates in the order of ``table``."""
         within = self.table["n_within"].values.tolist()
         across = self.table["n_across"].values.tolist()
         return [Candidate(k, tuple(widths)) for k, widths in zip(across, within, strict=True)]
 
     @property
     def best(self) -> Candidate:
-        """The candidate with the highest mean score."""
+        """Candidate with the highest mean score."""
         return self.candidates[int(np.argmax(np.where(self.table["valid"], self.table["mean"], -np.inf)))]
 
     @property
     def chosen(self) -> Candidate:
-        """The smallest candidate within one standard error of the best.
+        """Smallest candidate within one standard error of the best.
 
         Small is one with few loadings (neurons of a region times latents it reads); of two as small, the one with
         fewer latents across: that regions share a signal is to be shown, not assumed.
@@ -106,21 +116,24 @@ class CrossValidation(Shown):
 
     @property
     def failures(self) -> dict[tuple[str, int], str]:
-        """Why a fit failed or did not converge, by candidate and fold."""
+        """Reasons why fits failed or did not converge, by candidate and fold."""
         why = self.table["failure"]
         places = np.argwhere(why.values != "")
         return {(str(why.candidate.values[i]), int(j)): str(why.values[i, j]) for i, j in places}
 
     def fit(self, **changes: Any) -> Fit:
-        """The model chosen, fitted to all trials; ``changes`` to the settings of the fits, such as ``progress``."""
+        """Fit the chosen model to all trials.
+
+        ``changes`` are to the settings of the fits, such as ``progress``.
+        """
         return self.chosen.of(self.model).fit(self.data, **{**self.settings, **changes})
 
     def plot(self) -> Figure:
-        """A figure of the scores (see :func:`mrgp.studies.plot_cross_validation`)."""
+        """Plot the scores; see :func:`mrgp.studies.plot_cross_validation`."""
         return plot_cross_validation(self)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row per candidate, in the order of ``table``."""
+        """Convert to a DataFrame with a row per candidate, in the order of ``table``."""
         table = self.table
         names = ["mean", "se", "difference", "difference_se", "n_loadings", "valid"]
         index = pd.Index(table.candidate.values, name="candidate")
@@ -134,7 +147,7 @@ class CrossValidation(Shown):
         return rows
 
     def summary(self) -> dict[str, Any]:
-        """JSON-ready: settings, the table row by row, the best and the chosen candidate, failures."""
+        """Settings, table row by row, best and chosen candidate, failures; ready for JSON."""
         rows = json.loads(self.to_dataframe().reset_index().to_json(orient="records", double_precision=12))
         return {
             "chosen": {"candidate": str(self.chosen), **self.chosen._asdict()},
@@ -148,7 +161,7 @@ class CrossValidation(Shown):
         }
 
     def report(self) -> str:
-        """The table in words, for a screen."""
+        """Format the table as text for a screen."""
         rows = self.to_dataframe()
         shown = pd.DataFrame({"candidate": rows.index, "score": rows["mean"].map("{:.3f}".format)})
         pairs = zip(rows["difference"], rows["difference_se"], strict=True)
@@ -165,7 +178,10 @@ class CrossValidation(Shown):
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``scores.csv``, ``scores.nc`` and ``cv.png`` into ``folder``, each replaced whole."""
+        """Write ``summary.json``, ``scores.csv``, ``scores.nc`` and ``cv.png`` into ``folder``.
+
+        Each file is replaced whole.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "summary.json", self.summary())
@@ -177,7 +193,9 @@ class CrossValidation(Shown):
 def tabulated(
     model: Any, layout: Layout, records: Sequence[Mapping[str, Any]], candidates: Sequence[Candidate], folds: np.ndarray
 ) -> xr.Dataset:
-    """The table of :class:`CrossValidation` from one record for every candidate and fold, in any order.
+    """Make the table of :class:`CrossValidation` from records, one per candidate and fold.
+
+    Records may be in any order.
 
     Raises:
         FloatingPointError: no candidate could be fitted in all folds.
@@ -228,10 +246,10 @@ def tabulated(
 
 
 def candidate_of(record: Mapping[str, Any]) -> Candidate:
-    """The candidate that a record, which may come from a file, is of."""
+    """Find the candidate of a record, which may come from a file."""
     return Candidate(record["n_across"], tuple(record["n_within"]))
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Over trials, the last axis: mean, and its standard error."""
+    """Mean over trials, the last axis, and its standard error."""
     return values.mean(-1), values.std(-1, ddof=1) / np.sqrt(values.shape[-1])

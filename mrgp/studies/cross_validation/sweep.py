@@ -1,4 +1,7 @@
-"""A sweep: every candidate fitted to some trials and scored on others, fold by fold, kept as it is done."""
+"""Sweep of candidates over folds: each is fitted to some trials and scored on others.
+
+Every score is kept as soon as it is done.
+"""
 
 import importlib.metadata
 import json
@@ -30,7 +33,10 @@ FILE = "tasks.json"
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What all fits of a sweep share; picklable if the preset and the score are."""
+    """Data and settings that all fits of a sweep share.
+
+    Picklable if the preset and the score are.
+    """
 
     model: Preset
     data: MultiRegionData
@@ -39,7 +45,7 @@ class Job:
     settings: Mapping[str, Any]
 
     def described(self) -> dict[str, Any]:
-        """All that scores depend on but the candidate, as a file would give it back."""
+        """All that scores depend on apart from the candidate, as a file would give it back."""
         settings = self.model.to_settings()
         del settings["n_across"], settings["n_within"]
         score = self.score if isinstance(self.score, str) else f"{self.score.__module__}.{self.score.__qualname__}"
@@ -51,12 +57,12 @@ class Job:
 
 
 def _named(value: Any) -> Any:
-    """What JSON cannot hold: arrays as lists, functions by their names."""
+    """Convert a value that JSON cannot hold: an array to a list, a function to its name."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else getattr(value, "__qualname__", str(value))
 
 
 class Sweep:
-    """Candidates in all folds: what is not done yet is done, kept, and judged."""
+    """Scores of candidates in all folds; those that are not done yet are computed and kept."""
 
     def __init__(self, executor: Executor | None, folder: Path | None, progress: bool) -> None:
         self.executor, self.folder, self.progress = executor, folder, progress
@@ -65,7 +71,7 @@ class Sweep:
     def __call__(
         self, job: Job, candidates: Sequence[Candidate], name: str = FILE, title: str = "cross-validation"
     ) -> CrossValidation:
-        """Scores of ``candidates``, kept in the file ``name``."""
+        """Score ``candidates`` in all folds; scores are kept in the file ``name``."""
         described = job.described()
         if name not in self.stores:
             path = None if self.folder is None else self.folder / name
@@ -87,7 +93,10 @@ class Sweep:
 
 
 def evaluate(job: Job, task: Task) -> dict[str, Any]:
-    """Fit one candidate to the trials outside of a fold, and score those inside; JSON-ready."""
+    """Fit one candidate to the trials outside of a fold, and score those inside it.
+
+    The result is ready for JSON.
+    """
     candidate, fold = task
     began = time.perf_counter()
     record: dict[str, Any] = {**candidate._asdict(), "fold": fold, "scores": None, "converged": False, "failure": ""}

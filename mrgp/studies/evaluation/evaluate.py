@@ -1,4 +1,4 @@
-"""Everything that is worth knowing of a fit on trials of its own or others, with the baselines beside it."""
+"""Evaluation of a fit on its own or other trials, with the baselines beside it."""
 
 import time
 from collections.abc import Callable
@@ -30,7 +30,9 @@ KIND = "evaluation"  # of a summary
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation(Shown):
-    """What :func:`evaluate` found; ``None`` where the model has no such thing, and ``notes`` then say why.
+    """Result of :func:`evaluate`.
+
+    An attribute is None if the model has no such thing; ``notes`` then say why.
 
     Attributes:
         model: Name of the preset.
@@ -69,15 +71,18 @@ class Evaluation(Shown):
         return Card(f"Evaluation of {self.model}", notes=self.notes, text=self.report())
 
     def summary(self) -> dict[str, Any]:
-        """JSON-ready: every score by method and region, in the units of its table."""
+        """Every score by method and region, in the units of its table; ready for JSON."""
         return {"kind": KIND, **build(self)}
 
     def report(self) -> str:
-        """Tables that fit on a screen."""
+        """Format the scores as tables that fit on a screen."""
         return report(self)
 
     def to_xarray(self) -> xr.DataTree:
-        """Every table as a group of one tree; modes of regions and of pairs below ``modes``."""
+        """Convert to a tree with every table as a group.
+
+        Modes of regions and of pairs are below ``modes``.
+        """
         tables = {
             "cosmoothing": self.cosmoothing, "left_out": self.left_out, "psths": self.psths,
             "likelihood": self.likelihood, "reconstruction": self.reconstruction, "variance": self.variance,
@@ -88,7 +93,10 @@ class Evaluation(Shown):
         return xr.DataTree.from_dict(groups)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``evaluation.nc`` and the figures into ``folder``, each replaced whole."""
+        """Write ``summary.json``, ``evaluation.nc`` and the figures into ``folder``.
+
+        Each file is replaced whole.
+        """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         write_atomically(place / "evaluation.nc", partial(self.to_xarray().to_netcdf, engine="h5netcdf"))
@@ -111,7 +119,7 @@ def evaluate(
     truth: xr.Dataset | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Score a fit on trials that it has not seen, beside what needs no latents at all.
+    """Score a fit on trials that it has not seen, beside baselines without latents.
 
     Args:
         fit: Of any model.
@@ -175,7 +183,7 @@ def evaluate(
 
 
 def _by_method(methods: dict[str, Any], score: Callable[[Any], xr.Dataset]) -> xr.Dataset:
-    """Scores of every method, along a dimension ``predictor``."""
+    """Score every method; scores are along a dimension ``predictor``."""
     tables = [score(one) for one in methods.values()]
     joined = xr.concat(tables, "predictor", coords="minimal", compat="override", combine_attrs="override")
     return joined.assign_coords(predictor=list(methods))
@@ -190,7 +198,7 @@ def _known(table: Callable[[], xr.Dataset], what: str, notes: list[str]) -> xr.D
 
 
 def _seen(fit: Fit, test: MultiRegionData, reference: MultiRegionData) -> str:
-    """Which trials were scored, and whether fit and baselines knew them."""
+    """Say in a sentence how many trials were scored, and if fit and baselines knew them."""
     count, seen = test.n_trials, fit.has_seen(test)
     if seen is None:
         said = f"{count} trials; the fit's file does not say whether it was made from them"
@@ -204,7 +212,10 @@ def _seen(fit: Fit, test: MultiRegionData, reference: MultiRegionData) -> str:
 
 
 def _psths(methods: dict[str, Any], test: MultiRegionData, mask: HeldOut) -> xr.Dataset:
-    """PSTHs of held-out neurons: of the data, then of every method; missing entries count in neither."""
+    """PSTHs of held-out neurons: of the data, then of every method.
+
+    Missing entries count in neither.
+    """
     given, arrays = test.without(mask), {}
     predicted = [one.predict(given) for one in methods.values()]
     for region, neurons in mask.items():
@@ -222,7 +233,7 @@ def _psths(methods: dict[str, Any], test: MultiRegionData, mask: HeldOut) -> xr.
 
 
 def _modes(fit: Fit) -> dict[str, xr.Dataset]:
-    """Dominant modes of every region, predictive modes of ordered pairs, correlative modes of pairs."""
+    """Dominant modes of regions, predictive modes of ordered pairs, correlative modes of pairs."""
     regions = fit.layout.regions
     modes = {region: metrics.dominant_modes(fit, region) for region in regions}
     if not fit.assignment.n_across:

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: scores beside those of the baselines, and PSTHs of neurons that were held out."""
+"""Figures of an evaluation: scores with those of baselines, and PSTHs of held-out neurons."""
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,9 @@ CLIPPED = 0.005  # share of a heat map's cells allowed to saturate, so that one 
 
 @styled
 def plot_scores(cosmoothing: xr.Dataset, left_out: xr.Dataset | None = None) -> Figure:
-    """Scores of held-out neurons, model and baselines beside each other in every region; and of regions left out.
+    """Plot scores of held-out neurons and of regions left out, with those of the baselines.
+
+    Model and baselines stand beside each other in every region.
 
     Args:
         cosmoothing: (predictor, region), as in :attr:`mrgp.Evaluation.cosmoothing`; the model is first.
@@ -49,7 +51,7 @@ def _gain(bits: xr.DataArray) -> xr.DataArray:
 
 
 def _bars(ax: Axes, table: xr.DataArray) -> None:
-    """Groups of bars, one group per region; the model's in colour."""
+    """Draw one group of bars per region; the model's bars are in colour."""
     count, values = table.sizes["predictor"], table.values
     width = 0.8 / count
     for m in range(count):
@@ -70,7 +72,9 @@ def _bars(ax: Axes, table: xr.DataArray) -> None:
 
 @styled
 def plot_held_out(psths: xr.Dataset) -> Figure:
-    """PSTHs of held-out neurons as recorded and as predicted from all others, one row of heat maps per region.
+    """Plot PSTHs of held-out neurons as recorded and as predicted from all others.
+
+    There is one row of heat maps per region.
 
     Each neuron's mean over time, as recorded, is taken off every map; neurons are ordered by the time of their peak.
 

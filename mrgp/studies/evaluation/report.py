@@ -1,4 +1,4 @@
-"""An evaluation as numbers that JSON can hold, and as tables for a screen."""
+"""Summary of an evaluation for JSON, and its tables for a screen."""
 
 from typing import Any
 
@@ -16,7 +16,10 @@ SCORES = {  # of held-out neurons and regions, as columns: name in the tables, h
 
 
 def build(evaluation: Any) -> dict[str, Any]:
-    """The summary of :class:`mrgp.studies.evaluation.evaluate.Evaluation`; NaN, which JSON has not, becomes null."""
+    """Build the summary of :class:`mrgp.studies.evaluation.evaluate.Evaluation`.
+
+    NaN, which JSON does not have, becomes null.
+    """
     summary = {
         "model": evaluation.model,
         "trials": evaluation.trials,
@@ -46,7 +49,7 @@ def build(evaluation: Any) -> dict[str, Any]:
 
 
 def by_method(table: xr.Dataset, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Method -> score -> one number per region."""
+    """Convert a table of scores: method -> score -> one number per region."""
     return {
         str(method): {name: plain(table[name].sel(predictor=method)) for name in names}
         for method in table["predictor"].values
@@ -54,7 +57,7 @@ def by_method(table: xr.Dataset, names: tuple[str, ...]) -> dict[str, dict[str, 
 
 
 def flow_rows(flow: xr.Dataset) -> list[dict[str, Any]]:
-    """One row per pair of regions and latent, seconds."""
+    """List one row per pair of regions and latent; times are in seconds."""
     rows = []
     for p in range(flow.sizes["pair"]):
         for k in range(flow.sizes["across_latent"]):
@@ -66,7 +69,7 @@ def flow_rows(flow: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def plain(array: xr.DataArray) -> Any:
-    """Numbers as JSON has them, None for those that are not finite."""
+    """Convert an array to numbers that JSON can hold, None where one is not finite."""
     values = np.asarray(array.values, float)
     if values.ndim == 0:
         return _number(float(values))
@@ -74,7 +77,7 @@ def plain(array: xr.DataArray) -> Any:
 
 
 def report(evaluation: Any) -> str:
-    """What was found, as text."""
+    """Format an evaluation as text."""
     regions = [str(region) for region in evaluation.cosmoothing["region"].values]
     lines = [evaluation.trials, "", f"held-out neurons ({' / '.join(regions)})"]
     lines += _score_lines(evaluation.cosmoothing, tuple(SCORES))
@@ -104,7 +107,7 @@ def report(evaluation: Any) -> str:
 
 
 def flow_lines(flow: xr.Dataset) -> list[str]:
-    """Pairs and latents in words, the strongest first."""
+    """Describe each pair of regions and latent in words, the strongest first."""
     lines = []
     for row in sorted(flow_rows(flow), key=lambda row: -row["strength"]):
         who = f"latent {row['across_latent']}, {row['first']} and {row['second']}"
@@ -120,7 +123,7 @@ def flow_lines(flow: xr.Dataset) -> list[str]:
 
 
 def _score_lines(table: xr.Dataset, names: tuple[str, ...]) -> list[str]:
-    """One line per method, regions divided by slashes."""
+    """Format one line per method, regions divided by slashes."""
     header = ["", *(SCORES[name][0] for name in names)]
     rows = [[str(method), *(_joined(table[name].sel(predictor=method).values, SCORES[name][1]) for name in names)]
             for method in table["predictor"].values]  # fmt: skip
