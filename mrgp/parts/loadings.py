@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.part import Part
-from mrgp.parts.emissions.base import Emission
+from mrgp.parts.emissions.base import Emission, Priors
 from mrgp.parts.latents import Assignment
 from mrgp.parts.readout import LOADINGS, Readout
 from mrgp.parts.sites import Site
@@ -99,7 +99,7 @@ class Relevance(Loadings):
             loadings = LOADINGS.sample(dist.Normal(0.0, spread).to_event(1))
         noise = dist.InverseGamma(self.shape, self.rate)
         offset = dist.Normal(data.center, self.offset_precision**-0.5)
-        return emission.sample(data, assignment, loadings, noise, offset)
+        return emission.sample(data, assignment, loadings, Priors(noise, offset))
 
     def objection(self, method: str, emission: Emission, data: MultiRegionData) -> Sentence | None:
         if method == "vb" and emission.is_autocorrelated:

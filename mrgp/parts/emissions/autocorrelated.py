@@ -24,6 +24,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from mrgp.parts.emissions.base import OWN, Priors
 from mrgp.parts.emissions.gaussian import Gaussian
 from mrgp.parts.latents import Assignment
 from mrgp.parts.readout import Readout
@@ -53,14 +54,9 @@ class AutocorrelatedGaussian(Gaussian):
         return AR1, " needs neurons that are there in all bins of a trial, or in none: take ", WHITE
 
     def sample(
-        self,
-        data: MultiRegionData,
-        assignment: Assignment,
-        loadings: Array,
-        noise: dist.Distribution | None = None,
-        offset: dist.Distribution | None = None,
+        self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
     ) -> Readout:
-        readout = super().sample(data, assignment, loadings, noise, offset)
+        readout = super().sample(data, assignment, loadings, priors)
         regions = assignment.n_regions
         typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
         return readout._replace(memory=jnp.exp(-data.bin_width / NOISE_TIMESCALE.sample(typical)))

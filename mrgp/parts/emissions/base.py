@@ -43,6 +43,21 @@ class UnitOfMean(NamedTuple):
     size: np.ndarray
 
 
+class Priors(NamedTuple):
+    """Priors in the place of an emission's own; None leaves those.
+
+    Attributes:
+        noise: Of the variance of a neuron's noise.
+        offset: Of its offset.
+    """
+
+    noise: dist.Distribution | None = None
+    offset: dist.Distribution | None = None
+
+
+OWN = Priors()
+
+
 class Emission(Part, family="emission", tag="name", short=True):
     """The distribution of what is recorded of a neuron, given its latent eta."""
 
@@ -70,14 +85,9 @@ class Emission(Part, family="emission", tag="name", short=True):
         raise NotImplementedError
 
     def sample(
-        self,
-        data: MultiRegionData,
-        assignment: Assignment,
-        loadings: Array,
-        noise: dist.Distribution | None = None,
-        offset: dist.Distribution | None = None,
+        self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
     ) -> Readout:
-        """Sample the emission's own parameters; ``noise`` and ``offset`` are priors other than its own.
+        """Sample the emission's own parameters.
 
         Called inside a NumPyro program. Log-rates of counts have priors of their own, whatever is given.
         """

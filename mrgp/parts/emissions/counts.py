@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 from jax import Array
 from scipy.stats import poisson
 
-from mrgp.parts.emissions.base import Emission, Expected, UnitOfMean
+from mrgp.parts.emissions.base import OWN, Emission, Expected, Priors, UnitOfMean
 from mrgp.parts.latents import Assignment
 from mrgp.parts.modes import weights_of_modes
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
@@ -79,12 +79,7 @@ class Counts(Emission, abstract=True):
         return jnp.full(data.values.shape[-1], LOADING_SPREAD)
 
     def sample(
-        self,
-        data: MultiRegionData,
-        assignment: Assignment,
-        loadings: Array,
-        noise: dist.Distribution | None = None,
-        offset: dist.Distribution | None = None,
+        self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
     ) -> Readout:
         with numpyro.plate("neuron", data.values.shape[-1]):
             # Around the log of each mean count, so that silence has a rate too.

@@ -10,7 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from mrgp.parts.emissions.base import Emission, UnitOfMean
+from mrgp.parts.emissions.base import OWN, Emission, Priors, UnitOfMean
 from mrgp.parts.latents import Assignment
 from mrgp.parts.modes import weights_of_modes
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
@@ -35,16 +35,11 @@ class Gaussian(Emission):
         return 3 * jnp.asarray(data.scale)
 
     def sample(
-        self,
-        data: MultiRegionData,
-        assignment: Assignment,
-        loadings: Array,
-        noise: dist.Distribution | None = None,
-        offset: dist.Distribution | None = None,
+        self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
     ) -> Readout:
         with numpyro.plate("neuron", data.values.shape[-1]):
-            variance = NOISE.sample(dist.HalfNormal(2 * data.scale**2) if noise is None else noise)
-            level = OFFSET.sample(dist.Normal(data.center, 10 * data.scale) if offset is None else offset)
+            variance = NOISE.sample(priors.noise or dist.HalfNormal(2 * data.scale**2))
+            level = OFFSET.sample(priors.offset or dist.Normal(data.center, 10 * data.scale))
         return Readout(loadings, variance, level)
 
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
