@@ -1,1 +1,1 @@
-"""Ways to infer a model's parameters; none knows which model it is."""
+"""Methods that infer a model's parameters, whichever model it is."""

@@ -1,4 +1,4 @@
-"""Whether regions that read a latent far apart in time still share it.
+"""Test of long delays: whether regions that read a latent far apart in time still share it.
 
 Copies of a latent that lie further apart than it remembers are independent: a long delay then makes one shared latent
 into two private ones, and explains much without being a delay. So a lag counts only for what it explains beyond that:
@@ -16,10 +16,11 @@ OUT_OF_SIGHT = 100.0  # trials: a delay at which nothing is in common, for kerne
 
 
 def worth_of_sharing(model: Any, data: MultiRegionData, sites: Mapping[str, Any], bound: float) -> np.ndarray:
-    """What each latent's delays beyond a bound (in seconds) are worth in nats, (latent,); infinity where it has none.
+    """Return the nats that each latent gains by delays beyond ``bound`` (seconds), (latent,).
 
-    The log-likelihood that is lost where the regions behind, and those ahead, by more than the bound share nothing
-    with the others; loadings stay. Negative where private copies explain the recording better.
+    The gain is the log-likelihood that is lost where the regions behind, and those ahead, by more than the bound share
+    nothing with the others; loadings stay. It is negative where private copies explain the recording better, and
+    infinity for a latent without such delays.
     """
     delay = np.asarray(sites["delay"])
     beyond = np.abs(delay) > bound

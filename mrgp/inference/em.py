@@ -1,7 +1,8 @@
-r"""Expectation-maximization for a linear dynamical system: the maximum of log p(y | parameters), without priors.
+r"""Expectation-maximization for a linear dynamical system, without priors.
 
-E-step: the smoother's moments E[s_t], E[s_t s_t'], E[s_t s_{t-1}'], summed over what was observed. M-step, in closed
-form (Shumway & Stoffer 1982, eqs. 12-14; Ghahramani & Hinton 1996, the M-step), with sums over trials and bins:
+It finds the maximum of log p(y | parameters). E-step: the smoother's moments E[s_t], E[s_t s_t'], E[s_t s_{t-1}'],
+summed over what was observed. M-step, in closed form (Shumway & Stoffer 1982, eqs. 12-14; Ghahramani & Hinton 1996, the
+M-step), with sums over trials and bins:
 
     [C d]_n = (sum y_n [s; 1]') (sum [s; 1] [s; 1]')^-1,        R_n = mean of y_n^2 - [C d]_n [s; 1] y_n,
     A = (sum s_t s_{t-1}') (sum s_{t-1} s_{t-1}')^-1,           Q = mean of s_t s_t' - A s_{t-1} s_t',
@@ -40,7 +41,9 @@ DYNAMICS_ITERATIONS = 30  # of BFGS on a few numbers; it starts close
 
 
 class Moments(NamedTuple):
-    """Expected sums given a recording, and its log-likelihood; y is measured from ``data.center``.
+    """Expected sums given a recording, and its log-likelihood.
+
+    y is measured from ``data.center``.
 
     Attributes:
         log_likelihood: log p(y | parameters), nats.
@@ -67,7 +70,10 @@ class Moments(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def expectation(model: Model, data: MultiRegionData, exact: Missing, sites: Mapping[str, Any]) -> Moments:
-    """The E-step; ``exact`` is the recording's missing data with every trial's end in its pattern."""
+    """Do the E-step: find the expected sums and the log-likelihood at ``sites``.
+
+    ``exact`` is the recording's missing data with every trial's end in its pattern.
+    """
     distribution = model.likelihood_at(data, sites)
     posterior = distribution.with_missing(exact).posterior(data.values)
     m = jnp.swapaxes(posterior.state_mean, 0, 1)  # (trial, time, state)
@@ -80,7 +86,7 @@ def expectation(model: Model, data: MultiRegionData, exact: Missing, sites: Mapp
     covariance = jnp.swapaxes(posterior.state_covariance, 0, 1)
 
     def total(weight: Array) -> Array:
-        """Sum of s_t s_t', weighted by ``weight`` (trial, time)."""
+        """Expected sum of s_t s_t', weighted by ``weight`` (trial, time)."""
         spread = jnp.einsum("gt,gtij->ij", member.T @ weight, covariance)
         return spread + jnp.einsum("bti,bt,btj->ij", m, weight, m)
 
@@ -124,7 +130,10 @@ def emission_update(moments: Moments, data: MultiRegionData) -> dict[str, np.nda
 def dynamics_update(
     space: LinearSpace, moments: Moments, transition: np.ndarray, n_trials: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Parameters of the dynamics that maximise the expected log-density, and T of the new coordinates (s = T z)."""
+    """Parameters of the dynamics that maximise the expected log-density, and new coordinates.
+
+    The coordinates z of the states are given by the matrix T, s = T z.
+    """
     if moments.transitions == 0:
         # Trials of one bin say nothing of A; where Q is fixed by the coordinates, neither of Q.
         A, Q = transition, np.eye(len(transition))
@@ -174,7 +183,10 @@ def _from_coordinates(x: Array, size: int) -> tuple[Array, Array]:
 
 @jax.jit
 def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, Array]:
-    """Minus the expected log-density of the states per pair, and its gradient, by coordinates of A and T (s = T z)."""
+    """Minus the expected log-density of the states, divided by their number, and its gradient.
+
+    The gradient is by ``x``, the coordinates of A and T (s = T z).
+    """
 
     def loss(x: Array) -> Array:
         size = moments.present.shape[0]
@@ -200,9 +212,10 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
 
 @never_below_trivial(out_of_reach=lambda held: ())
 def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Maximum likelihood by expectation-maximization; begins as :func:`mrgp.inference.map.fit_map` does.
+    """Fit by maximum likelihood, with expectation-maximization.
 
-    The fit's ``trace`` is log p(y | parameters) after every iteration.
+    It begins as :func:`mrgp.inference.map.fit_map` does. The fit's ``trace`` is log p(y | parameters) after every
+    iteration.
     """
     if options.fixed:
         raise Refusal("method 'em' updates every parameter: to fix one, use ", MAP)

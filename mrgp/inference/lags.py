@@ -1,4 +1,4 @@
-r"""Where regions repeat each other: lagged canonical directions, over all lags of up to half a trial.
+r"""Lagged canonical directions: lags, up to half a trial, at which regions repeat each other.
 
 With z_r the whitened slow signals of region r, the cross-covariances
 
@@ -46,7 +46,7 @@ def lagged_directions(
     rng: np.random.Generator, signals: list[np.ndarray], raw: MultiRegionData, n_latents: int, longest: float,
     greedy: bool = True,
 ) -> Shared:  # fmt: skip
-    """Latents that regions share at a lag each, most evident first.
+    """Find latents that regions share at a lag each, most evident first.
 
     Args:
         rng: Chooses among rival lags where the search is not greedy.
@@ -86,9 +86,9 @@ def lagged_directions(
 
 
 def cross_covariance(x: np.ndarray, z: np.ndarray, reach: int) -> np.ndarray:
-    """Mean of x(t) z(t + l)' over trials and the bins that both have, (lag, i, j) for l from -reach to reach.
+    """Mean of x(t) z(t + l)' for lags l from -reach to reach, (lag, i, j).
 
-    ``x`` and ``z`` are (trial, time, channel).
+    The mean is over trials and the bins that both have. ``x`` and ``z`` are (trial, time, channel).
     """
     n_trials, n_bins = x.shape[:2]
     size = next_fast_len(n_bins + reach, real=True)
@@ -99,7 +99,10 @@ def cross_covariance(x: np.ndarray, z: np.ndarray, reach: int) -> np.ndarray:
 
 
 def whitener(y: np.ndarray, n_latents: int) -> np.ndarray:
-    """Leading directions W (neuron, signal) of ``y`` (trial, time, neuron): W' y are white, nearly."""
+    """Leading directions W (neuron, signal) of ``y`` (trial, time, neuron).
+
+    W' y are white, nearly.
+    """
     count = max(FEWEST, SIGNALS * n_latents)
     flat = (y - y.mean((0, 1))).reshape(-1, y.shape[2])
     values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
@@ -109,7 +112,10 @@ def whitener(y: np.ndarray, n_latents: int) -> np.ndarray:
 def _best_pair(
     rng: np.random.Generator, white: list[np.ndarray], reach: int, greedy: bool
 ) -> tuple[int, int, int, tuple[np.ndarray, np.ndarray]]:
-    """Two regions, the lag of the second behind the first, and the directions along which they follow each other."""
+    """Find two regions, the second's lag behind the first, and a direction in each.
+
+    The two regions follow each other along these directions.
+    """
     lags = np.arange(-reach, reach + 1)
     count = white[0].shape[1] - np.abs(lags)
     peaks = []
@@ -128,7 +134,7 @@ def _best_pair(
 
 
 def _shifted(y: np.ndarray, lag: int) -> np.ndarray:
-    """y(t + lag) within trials (trial, time, ...), zero where there is none."""
+    """y(t + lag) within trials, (trial, time, ...); zero where t + lag lies outside the trial."""
     moved = np.zeros_like(y)
     if lag >= 0:
         moved[:, : y.shape[1] - lag] = y[:, lag:]
@@ -138,9 +144,10 @@ def _shifted(y: np.ndarray, lag: int) -> np.ndarray:
 
 
 def _timescale(course: np.ndarray) -> float:
-    """Bins: that of a squared exponential whose covariances at lags of 1 and 2 have the ratio of the signal's.
+    """Timescale in bins of a signal, from its covariances at lags of 1 and 2.
 
-    White noise beside the signal stands at lag 0 alone, and does not count.
+    It is that of a squared exponential whose covariances at these lags have the ratio of the signal's. White noise
+    beside the signal stands at lag 0 alone, and does not count.
     """
     rest = course - course.mean()
     near, far = (float((rest[:, lag:] * rest[:, :-lag]).mean()) for lag in (1, 2))

@@ -1,8 +1,9 @@
-"""Method "laplace": the Gaussian that has the posterior's maximum and curvature there, and draws of the posterior.
+"""Method "laplace": a Gaussian at the posterior's maximum, then draws of the posterior.
 
-Of few or short trials a posterior is skewed, and the Gaussian too narrow: on 15 trials of 15 bins the sds of loadings
-are 0.8 times those of NUTS, of timescales 0.9 times, and means are off by half an sd. So draws only begin as those of
-the Gaussian: Hamiltonian moves carry them to the posterior (see ``mode.moves``).
+The Gaussian has the posterior's maximum and its curvature there. Of few or short trials a posterior is skewed, and the
+Gaussian too narrow: on 15 trials of 15 bins the sds of loadings are 0.8 times those of NUTS, of timescales 0.9 times,
+and means are off by half an sd. So draws only begin as those of the Gaussian: Hamiltonian moves carry them to the
+posterior (see ``mode.moves``).
 """
 
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ class LaplaceSettings:
 
 
 def fit_laplace(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """The maximum, its curvature, and draws."""
+    """Find the maximum and its curvature, and make draws."""
     settings: LaplaceSettings = options.settings
     top = summit(model, data, options, start)
     costly = top.objective.size > FEW or top.run.model.is_of_counts

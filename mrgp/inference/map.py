@@ -1,4 +1,6 @@
-"""The recipe of ``fit(method="map")``: a start from the data, then the climb, with the model adapted on the way.
+"""Recipe of ``fit(method="map")``: a start from the data, then a climb.
+
+The model is adapted on the way.
 
 1. The best of several climbs on the recording's factors gives the start (see ``search``).
 2. The registers of the Markov likelihood are chosen for the timescales found, and log p(y, parameters) is climbed to
@@ -36,7 +38,10 @@ UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 @never_below_trivial(out_of_reach=of_neurons)
 def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Maximum a posteriori from data alone, from ``start``, or from a checkpoint of the same model and recording."""
+    """Fit by maximum a posteriori.
+
+    It starts from the data alone, from ``start``, or from a checkpoint of the same model and recording.
+    """
     given = model
     store = Checkpoint(options, model, data)
     model, sites, notes = begin(model, data, options, start, store)
@@ -115,7 +120,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
 
 
 class Home(NamedTuple):
-    """Where a climb had converged before it was tried elsewhere."""
+    """Place at which a climb had converged before other lags were tried."""
 
     model: Any
     sites: dict[str, Any]
@@ -125,14 +130,17 @@ class Home(NamedTuple):
 
 
 def keeps_window(given: Model, model: Model, layout: Layout) -> bool:
-    """Whether ``given`` has a window of its own, and the model that came of it the bound it was made for."""
+    """True if ``given`` has a window, and ``model`` still the delay bound of that window."""
     return getattr(given, "window", None) is not None and given.delay_bound(layout) == model.delay_bound(layout)
 
 
 def at_other_lags(
     model: Model, moved: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
 ) -> tuple[Model, list[str]]:
-    """What :func:`mrgp.inference.search.elsewhere` made of a model, with the window it needs there; and notes."""
+    """Give a model moved to other lags the window that it needs there; return notes too.
+
+    ``moved`` is what :func:`mrgp.inference.search.elsewhere` made of ``model``.
+    """
     wider = moved.delay_bound(data.layout) > model.delay_bound(data.layout)
     kept = keep_window and keeps_window(model, moved, data.layout)
     adapted = moved if kept else moved.adapted(data, sites, MARGIN)
@@ -140,14 +148,14 @@ def at_other_lags(
 
 
 def frozen_sites(model: Model, options: Options) -> tuple[str, ...]:
-    """Sites that climbs leave alone."""
+    """Names of the sites that climbs leave alone."""
     return tuple(sorted({*options.fixed_names, *model.held}))
 
 
 def _curvature_of(
     model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options, name: str
 ) -> np.ndarray:
-    """Of the site ``name``, also where it is fixed."""
+    """Curvature of the site ``name``, also where it is fixed."""
     frozen = tuple(site for site in frozen_sites(model, options) if site != name)
     return diagonal(Objective(LogJoint(model), data, sites, model.scales(data, sites), frozen), name)
 
@@ -155,9 +163,10 @@ def _curvature_of(
 def begin(
     model: Model, data: MultiRegionData, options: Options, start: Start | None, store: Checkpoint
 ) -> tuple[Model, dict[str, Any], list[str]]:
-    """The model made ready for the recording, and sites: of a checkpoint, of ``start``, or of a search.
+    """Prepare the model for the recording, and find sites to begin from.
 
-    The last of what is returned is what the search has to say.
+    The sites are those of a checkpoint, of ``start``, or of a search. The last of what is returned is what the search
+    has to say.
     """
     notes: list[str] = []
     given = model = model.prepared(data)
@@ -182,7 +191,7 @@ def begin(
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
-    """The model and its sites where another fit ended, if its sites are those of this model."""
+    """Model and sites at the end of another fit, whose sites must be those of this model."""
     model, sites = model.following(start.model, start.sites, data)
     wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}
     found = {name: np.shape(sites[name]) for name in wanted if name in sites}
@@ -192,7 +201,10 @@ def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model,
 
 
 def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least: int = LONG) -> Model:
-    """The model with the number of steps after which its gains are constant, where there are ``least`` or more."""
+    """Set the number of steps after which the model's gains are constant.
+
+    This is only done under the Markov likelihood, where nothing is missing and trials have ``least`` steps or more.
+    """
     if model.likelihood != "markov" or data.observed is not None:
         return model
     model = model.replace(transient=None)
@@ -203,7 +215,7 @@ def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least
 
 
 def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed: Collection[str]) -> list[str]:
-    """What is to be said of where a fit ended, a sentence each."""
+    """Warnings about a finished fit, one sentence each."""
     found = []
     if (missed := model.unread_variance(data, sites)) > UNREAD:
         found.append(
@@ -219,7 +231,10 @@ def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed:
 def revised(
     model: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
 ) -> tuple[Model, str | None]:
-    """A model that suits where the climb ended, and why; None where the present one does."""
+    """Return a model that suits the end of the climb, and why it was changed.
+
+    If the present model suits, return it and None.
+    """
     wider = model.widened(sites, data)
     if wider is not None and worth_following(model, data, sites):
         wider = wider if keep_window else wider.adapted(data, sites, 1.0)

@@ -1,4 +1,4 @@
-"""What every inference method is given and what it ends with: options, a start, a checkpoint, and the run itself."""
+"""Parts that all inference methods share: options, start, checkpoint and run."""
 
 import json
 import time
@@ -33,12 +33,12 @@ class Options:
 
     @property
     def fixed_names(self) -> tuple[str, ...]:
-        """Sites that are not inferred, sorted."""
+        """Names of the sites that are not inferred, sorted."""
         return tuple(sorted(self.fixed))
 
 
 class Start(Protocol):
-    """What a method needs of a fit from which it goes on."""
+    """Earlier fit from which a method goes on: its model and sites."""
 
     model: Any
     sites: dict[str, np.ndarray]
@@ -46,7 +46,9 @@ class Start(Protocol):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Run:
-    """What an inference method ends with. Times are in seconds. Two are equal where they are the same object.
+    """Result of an inference method.
+
+    Times are in seconds. Two runs are equal if they are the same object.
 
     Attributes:
         model: The preset, with the window and delay bound it ended with.
@@ -78,14 +80,16 @@ class Run:
     saved_curvature: Curvature | None = None
 
     def ended(self) -> Self:
-        """The run, for whoever has more to do with it: one that was interrupted interrupts them too."""
+        """Return the run; raise KeyboardInterrupt if the user stopped this fit."""
         if self.reason == "interrupted":
             raise KeyboardInterrupt
         return self
 
 
 class Checkpoint:
-    """The parameters of a fit under way, in one file that is replaced whole; nothing where there is no path.
+    """Parameters of a fit that is running, in one file that is replaced whole.
+
+    There is no file if there is no path.
 
     With them are kept the choices that the fit has made for the model, by its ``found_by_fit``.
 
@@ -102,7 +106,10 @@ class Checkpoint:
         self.phase: str | None = None
 
     def read(self, model: Any) -> tuple[Any, dict[str, np.ndarray]] | None:
-        """The model and sites in the file, or None if there is none; one of another fit is an error."""
+        """Return the model and sites in the file, or None if there is none.
+
+        A file of another fit is an error.
+        """
         if self.path is None or not self.path.is_file():
             return None
         try:
@@ -118,7 +125,7 @@ class Checkpoint:
         return model.replace(**choices), sites
 
     def write(self, model: Any, sites: Mapping[str, Any], phase: str = "climb", force: bool = False) -> None:
-        """Keep ``model`` and ``sites``, at most every few seconds unless forced."""
+        """Write ``model`` and ``sites``, at most every few seconds unless ``force`` is set."""
         if self.path is None or (not force and time.monotonic() - self.last < CHECKPOINT_SECONDS):
             return
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in sites.items()}
@@ -128,13 +135,13 @@ class Checkpoint:
         self.last = time.monotonic()
 
     def remove(self) -> None:
-        """The fit is done."""
+        """Remove the file, as the fit is done."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
 
 class Model(Protocol):
-    """What the methods need of a model."""
+    """Interface that the methods need of a model."""
 
     likelihood: Any
     @property

@@ -1,6 +1,7 @@
-"""Method "nuts": draws from the posterior by Hamiltonian Monte Carlo, from coordinates in which it is nearly round.
+"""Method "nuts": draws from the posterior by Hamiltonian Monte Carlo.
 
-The maximum and its curvature come first (method "map"); chains then start around it, farther out than they will end.
+The draws are made in coordinates in which the posterior is nearly round. The maximum and its curvature come first
+(method "map"); chains then start around it, farther out than they will end.
 """
 
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class NutsSettings:
 
 
 def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """The maximum, its curvature, and draws from around it."""
+    """Find the maximum and its curvature, and draw from around it."""
     settings: NutsSettings = options.settings
     top = summit(model, data, options, start)
     loadings = settings.loadings or ("sampled" if top.objective.size <= FEW else "profiled")
@@ -118,7 +119,10 @@ def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start
 def _with_rest(
     top: Summit, x: dict[str, Any], options: Options
 ) -> tuple[Whitened, Coordinates, dict[str, Any], str | None]:
-    """Draws of the dynamics with draws of all else given each, and in which program; or as they were, and why."""
+    """Add to each draw of the dynamics a draw of all other parameters.
+
+    Returns the program and coordinates of the draws, the draws, and None; or the draws as they were, and why.
+    """
     lean, whole = Whitened(top.program, following=True), Whitened(top.program)
     coordinates = Coordinates.at(top.objective, top.curvature)
     rest = whole.center(coordinates).get(REST)
@@ -134,7 +138,10 @@ def _with_rest(
 
 
 def _mixing(x: dict[str, np.ndarray]) -> tuple[float, float]:
-    """The largest R-hat and the smallest effective number of draws; one chain is compared with itself, half by half."""
+    """Find the largest R-hat and the smallest effective number of draws.
+
+    One chain is compared with itself, half by half.
+    """
     halves = {name: value[:, : value.shape[1] // 2 * 2] for name, value in x.items()}
     x = {name: value.reshape(2, -1, value.shape[2]) if len(value) == 1 else value for name, value in halves.items()}
     tree = from_dict({"posterior": x})

@@ -1,9 +1,10 @@
-r"""Maximum a posteriori by L-BFGS on the marginal likelihood, in coordinates where the posterior is nearly round.
+r"""Maximum a posteriori by L-BFGS on the marginal likelihood.
 
-Latents are integrated out by the model itself, so each evaluation is one likelihood and its gradient. Every free
-parameter moves at once: near the optimum the curvature of a loading is about n_bins_in_all / noise and that of a log
-noise variance n_bins_in_all / 2, so after scaling by those (:func:`coordinates`) the objective is nearly isotropic and
-L-BFGS needs tens of iterations where expectation-maximization needs thousands. The objective never increases.
+It uses coordinates in which the posterior is nearly round. Latents are integrated out by the model itself, so each
+evaluation is one likelihood and its gradient. Every free parameter moves at once: near the optimum the curvature of a
+loading is about n_bins_in_all / noise and that of a log noise variance n_bins_in_all / 2, so after scaling by those
+(:func:`coordinates`) the objective is nearly isotropic and L-BFGS needs tens of iterations where
+expectation-maximization needs thousands. The objective never increases.
 """
 
 import time
@@ -61,7 +62,10 @@ class Ascent:
 
 
 def _somewhere(site: dict[str, Any]) -> Any:
-    """A value in a site's support; a draw would be compiled for every shape."""
+    """Some value in the support of a free site, None for other sites.
+
+    A draw would be compiled for every shape.
+    """
     if site["type"] != "sample" or site["is_observed"]:
         return None
     transform = biject_to(site["fn"].support)
@@ -69,7 +73,10 @@ def _somewhere(site: dict[str, Any]) -> Any:
 
 
 def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
-    """Every unobserved site of ``model`` as NumPyro traces it, at values of no meaning."""
+    """Find the unobserved sites of ``model``, at values of no meaning.
+
+    They are as NumPyro traces them.
+    """
     placed = handlers.substitute(handlers.seed(model, 0), substitute_fn=_somewhere)
     with TRACING, numpyro.validation_enabled(False):
         trace = handlers.trace(placed).get_trace(data)
@@ -77,7 +84,10 @@ def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
 
 
 def transforms_of(model: Callable[..., None], data: Any, frozen: Collection[str]) -> dict[str, Any]:
-    """From the real line to the support of every unobserved site of ``model`` that is not ``frozen``."""
+    """Transforms from the real line to the supports of the sites of ``model``.
+
+    Unobserved sites have one each, unless they are ``frozen``.
+    """
     free = free_sites(model, data)
     return {name: biject_to(site["fn"].support) for name, site in free.items() if name not in frozen}
 
@@ -93,7 +103,7 @@ def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
 
 
 def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:
-    """Log density of some of the sites given all others, in the prior."""
+    """Log density in the prior of the sites ``names``, given all others."""
     known = {name: jnp.asarray(value) for name, value in sites.items()}
     return float(_prior_density(model, tuple(names), known, data))
 
@@ -105,22 +115,22 @@ def _prior_density(model: Callable[..., None], names: tuple[str, ...], sites: Si
 
 
 class Density:
-    """What is to be maximised: a hashable description, so that equal ones share a compiled function."""
+    """Log density to be maximised; hashable, so that equal ones share a compiled function."""
 
     def __call__(self, sites: Sites, data: Any) -> Array:
         """Log density in nats."""
         raise NotImplementedError
 
     def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
-        """From the real line to the supports of the sites that are not ``frozen``."""
+        """Transforms from the real line to the supports of the sites that are not ``frozen``."""
         raise NotImplementedError
 
     def first_guess(self, sites: Sites, data: Any) -> Any:
-        """Where a search inside the density begins; None where there is nothing to search for."""
+        """Start of the search inside the density; None if there is nothing to search for."""
         return None
 
     def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
-        """The log density, and what a search at other sites nearby may begin from.
+        """Log density, and a start for the search at other sites nearby.
 
         A search inside the density ends where a step gains less than ``within`` nats.
         """
@@ -137,7 +147,7 @@ class LogJoint(Density):
         return log_density(self.model, (data,), {}, sites)[0]
 
     def first_guess(self, sites: Sites, data: Any) -> Any:
-        """That of a bound of counts, whose q is searched for."""
+        """Start of the search for q in a bound of counts; None for other models."""
         observed = self._trace(sites, data).get("y")  # a program of known loadings has none
         if observed is None or not isinstance(observed["fn"], CountGP):
             return None
@@ -161,7 +171,7 @@ class LogJoint(Density):
         return handlers.trace(handlers.substitute(self.model, data=sites)).get_trace(data)
 
     def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
-        """Of the sites that are free."""
+        """Transforms of the unobserved sites that are not ``frozen``."""
         return transforms_of(self.model, data, frozen)
 
 
@@ -170,7 +180,7 @@ def _objective(
     density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any,
     within: float,
 ) -> tuple[tuple[Array, Any], Sites]:  # fmt: skip
-    """The negative density with a guess for the next, and its gradient, at origin + scale * x."""
+    """Negative density, a guess for the next search, and gradient, at origin + scale * x."""
     transforms = density.transforms(data, frozen)
 
     def negative(x: Sites) -> tuple[Array, Any]:
@@ -187,7 +197,9 @@ def _first_guess(density: Density, sites: Sites, data: Any) -> Any:
 
 
 class Objective:
-    """The negative of a density as a function of one flat vector in scaled coordinates, for SciPy.
+    """Negative of a density as a function of one flat vector, for SciPy.
+
+    The vector is in scaled coordinates.
 
     Args:
         density: What is to be maximised, such as ``LogJoint(model)``.
@@ -226,10 +238,11 @@ class Objective:
         return float(value), np.asarray(ravel_pytree(gradient)[0], float)
 
     def walled(self, first: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        """The same up to its value ``first`` at the start, and above it ``first`` + WALL log(1 + (f - first) / WALL).
+        """Return the objective f with a wall: above ``first`` it grows by a logarithm only.
 
-        A step that goes too far costs a finite number, from which a line search finds its way back. No climb ends
-        above its start, so that optima are those of the density.
+        ``first`` is the value at the start. The function is f up to it, and ``first`` + WALL
+        log(1 + (f - first) / WALL) above it. A step that goes too far costs a finite number, from which a line search
+        finds its way back. No climb ends above its start, so that optima are those of the density.
         """
 
         def soft(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -245,7 +258,7 @@ class Objective:
         return soft
 
     def sites(self, x: np.ndarray) -> Sites:
-        """The constrained sites at ``x``, frozen ones included."""
+        """Constrained sites at ``x``, frozen ones included."""
         moved = self.unravel(jnp.asarray(x))
         free = jax.tree.map(lambda o, s, v: o + s * v, self.origin, self.scale, moved)
         return {**constrain(self.transforms, free), **self.frozen}
@@ -261,10 +274,10 @@ def maximise(
     progress: str | None = None,
     on_iteration: Callable[[Sites], None] | None = None,
 ) -> Ascent:
-    """Climb from the objective's start until the gain over ``patience`` iterations is below ``tolerance`` nats.
+    """Climb until the gain over ``patience`` iterations is below ``tolerance`` nats.
 
-    ``max_iterations`` are those of a whole fit, of which earlier climbs have ``spent`` some.
-    ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
+    The climb begins at the objective's start. ``max_iterations`` are those of a whole fit, of which earlier climbs have
+    ``spent`` some. ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
     """
     started = time.perf_counter()
     trace: list[float] = []

@@ -1,4 +1,6 @@
-r"""Every delay of a fit over all lags of up to half a trial, with the loadings that suit each lag.
+r"""Search for better delays of a fit, over all lags of up to half a trial.
+
+Each lag has the loadings that suit it.
 
 Of the cross-covariances M_rs(l) of the whitened signals of regions r and s a fit explains
 
@@ -51,7 +53,7 @@ def better_lags(
     signals: list[np.ndarray], loadings: list[np.ndarray], delay: np.ndarray, timescale: np.ndarray,
     correlation: Callable[[np.ndarray], np.ndarray],
 ) -> list[Move]:  # fmt: skip
-    """Moves that seem to explain clearly more, the most gainful first; at most MOST_MOVES.
+    """Find moves that seem to explain clearly more, most gainful first, at most MOST_MOVES.
 
     Args:
         signals: Of each region, centred, (trial, time, signal).

@@ -1,4 +1,4 @@
-"""Where a fit begins, and at which other lags it may do better: climbs on the recording's factors.
+"""Search for the start of a fit, and for better lags, by climbs on the recording's factors.
 
 The recording is reduced to pseudo-neurons, and the model climbed on them under a cheap likelihood (the spectral one,
 where the model has it), with delays as long as a fit admits. A lag beyond ``max_delay`` is followed only where regions
@@ -33,10 +33,11 @@ TINY = 1e-12  # seconds: of a bound of zero, which has no delays
 
 
 def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model, dict[str, np.ndarray], list[str]]:
-    """The best of several climbs on the recording's factors, as sites of the neurons; wide enough for its delays.
+    """Find a start: the best of several climbs on the recording's factors.
 
-    Delays are looked for over half a trial, whatever ``max_delay`` says, and found beyond it where that is worth more
-    than ``FAR_PAYS``. The last of what is returned is what there is to say of that.
+    Its sites are those of the neurons, and its model is wide enough for its delays. Delays are looked for over half a
+    trial, whatever ``max_delay`` says, and found beyond it where that is worth more than ``FAR_PAYS``. The last of what
+    is returned is what there is to say of that.
     """
     compressed, guess = reduced(model, data)
     near = model.for_search()
@@ -75,7 +76,7 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
 def _climbs(
     model: Model, compressed: Compressed, rng: np.random.Generator, options: Options
 ) -> list[Ascent]:
-    """Climbs from several starts, until two of them agree on the best."""
+    """Climb from several starts, until two of the climbs agree on the best."""
     climbs: list[Ascent] = []
     while len(climbs) < options.n_starts:
         begin = model.draw_start(rng, compressed.data, len(climbs))
@@ -92,26 +93,35 @@ def _height(climb: Ascent) -> float:
 
 
 def _shares(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> bool:
-    """Whether regions share something at the delays of a climb beyond the bound of ``near``, if there are any."""
+    """True if regions share something at a climb's delays beyond the bound of ``near``.
+
+    Also true if there are no such delays.
+    """
     if not _beyond(near, climb, compressed):
         return True
     return _pays(worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout)))
 
 
 def _pays(worth: np.ndarray) -> bool:
-    """Whether some delay beyond a bound is worth following, of what :func:`worth_of_sharing` says; or there is none."""
+    """True if some delay beyond a bound is worth following, or if there is none.
+
+    ``worth`` is what :func:`worth_of_sharing` returns.
+    """
     return bool(np.isinf(worth).all() or worth[np.isfinite(worth)].max() > FAR_PAYS)
 
 
 def _brought_back(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> dict[str, Any]:
-    """Its sites, with delays beyond the bound of ``near`` only where regions share something at them."""
+    """Clip delays of a climb to the bound of ``near`` unless regions share something there.
+
+    Returns all sites of the climb.
+    """
     worth = worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout))
     clipped = near.clipped(climb.sites, compressed.data)
     return {**climb.sites, "delay": np.where(worth > FAR_PAYS, climb.sites["delay"], clipped["delay"])}
 
 
 def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
-    """The recording's factors around a first guess of its mean, and that guess."""
+    """Reduce the recording to factors around a guess of its mean; return that guess too."""
     assignment = model.assignment(data.layout)
     rest, guess = model.around_mean(data)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
@@ -119,7 +129,7 @@ def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, 
 
 
 def _of_neurons(climb: Ascent, compressed: Compressed, data: MultiRegionData) -> dict[str, np.ndarray]:
-    """Where a climb on factors ended, as sites of the neurons."""
+    """Sites of the neurons at the end of a climb on factors."""
     sites = {name: np.asarray(value) for name, value in climb.sites.items()}
     loadings, noise = decompress(compressed, sites["loadings"])
     return {**sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
@@ -136,10 +146,11 @@ def wider_note(model: Model, data: MultiRegionData) -> str:
 def elsewhere(
     model: Model, data: MultiRegionData, sites: Mapping[str, Any], options: Options
 ) -> tuple[tuple[Model, dict[str, Any]] | None, list[str]]:
-    """The model and sites at a lag from which a climb on the recording's factors ends higher, or None; and notes.
+    """Look for a lag from which a climb on the recording's factors ends higher.
 
-    Latents are tried at the lags that :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow.
-    A lag beyond a bound that is held is only told.
+    Returns the model and sites there, or None; and notes. Latents are tried at the lags that
+    :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow. A lag beyond a bound that is held is
+    only told.
     """
     sought = model.for_search().reads_delays(data.layout) and not {"delay", "loadings"} & options.fixed.keys()
     if not sought or data.n_bins < FEWEST_BINS:
@@ -187,7 +198,7 @@ def elsewhere(
 
 
 class OnFactors(NamedTuple):
-    """What stands for a recording and its model where lags are looked for.
+    """Recording and model as they are while lags are looked for.
 
     Attributes:
         compressed: The recording's factors.
@@ -213,7 +224,10 @@ def _on_factors(model: Model, data: MultiRegionData, sites: Mapping[str, Any], s
 
 
 def worth_following(model: Model, data: MultiRegionData, sites: Mapping[str, Any]) -> bool:
-    """Whether delays that press on the bound lead to something that regions share, and not only away from it."""
+    """True if regions share something at the delays that press on the bound.
+
+    If they do not, longer delays would only lead away from what is shared.
+    """
     compressed, _, far, here = _on_factors(model, data, sites, seed=0)
     bound = model.delay_bound(data.layout)
     return _pays(worth_of_sharing(far, compressed.data, here, PRESSING * bound))

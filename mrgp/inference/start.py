@@ -1,4 +1,4 @@
-r"""A data-driven start: where slow signals are, then a search over what they mean.
+r"""A start from the data: find where slow signals are, then search for what they mean.
 
 Averaging over time shows in which directions a region varies slowly; what remains of each neuron's variance is a first
 guess of its noise. In the subspace of slow and large signals a recording is a few pseudo-neurons per region, so the
@@ -38,21 +38,25 @@ class Compressed:
     variance: np.ndarray
 
     def encoded(self, loadings: np.ndarray) -> np.ndarray:
-        """Loadings of pseudo-neurons from those of neurons (neuron, column), as far as they reach."""
+        """Loadings of pseudo-neurons that best give those of neurons, (neuron, column)."""
         edges = np.cumsum([0, *(len(part) for part in self.decode)])
         blocks = zip(self.decode, pairwise(edges), strict=True)
         return np.concatenate([np.linalg.lstsq(part, loadings[a:b])[0] for part, (a, b) in blocks])
 
 
 def moving_average(signals: np.ndarray, width: int) -> np.ndarray:
-    """Average (trial, time, channel) over ``width`` bins (odd) within trials; edges repeat the last bin."""
+    """Average (trial, time, channel) over ``width`` bins (odd) within trials.
+
+    Edges repeat the last bin.
+    """
     width = min(width, 2 * ((signals.shape[1] - 1) // 2) + 1)
     return uniform_filter1d(signals, width, axis=1, mode="nearest")
 
 
 def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple[int, ...]) -> Compressed:
-    """Whiten each neuron by a first guess of its noise and project each population on the subspace that matters.
+    """Reduce a recording to pseudo-neurons.
 
+    Each neuron is whitened by a first guess of its noise, and each population projected on the subspace that matters.
     Missing entries stand at their neuron's mean, which only a start may do.
 
     Args:
@@ -95,7 +99,10 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
 
 
 def _leading_directions(signals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal directions (channel, count) in which signals (trial, time, channel) vary most, and their sds."""
+    """Orthonormal directions (channel, count) in which signals vary most, and their sds.
+
+    Signals are (trial, time, channel).
+    """
     flat = signals.reshape(-1, signals.shape[-1])
     if flat.shape[1] <= len(flat):
         values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
@@ -105,7 +112,10 @@ def _leading_directions(signals: np.ndarray, count: int) -> tuple[np.ndarray, np
 
 
 def decompress(compressed: Compressed, loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Loadings (neuron, column) and noise variances (neuron,) of the neurons from loadings of the pseudo-neurons."""
+    """Loadings (neuron, column) and noise variances (neuron,) of the neurons.
+
+    They follow from loadings of the pseudo-neurons.
+    """
     parts = compressed.data.layout.region_slices.values()
     full = np.concatenate([d @ loadings[part] for d, part in zip(compressed.decode, parts, strict=True)])
     left = compressed.variance - (full**2).sum(axis=1)
@@ -116,7 +126,7 @@ def draw_loadings(
     rng: np.random.Generator, data: MultiRegionData, n_across: int, n_within: tuple[int, ...], width: int | None,
     shared: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Loadings of pseudo-neurons (pseudo-neuron, column) to begin a climb from.
+    """Draw loadings of pseudo-neurons (pseudo-neuron, column) to begin a climb from.
 
     Across latents begin at the canonical directions that the regions share in signals averaged over ``width`` bins (so
     that neither delays nor noise hide them), spun at random; or, with ``width`` None, at random mixtures of what varies
@@ -143,7 +153,10 @@ def draw_loadings(
 
 
 def _leading(covariance: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Leading ``count`` columns of a factor of ``covariance``; small random ones where it has fewer."""
+    """Leading ``count`` columns of a factor of ``covariance``.
+
+    Where it has fewer, small random columns are added.
+    """
     values, vectors = np.linalg.eigh(covariance)
     found = min(count, len(values))
     columns = vectors[:, ::-1][:, :found] * np.sqrt(np.maximum(values[::-1][:found], 0.05))
@@ -151,7 +164,10 @@ def _leading(covariance: np.ndarray, count: int, rng: np.random.Generator) -> np
 
 
 def _canonical(rng: np.random.Generator, slow: np.ndarray, parts: list[slice], n_across: int) -> list[np.ndarray]:
-    """Per region, loadings (pseudo-neuron, across) of the leading generalized canonical variates of ``slow``."""
+    """Loadings of the leading generalized canonical variates of ``slow``, per region.
+
+    Each region's are (pseudo-neuron, across).
+    """
     covariance = slow.T @ slow / len(slow)
     whiten, colour = [], []
     for part in parts:

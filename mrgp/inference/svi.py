@@ -1,10 +1,11 @@
-"""Method "svi": a variational guide fitted by stochastic gradients, around the maximum and in its coordinates.
+"""Method "svi": a variational guide fitted by stochastic gradients.
 
-The guide sees two vectors, nearly standard normal: delays and kernel parameters, and the rest as it differs from what
-it would be given those (see ``mode.coordinates``). That is what makes a factorised guide good enough here: the
-correlation of delays with loadings, which it could not hold, is in the coordinates. It understates nevertheless: on 15
-trials of 15 bins the sds of loadings were 0.7 to 1.0 times those of NUTS, of timescales 0.9 to 0.97. So its draws are
-carried to the posterior by Hamiltonian moves (see ``mode.moves``); the bound is that of the guide itself.
+It is fitted around the maximum, in the maximum's coordinates. The guide sees two vectors, nearly standard normal:
+delays and kernel parameters, and the rest as it differs from what it would be given those (see ``mode.coordinates``).
+That is what makes a factorised guide good enough here: the correlation of delays with loadings, which it could not
+hold, is in the coordinates. It understates nevertheless: on 15 trials of 15 bins the sds of loadings were 0.7 to 1.0
+times those of NUTS, of timescales 0.9 to 0.97. So its draws are carried to the posterior by Hamiltonian moves (see
+``mode.moves``); the bound is that of the guide itself.
 """
 
 from collections.abc import Callable, Collection
@@ -55,7 +56,7 @@ def _whole(kind: Any) -> Callable[..., Any]:
 
 
 def init_to_zero(site: Any = None) -> Any:
-    """Where guides begin: the maximum."""
+    """Begin guides at zero, which is the maximum."""
     if site is None:
         return partial(init_to_zero)
     latent = site["type"] == "sample" and not site["is_observed"]
@@ -103,7 +104,7 @@ class SVISettings:
 
 
 def fit_svi(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """The maximum, its curvature, and a guide that begins there."""
+    """Find the maximum and its curvature, and fit a guide that begins there."""
     settings: SVISettings = options.settings
     top = summit(model, data, options, start)
     program = Whitened(top.program)
@@ -140,7 +141,10 @@ def fit_svi(model: Model, data: MultiRegionData, options: Options, start: Start 
 def _climb(
     svi: SVI, state: Any, arguments: tuple[Any, ...], settings: SVISettings, options: Options
 ) -> tuple[Any, np.ndarray, bool, str]:
-    """The last state, the mean bound of every block, whether it stopped growing, and why the climb ended."""
+    """Climb the bound in blocks of steps until it stops growing.
+
+    Returns the last state, the mean bound of every block, whether it stopped growing, and why the climb ended.
+    """
 
     @jax.jit
     def block(state: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any]:

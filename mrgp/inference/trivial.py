@@ -1,7 +1,8 @@
-"""The least that any fit must reach: the model in which every neuron has its own mean, and its variance or rate.
+"""Likelihood that any fit must reach: that of the trivial model.
 
-Every model holds that one, with loadings of zero. A fit that ends below it has gone wrong on the way, however good its
-numbers look: it is made again from a quiet start, and refused if that ends below it too.
+In it every neuron has its own mean, and its variance or rate. Every model holds that one, with loadings of zero. A fit
+that ends below it has gone wrong on the way, however good its numbers look: it is made again from a quiet start, and
+refused if that ends below it too.
 """
 
 import warnings
@@ -29,7 +30,9 @@ type FitMethod = Callable[[Any, MultiRegionData, Options, Start | None], Run]
 
 
 def trivial_log_likelihood(data: MultiRegionData, *, counts: bool, dispersed: bool = False) -> np.ndarray:
-    """Log density in nats of each neuron's values with its own mean, and variance or rate, (neuron,).
+    """Log-likelihood in nats of each neuron under the trivial model, (neuron,).
+
+    There a neuron has its own mean, and its variance or rate.
 
     Args:
         data: The recording.
@@ -54,7 +57,7 @@ def trivial_log_likelihood(data: MultiRegionData, *, counts: bool, dispersed: bo
 def never_below_trivial(
     out_of_reach: Callable[[Collection[str]], Collection[str]],
 ) -> Callable[[FitMethod], FitMethod]:
-    """Make a method fit again, and at last refuse, what ends below the trivial model.
+    """Make a method fit again, and at last refuse, if a fit ends below the trivial model.
 
     Args:
         out_of_reach: Which of the sites that a fit holds may keep it from the trivial model: nothing is asked then.
@@ -86,7 +89,7 @@ def never_below_trivial(
 
 
 def quietened(sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-    """Sites of a start with small loadings, and noise that makes up for them."""
+    """Make the loadings of a start small, and let noise or offsets make up for them."""
     quiet = {**sites, "loadings": QUIET * np.asarray(sites["loadings"])}
     if "noise" in sites:
         quiet["noise"] = np.asarray(data.scale) ** 2
@@ -102,7 +105,7 @@ def _needed(model: Any, data: MultiRegionData) -> float:
 
 
 def _reaches(run: Run, data: MultiRegionData) -> bool:
-    """Whether log p(y | parameters) is that of the trivial model or more."""
+    """True if log p(y | parameters) reaches that of the trivial model, up to SLACK."""
     needed = _needed(run.model, data)
     if len(run.trace) and run.method == "map":  # a joint density: what the priors add to it is cheap to know
         names = free_sites(run.model, data)
@@ -115,7 +118,7 @@ def _reaches(run: Run, data: MultiRegionData) -> bool:
 
 
 def _refusal(run: Run, data: MultiRegionData) -> str:
-    """A sentence on a fit that has failed, with the neuron whose parameters suit its values least."""
+    """Message about a failed fit that names the neuron whose parameters suit it least."""
     mask, values = data.mask, np.asarray(data.values)
     predicted = run.model.likelihood_at(data, run.sites)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Scores of a fit: what it predicts, how its truth was found, what its latents explain, which way signals flow."""
+"""Scores of a fit: predictions, recovery of a truth, variance explained, and signal flow."""
 
 from mrgp.metrics.flow import flow_matrix, signal_flow
 from mrgp.metrics.likelihood import explained_variance, reconstruction, trial_log_likelihood

@@ -1,4 +1,4 @@
-r"""Predictions that know nothing of latents: what every model of held-out neurons should beat.
+r"""Predictions without latents, which every model of held-out neurons should beat.
 
 With c the centre of each neuron (its mean over training trials: one number, or a time course, the PSTH), h what is to
 be predicted and r what is seen in the same bin,
@@ -27,7 +27,9 @@ TINY = 1e-12  # of that sum: where nothing penalises, neurons that copy each oth
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A prediction of hidden neurons, with the methods by which fits are scored (see :mod:`mrgp.metrics`).
+    """Prediction of hidden neurons that is scored like a fit (see :mod:`mrgp.metrics`).
+
+    It has the methods by which fits are scored.
 
     Attributes:
         name: How it appears in reports.
@@ -55,7 +57,7 @@ class Baseline:
     _weights: dict = field(default_factory=dict, repr=False, compare=False)  # by what is hidden: found once
 
     def predict(self, data: MultiRegionData) -> xr.Dataset:
-        """Hidden neurons predicted from the others, bin by bin; what is recorded stays as it is.
+        """Predict hidden neurons from the others, bin by bin; what is recorded stays as it is.
 
         A neuron that is recorded, but not in this bin, counts as being at its centre.
 
@@ -80,7 +82,10 @@ class Baseline:
         return xr.Dataset(arrays, {"trial": np.arange(data.n_trials), "time": data.times})
 
     def log_predictive(self, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:
-        """log p of the neurons that ``given`` hides and ``seen`` does not, in nats, (trial,); entries independent."""
+        """log p of the neurons that ``given`` hides and ``seen`` does not, in nats, (trial,).
+
+        Entries are independent.
+        """
         predicted, target = self.predict(given), ~given.mask.any((0, 1)) & seen.mask.any((0, 1))
         scored = seen.mask & target
         mean, sd = (
@@ -100,7 +105,7 @@ class Baseline:
         return _gaussian(np.asarray(data.values), self._center(data), self.variance, data.mask)
 
     def _center(self, data: MultiRegionData) -> np.ndarray:
-        """(trial, time or 1, neuron)."""
+        """Centre of every neuron, (trial or 1, time or 1, neuron)."""
         # What trials are trials of concerns the model of a mean, and not which neurons there are.
         if replace(data.layout, conditions=()) != replace(self.layout, conditions=()):
             raise DataError(f"the recording has {data.layout}, but {self.name} is of {self.layout}")
@@ -117,7 +122,7 @@ class Baseline:
         return center[[known.get(label, len(known)) for label in labels]]
 
     def _regression(self, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """W (seen, hidden), and the variance of every neuron around its prediction."""
+        """Weights W (seen, hidden), and the variance of every neuron around its prediction."""
         key = hidden.tobytes()
         if key not in self._weights:
             self._weights[key] = self._solved(hidden)
@@ -138,7 +143,10 @@ class Baseline:
         return weights, variance
 
     def _unexplained(self, hidden: np.ndarray, strength: float) -> float:
-        """Squared error of folds that the weights were not learned from, each neuron's in units of its variance."""
+        """Squared error of folds that the weights were not learned from.
+
+        Each neuron's error is in units of its variance.
+        """
         total, scale = self.moments.sum(0), np.maximum(self.variance[hidden], np.finfo(float).tiny)
         return sum(
             float((_missed(fold, hidden, _ridge(total - fold, hidden, strength)) / scale).sum())
@@ -147,29 +155,35 @@ class Baseline:
 
 
 def training_mean(train: MultiRegionData) -> Baseline:
-    """Every neuron at its mean: the reference that log-likelihoods are counted from."""
+    """Make the baseline of every neuron at its mean, the reference of log-likelihoods."""
     return _baseline("training mean", train, "mean", False)
 
 
 def training_psth(train: MultiRegionData, condition: str | None = None) -> Baseline:
-    """Every neuron's PSTH over training trials, of the trial's ``condition`` where one is named."""
+    """Make the baseline of every neuron's PSTH over training trials.
+
+    The PSTH is that of the trial's ``condition`` where one is named.
+    """
     return _baseline("training PSTH", train, "psth", False, condition=condition)
 
 
 def ridge(train: MultiRegionData, strength: float | None = None) -> Baseline:
-    """Ridge regression on all other neurons in the same bin."""
+    """Make the baseline of ridge regression on all other neurons in the same bin."""
     return _baseline("same-bin ridge", train, "mean", True, strength)
 
 
 def psth_and_ridge(
     train: MultiRegionData, strength: float | None = None, condition: str | None = None
 ) -> Baseline:
-    """The training PSTH, and ridge regression of what remains on what remains of the other neurons."""
+    """Make the baseline of the training PSTH, with ridge regression of what remains.
+
+    The regression is on what remains of the other neurons.
+    """
     return _baseline("PSTH + ridge", train, "psth", True, strength, condition)
 
 
 def baselines(train: MultiRegionData, condition: str | None = None) -> dict[str, Baseline]:
-    """The three that belong into every report, by name."""
+    """Make the three baselines that belong into every report, by name."""
     made = training_psth(train, condition), ridge(train), psth_and_ridge(train, condition=condition)
     return {baseline.name: baseline for baseline in made}
 
@@ -214,7 +228,7 @@ def _baseline(
 
 
 def _mean_over(values: np.ndarray, mask: np.ndarray, weight: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Mean over trials, (time, neuron); ``otherwise`` where none of them was recorded."""
+    """Weighted mean over trials, (time, neuron); ``otherwise`` where nothing was recorded."""
     count = np.einsum("b,btn->tn", weight, mask)
     total = np.einsum("b,btn->tn", weight, values)
     return np.where(count > 0, total / np.maximum(count, 1), otherwise)

@@ -1,4 +1,7 @@
-"""Which way signals flow: for every pair of regions and every latent, who goes ahead, by how much, how strongly."""
+"""Direction of signal flow for every pair of regions and every latent.
+
+It says which region goes ahead, by how much, and how strongly.
+"""
 
 from itertools import combinations
 from typing import Any
@@ -14,7 +17,7 @@ DIRECTIONS = ("first leads", "second leads", "unclear", "not shared")
 def signal_flow(
     fit: Any, probability: float = 0.9, data: Any = None, intervals: bool = True, progress: bool = False
 ) -> xr.Dataset:
-    """A table of delays between all pairs of regions, latent by latent.
+    """Make a table of delays between all pairs of regions, latent by latent.
 
     Args:
         fit: Of a model with delays.
@@ -78,9 +81,10 @@ def signal_flow(
 
 
 def flow_matrix(flow: xr.Dataset) -> xr.DataArray:
-    """How much goes from whom to whom, (sender, receiver): the strengths of the latents in which a region leads.
+    """Matrix of signal flow between regions, (sender, receiver).
 
-    ``flow`` is from :func:`signal_flow`. Latents whose direction is unclear count for neither way.
+    Each entry sums the strengths of the latents in which the sender leads. ``flow`` is from :func:`signal_flow`.
+    Latents whose direction is unclear count for neither way.
     """
     regions = [str(region) for region in np.atleast_1d(flow.attrs["regions"])]
     total = np.zeros((len(regions), len(regions)))

@@ -1,4 +1,4 @@
-"""How probable whole trials are under a fit, and how closely it follows a recording that it sees."""
+"""Scores of whole trials: their log-likelihood, and how closely a fit follows them."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from mrgp.results.fit import Fit
 
 
 def trial_log_likelihood(fit: Any, test: MultiRegionData, train: MultiRegionData) -> xr.Dataset:
-    """log p of trials that the parameters were not inferred from, against neurons that know nothing.
+    """log p of trials that the fit was not made from, compared with independent neurons.
 
     The reference is an independent Gaussian for every neuron, with its mean and variance over the training trials.
 
@@ -43,9 +43,10 @@ def trial_log_likelihood(fit: Any, test: MultiRegionData, train: MultiRegionData
 
 
 def reconstruction(fit: Any, data: MultiRegionData) -> xr.Dataset:
-    """How closely the latents follow what was recorded, given all of it, the predicted bin included.
+    """Score how closely the latents follow a recording, given all of it.
 
-    Noise that a model follows counts in its favour here: compare models by :func:`cosmoothing`.
+    The predicted bin is included. Noise that a model follows counts in its favour here: compare models by
+    :func:`cosmoothing`.
 
     Returns:
         Over (region,): ``rmse`` in units of the data, pooled ``r2``; and ``neuron_r2_<region>`` (neuron_<region>,).
@@ -62,10 +63,11 @@ def reconstruction(fit: Any, data: MultiRegionData) -> xr.Dataset:
 
 
 def explained_variance(fit: Fit, data: MultiRegionData | None = None) -> xr.DataArray:
-    """Share of each region's variance over bins and trials that the reconstruction explains, (region,).
+    """Share of each region's variance that the reconstruction explains, (region,).
 
-    Every neuron's own mean is taken off first; NaN entries are left out. The reconstruction knows the bin that it
-    explains, so noise that a model follows counts in its favour: compare models on neurons or trials held out.
+    The variance is over bins and trials. Every neuron's own mean is taken off first; NaN entries are left out. The
+    reconstruction knows the bin that it explains, so noise that a model follows counts in its favour: compare models on
+    neurons or trials held out.
 
     Raises:
         DataError: the fit was loaded from a file and there is no recording.

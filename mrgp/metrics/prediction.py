@@ -1,4 +1,4 @@
-r"""Neurons and regions that a model has not seen in these trials, predicted from the rest.
+r"""Prediction of neurons and regions that are hidden from a model in these trials.
 
 What is predicted is hidden (NaN) in every bin of every trial; ``predict`` fills it in given all the rest of the trial,
 bins before and after included. With y_h held out and y_r the rest,
@@ -32,13 +32,17 @@ UNITS = {
 
 
 class Predictor(Protocol):
-    """A fit, a :class:`mrgp.metrics.baselines.Baseline`, or anything else with their methods: it can be scored.
+    """Anything that can be scored: a fit, or a :class:`mrgp.metrics.baselines.Baseline`.
 
-    One without a ``log_predictive`` of its own is taken to have a joint density, ``log_likelihood``.
+    Anything else with their methods will do. One without a ``log_predictive`` of its own is taken to have a joint
+    density, ``log_likelihood``.
     """
 
     def predict(self, data: MultiRegionData) -> xr.Dataset:
-        """``<region>_mean`` (trial, time, neuron_<region>), missing entries filled in from the others."""
+        """Fill in missing entries: ``<region>_mean`` (trial, time, neuron_<region>).
+
+        Missing entries are predicted from the others.
+        """
         ...
 
 
@@ -49,7 +53,9 @@ def cosmoothing(
     condition: str | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
-    """How well held-out neurons are predicted from all others, of their own and of other regions.
+    """Score predictions of held-out neurons from all others.
+
+    The others are those of their own and of other regions.
 
     Args:
         fit: A fit, or a baseline.
@@ -92,7 +98,7 @@ def cosmoothing(
 def leave_region_out(
     fit: Predictor, test: MultiRegionData, condition: str | None = None, progress: bool = False
 ) -> xr.Dataset:
-    """How well each region is predicted from all the others.
+    """Score predictions of each region from all the others.
 
     Returns:
         Over (region,): ``r2`` of all its neurons together, ``normalised_error`` = sqrt(1 - r2), the RMS error over the
@@ -122,7 +128,7 @@ def leave_region_out(
 
 
 def condition_of(data: MultiRegionData, condition: str | None) -> Int[np.ndarray, "trial"] | None:
-    """The number of each trial's condition; None where no coordinate is named.
+    """Number of each trial's condition; None where no coordinate is named.
 
     Raises:
         DataError: trials have no such coordinate.
@@ -131,7 +137,7 @@ def condition_of(data: MultiRegionData, condition: str | None) -> Int[np.ndarray
 
 
 def log_predictive(fit: Any, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:
-    """log p of what ``seen`` has and ``given`` has not, given the latter, in nats, (trial,).
+    """log p of what only ``seen`` has, given what ``given`` has, in nats, (trial,).
 
     For a fit the difference of two marginal log-likelihoods; baselines know it in closed form.
     """

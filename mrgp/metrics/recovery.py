@@ -1,4 +1,6 @@
-r"""Errors of a fit against the truth of a simulation: delays, timescales, noise, and what the loadings span.
+r"""Errors of a fit against the truth of a simulation: delays, timescales, noise, loadings.
+
+Loadings are compared by what they span.
 
 Latents are paired by their loadings (see :mod:`mrgp.parts.matching`) before anything of theirs is compared. What a
 model cannot know is not asked of it: no single loading, as latents of a kind may be rotated, but the space that they
@@ -49,16 +51,16 @@ def principal_angles(
     truth: Float[np.ndarray, "neuron true_latent"],
     noise: Float[np.ndarray, "neuron"] | None = None,
 ) -> Float[np.ndarray, "angle"]:
-    """Angles in degrees between two spans of loadings, largest first, as many as the smaller has dimensions.
+    """Angles in degrees between two spans of loadings, largest first.
 
-    ``noise`` as in :func:`subspace_error`.
+    There are as many as the smaller span has dimensions. ``noise`` as in :func:`subspace_error`.
     """
     ours, theirs = _scaled(estimate, truth, noise)
     return np.degrees(subspace_angles(orth(ours), orth(theirs)))
 
 
 def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
-    """Errors against the truth of a simulation (``Simulation.truth``).
+    """Find the errors of a fit against the truth of a simulation (``Simulation.truth``).
 
     Returns:
         ``delay_rmse`` (seconds) and ``delay_rmse_bins``, over pairs of regions, latents and bins, as
@@ -133,7 +135,10 @@ def _delay_error(fit: Any, truth: xr.Dataset) -> float:
 
 
 def _timescale_errors(fit: Any, truth: xr.Dataset) -> xr.DataArray:
-    """estimate / truth - 1 of every true latent, paired by loadings among those of its kind and region."""
+    """Errors estimate / truth - 1 of the timescales of all true latents.
+
+    Latents are paired by loadings among those of their kind and region.
+    """
     names, errors = [], []
     ours, theirs = np.asarray(fit.sites["loadings"]), truth["loadings"].values
     shared, truly_shared = fit.assignment.n_across, truth.sizes["across_latent"]
@@ -165,7 +170,9 @@ def _timescale_errors(fit: Any, truth: xr.Dataset) -> xr.DataArray:
 
 
 def matched_delays(fit: Fit, truth: xr.Dataset) -> xr.DataArray:
-    """True delays of a simulation in the order of the fit's across latents: those of most similar loadings.
+    """True delays of a simulation in the order of the fit's across latents.
+
+    Latents of most similar loadings are taken for the same.
 
     (region, across_latent), or (region, across_latent, time) where either delay varies; NaN for latents that the truth
     has none for, and where a region does not read the true one.
@@ -182,6 +189,6 @@ def matched_delays(fit: Fit, truth: xr.Dataset) -> xr.DataArray:
 
 
 def match_loadings(fit: Fit, truth: xr.Dataset) -> Match:
-    """Which across latent of the fit is which of a simulation: those of most similar loadings."""
+    """Pair the fit's across latents with those of a simulation, by most similar loadings."""
     ours, theirs = fit.delays.sizes["across_latent"], truth.sizes["across_latent"]
     return match_latents(fit.sites["loadings"][:, :ours], truth["loadings"].values[:, :theirs])

@@ -1,4 +1,7 @@
-"""The likelihood that a fit is scored with: one that knows missing entries, and the same for all fits."""
+"""Likelihood with which fits are scored: one that knows missing entries.
+
+It is the same for all fits.
+"""
 
 import dataclasses
 from typing import Any
@@ -8,21 +11,25 @@ from mrgp.recordings.recording import MultiRegionData, stand_in
 
 
 def known_to(fit: Any, data: MultiRegionData) -> MultiRegionData:
-    """The recording with the neurons that a fit knows (see :meth:`mrgp.Fit.known`); a baseline knows all."""
+    """Recording with the neurons that a fit knows (see :meth:`mrgp.Fit.known`).
+
+    A baseline knows all.
+    """
     return fit.known(data) if hasattr(fit, "known") else data
 
 
 def require_known(fit: Any, data: MultiRegionData) -> None:
-    """Raise DataError where positions of neurons would mean others to the fit than to the recording."""
+    """Raise DataError if positions mean other neurons to the fit than to the recording."""
     if known_to(fit, data) is not data:
         raise DataError("the fit does not know all these neurons: take fit.known(test), and positions in that")
 
 
 def scorer(fit: Any) -> Any:
-    """The fit itself, or the same parameters under the Markov likelihood where its own is an approximation.
+    """Return the fit, under a likelihood that knows missing entries.
 
-    The spectral likelihood takes frequencies as independent, and cannot leave entries out. Whatever is no fit of a
-    preset, such as a baseline, is its own scorer.
+    It is the fit itself, or the same parameters under the Markov likelihood where its own is an approximation. The
+    spectral likelihood takes frequencies as independent, and cannot leave entries out. Whatever is no fit of a preset,
+    such as a baseline, is its own scorer.
     """
     model: Any = getattr(fit, "model", None)
     if getattr(model, "likelihood", None) != "spectral":

@@ -20,7 +20,10 @@ def psth_rmse(
     predicted: Float[np.ndarray, "trial time neuron"],
     condition: Int[np.ndarray, "trial"] | None = None,
 ) -> float:
-    """Root mean square error of the peristimulus time histogram, of each condition where trials have several."""
+    """Root mean square error of the peristimulus time histogram (PSTH).
+
+    Each condition has its own PSTH where trials have several.
+    """
     errors = []
     groups = np.zeros(len(observed), int) if condition is None else condition
     seen = ~np.isnan(observed)

@@ -1,7 +1,8 @@
-r"""Ordered, orthonormal directions in a region's activity: what it shares, what it keeps, and what predicts another.
+r"""Ordered, orthonormal directions in the activity of a region.
 
-Columns of loadings are neither orthogonal nor ordered, so they are not themselves the directions of most shared
-variance. All modes here derive from the covariances of the fitted model in one bin,
+They say what the region shares, what it keeps, and what predicts another. Columns of loadings are neither orthogonal
+nor ordered, so they are not themselves the directions of most shared variance. All modes here derive from the
+covariances of the fitted model in one bin,
 
     S_i = A_i A_i' + B_i B_i' + diag R_i,        S_ij = A_i K_ij A_j',
 
@@ -28,7 +29,7 @@ from mrgp.recordings.checks import DataError
 
 
 def dominant_modes(fit: Any, region: str) -> xr.Dataset:
-    """Orthonormal modes of a region's loadings, those of the most variance first.
+    """Find orthonormal modes of a region's loadings, those of the most variance first.
 
     Returns:
         ``across`` (neuron, across_mode) and ``within`` (neuron, within_mode), of unit length; ``across_variance`` and
@@ -51,7 +52,7 @@ def dominant_modes(fit: Any, region: str) -> xr.Dataset:
 
 
 def predictive_modes(fit: Any, source: str, target: str, aligned: bool = False) -> xr.Dataset:
-    """Directions of the target that the source predicts best, in one bin.
+    """Find directions of the target that the source predicts best, in one bin.
 
     Returns:
         ``target_mode`` (target_neuron, mode), orthonormal; ``source_weight`` (source_neuron, mode): the mode's value
@@ -78,7 +79,7 @@ def predictive_modes(fit: Any, source: str, target: str, aligned: bool = False) 
 
 
 def correlative_modes(fit: Any, first: str, second: str, aligned: bool = False) -> xr.Dataset:
-    """Pairs of directions whose activity is most correlated, in one bin.
+    """Find pairs of directions whose activity is most correlated, in one bin.
 
     Returns:
         ``correlation`` (mode,), canonical correlations, largest first; ``first_weight`` (first_neuron, mode) and
@@ -111,20 +112,23 @@ def _pair(fit: Any, first: str, second: str, aligned: bool) -> tuple[Population,
 
 
 def _inverse_root(own: Population) -> np.ndarray:
-    """S^-1/2, symmetric."""
+    """Symmetric root S^-1/2 of the inverse of a region's covariance S."""
     values, vectors = np.linalg.eigh(own.covariance)
     return (vectors / np.sqrt(values)) @ vectors.T
 
 
 def _leading(matrix: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Left and right singular vectors as columns, and values, no more than the latents allow."""
+    """Left singular vectors, values and right vectors of a matrix, ``most`` at the most.
+
+    Vectors are columns. There are no more of them than the latents allow.
+    """
     left, sizes, right = np.linalg.svd(matrix, full_matrices=False)
     kept = min(most, len(sizes))
     return left[:, :kept], sizes[:kept], right[:kept].T
 
 
 def _signs(columns: np.ndarray) -> np.ndarray:
-    """So that the largest weight of every column is positive."""
+    """Signs that make the largest weight of every column positive, (column,)."""
     if not columns.size:
         return np.ones(columns.shape[1])
     return np.where(columns[np.abs(columns).argmax(0), np.arange(columns.shape[1])] < 0, -1.0, 1.0)

@@ -1,6 +1,7 @@
-r"""What latents explain of each region's variance, and how latents of two regions go together: population quantities.
+r"""Variance that latents explain in each region, and covariance between regions' copies.
 
-They are those of the fitted model itself, computed from its parameters and not from a recording. A neuron's variance is
+These are population quantities. They are those of the fitted model itself, computed from its parameters and not from a
+recording. A neuron's variance is
 
     var y_n = sum_k c_{n,k}^2 + R_n,
 
@@ -19,7 +20,7 @@ PARTS = ("across", "within", "noise")
 
 
 class Population(NamedTuple):
-    """One region of a fit: what its neurons load on, and their noise.
+    """One region of a fit: the loadings of its neurons, and their noise.
 
     Attributes:
         across: (neuron, across_latent).
@@ -35,7 +36,7 @@ class Population(NamedTuple):
 
     @property
     def covariance(self) -> Float[np.ndarray, "neuron neuron"]:
-        """Of the region's neurons in one bin."""
+        """Covariance of the region's neurons in one bin."""
         return self.across @ self.across.T + self.within @ self.within.T + np.diag(self.noise)
 
 
@@ -59,7 +60,7 @@ def population(fit: Any, region: str) -> Population:
 
 
 def variance_explained(fit: Any) -> xr.Dataset:
-    """Each region's variance by what explains it.
+    """Divide each region's variance into across latents, within latents and noise.
 
     Returns:
         ``share`` (region, part): of latents ``across`` regions, latents ``within`` one, and ``noise``; rows sum to 1.

@@ -1,4 +1,7 @@
-"""Figures of fits, for the eyes of a neuroscientist: each function returns a matplotlib Figure, none shows it."""
+"""Figures of fits, for neuroscientists.
+
+Each function returns a matplotlib Figure, and none shows it.
+"""
 
 from mrgp.plots.delays import plot_delays
 from mrgp.plots.flow import plot_flow

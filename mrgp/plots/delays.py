@@ -18,9 +18,10 @@ SHORT_NAME = 6   # letters of a region's name up to which three panels of delays
 def plot_delays(
     fit: Fit, truth: Any = None, intervals: bool = True, data: MultiRegionData | None = None
 ) -> Figure:
-    """Delay of every region behind the first, one panel per across latent, with 90% intervals.
+    """Draw the delay of every region behind the first, with 90% intervals.
 
-    Delays that vary are drawn against time. A region that does not read a latent (see ``fit.shared_by``) has no delay.
+    There is one panel per across latent. Delays that vary are drawn against time. A region that does not read a latent
+    (see ``fit.shared_by``) has no delay.
 
     Args:
         fit: Of a model with delays.
@@ -89,7 +90,10 @@ def plot_delays(
 
 
 def _readers(fit: Fit) -> np.ndarray:
-    """Whose delays are known, (region, across_latent): of regions that read a latent as the first one does."""
+    """True where a region's delay is known, (region, across_latent).
+
+    It is known in regions that read a latent as the first one does.
+    """
     if not fit.has_relevance:
         return np.ones(fit.delays.shape[:2], bool)
     reads = fit.shared_by().values
@@ -99,7 +103,7 @@ def _readers(fit: Fit) -> np.ndarray:
 def _courses(
     fit: Fit, delay: np.ndarray, bounds: tuple[np.ndarray, np.ndarray] | None, true: np.ndarray | None
 ) -> Figure:
-    """Delays in ms, (region, across_latent, time), against time."""
+    """Draw delays in ms, (region, across_latent, time), against time."""
     time, (first, *others) = fit.delays["time"].values, fit.populations
     n_latents = delay.shape[1]
     columns = min(n_latents, 2)

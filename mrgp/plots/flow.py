@@ -1,4 +1,7 @@
-"""The figure of signal flow: arrows from regions that lead to those that follow, and all latents in one matrix."""
+"""Figure of signal flow: arrows from leading to following regions, and a matrix.
+
+The matrix has all latents together.
+"""
 
 import numpy as np
 import xarray as xr
@@ -18,11 +21,12 @@ MOST_LABELS = 3  # pairs of regions whose delays can be written beside their arr
 
 @styled
 def plot_flow(flow: xr.Dataset, most: int = 5) -> Figure:
-    """Who leads whom: one panel of arrows for each of the ``most`` strongest latents, and the sum over all latents.
+    """Draw signal flow: a panel of arrows for each strong latent, and the sum over latents.
 
-    An arrow goes from the region that is ahead to the one that follows; its width is the latent's strength, the
-    geometric mean of its shares of what latents explain in the two. A grey line without a head joins regions that share
-    the latent without a clear direction. The matrix adds up the strengths of arrows, from row to column.
+    The ``most`` strongest latents have panels; the sum is over all latents. An arrow goes from the region that is ahead
+    to the one that follows; its width is the latent's strength, the geometric mean of its shares of what latents
+    explain in the two. A grey line without a head joins regions that share the latent without a clear direction. The
+    matrix adds up the strengths of arrows, from row to column.
 
     Args:
         flow: From :func:`mrgp.metrics.signal_flow`.
@@ -80,7 +84,10 @@ def _arrows(ax: Axes, flow: xr.Dataset, k: int) -> None:
 
 
 def _beside(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Where a label stands clear of an arrow: on its side away from the middle of the panel, or above it."""
+    """Place of a label that stands clear of an arrow.
+
+    It is on the arrow's side away from the middle of the panel, or above it.
+    """
     middle = 0.5 * (start + end)
     away = np.linalg.norm(middle)
     return middle + OFFSET * (middle / away if away > 0.1 else np.array([0.0, 0.8]))

@@ -1,4 +1,4 @@
-"""Figures of what was inferred: how the fit came to its end, the loadings, which regions read which latent."""
+"""Figures of a fit: its convergence, its loadings, and which regions read which latent."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ CLIPPED = 0.005   # share of loadings allowed to saturate, so that one neuron do
 
 @styled
 def plot_convergence(fit: Fit) -> Figure:
-    """What the fit climbed, by iteration, as nats below its value at the end, on a logarithmic axis."""
+    """Draw the fit's climb by iteration, in nats below its end, on a logarithmic axis."""
     climbed = fit.climbed
     figure = Page(3.4)
     ax = figure.add_subplot()
@@ -38,9 +38,10 @@ def plot_convergence(fit: Fit) -> Figure:
 
 @styled
 def plot_loadings(fit: Fit) -> Figure:
-    """Loadings of every neuron on every latent, one heat map per region, all on one scale with 0 in the middle.
+    """Draw the loadings of every neuron on every latent, one heat map per region.
 
-    A line divides the across latents, on the left, from the region's own.
+    All maps are on one scale with 0 in the middle. A line divides the across latents, on the left, from the region's
+    own.
     """
     tables = {name: (table.values, table["latent"].values) for name, table in fit.loadings.items()}
     if len(tables) < fit.layout.n_regions:   # one population made of several regions
@@ -74,10 +75,10 @@ def plot_loadings(fit: Fit) -> Figure:
 
 @styled
 def plot_shared_variance(fit: Fit, least: float = SHARED) -> Figure:
-    """Percent of the variance that a region's latents explain together, latent by latent; rows sum to 100.
+    """Draw each latent's percent of the variance that a region's latents explain together.
 
-    Latents that most regions read come first; a line divides them from the regions' own. Cells below ``least``,
-    where a region does not read a latent, are grey.
+    Rows sum to 100. Latents that most regions read come first; a line divides them from the regions' own. Cells below
+    ``least``, where a region does not read a latent, are grey.
     """
     share = fit.shared_variance
     count = fit.assignment.n_across
@@ -114,7 +115,10 @@ def plot_shared_variance(fit: Fit, least: float = SHARED) -> Figure:
 
 
 def _arranged(widths: list[int]) -> tuple[int, list[float]]:
-    """Rows, and relative widths of the columns, of a grid of heat maps that have ``widths`` columns each."""
+    """Rows and relative column widths of a grid of heat maps.
+
+    The heat maps have ``widths`` columns each.
+    """
     for columns in range(min(len(widths), 5), 0, -1):
         rows = -(-len(widths) // columns)
         padded = np.array(widths + [0] * (rows * columns - len(widths))).reshape(rows, columns)

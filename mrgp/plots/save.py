@@ -22,11 +22,11 @@ def save_figures(
     truth: Any = None,
     intervals: bool = True,
 ) -> list[Path]:
-    """Write the figures of a fit into ``folder`` as PNG, each replaced whole, and return their paths.
+    """Write the figures of a fit into ``folder`` as PNG, and return their paths.
 
-    They are ``convergence``, unless the fit is of draws; ``loadings``; ``delays`` if the model has any;
-    ``shared_variance`` if it finds out which regions read which latent; ``latents`` and ``reconstruction`` if there is
-    a recording, which is ``data`` or the fit's own.
+    Each is replaced whole. They are ``convergence``, unless the fit is of draws; ``loadings``; ``delays`` if the model
+    has any; ``shared_variance`` if it finds out which regions read which latent; ``latents`` and ``reconstruction`` if
+    there is a recording, which is ``data`` or the fit's own.
 
     Args:
         fit: Of any model.

@@ -1,4 +1,4 @@
-"""Figures of one trial: the latents, and the recording as they reconstruct it."""
+"""Figures of one trial: its latents, and the recording with its reconstruction."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +22,11 @@ type Tables = Mapping[str, np.ndarray]
 
 @styled
 def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, most: int = 6) -> Figure:
-    """Posterior mean and 2 sd of the latents in one trial: those across regions, then those within one.
+    """Draw the latents in one trial: posterior mean and 2 sd.
 
-    An across latent is drawn on the first region's clock, with its band; every other region reads a copy of it,
-    shifted by its delay. Of the across latents the ``most`` with the largest loadings are drawn, of those within
-    each region three.
+    Latents across regions come first, then those within one. An across latent is drawn on the first region's clock,
+    with its band; every other region reads a copy of it, shifted by its delay. Of the across latents the ``most`` with
+    the largest loadings are drawn, of those within each region three.
     """
     data = fit.recording(data)
     seconds = _trial_length(data, trial)
@@ -99,7 +99,9 @@ def plot_reconstruction(
     trial: int = 0,
     neurons: Mapping[str, Sequence[int]] | None = None,
 ) -> Figure:
-    """One trial as recorded, and as reconstructed from all neurons, with 2 sd of a new observation.
+    """Draw one trial as recorded, and as reconstructed from all neurons.
+
+    The band is 2 sd of a new observation.
 
     Args:
         fit: Of any model.
@@ -147,7 +149,7 @@ def plot_reconstruction(
 
 
 def _ranked(scores: np.ndarray) -> dict[int, str]:
-    """The best, median and worst neuron, as far as they are different ones."""
+    """Find the best, median and worst neuron, as far as they are different ones."""
     order = np.argsort(-scores, kind="stable").tolist()
     chosen = {order[0]: "best: "}
     if len(order) > 2:
@@ -168,19 +170,19 @@ def _asked(neurons: Mapping[str, Sequence[int]], scores: Mapping[str, np.ndarray
 
 
 def _trial_length(data: MultiRegionData, trial: int) -> float:
-    """Seconds that a trial lasts."""
+    """Length of a trial in seconds."""
     if not 0 <= trial < data.n_trials:
         raise ValueError(f"the recording has trials 0 to {data.n_trials - 1}, not {trial}")
     return float(data.n_bins if data.length is None else data.length[trial]) * data.bin_width
 
 
 def _region(name: str) -> str:
-    """The region that a within latent is named after."""
+    """Name of the region that a within latent is named after."""
     return name.rpartition(":")[0]
 
 
 def _strongest(fit: Fit, names: list[str], most: int) -> list[str]:
-    """The ``most`` latents with the largest loadings, in their own order."""
+    """Names of the ``most`` latents with the largest loadings, in their own order."""
     power = dict.fromkeys(names, 0.0)
     for table in fit.loadings.values():
         for name in power.keys() & set(table["latent"].values.tolist()):

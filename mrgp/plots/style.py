@@ -1,4 +1,4 @@
-"""What all figures share: sizes that stay readable at half size, and one colour per region.
+"""Style of all figures: sizes that stay readable at half size, and one colour per region.
 
 The colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart.
 """
@@ -40,7 +40,7 @@ styled = rc_context(
 
 
 class Page(Figure):
-    """A figure that pyplot does not know of, and that notebooks show all the same."""
+    """Figure that notebooks show, although pyplot does not know of it."""
 
     def __init__(self, height: float) -> None:
         super().__init__((WIDTH, height), layout="constrained")
@@ -63,13 +63,16 @@ def tint(color: str, share: float) -> tuple[float, float, float]:
 
 
 def hide(axes: Iterable[Axes]) -> None:
-    """Leave these places of a grid empty."""
+    """Hide these axes, so that their places in a grid stay empty."""
     for ax in axes:
         ax.set_visible(False)
 
 
 def duration(timescale: Any) -> str:
-    """A latent's timescale (seconds) in words; one that remembers nothing is white, one that never settles grows."""
+    """Put a latent's timescale (seconds) into words.
+
+    One that remembers nothing is "white", one that never settles "grows".
+    """
     if np.isinf(timescale):
         return "grows"
     return f"timescale {1e3 * float(timescale):.0f} ms" if timescale > 0 else "white"

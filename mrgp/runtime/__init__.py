@@ -1,1 +1,1 @@
-"""The machine: its settings, files, workers, records, and how text and tables are shown."""
+"""Settings, files, workers and records of a run, and the display of text and tables."""

@@ -17,13 +17,16 @@ LEAST_COMPILE_TIME = 0.3  # s: what compiles faster is not worth a file
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: compiled programs and fetched recordings."""
+    """Folder of files that can be made again: compiled programs and fetched recordings."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "mrgp"
 
 
 def configure() -> None:
-    """Turn on double precision, full products and the cache of programs, unless the environment says otherwise."""
+    """Turn on double precision, full products of matrices, and the cache of programs.
+
+    A setting that the environment has already stays as it is.
+    """
     settings: dict[str, bool | float | str] = {}
     if "JAX_ENABLE_X64" not in os.environ:
         settings["jax_enable_x64"] = True

@@ -1,4 +1,4 @@
-"""How objects show themselves: as text at a prompt, as HTML in a notebook, from one description."""
+"""Display of objects: text at a prompt, HTML in a notebook, from one description."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,10 @@ _WORDS = ("region", "direction")  # columns of words, which stand to the left
 
 @dataclass(frozen=True)
 class Card:
-    """A headline, facts by name, tables of text, remarks, and text that has its own lines."""
+    """Description of an object: headline, facts, tables, remarks, and text with its own lines.
+
+    Facts are by name, and tables are of text.
+    """
 
     headline: str
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -33,7 +36,7 @@ class Card:
         return "\n  ".join(lines).replace("\n  \n", "\n\n")
 
     def html(self) -> str:
-        """The same as HTML, in the colours of whatever it stands in."""
+        """Return the card as HTML, in the colours of the page around it."""
         parts = [f'<div style="font-weight:bold">{escape(self.headline)}</div>']
         if self.facts:
             rows = [_row([(name, "left"), (value, "left")]) for name, value in self.facts.items()]
@@ -47,7 +50,7 @@ class Card:
 
 
 class Shown:
-    """What shows a card of itself: plain text at a prompt, HTML in a notebook."""
+    """Base class of objects that show a card: text at a prompt, HTML in a notebook."""
 
     def _card(self) -> Card:
         raise NotImplementedError(f"{type(self).__name__} must define _card(self)")
@@ -60,7 +63,7 @@ class Shown:
 
 
 def aligned(rows: Rows) -> list[str]:
-    """Lines of a table, numbers to the right; no lines where there are no rows."""
+    """Format a table as lines of text, numbers to the right; no lines if there are no rows."""
     padded: list[list[str]] = []
     for name in _columns(rows):
         cells = [name, *(row.get(name, "") for row in rows)]

@@ -11,9 +11,10 @@ import numpy as np
 
 
 def write_atomically(path: str | Path, writer: Callable[[Path], object]) -> None:
-    """Call ``writer`` with a temporary path beside ``path`` (same suffix), then move the result into place.
+    """Write a file whole or not at all.
 
-    Readers see the old file or the new one, never a part. If anything fails the temporary file is removed.
+    Call ``writer`` with a temporary path beside ``path`` (same suffix), then move the result into place. Readers see
+    the old file or the new one, never a part. If anything fails the temporary file is removed.
 
     Raises:
         OSError: the folder is missing or cannot be written; the message names it.
@@ -32,7 +33,9 @@ def write_atomically(path: str | Path, writer: Callable[[Path], object]) -> None
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as JSON as :func:`write_atomically` does: arrays as lists, what JSON has no form for as text.
+    """Write ``value`` as JSON, as :func:`write_atomically` does.
+
+    Arrays become lists, and what JSON has no form for becomes text.
 
     Raises:
         ValueError: NaN and infinity, which are no JSON.

@@ -1,4 +1,4 @@
-"""A file of records that grows as a long run goes on, so that a run that is stopped can go on."""
+"""A file of records that grows with a long run, so that a stopped run can go on."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,9 @@ from mrgp.runtime.files import write_atomically
 
 
 class Store:
-    """Records done, in one JSON file that is replaced whole; only in memory where there is no path.
+    """Finished records, in one JSON file that is replaced whole.
+
+    Without a path they are only in memory.
 
     Args:
         path: The file, or None.
@@ -39,7 +41,7 @@ class Store:
             raise ValueError(f"{path} is of other settings ({', '.join(different)}): choose another folder")
 
     def append(self, record: dict[str, Any]) -> None:
-        """Keep one record more."""
+        """Add one record, and write the file if there is one."""
         self.done.append(record)
         if self.path is not None:
             text = json.dumps({"settings": self.settings, self.records: self.done})

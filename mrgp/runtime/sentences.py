@@ -1,4 +1,4 @@
-"""Sentences for users that speak of arguments: as Python writes them, or as somebody types them at a shell."""
+"""Messages that name arguments, as Python writes them or as users type them at a shell."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument that a sentence speaks of, by its name alone or with a value.
+    """Argument in a message, by its name alone or with a value.
 
     As text it is what Python writes, ``drop_dead=True``, or ``python`` where Python has no argument for it; the command
     line has its own way (:meth:`Refusal.typed`), or ``shell`` where it has no option for it.
@@ -30,7 +30,10 @@ type Sentence = tuple[Part, ...]
 
 
 class Refusal(ValueError):
-    """What was asked for cannot be: a sentence in parts, text or arguments, that says why and what mends it."""
+    """Error for a request that cannot be met; it says why, and what mends it.
+
+    It is a sentence in parts, which are text or arguments.
+    """
 
     def __init__(self, *parts: Part) -> None:
         super().__init__(*parts)
@@ -39,5 +42,5 @@ class Refusal(ValueError):
         return self.typed(str)
 
     def typed(self, argument: Callable[[Argument], str]) -> str:
-        """The sentence, with every argument as ``argument`` writes it."""
+        """Return the message, with every argument as ``argument`` writes it."""
         return "".join(part if isinstance(part, str) else argument(part) for part in self.args)

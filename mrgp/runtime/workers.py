@@ -1,4 +1,4 @@
-"""Tasks shared out to the workers of any executor; what all who do so have in common."""
+"""Tools to share out tasks to the workers of any executor."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ waiting for the workers of an executor.
 def as_done[Task, Result](
     function: Callable[[Task], Result], chains: Sequence[Sequence[Task]], executor: Executor | None
 ) -> Iterator[tuple[Task, Result]]:
-    """Every task with ``function(task)``, as they come.
+    """Yield every task with ``function(task)``, in the order in which they end.
 
     Tasks of one chain have something in common that a process learns once, such as a compiled program. A worker of a
     pool therefore goes on with the chain it is at, and helps with another's only when no fresh one waits: as many
@@ -42,7 +42,7 @@ def as_done[Task, Result](
     running: dict[Future[Result], tuple[Task, deque[Task]]] = {}
 
     def begin(own: deque[Task]) -> bool:
-        """Give out the next task: of one's own chain, of a fresh one, or of the one begun longest ago."""
+        """Start the next task: of this chain, of a fresh one, or of the one begun longest ago."""
         while left and not left[0]:
             left.popleft()
         if not own and not left:
@@ -68,17 +68,21 @@ def as_done[Task, Result](
 
 
 def process_pool(n_workers: int) -> ProcessPoolExecutor:
-    """Processes on this machine, started afresh ("spawn": JAX cannot be forked), which end when this one is killed.
+    """Make a pool of processes on this machine, which end when this process is killed.
 
-    A script that uses them does so under ``if __name__ == "__main__":``, since each process imports it; kernels and
-    scores of one's own must be in a file that can be imported.
+    They are started afresh ("spawn"), since JAX cannot be forked. A script that uses them does so under
+    ``if __name__ == "__main__":``, since each process imports it; kernels and scores of one's own must be in a file
+    that can be imported.
     """
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_follow_parent)
 
 
 def _follow_parent() -> None:
-    """End this worker with the process that started it, which may have no time to say so."""
+    """End this worker when the process that started it ends.
+
+    That process may have no time to say so.
+    """
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -1,1 +1,1 @@
-"""Recordings whose truth is known."""
+"""Simulated recordings, whose truth is known."""

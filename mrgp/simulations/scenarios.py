@@ -1,4 +1,4 @@
-"""Recordings with a name: arguments of :func:`mrgp.simulations.simulate.simulate` that others can ask for."""
+"""Named recordings: arguments of :func:`mrgp.simulations.simulate.simulate` by name."""
 
 from typing import Any
 
@@ -72,7 +72,9 @@ theirs for other models (``gpfa``, ``no_delay``, ``matern``), and a demo."""
 
 
 def simulate_scenario(name: str, seed: int = 0, **overrides: Any) -> Simulation:
-    """Draw the recording of one of SCENARIOS, with any arguments of :func:`mrgp.simulations.simulate.simulate` changed.
+    """Draw the recording of one of SCENARIOS, with any arguments changed.
+
+    The arguments are those of :func:`mrgp.simulations.simulate.simulate`.
 
     Raises:
         ValueError: There is no such scenario, or :func:`mrgp.simulations.simulate.simulate` refuses its arguments.

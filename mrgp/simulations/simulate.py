@@ -43,7 +43,7 @@ TWO_REGIONS: Mapping[str, int] = MappingProxyType({"V1": 20, "V2": 20})
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Simulation(Shown):
-    """A recording and what it was made from.
+    """A simulated recording, and the truth that it was made from.
 
     Attributes:
         data: The recording, NaN where something was left out.
@@ -230,7 +230,10 @@ def _require(condition: bool | np.bool_, message: str) -> None:
 
 
 def _positive(name: str, value: ArrayLike, count: int = 1) -> np.ndarray:
-    """(count,) positive numbers; one given may serve for all."""
+    """Check that numbers are positive and finite, and return (count,) of them.
+
+    One number given may serve for all.
+    """
     array = np.asarray(value, float)
     _require((np.isfinite(array) & (array > 0)).all(), f"{name} must be positive and finite, not {array}")
     _require(array.shape in ((), (count,)), f"{name} has shape {array.shape}: give one number, or {count}")
@@ -238,7 +241,10 @@ def _positive(name: str, value: ArrayLike, count: int = 1) -> np.ndarray:
 
 
 def _own_parameters(prior: Prior, given: Mapping[str, ArrayLike]) -> dict[str, Float[np.ndarray, "latent"]]:
-    """The kernel's parameters other than the timescale, s or Hz: fixed by the kernel, or given for each kind."""
+    """Parameters of the kernel other than the timescale, s or Hz, (latent,) each.
+
+    They are fixed by the kernel, or given for each kind.
+    """
     counts = {"across": prior.assignment.n_across, "within": sum(prior.assignment.n_within)}
     own: dict[str, np.ndarray] = {}
     known: set[str] = set()
@@ -260,7 +266,10 @@ def _own_parameters(prior: Prior, given: Mapping[str, ArrayLike]) -> dict[str, F
 def _readers(
     shared_by: ArrayLike | None, assignment: Assignment, names: Sequence[str]
 ) -> Bool[np.ndarray, "region across_latent"]:
-    """Which region reads which across latent; every region reads something, every latent is read."""
+    """Check ``shared_by``, and return it as bool, (region, across_latent).
+
+    Every region must read something, and every latent must be read.
+    """
     shape = assignment.n_regions, assignment.n_across
     table = np.asarray(True if shared_by is None else shared_by)
     given = shared_by is None or table.shape == shape
@@ -282,7 +291,7 @@ def _emission(
     heterogeneity: float,
     rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, "neuron column"], Float[np.ndarray, "neuron"]]:
-    """Loadings and noise variances with signal-to-noise ratios ``snr``."""
+    """Draw loadings and noise variances with signal-to-noise ratios ``snr``."""
     region = assignment.region_of_neuron
     used = np.hstack([readers[region], assignment.used[:, assignment.n_across :]])
 
@@ -307,7 +316,10 @@ def _smooth_readouts(
     n_bins: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "trial time readout"]:
-    """The readouts before GP noise; kernel parameters (latent,), delays (region, across_latent[, time]) in bins."""
+    """Draw the readouts before GP noise, (trial, time, readout).
+
+    Kernel parameters are (latent,), delays (region, across_latent[, time]) in bins.
+    """
     n_regions, n_across = prior.assignment.n_regions, prior.assignment.n_across
     bins = np.arange(n_bins, dtype=float)
     clock = bins - (delays if delays.ndim == 3 else delays[..., None])  # (region, across_latent, time)
@@ -333,7 +345,10 @@ def _smooth_readouts(
 def _observed(
     shape: tuple[int, ...], ragged: float, missing: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, "trial time neuron"]:
-    """Which entries are kept. Drawn last, so that what is kept does not depend on it."""
+    """Draw which entries are kept, bool (trial, time, neuron).
+
+    They are drawn last, so that what is kept does not depend on it.
+    """
     n_trials, n_bins, n_neurons = shape
     length = rng.integers(max(1, round((1 - ragged) * n_bins)), n_bins + 1, n_trials)
     length[length.argmax()] = n_bins

@@ -1,1 +1,1 @@
-"""The posterior's maximum: its curvature, its evidence, and coordinates in which it is round."""
+"""Maximum of the posterior: curvature, evidence, and coordinates in which it is round."""

@@ -35,7 +35,9 @@ WIDEST = 3.0  # sd of an unconstrained coordinate of the dynamics: priors have a
 
 
 class Coordinates(NamedTuple):
-    """Where x = 0 is and how long its axes are; a pytree, so that equal shapes share what is compiled.
+    """Origin x = 0 and axes of the coordinates x.
+
+    A pytree, so that equal shapes share what is compiled.
 
     Attributes:
         dynamics: theta_0, unconstrained, site by site.
@@ -61,7 +63,10 @@ class Coordinates(NamedTuple):
 
     @classmethod
     def at(cls, objective: Objective, curvature: Curvature, following: bool = False) -> "Coordinates":
-        """Those of a maximum; where the rest only follows, its own spread is not asked for."""
+        """Make the coordinates around a maximum.
+
+        With ``following`` the rest only follows, and its own spread is not computed.
+        """
         known = {name: jnp.asarray(objective.origin[name]) for name in curvature.names}
         rest = {name: jnp.asarray(value) for name, value in objective.origin.items() if name not in known}
         response = {name: jnp.asarray(value) for name, value in (curvature.response or {}).items()}
@@ -84,7 +89,9 @@ class Coordinates(NamedTuple):
 
 @dataclass(frozen=True)
 class Whitened:
-    """``program`` with two latent sites that are nearly standard normal, :data:`DYNAMICS` and :data:`REST`.
+    """``program`` with two latent sites that are nearly standard normal.
+
+    They are :data:`DYNAMICS` and :data:`REST`.
 
     Args:
         program: A NumPyro program that takes ``data``.
@@ -104,7 +111,7 @@ class Whitened:
         handlers.condition(self.program, data={**coordinates.frozen, **sites})(data)
 
     def center(self, coordinates: Coordinates) -> Sites:
-        """x = 0."""
+        """Return the origin x = 0, site by site."""
         x: Sites = {DYNAMICS: jnp.zeros(len(coordinates.root))} if coordinates.dynamics else {}
         if not self.following and coordinates.rest:
             x[REST] = jnp.zeros(len(coordinates.soft))
@@ -130,7 +137,7 @@ class Whitened:
         return sites, coordinates.volume + volume
 
     def standard(self, data: Any, coordinates: Coordinates, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """x at draws of the sites, (draw, ...) each: the inverse of :meth:`sites`."""
+        """Return x at draws of the sites, (draw, ...) each; the inverse of :meth:`sites`."""
         with handlers.block():
             transforms = transforms_of(self.program, data, tuple(coordinates.frozen))
         count = len(next(iter(sites.values())))
@@ -154,7 +161,7 @@ class Whitened:
         return {name: np.asarray(value) for name, value in x.items()}
 
     def constrained(self, data: Any, coordinates: Coordinates, draws: Mapping[str, Array]) -> dict[str, np.ndarray]:
-        """Sites at draws of x with any leading axes, frozen ones left out."""
+        """Constrained sites at draws of x with any leading axes, without frozen sites."""
         lead = next(iter(draws.values())).shape[:-1]
         flat = {name: jnp.reshape(value, (-1, value.shape[-1])) for name, value in draws.items()}
         sites = jax.lax.map(lambda x: self.sites(data, coordinates, x)[0], flat)
@@ -162,7 +169,7 @@ class Whitened:
 
 
 def _parts(like: Sites, flat: Array) -> Sites:
-    """A flat vector cut into the shapes of ``like``, in the order of raveled trees."""
+    """Cut a flat vector into the shapes of ``like``, in the order of raveled trees."""
     edges = np.cumsum([0] + [like[name].size for name in sorted(like)])
     cuts = zip(sorted(like), edges[:-1], edges[1:], strict=True)
     return {name: flat[first:last].reshape(like[name].shape) for name, first, last in cuts}

@@ -34,7 +34,9 @@ type Diagonal = Callable[[str], np.ndarray]
 
 @dataclass(frozen=True)
 class Curvature:
-    """Gaussian approximation of the unconstrained coordinates of some sites, in the order of ``names``.
+    """Gaussian approximation of the unconstrained coordinates of some sites.
+
+    The sites are in the order of ``names``.
 
     Attributes:
         names: Sites, raveled one after the other.
@@ -122,7 +124,10 @@ def profile_curvature(
 
 
 def _solved(objective: Objective, names: Collection[str]) -> list[int]:
-    """For which of the few, in their order, H_cc is inverted: the sites with the fewest entries, up to MOST_SOLVED."""
+    """Choose for which of the few parameters H_cc is inverted; return their positions in order.
+
+    They belong to the sites with the fewest entries, up to MOST_SOLVED parameters in all.
+    """
     sizes = {site: np.size(objective.origin[site]) for site in sorted(objective.origin) if site in names}
     chosen, total = set(), 0
     for site in sorted(sizes, key=lambda site: sizes[site]):
@@ -134,7 +139,10 @@ def _solved(objective: Objective, names: Collection[str]) -> list[int]:
 
 
 def diagonal(objective: Objective, name: str) -> np.ndarray:
-    """Second derivatives by each free coordinate of one site at the objective's start, in the site's shape."""
+    """Second derivatives by each free coordinate of one site, in the site's shape.
+
+    They are taken at the objective's start.
+    """
     product = _hessian_product(objective)
     marks = {site: np.full(np.shape(value), float(site == name)) for site, value in objective.origin.items()}
     places = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
@@ -144,7 +152,10 @@ def diagonal(objective: Objective, name: str) -> np.ndarray:
 
 
 def product_on(objective: Objective, names: Collection[str]) -> Callable[[np.ndarray], np.ndarray]:
-    """v -> H v at the objective's start for the block of the sites ``names``, in scaled coordinates, raveled."""
+    """Return the function v -> H v for the block of the sites ``names``.
+
+    H is the Hessian at the objective's start, in scaled coordinates, raveled.
+    """
     marks = {site: np.full(np.shape(value), float(site in names)) for site, value in objective.origin.items()}
     chosen = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
     product = _hessian_product(objective)
@@ -158,7 +169,7 @@ def product_on(objective: Objective, names: Collection[str]) -> Callable[[np.nda
 
 
 def _hessian_product(objective: Objective) -> Callable[[np.ndarray], np.ndarray]:
-    """v -> H v at the objective's start, by a difference of gradients."""
+    """Return the function v -> H v at the objective's start, by a difference of gradients."""
     here = objective(np.zeros(objective.size))[1]
 
     def product(v: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ FAR = 500.0  # where the transform to a bounded site has reached its bounds
 
 
 def laplace_evidence(objective: Objective, curvature: Curvature, progress: bool = False) -> tuple[float, float]:
-    """log p(y, frozen sites) in nats and the standard error of its computation.
+    """Compute log p(y, frozen sites) in nats, and the standard error of that computation.
 
     Args:
         objective: The negative log density, at the maximum.
@@ -53,7 +53,7 @@ def laplace_evidence(objective: Objective, curvature: Curvature, progress: bool 
 
 
 def _log_inside(objective: Objective, curvature: Curvature) -> float:
-    """Log of the Gaussian's mass between the bounds of the few, entry by entry."""
+    """Log of the Gaussian's mass between the bounds of the few sites, summed over entries."""
     sds, first, total = np.sqrt(np.diag(curvature.covariance)), 0, 0.0
     for name in curvature.names:
         free, transform = objective.origin[name], objective.transforms[name]

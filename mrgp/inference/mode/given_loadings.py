@@ -1,8 +1,8 @@
-r"""A model whose loadings, noise and offsets are known: the recording enters through as many numbers as readouts.
+r"""A model whose loadings, noise and offsets are known.
 
-Given C, R and d all that a recording says of the latents is b = C' R^-1 (y - d) (see ``likelihoods.reduction``). It is
-computed once, and whatever is inferred of delays and kernel parameters then costs the same for ten neurons and for a
-thousand.
+The recording enters through as many numbers as readouts. Given C, R and d all that a recording says of the latents is
+b = C' R^-1 (y - d) (see ``likelihoods.reduction``). It is computed once, and whatever is inferred of delays and kernel
+parameters then costs the same for ten neurons and for a thousand.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from mrgp.likelihoods.reduction import Information
 
 
 class Given(NamedTuple):
-    """What a reduced model is conditioned on.
+    """Recording and known sites on which a reduced model is conditioned.
 
     Attributes:
         data: The recording, for its shapes and for priors that follow its units.
@@ -37,7 +37,7 @@ class Given(NamedTuple):
 
     @classmethod
     def of(cls, model: Any, data: Any, sites: Mapping[str, Any], names: tuple[str, ...]) -> "Given":
-        """With everything but the sites ``names`` known, every trial once."""
+        """Take everything but the sites ``names`` as known, and count every trial once."""
         likelihood = model.likelihood_at(data, sites)
         if not hasattr(likelihood, "information"):
             raise ValueError("counts do not reduce to a few numbers given loadings: let loadings vary")
@@ -47,7 +47,10 @@ class Given(NamedTuple):
 
 
 class Scored(dist.Distribution):
-    """What the information of a :class:`Given` scores under a likelihood, as a site: computed where a density is."""
+    """Site that scores the information of a :class:`Given` under a likelihood.
+
+    The score is computed only where a density is.
+    """
 
     support = constraints.real
 
@@ -56,15 +59,16 @@ class Scored(dist.Distribution):
         super().__init__()
 
     def log_prob(self, value: Array) -> Array:
-        """The weighted sum over trials, whatever ``value``."""
+        """Weighted sum of the trials' scores, whatever ``value`` is."""
         return (self.given.weights * self.likelihood.normalizer(self.given.information)).sum()
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """The NumPyro program of a model given its emission; takes a :class:`Given` in place of a recording.
+    """NumPyro program of a model given its emission.
 
-    Its log density is log p(y, dynamics | emission), with weighted trials, up to the constant log p(y | x = 0).
+    It takes a :class:`Given` in place of a recording. Its log density is log p(y, dynamics | emission), with weighted
+    trials, up to the constant log p(y | x = 0).
     """
 
     model: Any

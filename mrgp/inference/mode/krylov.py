@@ -1,8 +1,8 @@
-r"""Functions of a large symmetric matrix of which only products are known, by Lanczos (Golub & Meurant 2010, ch. 4).
+r"""Functions of a large symmetric matrix of which only products are known, by Lanczos.
 
-From v, j products give an orthonormal Q with A Q about Q T, T tridiagonal; then f(A) v is about |v| Q f(T) e_1, and
-v' f(A) v about |v|^2 (f(T))_11. Both converge as fast as polynomials approximate f on A's spectrum: within some tens of
-products for matrices near the identity, such as Hessians in posterior units.
+See Golub & Meurant 2010, ch. 4. From v, j products give an orthonormal Q with A Q about Q T, T tridiagonal; then f(A) v
+is about |v| Q f(T) e_1, and v' f(A) v about |v|^2 (f(T))_11. Both converge as fast as polynomials approximate f on A's
+spectrum: within some tens of products for matrices near the identity, such as Hessians in posterior units.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,10 @@ SOFT = 60  # directions: loadings are known least along mixtures of latents, a f
 
 
 def lanczos(product: Product, start: np.ndarray, steps: int = STEPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Q (row, step), the eigenvalues of T (step,) and its eigenvectors (step, step); fully reorthogonalised."""
+    """Compute Q (row, step), and eigenvalues (step,) and eigenvectors (step, step) of T.
+
+    Q is fully reorthogonalised.
+    """
     basis = np.zeros((start.size, min(steps, start.size)))
     alpha, beta = np.zeros(basis.shape[1]), np.zeros(basis.shape[1])
     vector = start / np.linalg.norm(start)
@@ -40,13 +43,16 @@ def lanczos(product: Product, start: np.ndarray, steps: int = STEPS) -> tuple[np
 
 
 def dense(product: Product, size: int) -> np.ndarray:
-    """The matrix itself, (row, row), made symmetric."""
+    """Compute the matrix itself, (row, row), made symmetric."""
     matrix = np.stack([product(row) for row in np.eye(size)], 1)
     return 0.5 * (matrix + matrix.T)
 
 
 def softest(product: Product, size: int, most: int = SOFT) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest eigenvalues (pair,) and their eigenvectors (row, pair); all of them where A is small."""
+    """Find the smallest eigenvalues (pair,) and their eigenvectors (row, pair).
+
+    All of them are found where A is small.
+    """
     if size <= EXACT:
         values, vectors = np.linalg.eigh(dense(product, size)) if size else (np.ones(0), np.zeros((0, 0)))
     else:
@@ -56,11 +62,11 @@ def softest(product: Product, size: int, most: int = SOFT) -> tuple[np.ndarray, 
 
 
 def log_determinant(product: Product, size: int, seed: int = 0, progress: bool = False) -> tuple[float, float]:
-    """log |A| and its standard error, of a positive definite A; exact, error 0, where A is small.
+    """Compute log |A| of a positive definite A, and its standard error.
 
-    The softest directions count by their eigenvalues, all others by stochastic Lanczos quadrature with random probes
-    orthogonal to those (Meyer et al. 2021). The same ``seed`` gives similar matrices similar errors, so that
-    differences of log-determinants are known better than each.
+    It is exact, with error 0, where A is small. The softest directions count by their eigenvalues, all others by
+    stochastic Lanczos quadrature with random probes orthogonal to those (Meyer et al. 2021). The same ``seed`` gives
+    similar matrices similar errors, so that differences of log-determinants are known better than each.
 
     Raises:
         FloatingPointError: A is not positive definite.

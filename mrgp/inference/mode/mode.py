@@ -1,4 +1,7 @@
-"""Where methods that give a whole posterior begin: the maximum, and how log p(y, parameters) falls off around it."""
+"""Maximum and curvature, from which methods that give a whole posterior begin.
+
+The curvature says how log p(y, parameters) falls off around the maximum.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -46,7 +49,7 @@ class Summit:
     store: Checkpoint
 
     def reduced(self, progress: bool) -> "Summit":
-        """The same with loadings, noise and offsets held at the maximum."""
+        """Return the summit with loadings, noise and offsets held at the maximum."""
         sites = self.run.sites
         narrow = self.run.model.narrowed(self.data, sites, self.delay_reach())
         model = settled(narrow, self.data, sites, SAMPLED_LONG)
@@ -58,7 +61,7 @@ class Summit:
         return replace(self, program=program, argument=given, objective=objective, curvature=curvature)
 
     def delay_reach(self) -> float:
-        """How far the least known delay may move from the maximum, seconds."""
+        """Distance in seconds that the least known delay may move from the maximum."""
         if "delay" not in self.curvature.names:
             return 0.0
         transform, sites = self.objective.transforms["delay"], self.run.sites
@@ -69,13 +72,13 @@ class Summit:
         return float(np.abs(ends - np.asarray(sites["delay"])).max())
 
     def unsettled(self, why: str) -> str:
-        """What is to be said of draws that have not come to rest, in a sentence."""
+        """Warning about draws that have not settled, in one sentence."""
         return unsettled(self.run.model.assignment(self.data.layout), self.run.sites, why)
 
     def finished(
         self, method: str, program: Whitened, coordinates: Coordinates, x: Mapping[str, Any], **more: Any
     ) -> Run:
-        """The run that ends with draws x, (chain, draw, ...) each.
+        """Finish the run with draws x, (chain, draw, ...) each.
 
         Sites are the mean of the draws where they are unconstrained, those that were not drawn, or only follow, stay at
         the maximum.
@@ -95,7 +98,7 @@ class Summit:
 
 
 def summit(model: Model, data: MultiRegionData, options: Options, start: Start | None) -> Summit:
-    """Method "map", then the curvature at its end."""
+    """Run method "map", then compute the curvature at its end."""
     store = Checkpoint(options, model, data)
     run = fit_map(model, data, options, start).ended()
     store.write(run.model, run.sites, "posterior", force=True)
@@ -107,7 +110,10 @@ def summit(model: Model, data: MultiRegionData, options: Options, start: Start |
 
 
 def unsettled(assignment: Assignment, sites: Mapping[str, Any], why: str) -> str:
-    """What is to be said of draws at ``sites`` that have not come to rest: why, which latent it may be, what to do."""
+    """Warning about draws at ``sites`` that have not settled.
+
+    It says why, which latent may be the reason, and what to do.
+    """
     share = shared_variance(assignment, np.asarray(sites["loadings"]), None)
     across = {("n_across", f"across {k}"): share[:, k].max() for k in range(assignment.n_across)}
     within = {

@@ -1,4 +1,4 @@
-r"""Draws that are nearly from a posterior are carried the rest of the way by Hamiltonian moves.
+r"""Hamiltonian moves that carry draws from near a posterior to the posterior itself.
 
 Each draw makes a few moves of its own (Neal 2011, eqs. 5.18 to 5.20): a momentum of unit normals, leapfrog steps over
 about a quarter of a turn, and the accept-or-reject rule that leaves the posterior as it is. In coordinates where the
@@ -36,7 +36,7 @@ SMALL = 200  # rows of a trial's covariance up to which it is quicker than a fil
 
 
 class Carried(NamedTuple):
-    """Draws of a posterior, and whether they had come to rest in it.
+    """Draws of a posterior, and whether they have settled in it.
 
     Attributes:
         x: Where they are now, (..., coordinate) per site of :class:`Whitened`.
@@ -103,7 +103,10 @@ def carried(
 
 
 def _at_rest(heights: list[np.ndarray], spreads: list[float], size: int) -> bool:
-    """Whether the last move changed neither how high draws are nor how far apart, beyond what chance does."""
+    """True if the last move hardly changed the draws: their mean log density and their spread.
+
+    A change that chance makes does not count.
+    """
     before, now = heights[-2], heights[-1]
     chance = 2 / np.sqrt(len(now))
     if not np.isfinite(now).all():
@@ -114,7 +117,7 @@ def _at_rest(heights: list[np.ndarray], spreads: list[float], size: int) -> bool
 
 
 def _quickest(program: Whitened, data: Any) -> Whitened:
-    """The same program under the exact likelihood where trials are so short that it costs less than its state space."""
+    """Choose the exact likelihood for trials so short that it costs less than a state space."""
     model: Any = program.program
     if getattr(model, "likelihood", None) != "markov" or getattr(model, "lift", "") == "ar" or not data.is_complete:
         return program
@@ -124,7 +127,10 @@ def _quickest(program: Whitened, data: Any) -> Whitened:
 
 
 def _side_by_side(program: Whitened, argument: Any) -> int | None:
-    """How many draws share a pass over time: bounded in memory, and one by one where there is no such pass."""
+    """Number of draws that share a pass over time, so that memory is bounded.
+
+    None means one by one: there is no such pass, or no memory for two draws.
+    """
     if getattr(program.program, "likelihood", None) != "markov":
         return None
     entries = np.size(argument.values) if hasattr(argument, "values") else TOGETHER
@@ -137,7 +143,10 @@ def _move(
     program: Whitened, argument: Any, coordinates: Coordinates, places: Array, moving: Array, keys: Array,
     longest: float, steps: int, together: int | None,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
-    """One move of every draw: where it ends, its log density, its chance to be accepted, and whether it was."""
+    """Make one move of every draw.
+
+    Returns where it ends, its log density, its chance to be accepted, and whether it was.
+    """
     _, unravel = ravel_pytree(program.center(coordinates))
 
     def depth(place: Array) -> Array:

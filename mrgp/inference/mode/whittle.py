@@ -1,4 +1,4 @@
-r"""What a recording tells of delays and of kernel parameters, from the spectra of its latents.
+r"""Information of a recording on delays and kernel parameters, from its latents' spectra.
 
 At each of a trial's frequencies a latent of spectrum S(f), read with the precision s (that of all its neurons in a bin,
 c' R^-1 c), is a complex number known up to a Gaussian. Whittle's likelihood of many such numbers has the Fisher
@@ -22,7 +22,10 @@ RELATIVE_STEP = 1e-3  # of a kernel parameter, over which its spectrum is differ
 
 
 def spectrum(kernel: Kernel, hyper: Hyperparameters, n_bins: int) -> np.ndarray:
-    """Expected periodogram of latents of variance 1 at all frequencies of a trial, (frequency, latent)."""
+    """Expected periodogram of latents of variance 1, (frequency, latent).
+
+    It has all frequencies of a trial.
+    """
     lag = np.arange(n_bins)[:, None]
     share = lag / n_bins
     here, there = (np.asarray(kernel.correlation(jnp.asarray(lag - back, float), hyper)) for back in (0, n_bins))
@@ -30,16 +33,16 @@ def spectrum(kernel: Kernel, hyper: Hyperparameters, n_bins: int) -> np.ndarray:
 
 
 def heard(precision: np.ndarray, gp_noise: float) -> np.ndarray:
-    """Precision with which a latent is read where each region's copy has white noise of its own."""
+    """Precision with which a latent is read if each region's copy has its own white noise."""
     return precision * (1 - gp_noise) / (1 + gp_noise * precision)
 
 
 def of_kernel(
     kernel: Kernel, hyper: Hyperparameters, names: Collection[str], precision: np.ndarray, n_bins: int
 ) -> dict[str, np.ndarray]:
-    """Information of a trial on the logarithms of the kernel parameters ``names``, each (latent,).
+    """Information of a trial on the logarithms of kernel parameters, (latent,) each.
 
-    ``precision`` s is (latent,).
+    The parameters are ``names``. ``precision`` s is (latent,).
     """
     S = spectrum(kernel, hyper, n_bins)
     found = {}
@@ -54,7 +57,10 @@ def of_kernel(
 
 
 def of_delay(kernel: Kernel, hyper: Hyperparameters, precision: np.ndarray, n_bins: int) -> np.ndarray:
-    """Information of a trial on delays in bins, (region, latent), where ``precision`` is (region, latent)."""
+    """Information of a trial on delays in bins, (region, latent).
+
+    ``precision`` is (region, latent).
+    """
     S = spectrum(kernel, hyper, n_bins)[:, None]
     own = S * precision
     rest = S * precision.sum(0) - own

@@ -1,7 +1,7 @@
-r"""Variational Bayes for models with conjugate loadings (Gokcen et al. 2023, mDLAG, NeurIPS, appendix B).
+r"""Bound of variational Bayes for models with conjugate loadings.
 
-The posterior over latents x, loadings C with their automatic relevance determination alpha, noise precisions phi and
-offsets d is approximated by
+See Gokcen et al. 2023, mDLAG, NeurIPS, appendix B. The posterior over latents x, loadings C with their automatic
+relevance determination alpha, noise precisions phi and offsets d is approximated by
 
     q(x) q(C) q(alpha) q(phi) q(d),    q(c_n) = N(m_n, S_n),   q(alpha), q(phi) Gamma,   q(d) normal,
 
@@ -34,7 +34,10 @@ OF_Q = (LOADINGS.name, NOISE.name, OFFSET.name, RELEVANCE.name)
 
 
 class Conjugate(NamedTuple):
-    """Parameters of the priors, read from the program's sites: Gamma (shape, rate) and normal (mean, precision)."""
+    """Parameters of the priors, read from the program's sites.
+
+    They are Gamma (shape, rate) and normal (mean, precision).
+    """
 
     alpha_shape: Array
     alpha_rate: Array
@@ -45,7 +48,7 @@ class Conjugate(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What the bound is evaluated with besides the sites: the recording, counts and the covariances of q(C)."""
+    """Arguments of the bound besides the sites: recording, counts and covariances of q(C)."""
 
     data: MultiRegionData
     covariance: Array  # (neuron, column, column)
@@ -54,17 +57,17 @@ class Setting(NamedTuple):
 
     @classmethod
     def of(cls, data: MultiRegionData, loadings: Any, covariance: Any) -> "Setting":
-        """For means of the loadings, of which those that are exactly zero stay so."""
+        """Make the setting for means of the loadings; means that are exactly zero stay so."""
         count = jnp.asarray(data.mask.sum((0, 1)), float)
         return cls(jax.tree.map(jnp.asarray, data), jnp.asarray(covariance), count, jnp.asarray(loadings) != 0)
 
     def held(self, sites: Sites) -> Sites:
-        """``sites`` with those loadings at zero that are held there."""
+        """Return ``sites`` with the loadings that are held at zero set to zero."""
         return {**sites, "loadings": jnp.where(self.living, sites["loadings"], 0.0)}
 
 
 def trace_of(model: Any, data: Any, sites: Mapping[str, Any]) -> dict[str, Any]:
-    """The program's trace at ``sites``; those of OF_Q may be left out."""
+    """Trace the program at ``sites``; those of OF_Q may be left out."""
     return handlers.trace(handlers.substitute(handlers.seed(model, 0), data=dict(sites))).get_trace(data)
 
 
@@ -92,18 +95,19 @@ def priors_of(trace: Mapping[str, Any]) -> Conjugate:
 
 @dataclass(frozen=True)
 class Bound(Density):
-    """The evidence lower bound of ``model`` as a function of delays, kernel parameters and the factors' means.
+    """Evidence lower bound of ``model``.
 
-    Sites are those of the model without alpha: ``loadings`` and ``offset`` are means, ``noise`` is 1 / E[phi]. q(x),
-    q(alpha) and q(d)'s variance are at their optimum given the rest, q(phi)'s shape too. With ``point_priors`` the log
-    priors of delays and kernel parameters are added.
+    It is a function of delays, kernel parameters and the factors' means. Sites are those of the model without alpha:
+    ``loadings`` and ``offset`` are means, ``noise`` is 1 / E[phi]. q(x), q(alpha) and q(d)'s variance are at their
+    optimum given the rest, q(phi)'s shape too. With ``point_priors`` the log priors of delays and kernel parameters are
+    added.
     """
 
     model: Any
     point_priors: bool = True
 
     def transforms(self, data: Setting, frozen: Collection[str]) -> dict[str, Any]:
-        """Of every site but alpha, which is integrated out."""
+        """Transforms of the sites that are not ``frozen``, without alpha, which is integrated out."""
         return transforms_of(self.model, data.data, {*frozen, "alpha"})
 
     def __call__(self, sites: Sites, data: Setting) -> Array:
@@ -151,7 +155,7 @@ class Mixed(Density):
     density: Bound
 
     def transforms(self, data: Setting, frozen: Collection[str]) -> dict[str, Any]:
-        """Of the density's sites and of the mixing."""
+        """Transforms of the density's sites and of the mixing."""
         return {**self.density.transforms(data, frozen), "mixing": IdentityTransform()}
 
     def __call__(self, sites: Sites, data: Setting) -> Array:
@@ -159,7 +163,7 @@ class Mixed(Density):
 
     @staticmethod
     def mixed(sites: Sites) -> Sites:
-        """The density's own sites."""
+        """Return the density's own sites, with the mixing in the loadings."""
         mixing = jnp.eye(sites["mixing"].shape[0]) + sites["mixing"]
         mixed = {**sites, "loadings": sites["loadings"] @ mixing}
         del mixed["mixing"]
@@ -173,7 +177,7 @@ def _gamma_divergence(shape: Array, rate: Array, prior_shape: Array, prior_rate:
 
 
 def alpha_posterior(prior: Conjugate, square: Array, assignment: Any) -> tuple[Array, Array, Array]:
-    """q(alpha)'s shape and rate, and neurons that read each latent, all (region, column).
+    """Shape and rate of q(alpha), and how many neurons read a latent, all (region, column).
 
     ``square`` is the expected square of each loading, (neuron, column), 0 where there is none.
     """

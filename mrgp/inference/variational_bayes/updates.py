@@ -22,7 +22,7 @@ ALPHAS = 50  # on the grid of relevances from which loadings at zero choose the 
 
 
 class Moments(NamedTuple):
-    """Sums over what was observed of each neuron, in its region's columns.
+    """Sums over the observed entries of each neuron, in the columns of its region.
 
     Attributes:
         xx: sum E[x x'], (neuron, column, column).
@@ -36,7 +36,7 @@ class Moments(NamedTuple):
 
 
 def _moments(distribution: Any, data: MultiRegionData) -> Moments:
-    """From the derivatives of the normalizer."""
+    """Compute the moments from the derivatives of the normalizer."""
     information = distribution.information(data.values)
 
     def total(vectors: Array, precision: Array) -> Array:
@@ -63,14 +63,20 @@ def _moments(distribution: Any, data: MultiRegionData) -> Moments:
 
 
 def _columns_from_readouts(assignment: Any, dtype: Any) -> Array:
-    """Which readout each neuron's column of loadings multiplies, 0/1, (neuron, column, readout)."""
+    """Table of the readout that each column multiplies, 0/1, (neuron, column, readout).
+
+    The columns are those of a neuron's loadings.
+    """
     columns = jnp.eye(assignment.n_columns, dtype=dtype)[:, None] * jnp.ones((1, sum(assignment.n_neurons), 1))
     return jnp.stack([readout_loadings(assignment, column) for column in columns], axis=1)
 
 
 @partial(jax.jit, static_argnums=0)
 def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
-    """Closed-form updates of q(C), q(alpha), q(phi), q(d) given the optimal q(x): new means, new covariances."""
+    """Update q(C), q(alpha), q(phi) and q(d) in closed form, given the optimal q(x).
+
+    Returns new means, and new covariances of the loadings.
+    """
     data, covariance, count, living = setting
     trace = trace_of(model, data, sites)
     prior, distribution = priors_of(trace), trace["y"]["fn"].with_spread(covariance)
@@ -111,7 +117,7 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
 
 @partial(jax.jit, static_argnums=0)
 def resting_variance(model: Any, sites: Sites, setting: Setting) -> Array:
-    r"""Where the updates take the variance of a loading whose mean is zero, (neuron,).
+    r"""Variance that the updates give to a loading whose mean is zero, (neuron,).
 
     With s the variance of q loadings in a region, the bound has q/2 log s - (a + q/2) log(b + q s/2) - s P/2, where
     P = sum_nt phi_n, as latents have unit variance. It is highest at the positive root of
@@ -128,7 +134,7 @@ def resting_variance(model: Any, sites: Sites, setting: Setting) -> Array:
 
 
 class Revival(NamedTuple):
-    """What loadings that are held at zero would gain if they were not.
+    """Gain of loadings that are held at zero, if they were let go.
 
     Attributes:
         gain: Nats, for fixed E[x], (region, column); -inf where loadings live or a region has none.
@@ -142,7 +148,7 @@ class Revival(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def revival(model: Any, sites: Sites, setting: Setting) -> Revival:
-    r"""What each region's loadings on each latent would gain if they were not held at zero.
+    r"""Find the gain of each region's loadings on each latent, if not held at zero.
 
     With s_n = phi_n sum_t E[x_t^2] and q_n = phi_n sum_t E[x_t] times what is left of y_n, integrating out loadings of
     precision alpha gains 1/2 sum_n [log(alpha / (alpha + s_n)) + q_n^2 / (alpha + s_n)] nats (Tipping & Faul 2003,

@@ -1,4 +1,6 @@
-r"""``fit(method="vb")``: variational Bayes by rounds of two steps, neither of which can lower the bound.
+r"""``fit(method="vb")``: variational Bayes by rounds of two steps.
+
+Neither step can lower the bound.
 
 1. The closed-form updates of q(C), q(alpha), q(phi) and q(d) given the optimal q(x), which are mDLAG's (Gokcen et al.
    2023, appendix B), several cycles of them for one pass through the latents.
@@ -58,7 +60,7 @@ COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents see
 
 @dataclass
 class State:
-    """Where the ascent is: the model as it is by now, sites without alpha, and what the bound was on the way."""
+    """State of the ascent: the present model, sites without alpha, and the bound so far."""
 
     model: Any
     sites: dict[str, Any]
@@ -75,12 +77,12 @@ class State:
 
     @property
     def complete(self) -> dict[str, Any]:
-        """The model's sites, alpha included."""
+        """Sites of the model, alpha included."""
         return {**self.sites, "alpha": relevance_of(self.model, self.sites, self.setting)}
 
     @property
     def vanishing(self) -> np.ndarray:
-        """Where a region's loadings on a latent are so small that they are tried at zero, (region, column) bool."""
+        """True where loadings are so small that they are tried at zero, (region, column)."""
         loadings, spread = np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance)
         audible = signal_to_noise(self.assignment, loadings, np.asarray(self.sites["noise"]), spread)
         return (self.share < VANISHED) | (audible[:, None] * self.share < VANISHED)
@@ -91,14 +93,14 @@ class State:
         return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
 
     def block(self, region: int | np.integer, column: int | np.integer) -> np.ndarray:
-        """A region's loadings on one latent, (neuron, column) bool."""
+        """Mask of a region's loadings on one latent, (neuron, column) bool."""
         assignment = self.assignment
         member = (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
         return member & assignment.used
 
 
 class Home(NamedTuple):
-    """Where the rounds had ended before they were tried elsewhere."""
+    """Place at which the rounds had ended before other lags were tried."""
 
     state: State
     reason: str
@@ -107,7 +109,10 @@ class Home(NamedTuple):
 
 @never_below_trivial(out_of_reach=set(OF_Q).intersection)
 def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Variational Bayes from data alone, from ``start``, or from a checkpoint of the same model and recording."""
+    """Fit by variational Bayes.
+
+    It starts from the data alone, from ``start``, or from a checkpoint of the same model and recording.
+    """
     if unsuited := sorted(set(OF_Q) & options.fixed.keys()):
         names = ", ".join(unsuited)
         raise Refusal(f"method 'vb' infers {names}: fix delays or kernel parameters, or use ", MAP)
@@ -182,24 +187,27 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
 
 
 def _tried(home: State, model: Any, data: MultiRegionData, sites: dict[str, Any]) -> State:
-    """A state at other lags, with as many iterations as there are left."""
+    """Make a state at other lags, with as many iterations as there are left."""
     left = replace(home.options, max_iterations=home.options.max_iterations - len(home.trace))
     return replace(_entered(model, data, sites, left), removed=home.removed)
 
 
 def _with_cost_of_both(best: State, home: State, ended: State, converged: bool) -> State:
-    """One of two states, with the iterations and evaluations of both; the bound on the way never falls."""
+    """Give the best of two states the iterations and evaluations of both.
+
+    The bound on the way never falls.
+    """
     rose = [value for value in ended.trace if value > home.trace[-1]]
     trace = home.trace if best is home else home.trace + rose
     return replace(best, trace=trace, evaluations=home.evaluations + ended.evaluations, converged=converged)
 
 
 def _not_kept(model: Any, sites: dict[str, Any]) -> None:
-    """A place that is only tried is no place to go on from."""
+    """Write no checkpoint: a place that is only tried is no place to go on from."""
 
 
 def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: bool) -> State:
-    """Where the spectral rounds ended, as a state of ``model``."""
+    """Turn the end of the spectral rounds into a state of ``model``."""
     adapted = model.replace(n_across=state.model.n_across).admitting(state.sites, data.layout)
     if not keep_window:
         adapted = adapted.adapted(data, state.sites, 1.0)
@@ -207,7 +215,10 @@ def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: b
 
 
 def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: Options) -> State:
-    """A state at point estimates: loadings as uncertain as their noise makes them, zeros to stay."""
+    """Make a state from point estimates.
+
+    Loadings are as uncertain as their noise makes them, and zeros stay.
+    """
     free = {name: jnp.asarray(value) for name, value in sites.items() if name != "alpha"}
     eye = jnp.eye(np.shape(sites["loadings"])[1])
     setting = Setting.of(data, sites["loadings"], jnp.zeros((len(free["noise"]), *eye.shape)))
@@ -217,7 +228,7 @@ def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: 
 
 
 def _ascend(state: State, tolerance: float, bar: tqdm, keep: Callable[[Any, dict[str, Any]], None]) -> None:
-    """Rounds and leaps until a round and every leap gain less than ``tolerance``."""
+    """Make rounds and leaps until a round and every leap gain less than ``tolerance``."""
     longest = float(FIRST_CLIMB)
     state.converged = False
     while len(state.trace) < state.options.max_iterations:
@@ -236,7 +247,7 @@ def _ascend(state: State, tolerance: float, bar: tqdm, keep: Callable[[Any, dict
 
 
 def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
-    """Closed-form updates, then a joint climb."""
+    """Make the closed-form updates, then a joint climb."""
     sites, covariance = update(state.model, state.sites, state.setting)
     setting = state.setting._replace(covariance=covariance)
     columns = np.shape(sites["loadings"])[1]
@@ -258,7 +269,7 @@ _value = jax.jit(lambda model, sites, setting: Bound(model)(sites, setting), sta
 
 
 def _cleared(state: State) -> bool:
-    """Set loadings that have all but vanished to zero where that raises the bound; whether any were."""
+    """Set vanishing loadings to zero where that raises the bound; return True if any were."""
     living = np.asarray(state.setting.living)
     blocks = [block for place in np.argwhere(state.vanishing) if (block := state.block(*place) & living).any()]
     if not blocks:
@@ -271,9 +282,9 @@ def _cleared(state: State) -> bool:
 
 
 def _zeroed(state: State, block: np.ndarray, resting: Array) -> bool:
-    """Hold a block of loadings, (neuron, column) bool, at zero, if that raises the bound; whether it did.
+    """Hold a block of loadings at zero if that raises the bound; return True if it did.
 
-    ``resting`` (neuron,) is their variance there.
+    The block is (neuron, column) bool. ``resting`` (neuron,) is their variance there.
     """
     kept = jnp.asarray(~block)
     alone = resting[:, None, None] * jnp.eye(block.shape[1])
@@ -283,9 +294,9 @@ def _zeroed(state: State, block: np.ndarray, resting: Array) -> bool:
 
 
 def _revived(state: State, tolerance: float) -> bool:
-    """Let go of loadings that are held at zero where the bound is higher by more than ``tolerance``; whether any.
+    """Let go of loadings held at zero where the bound gains more than ``tolerance``.
 
-    The most gainful first, after which others may have nothing left to explain.
+    Returns True if any were let go. The most gainful first, after which others may have nothing left to explain.
     """
     assignment, some = state.assignment, False
     tried = np.zeros((assignment.n_regions, assignment.n_columns), bool)
@@ -306,7 +317,7 @@ def _revived(state: State, tolerance: float) -> bool:
 
 
 def _better(state: State, sites: dict[str, Any], setting: Setting, least: float) -> bool:
-    """Go where the bound is higher by at least ``least`` nats; whether it is."""
+    """Go to ``sites`` if that raises the bound by at least ``least`` nats; return True if so."""
     value = float(_value(state.model, sites, setting))
     state.evaluations += 1
     if value < state.trace[-1] + least:
@@ -331,7 +342,10 @@ def _remove_unread(state: State) -> None:
 
 
 def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
-    """Turn pairs of latents that share a direction in a region; whether a turn raised the bound and was kept."""
+    """Turn a pair of latents that share a direction in a region, if that raises the bound.
+
+    Returns True if a turn was kept.
+    """
     for first, second, angle in list(_turns(state)):
         c, s = np.cos(angle), np.sin(angle)
         loadings = state.sites["loadings"]
@@ -354,7 +368,10 @@ def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
 
 
 def _turns(state: State) -> Iterator[tuple[int, int, float]]:
-    """Pairs of across latents whose loadings in a region point the same way, and the angles that part them."""
+    """Find pairs of across latents that share a direction in a region, and angles to turn by.
+
+    Their loadings in the region lie along one line, and the angles part them.
+    """
     loadings, assignment, share = np.asarray(state.sites["loadings"]), state.assignment, state.share
     for first, second in combinations(range(assignment.n_across), 2):
         for region in range(assignment.n_regions):
