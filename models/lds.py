@@ -60,8 +60,9 @@ class LDS(Pooled, Preset):
 
     def __post_init__(self, *short: Any) -> None:
         super().__post_init__(*short)
-        if self.likelihood != "markov":
-            raise ValueError(f"LDS is a state space of its own: likelihood is 'markov', not {self.likelihood!r}")
+        if not self.likelihood.is_statespace:
+            own, other = "LDS is a state space of its own: likelihood is 'markov'", self.likelihood.as_written()
+            raise ValueError(f"{own}, not {other}")
         if self.start not in ("stationary", "learned"):
             raise ValueError(f"LDS: start is 'stationary' or 'learned', not {self.start!r}")
 

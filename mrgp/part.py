@@ -32,11 +32,13 @@ class Part:
         family: The word for the kind of part.
         tag: Under which the name stands in JSON; "" for a family of one class, which needs no name there.
         short: Whether users write its names in text, such as "negative_binomial".
+        known_as: Of a member, its name where that is not the one of its class.
     """
 
     family: ClassVar[str] = ""
     tag: ClassVar[str] = "class"
     short: ClassVar[bool] = False
+    known_as: ClassVar[str]
     _members: ClassVar[dict[str, type["Part"]]]
 
     def __init_subclass__(
@@ -53,7 +55,7 @@ class Part:
             cls.family, cls.tag, cls.short, cls._members = family, tag, short, {}
             FAMILIES[family] = cls
         elif cls.family and not abstract:
-            cls._members[_plain(cls.__name__)] = cls
+            cls._members[_plain(cls.written_name())] = cls
 
     @classmethod
     def members(cls) -> Mapping[str, type[Self]]:
@@ -109,6 +111,8 @@ class Part:
     @classmethod
     def written_name(cls) -> str:
         """The name by which files, and users where they write it in text, know it."""
+        if (own := vars(cls).get("known_as")) is not None:
+            return str(own)
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower() if cls.short else cls.__name__
 
     @classmethod

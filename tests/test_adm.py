@@ -285,7 +285,7 @@ def test_interrupted_fit_goes_on_with_the_timescales_it_learned(bump, tmp_path, 
     place, model, plain, climbs = tmp_path / "fit.checkpoint.npz", ADM(n_across=1), recipe.maximise, []
 
     def stop_in_the_second_climb(objective, **settings):
-        climbs.append(objective.density.model.likelihood)
+        climbs.append(objective.density.model.likelihood.written_name())
         if climbs.count("markov") == 2:
             settings["on_iteration"] = stop
         return plain(objective, **settings)

@@ -84,7 +84,7 @@ def test_defaults_are_those_of_the_library():
     # What help says of the others, which are left to the library.
     helps = " ".join(a.help for a in parser._subparsers._group_actions[0].choices["fit"]._actions).split("(")
     adm, mdlag = mrgp.models.ADM(), mrgp.models.MDLAG()
-    said = [adm.likelihood, adm.lift, f"{adm.order}", f"{adm.gp_noise}", f"{mdlag.loadings.rate:g}"]
+    said = [adm.likelihood.written_name(), adm.lift, f"{adm.order}", f"{adm.gp_noise}", f"{mdlag.loadings.rate:g}"]
     said += [str(taken["n_starts"]), mrgp.models.LDS().start]
     assert [word for word in said if not any(part.startswith(word) for part in helps)] == []
     assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
@@ -435,7 +435,7 @@ def test_every_model_is_fitted_and_says_what_it_has(run, save, tmp_path, model):
         assert "mean delay (ms)" in out
     if model == "mdlag":
         assert (summary["fixed"], summary["delays"], fit.method) == (["delay"], [[0.0], [0.0]], "vb")
-        assert fit.model.likelihood == "spectral"
+        assert fit.model.likelihood.is_spectral
     if model == "lds":
         assert (fit.model.start, fit.method) == ("learned", "em")
     if model == "gfa":

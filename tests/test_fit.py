@@ -369,7 +369,7 @@ def test_interrupted_fit_resumes(made, tmp_path, monkeypatch):
     original, calls = Objective.__call__, []
 
     def stop_after(self, x):
-        calls.append(self.density.model.likelihood)
+        calls.append(self.density.model.likelihood.written_name())
         if calls.count("markov") == 6:
             raise KeyboardInterrupt
         return original(self, x)

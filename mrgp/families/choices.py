@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import numpy as np
 
+from mrgp.likelihoods.likelihood import Kalman, Likelihood
 from mrgp.likelihoods.statespace.assemble import Prior, Space, StateSpace
 from mrgp.likelihoods.statespace.autoregressive import AutoregressiveSpace
 from mrgp.likelihoods.statespace.lift import DEFAULT_ORDER, Lift, build_lift, check_own
@@ -22,7 +23,7 @@ from mrgp.parts.loadings import Loadings, Weak
 from mrgp.parts.means import Constant, Mean
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import seconds
-from mrgp.runtime.sentences import AR1, MARKOV, Argument, Refusal
+from mrgp.runtime.sentences import AR1, Argument, Refusal
 
 NOISES = {"white": Gaussian, "ar1": AutocorrelatedGaussian}
 DEFAULT_MAX_DELAY = 5  # bins: the state grows with it, and a fit that needs more widens it and says so
@@ -39,7 +40,8 @@ class Choices(Part):
         kernel: Covariance of every latent.
         max_delay: Bound of |delay| in seconds; None for 5 bins of whatever recording comes.
         hold_max_delay: True keeps to ``max_delay``; False lets a fit widen it where a delay comes close.
-        likelihood: "markov" (default, O(time)), "dense" (exact, short trials) or "spectral" (fast).
+        likelihood: A :class:`mrgp.likelihoods.likelihood.Likelihood` or its name: "markov" (default, O(time)), "dense"
+            (exact, short trials) or "spectral" (fast).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
         loadings: A :class:`mrgp.parts.loadings.Loadings`: the prior of loadings.
@@ -70,7 +72,7 @@ class Choices(Part):
     max_delay: float | None = None
     hold_max_delay: bool = False
     timescale_bounds: tuple[float, float] | None = None
-    likelihood: Literal["markov", "dense", "spectral"] = "markov"
+    likelihood: Likelihood = Kalman()  # noqa: RUF009  a frozen part
     loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
     mean: Mean = Constant()  # noqa: RUF009  a frozen part
@@ -113,10 +115,8 @@ class Choices(Part):
         if self.n_across < 0 or np.min(within) < 0 or self.n_across + np.max(within) == 0:
             across, within = Argument("n_across"), Argument("n_within")
             raise Refusal(f"{name}: ", across, " and ", within, " count latents; they cannot be negative, or all be 0")
-        if self.likelihood not in ("markov", "dense", "spectral"):
-            raise ValueError(f"{name}: likelihood is 'markov', 'dense' or 'spectral', not {self.likelihood!r}")
-        if self.is_of_counts and self.likelihood == "spectral":
-            raise Refusal(f"{name}: counts have no spectral likelihood: use ", MARKOV, ", or the dense one")
+        if (objection := self.likelihood.objection(self.emission)) is not None:
+            raise Refusal(f"{name}: ", *objection)
         if self.lift not in ("readout", "ar"):
             raise ValueError(f"{name}: lift is 'readout' or 'ar', not {self.lift!r}")
         if self.max_delay is not None and not 0 < self.max_delay < np.inf:
@@ -129,7 +129,7 @@ class Choices(Part):
         if noise is not None:
             self._with_noise(noise)
         coarse = self.window is not None and self.window.step > 1
-        if self.emission.is_autocorrelated and (self.likelihood == "spectral" or self.lift == "ar" or coarse):
+        if self.emission.is_autocorrelated and (self.likelihood.is_spectral or self.lift == "ar" or coarse):
             suited = " is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'"
             raise Refusal(f"{name}: ", AR1, suited)
         if self.duration is not None and not 0 < self.duration < np.inf:

@@ -16,6 +16,7 @@ from mrgp.inference.lags import FARTHEST, FEWEST_BINS, lagged_directions
 from mrgp.inference.mode.curvature import Diagonal
 from mrgp.inference.mode.whittle import heard, of_delay, of_kernel
 from mrgp.inference.start import draw_loadings, moving_average
+from mrgp.likelihoods.likelihood import Spectral
 from mrgp.likelihoods.statespace.registers import missed_variance
 from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
 from mrgp.parts.emissions.gaussian import Gaussian
@@ -111,7 +112,7 @@ class Fittable(Parametrized):
 
         It climbs on what :meth:`around_mean` leaves of the recording.
         """
-        return self.replace(likelihood="spectral", transient=None, mean=Constant(), emission=Gaussian())
+        return self.replace(likelihood=Spectral(), transient=None, mean=Constant(), emission=Gaussian())
 
     def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
         """The recording less a first guess of the mean's course, and that guess, with that of noise, as sites.
@@ -259,7 +260,7 @@ class Fittable(Parametrized):
 
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
         """This preset with the window that ``sites`` need, were timescales ``margin`` times as long."""
-        if self.likelihood != "markov" or self.lift == "ar":
+        if not self.likelihood.is_statespace or self.lift == "ar":
             return self
         across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
         for hyper in (across, within):
@@ -284,7 +285,7 @@ class Fittable(Parametrized):
         thousands of times close to a maximum. Delays that move farther are read a little less exactly.
         """
         delay = self.delay_table(sites, data.layout, data.n_bins)
-        if self.likelihood != "markov" or self.lift == "ar" or delay.ndim > 2 or not self.n_across:
+        if not self.likelihood.is_statespace or self.lift == "ar" or delay.ndim > 2 or not self.n_across:
             return self  # how far courses of delays move is not a matter of their levels
         across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
         for hyper in (across, within):
@@ -299,7 +300,7 @@ class Fittable(Parametrized):
 
     def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float:
         """Largest share of a latent's variance that the state space misses or misrepresents at ``sites``."""
-        if self.likelihood != "markov" or self.lift == "ar" or self.window is None or not self.n_across:
+        if not self.likelihood.is_statespace or self.lift == "ar" or self.window is None or not self.n_across:
             return 0.0
         hyper = self.hyperparameters(sites, "across", data.layout)
         hyper["timescale"] = np.maximum(hyper["timescale"], SHORTEST_READ)

@@ -25,9 +25,8 @@ from mrgp.families.fittable import Fittable
 from mrgp.families.methods import METHODS, SETTINGS
 from mrgp.inference.method import Options
 from mrgp.inference.optimise import free_sites
-from mrgp.likelihoods import DenseGP, MarkovGP, SpectralGP
-from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.bound import CountGP
+from mrgp.likelihoods.likelihood import Parameters
 from mrgp.part import Part
 from mrgp.parts.kernels import Hyperparameters
 from mrgp.parts.readout import Readout
@@ -101,8 +100,7 @@ class Preset(Fittable, family="model", tag="model"):
         if (why := self.unsuited(data)) is not None:
             raise DataError(f"{type(self).__name__}: ", *why)
         n_bins, size = data.n_bins, data.batch_size
-        parameters = (emission.loadings, emission.noise, emission.offset, delay, across, within)
-        likelihood: DelayedGP
+        parameters = Parameters(emission.loadings, emission.noise, emission.offset, delay, across, within)
         with numpyro.plate("trial", data.n_trials, subsample_size=size) as index:
             seen = data if size is None else data.batch(index)
             holes: Any = (seen.observed, seen.pattern, seen.length)
@@ -114,15 +112,7 @@ class Preset(Fittable, family="model", tag="model"):
                 common["memory"] = emission.memory
             if emission.course is not None:
                 common |= {"course": emission.course, "condition": seen.condition}
-            if self.likelihood == "dense":
-                likelihood = DenseGP(*parameters, prior=self.prior(layout), **common)
-            elif self.likelihood == "spectral":
-                likelihood = SpectralGP(*parameters, prior=self.prior(layout), **common)
-            else:
-                space = self.state_space(layout)
-                likelihood = MarkovGP(
-                    *parameters, space=space, parallel=self.parallel, transient=self.transient, **common
-                )
+            likelihood = self.likelihood.distribution(self, layout, parameters, common)
             counted = emission.counts is not None
             numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
 

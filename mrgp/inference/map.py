@@ -205,7 +205,7 @@ def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least
 
     This is only done under the Markov likelihood, where nothing is missing and trials have ``least`` steps or more.
     """
-    if model.likelihood != "markov" or data.observed is not None:
+    if not model.likelihood.is_statespace or data.observed is not None:
         return model
     model = model.replace(transient=None)
     distribution = model.likelihood_at(data, sites)
@@ -239,7 +239,7 @@ def revised(
     if wider is not None and worth_following(model, data, sites):
         wider = wider if keep_window else wider.adapted(data, sites, 1.0)
         return wider, wider_note(wider, data)
-    if model.likelihood != "markov":
+    if not model.likelihood.is_statespace:
         return model, None
     fine = model.adapted(data, sites, 1.0)
     mine, needed = getattr(model, "window", None), getattr(fine, "window", None)

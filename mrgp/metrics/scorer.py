@@ -6,6 +6,7 @@ It is the same for all fits.
 import dataclasses
 from typing import Any
 
+from mrgp.likelihoods.likelihood import Kalman
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData, stand_in
 
@@ -32,7 +33,8 @@ def scorer(fit: Any) -> Any:
     such as a baseline, is its own scorer.
     """
     model: Any = getattr(fit, "model", None)
-    if getattr(model, "likelihood", None) != "spectral":
+    likelihood = getattr(model, "likelihood", None)
+    if likelihood is None or not likelihood.is_spectral:
         return fit
-    model = model.replace(likelihood="markov")
+    model = model.replace(likelihood=Kalman())
     return dataclasses.replace(fit, model=model.adapted(stand_in(fit.layout), fit.sites, 1.0))

@@ -16,6 +16,7 @@ from mrgp.inference.method import Run
 from mrgp.inference.mode.curvature import Curvature
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP
+from mrgp.likelihoods.likelihood import Kalman
 from mrgp.parts.loadings import AUDIBLE, SHARED, shared_variance, signal_to_noise
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.known_neurons import known_neurons
@@ -297,7 +298,7 @@ class Fit(Shown, Run):
 
     def markov(self, data: MultiRegionData) -> MarkovGP | CountGP:
         """State-space form of the fitted model, whatever likelihood it was fitted with."""
-        model = self.model if self.model.likelihood == "markov" else self.model.replace(likelihood="markov")
+        model = self.model if self.model.likelihood.is_statespace else self.model.replace(likelihood=Kalman())
         if model.window is None:
             model = model.adapted(data, self.sites, 1.0)
         found, spread = model.likelihood_at(data, self.sites), self.loadings_covariance

@@ -21,6 +21,7 @@ from numpyro.infer.util import log_density
 from tqdm import tqdm
 
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
+from mrgp.likelihoods.likelihood import Dense
 
 LEAST_MOVES, MOST_MOVES = 4, 8  # after two the size of loadings, which moves slowest, is not at rest where all else is
 QUARTER = np.pi / 2  # of a turn around a standard normal: where a move has forgotten its start
@@ -119,11 +120,17 @@ def _at_rest(heights: list[np.ndarray], spreads: list[float], size: int) -> bool
 def _quickest(program: Whitened, data: Any) -> Whitened:
     """Choose the exact likelihood for trials so short that it costs less than a state space."""
     model: Any = program.program
-    if getattr(model, "likelihood", None) != "markov" or getattr(model, "lift", "") == "ar" or not data.is_complete:
+    if not _has_states(model) or getattr(model, "lift", "") == "ar" or not data.is_complete:
         return program
     if data.n_bins * model.assignment(data.layout).n_readouts > SMALL:
         return program
-    return replace(program, program=model.replace(likelihood="dense", transient=None))
+    return replace(program, program=model.replace(likelihood=Dense(), transient=None))
+
+
+def _has_states(program: Any) -> bool:
+    """True of a model under the Markov likelihood, not of any other program."""
+    likelihood = getattr(program, "likelihood", None)
+    return likelihood is not None and likelihood.is_statespace
 
 
 def _side_by_side(program: Whitened, argument: Any) -> int | None:
@@ -131,7 +138,7 @@ def _side_by_side(program: Whitened, argument: Any) -> int | None:
 
     None means one by one: there is no such pass, or no memory for two draws.
     """
-    if getattr(program.program, "likelihood", None) != "markov":
+    if not _has_states(program.program):
         return None
     entries = np.size(argument.values) if hasattr(argument, "values") else TOGETHER
     fitting = int(min(32, TOGETHER // max(entries, 1)))

@@ -44,6 +44,7 @@ from mrgp.inference.search import elsewhere
 from mrgp.inference.trivial import never_below_trivial
 from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
+from mrgp.likelihoods.likelihood import Spectral
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import VANISHED, shared_variance, signal_to_noise
 from mrgp.recordings.checks import warn
@@ -121,9 +122,9 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     model, sites, notes = begin(model, data, options, start, store)
     keep_window = keeps_window(given, model, data.layout)
     fresh = start is None and store.phase in (None, "start", SPECTRAL)
-    under_spectral = fresh and model.likelihood != "spectral" and data.is_complete
+    under_spectral = fresh and not model.likelihood.is_spectral and data.is_complete
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
-    fast = model.replace(likelihood="spectral", transient=None) if under_spectral else model
+    fast = model.replace(likelihood=Spectral(), transient=None) if under_spectral else model
     state = _entered(fast, data, sites, options)
     reason = f"stopped after {options.max_iterations} iterations"
     home: Home | None = None  # where the rounds ended before other lags were tried
