@@ -51,7 +51,7 @@ def draw(model, n_trials=N_TRIALS, seed=10, mask=None):
 
 
 def readout_covariance(model, kernel=lambda u: np.exp(-(u**2) / 2)):
-    """cov(x) (time, readout, time, readout) from its definition, DESIGN section 1."""
+    """cov(x) (time, readout, time, readout) from its definition."""
     a, eps, T = model.prior.assignment, model.prior.gp_noise, model.n_bins
     R, K = a.n_regions, a.n_across
     V = np.zeros((T, a.n_readouts, T, a.n_readouts))

@@ -92,3 +92,18 @@ def test_no_file_is_long():
     longest = {str(path): size for path, size in sizes.items() if size > 350}
     assert set(longest) <= {"mrgp/recordings/recording.py", "mrgp/results/fit.py", "mrgp/families/fittable.py",
                             "mrgp/inference/variational_bayes/vb.py"}, longest  # fmt: skip
+
+
+OPENINGS = {"What", "Which", "Whether", "Of", "Where", "Who", "How", "Those", "That"}
+
+
+def test_first_lines_of_docstrings_are_read_once():
+    """They are imperatives or noun phrases, and fit on half a line."""
+    wrong = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
+                first = text.partition("\n")[0]
+                if first.split()[0] in OPENINGS or len(first) > 90:
+                    wrong.append(f"{path.relative_to(ROOT)}: {first}")
+    assert not wrong, "\n".join(wrong)

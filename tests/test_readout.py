@@ -152,7 +152,7 @@ def test_windows_that_cannot_be_are_refused(arguments, message):
         Window(*arguments)
 
 
-# --- the cost of representing delays by registers, DESIGN 2.2
+# --- the cost of representing delays by registers
 
 N_BINS = 100
 PRIOR = Prior(SquaredExponential(), 1e-3, Assignment((1, 1, 1), 1, (0, 0, 0)))
@@ -218,7 +218,7 @@ def test_divergence_is_that_of_two_gaussians():
 
 
 def covariance_of_the_definition(prior, latents, n_bins):
-    """The readouts' covariance of DESIGN section 1, by loops; squared exponential only."""
+    """The readouts' covariance from its definition, by loops; squared exponential only."""
     a, eps = prior.assignment, prior.gp_noise
     across, within = (np.asarray(h["timescale"]) for h in (latents.across, latents.within))
     delay = np.broadcast_to(np.asarray(latents.delay), (n_bins, a.n_regions, a.n_across))

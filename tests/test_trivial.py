@@ -11,7 +11,8 @@ import mrgp
 from mrgp.inference import map as recipe
 from mrgp.inference.method import Options, Run
 from mrgp.inference.optimise import Density, Objective, maximise
-from mrgp.inference.trivial import SLACK, never_below_trivial, quietened, trivial_log_likelihood
+from mrgp.inference.trivial import SLACK, never_below_trivial, quietened
+from mrgp.parts.emissions import Gaussian, NegativeBinomial, Poisson
 
 RNG = np.random.default_rng(0)
 
@@ -26,13 +27,13 @@ def test_trivial_scores_are_those_of_each_neurons_own_density():
     data = recording()
     y = data.with_nan().reshape(-1, 3)
     own = [stats.norm(c[~np.isnan(c)].mean(), c[~np.isnan(c)].std()).logpdf(c[~np.isnan(c)]).sum() for c in y.T]
-    np.testing.assert_allclose(trivial_log_likelihood(data, counts=False), own, rtol=1e-12)
+    np.testing.assert_allclose(Gaussian().trivial_log_likelihood(data), own, rtol=1e-12)
     data = recording(counts=True)
     y = data.with_nan().reshape(-1, 3)
     own = [stats.poisson(c[~np.isnan(c)].mean()).logpmf(c[~np.isnan(c)]).sum() for c in y.T]
-    np.testing.assert_allclose(trivial_log_likelihood(data, counts=True), own, rtol=1e-12)
+    np.testing.assert_allclose(Poisson().trivial_log_likelihood(data), own, rtol=1e-12)
     bursts = mrgp.MultiRegionData({"V1": np.array([[[0.0], [9.0]], [[0.0], [0.0]]])}, 0.02)
-    assert trivial_log_likelihood(bursts, counts=True, dispersed=True) > trivial_log_likelihood(bursts, counts=True) + 5
+    assert NegativeBinomial().trivial_log_likelihood(bursts) > Poisson().trivial_log_likelihood(bursts) + 5
 
 
 class Climbs:
@@ -70,7 +71,7 @@ def test_a_fit_below_the_trivial_model_is_made_again_from_a_quiet_start():
         run = never_below_trivial(lambda held: ())(method)(GPFA(1), data, OPTIONS, begun)
     assert method.seen == [(5, False, begun), (6, True, None)]
     assert len(run.notes) == 1
-    needed = trivial_log_likelihood(data, counts=False).sum() - 3 * SLACK
+    needed = Gaussian().trivial_log_likelihood(data).sum() - 3 * SLACK
     assert float(run.model.log_likelihood(data, run.sites).sum()) >= needed
 
 
@@ -101,7 +102,7 @@ def test_a_real_climb_that_goes_wrong_is_made_again(monkeypatch):
         fit = GPFA(1).fit(data, progress=False, n_starts=1, max_iterations=2)
     assert fit.notes[-1].startswith("the first climb ended below")
     assert sum("has not converged" in str(warning.message) for warning in said) == 1
-    assert float(fit.log_likelihood().sum()) > trivial_log_likelihood(data, counts=False).sum() - 4 * SLACK
+    assert float(fit.log_likelihood().sum()) > Gaussian().trivial_log_likelihood(data).sum() - 4 * SLACK
 
 
 def test_quiet_starts_leave_means_and_variances_alone():

@@ -12,8 +12,6 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, xlogy
-from scipy.stats import nbinom
 
 from mrgp.inference.method import Options, Run, Start
 from mrgp.inference.optimise import free_sites, prior_density
@@ -27,31 +25,6 @@ QUIET = 0.1  # of the loadings that the search for a start has found, where a fi
 AGAIN = "the first climb ended below each neuron's own mean: the fit was made again, from the data and a quiet start"
 
 type FitMethod = Callable[[Any, MultiRegionData, Options, Start | None], Run]
-
-
-def trivial_log_likelihood(data: MultiRegionData, *, counts: bool, dispersed: bool = False) -> np.ndarray:
-    """Log-likelihood in nats of each neuron under the trivial model, (neuron,).
-
-    There a neuron has its own mean, and its variance or rate.
-
-    Args:
-        data: The recording.
-        counts: Poisson counts of the neuron's mean, instead of Gaussian values.
-        dispersed: Or negative binomial ones of its mean and variance, where that is more likely.
-    """
-    mask, values = data.mask, np.asarray(data.values)
-    seen = mask.sum((0, 1))
-    mean = values.sum((0, 1)) / np.maximum(seen, 1)
-    variance = np.where(mask, values - mean, 0.0)
-    variance = (variance**2).sum((0, 1)) / np.maximum(seen, 1)
-    if not counts:
-        return -0.5 * seen * (np.log(2 * np.pi * np.maximum(variance, np.finfo(float).tiny)) + 1)
-    own = np.where(mask, xlogy(values, mean) - mean - gammaln(values + 1), 0.0).sum((0, 1))
-    for neuron in np.flatnonzero(dispersed & (variance > mean) & (mean > 0)):
-        size = mean[neuron] ** 2 / (variance[neuron] - mean[neuron])
-        scores = nbinom.logpmf(values[..., neuron][mask[..., neuron]], size, size / (size + mean[neuron]))
-        own[neuron] = max(own[neuron], scores.sum())
-    return own
 
 
 def never_below_trivial(
@@ -99,9 +72,7 @@ def quietened(sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]
 
 
 def _needed(model: Any, data: MultiRegionData) -> float:
-    dispersed = "dispersion" in free_sites(model, data)
-    least = trivial_log_likelihood(data, counts=model.is_of_counts, dispersed=dispersed).sum()
-    return float(least - SLACK * data.layout.total_neurons)
+    return float(model.emission.trivial_log_likelihood(data).sum() - SLACK * data.layout.total_neurons)
 
 
 def _reaches(run: Run, data: MultiRegionData) -> bool:

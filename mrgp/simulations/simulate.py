@@ -1,4 +1,4 @@
-r"""Recordings drawn from the model itself, together with the truth that made them (DESIGN 1):
+r"""Recordings drawn from the model itself, together with the truth that made them:
 
     x_{r,k}(t) = sqrt(1 - eps) g_k(t - delay_{r,k}(t)) + sqrt(eps) eta,      y_r = C_r [x_r; w_r] + d_r + e_r.
 

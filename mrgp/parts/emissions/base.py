@@ -78,6 +78,13 @@ class Emission(Part, family="emission", tag="name", short=True):
         """Reason why the emission cannot describe a recording, or None."""
         return None
 
+    def trivial_log_likelihood(self, data: MultiRegionData) -> np.ndarray:
+        """Log-likelihood of each neuron with its own mean, and its variance or rate, in nats, (neuron,).
+
+        Every model holds that one, with loadings of zero: no fit may end below it.
+        """
+        raise NotImplementedError
+
     # ---- the program ---------------------------------------------------------------------------------------------
 
     def loadings_scale(self, data: MultiRegionData) -> Array:
@@ -147,3 +154,12 @@ class Emission(Part, family="emission", tag="name", short=True):
             ValueError: they cannot become this emission's.
         """
         return {name: value for name, value in sites.items() if name not in other.own_sites or name in self.own_sites}
+
+
+def moments_of_neurons(data: MultiRegionData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number of entries of each neuron that were observed, their mean and their variance; (neuron,) each."""
+    mask, values = data.mask, np.asarray(data.values)
+    seen = mask.sum((0, 1))
+    mean = values.sum((0, 1)) / np.maximum(seen, 1)
+    squares = np.where(mask, values - mean, 0.0) ** 2
+    return seen, mean, squares.sum((0, 1)) / np.maximum(seen, 1)

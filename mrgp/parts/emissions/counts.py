@@ -10,9 +10,10 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
+from scipy.special import gammaln, xlogy
 from scipy.stats import poisson
 
-from mrgp.parts.emissions.base import OWN, Emission, Expected, Priors, UnitOfMean
+from mrgp.parts.emissions.base import OWN, Emission, Expected, Priors, UnitOfMean, moments_of_neurons
 from mrgp.parts.latents import Assignment
 from mrgp.parts.modes import weights_of_modes
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
@@ -59,8 +60,8 @@ class Counts(Emission, abstract=True):
         """Draw counts of log-rates eta."""
 
     @abstractmethod
-    def excess(self, mean_square: Array) -> Array:
-        """Variance of a count beyond its mean, given E[exp(2 eta)]."""
+    def variance(self, rate: Array, square: Array) -> Array:
+        """Expected variance of a value given eta, from E[exp eta] and E[exp(2 eta)]."""
 
     def bound(self, n_neurons: int) -> "Counts":
         """The same with its parameters sampled; called inside a NumPyro program."""
@@ -74,6 +75,12 @@ class Counts(Emission, abstract=True):
     def check(self, data: MultiRegionData) -> None:
         require_counts(data)
         require_spikes(data)
+
+    def trivial_log_likelihood(self, data: MultiRegionData) -> np.ndarray:
+        """Log-likelihood of Poisson counts of each neuron's own mean, in nats, (neuron,)."""
+        _, mean, _ = moments_of_neurons(data)
+        values = np.asarray(data.values)
+        return np.where(data.mask, xlogy(values, mean) - mean - gammaln(values + 1), 0.0).sum((0, 1))
 
     def loadings_scale(self, data: MultiRegionData) -> Array:
         return jnp.full(data.values.shape[-1], LOADING_SPREAD)
@@ -252,4 +259,4 @@ def expected_rate(mean: Array, variance: Array) -> tuple[Array, Array]:
 def prediction(counts: Counts, mean: Array, variance: Array) -> tuple[Array, Array]:
     """Mean and variance of a new count where eta ~ N(mean, variance)."""
     first, second = expected_rate(mean, variance)
-    return first, jax.nn.relu(second - first**2) + first + counts.excess(second)
+    return first, jax.nn.relu(second - first**2) + counts.variance(first, second)

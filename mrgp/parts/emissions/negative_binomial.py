@@ -10,9 +10,10 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array, random
 from jax.scipy.special import gammaln
+from scipy.stats import nbinom
 
 from mrgp.part import SAMPLED
-from mrgp.parts.emissions.base import Expected
+from mrgp.parts.emissions.base import Expected, moments_of_neurons
 from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.latents import Assignment
 from mrgp.parts.readout import OFFSET
@@ -64,8 +65,19 @@ class NegativeBinomial(Counts):
         rate = jnp.exp(eta) * random.gamma(gamma_key, size) * self.dispersion
         return random.poisson(poisson_key, rate).astype(eta.dtype)
 
-    def excess(self, mean_square: Array) -> Array:
-        return self.dispersion * mean_square
+    def variance(self, rate: Array, square: Array) -> Array:
+        return rate + self.dispersion * square
+
+    def trivial_log_likelihood(self, data: MultiRegionData) -> np.ndarray:
+        """Log-likelihood with each neuron's mean and variance, or of Poisson counts where higher, (neuron,)."""
+        own = super().trivial_log_likelihood(data)
+        _, mean, variance = moments_of_neurons(data)
+        mask, values = data.mask, np.asarray(data.values)
+        for neuron in np.flatnonzero((variance > mean) & (mean > 0)):
+            size = mean[neuron] ** 2 / (variance[neuron] - mean[neuron])
+            scores = nbinom.logpmf(values[..., neuron][mask[..., neuron]], size, size / (size + mean[neuron]))
+            own[neuron] = max(own[neuron], scores.sum())
+        return own
 
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return super().noise_of(sites) + sites.get(DISPERSION.name, 0.0)

@@ -26,5 +26,5 @@ class Poisson(Counts):
     def draw(self, key: Array, eta: Array) -> Array:
         return random.poisson(key, jnp.exp(eta)).astype(eta.dtype)
 
-    def excess(self, mean_square: Array) -> Array:
-        return jnp.zeros_like(mean_square)
+    def variance(self, rate: Array, square: Array) -> Array:
+        return rate
