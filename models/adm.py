@@ -1,4 +1,7 @@
-"""Adaptive delay model: latents shared across regions with delays that vary during a trial (Li et al. 2025, ICML)."""
+"""Adaptive delay model (Li et al. 2025, ICML).
+
+Latents are shared across regions with delays that vary during a trial.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -27,7 +30,9 @@ SAME_SPREAD, SAME_TIMESCALE = 0.2, 0.1  # of the logarithm: the evidence is flat
 
 @dataclass(frozen=True)
 class ADM(Preset):
-    r"""Latents shared by all regions with a delay each that moves smoothly during the trial, and private latents.
+    r"""Latents shared by all regions at delays that vary smoothly, and private latents.
+
+    Each region reads each shared latent at a delay that moves smoothly during the trial.
 
     .. math::
         x_{r,k}(t) &= \sqrt{1-\epsilon}\, g_k(t - \delta_{r,k}(t)) + \sqrt{\epsilon}\, \eta, \qquad g_k \sim GP(0, k) \\
@@ -87,9 +92,10 @@ class ADM(Preset):
         self.observe(data, emission, steps, across, within)
 
     def modes(self, layout: Layout, n_bins: int) -> np.ndarray:
-        """The modes of f / s, (across_latent, time, mode); past their end a delay stays where it was.
+        """Modes of f / s, (across_latent, time, mode).
 
-        A latent whose delays change slowly has fewer modes than others: its last ones are zero.
+        Past their end a delay stays where it was. A latent whose delays change slowly has fewer modes than others: its
+        last ones are zero.
         """
         covered = n_bins if self.duration is None else round(self.duration / layout.bin_width)
         tables = [smooth_modes(covered, timescale / layout.bin_width) for timescale in self.timescales_of_delay]
@@ -100,13 +106,13 @@ class ADM(Preset):
 
     @property
     def timescales_of_delay(self) -> tuple[float, ...]:
-        """Each latent's l in seconds as it is by now."""
+        """Present value of l for each latent, in seconds."""
         if self.delay_timescale is None and self.learned_timescales is not None:
             return self.learned_timescales
         return (self.delay_timescale or FIRST_TIMESCALE,) * self.n_across
 
     def usual_spread(self, layout: Layout) -> float:
-        """``typical_spread`` in seconds, where it was not given too."""
+        """Typical spread s in seconds: ``typical_spread``, or one bin if that is None."""
         return layout.bin_width if self.typical_spread is None else self.typical_spread
 
     # ---- what differs from constant delays ---------------------------------------------------------------------------
@@ -129,7 +135,10 @@ class ADM(Preset):
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
-        """Courses keep their shape where modes differ; timescales that another fit learned are taken over."""
+        """Return this model, with sites at which a fit of ``model`` to such a recording ended.
+
+        Courses keep their shape where modes differ; timescales that another fit learned are taken over.
+        """
         if not self.varying or "delay_change" not in sites or model.n_across != self.n_across:
             return super().following(model, sites, data)
         chosen, sites = super().following(model, sites, data)
@@ -138,7 +147,10 @@ class ADM(Preset):
         return chosen, {**sites, "delay_change": chosen._in_modes(unit, data)}
 
     def _in_modes(self, unit: np.ndarray, data: MultiRegionData) -> np.ndarray:
-        """What ``delay_change`` has to be for courses f / s, (region - 1, across_latent, time), by least squares."""
+        """Least-squares ``delay_change`` for given courses f / s.
+
+        The courses are (region - 1, across_latent, time).
+        """
         modes = self.modes(data.layout, data.n_bins)
         square = np.einsum("ktm,ktn->kmn", modes, modes) + 1e-6 * np.eye(modes.shape[-1])
         return np.einsum("rkt,kmt->rkm", unit, np.linalg.solve(square, np.swapaxes(modes, 1, 2)))
@@ -150,9 +162,9 @@ class ADM(Preset):
     def learned(
         self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
     ) -> tuple[Self, dict[str, Any]] | None:
-        """Spreads, and timescales unless they are set, of highest evidence; None where they hardly differ.
+        """Find spreads and timescales of highest evidence; None if they hardly differ.
 
-        A delay that was found constant remains so.
+        Timescales that are set are kept, and a delay that was found constant remains so.
         """
         learn = {"learn_spread": "delay_spread" not in fixed, "learn_timescale": self.delay_timescale is None}
         settled = "delay_change" in fixed or not any(learn.values())

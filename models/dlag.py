@@ -13,7 +13,7 @@ from mrgp.recordings.recording import MultiRegionData
 
 @dataclass(frozen=True)
 class DLAG(Preset):
-    r"""Latents shared by all regions with a constant delay each, and latents private to one region.
+    r"""Latents shared by all regions at constant delays, and latents private to one region.
 
     .. math::
         x_{r,k}(t) &= \sqrt{1-\epsilon}\, g_k(t - \delta_{r,k}) + \sqrt{\epsilon}\, \eta, \qquad g_k \sim GP(0, k) \\

@@ -1,4 +1,7 @@
-"""Factor analysis (Everitt 1984, An Introduction to Latent Variable Models, ch. 2; Rubin & Thayer 1982)."""
+"""Factor analysis (Everitt 1984, ch. 2; Rubin & Thayer 1982).
+
+Everitt 1984, An Introduction to Latent Variable Models.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +13,9 @@ from mrgp.recordings.recording import MultiRegionData
 
 @dataclass(frozen=True)
 class FA(WhiteLatents, Pooled, Preset):
-    r"""White latents shared by all neurons at once: ``n_across`` of them. Every bin is a sample of its own.
+    r"""White latents shared by all neurons at once, ``n_across`` of them.
+
+    Every bin is a sample of its own.
 
     .. math::
         y(t) = C x(t) + d + e(t), \qquad x(t) \sim N(0, I), \qquad e(t) \sim N(0, \mathrm{diag}\, R)

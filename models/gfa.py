@@ -1,4 +1,7 @@
-"""Group factor analysis (Klami et al. 2015, IEEE Trans. Neural Netw. Learn. Syst. 26, 2136-2147)."""
+"""Group factor analysis (Klami et al. 2015).
+
+Klami et al. 2015, IEEE Trans. Neural Netw. Learn. Syst. 26, 2136-2147.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar

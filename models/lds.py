@@ -1,4 +1,7 @@
-"""Linear dynamical system (Shumway & Stoffer 1982, J. Time Ser. Anal. 3, 253-264; Ghahramani & Hinton 1996)."""
+"""Linear dynamical system (Shumway & Stoffer 1982; Ghahramani & Hinton 1996).
+
+Shumway & Stoffer 1982, J. Time Ser. Anal. 3, 253-264.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +36,9 @@ TRANSITION_SCALE = 1.0  # posterior sd of A's free coordinates times sqrt(bins),
 
 @dataclass(frozen=True)
 class LDS(Pooled, Preset):
-    r"""Latents that drive each other, ``n_across`` of them, shared by all neurons at once; no kernel, no delay.
+    r"""Latents that drive each other, shared by all neurons, without kernel and delay.
+
+    There are ``n_across`` of them.
 
     .. math::
         s_{t+1} = A s_t + q_t, \quad q \sim N(0, Q), \qquad y_t = C s_t + d + e_t, \quad e \sim N(0, \mathrm{diag}\, R)
@@ -75,7 +80,7 @@ class LDS(Pooled, Preset):
         self.observe(data, emission, self.no_delay(data.layout), self.dynamics(size), {})
 
     def dynamics(self, size: int) -> dict[str, Array]:
-        """Sample A and, where it is learned, the start."""
+        """Sample A and, if it is learned, the first state."""
         if self.start == "stationary":
             return {TRANSITION.name: TRANSITION.sample(UniformContraction(size))}
         weak = dist.Normal(0.0, START_SPREAD)
@@ -88,7 +93,7 @@ class LDS(Pooled, Preset):
     # ---- what inference asks of it ---------------------------------------------------------------------------------
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
-        """Factor scores of slow signals, and their regression on the bin before."""
+        """Draw a start from factor scores of slow signals and their regression on the bin before."""
         width = self.smoothing(data.layout, attempt)
         loadings = draw_loadings(rng, data, self.n_across, (0,), width)
         precision = loadings.T @ loadings + np.eye(self.n_across)  # pseudo-neurons have unit noise
@@ -106,7 +111,10 @@ class LDS(Pooled, Preset):
         return {**super().scales(data, sites), **own}
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
-        """None: the entries of A turn with the coordinates of the states, so none has a posterior of its own."""
+        """Return no names: the entries of A have no posterior of their own.
+
+        They turn with the coordinates of the states.
+        """
         return ()
 
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
@@ -123,7 +131,10 @@ class LDS(Pooled, Preset):
         return self
 
     def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
-        """Timescales -1 / log|eigenvalue| of the modes of A in seconds, longest first; inf for modes that grow."""
+        """Timescales -1 / log|eigenvalue| of the modes of A in seconds, longest first.
+
+        They are inf for modes that grow.
+        """
         if kind == "within":
             return np.zeros(0)
         size = np.sort(np.abs(np.linalg.eigvals(np.asarray(sites[TRANSITION.name]))))[::-1]

@@ -1,4 +1,7 @@
-"""Delayed latents across multiple groups (Gokcen et al. 2023, NeurIPS; 2025, Neural Comput. for the spectral form)."""
+"""Delayed latents across multiple groups (Gokcen et al. 2023, NeurIPS).
+
+The spectral form is that of Gokcen et al. 2025, Neural Comput.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +16,9 @@ from mrgp.recordings.recording import MultiRegionData
 
 @dataclass(frozen=True)
 class MDLAG(RelevancePreset):
-    r"""Latents of which each region reads those that it needs: automatic relevance determination per region and latent.
+    r"""Latents of which each region reads those that it needs.
+
+    Automatic relevance determination is per region and latent.
 
     .. math::
         y_r(t) &= C_r [x_r(t); w_r(t)] + d_r + e_r(t), \qquad e_r \sim N(0, \mathrm{diag}\, \phi_r^{-1}) \\

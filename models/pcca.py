@@ -1,4 +1,7 @@
-"""Probabilistic canonical correlation analysis (Bach & Jordan 2005, Tech. Rep. 688, UC Berkeley)."""
+"""Probabilistic canonical correlation analysis (Bach & Jordan 2005).
+
+Bach & Jordan 2005, Tech. Rep. 688, UC Berkeley.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,6 @@
-"""Delayed Gaussian-process models of multi-region neural recordings, with honest uncertainty.
+"""Delayed Gaussian-process models of neural recordings from several brain regions.
+
+Their estimates come with honest uncertainty.
 
 The public names are listed in ``__init__.pyi``. Each is imported when it is first asked for: JAX and ArviZ take
 seconds, and a question to the command line should not wait for them.

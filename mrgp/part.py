@@ -1,4 +1,4 @@
-"""Parts of models: choices that are found by name, written as JSON, and changed by ``replace``.
+"""Parts of models: choices with names, written as JSON and changed by ``replace``.
 
 A family is a kind of part, such as :class:`mrgp.Kernel`; a class that inherits from a family is one of its members from
 then on, by its name. A part is a frozen dataclass whose fields are numbers, text, or parts of other families::
@@ -24,7 +24,7 @@ FAMILIES: dict[str, type["Part"]] = {}
 
 
 class Part:
-    """A choice with a name and settings of its own.
+    """Choice in a model, with a name and settings of its own.
 
     A family says so as it is defined, ``class Kernel(Part, family="kernel")``.
 
@@ -59,12 +59,12 @@ class Part:
 
     @classmethod
     def members(cls) -> Mapping[str, type[Self]]:
-        """Every member of the family, by its name in lower case and in one word."""
+        """Members of the family by name, in lower case and in one word."""
         return cls._members  # type: ignore[return-value]
 
     @classmethod
     def member(cls, name: str) -> type[Self]:
-        """The member of that name.
+        """Find the member of the family with this name.
 
         Raises:
             ValueError: there is none.
@@ -75,7 +75,7 @@ class Part:
 
     @classmethod
     def named(cls, value: Self | str) -> Self:
-        """The part itself, or the member of a name with the settings that it has by itself.
+        """Return a part as it is, or the member of a name with its default settings.
 
         Raises:
             ValueError: there is no such member.
@@ -88,36 +88,47 @@ class Part:
         return value
 
     def resolve(self) -> None:
-        """Put parts in the place of their names, field by field; of a part that has parts, as it is made."""
+        """Replace names in fields by the parts that they name.
+
+        A part that has parts calls it as it is made.
+        """
         for field, family in _families_of(type(self)).items():  # type: ignore[arg-type]
             if isinstance(value := getattr(self, field), str):
                 object.__setattr__(self, field, family.named(value))
 
     def replace(self, **changes: Any) -> Self:
-        """The same part with some settings changed."""
+        """Return a copy of the part with some settings changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
     def to_settings(self) -> dict[str, Any]:
-        """The name and the settings as JSON-ready values; :meth:`from_settings` rebuilds the part from them."""
+        """Return the name and the settings as values for JSON.
+
+        :meth:`from_settings` rebuilds the part from them.
+        """
         fields: tuple[Any, ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
         own = [field for field in fields if not field.metadata.get(SAMPLED)]
         name = {self.tag: self.written_name()} if self.tag else {}
         return name | {field.name: _written(getattr(self, field.name)) for field in own}
 
     def as_written(self) -> str:
-        """The part as users write it in a call: by its name where that says it all."""
+        """Text of the part as users write it in a call.
+
+        It is the name alone, if the family's names are written in text and all settings are defaults.
+        """
         return repr(self.written_name()) if self.short and self == type(self)() else repr(self)
 
     @classmethod
     def written_name(cls) -> str:
-        """The name by which files, and users where they write it in text, know it."""
+        """Name of the class in files, and in the text that users write."""
         if (own := vars(cls).get("known_as")) is not None:
             return str(own)
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower() if cls.short else cls.__name__
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """The part that :meth:`to_settings` described, one of this family, or of its only class.
+        """Rebuild a part of this family from the settings of :meth:`to_settings`.
+
+        Settings without a name are those of the family's only class.
 
         Raises:
             ValueError: a class is not defined here.
@@ -130,7 +141,9 @@ class Part:
 
 
 def rebuilt(family: str, settings: Mapping[str, Any]) -> Any:
-    """The part of a family, given by its word, that was written as ``settings``; the zoo is imported if need be.
+    """Rebuild a part from the word for its family and its ``settings``.
+
+    The zoo of models is imported if it is needed.
 
     Raises:
         ValueError: a class is not defined here.
@@ -164,7 +177,7 @@ def _read(value: Any, family: type[Part]) -> Any:
 
 @lru_cache
 def _families_of(part: type[Part]) -> dict[str, type[Part]]:
-    """The families that a part's fields are of, by their names, as its annotations have them."""
+    """Families of the fields of a part, by field name, from the annotations."""
     try:
         hints = get_type_hints(part)
     except NameError:  # annotations of a user's own class that only a type checker sees

@@ -81,7 +81,10 @@ def run_compare(args: argparse.Namespace) -> None:
 
 
 def check_compared(args: argparse.Namespace, data: "MultiRegionData", choices: dict[str, Any]) -> None:
-    """Refuse, before the first fit, a recording that hypotheses on delays cannot be compared on."""
+    """Refuse a recording on which hypotheses on delays cannot be compared.
+
+    This happens before the first fit.
+    """
     from mrgp.models import DLAG
 
     check_seconds(args, data)

@@ -1,4 +1,4 @@
-"""The command ``mrgp``: what a person types at a shell, and what comes back.
+"""Command ``mrgp``: read what a person types at a shell, and carry it out.
 
 Exit codes: 0 done, 1 failed (a recording, a folder or the run itself), 2 wrong use. A user's mistake gets one
 sentence on stderr that begins with ``mrgp:``. Every command imports what it needs once its arguments are understood.

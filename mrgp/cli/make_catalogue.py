@@ -113,7 +113,7 @@ def kernels() -> dict[str, type[Kernel]]:
 
 
 def is_for(option: str, model: type[Preset]) -> bool:
-    """Ask whether a model has an option, and works with a value that is not the default."""
+    """True if a model has an option, and works with a value that is not the default."""
     field, value = FIELDS.get(option, option), OPTIONS[option]
     if field not in inspect.signature(model).parameters:
         return False
@@ -138,7 +138,7 @@ def check_density(model: Preset) -> None:
 
 
 def can_be_calibrated(model: type[Preset]) -> bool:
-    """Ask whether all that has a posterior can be drawn from its prior."""
+    """True if all that has a posterior can be drawn from its prior."""
     try:
         return bool(ranked_priors(model(1), BLANK))
     except ValueError:

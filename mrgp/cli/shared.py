@@ -23,11 +23,11 @@ RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead", *COUNTING)  # opt
 
 
 class Misuse(Exception):
-    """The command line asks for something that cannot be."""
+    """Command line that asks for something impossible."""
 
 
 class Failure(Exception):
-    """The command was understood, but could not be carried out."""
+    """Failure of a command that was understood, but could not be carried out."""
 
 
 def said(error: Exception) -> str:
@@ -36,7 +36,7 @@ def said(error: Exception) -> str:
 
 
 def watched() -> bool:
-    """Ask whether a person sees progress bars: in a log file they are noise."""
+    """True if a person sees progress bars: in a log file they are noise."""
     return sys.stderr.isatty()
 
 

@@ -1,1 +1,1 @@
-"""Families of models: what a model of the zoo inherits."""
+"""Families of models: base classes of the models of the zoo."""

@@ -1,4 +1,4 @@
-"""What a preset is made of: the choices, checked, and the sizes and state spaces that follow from them."""
+"""Choices of a model, checked, and the sizes and state spaces that follow from them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have sp
 
 @dataclass(frozen=True)
 class Choices(Part):
-    """The choices that describe a model of a recording, in the user's units (seconds).
+    """Choices that describe a model of a recording, in the user's units (seconds).
 
     Args:
         n_across: Latents shared by all regions.
@@ -144,7 +144,7 @@ class Choices(Part):
         check_own(self.kernel)
 
     def _with_noise(self, noise: str) -> None:
-        """Take the short form of Gaussian emissions: "white" noise, or "ar1"."""
+        """Set the Gaussian emission from its short form: "white" noise, or "ar1"."""
         name = type(self).__name__
         if noise not in NOISES:
             raise ValueError(f"{name}: noise is 'white' or 'ar1', not {noise!r}")
@@ -160,7 +160,7 @@ class Choices(Part):
     # ---- sizes ---------------------------------------------------------------------------------------------------
 
     def assignment(self, layout: Layout) -> Assignment:
-        """Which neuron reads which latent."""
+        """Assignment of latents to the neurons of a recording."""
         within = (self.n_within,) * layout.n_regions if isinstance(self.n_within, int) else self.n_within
         if len(within) != layout.n_regions:
             names = f"{layout.n_regions} ({', '.join(layout.regions)})"
@@ -171,30 +171,33 @@ class Choices(Part):
         return Assignment(layout.n_neurons, self.n_across, within)
 
     def prior(self, layout: Layout) -> Prior:
-        """The Gaussian-process prior of this recording's readouts."""
+        """Gaussian-process prior of this recording's readouts."""
         return Prior(self.kernel, self.gp_noise, self.assignment(layout))
 
     def delay_bound(self, layout: Layout) -> float:
-        """The bound of |delay| in seconds."""
+        """Bound of |delay| in seconds."""
         return DEFAULT_MAX_DELAY * layout.bin_width if self.max_delay is None else self.max_delay
 
     @property
     def is_of_counts(self) -> bool:
-        """Whether latents drive log-rates of counts."""
+        """True if latents drive log-rates of counts."""
         return self.emission.is_of_counts
 
     @property
     def reads_between_bins(self) -> bool:
-        """Whether latents have values between bins that the recording says something of."""
+        """True if the recording tells something about latents between bins."""
         return self.kernel.has_timescale and self.lift == "readout"
 
     @property
     def kernel_lift(self) -> Lift:
-        """The kernel's state space."""
+        """State space of the kernel."""
         return build_lift(self.kernel, self.order)
 
     def state_space(self, layout: Layout) -> Space:
-        """Lift and window; a preset without a window of its own gets one for timescales of SHORTEST_EXPECTED bins."""
+        """State space of the recording's readouts, from lift and window.
+
+        A model without a window of its own gets one for timescales of SHORTEST_EXPECTED bins.
+        """
         prior = self.prior(layout)
         if self.lift == "ar":
             return AutoregressiveSpace(prior, self.order)
@@ -219,10 +222,11 @@ class Choices(Part):
         reach: Any = None,
         tolerance: float | None = None,
     ) -> Window:
-        """The cheapest sufficient window for kernel parameters in bins, each (latent,) (see ``statespace.registers``).
+        """Choose the cheapest sufficient window for kernel parameters in bins.
 
-        ``reach`` (across_latent,) is how far delays go from the middle of the window, bins; None for ``max_delay``.
-        ``tolerance`` is the variance that it may miss; None for the GP noise.
+        Each parameter is (latent,) (see ``statespace.registers``). ``reach`` (across_latent,) is how far delays go from
+        the middle of the window, bins; None for ``max_delay``. ``tolerance`` is the variance that it may miss; None for
+        the GP noise.
         """
         if reach is None:
             reach = np.full(len(across["timescale"]), self.delay_bound(layout) / layout.bin_width)

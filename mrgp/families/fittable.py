@@ -1,6 +1,6 @@
-"""What an inference method asks of a preset: where to start, how far to step, and what to change on the way.
+"""Answers of a model to an inference method: start, steps, and changes on the way.
 
-The answers here suit presets with constant delays; a model overrides what is different for it.
+The answers here suit models with constant delays; a model overrides what is different for it.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves
 
 @dataclass(frozen=True)
 class Fittable(Parametrized):
-    """A parametrized model that can be climbed: see ``mrgp.inference.method`` for what it is asked."""
+    """Parametrized model that inference methods can fit (see ``mrgp.inference.method``)."""
 
     held_at_first: ClassVar[tuple[str, ...]] = (MEAN_CHANGE.name,)  # a start from the data that bad latents would spoil
     found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "max_delay")  # choices that a fit may change for good
@@ -53,7 +53,10 @@ class Fittable(Parametrized):
     # ---- the search for a start ----------------------------------------------------------------------------------
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
-        """Sites at which a climb on pseudo-neurons of unit noise may begin; every fourth attempt is wholly random."""
+        """Draw sites at which a climb on pseudo-neurons of unit noise may begin.
+
+        Every fourth attempt is wholly random.
+        """
         layout = data.layout
         assignment = self.assignment(layout)
         bound = self.delay_bound(layout)
@@ -98,26 +101,27 @@ class Fittable(Parametrized):
 
     @property
     def has_courses(self) -> bool:
-        """Whether something changes over a trial in a way that is learned."""
+        """True if something that changes over a trial is learned."""
         return self.mean.moves
 
     def prepared(self, data: MultiRegionData) -> Self:
-        """This preset with what it takes from the recording it is fitted to."""
+        """Complete the model with settings that it takes from the recording to be fitted."""
         if not self.has_courses or self.duration is not None:
             return self
         return self.replace(duration=data.n_bins * data.bin_width)
 
     def for_search(self) -> Self:
-        """The preset whose climbs give the start: the same latents under the spectral likelihood.
+        """Model for the search for a start: these latents under the spectral likelihood.
 
         It climbs on what :meth:`around_mean` leaves of the recording.
         """
         return self.replace(likelihood=Spectral(), transient=None, mean=Constant(), emission=Gaussian())
 
     def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
-        """The recording less a first guess of the mean's course, and that guess, with that of noise, as sites.
+        """Subtract a first guess of the mean's course from the recording, and return both.
 
-        Counts come as values of nearly constant variance; their guesses are of log-rates.
+        The guess is returned as sites, with that of noise. Counts come as values of nearly constant variance; their
+        guesses are of log-rates.
         """
         values, guess = self.emission.nearly_gaussian(data), self.mean.first_guess(data, self.emission, self.duration)
         rest = values
@@ -127,7 +131,7 @@ class Fittable(Parametrized):
         return rest, guess | self.emission.first_guess(rest, self.assignment(data.layout))
 
     def completed(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-        """Sites of the search, or of a simpler preset's fit, with those that only this preset has."""
+        """Add the sites that only this model has to those of a search or of a simpler model."""
         sites = self.emission.from_nearly_gaussian(sites, data)
         wanted = (*self.emission.own_sites, *self.mean.own_sites)
         lacking = any(name not in sites for name in wanted)
@@ -137,7 +141,7 @@ class Fittable(Parametrized):
     def following(
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
-        """This preset, and its sites where a fit of ``model`` to such a recording ended."""
+        """Return this model, with sites at which a fit of ``model`` to such a recording ended."""
         # The offset shares the mean with its course.
         mean = np.asarray(sites[OFFSET.name]) + model.mean.level(sites, data, model.duration)
         sites = self.emission.from_other(model.emission, sites, mean, data)
@@ -148,11 +152,11 @@ class Fittable(Parametrized):
         return self, self.completed(sites, data)
 
     def reads_delays(self, layout: Layout) -> bool:
-        """Whether there are latents that regions read at delays which are to be found."""
+        """True if regions read latents at delays that are to be found."""
         return self.n_across > 0 and self.assignment(layout).n_regions > 1 and self.delay_bound(layout) > 0
 
     def delay_level(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
-        """Delays in seconds, (region, across_latent): of those that vary the mean over a trial."""
+        """Delays in seconds, (region, across_latent); the mean over a trial if they vary."""
         table = self.delay_table(sites, data.layout, data.n_bins)
         return table if table.ndim == 2 else table.mean(-1)
 
@@ -161,19 +165,25 @@ class Fittable(Parametrized):
         return self.emission.loadings_of_values(np.asarray(sites[LOADINGS.name]), data)
 
     def reaching(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self:
-        """This preset with a bound somewhat beyond the delays of ``sites``, but not beyond half a trial."""
+        """Set the bound of delays somewhat beyond those of ``sites``, at most half a trial."""
         largest = float(np.abs(np.asarray(sites["delay"])).max())
         return self.replace(max_delay=min(WIDER * largest, FARTHEST * data.n_bins * data.bin_width))
 
     def far_reaching(self, data: MultiRegionData) -> Self:
-        """This preset with delays as long as a fit admits; itself where it has none, or is to hold its bound."""
+        """Return the model with the longest delays that a fit admits.
+
+        It is the model itself if it has no delays, is to hold their bound, or admits such delays already.
+        """
         longest = FARTHEST * data.n_bins * data.bin_width
         if self.hold_max_delay or not 0 < self.delay_bound(data.layout) < longest:
             return self
         return self.replace(max_delay=longest)
 
     def if_free(self, data: MultiRegionData) -> Self | None:
-        """This preset with delays as long as a fit would admit were its bound not held; None where it is not."""
+        """Return the model with the longest delays of a fit that does not hold its bound, or None.
+
+        It is None if the bound is not held, or could not be wider.
+        """
         if not self.hold_max_delay:
             return None
         free = self.replace(hold_max_delay=False)
@@ -181,14 +191,15 @@ class Fittable(Parametrized):
         return None if far is free else far
 
     def clipped(self, sites: Mapping[str, Any], data: MultiRegionData, share: float = CLIPPED) -> dict[str, Any]:
-        """Sites with delays of at most a share of the bound."""
+        """Clip the delays of sites to at most a share of the bound."""
         most = share * self.delay_bound(data.layout)
         return {**sites, "delay": np.clip(np.asarray(sites["delay"]), -most, most)}
 
     def smoothing(self, layout: Layout, attempt: int) -> int | None:
-        """Bins over which a start averages the recording to see its signals; None where it takes any that vary most.
+        """Number of bins over which a start averages the recording to see its signals.
 
-        Slow signals stand out where noise and delays are averaged away; white ones are only lost by averaging.
+        None takes any signals that vary most. Slow signals stand out where noise and delays are averaged away; white
+        ones are only lost by averaging.
         """
         bound = min(self.delay_bound(layout), DEFAULT_MAX_DELAY * layout.bin_width)
         reach = 2 * int(np.ceil(bound / layout.bin_width)) + 1
@@ -196,13 +207,16 @@ class Fittable(Parametrized):
         return widths[attempt % 4]
 
     def unsuited(self, data: MultiRegionData) -> Sentence | None:
-        """Why the model says nothing of a recording, in a sentence; None where it does."""
+        """Reason this model cannot describe the recording, or None."""
         return self.emission.unsuited(data)
 
     # ---- the climb -----------------------------------------------------------------------------------------------
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """About one posterior sd of each site in its unconstrained coordinate (see ``inference.optimise``)."""
+        """Approximate posterior sd of each site in its unconstrained coordinate.
+
+        See ``inference.optimise``.
+        """
         noise = self.noise_of(sites)
         assignment = self.assignment(data.layout)
         scales = self.emission.scales(sites, data.n_trials * data.n_bins, assignment)
@@ -212,7 +226,10 @@ class Fittable(Parametrized):
         return scales
 
     def _dynamics_scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Those of delays and of kernel parameters, from the spectra of latents (see ``mode.whittle``)."""
+        """Approximate posterior sd of delays and kernel parameters, from spectra of latents.
+
+        See ``mode.whittle``.
+        """
         layout = data.layout
         assignment, loadings = self.assignment(layout), np.asarray(sites["loadings"])
         power = assignment.member @ (loadings**2 / self.noise_of(sites)[:, None])  # (region, column)
@@ -250,16 +267,17 @@ class Fittable(Parametrized):
     def learned(
         self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
     ) -> tuple[Self, dict[str, Any]] | None:
-        """After a climb, this preset and its sites with better values of what is held; None where they are good.
+        """Improve the held sites after a climb; None if they are good already.
 
-        ``curvature(site)`` gives the negative log density's second derivative by each free coordinate of a site.
+        Returns this model and its sites. ``curvature(site)`` gives the negative log density's second derivative by each
+        free coordinate of a site.
         """
         return None
 
     # ---- adaptation to what a climb has found --------------------------------------------------------------------
 
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
-        """This preset with the window that ``sites`` need, were timescales ``margin`` times as long."""
+        """Set the window that ``sites`` need, were timescales ``margin`` times as long."""
         if not self.likelihood.is_statespace or self.lift == "ar":
             return self
         across, within = (self.hyperparameters(sites, kind, data.layout) for kind in ("across", "within"))
@@ -269,7 +287,7 @@ class Fittable(Parametrized):
         return self.replace(window=self.choose_window(data.layout, across, within, tolerance=tolerance))
 
     def _new_share(self, sites: Mapping[str, Any], layout: Layout) -> float:
-        """What a window may miss of a latent where noise remembers, as a share of what it may miss where it is white.
+        """Ratio of the variance that a window may miss with autocorrelated and with white noise.
 
         Innovations miss (1 + phi^2) times as much, beside GP noise of which 1 - phi^2 is new.
         """
@@ -279,10 +297,11 @@ class Fittable(Parametrized):
         return float((1 - memory**2) / (1 + memory**2))
 
     def narrowed(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
-        """This preset with windows that hold the delays of ``sites``, which will move less than ``margin`` seconds.
+        """Narrow the windows to the delays of ``sites``, plus and minus ``margin`` seconds.
 
-        The window of each latent is put around its own delays: a state of far fewer registers, for whoever evaluates
-        thousands of times close to a maximum. Delays that move farther are read a little less exactly.
+        Delays are expected to move by less than ``margin``. The window of each latent is put around its own delays: a
+        state of far fewer registers, for whoever evaluates thousands of times close to a maximum. Delays that move
+        farther are read a little less exactly.
         """
         delay = self.delay_table(sites, data.layout, data.n_bins)
         if not self.likelihood.is_statespace or self.lift == "ar" or delay.ndim > 2 or not self.n_across:
@@ -299,7 +318,10 @@ class Fittable(Parametrized):
         return self.replace(window=dataclasses.replace(window, shifts=shifts))
 
     def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float:
-        """Largest share of a latent's variance that the state space misses or misrepresents at ``sites``."""
+        """Largest share of a latent's variance that the state space misses at ``sites``.
+
+        Variance that it misrepresents counts as missed.
+        """
         if not self.likelihood.is_statespace or self.lift == "ar" or self.window is None or not self.n_across:
             return 0.0
         hyper = self.hyperparameters(sites, "across", data.layout)
@@ -313,7 +335,9 @@ class Fittable(Parametrized):
         return max(missed, self.kernel_lift.error)
 
     def admitting(self, sites: Mapping[str, Any], layout: Layout) -> Self:
-        """This preset, with a ``max_delay`` that admits the delays of ``sites``, which may come from another fit.
+        """Widen ``max_delay``, if needed, so that it admits the delays of ``sites``.
+
+        ``sites`` may come from another fit.
 
         Raises:
             ValueError: it is to be held, and they are beyond it.
@@ -332,19 +356,23 @@ class Fittable(Parametrized):
         return self.replace(max_delay=WIDER * largest)
 
     def presses(self, sites: Mapping[str, Any], data: MultiRegionData) -> bool:
-        """Whether a delay of ``sites`` has come within 5% of ``max_delay``."""
+        """True if a delay of ``sites`` has come within 5% of ``max_delay``."""
         if "delay" not in sites:
             return False
         return bool(self.pressing(self.delay_table(sites, data.layout, data.n_bins), data.layout).any())
 
     def pressing(self, delays: np.ndarray, layout: Layout) -> np.ndarray:
-        """Which delays behind the first region, in seconds, have come within 5% of ``max_delay``, of their shape."""
+        """True for each delay behind the first region that is within 5% of ``max_delay``.
+
+        Delays are in seconds; the result has their shape.
+        """
         return np.abs(delays) >= NEAR_BOUND * self.delay_bound(layout)
 
     def widened(self, sites: Mapping[str, Any], data: MultiRegionData) -> Self | None:
-        """This preset with a wider ``max_delay`` where a delay of ``sites`` presses, and may; else None.
+        """Widen ``max_delay`` if a delay of ``sites`` comes close to it; None if not.
 
-        Up to half of a trial: a latent that lags by more is hardly shared, but private to each region.
+        It grows up to half of a trial: a latent that lags by more is hardly shared, but private to each region. The
+        result is None also if ``max_delay`` is held or as wide already.
         """
         bound, longest = self.delay_bound(data.layout), FARTHEST * data.n_bins * data.bin_width
         if self.hold_max_delay or bound >= longest or not self.presses(sites, data):
@@ -352,7 +380,7 @@ class Fittable(Parametrized):
         return self.replace(max_delay=min(WIDER * bound, longest))
 
     def keeping(self, sites: Mapping[str, Any], layout: Layout, across: np.ndarray) -> tuple[Self, dict[str, Any]]:
-        """This preset and its sites with some of the across latents only, by index."""
+        """Keep some of the across latents of the model and its sites, by index."""
         n_columns = self.assignment(layout).n_columns
         columns = np.concatenate([across, np.arange(self.n_across, n_columns)])
         kept = {}

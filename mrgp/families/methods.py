@@ -1,4 +1,4 @@
-"""Every way to fit a model, by the name that users type."""
+"""Methods to fit a model, by the names that users type."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,8 +1,8 @@
-"""What every preset is: a frozen description of a model that is itself the NumPyro program, with ``.fit``.
+"""Base of all models: a frozen description that is itself the NumPyro program.
 
-A preset holds choices in the user's units (seconds). Called with a recording inside NumPyro it runs the generative
-program; the subclasses in ``models/`` write that program, this class and those below it give them the pieces: sizes
-(``choices``), kernel parameters with their priors (``parametrized``), and the likelihood of their choice.
+A model holds choices in the user's units (seconds), and has ``.fit``. Called with a recording inside NumPyro it runs
+the generative program; the subclasses in ``models/`` write that program, this class and those below it give them the
+pieces: sizes (``choices``), kernel parameters with their priors (``parametrized``), and the likelihood of their choice.
 """
 
 import dataclasses
@@ -45,9 +45,9 @@ BOUNDED_BY = {"delay": "max_delay", "timescale": "timescale_bounds"}
 
 @dataclass(frozen=True)
 class Preset(Fittable, family="model", tag="model"):
-    """A model of a recording. Subclasses write the generative program in ``__call__``.
+    """Base class of models; subclasses write the generative program in ``__call__``.
 
-    For the arguments that all presets share see :class:`mrgp.families.choices.Choices`.
+    For the arguments that all models share see :class:`mrgp.families.choices.Choices`.
     """
 
     regions_needed: ClassVar[int] = 1
@@ -71,7 +71,7 @@ class Preset(Fittable, family="model", tag="model"):
 
     @property
     def chosen(self) -> dict[str, str]:
-        """As text the number of shared latents, and every other choice that is not the default."""
+        """Number of shared latents and all choices that are not the default, as text."""
         chosen = {}
         for field in dataclasses.fields(self):
             value, default = getattr(self, field.name), field.default
@@ -82,7 +82,10 @@ class Preset(Fittable, family="model", tag="model"):
         return chosen
 
     def __call__(self, data: MultiRegionData) -> None:
-        """The generative program: sample sites in seconds, and the recording as the observed site ``y``."""
+        """Run the generative program: sample sites, and observe the recording as site ``y``.
+
+        Sites are in seconds.
+        """
         raise NotImplementedError
 
     # ---- the likelihood ------------------------------------------------------------------------------------------
@@ -95,7 +98,7 @@ class Preset(Fittable, family="model", tag="model"):
         across: Hyperparameters,
         within: Hyperparameters,
     ) -> None:
-        """The observed site ``y``: every trial of the recording under the marginal likelihood chosen."""
+        """Sample the observed site ``y``: all trials under the chosen marginal likelihood."""
         layout = data.layout
         if (why := self.unsuited(data)) is not None:
             raise DataError(f"{type(self).__name__}: ", *why)
@@ -117,7 +120,10 @@ class Preset(Fittable, family="model", tag="model"):
             numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
 
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
-        """The distribution of the recording's trials at given sites: a ``DelayedGP``, or of counts a ``CountGP``."""
+        """Distribution of the recording's trials at given sites.
+
+        It is a ``DelayedGP``, or of counts a ``CountGP``.
+        """
         program = handlers.substitute(handlers.seed(self, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
         with TRACING:
             trace = handlers.trace(program).get_trace(data)
@@ -131,9 +137,10 @@ class Preset(Fittable, family="model", tag="model"):
         return trace["y"]["fn"]
 
     def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray:
-        """log p(y_trial | params) in nats, (trial,); ``params`` from :meth:`params_from` or ``fit.sites``.
+        """Compute log p(y_trial | params) in nats, (trial,).
 
-        Of counts a lower bound, in which the trials given share the covariances of latents.
+        ``params`` come from :meth:`params_from` or ``fit.sites``. Of counts it is a lower bound, in which the trials
+        given share the covariances of latents.
         """
         self.emission.check_values(data)
         with TRACING:
@@ -158,17 +165,19 @@ class Preset(Fittable, family="model", tag="model"):
         progress: bool = True,
         **settings: Any,
     ) -> Fit:
-        """Infer the parameters from a recording. Fits in threads of one process take turns.
+        """Infer the parameters from a recording.
+
+        Fits in threads of one process take turns.
 
         Args:
-            data: The recording; neurons and regions as the preset expects.
+            data: The recording; neurons and regions as the model expects.
             method: "map": the maximum of log p(y, parameters), latents integrated out. "em", for models that have
                 it: the maximum of log p(y | parameters) by expectation-maximization. "vb": variational Bayes, for
-                presets with automatic relevance determination. From the maximum on, where latents have timescales:
+                models with automatic relevance determination. From the maximum on, where latents have timescales:
                 "laplace", the Gaussian that fits there; "svi", a variational guide; "nuts", draws by Hamiltonian
-                Monte Carlo. None for the preset's own default.
+                Monte Carlo. None for the model's own default.
             seed: Of the random part of the start; the same seed gives the same fit.
-            start: A fit to go on from instead of a search for a start: of this preset or one with the same sites, such
+            start: A fit to go on from instead of a search for a start: of this model or one with the same sites, such
                 as one with another likelihood, or DLAG for ADM. A model of counts also starts from a Gaussian fit of
                 the same counts or of their roots.
             fixed: Sites held at a value in seconds or data units, a number or an array of the site's shape, such as
@@ -218,7 +227,7 @@ class Preset(Fittable, family="model", tag="model"):
         )
 
     def _settings(self, method: str, settings: Mapping[str, Any]) -> Any:
-        """The method's settings, checked; None where it has none."""
+        """Check the settings of a method and return them; None if it has none."""
         kind = SETTINGS.get(method)
         known = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
         if unknown := sorted(settings.keys() - set(known)):
@@ -227,21 +236,22 @@ class Preset(Fittable, family="model", tag="model"):
         return kind and kind(**settings)
 
     def objection(self, method: str, data: MultiRegionData) -> Sentence | None:
-        """Why these settings do not suit one of the preset's methods on a recording; None where they do."""
+        """Reason why a method cannot fit this model to a recording, or None."""
         if method == "em" and self.mean.moves:
             return "method 'em' has no update for ", Argument("mean", self.mean.written_name()), ": use ", MAP
         return self.loadings.objection(method, self.emission, data) or self.unsuited(data)
 
     def check(self, data: MultiRegionData) -> None:
-        """Raise DataError where nothing can be inferred from a recording: what a user is told, they are told here.
+        """Raise DataError if nothing can be inferred from a recording.
 
-        Whatever is made of it inside, such as pseudo-neurons or fewer trials, has no names that a user would know.
+        Everything that a user is told about the recording is told here. Whatever is made of it inside, such as
+        pseudo-neurons or fewer trials, has no names that a user would know.
         """
         data.require(self.regions_needed, type(self).__name__)
         self.emission.check(data)
 
     def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
-        """Values for some of the sites, as arrays of their shapes.
+        """Check values for some of the sites, and return them as arrays of the sites' shapes.
 
         Raises:
             ValueError: there is no such site, or it cannot have this value.
@@ -267,7 +277,10 @@ class Preset(Fittable, family="model", tag="model"):
 
 
 def _allowed(site: str, support: Any) -> Sentence:
-    """What a site's support admits, in words, and the choice that makes it wider, where there is one."""
+    """Describe the values that a site's support admits.
+
+    The sentence names the choice that makes it wider, if there is one.
+    """
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     bounds: list[Any] = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]

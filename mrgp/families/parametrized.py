@@ -1,4 +1,4 @@
-"""The parameters of a preset as sample sites: their priors, their names, and what they mean in the user's units."""
+"""Parameters of a model as sample sites: priors, names, and tables in the user's units."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,20 +25,26 @@ TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none,
 
 @dataclass(frozen=True)
 class Parametrized(Choices):
-    """Choices with the parameters that they call for: sites in seconds and in the units of the recording."""
+    """Choices with the parameters that they need, as sites.
+
+    Sites are in seconds and in the units of the recording.
+    """
 
     # ---- sampled -------------------------------------------------------------------------------------------------
 
     def latent_sites(self, data: MultiRegionData) -> tuple[Hyperparameters, Hyperparameters]:
-        """Sample the kernel parameters of the across and of the within latents (see :meth:`kernel_sites`); bins."""
+        """Sample the kernel parameters of the across and of the within latents, in bins.
+
+        See :meth:`kernel_sites`.
+        """
         across = self.kernel_sites("across", self.n_across, data.bin_width)
         return across, self.kernel_sites("within", sum(self.assignment(data.layout).n_within), data.bin_width)
 
     def kernel_sites(self, kind: str, n_latents: int, bin_width: float) -> dict[str, Array]:
-        """Sample the kernel parameters of ``n_latents`` latents (sites ``timescale_<kind>``, ...); returns bins.
+        """Sample the kernel parameters of ``n_latents`` latents, and return them in bins.
 
-        Timescales, of kernels that have one, are log-normal around 0.1 s, or log-uniform between ``timescale_bounds``;
-        a kernel declares the priors of whatever else it has.
+        The sites are ``timescale_<kind>`` and so on. Timescales, of kernels that have one, are log-normal around 0.1 s,
+        or log-uniform between ``timescale_bounds``; a kernel declares the priors of whatever else it has.
         """
         if n_latents == 0:
             return {name: jnp.zeros(0) for name in ("timescale", *self.kernel.parameters())}
@@ -63,7 +69,10 @@ class Parametrized(Choices):
     # ---- read ----------------------------------------------------------------------------------------------------
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
-        """Names of the sites that describe latents rather than neurons: what a posterior is asked about."""
+        """Names of the sites that describe latents rather than neurons.
+
+        A posterior is asked about these.
+        """
         counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
         own = self.kernel.parameters()
         names = ["timescale"] * self.kernel.has_timescale + [n for n in own if not isinstance(own[n], float)]
@@ -91,9 +100,10 @@ class Parametrized(Choices):
         return in_bins(hyper, layout.bin_width)
 
     def delay_table(self, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> np.ndarray:
-        """Delays in seconds, (..., region, across_latent), of sites that may have leading axes of draws.
+        """Delays in seconds, (..., region, across_latent).
 
-        A model whose delays vary returns (..., region, across_latent, time) for trials of ``n_bins`` bins.
+        Sites may have leading axes of draws. A model whose delays vary returns (..., region, across_latent, time) for
+        trials of ``n_bins`` bins.
         """
         if "delay" not in sites:
             return np.zeros((self.assignment(layout).n_regions, self.n_across))
@@ -101,21 +111,30 @@ class Parametrized(Choices):
         return np.concatenate([np.zeros_like(delay[..., :1, :]), delay], axis=-2)
 
     def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
-        """Timescales in seconds of the latents of one kind ("across", "within"), (latent,); 0 where they are white."""
+        """Timescales of the latents of one kind in seconds, (latent,); 0 for white latents.
+
+        The kind is "across" or "within".
+        """
         bins = np.asarray(self.hyperparameters(sites, kind, layout)["timescale"])
         return bins * layout.bin_width * self.kernel.has_timescale
 
     def mean_table(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
-        """Mean of every neuron over time in units of the recording, or its log-rate, (condition, time, neuron)."""
+        """Mean of every neuron over time, (condition, time, neuron).
+
+        It is in units of the recording, or the log-rate of counts.
+        """
         level = np.broadcast_to(sites["offset"], (data.layout.n_conditions, data.n_bins, data.layout.total_neurons))
         return level + self.mean.course(sites, data, self.duration)
 
     def noise_of(self, sites: Mapping[str, Any]) -> np.ndarray:
-        """Noise variances (neuron,), or what stands for them where counts tell of log-rates."""
+        """Noise variances, (neuron,).
+
+        For counts they are the variances of the error with which one bin measures each log-rate.
+        """
         return np.asarray(self.emission.noise_of(sites))
 
     def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
-        """The same parameters as a fit shows them: what no recording can decide is put into an order.
+        """Put parameters into the order that a fit shows, where no recording can decide it.
 
         White latents are exchangeable, up to a rotation: they are rotated to explain as much as they can one by one.
         """
@@ -138,7 +157,7 @@ class Parametrized(Choices):
         delays: Any = None,
         **hyperparameters: Any,
     ) -> dict[str, np.ndarray]:
-        """Sites from plain arrays, for checks against other software.
+        """Build sites from plain arrays, for checks against other software.
 
         Args:
             layout: Of the recording (``data.layout``).

@@ -1,4 +1,7 @@
-"""Models with automatic relevance determination: their loadings, and variational Bayes as their method."""
+"""Base of models with automatic relevance determination.
+
+It gives them their loadings, and variational Bayes as their method.
+"""
 
 from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar
@@ -9,7 +12,7 @@ from mrgp.parts.loadings import Loadings, Relevance
 
 @dataclass(frozen=True)
 class RelevancePreset(Preset, abstract=True):
-    """A model whose regions choose among the latents.
+    """Model whose regions choose the latents that they read.
 
     Args:
         shape, rate, offset_precision: Short for those of :class:`mrgp.parts.loadings.Relevance`.

@@ -1,6 +1,6 @@
-"""Choices of presets without delays: of one population of neurons, of white latents.
+"""Choices of models without delays: one population of neurons, or white latents.
 
-A preset names them before :class:`mrgp.families.model.Preset`, and ``WhiteLatents`` first: the leftmost default counts.
+A model names them before :class:`mrgp.families.model.Preset`, and ``WhiteLatents`` first: the leftmost default counts.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ SAME = 1e-6  # share of noise in each region's copy of a shared latent: copies t
 
 @dataclass(frozen=True)
 class Undelayed(Choices):
-    """Every region reads the same course of a latent at the same time."""
+    """Choices of a model whose regions read the course of a latent at the same time."""
 
     meaningless: ClassVar[tuple[str, ...]] = ("max_delay", "hold_max_delay")
 
@@ -28,13 +28,16 @@ class Undelayed(Choices):
         return 0.0
 
     def no_delay(self, layout: Layout) -> Array:
-        """Delays as the likelihood takes them, (1, region, across_latent)."""
+        """Delays of 0 as the likelihood takes them, (1, region, across_latent)."""
         return jnp.zeros((1, self.assignment(layout).n_regions, self.n_across))
 
 
 @dataclass(frozen=True)
 class Pooled(Undelayed):
-    """All neurons are one population: regions play no part, and there are no private latents."""
+    """Choices of a model in which all neurons are one population.
+
+    Regions play no part, and there are no private latents.
+    """
 
     private_in: ClassVar[str] = ""  # the preset to take for private latents, where there is one
 
@@ -47,7 +50,7 @@ class Pooled(Undelayed):
 
 @dataclass(frozen=True)
 class WhiteLatents(Undelayed):
-    """Every bin is a sample of its own: latents have no timescale."""
+    """Choices of a model with white latents: bins are independent, without timescales."""
 
     kernel: Kernel = dataclasses.field(default_factory=White)
 

@@ -1,1 +1,1 @@
-"""What a model is made of: kernels, loadings, means, delays, emissions."""
+"""Parts that make a model: kernels, loadings, means, delays, emissions."""

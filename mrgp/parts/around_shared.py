@@ -1,4 +1,4 @@
-"""Values of groups that resemble each other."""
+"""Normal distribution of values of groups that resemble each other."""
 
 from typing import ClassVar, Self
 
@@ -36,7 +36,7 @@ class AroundShared(Distribution):
         return constraints.independent(constraints.real, len(self.event_shape))
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Values (*sample_shape, group, *shape)."""
+        """Draw values (*sample_shape, group, *shape)."""
         first, second = random.split(key)
         around = self.shared * random.normal(first, (*sample_shape, 1, *self.shared.shape))
         return around + self.own * random.normal(second, (*sample_shape, *self.event_shape))

@@ -1,7 +1,7 @@
-"""Stationary covariance functions of the latent signals, k(0) = 1 (scale lives in the loadings).
+"""Stationary covariance functions of the latent signals, with k(0) = 1.
 
-A kernel is a correlation function of the lag in units of its timescale. A kernel of one's own is a class with
-one method::
+The scale of a latent is in the loadings. A kernel is a correlation function of the lag in units of its timescale. A
+kernel of one's own is a class with one method::
 
     class Exponential(mrgp.Kernel):
         def cov(self, tau):
@@ -40,15 +40,24 @@ class Kernel(Part, family="kernel"):
 
     @property
     def has_timescale(self) -> bool:
-        """Whether the correlation depends on a timescale; where not, what stands in its place has no effect."""
+        """True if the correlation depends on a timescale.
+
+        If not, the number in the place of a timescale has no effect.
+        """
         return True
 
     def cov(self, tau: Array) -> Array:
-        """Correlation at the dimensionless lag ``tau`` (lag / timescale), any shape; even, and 1 at 0."""
+        """Correlation at the dimensionless lag ``tau`` (lag / timescale), of any shape.
+
+        It is an even function, and 1 at 0.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define cov(self, tau)")
 
     def parameters(self) -> dict[str, Parameter]:
-        """The per-latent parameters other than the timescale, in s or Hz: a prior to infer one, a number to fix it."""
+        """Parameters of each latent other than the timescale, in s or Hz.
+
+        A prior infers a parameter, a number fixes it.
+        """
         return {}
 
     def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
@@ -91,7 +100,10 @@ class Matern32(Kernel):
 
 @dataclass(frozen=True)
 class Matern52(Kernel):
-    """k(tau) = (1 + s + s^2 / 3) exp(-s), s = sqrt(5) |tau| (Rasmussen & Williams 2006, eq. 4.17)."""
+    """k(tau) = (1 + s + s^2 / 3) exp(-s), s = sqrt(5) |tau|.
+
+    Rasmussen & Williams 2006, eq. 4.17.
+    """
 
     def cov(self, tau: Array) -> Array:
         s = jnp.sqrt(5.0) * jnp.abs(tau)
@@ -100,9 +112,10 @@ class Matern52(Kernel):
 
 @dataclass(frozen=True)
 class White(Kernel):
-    """k(0) = 1 and 0 elsewhere: every bin anew, as in factor analysis. It has no timescale.
+    """k(0) = 1, and 0 elsewhere: bins are independent, as in factor analysis.
 
-    Two copies of a white latent are one where their delays are equal to the last bit, and independent else.
+    It has no timescale. Two copies of a white latent are one where their delays are equal to the last bit, and
+    independent else.
     """
 
     @property
@@ -115,9 +128,10 @@ class White(Kernel):
 
 @dataclass(frozen=True)
 class RationalQuadratic(Kernel):
-    """k(tau) = (1 + tau^2 / (2 alpha))^-alpha: a mixture of squared exponentials of many timescales.
+    """k(tau) = (1 + tau^2 / (2 alpha))^-alpha: a mixture of squared exponentials.
 
-    ``alpha`` > 0 is fixed: small for heavy tails, infinity for the squared exponential.
+    The mixture has many timescales. ``alpha`` > 0 is fixed: small for heavy tails, infinity for the squared
+    exponential.
     """
 
     alpha: float = 1.0
@@ -189,7 +203,10 @@ class Weighted(Kernel):
 
 @dataclass(frozen=True)
 class Stretched(Kernel):
-    """``kernel`` with ``factor`` times the latent's timescale, so that a sum can mix slow and fast terms."""
+    """Kernel with ``factor`` times the timescale of the latent.
+
+    With it a sum can mix slow and fast terms.
+    """
 
     kernel: Kernel
     factor: float
@@ -211,7 +228,10 @@ class Stretched(Kernel):
 
 @dataclass(frozen=True)
 class Sum(Kernel):
-    """k = sum_i weight_i k_i / sum_i weight_i, written ``0.7 * SquaredExponential() + 0.3 * Matern12()``."""
+    """Weighted mean of kernels, k = sum_i weight_i k_i / sum_i weight_i.
+
+    It is written ``0.7 * SquaredExponential() + 0.3 * Matern12()``.
+    """
 
     terms: tuple[Weighted, ...]
 
@@ -241,13 +261,16 @@ class Sum(Kernel):
 
 
 def in_bins(hyper: Hyperparameters, bin_width: float) -> dict[str, Any]:
-    """Kernel parameters in units of bins, from seconds and Hz; what has neither unit is left alone."""
+    """Convert kernel parameters from seconds and Hz to units of bins.
+
+    Parameters of neither unit are left alone.
+    """
     factor = {"timescale": 1 / bin_width, "frequency": bin_width}
     return {name: value * factor.get(name, 1.0) for name, value in hyper.items()}
 
 
 def stretched(kernel: Stretched, hyper: Hyperparameters) -> Hyperparameters:
-    """``hyper`` as the kernel inside ``kernel`` sees it."""
+    """Parameters ``hyper`` with the timescale of the kernel inside ``kernel``."""
     return {**hyper, "timescale": hyper["timescale"] * kernel.factor}
 
 

@@ -1,4 +1,4 @@
-"""Which neuron reads which latent."""
+"""Assignment of latents to neurons: which neuron reads which latent."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from scipy.special import gammaln
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which neuron reads which latent; static.
+    """Assignment of latents to the neurons that read them; static.
 
     Attributes:
         n_neurons: Neurons per region.
@@ -38,12 +38,15 @@ class Assignment:
 
     @property
     def n_columns(self) -> int:
-        """Columns of the loadings: the across latents, then as many as the richest region has of its own."""
+        """Number of columns of the loadings.
+
+        They are the across latents, then as many as the region with most within latents has.
+        """
         return self.n_across + max(self.n_within)
 
     @property
     def log_symmetries(self) -> float:
-        """Log of the number of parameter values alike in all but the signs and the order of latents."""
+        """Log of the number of sign changes and orders of latents that leave the model the same."""
         kinds = (self.n_across, *self.n_within)
         return float(sum(count * np.log(2) + gammaln(count + 1) for count in kinds))
 
@@ -53,12 +56,12 @@ class Assignment:
 
     @property
     def member(self) -> np.ndarray:
-        """Which neuron is in which region, 0 or 1, (region, neuron)."""
+        """Membership of neurons in regions, 0 or 1, (region, neuron)."""
         return 1.0 * (self.region_of_neuron == np.arange(self.n_regions)[:, None])
 
     @property
     def region_of_within(self) -> np.ndarray:
-        """(within_latent,): the region that owns each within latent."""
+        """Index of the region that owns each within latent, (within_latent,)."""
         return np.repeat(np.arange(self.n_regions), self.n_within)
 
     @property
@@ -67,12 +70,15 @@ class Assignment:
 
     @property
     def column_of_readout(self) -> np.ndarray:
-        """The column of the loadings that each readout uses."""
+        """Column of the loadings that each readout uses, (readout,)."""
         within = [self.n_across + np.arange(width) for width in self.n_within]
         return np.concatenate([np.tile(np.arange(self.n_across), self.n_regions), *within]).astype(int)
 
     @property
     def used(self) -> np.ndarray:
-        """(neuron, column), bool: a region with fewer within latents leaves its last columns unused."""
+        """True for the columns of loadings that a neuron uses, (neuron, column).
+
+        A region with fewer within latents leaves its last columns unused.
+        """
         width = np.asarray(self.n_within)[self.region_of_neuron] + self.n_across
         return np.arange(self.n_columns) < width[:, None]

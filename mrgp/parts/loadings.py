@@ -1,4 +1,4 @@
-"""Loadings: their priors, which column drives which neuron, and how much of a region they explain."""
+"""Loadings: priors, the columns that drive each neuron, and the variance they explain."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,12 +28,15 @@ VAGUE = 3.0  # prior sd of loadings in each region's units while a start is sear
 
 
 class Loadings(Part, family="loadings", tag="name", short=True):
-    """The prior of loadings, and of the emission's parameters where it goes with that."""
+    """Prior of loadings, which may also set priors of the emission's parameters."""
 
     own_sites: ClassVar[tuple[str, ...]] = ()  # beside loadings
 
     def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
-        """Sample loadings (neuron, column) and the emission's own parameters; called inside a NumPyro program."""
+        """Sample loadings (neuron, column) and the emission's own parameters.
+
+        Called inside a NumPyro program.
+        """
         raise NotImplementedError
 
     def objection(self, method: str, emission: Emission, data: MultiRegionData) -> Sentence | None:
@@ -41,17 +44,17 @@ class Loadings(Part, family="loadings", tag="name", short=True):
         return None
 
     def first_guess(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> dict[str, np.ndarray]:
-        """A first guess of the own sites."""
+        """First guess of the sites beside loadings."""
         return {}
 
     def scales(self, assignment: Assignment) -> dict[str, np.ndarray]:
-        """About one posterior sd of each of the own sites in its unconstrained coordinate."""
+        """Approximate posterior sd of the sites beside loadings, in unconstrained coordinates."""
         return {}
 
 
 @dataclass(frozen=True)
 class Weak(Loadings):
-    """Loadings of which nothing is known: C ~ N(0, scale^2), the scale being the emission's."""
+    """Weak prior of loadings: C ~ N(0, scale^2), with the scale of the emission."""
 
     def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
         scale = emission.loadings_scale(data)[:, None]
@@ -134,17 +137,17 @@ def _near(rate: str, before: str = "") -> Sentence:
 
 
 def readout_loadings(assignment: Assignment, loadings: Array) -> Array:
-    """The block loadings (neuron, readout) of y = C x with all regions' readouts stacked in x."""
+    """Block loadings of y = C x, (neuron, readout), with the readouts of all regions in x."""
     own = assignment.region_of_neuron[:, None] == assignment.region_of_readout
     return jnp.where(own, loadings[:, assignment.column_of_readout], 0.0)
 
 
 def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Loadings (neuron, column) with the latents of each kind rotated to explain as much as they can one by one.
+    """Rotate loadings (neuron, column) so that each next latent explains as much as it can.
 
-    The rotation that makes C' R^-1 C diagonal, largest first (Lawley & Maxwell 1971, ch. 2): it changes nothing where
-    the latents of a kind are exchangeable. Across latents are rotated together in all regions, private ones region by
-    region.
+    The latents of each kind are rotated among themselves, so that C' R^-1 C is diagonal, largest first (Lawley &
+    Maxwell 1971, ch. 2): this changes nothing where the latents of a kind are exchangeable. Across latents are rotated
+    together in all regions, private ones region by region.
     """
     C, shared = np.array(loadings), assignment.n_across
     edges = np.cumsum([0, *assignment.n_neurons])
@@ -158,7 +161,10 @@ def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> 
 
 
 def shared_variance(assignment: Assignment, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
-    """E[|c|^2] of each column of loadings as a share of its region's, (region, column); rows sum to 1."""
+    """Share of each column of loadings in its region's E[|c|^2], (region, column).
+
+    Rows sum to 1.
+    """
     power = _power(assignment, loadings, spread)
     return power / np.maximum(power.sum(1, keepdims=True), np.finfo(float).tiny)
 
@@ -166,7 +172,7 @@ def shared_variance(assignment: Assignment, loadings: np.ndarray, spread: np.nda
 def signal_to_noise(
     assignment: Assignment, loadings: np.ndarray, noise: np.ndarray, spread: np.ndarray | None
 ) -> np.ndarray:
-    """Variance that latents explain in each region over that of its noise, (region,)."""
+    """Ratio of the variance that latents explain to the noise variance, (region,)."""
     return _power(assignment, loadings, spread).sum(1) / (assignment.member @ noise)
 
 

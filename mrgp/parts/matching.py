@@ -1,6 +1,7 @@
-"""Latents have no order and no sign of their own: which one is which, and the error left once that is settled.
+"""Pairing of estimated and true latents, and the error of their delays.
 
-Latents and loadings have mean 0 in the model, so their likeness is a cosine: no mean is removed.
+Latents have no order and no sign of their own: the error is taken once they are paired. Latents and loadings have mean
+0 in the model, so their likeness is a cosine: no mean is removed.
 """
 
 from typing import NamedTuple
@@ -24,7 +25,9 @@ class Match(NamedTuple):
 
 
 def match_latents(estimate: ArrayLike, truth: ArrayLike) -> Match:
-    """Pair latents so that their absolute cosines sum to the most; of two unequal numbers, the lesser is paired.
+    """Pair latents so that the sum of their absolute cosines is largest.
+
+    If the numbers of latents differ, only as many as the lesser number are paired.
 
     Args:
         estimate: Time courses (trial, time, latent) or loadings (neuron, latent).
@@ -75,7 +78,7 @@ def delay_rmse(delays: ArrayLike, truth: ArrayLike, match: Match | None = None) 
 
 
 def _directions(columns: np.ndarray) -> np.ndarray:
-    """(sample, column) of unit length; a column of zeros stays one."""
+    """Scale columns to unit length, (sample, column); columns of zeros stay zero."""
     flat = columns.reshape(int(np.prod(columns.shape[:-1])), columns.shape[-1])
     return flat / np.maximum(np.linalg.norm(flat, axis=0), np.finfo(float).tiny)
 

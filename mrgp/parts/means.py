@@ -1,4 +1,4 @@
-"""Means over a trial: constant, or a smooth course for every neuron, and how far it is likely to move."""
+"""Means over a trial: constant, or a smooth course for every neuron with a likely spread."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ TRIALS_AT_ONCE = 16
 
 
 class Mean(Part, family="mean", tag="name", short=True):
-    """What a neuron does in every trial alike, besides its offset.
+    """Mean of each neuron that all trials of a condition share, besides its offset.
 
     ``duration`` is the length in seconds of the trials that a course is defined for; None for those of the recording.
     """
@@ -42,19 +42,19 @@ class Mean(Part, family="mean", tag="name", short=True):
     held: ClassVar[tuple[str, ...]] = ()  # sites that climbs leave alone
 
     def with_timescale(self, timescale: float) -> "Mean":
-        """The same mean with another timescale, where it has one."""
+        """Return the mean with another timescale, if it has one."""
         return self
 
     def sample(self, data: MultiRegionData, emission: Emission, duration: float | None) -> Array | None:
-        """Sample what the mean adds to offsets over time, (condition, time, neuron); None for nothing."""
+        """Sample the course that the mean adds to offsets, (condition, time, neuron), or None."""
         return None
 
     def course(self, sites: Mapping[str, Any], data: MultiRegionData, duration: float | None) -> Any:
-        """What the mean adds to offsets over time at given sites, (condition, time, neuron)."""
+        """Course that the mean adds to offsets at given sites, (condition, time, neuron)."""
         return 0.0
 
     def level(self, sites: Mapping[str, Any], data: MultiRegionData, duration: float | None) -> Any:
-        """What the mean adds to offsets, averaged over time and conditions, (neuron,)."""
+        """Average over time and conditions of the course that the mean adds to offsets, (neuron,)."""
         return 0.0
 
     def first_guess(
@@ -66,7 +66,10 @@ class Mean(Part, family="mean", tag="name", short=True):
     def scales(
         self, sites: Mapping[str, Any], data: MultiRegionData, noise: np.ndarray, duration: float | None
     ) -> dict[str, np.ndarray]:
-        """About one posterior sd of the mean's sites; ``noise`` (neuron,) is the variance of one bin."""
+        """Approximate posterior sd of the mean's sites.
+
+        ``noise`` (neuron,) is the variance of one bin.
+        """
         return {}
 
 
@@ -77,7 +80,9 @@ class Constant(Mean):
 
 @dataclass(frozen=True)
 class PSTH(Mean):
-    """The offset and a smooth course over the trial for every neuron, and for every condition where trials have one.
+    """Offset and smooth course over the trial for every neuron.
+
+    Every condition has a course of its own, if trials have conditions.
 
     The site ``mean_change`` (condition, neuron, mode), in units of the recording, or of log-rates, weighs the principal
     modes of a Matern-3/2 process. Of its standard deviations, the site ``mean_spread`` (kind, neuron), the first is of
@@ -142,7 +147,10 @@ class PSTH(Mean):
         return {MEAN_SPREAD.name: spread, MEAN_CHANGE.name: change}
 
     def likely_spread(self, data: MultiRegionData, emission: Emission, duration: float | None) -> np.ndarray:
-        """The site ``mean_spread``, (kind, neuron), where the evidence is highest."""
+        """Likely value of the site ``mean_spread``, (kind, neuron), from the evidence.
+
+        It is the prior's scale where the recording does not tell it.
+        """
         unit, usual = emission.unit_of_mean(data), np.asarray(emission.usual_spread_of_mean(data))
         modes = self.modes(data, duration)[:, :TELLING_MODES]
         size = (modes**2).sum(0)
@@ -160,7 +168,7 @@ class PSTH(Mean):
 
 
 class Averages(NamedTuple):
-    """Averages of each condition's trials on the modes of a mean, and what they are known to.
+    """Averages of each condition's trials on the modes of a mean, with their noise.
 
     Attributes:
         mean: In units of each neuron, (condition, mode, neuron).
@@ -176,9 +184,10 @@ class Averages(NamedTuple):
 def averages_of_conditions(
     values: np.ndarray, mask: np.ndarray, condition: np.ndarray, along: np.ndarray, center: np.ndarray, unit: np.ndarray
 ) -> Averages:
-    """Averages of trials (trial, time, neuron), zero where ``mask`` is, on orthonormal modes ``along`` (time, mode).
+    """Average the trials of each condition, and project on orthonormal modes ``along``.
 
-    Noise is that of the modes around as well: of few trials each alone would be known to a factor of two.
+    Trials are (trial, time, neuron), zero where ``mask`` is; modes are (time, mode). Noise is that of the modes around
+    as well: of few trials each alone would be known to a factor of two.
     """
     groups = [np.flatnonzero(condition == number) for number in np.unique(condition)]
     mean = np.empty((len(groups), along.shape[1], len(unit)))
@@ -200,7 +209,9 @@ def averages_of_conditions(
 
 
 def likely_spreads(averages: Averages, size: np.ndarray, least_noise: np.ndarray) -> np.ndarray:
-    r"""Likely spreads of each neuron's mean over a trial: that of all conditions, and that of each besides.
+    r"""Likely spreads of each neuron's mean over a trial, shared and of single conditions.
+
+    The first is of the course that all conditions share, the second of what each has besides.
 
     A mean a + b_c of modes with spreads s and o shows in the average of condition c's n_c trials, projected on mode m,
     as N(0, (s^2 + o^2) |m|^2 + v / n_c), its covariance between conditions being s^2 |m|^2; v is the variance of single

@@ -1,4 +1,4 @@
-"""Modes of courses over a trial: few numbers that make a smooth curve, and their best values."""
+"""Modes of courses over a trial: smooth curves of few numbers, and their best values."""
 
 from functools import lru_cache
 
@@ -12,9 +12,9 @@ SOLVED_AT_ONCE = 10**7  # numbers in the matrices of courses that are in memory 
 
 @lru_cache(maxsize=32)
 def rough_modes(n_bins: int, timescale: float) -> np.ndarray:
-    """Principal modes of a Matern-3/2 process of unit variance over ``n_bins`` bins, (time, mode), largest first.
+    """Principal modes of a Matern-3/2 process of unit variance, (time, mode), largest first.
 
-    Rough enough for the onset of a response. ``timescale`` is in bins.
+    They cover ``n_bins`` bins, and are rough enough for the onset of a response. ``timescale`` is in bins.
     """
     lag = np.sqrt(3) * np.abs(np.subtract.outer(np.arange(n_bins), np.arange(n_bins))) / timescale
     values, vectors = np.linalg.eigh((1 + lag) * np.exp(-lag))
@@ -23,10 +23,10 @@ def rough_modes(n_bins: int, timescale: float) -> np.ndarray:
 
 
 def weights_of_modes(modes: np.ndarray, course: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Posterior mean (..., mode) of standard normal weights of ``modes`` given a noisy ``course`` (..., time).
+    """Posterior mean of standard normal weights of ``modes``, (..., mode).
 
-    ``precision`` (..., time) are the inverse noise variances, 0 where nothing was measured. Courses that were measured
-    alike are solved for together.
+    The weights are inferred from a noisy ``course`` (..., time). ``precision`` (..., time) are the inverse noise
+    variances, 0 where nothing was measured. Courses that were measured alike are solved for together.
     """
     told = (precision * course).reshape(-1, len(modes)) @ modes
     distinct, which = np.unique(precision.reshape(-1, len(modes)), axis=0, return_inverse=True)

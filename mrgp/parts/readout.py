@@ -1,4 +1,4 @@
-"""Readout: how neurons read the latents, and what each neuron has of its own."""
+"""Readout: loadings of the neurons, and the parameters that each neuron has of its own."""
 
 from typing import Any, NamedTuple
 

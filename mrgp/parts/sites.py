@@ -1,4 +1,4 @@
-"""Sites: the parameters of models, each with its axes, its unit, and what of it belongs to which latent.
+"""Sites: the parameters of models, with axes, units, and the latents that they belong to.
 
 A part declares the sites that it samples, once, beside the code that samples them::
 
@@ -63,20 +63,20 @@ class Site:
 
     @property
     def is_of_neurons(self) -> bool:
-        """Whether every neuron has a value of its own."""
+        """True if every neuron has a value of its own."""
         return "neuron" in self.dims
 
     @property
     def is_of_latents(self) -> bool:
-        """Whether every latent has a value of its own."""
+        """True if every latent has a value of its own."""
         return bool({*ACROSS, "within_latent", "column"} & {*self.dims})
 
     def axes_of_across(self) -> tuple[int, ...]:
-        """The axes along which across latents lie alone, counted from the last."""
+        """Axes with across latents only, counted from the last axis."""
         return tuple(axis - len(self.dims) for axis, name in enumerate(self.dims) if name in ACROSS)
 
     def shape(self, assignment: Assignment) -> tuple[int | None, ...]:
-        """The site's shape; None on an axis that may have any length."""
+        """Shape of the site, with None for an axis of any length."""
         sizes = {
             "neuron": sum(assignment.n_neurons),
             "region": assignment.n_regions,
@@ -88,7 +88,7 @@ class Site:
         return tuple(sizes.get(name) for name in self.dims)
 
     def keeping(self, value: Any, across: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """A value with some of the across latents only, by index, and some of the columns of loadings."""
+        """Keep some across latents and some columns of loadings of a value, by index."""
         kept = np.asarray(value)
         for axis, name in enumerate(self.dims):
             if name in ACROSS or name == "column":
@@ -97,13 +97,16 @@ class Site:
 
 
 def kernel_site(parameter: str, kind: str) -> Site:
-    """The site of a kernel's parameter, one value for each latent of a kind, ``across`` or ``within``."""
+    """Site of a kernel parameter, with one value for each latent of a kind.
+
+    The kind is ``across`` or ``within``.
+    """
     timed = parameter == "timescale"
     return Site(f"{parameter}_{kind}", f"{kind}_latent", unit=UNITS.get(parameter, ""), trait=True, by_ratio=timed)
 
 
 def site_of(name: str) -> Site | None:
-    """The site of that name; None where none was declared, and it is no parameter of a kernel."""
+    """Find the site of a name, declared or of a kernel parameter; None if there is none."""
     parameter, _, kind = name.rpartition("_")
     if name not in SITES and kind in KINDS:
         return kernel_site(parameter, kind)
@@ -111,5 +114,5 @@ def site_of(name: str) -> Site | None:
 
 
 def of_neurons(names: Iterable[str]) -> set[str]:
-    """Those of the names whose sites have a value for every neuron."""
+    """Select the names of sites that have a value for every neuron."""
     return {name for name in names if name in SITES and SITES[name].is_of_neurons}

@@ -1,6 +1,6 @@
-"""What the likelihood cannot see is settled before draws are averaged: order and sign of latents, origin of delays.
+"""Order and sign of latents and origin of delays, settled before draws are averaged.
 
-The models say the same of any recording when
+The likelihood cannot see them. The models say the same of any recording when
 
 1. a latent changes its sign, and with it its column of the loadings;
 2. across latents change places, or the within latents of one region do, with all that belongs to them;
@@ -28,7 +28,7 @@ Shape = tuple[int | None, ...]  # None on an axis of any length
 
 
 class Fitted(Protocol):
-    """What is read of a fit."""
+    """Fit, as far as this module reads it."""
 
     @property
     def sites(self) -> Mapping[str, Any]: ...
@@ -38,7 +38,9 @@ class Fitted(Protocol):
 
 
 class Kind(NamedTuple):
-    """Latents that may change places: ``across``, or those ``within`` one region; the slices where they are found.
+    """Group of latents that may change places, and the slices where they are found.
+
+    They are ``across``, or ``within`` one region.
 
     Attributes:
         name: "across" or "within".
@@ -57,7 +59,10 @@ class Kind(NamedTuple):
 
 
 class View(NamedTuple):
-    """What latents of one kind are recognised by; a reference has one draw."""
+    """Loadings and traits by which latents of one kind are recognised.
+
+    A reference has one draw.
+    """
 
     loadings: Float[np.ndarray, "draw neuron latent"]
     traits: Float[np.ndarray, "draw trait latent"]
@@ -66,7 +71,7 @@ class View(NamedTuple):
 def align_draws(
     draws: Mapping[str, Any], assignment: Assignment, reference: Mapping[str, Any] | None = None
 ) -> dict[str, np.ndarray]:
-    """Draws with latents in one order and of one sign, those of ``reference``.
+    """Give the latents of all draws the order and the signs of ``reference``.
 
     In every draw the across latents, and each region's within latents, are paired with those of the reference so that
     the absolute cosines between columns of loadings sum to the most. Timescales, other kernel parameters and delays
@@ -113,7 +118,9 @@ def align_draws(
 
 
 def align_fits(fits: Sequence[Fitted], reference: int = 0) -> list[dict[str, np.ndarray]]:
-    """Sites of several fits of one model, such as from several seeds, with latents as in ``fits[reference]``.
+    """Align the latents of several fits of one model with those of ``fits[reference]``.
+
+    The fits may be from several seeds. Returns the sites of each.
 
     Raises:
         ValueError: the fits have other numbers of neurons or latents.
@@ -126,10 +133,11 @@ def align_fits(fits: Sequence[Fitted], reference: int = 0) -> list[dict[str, np.
 
 
 def sites_of_truth(truth: xr.Dataset) -> dict[str, np.ndarray]:
-    """The truth of a simulation (``Simulation.truth``) as sites: the reference of :func:`align_draws`.
+    """Return the truth of a simulation (``Simulation.truth``) as sites.
 
-    ``delay`` (region - 1, across_latent), the mean over time where delays vary; ``loadings``, ``noise``, ``offset``;
-    ``timescale_across`` and ``timescale_within`` where the kernel has timescales.
+    They can be the reference of :func:`align_draws`: ``delay`` (region - 1, across_latent), the mean over time where
+    delays vary; ``loadings``, ``noise``, ``offset``; ``timescale_across`` and ``timescale_within`` where the kernel has
+    timescales.
     """
     delay = truth["delay"].mean("time") if "time" in truth["delay"].dims else truth["delay"]
     scales = {name: truth[name].values for name in ("timescale_across", "timescale_within")}
@@ -138,7 +146,9 @@ def sites_of_truth(truth: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def relative_to(delays: xr.DataArray, region: str) -> xr.DataArray:
-    """Delays behind ``region``, whose own are then 0: ``delays``, with a dimension "region", less those of that region.
+    """Measure delays from ``region``, whose own delays are then 0.
+
+    ``delays`` have a dimension "region", and those of ``region`` are subtracted from all.
 
     Raises:
         ValueError: there is no such region.
@@ -153,7 +163,7 @@ def relative_to(delays: xr.DataArray, region: str) -> xr.DataArray:
 
 
 def _kinds(assignment: Assignment) -> Iterator[Kind]:
-    """The groups of exchangeable latents, none empty."""
+    """Groups of exchangeable latents, without empty ones."""
     shared, everything = assignment.n_across, slice(None)
     if shared:
         yield Kind("across", shared, everything, everything, slice(0, shared), everything)
@@ -170,7 +180,7 @@ def _is_signed(name: str) -> bool:
 
 
 def _places(name: str, kind: Kind) -> list[tuple[int, tuple[Any, ...]]]:
-    """Axes of a site along which latents of this kind lie, each with the part of the site that is theirs."""
+    """Axes of a site along which latents of this kind lie, each with the index of their part."""
     site = site_of(name)
     if site is None:
         return []
@@ -182,13 +192,13 @@ def _places(name: str, kind: Kind) -> list[tuple[int, tuple[Any, ...]]]:
 
 
 def _shape(name: str, assignment: Assignment) -> Shape | None:
-    """Shape of a site; None for a site that holds nothing of latents."""
+    """Shape of a site, or None if the site does not belong to latents."""
     site = site_of(name)
     return site.shape(assignment) if site is not None and site.is_of_latents else None
 
 
 def _leading(draws: Mapping[str, np.ndarray], assignment: Assignment) -> tuple[int, ...]:
-    """The axes of draws that all sites have in front, once they are found to agree."""
+    """Check that all sites have equal leading axes of draws, and return their lengths."""
     shapes = {name: _shape(name, assignment) for name in draws}
     sizes = [draws[name].shape[: -len(shape)] for name, shape in shapes.items() if shape is not None]
     leading = sizes[0] if sizes else ()
@@ -209,7 +219,10 @@ def _check(name: str, found: tuple[int, ...], leading: tuple[int, ...], shape: S
 
 
 def _view(sites: Mapping[str, np.ndarray], names: Sequence[str], kind: Kind, count: int) -> View:
-    """Loadings and traits of one kind of latents, of sites (draw, ...); of sites not named there are no rows."""
+    """Loadings and traits of one kind of latents, from the sites (draw, ...) that are named.
+
+    Sites that are not named have no rows.
+    """
     loadings, traits = np.zeros((count, 0, kind.size)), [np.zeros((count, 0, kind.size))]
     for name in names:
         for _, index in _places(name, kind):
@@ -225,7 +238,10 @@ def _view(sites: Mapping[str, np.ndarray], names: Sequence[str], kind: Kind, cou
 def _pairing(
     drawn: View, reference: View, refine: bool
 ) -> tuple[Int[np.ndarray, "draw latent"], Float[np.ndarray, "draw latent"]]:
-    """Order and signs of the latents of every draw; ``refine`` takes the mean of aligned draws as next reference."""
+    """Find order and signs of the latents of every draw.
+
+    ``refine`` takes the mean of aligned draws as the next reference.
+    """
     each, traits = np.eye(drawn.loadings.shape[2]), drawn.traits
     for _ in range(ROUNDS):
         cosine = _cosines(drawn.loadings, reference.loadings[0])
@@ -244,7 +260,7 @@ def _pairing(
 def _cosines(
     drawn: Float[np.ndarray, "draw neuron latent"], reference: Float[np.ndarray, "neuron latent"]
 ) -> Float[np.ndarray, "draw latent latent"]:
-    """Between each column of the reference and each one drawn; 0 where either is 0."""
+    """Cosines between each column of the reference and each one drawn; 0 if either is 0."""
     inner = np.swapaxes(np.tensordot(drawn, reference, (1, 0)), 1, 2)
     size = np.sqrt(np.einsum("dnk,dnk->dk", drawn, drawn))[:, None] * np.linalg.norm(reference, axis=0)[:, None]
     return inner / np.maximum(size, np.finfo(float).tiny)
@@ -255,14 +271,17 @@ def _distances(
     reference: Float[np.ndarray, "trait latent"],
     paired: Float[np.ndarray, "draw trait latent"],
 ) -> Float[np.ndarray, "draw latent latent"]:
-    """Squared, between each latent of the reference and each one drawn, in units of what is usual between pairs."""
+    """Squared distances between each latent of the reference and each one drawn.
+
+    Each trait is in units of its root mean square distance between pairs.
+    """
     usual = ((paired - reference) ** 2).mean((0, 2))
     apart = (drawn[:, :, None] - reference[:, :, None]) ** 2  # (draw, trait, reference, drawn)
     return np.einsum("dtij,t->dij", apart, 1 / np.where(usual > 0, usual, 1.0))
 
 
 def _least(cost: Float[np.ndarray, "draw latent latent"]) -> Int[np.ndarray, "draw latent"]:
-    """The order of least total cost for every draw.
+    """Find the order of least total cost for every draw.
 
     If every latent of the reference has another latent drawn as its cheapest, that is the answer; the others are asked
     for one by one.
@@ -277,7 +296,10 @@ def _least(cost: Float[np.ndarray, "draw latent latent"]) -> Int[np.ndarray, "dr
 
 
 def _arranged(values: np.ndarray, order: np.ndarray, signs: np.ndarray | None = None, axis: int = -1) -> np.ndarray:
-    """Values (draw, ...) with the latents along ``axis`` in a new order, then times their signs (draw, latent)."""
+    """Reorder the latents of values (draw, ...) along ``axis``, then apply their signs.
+
+    Signs are (draw, latent).
+    """
     shape = np.ones(values.ndim, int)
     shape[[0, axis]] = order.shape
     moved = np.take_along_axis(values, order.reshape(shape), axis)

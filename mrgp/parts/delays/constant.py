@@ -1,4 +1,7 @@
-"""Constant delays: each region lags the first one by one number for every latent that they share."""
+"""Constant delays: one number for each later region and each shared latent.
+
+By this number the region lags the first one.
+"""
 
 from mrgp.parts.sites import Site
 

@@ -1,4 +1,4 @@
-"""How a delay moves during a trial: small functions of time in seconds that return delays in seconds.
+"""Shapes of delays over a trial: functions of time in seconds that return seconds.
 
 Every shape has the signature ``shape(time, duration, amplitude, **parameters)`` and is at most ``amplitude``
 in size. Its parameters say where in the trial something happens, as fractions of ``duration``, so that one
@@ -121,7 +121,7 @@ SHAPES: dict[str, Callable[..., Delay]] = {
 def trajectory(
     shape: str, time: ArrayLike, duration: float, amplitude: ArrayLike, parameters: Mapping[str, ArrayLike]
 ) -> Delay:
-    """The delay of a shape given by name, with its parameters by name.
+    """Compute the delay of a shape from its name, and from its parameters by name.
 
     Raises:
         ValueError: there is no such shape, or it does not take these parameters.
@@ -137,7 +137,9 @@ def trajectory(
 def check_delay(
     delay: ArrayLike, n_regions: int, n_across: int, n_bins: int
 ) -> Float[np.ndarray, "region across_latent *time"]:
-    """Delays (region, across_latent) or (region, across_latent, time), as an array.
+    """Check delays (region, across_latent) or (region, across_latent, time).
+
+    Returns them as an array.
 
     Raises:
         ValueError: the shape is another, a delay is not finite, or one of the first region, where all are
@@ -152,7 +154,7 @@ def check_delay(
 
 
 def _read(time: ArrayLike, duration: float, *parameters: ArrayLike) -> list[np.ndarray]:
-    """Time as a fraction of the trial (time,), and every parameter with an axis for it, (..., 1)."""
+    """Time as a fraction of the trial (time,), and parameters with an axis for it (..., 1)."""
     _require(0 < duration < np.inf, f"a trial's duration must be positive seconds, not {duration}")
     values = [np.asarray(value, float) for value in parameters]
     _require(all(np.isfinite(value).all() for value in values), "a delay shape needs finite parameters")

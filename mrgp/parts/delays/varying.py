@@ -1,4 +1,4 @@
-"""Courses of delays that vary during a trial: their modes, and how far and how fast they are likely to move."""
+"""Delays that vary during a trial: modes of their courses, likely spreads and timescales."""
 
 from functools import lru_cache
 
@@ -21,11 +21,11 @@ LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
 
 @lru_cache
 def smooth_modes(n_bins: int, timescale: float) -> np.ndarray:
-    """Principal modes of a squared exponential of unit variance over ``n_bins`` bins, (time, mode).
+    """Principal modes of a squared-exponential process of unit variance, (time, mode).
 
-    Their squares sum to the variance; ``timescale`` is in bins. The process is first represented by its values at
-    knots, K(t, knots) L^-T with K(knots, knots) = L L', that reach one timescale beyond both ends, so that the cost is
-    linear in time.
+    They cover ``n_bins`` bins. Their squares sum to the variance; ``timescale`` is in bins. The process is first
+    represented by its values at knots, K(t, knots) L^-T with K(knots, knots) = L L', that reach one timescale beyond
+    both ends, so that the cost is linear in time.
     """
     spacing = timescale / KNOTS_PER_TIMESCALE
     knots = np.arange(-timescale, n_bins + timescale + spacing, spacing)
@@ -43,13 +43,13 @@ def most_evident(
     modes: np.ndarray, change: np.ndarray, spread: np.ndarray, precision: np.ndarray, timescale: float, *,
     bin_width: float, typical: float, learn_spread: bool, learn_timescale: bool,
 ) -> tuple[float, np.ndarray]:  # fmt: skip
-    """Timescale l and spreads s of highest evidence for one latent's courses, around those of a fit.
+    """Find timescale l and spreads s of highest evidence for the courses of one latent.
 
-    Each course f is taken as measured with one precision h per bin, that of its level per bin: then its modes are
-    measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and the evidence of (s, l) is the
-    density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can make. A climb ends near the
-    top, not on it: ``change`` has an error of some MISSED_TOP, which (1 + g) / g makes large in modes that the
-    recording says little of, so that they do not count.
+    The search starts from the values of a fit. Each course f is taken as measured with one precision h per bin, that of
+    its level per bin: then its modes are measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and
+    the evidence of (s, l) is the density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can
+    make. A climb ends near the top, not on it: ``change`` has an error of some MISSED_TOP, which (1 + g) / g makes
+    large in modes that the recording says little of, so that they do not count.
 
     Args:
         modes: Of the fit's process, (time, mode).
@@ -91,7 +91,10 @@ def most_evident(
 def _measured(
     modes: np.ndarray, change: np.ndarray, spread: np.ndarray, precision: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """f* of :func:`most_evident`, (course, direction), its error's covariance, and its directions (time, direction)."""
+    """Measured f* of :func:`most_evident`, (course, direction), with error and directions.
+
+    Returns f*, the covariance of its error, and its directions (time, direction).
+    """
     size = (modes**2).sum(0)
     modes, change, size = modes[:, size > 0], change[:, size > 0], size[size > 0]
     gain = spread[:, None] ** 2 * size * precision[:, None]

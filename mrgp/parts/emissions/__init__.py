@@ -1,4 +1,7 @@
-"""Emissions: the distribution of an observation given its latents. The members here are known by name."""
+"""Emissions: the distribution of an observation given its latents.
+
+The members here are known by name.
+"""
 # ruff: noqa: I001  in the order in which messages and the help name them
 
 from mrgp.parts.emissions.base import Emission

@@ -1,4 +1,4 @@
-r"""Private noise that remembers: what a first-order autoregression leaves to be new in every bin.
+r"""Private noise that is correlated over time, by a first-order autoregression.
 
 With noise ``"ar1"`` the noise of a neuron of region r, and the GP noise eta of the region's readouts, keep their
 variances but are correlated over time,
@@ -70,7 +70,10 @@ class AutocorrelatedGaussian(Gaussian):
 
 
 def noise_timescale_of(data: MultiRegionData, assignment: Assignment) -> np.ndarray:
-    """Seconds over which a region's neurons are correlated with themselves from bin to bin, (region,): the median."""
+    """Estimate the timescale of noise in each region, in seconds, (region,).
+
+    It comes from the median over neurons of their correlation with themselves from bin to bin.
+    """
     rest = np.where(data.mask, data.values - data.center, 0.0)
     kept = (rest[:, 1:] * rest[:, :-1]).sum((0, 1)) / np.maximum((rest[:, 1:] ** 2).sum((0, 1)), 1e-300)
     edges = np.cumsum([0, *assignment.n_neurons])
@@ -79,13 +82,13 @@ def noise_timescale_of(data: MultiRegionData, assignment: Assignment) -> np.ndar
 
 
 def innovations(signals: Array, memory: Array) -> Array:
-    """y~ of signals (trial, time, channel) with phi (channel,)."""
+    """Innovations y~ of signals (trial, time, channel) with phi (channel,)."""
     first = jnp.sqrt(1 - memory**2) * signals[:, :1]
     return jnp.concatenate([first, signals[:, 1:] - memory * signals[:, :-1]], axis=1)
 
 
 def restored(innovated: Array, memory: Array) -> Array:
-    """The inverse of :func:`innovations`."""
+    """Invert :func:`innovations`."""
     start = innovated[:, 0] / jnp.sqrt(1 - memory**2)
 
     def step(before: Array, new: Array) -> tuple[Array, Array]:
@@ -97,7 +100,10 @@ def restored(innovated: Array, memory: Array) -> Array:
 
 
 def innovation_covariance(covariance: Array, memory: Array) -> Array:
-    """Covariance (time * channel, time * channel) of the innovations of signals of a covariance of that shape."""
+    """Covariance of the innovations of signals, (time * channel, time * channel).
+
+    The ``covariance`` of the signals has the same shape.
+    """
     n_channels = len(memory)
     n_bins = len(covariance) // n_channels
 

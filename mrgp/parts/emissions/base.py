@@ -1,6 +1,7 @@
-r"""Emissions: the distribution of a value given a latent eta, which is its mean or, of counts, its log-rate.
+r"""Emissions: the distribution of a value given a latent eta.
 
-With eta ~ N(m, v), inference needs the expected log-density l(m, v) = E log p(y | eta) and its derivatives
+eta is the mean of the value or, of counts, its log-rate. With eta ~ N(m, v), inference needs the expected log-density
+l(m, v) = E log p(y | eta) and its derivatives
 
     dl/dm = E d log p / d eta,        -2 dl/dv = -E d^2 log p / d eta^2
 
@@ -22,7 +23,10 @@ from mrgp.runtime.sentences import Sentence
 
 
 class Expected(NamedTuple):
-    """l(m, v), its slope dl/dm, and its curvature -2 dl/dv, of one shape; l without what does not depend on eta."""
+    """Expected log-density l(m, v), slope dl/dm and curvature -2 dl/dv, of one shape.
+
+    l is without terms that do not depend on eta.
+    """
 
     value: Array
     slope: Array
@@ -30,7 +34,7 @@ class Expected(NamedTuple):
 
 
 class UnitOfMean(NamedTuple):
-    """How far a mean that moves is measured, neuron by neuron.
+    """Unit of each neuron in which a mean that moves is measured.
 
     Attributes:
         value: By what values grow where the mean grows by one unit, (neuron,).
@@ -44,7 +48,7 @@ class UnitOfMean(NamedTuple):
 
 
 class Priors(NamedTuple):
-    """Priors in the place of an emission's own; None leaves those.
+    """Priors that replace those of an emission; None keeps its own.
 
     Attributes:
         noise: Of the variance of a neuron's noise.
@@ -59,7 +63,7 @@ OWN = Priors()
 
 
 class Emission(Part, family="emission", tag="name", short=True):
-    """The distribution of what is recorded of a neuron, given its latent eta."""
+    """Distribution of the values of a neuron given its latent eta."""
 
     is_of_counts: ClassVar[bool] = False  # latents drive log-rates
     is_autocorrelated: ClassVar[bool] = False  # noise is correlated over time
@@ -68,10 +72,10 @@ class Emission(Part, family="emission", tag="name", short=True):
     # ---- the recording -------------------------------------------------------------------------------------------
 
     def check_values(self, data: MultiRegionData) -> None:
-        """Raise DataError where a value cannot be of this distribution."""
+        """Raise DataError if a value cannot come from this distribution."""
 
     def check(self, data: MultiRegionData) -> None:
-        """Raise DataError where nothing can be inferred from a recording."""
+        """Raise DataError if nothing can be inferred from a recording."""
         raise NotImplementedError
 
     def unsuited(self, data: MultiRegionData) -> Sentence | None:
@@ -88,7 +92,7 @@ class Emission(Part, family="emission", tag="name", short=True):
     # ---- the program ---------------------------------------------------------------------------------------------
 
     def loadings_scale(self, data: MultiRegionData) -> Array:
-        """Prior sd of loadings that nothing is known of, (neuron,)."""
+        """Prior sd of loadings under the weak prior, (neuron,)."""
         raise NotImplementedError
 
     def sample(
@@ -103,26 +107,26 @@ class Emission(Part, family="emission", tag="name", short=True):
     # ---- what inference asks -------------------------------------------------------------------------------------
 
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
-        """Variance with which one bin tells eta, (neuron,)."""
+        """Variance of the error with which one bin measures eta, (neuron,)."""
         raise NotImplementedError
 
     def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
-        """About one posterior sd of loadings, offsets and the emission's own sites, in unconstrained coordinates.
+        """Approximate posterior sd of loadings, offsets and the emission's own sites.
 
-        ``n_bins`` are those of all trials together.
+        It is in unconstrained coordinates. ``n_bins`` are those of all trials together.
         """
         raise NotImplementedError
 
     def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
-        """How far the mean of each neuron moves over a trial, a priori, (neuron,)."""
+        """Prior spread of each neuron's mean over a trial, (neuron,)."""
         raise NotImplementedError
 
     def unit_of_mean(self, data: MultiRegionData) -> UnitOfMean:
-        """The unit in which a mean that moves over a trial is measured."""
+        """Unit in which a mean that moves over a trial is measured."""
         raise NotImplementedError
 
     def first_course(self, data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:
-        """A first guess of the mean's course, (condition, neuron, mode).
+        """First guess of the mean's course, (condition, neuron, mode).
 
         First that of all trials, with ``spread[0]`` (neuron,) a priori; where there are conditions, then that of each
         around the first, with ``spread[1]``.
@@ -130,25 +134,30 @@ class Emission(Part, family="emission", tag="name", short=True):
         raise NotImplementedError
 
     def nearly_gaussian(self, data: MultiRegionData) -> MultiRegionData:
-        """The recording as values of nearly constant variance, in which a start is searched for."""
+        """Transform the recording to values of nearly constant variance, to search for a start."""
         return data
 
     def first_guess(self, rest: MultiRegionData, assignment: Assignment) -> dict[str, np.ndarray]:
-        """A first guess of the emission's own sites; ``rest`` is the recording less its mean's course."""
+        """First guess of the emission's own sites.
+
+        ``rest`` is the recording less its mean's course.
+        """
         return {}
 
     def from_nearly_gaussian(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-        """Sites that were found on :meth:`nearly_gaussian` values, as this emission has them."""
+        """Convert sites found on :meth:`nearly_gaussian` values to sites of this emission."""
         return dict(sites)
 
     def loadings_of_values(self, loadings: np.ndarray, data: MultiRegionData) -> np.ndarray:
-        """Loadings (neuron, column) in units of :meth:`nearly_gaussian` values."""
+        """Convert loadings (neuron, column) to units of :meth:`nearly_gaussian` values."""
         return loadings
 
     def from_other(
         self, other: "Emission", sites: Mapping[str, Any], mean: np.ndarray, data: MultiRegionData
     ) -> dict[str, Any]:
-        """Sites of a fit with another emission as this one has them; ``mean`` (neuron,) is that of its values.
+        """Convert sites of a fit with another emission to sites of this one.
+
+        ``mean`` (neuron,) is the mean of that fit's values.
 
         Raises:
             ValueError: they cannot become this emission's.

@@ -1,4 +1,7 @@
-"""Counts of spikes, whose latents drive log-rates: priors, and a start from counts made nearly Gaussian."""
+"""Spike counts whose log-rates the latents drive: priors, and a start of the search.
+
+The start is found on counts made nearly Gaussian.
+"""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -40,16 +43,16 @@ FUNCTIONS: dict[str, Function] = {"counts": lambda counts: counts, **TRANSFORMS}
 
 
 class Counts(Emission, abstract=True):
-    """A distribution of counts y >= 0 of mean exp(eta), neuron by neuron; shapes end in (neuron,).
+    """Distribution of counts y >= 0 of mean exp(eta), neuron by neuron.
 
-    Those with parameters of their own are bound to sampled values of them by :meth:`bound`.
+    Shapes end in (neuron,). Counts with parameters of their own are bound to sampled values of them by :meth:`bound`.
     """
 
     is_of_counts: ClassVar[bool] = True
 
     @abstractmethod
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
-        """The expected log-density where eta ~ N(mean, variance), and its derivatives."""
+        """Expected log-density for eta ~ N(mean, variance), and its derivatives."""
 
     @abstractmethod
     def normalizer(self, y: Array) -> Array:
@@ -57,14 +60,17 @@ class Counts(Emission, abstract=True):
 
     @abstractmethod
     def draw(self, key: Array, eta: Array) -> Array:
-        """Draw counts of log-rates eta."""
+        """Draw counts with log-rates eta."""
 
     @abstractmethod
     def variance(self, rate: Array, square: Array) -> Array:
         """Expected variance of a value given eta, from E[exp eta] and E[exp(2 eta)]."""
 
     def bound(self, n_neurons: int) -> "Counts":
-        """The same with its parameters sampled; called inside a NumPyro program."""
+        """Return the distribution with its parameters sampled.
+
+        Called inside a NumPyro program.
+        """
         return self
 
     # ---- as an emission ------------------------------------------------------------------------------------------
@@ -146,19 +152,25 @@ def require_counts(data: MultiRegionData) -> None:
 
 
 def require_spikes(data: MultiRegionData) -> None:
-    """Raise DataError where a whole region is silent; of single neurons the prior of their rates knows enough."""
+    """Raise DataError if a whole region is silent.
+
+    Of single neurons the prior of their rates knows enough.
+    """
     for name, part in data.layout.region_slices.items():
         if not np.asarray(data.values)[:, :, part].any():
             raise DataError(f"region {name} has no spike in these trials: leave the region out of the recording")
 
 
 def mean_counts(data: MultiRegionData) -> Array:
-    """Mean count per bin, (neuron,), of what was observed; above 0."""
+    """Mean of the observed counts per bin, (neuron,), kept above 0."""
     return jnp.maximum(jnp.asarray(data.center), LEAST_COUNT)
 
 
 def noise_like(sites: Mapping[str, Any]) -> Any:
-    """Variance with which one bin tells a neuron's log-rate, (neuron,): the inverse of Fisher's information."""
+    """Variance of the error with which one bin measures each log-rate, (neuron,).
+
+    It is the inverse of Fisher's information.
+    """
     rate = jnp.exp(sites[OFFSET.name] + 0.5 * (sites[LOADINGS.name] ** 2).sum(-1))
     return 1 / rate
 
@@ -167,14 +179,19 @@ def noise_like(sites: Mapping[str, Any]) -> Any:
 
 
 def slope_of(function: Function, mean: np.ndarray) -> np.ndarray:
-    """d E[g(y)] / d log(mean) of Poisson counts y, of the shape of ``mean``: mean E[g(y + 1) - g(y)]."""
+    """Slope d E[g(y)] / d log(mean) for Poisson counts y, of the shape of ``mean``.
+
+    It is mean E[g(y + 1) - g(y)], g being ``function``.
+    """
     counts = np.arange(int(mean.max() + 10 * np.sqrt(mean.max()) + 20))
     gain = function(counts + 1.0) - function(counts + 0.0)
     return mean * (poisson.pmf(counts, mean[..., None]) * gain).sum(-1)
 
 
 def function_behind(mean: np.ndarray, data: MultiRegionData) -> Function:
-    """Find which transform of the counts a Gaussian fit was made from, by its means (neuron,).
+    """Find the transform of the counts that a Gaussian fit was made from.
+
+    It is recognised by the means of the fit's values, (neuron,).
 
     Raises:
         ValueError: of none that is known, such as one of z-scores.
@@ -197,11 +214,12 @@ def function_behind(mean: np.ndarray, data: MultiRegionData) -> Function:
 
 
 def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, function: Function) -> dict[str, Any]:
-    """Sites of a Gaussian model of a function of the counts, whose loadings become those of log-rates.
+    """Convert sites of a Gaussian model to those of a model of counts.
 
-    A neuron of n spikes tells a loading to 1 / sqrt(n) beside the prior's LOADING_SPREAD: it is shrunk by what the
-    prior holds, and no neuron starts beyond LARGEST_START, for the slope of a rare burst is no slope. Offsets make the
-    mean count right, whatever the loadings.
+    The Gaussian model is of a ``function`` of the counts; its loadings become those of log-rates. A neuron of n spikes
+    tells a loading to 1 / sqrt(n) beside the prior's LOADING_SPREAD: it is shrunk by what the prior holds, and no
+    neuron starts beyond LARGEST_START, for the slope of a rare burst is no slope. Offsets make the mean count right,
+    whatever the loadings.
     """
     rest = {name: value for name, value in sites.items() if name != NOISE.name and not _is_of_columns(name)}
     mean = np.asarray(mean_counts(data))
@@ -214,16 +232,19 @@ def from_gaussian(sites: Mapping[str, Any], data: MultiRegionData, function: Fun
 
 
 def _is_of_columns(name: str) -> bool:
-    """True of what is known of columns of loadings, whose units those of log-rates are not."""
+    """True if the site describes columns of loadings.
+
+    Its units are not those of log-rates.
+    """
     site = site_of(name)
     return site is not None and "column" in site.dims
 
 
 def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """A first guess of ``mean_change`` (condition, neuron, mode): Poisson regression of each neuron on the modes.
+    """First guess of ``mean_change``, (condition, neuron, mode), by Poisson regression.
 
-    First of all trials, with ``spread[0]`` (neuron,) a priori; where conditions have courses of their own, then of each
-    condition's trials around the first, with ``spread[1]``.
+    Each neuron is regressed on the modes: first with all trials and ``spread[0]`` (neuron,) a priori; where conditions
+    have courses of their own, then with each condition's trials around the first, and ``spread[1]``.
     """
     mask, values = data.mask, np.asarray(data.values)
     level = np.log(np.asarray(mean_counts(data)))[:, None]
@@ -240,7 +261,10 @@ def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -
 def _regression(
     total: np.ndarray, trials: np.ndarray, level: np.ndarray, modes: np.ndarray, spread: np.ndarray
 ) -> np.ndarray:
-    """Weights (neuron, mode) of log-rates around ``level``, given ``total`` counts of ``trials``, (neuron, time)."""
+    """Weights of the modes of log-rates around ``level``, (neuron, mode).
+
+    They are inferred from ``total`` counts of ``trials`` trials, (neuron, time).
+    """
     eta = np.broadcast_to(level, total.shape)
     for _ in range(COURSE_STEPS):
         expected = trials * np.exp(eta)
@@ -257,6 +281,6 @@ def expected_rate(mean: Array, variance: Array) -> tuple[Array, Array]:
 
 
 def prediction(counts: Counts, mean: Array, variance: Array) -> tuple[Array, Array]:
-    """Mean and variance of a new count where eta ~ N(mean, variance)."""
+    """Mean and variance of a new count for eta ~ N(mean, variance)."""
     first, second = expected_rate(mean, variance)
     return first, jax.nn.relu(second - first**2) + counts.variance(first, second)

@@ -1,4 +1,4 @@
-"""Values with Gaussian noise of their own in every neuron."""
+"""Gaussian values, with noise of its own in every neuron."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ LEAST_NOISE = 1e-6  # of a neuron's variance: what single trials differ by where
 
 @dataclass(frozen=True)
 class Gaussian(Emission):
-    """y = eta + e, e ~ N(0, R), every bin's noise being new.
+    """Gaussian values y = eta + e, e ~ N(0, R), with independent noise in every bin.
 
     Priors are proper, flat where the data are informative, and worth far less than one trial: loadings ~
     N(0, (3 sd)^2), offset ~ N(mean, (10 sd)^2), noise ~ half-normal of twice the neuron's variance.
@@ -62,7 +62,7 @@ class Gaussian(Emission):
         return UnitOfMean(scale, np.full(len(scale), LEAST_NOISE), scale)
 
     def first_course(self, data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:
-        """Averages over trials, smoothed as if all else were white noise."""
+        """Average trials, and smooth the averages as if all else were white noise."""
         mask, values = data.mask, np.asarray(data.values)
 
         def smoothed(trials: Any, around: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -31,7 +31,9 @@ LEAST_VARIANCE = 1e-30  # of a log-rate: at 0, as a neuron without loadings has 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NegativeBinomial(Counts):
-    """Counts of mean mu = exp(eta) and variance mu + dispersion mu^2; Poisson where the dispersion vanishes.
+    """Counts of mean mu = exp(eta) and variance mu + dispersion mu^2.
+
+    They are Poisson where the dispersion vanishes.
 
     log p = sum_{j<y} log(1 + j dispersion) - log y! + y eta - (y + 1 / dispersion) log(1 + dispersion exp(eta)).
     Expectations of its last term are by Gauss-Hermite quadrature.
@@ -93,7 +95,9 @@ class NegativeBinomial(Counts):
 
 
 class Sums(NamedTuple):
-    """Expectations of eta' = eta + log(dispersion), which is Gaussian, by quadrature; of one shape.
+    """Expectations of functions of eta' = eta + log(dispersion), by quadrature.
+
+    eta' is Gaussian; all are of one shape.
 
     Attributes:
         softplus: log(1 + exp eta').
@@ -109,10 +113,10 @@ class Sums(NamedTuple):
 
 
 def _sums(mean: Array, variance: Array, dispersion: Array) -> Sums:
-    """Over pairs of nodes on both sides of the mean, which share a logarithm.
+    """Compute the sums over pairs of nodes on both sides of the mean.
 
-    With r = exp(eta') at the mean and f = exp(x sd), the two nodes at a distance x have r f and r / f. Where trials
-    share variances f is computed once for all of them.
+    The two nodes of a pair share a logarithm. With r = exp(eta') at the mean and f = exp(x sd), the two nodes at a
+    distance x have r f and r / f. Where trials share variances f is computed once for all of them.
     """
     place, weight = np.polynomial.hermite_e.hermegauss(NODES)
     weight = weight / weight.sum()
@@ -138,7 +142,10 @@ def _sums(mean: Array, variance: Array, dispersion: Array) -> Sums:
 
 @jax.custom_jvp
 def _expected_value(y: Array, mean: Array, variance: Array, dispersion: Array) -> Array:
-    """E[y eta - (y + 1 / dispersion) log(1 + dispersion exp eta)]; its derivatives are sums of the same nodes."""
+    """Expectation E[y eta - (y + 1 / dispersion) log(1 + dispersion exp eta)].
+
+    Its derivatives are sums of the same nodes.
+    """
     return y * mean - (y + 1 / dispersion) * _sums(mean, variance, dispersion).softplus
 
 

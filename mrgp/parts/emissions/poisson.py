@@ -14,7 +14,7 @@ from mrgp.parts.emissions.counts import Counts
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Poisson(Counts):
-    """y ~ Poisson(exp eta)."""
+    """Poisson counts y ~ Poisson(exp eta)."""
 
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
         rate = jnp.exp(mean + 0.5 * variance)
