@@ -83,9 +83,9 @@ class Emission(Part, family="emission", tag="name", short=True):
         return None
 
     def trivial_log_likelihood(self, data: MultiRegionData) -> np.ndarray:
-        """Log-likelihood of each neuron with its own mean, and its variance or rate, in nats, (neuron,).
+        """Log-likelihood of neurons with their own means alone, in nats, (neuron,).
 
-        Every model holds that one, with loadings of zero: no fit may end below it.
+        Values have each neuron's own variance, counts its rate. Every model holds that one, with loadings of zero: no fit may end below it.
         """
         raise NotImplementedError
 
@@ -166,7 +166,7 @@ class Emission(Part, family="emission", tag="name", short=True):
 
 
 def moments_of_neurons(data: MultiRegionData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number of entries of each neuron that were observed, their mean and their variance; (neuron,) each."""
+    """Number of observed entries, mean and variance of each neuron; (neuron,) each."""
     mask, values = data.mask, np.asarray(data.values)
     seen = mask.sum((0, 1))
     mean = values.sum((0, 1)) / np.maximum(seen, 1)

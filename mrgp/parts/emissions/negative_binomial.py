@@ -71,7 +71,10 @@ class NegativeBinomial(Counts):
         return rate + self.dispersion * square
 
     def trivial_log_likelihood(self, data: MultiRegionData) -> np.ndarray:
-        """Log-likelihood with each neuron's mean and variance, or of Poisson counts where higher, (neuron,)."""
+        """Log-likelihood with each neuron's own mean and variance, in nats, (neuron,).
+
+        Poisson counts of that mean stand in its place where they are more likely.
+        """
         own = super().trivial_log_likelihood(data)
         _, mean, variance = moments_of_neurons(data)
         mask, values = data.mask, np.asarray(data.values)
