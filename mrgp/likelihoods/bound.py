@@ -48,7 +48,6 @@ class CountGP(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
-    support = constraints.independent(constraints.nonnegative_integer, 2)
     pytree_data_fields = ("latent", "counts")
     pytree_aux_fields = ("shared_covariance",)
 
@@ -57,6 +56,11 @@ class CountGP(Distribution):
     ) -> None:
         self.latent, self.counts, self.shared_covariance = latent, counts, shared_covariance
         super().__init__(latent.batch_shape, latent.event_shape, validate_args=validate_args)
+
+    @constraints.dependent_property(is_discrete=True, event_dim=2)
+    def support(self) -> constraints.Constraint:
+        """Values that the emission can have."""
+        return constraints.independent(self.counts.support, 2)
 
     # ---- the bound -----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import pytest
 from jax import random
 from jax.scipy.special import gammaln
 from mrgp.models import DLAG, GPFA
+from numpyro.distributions import constraints
 from scipy import stats
 
 import mrgp
@@ -27,6 +28,8 @@ class Rates(Counts):
 
     shape: float = 4.0
 
+    support = constraints.nonnegative
+
     def check_values(self, data):
         if (np.asarray(data.values)[data.mask] <= 0).any():
             raise mrgp.DataError("rates are positive: leave out neurons with other values")
@@ -39,7 +42,8 @@ class Rates(Counts):
         return Expected(-self.shape * (mean + told), self.shape * (told - 1), self.shape * told)
 
     def normalizer(self, y):
-        return self.shape * np.log(self.shape) + (self.shape - 1) * jnp.log(y) - gammaln(self.shape)
+        log_y = jnp.log(jnp.where(y > 0, y, 1.0))  # 0 stands where an entry is missing
+        return self.shape * np.log(self.shape) + (self.shape - 1) * log_y - gammaln(self.shape)
 
     def draw(self, key, eta):
         return jnp.exp(eta) * random.gamma(key, self.shape, eta.shape) / self.shape

@@ -85,7 +85,8 @@ class Emission(Part, family="emission", tag="name", short=True):
     def trivial_log_likelihood(self, data: MultiRegionData) -> np.ndarray:
         """Log-likelihood of neurons with their own means alone, in nats, (neuron,).
 
-        Values have each neuron's own variance, counts its rate. Every model holds that one, with loadings of zero: no fit may end below it.
+        Values have each neuron's own variance, counts its rate. Every model holds that one, with loadings of zero: no
+        fit may end below it.
         """
         raise NotImplementedError
 

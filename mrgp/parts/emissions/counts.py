@@ -5,6 +5,7 @@ The start is found on counts made nearly Gaussian.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import jax
@@ -16,6 +17,7 @@ from jax import Array
 from scipy.special import gammaln, xlogy
 from scipy.stats import poisson
 
+from mrgp.part import SAMPLED
 from mrgp.parts.emissions.base import OWN, Emission, Expected, Priors, UnitOfMean, moments_of_neurons
 from mrgp.parts.latents import Assignment
 from mrgp.parts.modes import weights_of_modes
@@ -49,6 +51,12 @@ class Counts(Emission, abstract=True):
     """
 
     is_of_counts: ClassVar[bool] = True
+    support: ClassVar[dist.constraints.Constraint] = dist.constraints.nonnegative_integer
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make the class a pytree, whose leaves are the parameters that were sampled."""
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_node(cls, _sampled, _with_sampled)
 
     @abstractmethod
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
@@ -134,6 +142,16 @@ class Counts(Emission, abstract=True):
         if not other.is_of_counts:
             sites = from_gaussian(sites, data, function_behind(mean, data))
         return super().from_other(other, sites, mean, data)
+
+
+def _sampled(counts: Counts) -> tuple[tuple[Any, ...], Counts]:
+    names = [field.name for field in fields(counts) if field.metadata.get(SAMPLED)]  # type: ignore[arg-type]
+    return tuple(getattr(counts, name) for name in names), counts.replace(**dict.fromkeys(names))
+
+
+def _with_sampled(unbound: Counts, values: tuple[Any, ...]) -> Counts:
+    names = [field.name for field in fields(unbound) if field.metadata.get(SAMPLED)]  # type: ignore[arg-type]
+    return unbound.replace(**dict(zip(names, values, strict=True)))
 
 
 # ---- counts of a recording -------------------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ LARGEST = 0.2  # of the log of the largest number: from there on log(1 + exp eta
 LEAST_VARIANCE = 1e-30  # of a log-rate: at 0, as a neuron without loadings has it, a standard deviation has no slope
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NegativeBinomial(Counts):
     """Counts of mean mu = exp(eta) and variance mu + dispersion mu^2.

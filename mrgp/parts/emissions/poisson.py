@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jax import Array, random
 from jax.scipy.special import gammaln
@@ -11,7 +10,6 @@ from mrgp.parts.emissions.base import Expected
 from mrgp.parts.emissions.counts import Counts
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Poisson(Counts):
     """Poisson counts y ~ Poisson(exp eta)."""
