@@ -82,6 +82,9 @@ class Part:
         """
         if isinstance(value, str) and _plain(value) in cls._members:
             return cls.members()[_plain(value)]()
+        if not isinstance(value, cls) and not cls.short:
+            first = next(iter(cls.members().values())).__name__
+            raise TypeError(f"{cls.family} must be an mrgp.{cls.__name__} such as mrgp.{first}(), not {value!r}")
         if not isinstance(value, cls):
             *others, last = (repr(member.written_name()) for member in cls.members().values())
             raise ValueError(f"{cls.family} is {', '.join(others)} or {last}, not {value!r}")

@@ -93,8 +93,8 @@ class Choices(Part):
         name = type(self).__name__
         try:
             self.resolve()
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):  # as JSON has it, and not hashable
                 object.__setattr__(self, field.name, tuple(value))

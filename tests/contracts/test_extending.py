@@ -73,7 +73,7 @@ class Exponential(mrgp.Kernel):
 
 
 @dataclass(frozen=True)
-class Exact(Dense):
+class DenseAgain(Dense):
     """A likelihood under another name."""
 
 
@@ -102,7 +102,7 @@ def data():
 
 
 OWN = {
-    "emission": Rates(), "mean": Slow(), "kernel": Exponential(), "likelihood": Exact(), "loadings": Small(),
+    "emission": Rates(), "mean": Slow(), "kernel": Exponential(), "likelihood": DenseAgain(), "loadings": Small(),
 }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_a_part_of_ones_own_works_in_a_fit(name, data, tmp_path):
 
 
 def test_a_part_of_ones_own_is_known_by_its_name():
-    model = DLAG(1, 0, emission="rates", mean="slow", likelihood="exact", loadings="small", kernel="exponential")
+    model = DLAG(1, 0, emission="rates", mean="slow", likelihood="dense_again", loadings="small", kernel="exponential")
     assert model == DLAG(1, 0, **OWN)
     assert model.to_settings()["emission"] == "rates"
     assert model.replace(emission=Rates(shape=2.0)).to_settings()["emission"] == {"name": "rates", "shape": 2.0}
