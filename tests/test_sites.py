@@ -72,6 +72,9 @@ def test_a_name_stands_for_one_site():
     assert again == SITES["delay"]
     with pytest.raises(ValueError, match="site 'delay' was declared with axes"):
         Site("delay", "neuron")
+    Site("of_a_cell", "neuron")
+    Site("of_a_cell", "region")  # the cell was changed and run again
+    assert SITES["of_a_cell"].dims == ("region",)
 
 
 def test_a_site_samples_inside_a_program():

@@ -9,6 +9,7 @@ All else that is asked about a parameter follows from that: names of axes, which
 places, whether they change sign with them, and which leave with a latent.
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ UNITS = {"timescale": "s", "frequency": "Hz"}  # of parameters of kernels
 
 SITES: dict[str, "Site"] = {}
 """Every site that was declared, by its name."""
+HOMES: dict[str, str] = {}
+"""Modules that declared them: a cell of a notebook that is run again may declare its site anew."""
 
 
 @dataclass(frozen=True, init=False)
@@ -54,8 +57,12 @@ class Site:
         given = {"name": name, "dims": dims, "unit": unit, "signed": signed, "trait": trait, "by_ratio": by_ratio}
         for field, value in given.items():
             object.__setattr__(self, field, value)
-        if SITES.setdefault(name, self) != self:
+        home, known = str(sys._getframe(1).f_globals.get("__name__")), SITES.get(name)
+        if known == self:
+            return
+        if known is not None and HOMES[name] != home:
             raise ValueError(f"site {name!r} was declared with axes {SITES[name].dims}: declare {dims} by another name")
+        SITES[name], HOMES[name] = self, home
 
     def sample(self, prior: dist.Distribution) -> Array:
         """Sample the site; to be called inside a NumPyro program."""
