@@ -61,6 +61,7 @@ class LDS(Pooled, Preset):
     methods: ClassVar[tuple[str, ...]] = ("map", "em")
     meaningless: ClassVar[tuple[str, ...]] = (  # its dynamics are learned
         *Pooled.meaningless, "kernel", "timescale_bounds", "gp_noise", "lift", "order", "window", "noise", "emission",
+        "loadings",
     )  # fmt: skip
 
     def __post_init__(self, *short: Any) -> None:

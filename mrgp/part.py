@@ -14,9 +14,10 @@ This is the one place where a name becomes an object.
 import dataclasses
 import importlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, ClassVar, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Self, get_args
 
 ZOO = "mrgp.models"  # its members enter themselves as it is imported, which takes seconds: not before one is asked for
 SAMPLED = "sampled"  # marks a field that a program fills: no setting
@@ -55,6 +56,9 @@ class Part:
             cls.family, cls.tag, cls.short, cls._members = family, tag, short, {}
             FAMILIES[family] = cls
         elif cls.family and not abstract:
+            known = cls._members.get(_plain(cls.written_name()))
+            if known is not None and known.__module__.startswith("mrgp.") and known.__module__ != cls.__module__:
+                raise ValueError(f"{cls.family} {cls.written_name()!r} is built in: give the class another name")
             cls._members[_plain(cls.written_name())] = cls
 
     @classmethod
@@ -81,7 +85,10 @@ class Part:
             ValueError: there is no such member.
         """
         if isinstance(value, str) and _plain(value) in cls._members:
-            return cls.members()[_plain(value)]()
+            member = cls.members()[_plain(value)]
+            if any(field.default is dataclasses.MISSING for field in _settings_of(member)):
+                raise ValueError(f"{cls.family} {value!r} has settings: give {member.__name__}(...) with them")
+            return member()
         if not isinstance(value, cls) and not cls.short:
             first = next(iter(cls.members().values())).__name__
             raise TypeError(f"{cls.family} must be an mrgp.{cls.__name__} such as mrgp.{first}(), not {value!r}")
@@ -96,29 +103,33 @@ class Part:
         A part that has parts calls it as it is made.
         """
         for field, family in _families_of(type(self)).items():  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, field), str):
-                object.__setattr__(self, field, family.named(value))
+            object.__setattr__(self, field, family.named(getattr(self, field)))
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy of the part with some settings changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        here = {name: getattr(self, name) for name, value in changes.items() if isinstance(value, str)}
+        # The name of a part that is there already leaves it, with its settings.
+        same = {n: p for n, p in here.items() if isinstance(p, Part) and _plain(p.written_name()) == _plain(changes[n])}
+        return dataclasses.replace(self, **{**changes, **same})  # type: ignore[type-var]
 
     def to_settings(self) -> dict[str, Any]:
         """Return the name and the settings as values for JSON.
 
         :meth:`from_settings` rebuilds the part from them.
         """
-        fields: tuple[Any, ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
-        own = [field for field in fields if not field.metadata.get(SAMPLED)]
         name = {self.tag: self.written_name()} if self.tag else {}
-        return name | {field.name: _written(getattr(self, field.name)) for field in own}
+        return name | {field.name: _written(getattr(self, field.name)) for field in _settings_of(type(self))}
 
     def as_written(self) -> str:
         """Text of the part as users write it in a call.
 
         It is the name alone, if the family's names are written in text and all settings are defaults.
         """
-        return repr(self.written_name()) if self.short and self == type(self)() else repr(self)
+        return repr(self.written_name()) if self.short and self._is_default else repr(self)
+
+    @property
+    def _is_default(self) -> bool:
+        return all(getattr(self, field.name) == field.default for field in _settings_of(type(self)))
 
     @classmethod
     def written_name(cls) -> str:
@@ -137,9 +148,8 @@ class Part:
             ValueError: a class is not defined here.
         """
         values = dict(settings)
-        name = values.pop(cls.tag, None)
-        chosen: type[Any] = cls if name is None else cls.member(name)
-        families = _families_of(chosen)  # type: ignore[arg-type]
+        chosen: type[Any] = cls.member(values.pop(cls.tag)) if cls.tag else cls
+        families = _families_in(chosen)  # type: ignore[arg-type]
         return chosen(**{key: _read(value, families.get(key, cls)) for key, value in values.items()})
 
 
@@ -152,7 +162,7 @@ def rebuilt(family: str, settings: Mapping[str, Any]) -> Any:
         ValueError: a class is not defined here.
     """
     known = FAMILIES.get(family)
-    if known is None or settings.get(known.tag) not in known.members():
+    if known is None or _plain(str(settings.get(known.tag))) not in known.members():
         importlib.import_module(ZOO)
     return FAMILIES[family].from_settings(settings)
 
@@ -161,10 +171,16 @@ def _plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
+def _settings_of(part: type[Any]) -> list[Any]:
+    fields = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
+    return [field for field in fields if not field.metadata.get(SAMPLED)]
+
+
 def _written(value: Any) -> Any:
     if isinstance(value, Part):
-        # Where users write names, a part whose settings are its own stands there by its name alone.
-        return value.written_name() if value.short and value == type(value)() else value.to_settings()
+        settings = value.to_settings()
+        # Where users write names, a part of no settings stands there by its name alone.
+        return value.written_name() if value.short and len(settings) == 1 else settings
     if isinstance(value, tuple) and any(isinstance(item, Part) for item in value):
         return [_written(item) for item in value]
     return value
@@ -180,13 +196,30 @@ def _read(value: Any, family: type[Part]) -> Any:
 
 @lru_cache
 def _families_of(part: type[Part]) -> dict[str, type[Part]]:
-    """Families of the fields of a part, by field name, from the annotations."""
-    try:
-        hints = get_type_hints(part)
-    except NameError:  # annotations of a user's own class that only a type checker sees
-        return {}
-    found = {name: next(_parts_in(hint), None) for name, hint in hints.items()}
+    """Families that the fields of a part are of, by field, where a field holds nothing else."""
+    return {name: hint for name, hint in _hints(part) if isinstance(hint, type) and issubclass(hint, Part)}
+
+
+@lru_cache
+def _families_in(part: type[Part]) -> dict[str, type[Part]]:
+    """Families that the fields of a part may hold members of, by field."""
+    found = {name: next(_parts_in(hint), None) for name, hint in _hints(part)}
     return {name: family for name, family in found.items() if family is not None}
+
+
+def _hints(part: type[Any]) -> Iterator[tuple[str, Any]]:
+    """Annotations of a class and of those that it inherits from.
+
+    Those that only a type checker can read are left out.
+    """
+    for base in reversed(part.__mro__):
+        for name, hint in vars(base).get("__annotations__", {}).items():
+            if isinstance(hint, str):
+                try:
+                    hint = eval(hint, dict(vars(sys.modules[base.__module__])))
+                except Exception:
+                    continue
+            yield name, hint
 
 
 def _parts_in(hint: Any) -> Iterator[type[Part]]:

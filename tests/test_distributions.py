@@ -696,13 +696,13 @@ def test_gains_are_constant_after_the_settling_steps(small_model, missing_data):
 SINGLE = """
 import sys
 import numpy as np, jax, jax.numpy as jnp
-import mrgp.runtime
-from mrgp.distributions import DenseGP, MarkovGP
-from mrgp.kernels import SquaredExponential
-from mrgp.statespace.assemble import Prior, StateSpace
-from mrgp.statespace.lift import build_lift
-from mrgp.statespace.readout import Window
-from mrgp.statespace.reduce import Assignment
+import mrgp
+from mrgp.likelihoods import DenseGP, MarkovGP
+from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
+from mrgp.likelihoods.statespace.lift import build_lift
+from mrgp.likelihoods.statespace.readout import Window
+from mrgp.parts.kernels import SquaredExponential
+from mrgp.parts.latents import Assignment
 rng = np.random.default_rng(0)
 prior = Prior(SquaredExponential(), 1e-3, Assignment((6, 6), 1, (1, 0)))
 space = StateSpace(prior, build_lift(prior.kernel), Window(4))

@@ -15,7 +15,7 @@ import mrgp
 from mrgp.inference import map as recipe
 from mrgp.inference import search
 from mrgp.inference.method import Checkpoint, Options
-from mrgp.inference.optimise import Ascent
+from mrgp.inference.optimise import Ascent, free_sites
 from mrgp.parts.around_shared import AroundShared
 from mrgp.parts.emissions.autocorrelated import noise_timescale_of
 from mrgp.parts.emissions.gaussian import Gaussian
@@ -427,7 +427,7 @@ def test_other_presets_have_means_too(model):
 
 def test_wrong_use_of_means():
     data, _ = recording()
-    with pytest.raises(ValueError, match="mean is 'constant' or 'psth', not 'smooth'"):
+    with pytest.raises(ValueError, match=r"mean is 'constant'.*'psth'.*, not 'smooth'"):
         DLAG(1, 0, mean="smooth")
     with pytest.raises(ValueError, match="mean_timescale is a positive number of seconds"):
         DLAG(1, 0, mean="psth", mean_timescale=0.0)
@@ -499,3 +499,18 @@ def test_labels_of_conditions():
     assert numbers.layout == mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": [2, 10, 2]}).layout
     with pytest.raises(mrgp.DataError, match=r"trial 1 has no condition \(nan\): leave it out"):
         mrgp.MultiRegionData(regions, BIN, trial_coords={"condition": [1.0, np.nan, 2.0]})
+
+
+@pytest.mark.parametrize("mean", ["constant", "psth"])
+def test_a_start_of_shorter_trials_leaves_its_mean_behind(mean):
+    data, _ = recording()
+    short = mrgp.MultiRegionData(
+        {name: data.region(name)[:, :9] for name in data.layout.regions}, BIN,
+        trial_coords={name: list(values) for name, values in data.trial_coords.items()},
+    )  # fmt: skip
+    fitted = DLAG(1, 0, mean="psth").prepared(short)
+    sites = {name: np.zeros(np.shape(site["value"])) for name, site in free_sites(fitted, short).items()}
+    sites |= {"noise": data.scale**2, "timescale_across": np.array([0.1])}
+    _, taken = DLAG(1, 0, mean=mean).prepared(data).following(fitted, sites, data)
+    assert ("mean_change" in taken) == (mean == "psth")
+    assert mean == "constant" or taken["mean_change"].shape[-1] != sites["mean_change"].shape[-1]

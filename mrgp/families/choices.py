@@ -44,7 +44,6 @@ class Choices(Part):
             (exact, short trials) or "spectral" (fast).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
-        loadings: A :class:`mrgp.parts.loadings.Loadings`: the prior of loadings.
         emission: An :class:`mrgp.parts.emissions.base.Emission` or its name. "gaussian": values with Gaussian noise.
             "poisson", "negative_binomial": spike counts whose log-rates the latents drive; log p(y) is then a lower
             bound (:mod:`mrgp.likelihoods.bound`).
@@ -64,6 +63,7 @@ class Choices(Part):
         window: Registers for the delays; None chooses them from kernel and ``max_delay``.
         parallel: Scans in O(log time) depth; None chooses by the device.
         transient: Steps after which the Kalman gains count as settled; ``fit`` sets it where that is exact.
+        loadings: A :class:`mrgp.parts.loadings.Loadings`: the prior of loadings.
     """
 
     n_across: int = 1
@@ -73,7 +73,6 @@ class Choices(Part):
     hold_max_delay: bool = False
     timescale_bounds: tuple[float, float] | None = None
     likelihood: Likelihood = Kalman()  # noqa: RUF009  a frozen part
-    loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
     mean: Mean = Constant()  # noqa: RUF009  a frozen part
     mean_timescale: InitVar[float | None] = None
@@ -85,6 +84,7 @@ class Choices(Part):
     window: Window | None = None
     parallel: bool | None = None
     transient: int | None = None
+    loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
 
     meaningless: ClassVar[tuple[str, ...]] = ()  # choices that this preset has no use for
     in_seconds: ClassVar[tuple[str, ...]] = ("max_delay", "timescale_bounds", "duration")
@@ -137,10 +137,6 @@ class Choices(Part):
         if not 0 < self.gp_noise < 1:
             share = f" is a share of variance between 0 and 1, not {self.gp_noise}"
             raise Refusal(f"{name}: ", Argument("gp_noise"), share)
-        if not isinstance(self.kernel, Kernel):
-            raise TypeError(
-                f"{name}: kernel must be an mrgp.Kernel such as mrgp.SquaredExponential(), not {self.kernel!r}"
-            )
         check_own(self.kernel)
 
     def _with_noise(self, noise: str) -> None:
@@ -152,6 +148,10 @@ class Choices(Part):
             if NOISES[noise].is_autocorrelated:
                 alone = ": counts have no noise beside their own"
                 raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"), alone)
+            return
+        if type(self.emission) not in NOISES.values():  # one of a user's own
+            if NOISES[noise].is_autocorrelated:
+                raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"))
             return
         if "emission" in self.meaningless and NOISES[noise].is_autocorrelated:
             raise ValueError(f"{name} has no use for noise: leave it out")

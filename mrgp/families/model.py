@@ -239,7 +239,7 @@ class Preset(Fittable, family="model", tag="model"):
         """Reason why a method cannot fit this model to a recording, or None."""
         if method == "em" and self.mean.moves:
             return "method 'em' has no update for ", Argument("mean", self.mean.written_name()), ": use ", MAP
-        return self.loadings.objection(method, self.emission, data) or self.unsuited(data)
+        return self.loadings.objection(method, self.methods, self.emission, data) or self.unsuited(data)
 
     def check(self, data: MultiRegionData) -> None:
         """Raise DataError if nothing can be inferred from a recording.

@@ -32,8 +32,9 @@ class RelevancePreset(Preset, abstract=True):
         model = type(self).__name__
         try:
             object.__setattr__(self, "loadings", self.loadings.replace(**given))
+        except TypeError as error:
+            raise ValueError(f"{model}: {', '.join(given)} are of loadings='relevance'") from error
         except ValueError as error:
             raise ValueError(f"{model}: {error}") from error
-        default = Relevance().offset_precision
-        if self.is_of_counts and given.get("offset_precision", default) != default:
-            raise ValueError(f"{model} of counts has no use for offset_precision: leave it out")
+        if (reason := self.loadings.unsuited(self.emission)) is not None:
+            raise ValueError(f"{model} {reason}")

@@ -7,7 +7,7 @@ A trial's counts y are independent given the log-rates eta(t) = C x(t) + d(t). W
     log p(y) >= E_q log p(y | eta) - KL(q || p(x)),        q(x) ~ p(x) exp(b' x - x' Lambda x / 2),
 
 and -KL = log Z - E_q[b' x - x' Lambda x / 2], where log Z(b, Lambda) is the ``normalizer`` of the latents. The best q
-(see ``conjugate``) has Lambda = C' diag(lambda) C. **lambda is shared by the trials of a pattern** of missing data,
+(see ``best_gaussian``) has Lambda = C' diag(lambda) C. **lambda is shared by the trials of a pattern** of missing data,
 being the mean over them, so that the covariance of q is computed once for all of them. That restricts q; it is a lower
 bound nevertheless: on counts of V1 and V2 2.3 nats of 7,000 per trial below that of covariances of their own, and on
 268 neurons of a mouse at a task with 16 conditions 0.7 of 1,500, of which covariances of conditions would save 0.2.
@@ -89,7 +89,7 @@ class CountGP(Distribution):
         ``value`` is (trial, time, neuron). The next search can begin with this q.
 
         ``guess`` is that of a search at other parameters; the nearer they are, the sooner this one ends, which it does
-        where a step gains less than ``within`` nats in all trials, ``conjugate.TOLERANCE`` unless given.
+        where a step gains less than ``within`` nats in all trials, ``best_gaussian.TOLERANCE`` unless given.
         """
         problem = self._problem(value)
         held = jax.tree.map(lax.stop_gradient, self)._problem(lax.stop_gradient(value))

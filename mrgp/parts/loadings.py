@@ -1,5 +1,6 @@
 """Loadings: priors, the columns that drive each neuron, and the variance they explain."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,7 +40,13 @@ class Loadings(Part, family="loadings", tag="name", short=True):
         """
         raise NotImplementedError
 
-    def objection(self, method: str, emission: Emission, data: MultiRegionData) -> Sentence | None:
+    def unsuited(self, emission: Emission) -> str | None:
+        """Reason why these loadings do not go with an emission, or None."""
+        return None
+
+    def objection(
+        self, method: str, methods: Collection[str], emission: Emission, data: MultiRegionData
+    ) -> Sentence | None:
         """Reason why a method cannot fit models with these loadings, or None."""
         return None
 
@@ -62,6 +69,11 @@ class Weak(Loadings):
             weak = dist.Normal(0.0, scale).expand((len(scale), assignment.n_columns))
             loadings = LOADINGS.sample(weak.to_event(1))
         return emission.sample(data, assignment, loadings)
+
+    def objection(
+        self, method: str, methods: Collection[str], emission: Emission, data: MultiRegionData
+    ) -> Sentence | None:
+        return ("method 'vb' is of ", Argument("loadings", "relevance"), ": use ", MAP) if method == "vb" else None
 
 
 @dataclass(frozen=True)
@@ -104,14 +116,22 @@ class Relevance(Loadings):
         offset = dist.Normal(data.center, self.offset_precision**-0.5)
         return emission.sample(data, assignment, loadings, Priors(noise, offset))
 
-    def objection(self, method: str, emission: Emission, data: MultiRegionData) -> Sentence | None:
+    def unsuited(self, emission: Emission) -> str | None:
+        default = Relevance().offset_precision
+        named = emission.is_of_counts and self.offset_precision != default
+        return "of counts has no use for offset_precision: leave it out" if named else None
+
+    def objection(
+        self, method: str, methods: Collection[str], emission: Emission, data: MultiRegionData
+    ) -> Sentence | None:
         if method == "vb" and emission.is_autocorrelated:
             return "method 'vb' has no update for ", AR1, ": use ", MAP
         if emission.is_of_counts and method == "vb":
             return "method 'vb' has no updates for counts: use ", MAP, *_near(f"{TYPICAL_POWER:g}", ", with ")
         variance = TYPICAL_POWER if emission.is_of_counts else float(np.mean(data.scale**2))
         if method != "vb" and self.rate < LEAST_RATE * variance:
-            instead: Sentence = () if emission.is_of_counts else (Argument("method", "vb"), ", or ")
+            by_vb = "vb" in methods and not emission.is_of_counts
+            instead: Sentence = (Argument("method", "vb"), ", or ") if by_vb else ()
             near = f"{variance:.2g}" if emission.is_of_counts else f"the recording's variance of {variance:.2g}"
             highest = " the density is highest where all loadings are zero: use "
             return "with ", Argument("rate", self.rate), highest, *instead, *_near(near)

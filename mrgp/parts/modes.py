@@ -5,8 +5,6 @@ from functools import lru_cache
 import numpy as np
 
 LEAST_ROUGH = 1e-3  # of the largest mode's variance: modes of a Matern process fade slowly
-
-
 SOLVED_AT_ONCE = 10**7  # numbers in the matrices of courses that are in memory together
 
 

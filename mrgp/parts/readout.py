@@ -18,7 +18,7 @@ class Readout(NamedTuple):
     expectation of C' R^-1 C, as variational Bayes needs it. ``course`` (condition, time, neuron) is what the mean of a
     trial of each condition adds to the offsets as time goes by; None for nothing. ``memory`` (region,) is phi of noise
     that remembers (see ``emissions.autocorrelated``); None for white noise. ``counts`` is the distribution of counts
-    whose log-rates the others describe (:class:`mrgp.parts.emissions.base.Counts`); None for Gaussian values.
+    whose log-rates the others describe (:class:`mrgp.parts.emissions.counts.Counts`); None for Gaussian values.
     """
 
     loadings: Array

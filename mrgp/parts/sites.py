@@ -52,13 +52,20 @@ class Site:
     by_ratio: bool
 
     def __init__(
-        self, name: str, *dims: str, unit: str = "", signed: bool = False, trait: bool = False, by_ratio: bool = False
+        self,
+        name: str,
+        *dims: str,
+        unit: str = "",
+        signed: bool = False,
+        trait: bool = False,
+        by_ratio: bool = False,
+        declared: bool = True,
     ) -> None:
         given = {"name": name, "dims": dims, "unit": unit, "signed": signed, "trait": trait, "by_ratio": by_ratio}
         for field, value in given.items():
             object.__setattr__(self, field, value)
         home, known = str(sys._getframe(1).f_globals.get("__name__")), SITES.get(name)
-        if known == self:
+        if known == self or not declared:
             return
         if known is not None and HOMES[name] != home:
             raise ValueError(f"site {name!r} was declared with axes {SITES[name].dims}: declare {dims} by another name")
@@ -106,10 +113,11 @@ class Site:
 def kernel_site(parameter: str, kind: str) -> Site:
     """Site of a kernel parameter, with one value for each latent of a kind.
 
-    The kind is ``across`` or ``within``.
+    The kind is ``across`` or ``within``. Such sites are known by their names, and declared nowhere.
     """
     timed = parameter == "timescale"
-    return Site(f"{parameter}_{kind}", f"{kind}_latent", unit=UNITS.get(parameter, ""), trait=True, by_ratio=timed)
+    name, unit = f"{parameter}_{kind}", UNITS.get(parameter, "")
+    return Site(name, f"{kind}_latent", unit=unit, trait=True, by_ratio=timed, declared=False)
 
 
 def site_of(name: str) -> Site | None:

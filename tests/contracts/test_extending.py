@@ -4,19 +4,24 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import pytest
 from jax import random
 from jax.scipy.special import gammaln
-from mrgp.models import DLAG, GPFA
+from mrgp.models import DLAG, GPFA, MDLAG
+from numpyro import distributions as dist
+from numpyro import handlers
 from numpyro.distributions import constraints
 from scipy import stats
 
 import mrgp
 from mrgp.likelihoods.likelihood import Dense
+from mrgp.parts.emissions import Gaussian
 from mrgp.parts.emissions.base import Expected
 from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.loadings import Weak
 from mrgp.parts.means import PSTH
+from mrgp.parts.readout import LOADINGS
 
 RNG = np.random.default_rng(3)
 BIN = 0.02
@@ -79,10 +84,20 @@ class DenseAgain(Dense):
 
 @dataclass(frozen=True)
 class Small(Weak):
-    """Loadings that are small a priori."""
+    """Loadings of a hundredth of the usual prior spread."""
 
     def sample(self, data, assignment, emission):
-        return super().sample(data, assignment, emission)
+        with numpyro.plate("neuron", sum(assignment.n_neurons)):
+            narrow = dist.Normal(0.0, 0.01 * emission.loadings_scale(data)[:, None])
+            loadings = LOADINGS.sample(narrow.expand((len(data.scale), assignment.n_columns)).to_event(1))
+        return emission.sample(data, assignment, loadings)
+
+
+@dataclass(frozen=True)
+class Bounded(Gaussian):
+    """An emission that cannot be without a setting."""
+
+    largest: float
 
 
 def recording():
@@ -127,10 +142,46 @@ def test_a_part_of_ones_own_works_in_a_fit(name, data, tmp_path):
 def test_a_part_of_ones_own_is_known_by_its_name():
     model = DLAG(1, 0, emission="rates", mean="slow", likelihood="dense_again", loadings="small", kernel="exponential")
     assert model == DLAG(1, 0, **OWN)
-    assert model.to_settings()["emission"] == "rates"
+    assert model.to_settings()["emission"] == {"name": "rates", "shape": 4.0}
     assert model.replace(emission=Rates(shape=2.0)).to_settings()["emission"] == {"name": "rates", "shape": 2.0}
-    with pytest.raises(ValueError, match="DLAG: mean is 'constant', 'psth' or 'slow', not 'fast'"):
+    with pytest.raises(ValueError, match=r"DLAG: mean is 'constant', 'psth'.*'slow'.*, not 'fast'"):
         DLAG(1, 0, mean="fast")
+
+
+def test_a_part_that_needs_a_setting_says_so():
+    model = GPFA(1, emission=Bounded(2.0))
+    assert repr(model) == "GPFA(n_across=1, emission=Bounded(largest=2.0))"
+    assert type(model).from_settings(model.to_settings()) == model
+    with pytest.raises(ValueError, match=r"GPFA: emission 'bounded' has settings: give Bounded\(...\) with them"):
+        GPFA(1, emission="bounded")
+
+
+def test_a_built_in_part_is_not_replaced():
+    with pytest.raises(ValueError, match="emission 'poisson' is built in"):
+        type("Poisson", (Counts,), {"__module__": "of_a_user"})
+    for _ in range(2):  # a cell that is run again
+        again = type("OfACell", (mrgp.Kernel,), {"__module__": "of_a_user"})
+    assert mrgp.Kernel.members()["ofacell"] is again
+
+
+@pytest.mark.parametrize("wrong", [None, 3, PSTH, Slow])
+def test_what_is_no_part_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"DLAG: mean is 'constant'.*, not "):
+        DLAG(1, 0, mean=wrong)
+
+
+def test_a_named_part_that_is_there_keeps_its_settings():
+    assert DLAG(1, 0, mean="psth", mean_timescale=0.2).replace(mean="psth").mean == PSTH(0.2)
+    assert DLAG(1, 0, mean="psth", mean_timescale=0.2).replace(mean="constant").replace(mean="psth").mean == PSTH()
+    with pytest.raises(ValueError, match="MDLAG: shape are of loadings='relevance'"):
+        MDLAG(2, loadings="weak", shape=1.0)
+    with pytest.raises(ValueError, match="MDLAG of counts has no use for offset_precision"):
+        MDLAG(2, offset_precision=0.5).replace(emission="poisson")
+
+
+def test_small_loadings_have_a_small_prior(data):
+    trace = handlers.trace(handlers.seed(GPFA(1, loadings=Small(), likelihood="dense"), 0)).get_trace(data)
+    np.testing.assert_allclose(trace["loadings"]["fn"].base_dist.scale[:, 0], 0.03 * data.scale)
 
 
 def test_values_that_an_emission_of_ones_own_cannot_have_are_refused(data):

@@ -12,7 +12,7 @@ vanished are set to zero, which the updates reach only in the limit, and held th
 climb; they are let go again where they would now explain something. And two latents that reach a region along the same
 direction are turned into one that does and one that does not. Latents that no region reads are removed, so that what
 remains is smaller and faster. Start and adaptation of the model are those of the maximum a posteriori
-(see ``recipe``), followed by rounds under the spectral likelihood where the recording admits it.
+(see ``map``), followed by rounds under the spectral likelihood where the recording admits it.
 """
 
 from collections.abc import Callable, Iterator

@@ -154,7 +154,7 @@ class Emission(Part, family="emission", tag="name", short=True):
         return loadings
 
     def from_other(
-        self, other: "Emission", sites: Mapping[str, Any], mean: np.ndarray, data: MultiRegionData
+        self, other: "Emission", sites: Mapping[str, Any], mean: np.ndarray | None, data: MultiRegionData
     ) -> dict[str, Any]:
         """Convert sites of a fit with another emission to sites of this one.
 

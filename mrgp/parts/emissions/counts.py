@@ -137,9 +137,9 @@ class Counts(Emission, abstract=True):
         return loadings * slope_of(TRANSFORMS[STABILISING], np.asarray(mean_counts(data)))[:, None]
 
     def from_other(
-        self, other: Emission, sites: Mapping[str, Any], mean: np.ndarray, data: MultiRegionData
+        self, other: Emission, sites: Mapping[str, Any], mean: np.ndarray | None, data: MultiRegionData
     ) -> dict[str, Any]:
-        if not other.is_of_counts:
+        if not other.is_of_counts and mean is not None:
             sites = from_gaussian(sites, data, function_behind(mean, data))
         return super().from_other(other, sites, mean, data)
 

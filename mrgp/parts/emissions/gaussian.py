@@ -79,7 +79,7 @@ class Gaussian(Emission):
         return change
 
     def from_other(
-        self, other: Emission, sites: Mapping[str, Any], mean: np.ndarray, data: MultiRegionData
+        self, other: Emission, sites: Mapping[str, Any], mean: np.ndarray | None, data: MultiRegionData
     ) -> dict[str, Any]:
         if other.is_of_counts:
             raise ValueError("start is a fit of counts, whose parameters are of log-rates: leave start out")

@@ -47,7 +47,7 @@ class NegativeBinomial(Counts):
 
     def bound(self, n_neurons: int) -> "NegativeBinomial":
         prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)
-        return NegativeBinomial(DISPERSION.sample(prior.expand((n_neurons,))))
+        return self.replace(dispersion=DISPERSION.sample(prior.expand((n_neurons,))))
 
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
         found = _sums(mean, variance, self.dispersion)
