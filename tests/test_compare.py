@@ -77,6 +77,7 @@ def test_savage_dickey_is_the_ratio_of_evidences(found):
     assert table["log_bayes_factor"].iloc[0] == pytest.approx(ratio, rel=0.15)
 
 
+@pytest.mark.slow
 def test_savage_dickey_near_zero():
     made = simulate(
         regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=12, n_bins=25, timescale_across=0.08,

@@ -198,7 +198,11 @@ def slopes_of_log_z(distribution, told):
     return mean, -spread / member.sum(0)[:, None, None], scores - 0.5 * (told.vectors * mean).sum((0, 2))
 
 
-@pytest.mark.parametrize("window", [Window(4, 1), Window(3, 2)], ids=["bin by bin", "two bins a step"])
+@pytest.mark.parametrize(
+    "window",
+    [Window(4, 1), pytest.param(Window(3, 2), marks=pytest.mark.slow)],
+    ids=["bin by bin", "two bins a step"],
+)
 def test_moments_are_those_of_a_dense_gaussian(small_model, window):
     """By smoothing, at once and by slopes, of trials in two patterns; V = (K^-1 + Lambda)^-1 by inversion."""
     model = small_model(n_across=1, n_within=(1, 0), n_bins=7)

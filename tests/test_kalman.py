@@ -446,7 +446,11 @@ def test_bright_bins_beside_missing_ones_are_no_failure():
         np.testing.assert_allclose(found.covariance[:, 0, 0, 0], np.diag(S)[::2], atol=1e-8)
 
 
-@pytest.mark.parametrize("window", [Window(6), Window(3, 2)], ids=["bin by bin", "two bins a step"])
+@pytest.mark.parametrize(
+    "window",
+    [Window(6), pytest.param(Window(3, 2), marks=pytest.mark.slow)],
+    ids=["bin by bin", "two bins a step"],
+)
 def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, missing_data, window, monkeypatch):
     """The same numbers and slopes as by the filter, which is left only with trials of different lengths."""
     called = []

@@ -121,7 +121,10 @@ OWN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OWN)
+ALIKE = ("kernel", "likelihood", "loadings")  # take the ways of the others
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in OWN])
 def test_a_part_of_ones_own_works_in_a_fit(name, data, tmp_path):
     model = GPFA(1, **({"likelihood": "dense"} | {name: OWN[name]}))
     fit = model.fit(data, **QUICK)
