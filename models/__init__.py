@@ -1,4 +1,7 @@
 """The zoo: one method per file, each a generative program to be read beside its paper."""
+# ruff: noqa: I001  numpyro comes first
+
+from numpyro import distributions  # noqa: F401  whole: ArviZ may have left a numpyro that loads lazily, in pieces
 
 from mrgp.models.adm import ADM
 from mrgp.models.dlag import DLAG

@@ -112,6 +112,16 @@ def test_double_precision_is_on_whatever_is_imported_first(first):
     assert fresh(f"{first}\nimport jax.numpy as jnp\nprint(jnp.zeros(1).dtype)") == ["float64"]
 
 
+LATER = ("mrgp.models", "mrgp.likelihoods", "mrgp.inference.optimise", "mrgp.simulations.simulate", "mrgp.results.fit")
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_numpyro_is_whole_where_arviz_came_first(later):
+    """ArviZ leaves it to be loaded piece by piece, and a piece alone lacks the others."""
+    script = f"import mrgp, arviz; import {later}, numpyro; print(numpyro.distributions.distribution.__name__)"
+    assert fresh(script) == ["numpyro.distributions.distribution"]
+
+
 def test_a_saved_preset_is_known_without_the_zoo():
     script = "from mrgp.part import FAMILIES, rebuilt; print(len(FAMILIES)); "
     settings = mrgp.models.FA(2).to_settings()
