@@ -25,6 +25,7 @@ class FA(WhiteLatents, Pooled, Preset):
     Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
+    meaningless: ClassVar[tuple[str, ...]] = (*WhiteLatents.meaningless, "loadings")
     timed_in: ClassVar[str] = "GPFA"
     private_in: ClassVar[str] = "PCCA"
 

@@ -29,6 +29,7 @@ class PCCA(WhiteLatents, Preset):
     gp_noise: float = SAME
 
     regions_needed: ClassVar[int] = 2
+    meaningless: ClassVar[tuple[str, ...]] = (*WhiteLatents.meaningless, "loadings")
     timed_in: ClassVar[str] = "DLAG"
 
     def __call__(self, data: MultiRegionData) -> None:

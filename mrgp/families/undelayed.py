@@ -56,7 +56,7 @@ class WhiteLatents(Undelayed):
 
     methods: ClassVar[tuple[str, ...]] = ("map",)  # loadings are known up to rotations: no posterior can be averaged
     meaningless: ClassVar[tuple[str, ...]] = (
-        *Undelayed.meaningless, "timescale_bounds", "lift", "order", "noise", "emission", "loadings",
+        *Undelayed.meaningless, "timescale_bounds", "lift", "order", "noise", "emission",
     )  # fmt: skip
     timed_in: ClassVar[str]  # the preset to take for latents with a timescale
 

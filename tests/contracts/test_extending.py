@@ -8,7 +8,7 @@ import numpyro
 import pytest
 from jax import random
 from jax.scipy.special import gammaln
-from mrgp.models import DLAG, GPFA, MDLAG
+from mrgp.models import DLAG, FA, GFA, GPFA, LDS, MDLAG, PCCA
 from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.distributions import constraints
@@ -19,7 +19,7 @@ from mrgp.likelihoods.likelihood import Dense
 from mrgp.parts.emissions import Gaussian
 from mrgp.parts.emissions.base import Expected
 from mrgp.parts.emissions.counts import Counts
-from mrgp.parts.loadings import Weak
+from mrgp.parts.loadings import Relevance, Weak
 from mrgp.parts.means import PSTH
 from mrgp.parts.readout import LOADINGS
 
@@ -180,6 +180,14 @@ def test_a_named_part_that_is_there_keeps_its_settings():
         MDLAG(2, loadings="weak", shape=1.0)
     with pytest.raises(ValueError, match="MDLAG of counts has no use for offset_precision"):
         MDLAG(2, offset_precision=0.5).replace(emission="poisson")
+
+
+def test_loadings_that_a_model_has_no_use_for_are_refused():
+    for model in (FA, PCCA, LDS):
+        with pytest.raises(ValueError, match=f"{model.__name__} has no use for loadings"):
+            model(1, loadings="relevance")
+    model = GFA(2, shape=1.0, rate=1.0).replace(gp_noise=1e-5)
+    assert model.loadings == Relevance(1.0, 1.0)
 
 
 def test_small_loadings_have_a_small_prior(data):
