@@ -20,6 +20,7 @@ EXPECTED = (  # of few iterations on little data
     "across latents removed",
     "the chains are too short",
     "the guide has not converged",
+    "the first climb ended below",
     "Estimated shape parameter",
     ".* draws ended divergent",
 )
