@@ -216,8 +216,8 @@ def _hints(part: type[Any]) -> Iterator[tuple[str, Any]]:
         for name, hint in vars(base).get("__annotations__", {}).items():
             if isinstance(hint, str):
                 try:
-                    hint = eval(hint, dict(vars(sys.modules[base.__module__])))
-                except Exception:
+                    hint = eval(hint, vars(sys.modules[base.__module__]))
+                except (AttributeError, NameError):
                     continue
             yield name, hint
 

@@ -150,8 +150,7 @@ def choices(option: str, model: type[Preset]) -> tuple[str, ...]:
     annotation: Any = typing.get_type_hints(model)[FIELDS.get(option, option)]
     if isinstance(annotation, type) and issubclass(annotation, Part) and annotation.short:
         reached = {noise for noise in NOISES.values() if noise is not type(getattr(model(), option))}  # by `noise`
-        known = [part for part in annotation.members().values() if part.__module__.startswith("mrgp.")]
-        return tuple(part.written_name() for part in known if part not in reached)
+        return tuple(part.written_name() for part in annotation.members().values() if part not in reached)
     inner = annotation.type if isinstance(annotation, InitVar) else annotation
     named = next((kind for kind in (inner, *typing.get_args(inner)) if typing.get_origin(kind) is typing.Literal), None)
     return () if named is None else typing.get_args(named)

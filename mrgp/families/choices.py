@@ -138,24 +138,26 @@ class Choices(Part):
             share = f" is a share of variance between 0 and 1, not {self.gp_noise}"
             raise Refusal(f"{name}: ", Argument("gp_noise"), share)
         check_own(self.kernel)
+        self._check_loadings()
+
+    def _check_loadings(self) -> None:
+        """Raise ValueError if the loadings do not go with the emission."""
+        if (reason := self.loadings.unsuited(self.emission)) is not None:
+            raise ValueError(f"{type(self).__name__} {reason}")
 
     def _with_noise(self, noise: str) -> None:
         """Set the Gaussian emission from its short form: "white" noise, or "ar1"."""
         name = type(self).__name__
         if noise not in NOISES:
             raise ValueError(f"{name}: noise is 'white' or 'ar1', not {noise!r}")
-        if self.emission.is_of_counts:
-            if NOISES[noise].is_autocorrelated:
-                alone = ": counts have no noise beside their own"
-                raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"), alone)
-            return
-        if type(self.emission) not in NOISES.values():  # one of a user's own
-            if NOISES[noise].is_autocorrelated:
-                raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"))
-            return
-        if "emission" in self.meaningless and NOISES[noise].is_autocorrelated:
-            raise ValueError(f"{name} has no use for noise: leave it out")
-        object.__setattr__(self, "emission", NOISES[noise]())
+        emission = NOISES[noise]
+        if type(self.emission) in NOISES.values():
+            if "emission" in self.meaningless and emission.is_autocorrelated:
+                raise ValueError(f"{name} has no use for noise: leave it out")
+            object.__setattr__(self, "emission", emission())
+        elif emission.is_autocorrelated:
+            alone = ": counts have no noise beside their own" if self.is_of_counts else ""
+            raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"), alone)
 
     # ---- sizes ---------------------------------------------------------------------------------------------------
 

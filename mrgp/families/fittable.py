@@ -142,9 +142,10 @@ class Fittable(Parametrized):
         self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[Self, dict[str, Any]]:
         """Return this model, with sites at which a fit of ``model`` to such a recording ended."""
-        mean = None
-        if self.is_of_counts and not model.is_of_counts:  # the offset shares the mean with its course
-            mean = np.asarray(sites[OFFSET.name]) + model.mean.level(sites, data, model.duration)
+
+        def mean() -> np.ndarray:  # which the offset shares with a course
+            return np.asarray(sites[OFFSET.name]) + model.mean.level(sites, data, model.duration)
+
         sites = self.emission.from_other(model.emission, sites, mean, data)
         same = (self.mean, self.duration, self.is_of_counts) == (model.mean, model.duration, model.is_of_counts)
         if not same or len(sites.get(MEAN_CHANGE.name, ())) != data.layout.n_conditions:

@@ -36,5 +36,4 @@ class RelevancePreset(Preset, abstract=True):
             raise ValueError(f"{model}: {', '.join(given)} are of loadings='relevance'") from error
         except ValueError as error:
             raise ValueError(f"{model}: {error}") from error
-        if (reason := self.loadings.unsuited(self.emission)) is not None:
-            raise ValueError(f"{model} {reason}")
+        self._check_loadings()

@@ -8,7 +8,7 @@ l(m, v) = E log p(y | eta) and its derivatives
 (Opper & Archambeau 2009, Neural Comput. 21, eqs. 18-19), where the emission is not Gaussian.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -154,11 +154,11 @@ class Emission(Part, family="emission", tag="name", short=True):
         return loadings
 
     def from_other(
-        self, other: "Emission", sites: Mapping[str, Any], mean: np.ndarray | None, data: MultiRegionData
+        self, other: "Emission", sites: Mapping[str, Any], mean: Callable[[], np.ndarray], data: MultiRegionData
     ) -> dict[str, Any]:
         """Convert sites of a fit with another emission to sites of this one.
 
-        ``mean`` (neuron,) is the mean of that fit's values.
+        ``mean`` computes the mean of that fit's values, (neuron,), where it is needed.
 
         Raises:
             ValueError: they cannot become this emission's.

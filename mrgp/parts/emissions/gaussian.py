@@ -1,6 +1,6 @@
 """Gaussian values, with noise of its own in every neuron."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ class Gaussian(Emission):
         return change
 
     def from_other(
-        self, other: Emission, sites: Mapping[str, Any], mean: np.ndarray | None, data: MultiRegionData
+        self, other: Emission, sites: Mapping[str, Any], mean: Callable[[], np.ndarray], data: MultiRegionData
     ) -> dict[str, Any]:
         if other.is_of_counts:
             raise ValueError("start is a fit of counts, whose parameters are of log-rates: leave start out")
