@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax.numpy as jnp
-import numpyro.distributions as dist
-
-from mrgp.families.model import Preset
-from mrgp.parts.delays.constant import DELAY
+from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.parts.delays.base import Delays
+from mrgp.parts.delays.constant import ConstantDelay
+from mrgp.parts.emissions import Emission, Gaussian
+from mrgp.parts.kernels import Kernel, SquaredExponential
+from mrgp.parts.loadings import Loadings, Weak
 from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)
-class DLAG(Preset):
+class DLAG(GaussianProcesses):
     r"""Latents shared by all regions at constant delays, and latents private to one region.
 
     .. math::
@@ -24,14 +25,16 @@ class DLAG(Preset):
     ``timescale_across``, ``timescale_within``; ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
+    kernel: Kernel = SquaredExponential()  # noqa: RUF009  a frozen part
+    delays: Delays = ConstantDelay()  # noqa: RUF009  a frozen part
+    loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
+    timescale_bounds: tuple[float, float] | None = None
+
     regions_needed: ClassVar[int] = 2
 
     def __call__(self, data: MultiRegionData) -> None:
-        bound, bin_width = self.delay_bound(data.layout), data.bin_width
-        assignment = self.assignment(data.layout)
-        across, within = self.latent_sites(data)
-        lagging = (assignment.n_regions - 1, self.n_across)
-        delay = DELAY.sample(dist.Uniform(-bound, bound).expand(lagging).to_event(2))
-        delay = jnp.concatenate([jnp.zeros((1, self.n_across)), delay / bin_width])
-        emission = self.emission_sites(data)
-        self.observe(data, emission, delay[None], across, within)
+        across, within = self.latent_sites(data)  # g_k, w_rj ~ GP(0, k)
+        delay = self.delay_sites(data)  # delta_rk
+        readout = self.emission_sites(data)  # C_r, R_r, d_r
+        self.observe(data, readout, delay, across, within)  # y ~ p(y | C x + d), x integrated out

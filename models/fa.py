@@ -6,13 +6,14 @@ Everitt 1984, An Introduction to Latent Variable Models.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mrgp.families.model import Preset
-from mrgp.families.undelayed import Pooled, WhiteLatents
+from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.part import pinned
+from mrgp.parts.kernels import Kernel, White
 from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)
-class FA(WhiteLatents, Pooled, Preset):
+class FA(GaussianProcesses):
     r"""White latents shared by all neurons at once, ``n_across`` of them.
 
     Every bin is a sample of its own.
@@ -25,11 +26,15 @@ class FA(WhiteLatents, Pooled, Preset):
     Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
-    meaningless: ClassVar[tuple[str, ...]] = (*WhiteLatents.meaningless, "loadings")
-    timed_in: ClassVar[str] = "GPFA"
+    kernel: Kernel = pinned(White(), "use GPFA for latents with a timescale")  # noqa: RUF009  a field
+
+    pools_regions: ClassVar[bool] = True
     private_in: ClassVar[str] = "PCCA"
+    methods: ClassVar[tuple[str, ...]] = ("map",)  # loadings are known up to rotations: no posterior can be averaged
+    without: ClassVar[tuple[str, ...]] = ("lift", "order")
 
     def __call__(self, data: MultiRegionData) -> None:
-        across, within = self.latent_sites(data)
-        emission = self.emission_sites(data)
-        self.observe(data, emission, self.no_delay(data.layout), across, within)
+        across, within = self.latent_sites(data)  # white: no parameters
+        delay = self.delay_sites(data)  # none
+        readout = self.emission_sites(data)  # C_r, R_r, d_r
+        self.observe(data, readout, delay, across, within)  # y ~ p(y | C x + d), x integrated out

@@ -6,14 +6,15 @@ Klami et al. 2015, IEEE Trans. Neural Netw. Learn. Syst. 26, 2136-2147.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mrgp.families.relevance import RelevancePreset
-from mrgp.families.undelayed import SAME, WhiteLatents
+from mrgp.families.gaussian_process import SAME, GaussianProcesses
+from mrgp.part import pinned
+from mrgp.parts.kernels import Kernel, White
 from mrgp.parts.loadings import Loadings, Relevance
 from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)
-class GFA(WhiteLatents, RelevancePreset):
+class GFA(GaussianProcesses):
     r"""White latents of which each region reads those that it needs: mDLAG without time.
 
     .. math::
@@ -25,13 +26,15 @@ class GFA(WhiteLatents, RelevancePreset):
     ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
-    gp_noise: float = SAME
+    kernel: Kernel = pinned(White(), "use MDLAG for latents with a timescale")  # noqa: RUF009  a field
     loadings: Loadings = Relevance()  # noqa: RUF009  a frozen part
+    gp_noise: float = SAME
 
-    methods: ClassVar[tuple[str, ...]] = RelevancePreset.methods
-    timed_in: ClassVar[str] = "MDLAG"
+    methods: ClassVar[tuple[str, ...]] = ("vb", "map")
+    without: ClassVar[tuple[str, ...]] = ("lift", "order")
 
     def __call__(self, data: MultiRegionData) -> None:
-        across, within = self.latent_sites(data)
-        emission = self.emission_sites(data)
-        self.observe(data, emission, self.no_delay(data.layout), across, within)
+        across, within = self.latent_sites(data)  # white: no parameters
+        delay = self.delay_sites(data)  # none
+        readout = self.emission_sites(data)  # C_r, R_r, d_r
+        self.observe(data, readout, delay, across, within)  # y ~ p(y | C x + d), x integrated out

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mrgp.families.model import Preset
-from mrgp.families.undelayed import Pooled
+from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.parts.emissions import Emission, Gaussian
+from mrgp.parts.kernels import Kernel, SquaredExponential
+from mrgp.parts.loadings import Loadings, Weak
 from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)
-class GPFA(Pooled, Preset):
+class GPFA(GaussianProcesses):
     r"""Smooth latents shared by all neurons at once, without delays: ``n_across`` of them.
 
     .. math::
@@ -20,9 +22,16 @@ class GPFA(Pooled, Preset):
     Sample sites: ``timescale_across`` in seconds; ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
+    kernel: Kernel = SquaredExponential()  # noqa: RUF009  a frozen part
+    loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
+    timescale_bounds: tuple[float, float] | None = None
+
+    pools_regions: ClassVar[bool] = True
     private_in: ClassVar[str] = "DLAG"
 
     def __call__(self, data: MultiRegionData) -> None:
-        across, within = self.latent_sites(data)
-        emission = self.emission_sites(data)
-        self.observe(data, emission, self.no_delay(data.layout), across, within)
+        across, within = self.latent_sites(data)  # g_k, w_rj ~ GP(0, k)
+        delay = self.delay_sites(data)  # delta_rk
+        readout = self.emission_sites(data)  # C_r, R_r, d_r
+        self.observe(data, readout, delay, across, within)  # y ~ p(y | C x + d), x integrated out

@@ -11,8 +11,8 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
-from mrgp.families.model import Preset
-from mrgp.families.undelayed import Pooled
+from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.families.starts import smoothing
 from mrgp.inference.start import draw_loadings
 from mrgp.likelihoods.statespace.linear import (
     START_MEAN,
@@ -25,7 +25,9 @@ from mrgp.likelihoods.statespace.linear import (
     slowest_first,
 )
 from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
+from mrgp.part import pinned
 from mrgp.parts.means import Constant
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -35,7 +37,7 @@ TRANSITION_SCALE = 1.0  # posterior sd of A's free coordinates times sqrt(bins),
 
 
 @dataclass(frozen=True)
-class LDS(Pooled, Preset):
+class LDS(GaussianProcesses):
     r"""Latents that drive each other, shared by all neurons, without kernel and delay.
 
     There are ``n_across`` of them.
@@ -58,11 +60,11 @@ class LDS(Pooled, Preset):
 
     start: Literal["stationary", "learned"] = "stationary"
 
+    gp_noise: float = pinned(1e-3)
+
     methods: ClassVar[tuple[str, ...]] = ("map", "em")
-    meaningless: ClassVar[tuple[str, ...]] = (  # its dynamics are learned
-        *Pooled.meaningless, "kernel", "timescale_bounds", "gp_noise", "lift", "order", "window", "noise", "emission",
-        "loadings",
-    )  # fmt: skip
+    pools_regions: ClassVar[bool] = True
+    without: ClassVar[tuple[str, ...]] = ("lift", "order", "window")
 
     def __post_init__(self, *short: Any) -> None:
         super().__post_init__(*short)
@@ -77,8 +79,8 @@ class LDS(Pooled, Preset):
 
     def __call__(self, data: MultiRegionData) -> None:
         size = self.n_across
-        emission = self.emission_sites(data)
-        self.observe(data, emission, self.no_delay(data.layout), self.dynamics(size), {})
+        readout = self.emission_sites(data)
+        self.observe(data, readout, self.delay_sites(data), self.dynamics(size), {})
 
     def dynamics(self, size: int) -> dict[str, Array]:
         """Sample A and, if it is learned, the first state."""
@@ -95,15 +97,15 @@ class LDS(Pooled, Preset):
 
     def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
         """Draw a start from factor scores of slow signals and their regression on the bin before."""
-        width = self.smoothing(data.layout, attempt)
+        width = smoothing(attempt)
         loadings = draw_loadings(rng, data, self.n_across, (0,), width)
         precision = loadings.T @ loadings + np.eye(self.n_across)  # pseudo-neurons have unit noise
         scores = (data.values - data.center) @ np.linalg.solve(precision, loadings.T).T
         A, T = first_order(scores)
         system = LinearSystem(A, np.eye(len(A)) - A @ A.T, np.zeros(len(A)), np.eye(len(A)))
         dynamics, change = self.state_space(data.layout).normalised(system)
-        emission = {"noise": np.ones(data.layout.total_neurons), "offset": np.asarray(data.center)}
-        return {**dynamics, **emission, "loadings": loadings @ T @ change}
+        emission = {NOISE.name: np.ones(data.layout.total_neurons), OFFSET.name: np.asarray(data.center)}
+        return {**dynamics, **emission, LOADINGS.name: loadings @ T @ change}
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         start = np.asarray(1 / np.sqrt(data.n_trials))
@@ -118,15 +120,11 @@ class LDS(Pooled, Preset):
         """
         return ()
 
-    def presented(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+    def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return rotated(sites, slowest_first(np.asarray(sites[TRANSITION.name])))
 
     def for_search(self) -> Self:
-        return self.replace(transient=None, mean=Constant())
-
-    @property
-    def reads_between_bins(self) -> bool:
-        return False
+        return self.replace(likelihood=self.likelihood.unadapted(), mean=Constant())
 
     def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
         return self

@@ -6,16 +6,17 @@ The spectral form is that of Gokcen et al. 2025, Neural Comput.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax.numpy as jnp
-import numpyro.distributions as dist
-
-from mrgp.families.relevance import RelevancePreset
-from mrgp.parts.delays.constant import DELAY
+from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.parts.delays.base import Delays
+from mrgp.parts.delays.constant import ConstantDelay
+from mrgp.parts.emissions import Emission, Gaussian
+from mrgp.parts.kernels import Kernel, SquaredExponential
+from mrgp.parts.loadings import Loadings, Relevance
 from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)
-class MDLAG(RelevancePreset):
+class MDLAG(GaussianProcesses):
     r"""Latents of which each region reads those that it needs.
 
     Automatic relevance determination is per region and latent.
@@ -31,17 +32,16 @@ class MDLAG(RelevancePreset):
     Sample sites, in seconds: those of DLAG, and ``alpha`` (region, column).
     """
 
-    regions_needed: ClassVar[int] = 1
-    methods: ClassVar[tuple[str, ...]] = (*RelevancePreset.methods, "laplace", "svi", "nuts")
+    kernel: Kernel = SquaredExponential()  # noqa: RUF009  a frozen part
+    delays: Delays = ConstantDelay()  # noqa: RUF009  a frozen part
+    loadings: Loadings = Relevance()  # noqa: RUF009  a frozen part
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
+    timescale_bounds: tuple[float, float] | None = None
+
+    methods: ClassVar[tuple[str, ...]] = ("vb", "map", "laplace", "svi", "nuts")
 
     def __call__(self, data: MultiRegionData) -> None:
-        bound, bin_width = self.delay_bound(data.layout), data.bin_width
-        assignment = self.assignment(data.layout)
-        across, within = self.latent_sites(data)
-        delay = jnp.zeros((1, self.n_across))
-        if assignment.n_regions > 1:
-            lagging = (assignment.n_regions - 1, self.n_across)
-            late = DELAY.sample(dist.Uniform(-bound, bound).expand(lagging).to_event(2))
-            delay = jnp.concatenate([delay, late / bin_width])
-        emission = self.emission_sites(data)
-        self.observe(data, emission, delay[None], across, within)
+        across, within = self.latent_sites(data)  # g_k, w_rj ~ GP(0, k)
+        delay = self.delay_sites(data)  # delta_rk
+        readout = self.emission_sites(data)  # C_r, R_r, d_r
+        self.observe(data, readout, delay, across, within)  # y ~ p(y | C x + d), x integrated out

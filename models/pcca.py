@@ -6,13 +6,14 @@ Bach & Jordan 2005, Tech. Rep. 688, UC Berkeley.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mrgp.families.model import Preset
-from mrgp.families.undelayed import SAME, WhiteLatents
+from mrgp.families.gaussian_process import SAME, GaussianProcesses
+from mrgp.part import pinned
+from mrgp.parts.kernels import Kernel, White
 from mrgp.recordings.recording import MultiRegionData
 
 
 @dataclass(frozen=True)
-class PCCA(WhiteLatents, Preset):
+class PCCA(GaussianProcesses):
     r"""White latents shared by all regions without delay, and white latents private to a region.
 
     .. math::
@@ -26,13 +27,15 @@ class PCCA(WhiteLatents, Preset):
     Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``.
     """
 
+    kernel: Kernel = pinned(White(), "use DLAG for latents with a timescale")  # noqa: RUF009  a field
     gp_noise: float = SAME
 
     regions_needed: ClassVar[int] = 2
-    meaningless: ClassVar[tuple[str, ...]] = (*WhiteLatents.meaningless, "loadings")
-    timed_in: ClassVar[str] = "DLAG"
+    methods: ClassVar[tuple[str, ...]] = ("map",)  # loadings are known up to rotations: no posterior can be averaged
+    without: ClassVar[tuple[str, ...]] = ("lift", "order")
 
     def __call__(self, data: MultiRegionData) -> None:
-        across, within = self.latent_sites(data)
-        emission = self.emission_sites(data)
-        self.observe(data, emission, self.no_delay(data.layout), across, within)
+        across, within = self.latent_sites(data)  # white: no parameters
+        delay = self.delay_sites(data)  # none
+        readout = self.emission_sites(data)  # C_r, R_r, d_r
+        self.observe(data, readout, delay, across, within)  # y ~ p(y | C x + d), x integrated out

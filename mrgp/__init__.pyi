@@ -10,6 +10,10 @@ from .likelihoods.likelihood import Dense as Dense
 from .likelihoods.likelihood import Kalman as Kalman
 from .likelihoods.likelihood import Likelihood as Likelihood
 from .likelihoods.statespace.readout import Window as Window
+from .parts.delays.base import Delays as Delays
+from .parts.delays.constant import ConstantDelay as ConstantDelay
+from .parts.delays.none import NoDelay as NoDelay
+from .parts.delays.varying import VaryingDelay as VaryingDelay
 from .parts.emissions import AutocorrelatedGaussian as AutocorrelatedGaussian
 from .parts.emissions import Emission as Emission
 from .parts.emissions import Gaussian as Gaussian

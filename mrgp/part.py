@@ -13,6 +13,7 @@ This is the one place where a name becomes an object.
 
 import dataclasses
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,17 @@ from typing import Any, ClassVar, Self, get_args
 
 ZOO = "mrgp.models"  # its members enter themselves as it is imported, which takes seconds: not before one is asked for
 SAMPLED = "sampled"  # marks a field that a program fills: no setting
+PINNED = "pinned"  # marks a field that a class has no use for: it keeps its default
 FAMILIES: dict[str, type["Part"]] = {}
+
+
+def pinned(value: Any, instead: str = "") -> Any:
+    """Field of a part whose value cannot be chosen, such as the kernel of white latents.
+
+    A class that inherits from the part may declare the field anew, and then it can. ``instead`` is what to do for
+    another value.
+    """
+    return dataclasses.field(default=value, metadata={PINNED: instead})
 
 
 class Part:
@@ -34,12 +45,14 @@ class Part:
         tag: Under which the name stands in JSON; "" for a family of one class, which needs no name there.
         short: Whether users write its names in text, such as "negative_binomial".
         known_as: Of a member, its name where that is not the one of its class.
+        short_forms: Settings by the names that they have in calls of what the part is in, such as ``max_delay``.
     """
 
     family: ClassVar[str] = ""
     tag: ClassVar[str] = "class"
     short: ClassVar[bool] = False
     known_as: ClassVar[str]
+    short_forms: ClassVar[Mapping[str, str]] = {}
     _members: ClassVar[dict[str, type["Part"]]]
 
     def __init_subclass__(
@@ -97,20 +110,68 @@ class Part:
             raise ValueError(f"{cls.family} is {', '.join(others)} or {last}, not {value!r}")
         return value
 
-    def resolve(self) -> None:
-        """Replace names in fields by the parts that they name.
+    def resolve(self, **short: Any) -> None:
+        """Replace names in fields by the parts that they name, and hand short forms on to them.
 
-        A part that has parts calls it as it is made.
+        A part that has parts calls it as it is made, with the values of its ``InitVar`` fields. Each is a short form
+        (``short_forms``) of a setting of one of its parts; None leaves the setting as it is.
+
+        Raises:
+            ValueError: a name is unknown, no part has that setting, or a field was given that the class has no use for.
         """
+        own = type(self)
+        for field, family in _families_of(own).items():  # type: ignore[arg-type]
+            try:
+                object.__setattr__(self, field, family.named(getattr(self, field)))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{own.__name__}: {error}") from error
+        for setting in dataclasses.fields(self):  # type: ignore[arg-type]
+            if PINNED in setting.metadata and getattr(self, setting.name) != setting.default:
+                instead = setting.metadata[PINNED] and f", or {setting.metadata[PINNED]}"
+                raise ValueError(f"{own.__name__} has no use for {setting.name}: leave it out{instead}")
+        for name, value in short.items():
+            self._set_short(name, value)
+
+    @classmethod
+    def pinned_fields(cls) -> set[str]:
+        """Names of the fields that the class has no use for."""
+        return {field.name for field in dataclasses.fields(cls) if PINNED in field.metadata}  # type: ignore[arg-type]
+
+    def _set_short(self, name: str, value: Any) -> None:
+        """Set the setting of a part that has a short form; afterwards the short form reads as it."""
+        parts = ((field, getattr(self, field)) for field in _families_of(type(self)))  # type: ignore[arg-type]
+        field, part = next(((f, part) for f, part in parts if name in part.short_forms), ("", None))
+        if part is None:
+            if value not in (None, False):
+                raise ValueError(f"{type(self).__name__}{self._owner_of(name)}")
+            return
+        setting = part.short_forms[name]
+        if value is not None:
+            try:
+                part = part.replace(**{setting: value})
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{type(self).__name__}: {error}".replace(f" {setting} ", f" {name} ", 1)) from error
+            object.__setattr__(self, field, part)
+        object.__setattr__(self, name, getattr(part, setting))
+
+    def _owner_of(self, name: str) -> str:
+        """Say of which part a short form is, as the end of a sentence about a model that has it not."""
         for field, family in _families_of(type(self)).items():  # type: ignore[arg-type]
-            object.__setattr__(self, field, family.named(getattr(self, field)))
+            for member in family.members().values():
+                if name in member.short_forms and field not in self.pinned_fields():
+                    return f": {name} is of {field}={member.written_name()!r}"
+        return f" has no use for {name}: leave it out"
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy of the part with some settings changed."""
+        """Return a copy of the part with some settings changed.
+
+        A part that is given anew brings its own settings, whatever short forms said of the one before.
+        """
         here = {name: getattr(self, name) for name, value in changes.items() if isinstance(value, str)}
         # The name of a part that is there already leaves it, with its settings.
         same = {n: p for n, p in here.items() if isinstance(p, Part) and _plain(p.written_name()) == _plain(changes[n])}
-        return dataclasses.replace(self, **{**changes, **same})  # type: ignore[type-var]
+        unsaid = dict.fromkeys(short_names(type(self)))  # type: ignore[arg-type]
+        return dataclasses.replace(self, **{**unsaid, **changes, **same})  # type: ignore[type-var]
 
     def to_settings(self) -> dict[str, Any]:
         """Return the name and the settings as values for JSON.
@@ -125,7 +186,12 @@ class Part:
 
         It is the name alone, if the family's names are written in text and all settings are defaults.
         """
-        return repr(self.written_name()) if self.short and self._is_default else repr(self)
+        if not self.short:
+            return repr(self)
+        if self._is_default:
+            return repr(self.written_name())
+        others = [f for f in _settings_of(type(self)) if getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in others)})"
 
     @property
     def _is_default(self) -> bool:
@@ -139,6 +205,11 @@ class Part:
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower() if cls.short else cls.__name__
 
     @classmethod
+    def translated(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return settings in the form of this version, from those of an earlier one."""
+        return settings
+
+    @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """Rebuild a part of this family from the settings of :meth:`to_settings`.
 
@@ -149,7 +220,7 @@ class Part:
         """
         values = dict(settings)
         chosen: type[Any] = cls.member(values.pop(cls.tag)) if cls.tag else cls
-        families = _families_in(chosen)  # type: ignore[arg-type]
+        families, values = _families_in(chosen), chosen.translated(values)  # type: ignore[arg-type]
         return chosen(**{key: _read(value, families.get(key, cls)) for key, value in values.items()})
 
 
@@ -171,9 +242,16 @@ def _plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
+@lru_cache
+def short_names(part: type[Any]) -> tuple[str, ...]:
+    """Short forms that a class takes, in their order: what it is made from beside its fields."""
+    fields = {field.name for field in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else set()
+    return tuple(name for name in inspect.signature(part).parameters if name not in fields) if fields else ()
+
+
 def _settings_of(part: type[Any]) -> list[Any]:
     fields = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
-    return [field for field in fields if not field.metadata.get(SAMPLED)]
+    return [field for field in fields if not {SAMPLED, PINNED} & field.metadata.keys()]
 
 
 def _written(value: Any) -> Any:

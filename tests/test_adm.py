@@ -9,10 +9,11 @@ import pytest
 from mrgp.models import ADM, DLAG
 
 import mrgp
-from mrgp.families.model import Preset
+from mrgp.families.model import Model
 from mrgp.inference import map as recipe
 from mrgp.inference.variational_bayes.bound import trace_of
-from mrgp.parts.delays.varying import most_evident, smooth_modes
+from mrgp.parts.delays.courses import most_evident, smooth_modes
+from mrgp.parts.delays.varying import VaryingDelay, timescales
 from mrgp.simulations.scenarios import simulate_scenario
 from mrgp.simulations.simulate import simulate
 
@@ -31,16 +32,16 @@ def test_modes_are_those_of_the_process(n_bins, timescale):
 
 def test_each_latent_has_its_own_timescale():
     layout = mrgp.recordings.recording.Layout(("A", "B"), (3, 3), BIN)
-    model = ADM(n_across=2, learned_timescales=(0.1, 0.4))
-    modes = model.modes(layout, 40)
-    for table, timescale in zip(modes, model.timescales_of_delay, strict=True):
+    model = ADM(n_across=2, delays=VaryingDelay(learned_timescales=(0.1, 0.4)))
+    modes = model.delays.modes(model.extent(layout, 40))
+    for table, timescale in zip(modes, timescales(model.delays, 2), strict=True):
         alone = smooth_modes(40, timescale / BIN)
         np.testing.assert_array_equal(table[:, : alone.shape[1]], alone)
         assert not table[:, alone.shape[1] :].any()
-    assert Preset.from_settings(json.loads(json.dumps(model.to_settings()))) == model
-    assert ADM(n_across=2, delay_timescale=0.1).timescales_of_delay == (0.1, 0.1)
+    assert Model.from_settings(json.loads(json.dumps(model.to_settings()))) == model
+    assert timescales(ADM(n_across=2, delay_timescale=0.1).delays, 2) == (0.1, 0.1)
     with pytest.raises(ValueError, match="2 positive numbers"):
-        ADM(n_across=2, learned_timescales=(0.1,))
+        ADM(n_across=2, delays=VaryingDelay(learned_timescales=(0.1,)))
 
 
 def measured(model, true, level, n_bins=100, sd=0.05 * BIN):
@@ -53,7 +54,7 @@ def measured(model, true, level, n_bins=100, sd=0.05 * BIN):
     lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) / true
     root = np.linalg.cholesky(np.exp(-0.5 * lag**2) + 1e-9 * np.eye(n_bins))
     courses = BIN * (root @ rng.standard_normal((n_bins, 6))).T + sd * rng.standard_normal((6, n_bins))
-    modes = model.modes(data.layout, n_bins)[0]
+    modes = model.delays.modes(model.extent(data.layout, n_bins))[0]
     square = modes.T @ modes / sd**2 + np.eye(modes.shape[1]) / BIN**2   # the climb's s is one bin
     change = np.linalg.solve(square, modes.T @ courses.T / sd**2).T / BIN
     sites = {
@@ -67,10 +68,10 @@ def measured(model, true, level, n_bins=100, sd=0.05 * BIN):
 @pytest.mark.parametrize("level", [0.0, 0.8])
 @pytest.mark.parametrize("true", [5.0, 20.0])
 def test_timescale_and_spread_of_courses_are_learned(true, level):
-    model = ADM(n_across=1, max_delay=10 * BIN, learned_timescales=(10 * BIN,))
+    model = ADM(n_across=1, max_delay=10 * BIN, delays=VaryingDelay(learned_timescales=(10 * BIN,)))
     data, sites, curvature = measured(model, true, level * 10 * BIN)
     found, changed = model.learned(data, sites, curvature, ())
-    assert found.learned_timescales[0] / BIN == pytest.approx(true, rel=0.35)   # the grid's steps are 26%
+    assert found.delays.learned_timescales[0] / BIN == pytest.approx(true, rel=0.35)   # the grid's steps are 26%
     np.testing.assert_allclose(np.median(changed["delay_spread"]), BIN, rtol=0.35)
     course, kept = (
         m.delay_table(s, data.layout, 100)[1:] for m, s in ((model, sites), (found, {**sites, **changed}))
@@ -81,7 +82,7 @@ def test_timescale_and_spread_of_courses_are_learned(true, level):
 
 
 def test_a_delay_found_constant_remains_so():
-    model = ADM(n_across=1, max_delay=10 * BIN, learned_timescales=(10 * BIN,))
+    model = ADM(n_across=1, max_delay=10 * BIN, delays=VaryingDelay(learned_timescales=(10 * BIN,)))
     data, sites, curvature = measured(model, 5.0, 0.0)
     still = {name: value.copy() for name, value in sites.items()}
     still["delay_spread"][:2] = 1e-3 * BIN
@@ -109,7 +110,7 @@ def test_what_a_climb_missed_is_no_evidence_of_change(timescale, known):
 
 
 def test_what_is_fixed_is_not_learned():
-    model = ADM(n_across=1, max_delay=10 * BIN, learned_timescales=(10 * BIN,))
+    model = ADM(n_across=1, max_delay=10 * BIN, delays=VaryingDelay(learned_timescales=(10 * BIN,)))
     data, sites, curvature = measured(model, 5.0, 0.0)
     _, changed = model.learned(data, sites, curvature, ("delay_spread",))
     np.testing.assert_array_equal(changed["delay_spread"], sites["delay_spread"])
@@ -140,7 +141,7 @@ def small():
     rng = np.random.default_rng(0)
     data = mrgp.MultiRegionData({n: rng.standard_normal((3, 12, 3)) for n in "AB"}, BIN)
     model = ADM(n_across=1, n_within=1, max_delay=4 * BIN, delay_timescale=0.1).prepared(data)
-    count = model.modes(data.layout, data.n_bins).shape[-1]
+    count = model.delays.modes(model.extent(data.layout, data.n_bins)).shape[-1]
     sites = {
         "loadings": rng.standard_normal((6, 2)), "noise": rng.uniform(0.3, 1, 6), "offset": rng.standard_normal(6),
         "timescale_across": np.array([3 * BIN]), "timescale_within": np.array([2 * BIN, 4 * BIN]),
@@ -155,7 +156,7 @@ def test_program_reads_the_delays_of_the_table(small):
     table = model.delay_table(sites, data.layout, data.n_bins)
     assert table.shape == (2, 1, 12)
     assert not table[0].any()
-    change = 0.7 * BIN * model.modes(data.layout, 12)[0] @ sites["delay_change"][0, 0]
+    change = 0.7 * BIN * model.delays.modes(model.extent(data.layout, 12))[0] @ sites["delay_change"][0, 0]
     bound = 4 * BIN
     np.testing.assert_allclose(table[1, 0], bound * np.tanh(np.arctanh(0.2) + change / bound), rtol=1e-12)
     distribution = trace_of(model, data, {n: jnp.asarray(v) for n, v in sites.items()})["y"]["fn"]
@@ -296,7 +297,7 @@ def test_interrupted_fit_goes_on_with_the_timescales_it_learned(bump, tmp_path, 
     monkeypatch.setattr(recipe, "maximise", stop_in_the_second_climb)
     with pytest.warns(UserWarning, match="interrupted"):
         first = model.fit(made.data, checkpoint=place, progress=False)
-    assert first.model.learned_timescales is not None
+    assert first.model.delays.learned_timescales is not None
     monkeypatch.undo()
     again = model.fit(made.data, checkpoint=place, progress=False)
     assert again.converged

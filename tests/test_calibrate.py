@@ -145,7 +145,7 @@ def test_the_figure_is_drawn(tmp_path):
 
 
 class Posterior:
-    """Stands in for ``Preset.fit``: draws from the prior, latents in another order and of another sign."""
+    """Stands in for ``Model.fit``: draws from the prior, latents in another order and of another sign."""
 
     def __init__(self):
         self.seeds, self.fail_at, self.stop_at, self.wider = [], (), (), 1.0

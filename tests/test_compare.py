@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mrgp.models import ADM, DLAG, GPFA
+from mrgp.models import DLAG, GPFA
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
@@ -60,7 +60,7 @@ def test_nested_hypotheses_agree_at_the_same_parameters(made, found):
     scores = found.fits["none"].log_likelihood().values
     np.testing.assert_allclose(found.fits["constant"].model.log_likelihood(made.data, sites), scores, rtol=1e-12)
     varying = found.fits["varying"].model.prepared(made.data)
-    still = varying.completed(sites, made.data)
+    still = varying.first_guess(sites, made.data)
     np.testing.assert_allclose(varying.log_likelihood(made.data, still), scores, rtol=1e-12)
     # One population of neurons: what is left of DLAG where regions share their noise too.
     quiet = {"gp_noise": 1e-12, "likelihood": "dense"}
@@ -96,7 +96,7 @@ def test_savage_dickey_near_zero():
 def test_delay_table_by_hand(found):
     fit = found.fits["constant"]
     table = mrgp.delay_table(fit, probability=0.8, rope=0.005).iloc[0]
-    curvature, bound = fit.curvature(), fit.model.delay_bound(fit.layout)
+    curvature, bound = fit.curvature(), fit.model.delays.bound(fit.layout.bin_width)
     center, sd = curvature.mean[0] / 2, np.sqrt(curvature.covariance[0, 0]) / 2  # artanh is half the logit
     np.testing.assert_allclose(table["delay_ms"], 1e3 * fit.delays[1, 0], rtol=1e-9)
     np.testing.assert_allclose(table["lower_ms"], 1e3 * bound * np.tanh(center - norm.ppf(0.9) * sd), rtol=1e-6)
@@ -123,7 +123,7 @@ def test_a_delay_of_which_nothing_is_known_is_no_evidence():
     free = model.fit(made.data, progress=False)
     none = free.model.fit(made.data, start=free, fixed={"delay": 0}, progress=False)
     table = mrgp.delay_table(free).iloc[0]
-    assert table["sd_ms"] < 1.01 * 1e3 * free.model.delay_bound(free.layout) / np.sqrt(3)
+    assert table["sd_ms"] < 1.01 * 1e3 * free.model.delays.bound(free.layout.bin_width) / np.sqrt(3)
     assert abs(table["log_bayes_factor"]) < 0.1
     assert abs(free.log_evidence()[0] - none.log_evidence()[0]) < 0.2
 
@@ -258,7 +258,7 @@ def test_wrong_use(made, found):
     for settings in ({"probability": 1.0}, {"rope": 0.0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             mrgp.delay_table(found.fits["constant"], **settings)
-    assert isinstance(found.fits["varying"].model, ADM)
+    assert found.fits["varying"].model.delays.moves
 
 
 def test_interruption_ends_the_comparison(made, monkeypatch):

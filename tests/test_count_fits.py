@@ -203,7 +203,7 @@ def test_what_a_gaussian_start_was_fitted_to_is_told_by_its_offsets():
         function_behind(np.zeros(4), sparse)
     roots = data.with_values(np.sqrt(data.values))
     plain = TRUTH.replace(emission="gaussian").fit(roots, progress=False, n_starts=1, max_iterations=20)
-    sites = TRUTH.prepared(data).following(plain.model, plain.sites, data)[1]
+    sites = TRUTH.prepared(data).from_other_fit(plain.model, plain.sites, data)[1]
     spikes = np.asarray(data.center)[:, None] * data.n_trials * data.n_bins  # beside the prior's, worth one
     told = sites["loadings"] * slope_of(np.sqrt, data.center)[:, None] * (1 + 1 / spikes)
     np.testing.assert_allclose(told, plain.sites["loadings"])
@@ -220,7 +220,7 @@ def test_a_gaussian_start_with_a_course_is_recognised():
     assert np.all(np.abs(offset - np.sqrt(rising).mean((0, 1))) < 0.3 * rising.mean((0, 1)))
     change = np.linalg.lstsq(plain.mean.modes(data, plain.duration), rising.mean(0) - offset)[0].T[None]
     sites = {"loadings": np.ones((8, 1)), "noise": np.ones(8), "offset": offset, "mean_change": change}
-    started = model.following(plain, {**sites, "delay": np.zeros((1, 1)), "timescale_across": np.ones(1)}, data)[1]
+    started = model.from_other_fit(plain, {**sites, "delay": np.zeros((1, 1)), "timescale_across": np.ones(1)}, data)[1]
     np.testing.assert_allclose(started["loadings"][:, 0], 1 / rising.mean((0, 1)), rtol=2e-3)  # some 3000 spikes
     assert not np.allclose(started["mean_change"], change)
 

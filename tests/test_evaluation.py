@@ -13,7 +13,7 @@ from matplotlib.text import Text
 
 import mrgp
 from mrgp import DataError, MultiRegionData, metrics, plots, studies
-from mrgp.families.model import Preset
+from mrgp.families.model import Model
 from mrgp.metrics.baselines import psth_and_ridge
 from mrgp.simulations.simulate import simulate
 from mrgp.studies.evaluation.evaluate import _seen
@@ -264,7 +264,7 @@ def test_means_over_runs_of_different_settings_say_so(evaluation, tmp_path):
 
 def test_what_fits_change_by_themselves_is_known():
     known = {*FOUND, "n_across"}   # the latter of variational Bayes
-    assert all(set(preset.found_by_fit) <= known for preset in Preset.members().values())
+    assert all(set(preset.found_by_fit) <= known for preset in Model.members().values())
 
 
 def test_what_all_runs_have_alike_stands_once(evaluation, tmp_path):

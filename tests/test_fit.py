@@ -13,10 +13,12 @@ from mrgp.models import ADM, DLAG, GPFA, MDLAG
 from numpyro.infer.util import log_density
 
 import mrgp
-from mrgp.families.model import Preset
+from mrgp.families.model import Model
 from mrgp.inference import optimise as climbing
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.optimise import LogJoint, Objective
+from mrgp.parts.delays.bounds import widened
+from mrgp.parts.delays.constant import ConstantDelay
 from mrgp.parts.symmetries import sites_of_truth
 from mrgp.results.table import table
 from mrgp.simulations.simulate import simulate
@@ -89,7 +91,7 @@ def test_same_seed_same_fit_and_other_seed_same_optimum(made, fit):
 
 def test_equal_models_and_shapes_share_one_compiled_objective(made, fit):
     before = climbing._objective._cache_size()
-    preset(transient=fit.model.transient).fit(made.data, seed=1, n_starts=1, progress=False)
+    preset(likelihood=fit.model.likelihood).fit(made.data, seed=1, n_starts=1, progress=False)
     assert climbing._objective._cache_size() == before
 
 
@@ -220,7 +222,7 @@ def test_every_kernel_survives_saving(tmp_path, fit):
     ]  # fmt: skip
     for kernel in kernels:
         model = fit.model.replace(kernel=kernel)
-        assert Preset.from_settings(json.loads(json.dumps(model.to_settings()))) == model
+        assert Model.from_settings(json.loads(json.dumps(model.to_settings()))) == model
 
 
 def test_arviz_works_on_the_tree(made, fit):
@@ -302,7 +304,7 @@ def test_a_delay_of_which_nothing_is_known_is_as_wide_as_its_prior(relevant):
 def varying(made, n_bins=40):
     """A fit of delays that vary, put together by hand; 1 region lags, 1 latent."""
     model = ADM(1, 1, max_delay=0.1, window=mrgp.Window(10), duration=n_bins * BIN)
-    modes = model.modes(made.data.layout, n_bins).shape[-1]
+    modes = model.delays.modes(model.extent(made.data.layout, n_bins)).shape[-1]
     sites = {name: made.truth[name].values for name in ("loadings", "noise", "offset")}
     sites |= {"timescale_across": made.truth.timescale_across.values, "delay": DELAY[1:]}
     sites |= {"timescale_within": made.truth.timescale_within.values}
@@ -433,9 +435,11 @@ def test_a_held_bound_stays_and_the_fit_says_what_it_cost(made, fit):
 
 def test_no_bound_widens_past_half_a_trial(made):
     """Trials of 0.8 s."""
-    near = preset(max_delay=0.39).widened({"delay": np.array([[0.385]])}, made.data)
-    assert near.max_delay == pytest.approx(0.4)
-    assert near.widened({"delay": np.array([[-0.399]])}, made.data) is None
+    model = preset()
+    extent = model.extent(made.data.layout, made.data.n_bins)
+    near = widened(ConstantDelay(0.39), {"delay": np.array([[0.385]])}, extent)
+    assert near.longest == pytest.approx(0.4)
+    assert widened(near, {"delay": np.array([[-0.399]])}, extent) is None
 
 
 def test_warm_start_admits_the_delays_it_brings(made, fit):
@@ -555,8 +559,9 @@ def test_long_ragged_recording_settles_its_gains():
     data = recording(n_trials=3, n_bins=300, ragged=0.2).data
     assert data.length is not None
     fitted = preset().fit(data, n_starts=1, progress=False, max_iterations=30, tolerance=100.0)
-    assert fitted.model.transient is not None
-    exact = fitted.model.replace(transient=None).log_likelihood(data, fitted.sites)
+    assert fitted.model.likelihood.transient is not None
+    whole = fitted.model.likelihood.replace(transient=None)
+    exact = fitted.model.replace(likelihood=whole).log_likelihood(data, fitted.sites)
     np.testing.assert_allclose(fitted.log_likelihood(), exact, atol=1e-5)
 
 

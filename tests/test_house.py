@@ -8,10 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CHOICES = {"likelihood", "lift", "noise", "emission", "mean", "loadings", "method", "start", "kernel"}
-CLASSES = {"Preset", "Fit", "Emission", "Mean", "Loadings", "Kernel", "MarkovGP", "CountGP", "DenseGP", "SpectralGP"}
+CLASSES = {"Model", "Fit", "Emission", "Mean", "Loadings", "Kernel", "MarkovGP", "CountGP", "DenseGP", "SpectralGP"}
 MOST_METHODS = 12
-LONG = {"mrgp/recordings/recording.py", "mrgp/results/fit.py", "mrgp/families/fittable.py",
-        "mrgp/inference/variational_bayes/vb.py", "mrgp/simulations/simulate.py"}  # fmt: skip
+LONG = {"mrgp/recordings/recording.py", "mrgp/results/fit.py", "mrgp/inference/variational_bayes/vb.py",
+        "mrgp/simulations/simulate.py"}  # fmt: skip
 OUTSIDE = {"recordings", "readers", "runtime"}
 
 STILL = {

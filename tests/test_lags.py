@@ -264,7 +264,7 @@ def test_private_signals_are_not_made_into_a_delay(model):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         fit = model.fit(data, progress=False, n_starts=3)
-    assert fit.model.delay_bound(data.layout) == pytest.approx(5 * BIN)
+    assert fit.model.delays.bound(BIN) == pytest.approx(5 * BIN)
     assert not any("widened" in str(warning.message) for warning in said)
 
 

@@ -15,7 +15,7 @@ from scipy.linalg import block_diag, solve_discrete_lyapunov
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.families.model import Preset
+from mrgp.families.model import Model
 from mrgp.inference.optimise import LogJoint, Objective, transforms_of
 from mrgp.inference.start import moving_average
 from mrgp.likelihoods.statespace.linear import (
@@ -238,7 +238,7 @@ def test_rotation_changes_nothing_and_orders_the_modes(start):
     sites["transition"] = block_diag(0.4, 0.9 * SPIRAL / 0.93)
     data, model = recording("complete", sites), LDS(n_across=3, start=start)
     turned = rotated(sites, np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0])
-    shown = model.presented(turned, data.layout)
+    shown = model.canonical(turned, data.layout)
     for other in (turned, shown):
         np.testing.assert_allclose(
             model.log_likelihood(data, other), model.log_likelihood(data, sites), rtol=1e-9
@@ -413,7 +413,7 @@ def test_a_fit_serves_as_any_other(data, fits, start, tmp_path):
     fit = fits[start]
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
-    assert again.model == fit.model == Preset.from_settings(fit.model.to_settings())
+    assert again.model == fit.model == Model.from_settings(fit.model.to_settings())
     np.testing.assert_array_equal(again.log_likelihood(data), fit.log_likelihood())
     assert fit.summary()["model"] == "lds"
     few = data.select_trials(slice(0, 2))

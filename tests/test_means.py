@@ -511,6 +511,6 @@ def test_a_start_of_shorter_trials_leaves_its_mean_behind(mean):
     fitted = DLAG(1, 0, mean="psth").prepared(short)
     sites = {name: np.zeros(np.shape(site["value"])) for name, site in free_sites(fitted, short).items()}
     sites |= {"noise": data.scale**2, "timescale_across": np.array([0.1])}
-    _, taken = DLAG(1, 0, mean=mean).prepared(data).following(fitted, sites, data)
+    _, taken = DLAG(1, 0, mean=mean).prepared(data).from_other_fit(fitted, sites, data)
     assert ("mean_change" in taken) == (mean == "psth")
     assert mean == "constant" or taken["mean_change"].shape[-1] != sites["mean_change"].shape[-1]

@@ -84,11 +84,11 @@ def test_no_model_imports_a_sibling():
 
 
 def test_models_are_importable_and_known_by_name():
-    from mrgp.families.model import Preset
+    from mrgp.families.model import Model
 
     for name in mrgp.models.__all__:
-        assert getattr(mrgp.models, name) is Preset.member(name)
-    assert {"adm", "dlag", "fa", "gfa", "gpfa", "lds", "mdlag", "pcca"} <= Preset.members().keys()
+        assert getattr(mrgp.models, name) is Model.member(name)
+    assert {"adm", "dlag", "fa", "gfa", "gpfa", "lds", "mdlag", "pcca"} <= Model.members().keys()
 
 
 def fresh(script):

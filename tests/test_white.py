@@ -9,7 +9,7 @@ from numpyro import handlers
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.families.model import Preset
+from mrgp.families.model import Model
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import Matern12, Spectral, SquaredExponential, Stretched, White
@@ -193,7 +193,7 @@ def test_a_fit_serves_as_any_other(made, fit, tmp_path):
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
     np.testing.assert_array_equal(again.log_likelihood(made.data), fit.log_likelihood())
-    assert Preset.from_settings(fit.model.to_settings()) == fit.model
+    assert Model.from_settings(fit.model.to_settings()) == fit.model
     with pytest.warns(UserWarning, match="no delays or timescales to draw: its tree has no posterior"):
         tree = fit.to_arviz(n_draws=3)
     assert not {"posterior", "log_likelihood", "posterior_predictive"} & set(tree.children)

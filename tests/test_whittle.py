@@ -7,7 +7,7 @@ import pytest
 from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 
 import mrgp
-from mrgp.families.fittable import WIDEST_STEP
+from mrgp.families.scales import WIDEST_STEP
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.mode.whittle import heard, of_delay, of_kernel, spectrum
 from mrgp.inference.optimise import LogJoint, Objective, free_sites

@@ -21,7 +21,7 @@ from mrgp.cli.shared_arguments import (
 
 if TYPE_CHECKING:
     from mrgp import MultiRegionData
-    from mrgp.families.model import Preset
+    from mrgp.families.gaussian_process import GaussianProcesses
 
 CROSS_VALIDATED = """DIR receives tasks.json, which grows with every fit, and in the end summary.json, scores.csv,
 scores.nc and cv.png. The same command goes on where it was stopped, also with more candidates.
@@ -110,7 +110,7 @@ def run_cv(args: argparse.Namespace) -> None:
         print(f"summary.json, scores.csv, scores.nc and cv.png are in {args.out}")
 
 
-def base_of(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
+def base_of(args: argparse.Namespace, data: "MultiRegionData") -> "GaussianProcesses":
     """Build the model whose latents are varied; refuse candidates that do not suit the data."""
     if args.folds < 2:
         raise Misuse("--folds is 2 or more: some trials are held out, others are fitted to")

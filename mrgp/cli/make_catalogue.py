@@ -18,12 +18,12 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 
 import mrgp.models
-from mrgp.families.choices import NOISES
+from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.families.methods import METHODS
-from mrgp.families.model import Preset
 from mrgp.inference.variational_bayes.bound import OF_Q
 from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
 from mrgp.part import Part
+from mrgp.parts.emissions.autocorrelated import NOISES
 from mrgp.parts.kernels import Kernel, Matern52
 from mrgp.parts.loadings import Relevance
 from mrgp.parts.means import PSTH
@@ -73,16 +73,13 @@ use for it. The first of several that are out of place is the one that an error 
 
 FIELDS = {"start_state": "start"}  # `mrgp fit --start` is a fit to go on from
 
+WITH: dict[str, dict[str, Any]] = {"mean_timescale": {"mean": "psth"}}  # settings of another option's value
+
 LEFT_OUT = {
     "n_across": "of every model, and asked for apart",
     "duration": "set by the fit",
     "loadings": "the model says it, and shape and rate its settings",
-    "learned_timescales": "set by the fit",
-    "transient": "set by the fit",
-    "window": "chosen by the model",
-    "parallel": "chosen by the device",
-    "varying": "the model adm without it is dlag",
-    "offset_precision": "nothing to speak of in all uses known",
+    "delays": "the model says it, and max_delay and others its settings",
 }
 """Choices of models that are no options, and why."""
 
@@ -95,7 +92,7 @@ FILE = Path(__file__).with_name("catalogue.py")
 WIDTH = 120
 
 
-def models() -> dict[str, type[Preset]]:
+def models() -> dict[str, type[GaussianProcesses]]:
     """Every model by name, in the order of the help."""
     known = {name.lower(): getattr(mrgp.models, name) for name in mrgp.models.__all__}
     return {name: known[name] for name in [*WORDS, *sorted(known.keys() - WORDS.keys())]}
@@ -112,7 +109,7 @@ def kernels() -> dict[str, type[Kernel]]:
     return named
 
 
-def is_for(option: str, model: type[Preset]) -> bool:
+def is_for(option: str, model: type[GaussianProcesses]) -> bool:
     """True if a model has an option, and works with a value that is not the default."""
     field, value = FIELDS.get(option, option), OPTIONS[option]
     if field not in inspect.signature(model).parameters:
@@ -120,7 +117,7 @@ def is_for(option: str, model: type[Preset]) -> bool:
     if option in NEED_TIMESCALES and not model().kernel.has_timescale:
         return False
     try:
-        changed = model(1, **{field: value})
+        changed = model(1, **{field: value}, **WITH.get(option, {}))
         changed.assignment(BLANK.layout)
         if isinstance(value, str):  # another program or another likelihood: is there one?
             check_density(changed)
@@ -129,7 +126,7 @@ def is_for(option: str, model: type[Preset]) -> bool:
     return True
 
 
-def check_density(model: Preset) -> None:
+def check_density(model: GaussianProcesses) -> None:
     """Raise ValueError if a model has no density of a recording. Nothing is computed."""
     program = handlers.seed(model.prepared(BLANK), 0)
     with warnings.catch_warnings():
@@ -137,7 +134,7 @@ def check_density(model: Preset) -> None:
         jax.eval_shape(lambda: log_density(program, (BLANK,), {}, {})[0])
 
 
-def can_be_calibrated(model: type[Preset]) -> bool:
+def can_be_calibrated(model: type[GaussianProcesses]) -> bool:
     """True if all that has a posterior can be drawn from its prior."""
     try:
         return bool(ranked_priors(model(1), BLANK))
@@ -145,7 +142,7 @@ def can_be_calibrated(model: type[Preset]) -> bool:
         return False
 
 
-def choices(option: str, model: type[Preset]) -> tuple[str, ...]:
+def choices(option: str, model: type[GaussianProcesses]) -> tuple[str, ...]:
     """Names that an option takes, none where it takes values."""
     annotation: Any = typing.get_type_hints(model)[FIELDS.get(option, option)]
     if isinstance(annotation, type) and issubclass(annotation, Part) and annotation.short:
@@ -163,7 +160,7 @@ def defaults(meant_for: dict[str, list[str]]) -> dict[str, Any]:
     own |= {name: value.written_name() for name, value in own.items() if isinstance(value, Part) and value.short}
     own |= {name: choices(name, models()[meant_for[name][0]])[0] for name, value in own.items() if name in SHORT}
     own["kernel"] = next(name for name, kernel in kernels().items() if isinstance(own["kernel"], kernel))
-    of_fit = inspect.signature(Preset.fit).parameters
+    of_fit = inspect.signature(GaussianProcesses.fit).parameters
     own |= {name: of_fit[name].default for name in ("n_starts", "tolerance", "max_iterations")}
     return {name: value for name, value in own.items() if value}
 
@@ -177,7 +174,7 @@ def entries() -> list[tuple[str, str, Any, str]]:
     words = {name: WORDS.get(name) or str(model.__doc__).partition("\n")[0] for name, model in known.items()}
     meant_for = {option: [name for name, model in known.items() if is_for(option, model)] for option in OPTIONS}
     named = {option: choices(option, known[names[0]]) for option, names in meant_for.items()}
-    counted = [e for e in named["emission"] if known[meant_for["emission"][0]](1, emission=e).is_of_counts]  # type: ignore
+    counted = [e for e in named["emission"] if known[meant_for["emission"][0]](1, emission=e).emission.is_of_counts]  # type: ignore
     needing = [name for name in meant_for["n_within"] if known[name].regions_needed > 1]
     tuples = "dict[str, tuple[str, ...]]"
     return [

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from mrgp import Fit, MultiRegionData
-    from mrgp.families.model import Preset
+    from mrgp.families.gaussian_process import GaussianProcesses
 
 RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead", *COUNTING)  # options on how a file is read
 
@@ -93,7 +93,7 @@ def divided(args: argparse.Namespace, data: "MultiRegionData") -> "tuple[MultiRe
     return data.select_trials(~chosen), data.select_trials(chosen)
 
 
-def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Preset":
+def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "GaussianProcesses":
     """Build the model that the arguments describe; refuse one that does not suit the recording."""
     import mrgp
 

@@ -1,37 +1,30 @@
 """Base of all models: a frozen description that is itself the NumPyro program.
 
 A model holds choices in the user's units (seconds), and has ``.fit``. Called with a recording inside NumPyro it runs
-the generative program; the subclasses in ``models/`` write that program, this class and those below it give them the
-pieces: sizes (``choices``), kernel parameters with their priors (``parametrized``), and the likelihood of their choice.
+the generative program; the members of a family (``families/gaussian_process.py``) in ``models/`` write that program.
 """
 
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import xarray as xr
 from jax import Array
 from numpyro import handlers
 
-from mrgp.families.fittable import Fittable
 from mrgp.families.methods import METHODS, SETTINGS
 from mrgp.inference.method import Options
 from mrgp.inference.optimise import free_sites
-from mrgp.likelihoods.bound import CountGP
-from mrgp.likelihoods.likelihood import Parameters
 from mrgp.part import Part
-from mrgp.parts.kernels import Hyperparameters
-from mrgp.parts.readout import Readout
-from mrgp.recordings.checks import DataError
-from mrgp.recordings.missing import Missing
+from mrgp.parts.emissions import Emission
+from mrgp.parts.loadings import Loadings
+from mrgp.parts.means import Mean
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.units import seconds
 from mrgp.results.fit import Fit
@@ -43,12 +36,16 @@ BOUNDED_BY = {"delay": "max_delay", "timescale": "timescale_bounds"}
 """The choice that bounds a site, by the first word of its name."""
 
 
-@dataclass(frozen=True)
-class Preset(Fittable, family="model", tag="model"):
+class Model(Part, family="model", tag="model"):
     """Base class of models; subclasses write the generative program in ``__call__``.
 
-    For the arguments that all models share see :class:`mrgp.families.choices.Choices`.
+    For the arguments of models with Gaussian-process latents see
+    :class:`mrgp.families.gaussian_process.GaussianProcesses`.
     """
+
+    emission: Emission
+    mean: Mean
+    loadings: Loadings
 
     regions_needed: ClassVar[int] = 1
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
@@ -57,7 +54,7 @@ class Preset(Fittable, family="model", tag="model"):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__repr__" not in vars(cls):  # else a dataclass writes one, with every default
-            cls.__repr__ = Preset.__repr__  # type: ignore[method-assign]
+            cls.__repr__ = Model.__repr__  # type: ignore[method-assign]
 
     @classmethod
     def written_name(cls) -> str:
@@ -73,7 +70,7 @@ class Preset(Fittable, family="model", tag="model"):
     def chosen(self) -> dict[str, str]:
         """Number of shared latents and all choices that are not the default, as text."""
         chosen = {}
-        for field in dataclasses.fields(self):
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value, default = getattr(self, field.name), field.default
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
@@ -88,36 +85,11 @@ class Preset(Fittable, family="model", tag="model"):
         """
         raise NotImplementedError
 
-    # ---- the likelihood ------------------------------------------------------------------------------------------
+    def prepared(self, data: MultiRegionData) -> Self:
+        """Complete the model with settings that it takes from the recording to be fitted."""
+        return self
 
-    def observe(
-        self,
-        data: MultiRegionData,
-        emission: Readout,
-        delay: Array,
-        across: Hyperparameters,
-        within: Hyperparameters,
-    ) -> None:
-        """Sample the observed site ``y``: all trials under the chosen marginal likelihood."""
-        layout = data.layout
-        if (why := self.unsuited(data)) is not None:
-            raise DataError(f"{type(self).__name__}: ", *why)
-        n_bins, size = data.n_bins, data.batch_size
-        parameters = Parameters(emission.loadings, emission.noise, emission.offset, delay, across, within)
-        with numpyro.plate("trial", data.n_trials, subsample_size=size) as index:
-            seen = data if size is None else data.batch(index)
-            holes: Any = (seen.observed, seen.pattern, seen.length)
-            missing = None if seen.is_complete else Missing(*holes)
-            common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
-            if emission.counts is None:
-                common["origin"] = jnp.asarray(data.center)
-            if emission.memory is not None:
-                common["memory"] = emission.memory
-            if emission.course is not None:
-                common |= {"course": emission.course, "condition": seen.condition}
-            likelihood = self.likelihood.distribution(self, layout, parameters, common)
-            counted = emission.counts is not None
-            numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
+    # ---- the likelihood ------------------------------------------------------------------------------------------
 
     def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
         """Distribution of the recording's trials at given sites.
@@ -209,7 +181,7 @@ class Preset(Fittable, family="model", tag="model"):
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)
         chosen = self._settings(method, settings)
-        if self.is_of_counts and getattr(chosen, "loadings", None) == "fixed":
+        if self.emission.is_of_counts and getattr(chosen, "loadings", None) == "fixed":
             raise ValueError(f"{method}: counts are no fewer numbers given loadings: use loadings='profiled'")
         options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held, chosen)
         began = time.perf_counter()
@@ -239,7 +211,7 @@ class Preset(Fittable, family="model", tag="model"):
         """Reason why a method cannot fit this model to a recording, or None."""
         if method == "em" and self.mean.moves:
             return "method 'em' has no update for ", Argument("mean", self.mean.written_name()), ": use ", MAP
-        return self.loadings.objection(method, self.methods, self.emission, data) or self.unsuited(data)
+        return self.loadings.objection(method, self.methods, self.emission, data) or self.emission.unsuited(data)
 
     def check(self, data: MultiRegionData) -> None:
         """Raise DataError if nothing can be inferred from a recording.
@@ -295,5 +267,5 @@ def _allowed(site: str, support: Any) -> Sentence:
 
 
 @partial(jax.jit, static_argnums=0)
-def _trial_scores(model: Preset, data: MultiRegionData, sites: dict[str, Array]) -> Array:
+def _trial_scores(model: Model, data: MultiRegionData, sites: dict[str, Array]) -> Array:
     return model.likelihood_at(data, sites).log_prob(data.values)

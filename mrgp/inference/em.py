@@ -229,7 +229,7 @@ def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start |
     else:
         model, sites, _ = search(model, data, options)
         sites = quietened(sites, data) if options.quiet else sites
-    model = model.replace(transient=None)
+    model = model.replace(likelihood=model.likelihood.unadapted())
     exact = exact_patterns(_missing(data), data.n_bins, data.layout.total_neurons)
     on_device = jax.tree.map(jnp.asarray, data)
     space = model.likelihood_at(data, sites).space
@@ -267,7 +267,7 @@ def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start |
         store.remove()
     if not converged:
         warn(f"the fit has not converged: {reason}")
-    shown = model.presented(sites, data.layout)
+    shown = model.canonical(sites, data.layout)
     return Run(
         model=model, sites=shown, method="em", trace=np.array(trace), converged=converged, reason=reason,
         iterations=len(trace) - 1, evaluations=len(trace),

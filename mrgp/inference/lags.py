@@ -15,12 +15,12 @@ from itertools import combinations, pairwise
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
+from mrgp.parts.delays.bounds import FARTHEST
 from mrgp.recordings.recording import MultiRegionData
 
 SIGNALS = 3  # signals kept of a region, per latent that is looked for, and
 FEWEST = 8  # at least so many
 RIDGE = 0.02  # of the mean variance: signals smaller than this are not blown up by whitening
-FARTHEST = 0.5  # of a trial: the longest lag that is scored, and as far as a fit widens max_delay by itself
 FEWEST_BINS = 6  # of a trial in which lags are looked for
 RIVAL = 0.5  # of the highest score: lesser peaks are no place to start
 SURE = 0.99  # correlations are held below it, so that a score is finite

@@ -51,7 +51,7 @@ def fit_laplace(model: Model, data: MultiRegionData, options: Options, start: St
     """Find the maximum and its curvature, and make draws."""
     settings: LaplaceSettings = options.settings
     top = summit(model, data, options, start)
-    costly = top.objective.size > FEW or top.run.model.is_of_counts
+    costly = top.objective.size > FEW or top.run.model.emission.is_of_counts
     loadings = settings.loadings or ("profiled" if costly else "included")
     program = Whitened(top.program, following=loadings == "profiled")
     coordinates = Coordinates.at(top.objective, top.curvature, program.following)

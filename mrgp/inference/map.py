@@ -23,6 +23,8 @@ from mrgp.inference.optimise import LogJoint, Objective, free_sites, maximise
 from mrgp.inference.search import elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import never_below_trivial, quietened
 from mrgp.likelihoods.kalman import MarkovGP, settling_steps
+from mrgp.parts.delays.bounds import admitting, presses, widened
+from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.sites import of_neurons
 from mrgp.recordings.checks import warn
 from mrgp.recordings.layout import Layout
@@ -112,7 +114,7 @@ def fit_map(model: Model, data: MultiRegionData, options: Options, start: Start 
         warn(f"the fit has not converged: {reason}")
     for note in notes:
         warn(note)
-    shown = model.presented(sites, data.layout)
+    shown = model.canonical(sites, data.layout)
     return Run(
         model=model, sites=shown, method="map", trace=np.array(trace), converged=converged, reason=reason,
         iterations=iterations, evaluations=evaluations, notes=tuple(notes),
@@ -131,7 +133,8 @@ class Home(NamedTuple):
 
 def keeps_window(given: Model, model: Model, layout: Layout) -> bool:
     """True if ``given`` has a window, and ``model`` still the delay bound of that window."""
-    return getattr(given, "window", None) is not None and given.delay_bound(layout) == model.delay_bound(layout)
+    given_bound, bound = given.delays.bound(layout.bin_width), model.delays.bound(layout.bin_width)
+    return given.likelihood.registers is not None and given_bound == bound
 
 
 def at_other_lags(
@@ -141,7 +144,7 @@ def at_other_lags(
 
     ``moved`` is what :func:`mrgp.inference.search.elsewhere` made of ``model``.
     """
-    wider = moved.delay_bound(data.layout) > model.delay_bound(data.layout)
+    wider = moved.delays.bound(data.bin_width) > model.delays.bound(data.bin_width)
     kept = keep_window and keeps_window(model, moved, data.layout)
     adapted = moved if kept else moved.adapted(data, sites, MARGIN)
     return settled(adapted, data, sites), [wider_note(moved, data)] if wider else []
@@ -174,16 +177,16 @@ def begin(
     resumed = store.read(model)
     if resumed is not None:
         model, sites = resumed
-        sites = model.completed(sites, data)  # a file of an earlier version may lack some
+        sites = model.first_guess(sites, data)  # a file of an earlier version may lack some
     else:
         if start is not None:
             model, sites = _from_fit(model, data, start)
         else:
             model, sites, notes = search(model, data, options)
-            sites = model.completed(sites, data)
+            sites = model.first_guess(sites, data)
             sites = quietened(sites, data) if options.quiet else sites
         sites = {**sites, **options.fixed}
-        model = model.admitting(sites, data.layout)
+        model = model.replace(delays=admitting(model.delays, sites, data.bin_width))
         store.write(model, sites, "start", force=True)
     if not keeps_window(given, model, data.layout):
         model = model.adapted(data, sites, MARGIN)
@@ -192,7 +195,7 @@ def begin(
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
     """Model and sites at the end of another fit, whose sites must be those of this model."""
-    model, sites = model.following(start.model, start.sites, data)
+    model, sites = model.from_other_fit(start.model, start.sites, data)
     wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}
     found = {name: np.shape(sites[name]) for name in wanted if name in sites}
     if found != wanted:
@@ -207,11 +210,12 @@ def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least
     """
     if not model.likelihood.is_statespace or data.observed is not None:
         return model
-    model = model.replace(transient=None)
+    model = model.replace(likelihood=model.likelihood.replace(transient=None))
     distribution = model.likelihood_at(data, sites)
     if not isinstance(distribution, MarkovGP) or data.n_bins // distribution.space.window.step < least:
         return model
-    return model.replace(transient=settling_steps(distribution, np.asarray(data.values[:1])))
+    steps = settling_steps(distribution, np.asarray(data.values[:1]))
+    return model.replace(likelihood=model.likelihood.replace(transient=steps))
 
 
 def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed: Collection[str]) -> list[str]:
@@ -222,8 +226,8 @@ def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed:
             f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
             "raise order, or give a finer window (see lift_error)"
         )
-    if "delay" not in fixed and model.presses(sites, data):
-        bound = 1e3 * model.delay_bound(data.layout)
+    if DELAY.name not in fixed and presses(model.delays, sites, model.extent(data.layout, data.n_bins)):
+        bound = 1e3 * model.delays.bound(data.bin_width)
         found.append(f"a delay is within 5% of max_delay, {bound:.0f} ms: it may be longer, or the latent not shared")
     return found
 
@@ -235,18 +239,19 @@ def revised(
 
     If the present model suits, return it and None.
     """
-    wider = model.widened(sites, data)
-    if wider is not None and worth_following(model, data, sites):
+    delays = widened(model.delays, sites, model.extent(data.layout, data.n_bins))
+    if delays is not None and worth_following(model, data, sites):
+        wider = model.replace(delays=delays)
         wider = wider if keep_window else wider.adapted(data, sites, 1.0)
         return wider, wider_note(wider, data)
     if not model.likelihood.is_statespace:
         return model, None
     fine = model.adapted(data, sites, 1.0)
-    mine, needed = getattr(model, "window", None), getattr(fine, "window", None)
+    mine, needed = model.likelihood.registers, fine.likelihood.registers
     if not keep_window and mine is not None and needed is not None and needed.spacing < mine.spacing:
         return fine, f"a timescale is shorter than the start's: registers refined to {needed.spacing:g} bins"
     latest = settled(model, data, sites)
-    before, now = getattr(model, "transient", None), getattr(latest, "transient", None)
+    before, now = model.likelihood.transient, latest.likelihood.transient
     if before is not None and (now is None or now > before):
         return (
             latest,

@@ -18,6 +18,9 @@ from mrgp.inference.method import Model, Options
 from mrgp.inference.optimise import Ascent, LogJoint, Objective, maximise
 from mrgp.inference.profile import better_lags
 from mrgp.inference.start import Compressed, compress, decompress
+from mrgp.parts.delays.bounds import are_read, clipped, far_reaching, if_free, levels, presses, reaching
+from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import of_neurons
 from mrgp.recordings.recording import MultiRegionData
 
@@ -41,19 +44,20 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     """
     compressed, guess = reduced(model, data)
     near = model.for_search()
-    sought = near.reads_delays(data.layout) and "delay" not in options.fixed
-    far = near.far_reaching(compressed.data) if sought else near
+    extent = near.extent(compressed.data.layout, data.n_bins)
+    sought = are_read(near.delays, extent) and DELAY.name not in options.fixed
+    far = near.replace(delays=far_reaching(near.delays, extent)) if sought else near
     rng = np.random.default_rng(options.seed)
     climbs = _climbs(far, compressed, rng, options)
-    together = [climb for climb in climbs if far is near or _shares(far, near, climb, compressed)]
+    together = [climb for climb in climbs if far == near or _shares(far, near, climb, compressed)]
     if len(together) < len(climbs):
-        within = near.clipped(max(climbs, key=_height).sites, compressed.data)
+        within = clipped(near.delays, max(climbs, key=_height).sites, data.bin_width)
         climbs = [*together, _climb(near, compressed, within, "shorter delays", options)]
         climbs += _climbs(near, compressed, rng, options)
     best = max(climbs, key=_height)
     notes = []
-    if far is not near and _beyond(near, best, compressed):
-        within = near.clipped(best.sites, compressed.data)
+    if far != near and _beyond(near, best, compressed):
+        within = clipped(near.delays, best.sites, data.bin_width)
         rivals = [climb for climb in climbs if not _beyond(near, climb, compressed)]
         rivals.append(_climb(near, compressed, within, "shorter delays", options))
         rival = max(rivals, key=_height)
@@ -61,14 +65,15 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
             best = rival
         else:
             best = replace(best, sites=_brought_back(far, near, best, compressed))
-            model = model.reaching(best.sites, data)
+            model = model.replace(delays=reaching(model.delays, best.sites, model.extent(data.layout, data.n_bins)))
             notes.append(wider_note(model, data))
-    elif sought and (unheld := near.if_free(compressed.data)) is not None:
+    elif sought and (free := if_free(near.delays, extent)) is not None:
+        unheld = near.replace(delays=free)
         begin = unheld.draw_start(rng, compressed.data, 0)
         farther = _climb(unheld, compressed, begin, "longer delays", options)
         longer = _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS
         if longer and _shares(unheld, near, farther, compressed):
-            lag = 1e3 * np.abs(farther.sites["delay"]).max()
+            lag = 1e3 * np.abs(farther.sites[DELAY.name]).max()
             notes.append(LONGER.format(lag))
     return model, {**guess, **_of_neurons(best, compressed, data)}, notes
 
@@ -99,7 +104,7 @@ def _shares(far: Model, near: Model, climb: Ascent, compressed: Compressed) -> b
     """
     if not _beyond(near, climb, compressed):
         return True
-    return _pays(worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout)))
+    return _pays(worth_of_sharing(far, compressed.data, climb.sites, near.delays.bound(compressed.data.bin_width)))
 
 
 def _pays(worth: np.ndarray) -> bool:
@@ -115,9 +120,9 @@ def _brought_back(far: Model, near: Model, climb: Ascent, compressed: Compressed
 
     Returns all sites of the climb.
     """
-    worth = worth_of_sharing(far, compressed.data, climb.sites, near.delay_bound(compressed.data.layout))
-    clipped = near.clipped(climb.sites, compressed.data)
-    return {**climb.sites, "delay": np.where(worth > FAR_PAYS, climb.sites["delay"], clipped["delay"])}
+    worth = worth_of_sharing(far, compressed.data, climb.sites, near.delays.bound(compressed.data.bin_width))
+    within = clipped(near.delays, climb.sites, compressed.data.bin_width)
+    return {**climb.sites, DELAY.name: np.where(worth > FAR_PAYS, climb.sites[DELAY.name], within[DELAY.name])}
 
 
 def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
@@ -131,16 +136,16 @@ def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, 
 def _of_neurons(climb: Ascent, compressed: Compressed, data: MultiRegionData) -> dict[str, np.ndarray]:
     """Sites of the neurons at the end of a climb on factors."""
     sites = {name: np.asarray(value) for name, value in climb.sites.items()}
-    loadings, noise = decompress(compressed, sites["loadings"])
-    return {**sites, "loadings": loadings, "noise": noise, "offset": np.array(data.center)}
+    loadings, noise = decompress(compressed, sites[LOADINGS.name])
+    return {**sites, LOADINGS.name: loadings, NOISE.name: noise, OFFSET.name: np.array(data.center)}
 
 
 def _beyond(near: Model, climb: Ascent, compressed: Compressed) -> bool:
-    return near.presses(climb.sites, compressed.data)
+    return presses(near.delays, climb.sites, near.extent(compressed.data.layout, compressed.data.n_bins))
 
 
 def wider_note(model: Model, data: MultiRegionData) -> str:
-    return f"a delay came close to its bound: max_delay widened to {1e3 * model.delay_bound(data.layout):.0f} ms"
+    return f"a delay came close to its bound: max_delay widened to {1e3 * model.delays.bound(data.bin_width):.0f} ms"
 
 
 def elsewhere(
@@ -152,15 +157,16 @@ def elsewhere(
     :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow. A lag beyond a bound that is held is
     only told.
     """
-    sought = model.for_search().reads_delays(data.layout) and not {"delay", "loadings"} & options.fixed.keys()
+    extent = model.extent(data.layout, data.n_bins)
+    sought = are_read(model.for_search().delays, extent) and not {DELAY.name, LOADINGS.name} & options.fixed.keys()
     if not sought or data.n_bins < FEWEST_BINS:
         return None, []
     compressed, near, far, here = _on_factors(model, data, sites, options.seed)
     assignment, layout = model.assignment(data.layout), compressed.data.layout
     parts, shared = list(layout.region_slices.values()), slice(0, assignment.n_across)
-    columns = here["loadings"]
+    columns = here[LOADINGS.name]
     hyper = model.hyperparameters(sites, "across", data.layout)
-    level = model.delay_level(sites, data) / data.bin_width
+    level = levels(model.delays, sites, extent) / data.bin_width
     centred = compressed.data.values - compressed.data.center
     moves = better_lags(
         [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
@@ -168,33 +174,35 @@ def elsewhere(
     )  # fmt: skip
     if not moves:
         return None, []
-    here = far.clipped(here, compressed.data, NEARLY)
+    here = clipped(far.delays, here, data.bin_width, NEARLY)
     climbs = []
     for move in moves:
-        delay, loadings = here["delay"].copy(), columns.copy()
+        delay, loadings = here[DELAY.name].copy(), columns.copy()
         delay[:, move.latent] = data.bin_width * move.delay[1:]
         loadings[:, move.latent] = np.concatenate(move.loadings)
-        there = far.clipped({**here, "delay": delay, "loadings": loadings}, compressed.data, NEARLY)
+        moved = {**here, DELAY.name: delay, LOADINGS.name: loadings}
+        there = clipped(far.delays, moved, data.bin_width, NEARLY)
         climbs.append(_climb(far, compressed, there, "other lags", options))
     climbs = [climb for climb in climbs if _shares(far, near, climb, compressed)]
     if not climbs:
         return None, []
     best, notes = max(climbs, key=_height), list[str]()
     enough = _climb(far, compressed, here, "the lags found", options).log_joint + FAR_PAYS
-    bound, held = near.delay_bound(data.layout), near.if_free(compressed.data) is not None
-    worth, longest = best.log_joint > enough, float(np.abs(best.sites["delay"]).max())
+    bound, held = near.delays.bound(data.bin_width), if_free(near.delays, extent) is not None
+    worth, longest = best.log_joint > enough, float(np.abs(best.sites[DELAY.name]).max())
     if worth and held and longest >= bound:
         beyond = best.log_joint
-        best = _climb(near, compressed, near.clipped(best.sites, compressed.data, NEARLY), "shorter lags", options)
+        within = clipped(near.delays, best.sites, data.bin_width, NEARLY)
+        best = _climb(near, compressed, within, "shorter lags", options)
         notes = [LONGER.format(1e3 * longest)] if beyond > best.log_joint + FAR_PAYS else []
         worth = best.log_joint > enough
     if not worth:
         return None, notes
     found = _of_neurons(best, compressed, data)
     new = {**{name: value for name, value in sites.items() if name not in found}, **found}
-    wider = not held and far is not near and _beyond(near, best, compressed)
-    moved = model.reaching(found, data) if wider else model
-    return (moved, {**model.completed(new, data), **options.fixed}), notes
+    wider = not held and far != near and _beyond(near, best, compressed)
+    farther = model.replace(delays=reaching(model.delays, found, extent)) if wider else model
+    return (farther, {**model.first_guess(new, data), **options.fixed}), notes
 
 
 class OnFactors(NamedTuple):
@@ -215,11 +223,13 @@ class OnFactors(NamedTuple):
 def _on_factors(model: Model, data: MultiRegionData, sites: Mapping[str, Any], seed: int) -> OnFactors:
     near = model.for_search()
     compressed, _ = reduced(model, data)
-    far = near.if_free(compressed.data) or near.far_reaching(compressed.data)
+    extent = near.extent(compressed.data.layout, data.n_bins)
+    far = near.replace(delays=if_free(near.delays, extent) or far_reaching(near.delays, extent))
     own = {name: np.asarray(sites[name]) for name in near.dynamics_sites(data.layout)}
     drawn = far.draw_start(np.random.default_rng(seed), compressed.data, 1)  # what factors have of their own
-    columns = compressed.encoded(model.stand_in_loadings(sites, data))
-    found = {**drawn, **own, "loadings": columns, "delay": model.delay_level(sites, data)[1:]}
+    of_values = model.emission.loadings_of_values(np.asarray(sites[LOADINGS.name]), data)
+    level = levels(model.delays, sites, model.extent(data.layout, data.n_bins))
+    found = {**drawn, **own, LOADINGS.name: compressed.encoded(of_values), DELAY.name: level[1:]}
     return OnFactors(compressed, near, far, found)
 
 
@@ -229,7 +239,7 @@ def worth_following(model: Model, data: MultiRegionData, sites: Mapping[str, Any
     If they do not, longer delays would only lead away from what is shared.
     """
     compressed, _, far, here = _on_factors(model, data, sites, seed=0)
-    bound = model.delay_bound(data.layout)
+    bound = model.delays.bound(data.bin_width)
     return _pays(worth_of_sharing(far, compressed.data, here, PRESSING * bound))
 
 
@@ -249,5 +259,6 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     if ascent.reason == "interrupted":
         raise KeyboardInterrupt
     # The prior of delays is flat up to a bound: without it, climbs under different bounds can be compared.
-    flat = np.size(ascent.sites.get("delay", ())) * np.log(2 * max(model.delay_bound(compressed.data.layout), TINY))
+    bound = max(model.delays.bound(compressed.data.bin_width), TINY)
+    flat = np.size(ascent.sites.get(DELAY.name, ())) * np.log(2 * bound)
     return replace(ascent, log_joint=ascent.log_joint + flat)

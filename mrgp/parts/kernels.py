@@ -17,10 +17,16 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from jax import Array
 from numpyro import distributions as dist  # as an attribute: ArviZ may have left a numpyro that loads lazily
 
 from mrgp.part import Part
+from mrgp.parts.sites import kernel_site
+
+TYPICAL_TIMESCALE = 0.1  # s, prior median; the factor of 4.5 either way (one sd) spans 20 ms to half a second
+TIMESCALE_SPREAD = 1.5
+TIMELESS = 1.0  # bins: what stands for the timescale of a kernel that has none, so that every latent has its entry
 
 Hyperparameters = Mapping[str, Array | np.ndarray]
 """Per-latent values, latents first. Of a kernel each is (latent,): ``timescale`` (bins) and what it declares."""
@@ -63,6 +69,50 @@ class Kernel(Part, family="kernel"):
     def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
         """Correlation at ``lag`` (bins, shape (..., latent)) for per-latent parameters ``hyper``."""
         return self.cov(lag / hyper["timescale"])
+
+    # ---- parameters as sites -------------------------------------------------------------------------------------
+
+    def sites(self, kind: str) -> list[str]:
+        """Names of the sites of latents of a kind, "across" or "within", the timescale first."""
+        own = self.parameters()
+        names = ["timescale"] * self.has_timescale + [name for name in own if not isinstance(own[name], float)]
+        return [kernel_site(name, kind).name for name in names]
+
+    def sample(
+        self, kind: str, n_latents: int, bin_width: float, timescale_bounds: tuple[float, float] | None = None
+    ) -> dict[str, Array]:
+        """Sample the parameters of latents of a kind, and return them in bins, (latent,).
+
+        There are ``n_latents``. Timescales, of kernels that have one, are log-normal around 0.1 s, or log-uniform
+        between ``timescale_bounds``; a kernel declares the priors of whatever else it has. Called inside a NumPyro
+        program.
+        """
+        if n_latents == 0:
+            return {name: jnp.zeros(0) for name in ("timescale", *self.parameters())}
+        hyper: dict[str, Array] = {}
+        with numpyro.plate(f"{kind}_latent", n_latents):
+            if self.has_timescale:
+                free = dist.LogNormal(np.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD)
+                bounded = timescale_bounds and dist.LogUniform(*timescale_bounds)
+                hyper["timescale"] = kernel_site("timescale", kind).sample(bounded or free)
+            else:
+                hyper["timescale"] = jnp.full(n_latents, TIMELESS * bin_width)
+            for name, prior in self.parameters().items():
+                inferred = not isinstance(prior, float)
+                hyper[name] = kernel_site(name, kind).sample(prior) if inferred else jnp.full(n_latents, prior)
+        return in_bins(hyper, bin_width)
+
+    def at(self, sites: Mapping[str, Any], kind: str, n_latents: int, bin_width: float) -> dict[str, np.ndarray]:
+        """Parameters of the latents of a kind in bins, (latent,), from sites in seconds."""
+        hyper = {"timescale": np.full(n_latents, TIMELESS * bin_width)}
+        if n_latents and self.has_timescale:
+            hyper["timescale"] = np.asarray(sites[f"timescale_{kind}"])
+        for name, prior in self.parameters().items():
+            if n_latents and not isinstance(prior, float):
+                hyper[name] = np.asarray(sites[f"{name}_{kind}"])
+            else:
+                hyper[name] = np.full(n_latents, prior if isinstance(prior, float) else 0.0)
+        return in_bins(hyper, bin_width)
 
     def __mul__(self, weight: float) -> "Weighted":
         return Weighted(self, float(weight))

@@ -1,6 +1,6 @@
 """Loadings: priors, the columns that drive each neuron, and the variance they explain."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,6 +32,7 @@ class Loadings(Part, family="loadings", tag="name", short=True):
     """Prior of loadings, which may also set priors of the emission's parameters."""
 
     own_sites: ClassVar[tuple[str, ...]] = ()  # beside loadings
+    is_rotatable: ClassVar[bool] = True  # the prior stays where latents of a kind are rotated among themselves
 
     def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
         """Sample loadings (neuron, column) and the emission's own parameters.
@@ -100,6 +101,8 @@ class Relevance(Loadings):
     offset_precision: float = 1e-12
 
     own_sites: ClassVar[tuple[str, ...]] = (RELEVANCE.name,)
+    is_rotatable: ClassVar[bool] = False
+    short_forms: ClassVar[Mapping[str, str]] = {name: name for name in ("shape", "rate", "offset_precision")}
 
     def __post_init__(self) -> None:
         for name in ("shape", "rate", "offset_precision"):

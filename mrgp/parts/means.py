@@ -17,7 +17,7 @@ from mrgp.parts.modes import rough_modes
 from mrgp.parts.sites import Site
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.recordings.units import seconds
+from mrgp.recordings.units import positive_seconds
 from mrgp.runtime.sentences import Argument
 
 MEAN_CHANGE = Site("mean_change", "condition", "neuron", "mode")
@@ -40,10 +40,6 @@ class Mean(Part, family="mean", tag="name", short=True):
     moves: ClassVar[bool] = False  # over a trial
     own_sites: ClassVar[tuple[str, ...]] = ()
     held: ClassVar[tuple[str, ...]] = ()  # sites that climbs leave alone
-
-    def with_timescale(self, timescale: float) -> "Mean":
-        """Return the mean with another timescale, if it has one."""
-        return self
 
     def sample(self, data: MultiRegionData, emission: Emission, duration: float | None) -> Array | None:
         """Sample the course that the mean adds to offsets, (condition, time, neuron), or None."""
@@ -99,14 +95,10 @@ class PSTH(Mean):
     moves: ClassVar[bool] = True
     own_sites: ClassVar[tuple[str, ...]] = (MEAN_CHANGE.name, MEAN_SPREAD.name)
     held: ClassVar[tuple[str, ...]] = (MEAN_SPREAD.name,)
+    short_forms: ClassVar[Mapping[str, str]] = {"mean_timescale": "timescale"}
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "timescale", float(seconds("timescale of a mean", self.timescale)))
-        if not 0 < self.timescale < np.inf:
-            raise ValueError(f"timescale of a mean is a positive number of seconds, not {self.timescale}")
-
-    def with_timescale(self, timescale: float) -> "PSTH":
-        return self.replace(timescale=timescale)
+        object.__setattr__(self, "timescale", float(positive_seconds("timescale", self.timescale)))
 
     def modes(self, data: MultiRegionData, duration: float | None) -> np.ndarray:
         """The modes of the mean's course, (time, mode), in the order of their variance.

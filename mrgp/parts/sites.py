@@ -10,7 +10,7 @@ places, whether they change sign with them, and which leave with a latent.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,3 +131,10 @@ def site_of(name: str) -> Site | None:
 def of_neurons(names: Iterable[str]) -> set[str]:
     """Select the names of sites that have a value for every neuron."""
     return {name for name in names if name in SITES and SITES[name].is_of_neurons}
+
+
+def keeping(sites: Mapping[str, Any], across: np.ndarray, columns: np.ndarray) -> dict[str, Any]:
+    """Keep some across latents and some columns of loadings of all sites, by index."""
+    known = {name: site_of(name) for name in sites}
+    return {name: value if (site := known[name]) is None else site.keeping(value, across, columns)
+            for name, value in sites.items()}  # fmt: skip

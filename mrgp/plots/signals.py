@@ -30,7 +30,7 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
     """
     data = fit.recording(data)
     seconds = _trial_length(data, trial)
-    points = FINE if fit.model.reads_between_bins else 1
+    points = FINE if fit.reads_between_bins else 1
     latents = fit.latents(data.select_trials([trial]), refine=points).isel(trial=0)
     inside = latents["time"].values < seconds - 1e-9
     time = latents["time"].values[inside]

@@ -54,6 +54,18 @@ def one_time(what: str, value: Any, wanted: str) -> float:
     return float(found.reshape(()))
 
 
+def positive_seconds(what: str, value: Any) -> float:
+    """Read a setting that is one positive, finite number of seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = value if isinstance(value, int | float) else float(seconds(what, value))
+    if not 0 < number < np.inf:
+        raise ValueError(f"{what} is a positive number of seconds, not {number}")
+    return number
+
+
 def read_bin_width(value: Any) -> float:
     """Read the seconds per bin, above 0."""
     wanted = "the seconds per bin, such as 0.02 for 20 ms"

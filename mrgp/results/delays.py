@@ -61,7 +61,7 @@ def delay_table(
     for i, j in combinations(range(len(fit.populations)), 2):
         first, second = fit.populations[i], fit.populations[j]
         centers, sds, bound = _gaussian(fit, data, first, progress)
-        largest = fit.model.delay_bound(fit.layout)
+        largest = fit.model.delays.bound(fit.layout.bin_width)
         widest = bound / np.sqrt(3 + 3 * (i > 0))  # sd of the prior
         for k in range(fit.assignment.n_across):
             center, sd = centers[j, k], sds[j, k]
@@ -117,6 +117,6 @@ def _gaussian(
         return lean.center, lean.sd, lean.bound
     tables = uncertainty.delay_draws(fit, fit.draws(fit.n_samples), reference)
     tables = tables.mean(-1) if fit.delays_vary else tables
-    bound = fit.model.delay_bound(fit.layout) * (1 + (fit.populations.index(reference) > 0))
+    bound = fit.model.delays.bound(fit.layout.bin_width) * (1 + (fit.populations.index(reference) > 0))
     free = np.arctanh(np.clip(tables / bound, -EDGE, EDGE))
     return free.mean(0), np.maximum(free.std(0, ddof=1), 1e-12), bound

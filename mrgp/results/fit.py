@@ -45,7 +45,7 @@ from mrgp.results import (
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.workers import TRACING
 
-FOUND = ("window", "transient", "duration")  # choices that a fit makes, and nobody has to read
+FOUND = ("duration",)  # choices that a fit makes, and nobody has to read
 LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
@@ -119,7 +119,12 @@ class Fit(Shown, Run):
     @property
     def has_delays(self) -> bool:
         """True if regions share a latent, each with a delay of its own."""
-        return len(self.populations) > 1 and self.delays.size > 0 and self.model.delay_bound(self.layout) > 0
+        return len(self.populations) > 1 and self.delays.size > 0 and self.model.delays.bound(self.layout.bin_width) > 0
+
+    @property
+    def reads_between_bins(self) -> bool:
+        """True if latents have values between bins."""
+        return self.model.kernel.has_timescale and self.model.likelihood.reads_between_bins
 
     @property
     def delays_vary(self) -> bool:
@@ -197,7 +202,7 @@ class Fit(Shown, Run):
         2023 take 2%), if what its neurons share is at least a thousandth of their noise.
         """
         share = self.shared_variance.values[:, : self.assignment.n_across]
-        known = self.sites["loadings"], self.model.noise_of(self.sites), self.loadings_covariance
+        known = self.sites["loadings"], self.model.emission.noise_of(self.sites), self.loadings_covariance
         audible = signal_to_noise(self.assignment, *known) >= AUDIBLE
         return xr.DataArray((share >= least) & audible[:, None], self.delay_coords, name="shared_by")
 
@@ -211,7 +216,7 @@ class Fit(Shown, Run):
 
         Counts have none of their own.
         """
-        if self.model.is_of_counts:
+        if self.model.emission.is_of_counts:
             raise AttributeError("counts have no noise variance of their own: see fit.sites, and fit.predict")
         return self._per_neuron("noise")
 
@@ -258,7 +263,7 @@ class Fit(Shown, Run):
             data = data.among(self.layout.conditions)
         if not data.layout.same_neurons(self.layout):
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
-        if (why := self.model.unsuited(data)) is not None:
+        if (why := self.model.emission.unsuited(data)) is not None:
             raise DataError(f"{type(self.model).__name__}: ", *why)
         return data
 
@@ -299,7 +304,7 @@ class Fit(Shown, Run):
     def markov(self, data: MultiRegionData) -> MarkovGP | CountGP:
         """State-space form of the fitted model, whatever likelihood it was fitted with."""
         model = self.model if self.model.likelihood.is_statespace else self.model.replace(likelihood=Kalman())
-        if model.window is None:
+        if model.likelihood.registers is None:
             model = model.adapted(data, self.sites, 1.0)
         found, spread = model.likelihood_at(data, self.sites), self.loadings_covariance
         return found if spread is None else found.with_spread(jnp.asarray(spread))
@@ -480,7 +485,8 @@ class Fit(Shown, Run):
     # ---- saving --------------------------------------------------------------------------------------------------
 
     def _card(self) -> Card:
-        settings = {name: value for name, value in self.model.chosen.items() if name not in FOUND}
+        asked = self.model.replace(likelihood=self.model.likelihood.unadapted())
+        settings = {name: value for name, value in asked.chosen.items() if name not in FOUND}
         facts = {
             "recording": f"{self.layout}",
             "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),

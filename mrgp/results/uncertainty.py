@@ -20,6 +20,7 @@ from mrgp.inference.mode.mode import unsettled
 from mrgp.inference.mode.moves import carried
 from mrgp.inference.optimise import LogJoint, Objective, prior_density, transforms_of
 from mrgp.inference.variational_bayes.bound import Bound, Setting
+from mrgp.parts.delays.bounds import pressing
 from mrgp.parts.loadings import VANISHED, shared_variance
 from mrgp.recordings.recording import MultiRegionData, stand_in
 
@@ -84,18 +85,19 @@ def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: s
     tables = np.broadcast_to(tables, (len(steps), *fit.delays.shape))
     if over_time and fit.delays_vary:
         tables = tables.mean(-1)
-    bound = max(fit.model.delay_bound(fit.layout), 1e-12)
+    bound = max(fit.model.delays.bound(fit.layout.bin_width), 1e-12)
     widest = bound / np.sqrt(3)
-    pressing = fit.model.pressing(tables[0], fit.layout) & (fit.has_delays and "delay" not in fit.fixed)
+    at_bound = pressing(fit.model.delays, tables[0], fit.layout.bin_width)
+    stuck = at_bound & (fit.has_delays and "delay" not in fit.fixed)
     if place := fit.populations.index(reference):
         tables = tables - tables[:, [place]]
-        pressing = pressing | pressing[[place]]
+        stuck = stuck | stuck[[place]]
         bound, widest = 2 * bound, np.sqrt(2) * widest
     ups, downs = np.split(np.arctanh(np.clip(tables[1:] / bound, -1 + 1e-15, 1 - 1e-15)), 2)
     slopes = np.moveaxis((ups - downs) / (2e-4 * widths.reshape(-1, *[1] * (tables.ndim - 1))), 0, -1)
     sd = np.sqrt(np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes))
     # A delay that the bound stops is at no maximum, and the curvature there says nothing.
-    return DelayGaussian(np.arctanh(tables[0] / bound), np.where(pressing, np.nan, sd), bound, widest)
+    return DelayGaussian(np.arctanh(tables[0] / bound), np.where(stuck, np.nan, sd), bound, widest)
 
 
 def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: str) -> xr.Dataset:

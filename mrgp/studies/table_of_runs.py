@@ -24,7 +24,8 @@ from mrgp.studies.figure_of_runs import plot_aggregate
 LABELS = ["run", "kind", "model", "region"]
 SHOWN = {("fit",): "fits", ("evaluate", "baseline"): "evaluations", ("compare",): "comparisons"}
 ALONE = ("seed", "delays_ms")  # means over runs mean nothing: another fit's latents come in another order
-FOUND = ("max_delay", "window", "transient", "duration", "learned_timescales")  # settings that a fit may have changed
+FOUND = ("max_delay", "window", "transient", "duration", "learned_timescales")  # what a fit may have changed
+FOUND_OF_PARTS = {"delays": ("longest", "learned_timescales"), "likelihood": ("registers", "transient")}
 ASKED = ("method", "fixed", "preprocessing", "condition", "held_out", "n_masks", "n_train_trials")  # beside settings
 DIGITS = 4
 NATS = ("log_likelihood", "test_log_likelihood", "log_evidence", "elpd")  # large, and told apart by small differences
@@ -171,8 +172,16 @@ def _asked(summary: dict[str, Any]) -> dict[str, Any]:
     found = {*FOUND, "n_across"} if summary["method"] == "vb" else set(FOUND)
     if settings.get("hold_max_delay"):
         found.remove("max_delay")
-    asked = {name: value for name, value in settings.items() if name not in found}
+    asked = {name: _asked_of(name, value) for name, value in settings.items() if name not in found}
     return asked | {name: summary[name] for name in ASKED if name in summary}
+
+
+def _asked_of(name: str, value: Any) -> Any:
+    """Settings of a part of a model, without those that fits choose."""
+    if not isinstance(value, dict):
+        return value
+    kept = ("longest",) if value.get("hold") else ()
+    return {own: each for own, each in value.items() if own in kept or own not in FOUND_OF_PARTS.get(name, ())}
 
 
 def _reader(summary: dict[str, Any]) -> Callable[[dict[str, Any]], list[dict[str, Any]]] | None:

@@ -135,10 +135,10 @@ def drawn_from(model: Any, given: dict[str, Any], seed: int = 0) -> mrgp.MultiRe
     if "mean_spread" in given:
         sites["mean_change"] = given["mean_spread"][..., None] * rng.normal(size=(1, 9, model.mean_modes(like).shape[1]))
     if "delay_spread" in given:
-        sites["delay_change"] = rng.normal(size=(1, 1, model.modes(LAYOUT, BINS).shape[-1]))
+        sites["delay_change"] = rng.normal(size=(1, 1, model.delays.modes(model.extent(LAYOUT, BINS)).shape[-1]))
     if isinstance(model, GPFA):
         del sites["delay"]
-    if model.is_of_counts:
+    if model.emission.is_of_counts:
         del sites["noise"]
     values = np.asarray(model.likelihood_at(like, sites).sample(jax.random.key(seed)))
     return mrgp.MultiRegionData({"V1": values[..., :5], "V2": values[..., 5:]}, LAYOUT.bin_width)
@@ -170,7 +170,7 @@ def fitted(name: str) -> dict[str, Any]:
     """One line of the file: a model by all methods, from one maximum."""
     model, given = KINDS[name]
     data = drawn_from(model, given)
-    n_draws = DRAWS // 3 if model.is_of_counts else DRAWS
+    n_draws = DRAWS // 3 if model.emission.is_of_counts else DRAWS
     start = model.fit(data, progress=False)
     line: dict[str, Any] = {"model": name, "machine": machine(), "methods": {}, "start": start.converged}
     line["mean"] = float(data.values.mean())

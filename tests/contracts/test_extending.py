@@ -202,7 +202,7 @@ def test_what_is_no_part_is_refused(wrong):
 def test_a_named_part_that_is_there_keeps_its_settings():
     assert DLAG(1, 0, mean="psth", mean_timescale=0.2).replace(mean="psth").mean == PSTH(0.2)
     assert DLAG(1, 0, mean="psth", mean_timescale=0.2).replace(mean="constant").replace(mean="psth").mean == PSTH()
-    with pytest.raises(ValueError, match="MDLAG: shape are of loadings='relevance'"):
+    with pytest.raises(ValueError, match="MDLAG: shape is of loadings='relevance'"):
         MDLAG(2, loadings="weak", shape=1.0)
     with pytest.raises(ValueError, match="MDLAG of counts has no use for offset_precision"):
         MDLAG(2, offset_precision=0.5).replace(emission="poisson")

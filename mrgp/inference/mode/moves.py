@@ -120,11 +120,11 @@ def _at_rest(heights: list[np.ndarray], spreads: list[float], size: int) -> bool
 def _quickest(program: Whitened, data: Any) -> Whitened:
     """Choose the exact likelihood for trials so short that it costs less than a state space."""
     model: Any = program.program
-    if not _has_states(model) or getattr(model, "lift", "") == "ar" or not data.is_complete:
+    if not _has_states(model) or not model.likelihood.reads_between_bins or not data.is_complete:
         return program
     if data.n_bins * model.assignment(data.layout).n_readouts > SMALL:
         return program
-    return replace(program, program=model.replace(likelihood=Dense(), transient=None))
+    return replace(program, program=model.replace(likelihood=Dense()))
 
 
 def _has_states(program: Any) -> bool:

@@ -45,6 +45,7 @@ from mrgp.inference.trivial import never_below_trivial
 from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
 from mrgp.likelihoods.likelihood import Spectral
+from mrgp.parts.delays.bounds import admitting
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import VANISHED, shared_variance, signal_to_noise
 from mrgp.recordings.checks import warn
@@ -124,7 +125,7 @@ def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start |
     fresh = start is None and store.phase in (None, "start", SPECTRAL)
     under_spectral = fresh and not model.likelihood.is_spectral and data.is_complete
     bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
-    fast = model.replace(likelihood=Spectral(), transient=None) if under_spectral else model
+    fast = model.replace(likelihood=Spectral()) if under_spectral else model
     state = _entered(fast, data, sites, options)
     reason = f"stopped after {options.max_iterations} iterations"
     home: Home | None = None  # where the rounds ended before other lags were tried
@@ -209,7 +210,8 @@ def _not_kept(model: Any, sites: dict[str, Any]) -> None:
 
 def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: bool) -> State:
     """Turn the end of the spectral rounds into a state of ``model``."""
-    adapted = model.replace(n_across=state.model.n_across).admitting(state.sites, data.layout)
+    delays = admitting(model.delays, state.sites, data.bin_width)
+    adapted = model.replace(n_across=state.model.n_across, delays=delays)
     if not keep_window:
         adapted = adapted.adapted(data, state.sites, 1.0)
     return replace(state, model=settled(adapted, data, state.complete))

@@ -1,109 +1,199 @@
-"""Delays that vary during a trial: modes of their courses, likely spreads and timescales."""
+"""Delays that vary smoothly during a trial (Li et al. 2025, ICML)."""
 
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
+import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import eigh, solve_triangular
+import numpyro.distributions as dist
+from jax import Array
 
+from mrgp.parts.delays.base import Delays, Extent
+from mrgp.parts.delays.constant import DELAY, BoundedDelays, ConstantDelay
+from mrgp.parts.delays.courses import FIRST_TIMESCALE, LEAST_SPREAD, most_evident, smooth_modes
 from mrgp.parts.sites import Site
+from mrgp.recordings.units import positive_seconds
 
 DELAY_SPREAD = Site("delay_spread", "later_region", "across_latent", unit="s")
 DELAY_CHANGE = Site("delay_change", "later_region", "across_latent", "mode")
 
-KNOTS_PER_TIMESCALE = 4 / 3  # leaves 1e-3 of the variance of a squared exponential between two knots
-LEAST_MODE = 1e-6  # of the first mode's variance: a mode below it cannot be seen in the delays
-FIRST_TIMESCALE = 0.2  # s: where learning how fast delays change begins
-TIMESCALE_STEPS = np.geomspace(0.5, 4.0, 10)  # of the present timescale: modes of a slow process cannot show a fast one
-SHORTEST_CHANGE = 3.0  # bins: what changes faster than this cannot be told from noise
-MISSED_TOP = 0.1  # prior sd: by how much a climb may miss the best weight of a mode
-LEAST_SPREAD = 1e-3  # bins: a delay that changes by less does not change
+SAME_SPREAD, SAME_TIMESCALE = 0.2, 0.1  # of the logarithm: the evidence is flat within it
+LEAST_CURVATURE = 1e-12  # of a level's free coordinate: a maximum is never flat
 
 
-@lru_cache
-def smooth_modes(n_bins: int, timescale: float) -> np.ndarray:
-    """Principal modes of a squared-exponential process of unit variance, (time, mode).
+@dataclass(frozen=True)
+class VaryingDelay(BoundedDelays):
+    r"""Delays that move smoothly around a level, alike in every trial.
 
-    They cover ``n_bins`` bins. Their squares sum to the variance; ``timescale`` is in bins. The process is first
-    represented by its values at knots, K(t, knots) L^-T with K(knots, knots) = L L', that reach one timescale beyond
-    both ends, so that the cost is linear in time.
-    """
-    spacing = timescale / KNOTS_PER_TIMESCALE
-    knots = np.arange(-timescale, n_bins + timescale + spacing, spacing)
+    .. math::
+        \delta_{r,k}(t) = D \tanh\big(u_{r,k} + f_{r,k}(t) / D\big), \qquad
+        f_{r,k} \sim GP\big(0, s_{r,k}^2 e^{-(t-t')^2 / 2 \ell_k^2}\big)
 
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.exp(-0.5 * ((a[:, None] - b) / timescale) ** 2)
-
-    root = np.linalg.cholesky(kernel(knots, knots) + 1e-6 * np.eye(len(knots)))
-    values = solve_triangular(root, kernel(knots, np.arange(n_bins)), lower=True).T
-    left, sizes, _ = np.linalg.svd(values, full_matrices=False)
-    return (left * sizes)[:, sizes**2 > LEAST_MODE * sizes[0] ** 2]
-
-
-def most_evident(
-    modes: np.ndarray, change: np.ndarray, spread: np.ndarray, precision: np.ndarray, timescale: float, *,
-    bin_width: float, typical: float, learn_spread: bool, learn_timescale: bool,
-) -> tuple[float, np.ndarray]:  # fmt: skip
-    """Find timescale l and spreads s of highest evidence for the courses of one latent.
-
-    The search starts from the values of a fit. Each course f is taken as measured with one precision h per bin, that of
-    its level per bin: then its modes are measured as f* = f (1 + g) / g with variance 1 / h, g = s^2 h |mode|^2, and
-    the evidence of (s, l) is the density of f* under N(0, s^2 K_l + 1 / h), where f* is not a shift that the level can
-    make. A climb ends near the top, not on it: ``change`` has an error of some MISSED_TOP, which (1 + g) / g makes
-    large in modes that the recording says little of, so that they do not count.
+    D is ``longest``; D tanh u is the level around which the delay moves, site ``delay`` (later_region, across_latent)
+    in seconds. f is a sum of the process's principal modes over the trial, the smoothest first: site ``delay_change``
+    (later_region, across_latent, mode), standard normal, times s, site ``delay_spread`` (later_region, across_latent)
+    in seconds. A fit sets s and l where the evidence is highest, the changes integrated out: a delay that does not
+    change gets an s near 0, which no joint maximum would give it.
 
     Args:
-        modes: Of the fit's process, (time, mode).
-        change: The fit's courses f / s in these modes, (course, mode).
-        spread: The fit's s in seconds, (course,), none of them near 0: there nothing of f* can be told.
-        precision: h in 1 / seconds^2, (course,).
-        timescale: The fit's l in seconds.
-        bin_width: Of the recording, in seconds.
-        typical: Scale of the half-normal prior of s in seconds.
-        learn_spread, learn_timescale: False to leave s, or l, as it is.
-
-    Returns:
-        l in seconds, and s in seconds, (course,).
+        longest: D in seconds; None for 5 bins of whatever recording comes.
+        hold: True keeps to ``longest``; False lets a fit widen it where a delay comes close.
+        timescale: l in seconds, of all latents: how fast delays may change; None to learn it for each latent.
+        spread: Scale of the half-normal prior of s in seconds, and its start; None for one bin.
+        learned_timescales: What a fit found for each latent's l where ``timescale`` is None.
     """
-    measured, error, directions = _measured(modes, change, spread, precision)
-    n_bins = len(modes)
-    grid = np.geomspace(LEAST_SPREAD * bin_width, 10 * typical, 60)
-    spreads = np.tile(grid, (len(spread), 1)) if learn_spread else spread[:, None]
-    shortest, longest = SHORTEST_CHANGE * bin_width, n_bins * bin_width
-    timescales = np.array([timescale])
-    if learn_timescale:
-        timescales = np.clip(timescale * TIMESCALE_STEPS, shortest, max(longest, shortest))
-    best, answer = -np.inf, (timescale, spread)
-    for tried in timescales:
-        lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) * bin_width / tried
-        process = directions.T @ np.exp(-0.5 * lag**2) @ directions
-        density = -0.5 * (spreads / typical) ** 2
-        for course, (own, noise) in enumerate(zip(measured, error, strict=True)):
-            values, turn = eigh(process, noise)  # the noise's variance is 1 along every column of turn
-            variance = spreads[course, :, None] ** 2 * np.maximum(values, 0.0) + 1
-            density[course] -= 0.5 * ((own @ turn) ** 2 / variance + np.log(variance)).sum(-1)
-        total = density.max(-1).sum() - 0.5 * np.log(tried / FIRST_TIMESCALE) ** 2
-        if total > best:
-            chosen = np.take_along_axis(spreads, density.argmax(-1)[:, None], 1)[:, 0]
-            best, answer = total, (float(tried), chosen)
-    return answer
+
+    longest: float | None = None
+    hold: bool = False
+    timescale: float | None = None
+    spread: float | None = None
+    learned_timescales: tuple[float, ...] | None = None
+
+    known_as: ClassVar[str] = "varying"
+    moves: ClassVar[bool] = True
+    short_forms: ClassVar[Mapping[str, str]] = {
+        **BoundedDelays.short_forms, "delay_timescale": "timescale", "typical_spread": "spread",
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (("timescale", self.timescale), ("spread", self.spread)):
+            if value is not None:
+                object.__setattr__(self, name, positive_seconds(name, value))
+        if self.learned_timescales is not None:
+            object.__setattr__(self, "learned_timescales", tuple(self.learned_timescales))
+
+    def objection(self, n_across: int) -> str | None:
+        learned = self.learned_timescales
+        if learned is None or (len(learned) == n_across and 0 < min(learned) <= max(learned) < np.inf):
+            return None
+        return f"learned_timescales are {n_across} positive numbers of seconds, not {learned}"
+
+    # ---- the process ---------------------------------------------------------------------------------------------
+
+    def usual_spread(self, bin_width: float) -> float:
+        """Typical spread s in seconds: ``spread``, or one bin if that is None."""
+        return bin_width if self.spread is None else self.spread
+
+    def modes(self, extent: Extent) -> np.ndarray:
+        """Modes of f / s, (across_latent, time, mode).
+
+        Past their end a delay stays where it was. A latent whose delays change slowly has fewer modes than others: its
+        last ones are zero.
+        """
+        own = timescales(self, extent.n_across)
+        tables = [smooth_modes(extent.covered, timescale / extent.bin_width) for timescale in own]
+        count = max((table.shape[1] for table in tables), default=0)
+        padded = [np.pad(table, [(0, 0), (0, count - table.shape[1])]) for table in tables]
+        modes = np.reshape(padded, (extent.n_across, extent.covered, count))
+        return modes[:, np.minimum(np.arange(extent.n_bins), extent.covered - 1)]
+
+    def _in_modes(self, unit: np.ndarray, extent: Extent) -> np.ndarray:
+        """Least-squares ``delay_change`` for given courses f / s.
+
+        The courses are (later_region, across_latent, time).
+        """
+        modes = self.modes(extent)
+        square = np.einsum("ktm,ktn->kmn", modes, modes) + 1e-6 * np.eye(modes.shape[-1])
+        return np.einsum("rkt,kmt->rkm", unit, np.linalg.solve(square, np.swapaxes(modes, 1, 2)))
+
+    # ---- the program ---------------------------------------------------------------------------------------------
+
+    def sample(self, extent: Extent) -> Array:
+        bound, modes = self.bound(extent.bin_width), self.modes(extent)
+        level = self.sample_level(extent)[..., None]
+        usual = dist.HalfNormal(self.usual_spread(extent.bin_width)).expand(extent.lagging).to_event(2)
+        spread = DELAY_SPREAD.sample(usual)
+        white = dist.Normal().expand((*extent.lagging, modes.shape[-1])).to_event(3)
+        change = spread[..., None] * jnp.einsum("rkm,ktm->rkt", DELAY_CHANGE.sample(white), modes)
+        delay = bound * jnp.tanh(jnp.arctanh(level / bound) + change / bound)
+        return jnp.moveaxis(jnp.pad(delay, [(1, 0), (0, 0), (0, 0)]), -1, 0) / extent.bin_width
+
+    def dynamics(self, extent: Extent) -> tuple[str, ...]:
+        return (DELAY.name, DELAY_CHANGE.name) if min(extent.lagging) > 0 else ()
+
+    def table(self, sites: Mapping[str, Any], extent: Extent) -> np.ndarray:
+        bound, level = self.bound(extent.bin_width), self.level(sites)
+        unit = np.einsum("...rkm,ktm->...rkt", sites[DELAY_CHANGE.name], self.modes(extent))
+        change = np.asarray(sites[DELAY_SPREAD.name])[..., None] * unit
+        first = np.zeros_like(change[..., :1, :, :])
+        return bound * np.tanh(np.arctanh(level / bound)[..., None] + np.concatenate([first, change], -3) / bound)
+
+    # ---- what inference asks -------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        return (DELAY_SPREAD.name,)
+
+    def for_search(self) -> Delays:
+        return ConstantDelay(self.longest, self.hold)
+
+    def first_guess(self, sites: Mapping[str, Any], extent: Extent) -> dict[str, Any]:
+        series = np.shape(sites[DELAY.name])
+        still = np.zeros((*series, self.modes(extent).shape[-1]))
+        return {DELAY_CHANGE.name: still, DELAY_SPREAD.name: np.full(series, self.usual_spread(extent.bin_width))}
+
+    def from_other(self, other: Delays, sites: Mapping[str, Any], extent: Extent) -> tuple[Self, dict[str, Any]]:
+        """Take over courses, and the timescales that another fit learned.
+
+        Courses keep their shape where modes differ.
+        """
+        if not isinstance(other, VaryingDelay) or DELAY_CHANGE.name not in sites:
+            return self, dict(sites)
+        same = self if self.timescale else self.replace(learned_timescales=timescales(other, extent.n_across))
+        unit = np.einsum("rkm,ktm->rkt", sites[DELAY_CHANGE.name], other.modes(extent))
+        return same, {**sites, DELAY_CHANGE.name: same._in_modes(unit, extent)}
+
+    def learned(
+        self,
+        sites: Mapping[str, Any],
+        curvature: Callable[[str], np.ndarray],
+        fixed: Collection[str],
+        extent: Extent,
+    ) -> tuple[Self, dict[str, Any]] | None:
+        """Find spreads and timescales of highest evidence; None if they hardly differ.
+
+        A timescale that is set is kept, and a delay that was found constant remains so.
+        """
+        learn = {"learn_spread": DELAY_SPREAD.name not in fixed, "learn_timescale": self.timescale is None}
+        if not extent.n_across or DELAY_CHANGE.name in fixed or not any(learn.values()):
+            return None
+        # The free coordinate of a level is 2 u, and f adds f / D to u.
+        per_level = np.maximum(curvature(DELAY.name), LEAST_CURVATURE) * (2 / self.bound(extent.bin_width)) ** 2
+        precision = per_level / extent.n_bins
+        spread, change = np.asarray(sites[DELAY_SPREAD.name]), np.asarray(sites[DELAY_CHANGE.name])
+        modes, own = self.modes(extent), timescales(self, extent.n_across)
+        likely, learned = spread.copy(), list(own)
+        for k, moving in enumerate((spread > 2 * LEAST_SPREAD * extent.bin_width).T):
+            if moving.any():
+                learned[k], likely[moving, k] = most_evident(
+                    modes[k], change[moving, k], spread[moving, k], precision[moving, k], own[k],
+                    bin_width=extent.bin_width, typical=self.usual_spread(extent.bin_width), **learn,
+                )  # fmt: skip
+        moved = np.abs(np.log(np.array(learned) / own)).max()
+        if moved < SAME_TIMESCALE and np.all(np.abs(np.log(likely / spread)) < SAME_SPREAD):
+            return None
+        law = self if self.timescale else self.replace(learned_timescales=tuple(learned))
+        unit = np.einsum("rkm,ktm->rkt", change, modes)
+        course = np.minimum(spread / likely, 1.0)[..., None] * unit  # of more spread the same, of less a smaller one
+        return law, {**sites, DELAY_SPREAD.name: likely, DELAY_CHANGE.name: law._in_modes(course, extent)}
+
+    def scales(
+        self, sites: Mapping[str, Any], extent: Extent, information: Callable[[], np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        if not extent.n_across:
+            return {}
+        free = self.scale_of_level(sites, extent, information)
+        # A level known to sd / bin says as much per bin; modes are orthogonal, so each gains by its own size.
+        level = free * 0.5 * self.bound(extent.bin_width)
+        gained = (self.modes(extent) ** 2).sum(1) / (level[..., None] ** 2 * extent.n_bins)
+        spread = np.asarray(sites[DELAY_SPREAD.name])[..., None]
+        return {DELAY.name: free, DELAY_CHANGE.name: 1 / np.sqrt(1 + spread**2 * gained)}
 
 
-def _measured(
-    modes: np.ndarray, change: np.ndarray, spread: np.ndarray, precision: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Measured f* of :func:`most_evident`, (course, direction), with error and directions.
-
-    Returns f*, the covariance of its error, and its directions (time, direction).
-    """
-    size = (modes**2).sum(0)
-    modes, change, size = modes[:, size > 0], change[:, size > 0], size[size > 0]
-    gain = spread[:, None] ** 2 * size * precision[:, None]
-    unit = spread[:, None] * np.sqrt(size) * (1 + gain) / gain
-    along = modes / np.sqrt(size)
-    centred = along - along.mean(0)  # the level, which may be anything, takes up what is constant
-    left, kept, _ = np.linalg.svd(centred, full_matrices=False)
-    directions = left[:, kept > 1e-6]
-    known = along.T @ directions
-    missed = np.einsum("md,cm,me->cde", known, (MISSED_TOP * unit) ** 2, known)
-    error = missed + np.eye(directions.shape[1]) / precision[:, None, None]
-    return (unit * change) @ known, error, directions
+def timescales(law: VaryingDelay, n_across: int) -> tuple[float, ...]:
+    """Present value of l for each latent, in seconds."""
+    if law.timescale is None and law.learned_timescales is not None:
+        return law.learned_timescales
+    return (law.timescale or FIRST_TIMESCALE,) * n_across

@@ -24,13 +24,13 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
-from mrgp.parts.emissions.base import OWN, Priors
+from mrgp.parts.emissions.base import OWN, Emission, Priors
 from mrgp.parts.emissions.gaussian import Gaussian
 from mrgp.parts.latents import Assignment
 from mrgp.parts.readout import Readout
 from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import AR1, WHITE, Sentence
+from mrgp.runtime.sentences import AR1, WHITE, Argument, Refusal, Sentence
 
 NOISE_TIMESCALE = Site("noise_timescale", "region", unit="s")
 
@@ -112,3 +112,24 @@ def innovation_covariance(covariance: Array, memory: Array) -> Array:
         return jnp.moveaxis(innovations(columns, memory), 0, -1).reshape(matrix.shape)
 
     return rows(rows(covariance).T).T
+
+
+NOISES = {"white": Gaussian, "ar1": AutocorrelatedGaussian}
+
+
+def with_noise(emission: Emission, noise: str, name: str) -> Emission:
+    """Gaussian emission of a short form: "white" noise, or "ar1".
+
+    ``name`` is that of the model, for messages.
+
+    Raises:
+        ValueError: there is no such noise, or the emission has none beside its own.
+    """
+    if noise not in NOISES:
+        raise ValueError(f"{name}: noise is 'white' or 'ar1', not {noise!r}")
+    if type(emission) in NOISES.values():
+        return NOISES[noise]()
+    if NOISES[noise].is_autocorrelated:
+        alone = ": counts have no noise beside their own" if emission.is_of_counts else ""
+        raise Refusal(f"{name}: ", AR1, " is of ", Argument("emission", "gaussian"), alone)
+    return emission

@@ -28,6 +28,7 @@ from jax import Array
 from mrgp.inference.mode.given_loadings import Given
 from mrgp.inference.optimise import Sites
 from mrgp.likelihoods.reduction import Information
+from mrgp.parts.delays.bounds import pressing
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.sites import site_of
 from mrgp.recordings.checks import warn
@@ -204,7 +205,7 @@ def bootstrap_delays(
     found = [] if job is None else refits(job, n_samples, executor, progress)
     fitted = xr.Dataset(_variables(fit, data, _tables(fit, data, fit.sites)))
     if "delay" in fitted:
-        at_bound = fit.model.pressing(fitted["delay"].values, fit.layout)
+        at_bound = pressing(fit.model.delays, fitted["delay"].values, fit.layout.bin_width)
         fitted["delay"].attrs["at_bound"] = at_bound.astype(int).ravel().tolist()
     samples = _samples(fit, data, found).assign_attrs(kind=kind, seed=seed)
     result = Bootstrap(samples, fitted, significance)

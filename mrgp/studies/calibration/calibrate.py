@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from mrgp.families.model import Preset
+from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.inference.optimise import free_sites
 from mrgp.parts.delays.varying import DELAY_CHANGE
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
@@ -43,7 +43,7 @@ TWO_REGIONS = {"V1": 10, "V2": 10}
 
 
 def calibrate(
-    model: Preset,
+    model: GaussianProcesses,
     n: int = 200,
     *,
     method: str = "laplace",
@@ -117,7 +117,7 @@ def calibrate(
     return gathered_from(store.done[:n], one.quantities(), key)
 
 
-def _check(model: Preset, method: str, settings: Mapping[str, Any], n: int, draws: int) -> None:
+def _check(model: GaussianProcesses, method: str, settings: Mapping[str, Any], n: int, draws: int) -> None:
     name = type(model).__name__
     if method not in METHODS:
         raise ValueError(f"calibration asks for draws of a posterior: method is {', '.join(METHODS)}, not {method!r}")
@@ -131,7 +131,7 @@ def _check(model: Preset, method: str, settings: Mapping[str, Any], n: int, draw
         raise ValueError(f"settings cannot have {', '.join(taken)}: calibrate sets them itself")
 
 
-def ranked_priors(model: Preset, blank: MultiRegionData) -> dict[str, Any]:
+def ranked_priors(model: GaussianProcesses, blank: MultiRegionData) -> dict[str, Any]:
     """Find the priors of delays and kernel parameters in the model's own program.
 
     Raises:
@@ -148,27 +148,26 @@ def ranked_priors(model: Preset, blank: MultiRegionData) -> dict[str, Any]:
     return {name: free[name]["fn"] for name in names}
 
 
-def _with_window(model: Preset, blank: MultiRegionData) -> Preset:
+def _with_window(model: GaussianProcesses, blank: MultiRegionData) -> GaussianProcesses:
     """Choose one window of registers for all fits, unless the model chooses its own.
 
     It serves the model's shortest timescale and a bin more than its delays.
     """
-    own = model.kernel.parameters().values()
-    fixed = all(isinstance(value, float) for value in own)
-    if model.window is not None or not model.kernel.has_timescale or model.timescale_bounds is None or not fixed:
+    known = model.kernel.has_timescale and all(isinstance(value, float) for value in model.kernel.parameters().values())
+    if model.likelihood.registers is not None or model.timescale_bounds is None or not known:
         return model
-    layout, bound = blank.layout, model.delay_bound(blank.layout)
+    layout, bound = blank.layout, model.delays.bound(blank.bin_width)
     wide = model.replace(max_delay=bound + layout.bin_width) if bound > 0 else model
     counts = {"across": model.n_across, "within": sum(model.assignment(layout).n_within)}
     shortest = {f"timescale_{kind}": np.full(count, model.timescale_bounds[0]) for kind, count in counts.items()}
-    return model.replace(window=wide.adapted(blank, shortest, 1.0).window)
+    return model.replace(likelihood=wide.adapted(blank, shortest, 1.0).likelihood)
 
 
 @dataclass(frozen=True)
 class _Simulated:
     """Recipe to make and judge one simulation, from the arguments of :func:`calibrate`."""
 
-    model: Preset
+    model: GaussianProcesses
     priors: dict[str, Any]
     layout: Layout
     design: dict[str, Any]
@@ -195,7 +194,7 @@ class _Simulated:
 
     def run(self, sequence: np.random.SeedSequence) -> dict[str, Any]:
         """Simulate, fit and judge once; return values ready for JSON."""
-        began = time.perf_counter()
+        began, bin_width = time.perf_counter(), self.layout.bin_width
         rng = np.random.default_rng(sequence)
         prior_seed, data_seed, fit_seed = rng.integers(2**31, size=3).tolist()
         keys = jax.random.split(jax.random.key(prior_seed), len(self.priors))
@@ -212,7 +211,7 @@ class _Simulated:
                     simulation.data, self.method, seed=fit_seed, progress=False, **self.settings
                 )
                 record["converged"] = fit.converged
-                record["widened"] = fit.model.delay_bound(self.layout) > self.model.delay_bound(self.layout)
+                record["widened"] = fit.model.delays.bound(bin_width) > self.model.delays.bound(bin_width)
                 judgement = self._judgement(fit, truth, simulation, rng)
                 record |= {name: value.tolist() for name, value in judgement.items()}
             except (FloatingPointError, np.linalg.LinAlgError) as error:
@@ -243,7 +242,7 @@ class _Simulated:
         aligned = align_draws(drawn, fit.assignment, known)
         flat = self._raveled(aligned, (fit.n_samples,))
         if "delay" in truth:
-            bound = self.model.delay_bound(self.layout)
+            bound = self.model.delays.bound(self.layout.bin_width)
             flat = flat[np.all(np.abs(aligned["delay"]) <= bound, axis=(1, 2))]
             if len(flat) < self.draws:
                 raise FloatingPointError(

@@ -18,9 +18,15 @@ import pandas as pd
 from arviz import compare
 from scipy.special import logsumexp
 
-from mrgp.families.model import Preset
+from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.families.model import Model
 from mrgp.inference.mode.mode import FEW
-from mrgp.models import ADM, DLAG  # type: ignore[attr-defined]  # lives in models/
+from mrgp.part import rebuilt
+from mrgp.parts.delays.base import Delays
+from mrgp.parts.delays.bounds import are_read
+from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.delays.none import NoDelay
+from mrgp.parts.delays.varying import VaryingDelay
 from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
@@ -33,13 +39,15 @@ from mrgp.studies.compare.figure import plot_comparison
 from mrgp.studies.compare.unknown_spread import changes_of, evidence_of, with_typical_spreads
 
 KNOWN = ("none", "constant", "varying")
+OF_VARYING = set(VaryingDelay.short_forms) - {"max_delay", "hold_max_delay"}
+USUAL = "dlag"  # the model of the hypotheses known by name
 
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
     """A model, with sites that are given rather than inferred, such as ``{"delay": 0}``."""
 
-    model: Preset
+    model: GaussianProcesses
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -136,8 +144,9 @@ class DelayComparison(Shown):
 
 def compare_delays(
     data: MultiRegionData,
-    hypotheses: Iterable[str] | Mapping[str, str | Preset | Hypothesis] = KNOWN,
+    hypotheses: Iterable[str] | Mapping[str, str | Delays | Model | Hypothesis] = KNOWN,
     *,
+    model: GaussianProcesses | None = None,
     n_across: int = 1,
     n_within: int | tuple[int, ...] = 1,
     probability: float = 0.9,
@@ -151,10 +160,13 @@ def compare_delays(
 
     Args:
         data: The recording, of two regions at least.
-        hypotheses: Some of "none" (DLAG, all delays 0), "constant" (DLAG) and "varying" (ADM); or a mapping from names
-            of your own to these, to presets, or to :class:`Hypothesis`.
-        n_across, n_within: Latents of the hypotheses known by name, and ``choices`` such as ``kernel``, ``max_delay``,
-            ``timescale_bounds`` or ``likelihood``: all of them share the bound of delays that the fits need.
+        hypotheses: Some of "none" (all delays 0), "constant" and "varying" (during a trial); or a mapping from names of
+            your own to these, to laws of delays such as :class:`mrgp.VaryingDelay`, to models, or to
+            :class:`Hypothesis`.
+        model: Of the hypotheses known by name and of laws, which replace its delays; None for DLAG of the arguments
+            that follow.
+        n_across, n_within: Latents of that model, and ``choices`` such as ``kernel``, ``max_delay``,
+            ``timescale_bounds`` or ``likelihood``: all hypotheses share the bound of delays that the fits need.
         probability: Of the intervals.
         rope: Region of practical equivalence in seconds; None for half a bin.
         n_draws: Draws of each posterior for leave-one-out.
@@ -166,12 +178,15 @@ def compare_delays(
         ValueError: a hypothesis is unknown, or there is only one.
     """
     data.require(2, "a comparison of delays")
-    if unknown := sorted(choices.keys() - ADM.__dataclass_fields__.keys()):
+    if unknown := sorted(choices.keys() - GaussianProcesses.__dataclass_fields__.keys()):
         raise TypeError(f"no hypothesis has a choice {', '.join(unknown)}: see DLAG and ADM for what there is")
-    listed = _listed(hypotheses, partial(_known, n_across=n_across, n_within=n_within, choices=choices))
+    of_law = {name: choices.pop(name) for name in OF_VARYING & choices.keys()}
+    if model is None:
+        model = rebuilt("model", {"model": USUAL, "n_across": n_across, "n_within": n_within}).replace(**choices)
+    listed = _listed(hypotheses, partial(_with_law, model, of_law))
     fits = _fitted(listed, data, seed, progress)
     typical = {name: with_typical_spreads(fit, data, progress) for name, fit in fits.items()}
-    few = all(not fit.model.is_of_counts and fit.n_parameters <= FEW for fit in fits.values())
+    few = all(not fit.model.emission.is_of_counts and fit.n_parameters <= FEW for fit in fits.values())
     asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "drawn" if few else "following"}
     left_out = {name: _left_out(name, fit, data, **asked) for name, fit in fits.items()}
     loos = {name: result for name, result in left_out.items() if result is not None}
@@ -190,27 +205,33 @@ def compare_delays(
     return DelayComparison(table, delays, shown, changes, fits, loos, settings)
 
 
-def _known(name: str, n_across: int, n_within: Any, choices: Mapping[str, Any]) -> Hypothesis:
-    if name not in KNOWN:
+def _with_law(model: GaussianProcesses, of_law: Mapping[str, Any], law: str | Delays) -> Hypothesis:
+    """Make a hypothesis of a law of delays, or of the name of one."""
+    if isinstance(law, Delays):
+        return Hypothesis(model.replace(delays=law))
+    if law not in KNOWN:
         known = ", ".join(KNOWN)
-        raise ValueError(f"hypothesis {name!r} is unknown: choose from {known}, or give a model by that name")
-    kind = ADM if name == "varying" else DLAG
-    own = {field: value for field, value in choices.items() if kind is ADM or field in DLAG.__dataclass_fields__}
-    return Hypothesis(kind(n_across, n_within, **own), {"delay": 0} if name == "none" else {})
+        raise ValueError(f"hypothesis {law!r} is unknown: choose from {known}, or give a model by that name")
+    if law == NoDelay.known_as:  # with delays that are fixed, so that all else is as under the others
+        return Hypothesis(model, {DELAY.name: 0})
+    if law == VaryingDelay.known_as:
+        varying = VaryingDelay(model.delays.longest, model.delays.hold)
+        return Hypothesis(model.replace(delays=varying, **of_law))
+    return Hypothesis(model)
 
 
-def _listed(hypotheses: Any, known: Any) -> dict[str, Hypothesis]:
-    """Return all hypotheses by name; a preset becomes a :class:`Hypothesis`."""
+def _listed(hypotheses: Any, with_law: Any) -> dict[str, Hypothesis]:
+    """Return all hypotheses by name; a model becomes a :class:`Hypothesis`."""
     if isinstance(hypotheses, str):
         raise ValueError("hypotheses are a list of names, or a mapping from names to models")
     named = hypotheses if isinstance(hypotheses, Mapping) else {name: name for name in hypotheses}
-    found = {}
+    listed = {}
     for name, what in named.items():
-        hypothesis = known(what) if isinstance(what, str) else what
-        found[str(name)] = Hypothesis(hypothesis) if isinstance(hypothesis, Preset) else hypothesis
-    if len(found) < 2:
+        hypothesis = with_law(what) if isinstance(what, str | Delays) else what
+        listed[str(name)] = Hypothesis(hypothesis) if isinstance(hypothesis, GaussianProcesses) else hypothesis
+    if len(listed) < 2:
         raise ValueError("a comparison needs two hypotheses or more")
-    return found
+    return listed
 
 
 def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool) -> dict[str, Fit]:
@@ -218,24 +239,33 @@ def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, 
 
     They go on from the fit of one of them, so that none owes its place to luck.
 
-    The one that the others start from is the first DLAG with free delays, if there is one; all that can start there
-    share the bound that its delays needed, which is part of what is compared.
+    The one that the others start from is the first with free, constant delays, if there is one; all that can start
+    there share the bound that its delays needed, which is part of what is compared.
     """
-    plain = [name for name, one in listed.items() if type(one.model) is DLAG and "delay" not in one.fixed]
+    plain = [name for name, one in listed.items() if _is_constant(one, data)]
     fits: dict[str, Fit] = {}
     for name in sorted(listed, key=lambda name: name not in plain[:1]):
         model, start = listed[name].model, None
         if plain and name != plain[0] and _same_latents(model, listed[plain[0]].model):
             start = fits[plain[0]]
-            model = model.replace(max_delay=start.model.delay_bound(data.layout))
+            model = model.replace(max_delay=start.model.delays.bound(data.bin_width))
         fixed = listed[name].fixed
         fits[name] = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress).ended()
     return {name: fits[name] for name in listed}
 
 
-def _same_latents(one: Preset, other: Preset) -> bool:
-    alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "max_delay", "hold_max_delay")
-    return isinstance(one, DLAG | ADM) and all(getattr(one, name) == getattr(other, name) for name in alike)
+def _is_constant(one: Hypothesis, data: MultiRegionData) -> bool:
+    """True if delays are to be found, and stay during a trial."""
+    delays, extent = one.model.delays, one.model.extent(data.layout, data.n_bins)
+    return are_read(delays, extent) and not delays.moves and DELAY.name not in one.fixed
+
+
+def _same_latents(one: Model, other: Model) -> bool:
+    """True if a fit of one model says where the other's latents are, and at which delays."""
+    alike = (
+        "n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "max_delay", "hold_max_delay", "loadings",
+    )  # fmt: skip
+    return isinstance(one, GaussianProcesses) and all(getattr(one, name) == getattr(other, name) for name in alike)
 
 
 def _left_out(name: str, fit: Fit, data: MultiRegionData, **settings: Any) -> Any:

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from mrgp.parts.delays.varying import DELAY_SPREAD
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
@@ -29,7 +30,8 @@ def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit
     """
     if not fit.delays_vary or "delay_spread" in fit.fixed:
         return None
-    fixed = {name: fit.sites[name] for name in fit.fixed} | {"delay_spread": fit.model.usual_spread(data.layout)}
+    typical = fit.model.delays.usual_spread(data.bin_width)
+    fixed = {name: fit.sites[name] for name in fit.fixed} | {DELAY_SPREAD.name: typical}
     return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).ended()
 
 

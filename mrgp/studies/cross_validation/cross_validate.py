@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.families.model import Preset
+from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.recordings.checks import warn
 from mrgp.recordings.folds import alive_in_training, deal_folds
 from mrgp.recordings.recording import MultiRegionData
@@ -30,7 +30,7 @@ RESERVED = {"data", "start", "checkpoint"}  # of fit, and not settings
 
 
 def cross_validate(
-    model: Preset,
+    model: GaussianProcesses,
     data: MultiRegionData,
     n_across: Iterable[int] | None = None,
     n_within: Iterable[int | Sequence[int]] | None = None,
@@ -92,7 +92,7 @@ def cross_validate(
     if not (score == "log_likelihood" or callable(score)):
         raise ValueError(f"score is 'log_likelihood' or a function of a fit and held-out trials, not {score!r}")
     folds = deal_folds(data, n_folds, stratify, seed)
-    if drop_dead or not model.is_of_counts:
+    if drop_dead or not model.emission.is_of_counts:
         data = alive_in_training(data, folds, drop_dead)
     model.check(data)
     job = Job(model, data, folds, score, {**fit_settings, "seed": seed})

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from mrgp.families.model import Preset
+from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.runtime.records import Store
@@ -38,7 +38,7 @@ class Job:
     Picklable if the preset and the score are.
     """
 
-    model: Preset
+    model: GaussianProcesses
     data: MultiRegionData
     folds: np.ndarray
     score: Score

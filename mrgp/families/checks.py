@@ -1,0 +1,60 @@
+"""Checks of what a model is made from."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from mrgp.parts.emissions import Emission
+from mrgp.parts.emissions.autocorrelated import with_noise
+from mrgp.recordings.units import positive_seconds, seconds
+from mrgp.runtime.sentences import Argument, Refusal
+
+
+def check_numbers(model: Any) -> None:
+    """Check the numbers that a model is made from, and give them their types.
+
+    ``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses`.
+
+    Raises:
+        ValueError: one is not what it has to be.
+    """
+    name = type(model).__name__
+    single = isinstance(model.n_within, Integral)
+    within: Any = int(model.n_within) if single else tuple(int(w) for w in model.n_within)  # type: ignore
+    object.__setattr__(model, "n_within", within)
+    if model.n_across < 0 or np.min(within) < 0 or model.n_across + np.max(within) == 0:
+        counted, owned = Argument("n_across"), Argument("n_within")
+        raise Refusal(f"{name}: ", counted, " and ", owned, " count latents; they cannot be negative, or all be 0")
+    if model.timescale_bounds is not None:
+        low, high = seconds(f"{name}: timescale_bounds", model.timescale_bounds).tolist()
+        if not 0 < low < high < np.inf:
+            raise ValueError(f"{name}: timescale_bounds are two positive seconds, low < high, not {low}, {high}")
+        object.__setattr__(model, "timescale_bounds", (low, high))
+    if model.duration is not None:
+        object.__setattr__(model, "duration", positive_seconds(f"{name}: duration", model.duration))
+    if not 0 < model.gp_noise < 1:
+        share = f" is a share of variance between 0 and 1, not {model.gp_noise}"
+        raise Refusal(f"{name}: ", Argument("gp_noise"), share)
+
+
+def checked_emission(model: Any, noise: str | None) -> Emission:
+    """Emission of a model with noise as its short form says, checked against its likelihood.
+
+    Raises:
+        ValueError: the likelihood has no density of it, or the emission no such noise.
+    """
+    name = type(model).__name__
+
+    def check(emission: Emission) -> Emission:
+        if (objection := model.likelihood.objection(emission)) is not None:
+            raise Refusal(f"{name}: ", *objection)
+        return emission
+
+    own = check(model.emission)
+    if noise is None:
+        return own
+    emission = with_noise(own, noise, name)
+    if emission != own and "emission" in model.pinned_fields():
+        raise ValueError(f"{name} has no use for noise: leave it out")
+    return check(emission)

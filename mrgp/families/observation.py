@@ -1,0 +1,40 @@
+"""Observation of a recording: its trials under the likelihood that a model has chosen."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro
+
+from mrgp.likelihoods.bound import CountGP
+from mrgp.likelihoods.likelihood import Parameters
+from mrgp.parts.readout import Readout
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.missing import Missing
+from mrgp.recordings.recording import MultiRegionData
+
+
+def observe(model: Any, data: MultiRegionData, emission: Readout, parameters: Parameters) -> None:
+    """Sample the observed site ``y``, (trial, time, neuron), with the latents integrated out.
+
+    ``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses`. Called inside a NumPyro program.
+
+    Raises:
+        DataError: the emission cannot describe the recording.
+    """
+    if (why := model.emission.unsuited(data)) is not None:
+        raise DataError(f"{type(model).__name__}: ", *why)
+    n_bins, size = data.n_bins, data.batch_size
+    with numpyro.plate("trial", data.n_trials, subsample_size=size) as index:
+        seen = data if size is None else data.batch(index)
+        holes: Any = (seen.observed, seen.pattern, seen.length)
+        missing = None if seen.is_complete else Missing(*holes)
+        common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
+        if emission.counts is None:
+            common["origin"] = jnp.asarray(data.center)
+        if emission.memory is not None:
+            common["memory"] = emission.memory
+        if emission.course is not None:
+            common |= {"course": emission.course, "condition": seen.condition}
+        likelihood = model.likelihood.distribution(model, data.layout, parameters, common)
+        counted = emission.counts is not None
+        numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)

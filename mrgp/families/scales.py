@@ -1,0 +1,48 @@
+"""Scales of delays and kernel parameters: how far a climb may step, from spectra of latents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mrgp.inference.mode.whittle import heard, of_delay, of_kernel
+from mrgp.parts.readout import LOADINGS
+from mrgp.recordings.recording import MultiRegionData
+
+WIDEST_STEP = 0.3  # of log timescales: what nothing is known of
+LEAST_SLOPE = 1e-3  # of a log timescale by its free coordinate
+
+
+def scales_of_dynamics(model: Any, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Approximate posterior sd of delays and kernel parameters, in unconstrained coordinates.
+
+    ``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses`. See ``inference.mode.whittle``.
+    """
+    layout, bounds = data.layout, model.timescale_bounds
+    assignment, loadings = model.assignment(layout), np.asarray(sites[LOADINGS.name])
+    power = assignment.member @ (loadings**2 / np.asarray(model.emission.noise_of(sites))[:, None])  # (region, column)
+    shared = heard(power[:, : model.n_across], model.gp_noise)
+    within = slice(assignment.n_regions * model.n_across, None)  # of the readouts
+    own = power[assignment.region_of_readout[within], assignment.column_of_readout[within]]
+    precision = {"across": shared.sum(0), "within": heard(own, model.gp_noise)}
+    wanted = model.dynamics_sites(layout)
+    scales = {}
+    for kind, told in precision.items():
+        names = [site.removesuffix(f"_{kind}") for site in wanted if site.endswith(f"_{kind}")]
+        if not names:
+            continue
+        hyper = model.hyperparameters(sites, kind, layout)
+        for name, each in of_kernel(model.kernel, hyper, names, told, data.n_bins).items():
+            slope = np.ones(1)  # of the logarithm by the free coordinate, which is another between bounds
+            if name == "timescale" and bounds is not None:
+                low, high = bounds
+                timescale = np.asarray(sites[f"timescale_{kind}"])
+                slope = np.maximum((timescale - low) * (high - timescale) / ((high - low) * timescale), LEAST_SLOPE)
+            scales[f"{name}_{kind}"] = 1 / np.sqrt(data.n_trials * each * slope**2 + WIDEST_STEP**-2)
+
+    def information() -> np.ndarray:
+        hyper = model.hyperparameters(sites, "across", layout)
+        each = of_delay(model.kernel, hyper, shared, data.n_bins)[1:] / data.bin_width**2
+        return data.n_trials * each
+
+    return scales | model.delays.scales(sites, model.extent(layout, data.n_bins), information)

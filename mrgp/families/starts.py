@@ -1,0 +1,136 @@
+"""Starts of fits: first draws of sites, guesses, and the ends of other fits.
+
+``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses` everywhere.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mrgp.inference.lags import FEWEST_BINS, Shared, lagged_directions
+from mrgp.inference.start import draw_loadings, moving_average
+from mrgp.parts.delays.base import DEFAULT_LONGEST
+from mrgp.parts.delays.bounds import NEAR_BOUND
+from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.emissions import Gaussian
+from mrgp.parts.means import MEAN_CHANGE
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
+from mrgp.recordings.recording import MultiRegionData
+
+SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
+NEAR = 0.2  # of the bound of delays: how far from 0 those of a random start are
+
+
+def draw_sites(
+    model: Any, rng: np.random.Generator, data: MultiRegionData, attempt: int
+) -> dict[str, np.ndarray]:
+    """Draw sites of a model; every fourth attempt is wholly random.
+
+    Args:
+        model: Whose sites these are.
+        rng: Of the random part.
+        data: Pseudo-neurons of unit noise.
+        attempt: Number of the climb that begins there.
+    """
+    layout, n_across = data.layout, model.n_across
+    assignment = model.assignment(layout)
+    bound = model.delays.bound(layout.bin_width)
+    delayed, lagged = assignment.n_regions > 1 and bound > 0, None
+    if delayed and n_across and attempt % 2 == 0 and data.n_bins >= FEWEST_BINS:
+        centred = data.values - data.center
+        smooth = moving_average(centred, SMOOTHED[attempt // 2 % len(SMOOTHED)])
+        parts = [smooth[..., part] for part in layout.region_slices.values()]
+        reach = NEAR_BOUND * bound / layout.bin_width
+        lagged = lagged_directions(rng, parts, data, n_across, reach, greedy=attempt == 0)
+    width = smoothing(attempt, bound / layout.bin_width, slow=model.kernel.has_timescale)
+    shared = None if lagged is None else lagged.loadings
+    sites = {
+        LOADINGS.name: draw_loadings(rng, data, n_across, assignment.n_within, width, shared),
+        NOISE.name: np.ones(layout.total_neurons),
+        OFFSET.name: np.asarray(data.center),
+    }
+    if delayed:  # of no latents the site is empty
+        near = NEAR * min(bound, DEFAULT_LONGEST * layout.bin_width)
+        sites[DELAY.name] = near * rng.uniform(-1, 1, (assignment.n_regions - 1, n_across))
+        if lagged is not None:
+            sites[DELAY.name] = layout.bin_width * lagged.delay[1:]
+    for kind, count in (("across", n_across), ("within", sum(assignment.n_within))):
+        if count:
+            sites |= _of_kernel(model, rng, data, kind, count, lagged if kind == "across" else None)
+    return sites | model.loadings.first_guess(data, assignment, model.emission)
+
+
+def _of_kernel(
+    model: Any, rng: np.random.Generator, data: MultiRegionData, kind: str, count: int, lagged: Shared | None
+) -> dict[str, np.ndarray]:
+    """Draw kernel parameters of ``count`` latents, slow ones."""
+    sites, bin_width = {}, data.bin_width
+    if model.kernel.has_timescale:
+        longest = max(3.0, 0.1 * data.n_bins)
+        seconds = bin_width * np.exp(rng.uniform(np.log(1.5), np.log(longest), count))
+        if lagged is not None:
+            seconds = bin_width * lagged.timescale
+        if model.timescale_bounds is not None:
+            low, high = model.timescale_bounds
+            seconds = np.clip(seconds, low * (high / low) ** 0.01, low * (high / low) ** 0.99)
+        sites[f"timescale_{kind}"] = seconds
+    for name, prior in model.kernel.parameters().items():
+        if not isinstance(prior, float):
+            spread = np.exp(0.3 * rng.standard_normal(count))
+            sites[f"{name}_{kind}"] = np.full(count, float(prior.mean)) * spread
+    return sites
+
+
+def smoothing(attempt: int, longest: float = 0.0, slow: bool = True) -> int | None:
+    """Number of bins over which a start averages the recording to see its signals.
+
+    None takes any signals that vary most. Slow signals stand out where noise and delays, of ``longest`` bins at most,
+    are averaged away; white ones are only lost by averaging.
+    """
+    reach = 2 * int(np.ceil(min(longest, DEFAULT_LONGEST))) + 1
+    widths = (max(reach // 2, 3), reach, 3, None) if slow else (1, 1, 1, None)
+    return widths[attempt % 4]
+
+
+def around_mean(model: Any, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
+    """Transform a recording to nearly Gaussian values around a guess of its mean.
+
+    Returns the values, and that guess with those of the emission's own sites.
+    """
+    values, guess = model.emission.nearly_gaussian(data), model.mean.first_guess(data, model.emission, model.duration)
+    rest = values
+    if model.mean.moves:
+        of_values = guess if values is data else model.mean.first_guess(values, Gaussian(), model.duration)
+        rest = values.less(model.mean.course(of_values, values, model.duration))
+    return rest, guess | model.emission.first_guess(rest, model.assignment(data.layout))
+
+
+def completed(model: Any, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+    """Add first guesses of the sites that are lacking."""
+    sites = model.emission.from_nearly_gaussian(sites, data)
+    wanted = (*model.emission.own_sites, *model.mean.own_sites)
+    lacking = any(name not in sites for name in wanted)
+    guess = around_mean(model, data)[1] if lacking else {}
+    of_loadings = model.loadings.first_guess(data, model.assignment(data.layout), model.emission)
+    of_delays = model.delays.first_guess(sites, model.extent(data.layout, data.n_bins))
+    return {**of_delays, **of_loadings, **guess, **sites}
+
+
+def following(
+    model: Any, other: Any, sites: Mapping[str, Any], data: MultiRegionData
+) -> tuple[Any, dict[str, Any]]:
+    """Return the model, with sites at which a fit of ``other`` to such a recording ended."""
+
+    def mean() -> np.ndarray:  # which the offset shares with a course
+        return np.asarray(sites[OFFSET.name]) + other.mean.level(sites, data, other.duration)
+
+    sites = model.emission.from_other(other.emission, sites, mean, data)
+    counted = model.emission.is_of_counts, other.emission.is_of_counts
+    same = (model.mean, model.duration, counted[0]) == (other.mean, other.duration, counted[1])
+    if not same or len(sites.get(MEAN_CHANGE.name, ())) != data.layout.n_conditions:
+        sites = {name: value for name, value in sites.items() if name not in other.mean.own_sites}
+    sites = {name: value for name, value in sites.items() if name not in model.mean.held}  # the recording says them
+    delays, sites = model.delays.from_other(other.delays, sites, model.extent(data.layout, data.n_bins))
+    chosen = model if delays == model.delays else model.replace(delays=delays)
+    return chosen, completed(chosen, sites, data)
