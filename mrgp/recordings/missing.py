@@ -52,6 +52,11 @@ class Missing(NamedTuple):
     length: Array | None
 
 
+def entries(missing: Missing, shape: tuple[int, ...]) -> Array:
+    """True where an entry was observed, of ``shape`` (trial, time, neuron)."""
+    return jnp.broadcast_to(jnp.asarray(present(missing, shape[1])) > 0, shape)
+
+
 def exact_patterns(missing: Missing, n_bins: int, n_neurons: int) -> Missing:
     """Write the end of every trial into its pattern, as computations that look back need it.
 

@@ -53,6 +53,9 @@ class AutocorrelatedGaussian(Gaussian):
             return None
         return AR1, " needs neurons that are there in all bins of a trial, or in none: take ", WHITE
 
+    def given(self, readout: Readout, eta: Array) -> dist.Distribution:
+        raise NotImplementedError("autocorrelated noise has no distribution of single values: take noise='white'")
+
     def sample(
         self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
     ) -> Readout:

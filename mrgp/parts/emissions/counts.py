@@ -107,6 +107,9 @@ class Counts(Emission, abstract=True):
         told = noise_like({LOADINGS.name: loadings, OFFSET.name: level})
         return Readout(loadings, told, level, counts=self.bound(data.values.shape[-1]))
 
+    def given(self, readout: Readout, eta: Array) -> dist.Distribution:
+        return GivenLogRates(readout.counts, eta)
+
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return noise_like(sites)
 
@@ -141,6 +144,32 @@ class Counts(Emission, abstract=True):
         if not other.is_of_counts:
             sites = from_gaussian(sites, data, function_behind(mean(), data))
         return super().from_other(other, sites, mean, data)
+
+
+class GivenLogRates(dist.Distribution):
+    """Counts given their log-rates eta, of any shape; entries are independent."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = dist.constraints.nonnegative
+    pytree_data_fields = ("counts", "eta")
+
+    def __init__(self, counts: Counts, eta: Array) -> None:
+        self.counts, self.eta = counts, eta
+        super().__init__(batch_shape=jnp.shape(eta), validate_args=False)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        return self.counts.draw(key, jnp.broadcast_to(self.eta, (*sample_shape, *self.batch_shape)))
+
+    def log_prob(self, value: Array) -> Array:
+        return self.counts.expected(value, self.eta, jnp.zeros_like(self.eta)).value + self.counts.normalizer(value)
+
+    @property
+    def mean(self) -> Array:
+        return jnp.exp(self.eta)
+
+    @property
+    def variance(self) -> Array:
+        return self.counts.variance(jnp.exp(self.eta), jnp.exp(2 * self.eta))
 
 
 def _sampled(counts: Counts) -> tuple[tuple[Any, ...], Counts]:

@@ -46,6 +46,9 @@ class Gaussian(Emission):
             level = OFFSET.sample(priors.offset or dist.Normal(data.center, 10 * data.scale))
         return Readout(loadings, variance, level)
 
+    def given(self, readout: Readout, eta: Array) -> dist.Distribution:
+        return dist.Normal(eta, jnp.sqrt(readout.noise))
+
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return sites[NOISE.name]
 

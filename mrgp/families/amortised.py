@@ -1,0 +1,112 @@
+r"""Amortised models: latents of any kind, inferred by a guide that is trained with the program.
+
+.. math::
+    z \sim p_\theta(z), \qquad \eta = f_\theta(z), \qquad y \sim p(y \mid \eta), \qquad q_\phi(z \mid y)
+
+A member of the family writes the program, ``__call__``, and the guide, ``guide``. Both sample the latents of a trial
+inside ``with self.trials(data) as some``, with everything but the trial in the event shape; ``some`` is the recording, or
+the batch of its trials that is looked at. Networks are ``numpyro.param`` in them, arrays or pytrees of arrays::
+
+    @dataclass(frozen=True)
+    class Rotating(Amortised):
+        n_latents: int = 2
+
+        def __call__(self, data):
+            readout = self.emission_sites(data)
+            W = numpyro.param("W", lambda key: 0.1 * random.normal(key, (self.n_latents, data.layout.total_neurons)))
+            with self.trials(data) as some:
+                start = numpyro.sample("start", dist.Normal(jnp.zeros(self.n_latents)).to_event(1))
+                x = ...  # (trial, time, latent), from start
+                self.observe(some, x @ W, readout, latents=x)
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jax import Array, lax
+
+from mrgp.families.model import Model
+from mrgp.inference.amortised_parameters import Parameters
+from mrgp.parts.emissions import Emission, Gaussian
+from mrgp.parts.latents import Assignment
+from mrgp.parts.readout import Readout
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.missing import Missing, entries
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.amortised_conditional import ETA, LATENTS, AmortisedConditional
+
+
+@dataclass(frozen=True)
+class Amortised(Model, abstract=True):
+    """Base class of models whose latents are inferred by a guide.
+
+    Args:
+        emission: An :class:`mrgp.Emission` or its name: the distribution of a value given eta.
+    """
+
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
+
+    methods: ClassVar[tuple[str, ...]] = ("amortised_svi",)
+    found_by_fit: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        self.resolve()
+        if self.emission.is_autocorrelated:
+            raise ValueError(f"{type(self).__name__} takes the bins of a trial as independent given eta: noise='white'")
+
+    def guide(self, data: MultiRegionData) -> None:
+        """Sample the latents of each trial from q(z | y), at the sites of the program."""
+        raise NotImplementedError
+
+    # ---- pieces of programs and guides ---------------------------------------------------------------------------
+
+    @contextmanager
+    def trials(self, data: MultiRegionData) -> Iterator[MultiRegionData]:
+        """Enter the plate of trials; gives those that are looked at, weighted to stand for all."""
+        with numpyro.plate("trial", data.n_trials, subsample_size=data.batch_size) as index:
+            yield data if data.batch_size is None else data.batch(index)
+
+    @staticmethod
+    def observed(data: MultiRegionData) -> Array:
+        """True where an entry was observed, (trial, time, neuron)."""
+        return entries(Missing(data.observed, data.pattern, data.length), data.values.shape)  # type: ignore[arg-type]
+
+    def standardised(self, data: MultiRegionData) -> Array:
+        """Values in units of each neuron around its mean, 0 where missing, (trial, time, neuron)."""
+        # As of the recording that the model was fitted to, whatever it is asked about.
+        center = lax.stop_gradient(numpyro.param("input_center", jnp.asarray(data.center)))
+        scale = lax.stop_gradient(numpyro.param("input_scale", jnp.asarray(data.scale)))
+        values = (jnp.asarray(data.values) - center) / scale
+        return jnp.where(self.observed(data), values, 0.0)
+
+    def emission_sites(self, data: MultiRegionData) -> Readout:
+        """Sample the emission's own parameters, and an offset for every neuron."""
+        unread = jnp.zeros((data.layout.total_neurons, 1))
+        return self.emission.sample(data, Assignment(data.layout.n_neurons, 1, (0,) * data.layout.n_regions), unread)
+
+    def observe(self, data: MultiRegionData, signal: Array, readout: Readout, latents: Array) -> None:
+        """Sample the observed site ``y`` inside ``trials``.
+
+        Args:
+            data: What :meth:`trials` gave.
+            signal: eta less the offsets, (trial, time, neuron).
+            readout: From :meth:`emission_sites`.
+            latents: What :meth:`mrgp.Fit.latents` shows, (trial, time, latent).
+        """
+        numpyro.deterministic(LATENTS, latents)
+        eta = numpyro.deterministic(ETA, signal + readout.offset)
+        values = self.emission.given(readout, eta).mask(self.observed(data)).to_event(2)
+        numpyro.sample("y", values, obs=jnp.asarray(data.values))
+
+    # ---- what inference and results ask --------------------------------------------------------------------------
+
+    def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> AmortisedConditional:
+        return AmortisedConditional(self, data, Parameters.of(self, data).unpacked(sites))
+
+    def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        return {name: np.asarray(value) for name, value in sites.items()}

@@ -1,0 +1,111 @@
+"""Parameters of an amortised model: networks, and sites that trials share, as arrays with names.
+
+Networks are ``numpyro.param`` of program and guide. Sites outside the plate of trials, such as the noise of neurons, are
+at their most likely value, in unconstrained coordinates while they are trained.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro import handlers
+from numpyro.distributions import biject_to
+
+SEPARATOR = ":"  # between a network's name and the place of an array in it; a file's names cannot have "/" or "."
+
+
+class Values(NamedTuple):
+    """Values of parameters.
+
+    Attributes:
+        networks: Of each ``numpyro.param``, a pytree.
+        shared: Of each site that trials share, constrained.
+    """
+
+    networks: dict[str, Any]
+    shared: dict[str, Array]
+
+    @property
+    def all(self) -> dict[str, Any]:
+        """All of them by name, as ``handlers.substitute`` takes them."""
+        return {**self.networks, **self.shared}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of a program and its guide, for recordings of one layout.
+
+    Attributes:
+        first: Values that training begins from.
+        supports: Of the shared sites.
+    """
+
+    first: Values
+    supports: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: Any, data: Any, seed: int = 0) -> "Parameters":
+        """Find the parameters by running program and guide once."""
+        programs = zip((model, model.guide), jax.random.split(jax.random.key(seed)), strict=True)
+        traces = [handlers.trace(handlers.seed(program, key)).get_trace(data) for program, key in programs]
+        both = {name: site for trace in reversed(traces) for name, site in trace.items()}
+        networks = {name: site["value"] for name, site in both.items() if site["type"] == "param"}
+        shared = {
+            name: site["fn"]
+            for name, site in traces[0].items()
+            if site["type"] == "sample" and not site["is_observed"] and not is_of_trials(site)
+        }
+        means = {name: jnp.broadcast_to(fn.mean, fn.shape()) for name, fn in shared.items()}
+        return cls(Values(networks, means), {name: fn.support for name, fn in shared.items()})
+
+    def free(self, values: Values) -> Values:
+        """Unconstrained coordinates of values."""
+        return Values(values.networks, {n: biject_to(self.supports[n]).inv(v) for n, v in values.shared.items()})
+
+    def constrained(self, free: Values) -> Values:
+        """Values at unconstrained coordinates."""
+        return Values(free.networks, {n: biject_to(self.supports[n])(v) for n, v in free.shared.items()})
+
+    def packed(self, values: Values) -> dict[str, np.ndarray]:
+        """Values as arrays by name, a network's one by one."""
+        arrays = {name: np.asarray(value) for name, value in values.shared.items()}
+        for name, network in values.networks.items():
+            for place, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
+                arrays[_named(name, place)] = np.asarray(leaf)
+        return arrays
+
+    def unpacked(self, arrays: Mapping[str, Any]) -> Values:
+        """Values from arrays by name.
+
+        Raises:
+            ValueError: arrays are missing, or of another shape.
+        """
+        shared = {name: _like(arrays, name, value) for name, value in self.first.shared.items()}
+        networks = {
+            name: jax.tree_util.tree_map_with_path(
+                lambda place, leaf, name=name: _like(arrays, _named(name, place), leaf), network
+            )
+            for name, network in self.first.networks.items()
+        }
+        return Values(networks, shared)
+
+
+def is_of_trials(site: Mapping[str, Any]) -> bool:
+    """True if a site is in the plate of trials."""
+    return any(frame.name == "trial" for frame in site["cond_indep_stack"])
+
+
+def _named(network: str, place: Any) -> str:
+    return SEPARATOR.join([network, *(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+                                      for key in place)])  # fmt: skip
+
+
+def _like(arrays: Mapping[str, Any], name: str, first: Any) -> Array:
+    if name not in arrays or np.shape(arrays[name]) != np.shape(first):
+        held = f"of shape {np.shape(arrays[name])}" if name in arrays else "missing"
+        raise ValueError(f"parameter {name!r} is {held}, but the model needs {np.shape(first)}")
+    return jnp.asarray(arrays[name])

@@ -1,0 +1,99 @@
+"""Latents and predictions of an amortised model for a recording: draws of its guide, weighted where they count."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax import Array, random
+from jax.scipy.special import logsumexp
+from numpyro import handlers
+
+from mrgp.inference.amortised_bound import Trace, log_weights, traces
+from mrgp.inference.amortised_parameters import Values
+from mrgp.recordings.recording import MultiRegionData
+
+LATENTS, ETA = "latents", "eta"  # deterministic sites of the program
+DRAWS = 200  # of the guide
+SEED = 0  # what is said of a recording is the same each time
+
+
+@dataclass(frozen=True)
+class AmortisedConditional:
+    """An amortised model with its parameters, given a recording.
+
+    Attributes:
+        model: The program, and its guide.
+        data: The recording.
+        values: Of the parameters.
+        is_bound: log-likelihoods are lower bounds: from draws of the guide, weighted by importance.
+    """
+
+    model: Any
+    data: MultiRegionData
+    values: Values
+
+    is_bound = True
+
+    def log_likelihood(self) -> np.ndarray:
+        """Importance-weighted bound of log p(y) of each trial in nats, (trial,).
+
+        log of the mean of p(y, z) / q(z | y) over draws of the guide (Burda et al. 2016, ICLR).
+        """
+        weights = self._over_draws(log_weights, DRAWS)
+        return np.asarray(logsumexp(weights, 0) - np.log(DRAWS))
+
+    def latents(self, refine: int = 1) -> xr.Dataset:
+        """Posterior mean and sd of the latents, ``across_mean`` and ``across_sd`` (trial, time, across_latent).
+
+        Raises:
+            ValueError: points between bins are asked for.
+        """
+        if refine != 1:
+            raise ValueError(f"{type(self.model).__name__} has no latents between bins: use refine=1")
+        x = self.draws(DRAWS)
+        dims = ("trial", "time", "across_latent")
+        coords = {"trial": np.arange(len(x[0])), "time": self.data.times, "across_latent": np.arange(x.shape[-1])}
+        return xr.Dataset({"across_mean": (dims, x.mean(0)), "across_sd": (dims, x.std(0))}, coords)
+
+    def predictive(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd of a new observation, each (trial, time, neuron)."""
+
+        def moments(drawn: Trace, run: Trace) -> tuple[Array, Array]:
+            given = _emission_of(run)
+            return given.mean, given.variance + given.mean**2
+
+        mean, square = (np.asarray(part).mean(0) for part in self._over_draws(moments, DRAWS))
+        return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
+
+    def sample(self, key: Array) -> np.ndarray:
+        """Draw latents from the program, and values from these, (trial, time, neuron)."""
+        program = handlers.substitute(handlers.seed(self.model, key), data=self.values.all)
+        run = handlers.trace(program).get_trace(self.data)
+        return np.asarray(_emission_of(run).sample(random.fold_in(key, 1)))
+
+    def draws(self, n_draws: int, seed: int = SEED) -> np.ndarray:
+        """Draws of the latents from the guide, (draw, trial, time, latent)."""
+        return np.asarray(self._over_draws(lambda drawn, run: run[LATENTS]["value"], n_draws, seed))
+
+    def _over_draws(self, read: Callable[[Trace, Trace], Any], n_draws: int, seed: int = SEED) -> Any:
+        """Read something off every draw of the guide, (draw, ...)."""
+        keys = random.split(random.key(seed), n_draws)
+        return _mapped(self.model, read, self.values, self.data, keys)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _mapped(model: Any, read: Any, values: Values, data: MultiRegionData, keys: Array) -> Any:
+    return jax.lax.map(lambda key: read(*traces(model, values, data, key)), keys)
+
+
+def _emission_of(run: Trace) -> Any:
+    """Distribution of values given eta, without the mask of what was observed."""
+    given = run["y"]["fn"]
+    while hasattr(given, "base_dist"):
+        given = given.base_dist
+    return given
