@@ -44,6 +44,7 @@ from .recordings.preprocessing import remove_mean as remove_mean
 from .recordings.preprocessing import smooth_over_time as smooth_over_time
 from .recordings.preprocessing import square_root as square_root
 from .recordings.preprocessing import standardize as standardize
+from .recordings.readers.base import Reader as Reader
 from .recordings.readers.nwb import load_nwb as load_nwb
 from .recordings.readers.public import fetch_v1v2 as fetch_v1v2
 from .recordings.readers.pynapple import from_pynapple as from_pynapple

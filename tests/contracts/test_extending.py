@@ -15,6 +15,7 @@ from numpyro.distributions import constraints
 from scipy import stats
 
 import mrgp
+from mrgp.cli.main import main
 from mrgp.likelihoods.likelihood import Dense
 from mrgp.parts.emissions import Gaussian
 from mrgp.parts.emissions.base import Expected
@@ -100,7 +101,22 @@ class Bounded(Gaussian):
     largest: float
 
 
-OWN_CLASSES = (Rates, Slow, Exponential, DenseAgain, Small, Bounded)
+@dataclass(frozen=True)
+class Csv(mrgp.Reader):
+    """A row per bin: the number of its trial, then its values under the names of their regions."""
+
+    suffixes = (".csv",)
+    separator: str = ","
+
+    def read(self, path):
+        names, *rows = (line.split(self.separator) for line in path.read_text().splitlines())
+        (trial, *values), names = np.array(rows, float).T, np.array(names[1:])
+        own = {name: np.array(values)[names == name].T for name in dict.fromkeys(names.tolist())}
+        arrays = {name: [rows[trial == t] for t in np.unique(trial)] for name, rows in own.items()}
+        return self.recording(arrays | {"trial_block": np.unique(trial)}, path.name)
+
+
+OWN_CLASSES = (Rates, Slow, Exponential, DenseAgain, Small, Bounded, Csv)
 NAMES = {part: next(key for key, known in part._members.items() if known is part) for part in OWN_CLASSES}
 
 
@@ -245,3 +261,39 @@ def test_the_expectations_of_an_emission_of_ones_own_are_its_density():
     step = 1e-4
     np.testing.assert_allclose(found.slope, (value(m + step, v) - value(m - step, v)) / (2 * step), rtol=1e-6)
     np.testing.assert_allclose(found.curvature, -(value(m, v + step) - value(m, v - step)) / step, rtol=1e-6)
+
+
+@pytest.fixture
+def csv(data, tmp_path):
+    """The recording as a table, its last trial two bins shorter."""
+    lines = [",".join(["trial", *["V1"] * 4, *["V2"] * 3])]
+    for b, trial in enumerate(data.values):
+        lines += [",".join(map(repr, [b, *row.tolist()])) for row in trial[: 22 if b == 19 else None]]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    return tmp_path / "a.csv"
+
+
+def test_a_reader_of_ones_own_is_found_by_its_suffix(data, csv, tmp_path):
+    read = mrgp.load_recording(csv, bin_width=BIN, regions=["V2", "V1"], separator=",")
+    assert read.layout.regions == ("V2", "V1")
+    np.testing.assert_array_equal(read.region("V1")[:19], data.region("V1")[:19])
+    assert (int(read.length[19]), read.trial_coords["block"].tolist()) == (22, list(range(20)))
+    with pytest.raises(mrgp.DataError, match=r"a.csv has no bin_width: add it"):
+        mrgp.load_recording(csv)
+    with pytest.raises(mrgp.DataError, match=r"recordings are .npz, .nc, .mat, .nwb or .csv files"):
+        mrgp.load_recording(tmp_path / "a.txt")
+    mrgp.save_recording(data, tmp_path / "a.npz")
+    with pytest.raises(mrgp.DataError, match=r"separator is for .csv files, not a.npz: leave it out"):
+        mrgp.load_recording(tmp_path / "a.npz", separator=";")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'seperator'"):
+        mrgp.load_recording(csv, bin_width=BIN, seperator=";")
+    with pytest.raises(mrgp.DataError, match=r"a.csv holds no spike times, which align would be for"):
+        mrgp.load_recording(csv, bin_width=BIN, align="cue")
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_the_command_line_reads_what_a_reader_of_ones_own_reads(csv, tmp_path):
+    quick = ("--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet")
+    fit = ["fit", str(csv), "--model", "fa", "--n-across", "1", *quick, "--out", str(tmp_path / "out")]
+    assert main([*fit, "--bin-width", str(BIN)]) == 0
+    assert mrgp.load_fit(tmp_path / "out" / "fit.nc").layout.n_neurons == (4, 3)
