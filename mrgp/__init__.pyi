@@ -10,6 +10,7 @@ from .likelihoods.likelihood import Dense as Dense
 from .likelihoods.likelihood import Kalman as Kalman
 from .likelihoods.likelihood import Likelihood as Likelihood
 from .likelihoods.statespace.readout import Window as Window
+from .metrics.metric import Metric as Metric
 from .parts.emissions import AutocorrelatedGaussian as AutocorrelatedGaussian
 from .parts.emissions import Emission as Emission
 from .parts.emissions import Gaussian as Gaussian

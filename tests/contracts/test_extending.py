@@ -15,6 +15,7 @@ from numpyro.distributions import constraints
 from scipy import stats
 
 import mrgp
+from mrgp import metrics, studies
 from mrgp.cli.main import main
 from mrgp.likelihoods.likelihood import Dense
 from mrgp.parts.emissions import Gaussian
@@ -23,6 +24,7 @@ from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.loadings import Relevance, Weak
 from mrgp.parts.means import PSTH
 from mrgp.parts.readout import LOADINGS
+from mrgp.simulations.simulate import simulate
 
 RNG = np.random.default_rng(3)
 BIN = 0.02
@@ -116,7 +118,34 @@ class Csv(mrgp.Reader):
         return self.recording(arrays | {"trial_block": np.unique(trial)}, path.name)
 
 
-OWN_CLASSES = (Rates, Slow, Exponential, DenseAgain, Small, Bounded, Csv)
+class MedianError(mrgp.Metric):
+    """Median of the absolute errors of hidden neurons."""
+
+    unit, digits, less_is_better = "data units", 5, True
+
+    def score(self, hidden):
+        return np.nanmedian(np.abs(hidden.observed - hidden.predicted))
+
+
+class NoiseRatio(mrgp.Metric):
+    """Mean noise variance over that of the truth."""
+
+    needs = metrics.SimulatedTrials
+
+    def score(self, case):
+        return case.fit.sites["noise"].mean() / case.truth["noise"].mean()
+
+
+class Dispersion(mrgp.Metric):
+    """A score that a model of Gaussian noise does not have."""
+
+    needs = metrics.ScoredTrials
+
+    def score(self, case):
+        raise mrgp.DataError("the model has no dispersion")
+
+
+OWN_CLASSES = (Rates, Slow, Exponential, DenseAgain, Small, Bounded, Csv, MedianError, NoiseRatio, Dispersion)
 NAMES = {part: next(key for key, known in part._members.items() if known is part) for part in OWN_CLASSES}
 
 
@@ -297,3 +326,48 @@ def test_the_command_line_reads_what_a_reader_of_ones_own_reads(csv, tmp_path):
     fit = ["fit", str(csv), "--model", "fa", "--n-across", "1", *quick, "--out", str(tmp_path / "out")]
     assert main([*fit, "--bin-width", str(BIN)]) == 0
     assert mrgp.load_fit(tmp_path / "out" / "fit.nc").layout.n_neurons == (4, 3)
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    sizes = {"n_across": 1, "n_within": 0, "n_trials": 16, "n_bins": 6}
+    return simulate(regions={"V1": 4, "V2": 3}, delay=[[0], [0]], snr=3.0, **sizes)
+
+
+@pytest.fixture(scope="module")
+def fit(simulation):
+    return FA(1).fit(simulation.data, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def evaluation(fit, simulation):
+    return mrgp.evaluate(fit, simulation.data, truth=simulation.truth, progress=False)
+
+
+def test_a_metric_of_ones_own_stands_beside_the_others(evaluation, tmp_path):
+    scores = evaluation.cosmoothing
+    assert list(scores)[:5] == ["psth_rmse", "trial_rmse", "r2", "bits_per_bin", "median_error"]
+    assert scores["median_error"].attrs["units"] == evaluation.left_out["median_error"].attrs["units"] == "data units"
+    assert (scores["median_error"] < scores["trial_rmse"]).all()
+    header, row = evaluation.report().splitlines()[3:5]
+    assert header.split()[-3:] == ["bits/bin", "median", "error"]
+    assert row.endswith(" / ".join(f"{value:.5f}" for value in scores["median_error"].sel(predictor="FA").values))
+    assert evaluation.summary()["cosmoothing"]["FA"]["median_error"] == scores["median_error"][0].values.tolist()
+    titles = [ax.get_title(loc="left") for ax in studies.plot_scores(scores).axes]
+    assert titles[4] == "median error (data units)\nless is better"
+    evaluation.save(tmp_path)
+    found = mrgp.aggregate([tmp_path])
+    np.testing.assert_array_equal(found.table["median_error"].iloc[:2], scores["median_error"][0])
+    assert "median error" in [ax.get_title(loc="left") for ax in studies.plot_aggregate(found.table).axes]
+
+
+def test_a_metric_of_ones_own_may_need_a_truth(evaluation, fit, simulation):
+    ratio = float(evaluation.noise_ratio["noise_ratio"])
+    assert f"; noise ratio {ratio:.3f}\n" in evaluation.report()
+    assert evaluation.summary()["noise_ratio"] == ratio
+    assert float(evaluation.to_xarray()["noise_ratio"]["noise_ratio"]) == ratio
+    assert evaluation.dispersion is None
+    assert "dispersion: the model has no dispersion" in evaluation.notes
+    assert mrgp.evaluate(fit, simulation.data, n_masks=1, progress=False).noise_ratio is None
+    with pytest.raises(AttributeError, match="Evaluation has no 'nois_ratio'"):
+        _ = evaluation.nois_ratio
