@@ -320,6 +320,16 @@ def test_a_reader_of_ones_own_is_found_by_its_suffix(data, csv, tmp_path):
         mrgp.load_recording(csv, bin_width=BIN, align="cue")
 
 
+def test_a_reader_of_ones_own_goes_before_a_built_in_one(data, csv):
+    body = {"__module__": "of_a_user", "suffixes": (".mat",), "read": lambda self, path: Csv(BIN).read(path)}
+    lab = type("LabFile", (mrgp.Reader,), body)
+    try:
+        assert mrgp.load_recording(csv.rename(csv.with_suffix(".mat"))).layout == data.layout
+        assert list(lab.by_suffix()) == [".npz", ".nc", ".mat", ".nwb", ".csv"]
+    finally:
+        mrgp.Reader._members.pop("labfile")
+
+
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_the_command_line_reads_what_a_reader_of_ones_own_reads(csv, tmp_path):
     quick = ("--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet")
