@@ -1,19 +1,13 @@
-"""Recordings of several brain regions on one clock.
+"""Recordings of several brain regions on one clock: checks, names, and selections."""
 
-Checks, missing data, and the pytree that models see.
-"""
-
-import copy
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from mrgp.recordings.arrays import choose
@@ -24,10 +18,11 @@ from mrgp.recordings.digests import Digests, whole_trials
 from mrgp.recordings.entry import Contents, read_contents
 from mrgp.recordings.labels import Coords, conditions_among, labels_of
 from mrgp.recordings.layout import CONDITION, Layout
-from mrgp.recordings.missing import Missing, gapless, mean_and_sd, share_missing, share_patterns, written_out
+from mrgp.recordings.missing import gapless, mean_and_sd, share_patterns
 from mrgp.recordings.neurons import Neurons, all_of
+from mrgp.recordings.observations import Observations
 from mrgp.recordings.plausibility import doubts
-from mrgp.runtime.display import Card, Shown
+from mrgp.runtime.display import Card
 from mrgp.runtime.sentences import Argument, Part
 
 LEAVE_OUT = Argument("drop_dead", True, python="data.drop_dead() or data.select_neurons")  # once there is a recording
@@ -35,15 +30,10 @@ SOME_TRIALS = Argument("trials", python="by select_trials", shell="of the file, 
 
 
 @jax.tree_util.register_pytree_node_class
-class MultiRegionData(Shown):
+class MultiRegionData(Observations):
     """Simultaneous recordings of one or more regions, checked.
 
-    Missing entries are described once, by patterns.
-
-    Entry (b, t, i) is observed when ``t < length[b]`` and ``observed[pattern[b], t, i]``; None is "always".
-    Patterns are shared causally, on ``[0, length)``: a shorter trial without holes needs none of its own, and
-    a filter that runs forward computes one covariance recursion per pattern. As a pytree the arrays are
-    leaves and ``layout`` is static; coordinates do not travel through ``jit``.
+    As a pytree the arrays are leaves and ``layout`` is static; coordinates do not travel through ``jit``.
 
     Args:
         regions: region name -> array (trials, bins, neurons), NaN = missing; or a list with one array
@@ -60,35 +50,17 @@ class MultiRegionData(Shown):
 
     Two recordings are equal where they are the same object; of the same contents where ``fingerprint`` is the same.
 
+    The arrays, and what is missing in them, are as :class:`mrgp.recordings.observations.Observations` has them.
+
     Attributes:
-        layout: regions, neuron counts, bin width.
-        values: float64 (trial, time, neuron), regions side by side, 0 where missing.
-        observed: bool (pattern, time, neuron); None when nothing is missing within any trial's length.
-        pattern: int32 (trial,), the row of ``observed`` that a trial follows; zeros when there is none.
-        length: int32 (trial,), 1 + last bin with any observed entry; None when every trial fills all bins.
-        condition: int32 (trial,), index into ``layout.conditions``; zeros when there are none.
-        center: (neuron,), mean over what was observed.
-        scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
-        is_gapless: Every neuron was observed in all bins of a trial, up to its end, or in none.
         known_as: Digests of the trials before their values were changed; None where they were not.
         origin: region -> where its neurons stood in the arrays that the recording was made from.
         trial_origin: Where its trials did, (trial,).
-        batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
 
     Raises:
         DataError: the recording cannot be used; the message names region and neuron and says what mends it.
     """
 
-    layout: Layout
-    values: Float[np.ndarray, "trial time neuron"]
-    observed: Bool[np.ndarray, "pattern time neuron"] | None
-    pattern: Int[np.ndarray, "trial"]
-    length: Int[np.ndarray, "trial"] | None
-    condition: Int[np.ndarray, "trial"]
-    center: Float[np.ndarray, "neuron"]
-    scale: Float[np.ndarray, "neuron"]
-    is_gapless: bool
-    batch_size: int | None = None
     known_as: Digests | None = None
 
     def __init__(
@@ -137,12 +109,6 @@ class MultiRegionData(Shown):
         origin = self.trial_origin if trial_origin is None else trial_origin
         return object.__new__(type(self))._fill(own._replace(**changed), origin)
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None, bool]]:
-        arrays = (
-            self.values, self.observed, self.pattern, self.length, self.condition, self.center, self.scale,
-        )  # fmt: skip
-        return arrays, (self.layout, self.batch_size, self.is_gapless)
-
     @classmethod
     def tree_unflatten(cls, static: tuple[Layout, int | None, bool], children: tuple[Any, ...]) -> Self:
         # Children may be tracers or placeholders: nothing is checked or converted here.
@@ -151,34 +117,6 @@ class MultiRegionData(Shown):
         data.neuron_coords, data.trial_coords, data.origin, data.trial_origin = {}, {}, {}, np.arange(0)
         data.values, data.observed, data.pattern, data.length, data.condition, data.center, data.scale = children
         return data
-
-    @property
-    def n_trials(self) -> int:
-        return self.values.shape[0]
-
-    @property
-    def n_bins(self) -> int:
-        return self.values.shape[1]
-
-    @property
-    def bin_width(self) -> float:
-        """Seconds per bin."""
-        return self.layout.bin_width
-
-    @property
-    def times(self) -> Float[np.ndarray, "time"]:
-        """Start of each bin in seconds, bin 0 at 0."""
-        return np.arange(self.n_bins) * self.bin_width
-
-    @property
-    def is_complete(self) -> bool:
-        """True if nothing is missing and all trials have the same length."""
-        return self.observed is None and self.length is None
-
-    @property
-    def mask(self) -> Bool[np.ndarray, "trial time neuron"]:
-        """True where an entry was observed, (trial, time, neuron), written out on the host."""
-        return written_out(self._missing, *self.values.shape[1:])
 
     @property
     def digests(self) -> Digests:
@@ -196,17 +134,6 @@ class MultiRegionData(Shown):
         """
         return self.digests.of_trials
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the regions, the bin width and every array that a model sees.
-
-        It tells this recording from another.
-        """
-        digest = hashlib.sha256(repr((self.layout, self.values.shape)).encode())
-        for array in self.tree_flatten()[0]:
-            digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
     def trial_labels(self, name: str) -> np.ndarray:
         """Return the trial coordinate ``name``, one value per trial.
 
@@ -221,13 +148,6 @@ class MultiRegionData(Shown):
             trial = self.name_trial(int(np.argmax(np.isnan(labels))))
             raise DataError(f"{trial} has no {name}: leave it out ", SOME_TRIALS)
         return labels
-
-    def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
-        """Return ``values`` with NaN where missing; not to be written to."""
-        values = np.asarray(self.values)
-        shown = values.view() if self.is_complete else np.where(self.mask, values, np.nan)
-        shown.flags.writeable = False
-        return shown
 
     def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
         """Return one region's values, NaN where missing."""
@@ -250,29 +170,6 @@ class MultiRegionData(Shown):
         some = self._copy(self.with_nan()[chosen], self.trial_origin[chosen], trial_coords=trials)
         some.known_as = None if self.known_as is None else self.known_as.of_some(chosen)
         return some
-
-    def in_batches_of(self, n_trials: int) -> Self:
-        """Return the recording for stochastic gradients, in batches of ``n_trials``.
-
-        A model then scores ``n_trials`` trials drawn anew at every step.
-        """
-        if not 1 <= n_trials <= self.n_trials:
-            raise DataError(f"a batch of {n_trials} trials is asked for, but there are {self.n_trials}")
-        batched = copy.copy(self)
-        batched.batch_size = n_trials
-        return batched
-
-    def batch(self, trials: Any) -> Self:
-        """Select the trials of one batch by position, which may be traced.
-
-        Patterns, ``center`` and ``scale`` are of all trials.
-        """
-        chosen: Any = copy.copy(self)
-        chosen.values, chosen.pattern = jnp.asarray(self.values)[trials], jnp.asarray(self.pattern)[trials]
-        chosen.condition = jnp.asarray(self.condition)[trials]
-        chosen.length = None if self.length is None else jnp.asarray(self.length)[trials]
-        chosen.batch_size = None
-        return chosen
 
     def select_neurons(self, indices: Mapping[str, ArrayLike | slice]) -> Self:
         """Select neurons by position within their region.
@@ -407,16 +304,6 @@ class MultiRegionData(Shown):
 
     def _card(self) -> Card:
         return card_of(self)
-
-    @property
-    def missing_share(self) -> float:
-        """Share of entries that were not observed, each trial counted as long as the longest."""
-        return share_missing(self._missing, *self.values.shape[1:])
-
-    @property
-    def _missing(self) -> Missing:
-        described: tuple[Any, ...] = self.observed, self.pattern, self.length  # a user's are NumPy's, a model's JAX's
-        return Missing(*described)
 
     def _columns(self, name: str) -> slice:
         if name not in self.layout.regions:
