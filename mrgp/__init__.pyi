@@ -10,6 +10,7 @@ from .likelihoods.likelihood import Dense as Dense
 from .likelihoods.likelihood import Kalman as Kalman
 from .likelihoods.likelihood import Likelihood as Likelihood
 from .likelihoods.statespace.readout import Window as Window
+from .metrics.metric import Metric as Metric
 from .parts.delays.base import Delays as Delays
 from .parts.delays.constant import ConstantDelay as ConstantDelay
 from .parts.delays.none import NoDelay as NoDelay
@@ -48,6 +49,7 @@ from .recordings.preprocessing import remove_mean as remove_mean
 from .recordings.preprocessing import smooth_over_time as smooth_over_time
 from .recordings.preprocessing import square_root as square_root
 from .recordings.preprocessing import standardize as standardize
+from .recordings.readers.base import Reader as Reader
 from .recordings.readers.nwb import load_nwb as load_nwb
 from .recordings.readers.public import fetch_v1v2 as fetch_v1v2
 from .recordings.readers.pynapple import from_pynapple as from_pynapple

@@ -15,6 +15,7 @@ import mrgp
 from mrgp import DataError, MultiRegionData, metrics, plots, studies
 from mrgp.families.model import Model
 from mrgp.metrics.baselines import psth_and_ridge
+from mrgp.results.table import write_results
 from mrgp.simulations.simulate import simulate
 from mrgp.studies.evaluation.evaluate import _seen
 from mrgp.studies.table_of_runs import FOUND
@@ -61,7 +62,7 @@ def folders(evaluation, fit, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     evaluation.save(runs / "test")
     (runs / "fit").mkdir()
-    mrgp.results.table.write_results(fit, runs / "fit")
+    write_results(fit, runs / "fit")
     (runs / "compared").mkdir()
     columns = {"log_evidence": -10.5, "probability": 0.75, "elpd": -9.0, "elpd_diff": 0.0, "dse": 0.0, "pareto_k": 0.1,
                "converged": True}  # fmt: skip

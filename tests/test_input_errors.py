@@ -208,6 +208,10 @@ def test_options_for_spike_times_are_refused_for_counts(tmp_path):
     np.savez(tmp_path / "a.npz", **GOOD)
     with pytest.raises(mrgp.DataError, match=r"a.npz holds no spike times, which align, window would be for"):
         mrgp.load_recording(tmp_path / "a.npz", align="cue", window=(0, 1))
+    with pytest.raises(mrgp.DataError, match="the mapping holds no spike times, which align would be for"):
+        mrgp.load_recording(GOOD, align="cue")
+    told = mrgp.load_recording(tmp_path / "a.npz", n_neurons=(4, 3), align=None)  # as the file says itself
+    assert told.layout.n_neurons == (4, 3)
     with pytest.raises(mrgp.DataError, match="regions names V1 twice"):
         mrgp.load_recording(tmp_path / "a.npz", regions=["V1", "V1"])
 

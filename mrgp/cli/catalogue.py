@@ -119,5 +119,47 @@ ORDERS = (2, 6)
 TRANSFORMS = ("sqrt", "anscombe")
 """Transforms of counts."""
 
+FORMATS = {
+    ".npz": "one array (trials, bins, neurons) per region, by its name, and bin_width in seconds; NaN = missing",
+    ".nc": "as `mrgp simulate` writes it",
+    ".mat": "of the DLAG, mDLAG and pCCA toolboxes (seqTrue or Ytrain, binWidth in ms, yDims), or arrays as in an .npz",
+    ".nwb": "sorted units and trials, counted in bins of --bin-width (needs pynwb)",
+}
+"""Recordings that can be read, by the suffix of their files."""
+
+WRITTEN = (".npz", ".nc")
+"""Suffixes of files that a recording can be written to."""
+
+COUNTED_FILES = {
+    ".nwb": "spike times",
+}
+"""Files of what is counted in bins, and what it is."""
+
+READING: dict[str, tuple[str, Any]] = {
+    "n_neurons": ("counts", "N,N"),
+    "window": ("numbers", ("FROM", "TO")),
+    "align": ("text", "COLUMN"),
+    "trials": ("text", "TABLE"),
+    "region_of_unit": ("text", "COLUMN"),
+}
+"""Options on how some files are read: the values that each takes, and words for what is typed."""
+
+READING_HELP = {
+    "n_neurons": "per region, for a .mat file that does not say it",
+    "window": ".nwb: trials are this long around an event, such as -0.2 0.5 (from start_time to stop_time)",
+    "align": ".nwb: the event, a column of the trials (start_time)",
+    "trials": ".nwb: the table of trials (trials)",
+    "region_of_unit": ".nwb: of the units (location, else that of the electrodes)",
+}
+"""The same options, and what they are."""
+
+ONLY_FOR: dict[str, tuple[str, ...]] = {
+    "window": (".nwb",),
+    "align": (".nwb",),
+    "trials": (".nwb",),
+    "region_of_unit": (".nwb",),
+}
+"""Options on how files are read that are refused for others."""
+
 HYPOTHESES = ("none", "constant", "varying")
 """Hypotheses on delays."""

@@ -3,10 +3,11 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from mrgp.cli.argument_types import count, counts
-from mrgp.cli.catalogue import MEANT_FOR, NEEDS_WITHIN
+from mrgp.cli.catalogue import FORMATS, MEANT_FOR, NEEDS_WITHIN
 from mrgp.cli.shared import Failure, Misuse, build_model, finish, given, load, make_folder, preprocessing, said, watched
 from mrgp.cli.shared_arguments import (
     add_division,
@@ -23,13 +24,10 @@ from mrgp.cli.shared_arguments import (
     unsuited,
 )
 
-FILES = """FILE is one of
-  .npz  one array (trials, bins, neurons) per region, by its name, and bin_width in
-        seconds; NaN = missing
-  .nc   as `mrgp simulate` writes it
-  .mat  of the DLAG, mDLAG and pCCA toolboxes (seqTrue or Ytrain, binWidth in ms,
-        yDims), or arrays as in an .npz
-  .nwb  sorted units and trials, counted in bins of --bin-width (needs pynwb)
+LINE = 84  # letters of a line of the help, as wide as the rest of it
+KNOWN = "\n".join(fill(f"  {suffix:<6}{about}", LINE, subsequent_indent=8 * " ") for suffix, about in FORMATS.items())
+FILES = f"""FILE is one of
+{KNOWN}
 
 DIR receives summary.json, fit.nc (for mrgp.load_fit) and figures. A run that is stopped
 keeps DIR/fit.checkpoint.npz, and the same command goes on from there."""

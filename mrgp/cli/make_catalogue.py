@@ -9,6 +9,7 @@ import json
 import re
 import typing
 import warnings
+from collections.abc import Sequence
 from dataclasses import InitVar, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mrgp.parts.loadings import Relevance
 from mrgp.parts.means import PSTH
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.preprocessing import TRANSFORMS
+from mrgp.recordings.readers import Reader
 from mrgp.recordings.recording import stand_in
 from mrgp.runtime.files import write_atomically
 from mrgp.studies.calibration.calibrate import METHODS as WITH_DRAWS
@@ -82,6 +84,15 @@ LEFT_OUT = {
     "delays": "the model says it, and max_delay and others its settings",
 }
 """Choices of models that are no options, and why."""
+
+TYPED: dict[Any, str] = {
+    str: "text",
+    str | None: "text",
+    str | Sequence[str] | None: "text",
+    tuple[float, float] | None: "numbers",
+    Sequence[int] | None: "counts",
+}
+"""Types of a reader's options, and which values are typed for them."""
 
 SHORT = {"noise"}  # a short form of another choice, whose first name is the default
 
@@ -153,6 +164,31 @@ def choices(option: str, model: type[GaussianProcesses]) -> tuple[str, ...]:
     return () if named is None else typing.get_args(named)
 
 
+def readers() -> list[type[Reader]]:
+    """Every reader of the package, in the order of the help."""
+    return [reader for reader in Reader.members().values() if reader.__module__.startswith("mrgp.")]
+
+
+def options_of_reading() -> dict[str, tuple[str, Any]]:
+    """Options of single readers: the values that each takes, and words for what is typed."""
+    own = [option for reader in readers() for option in fields(reader) if option.name in reader.own_options()]
+    return {option.name: (TYPED[option.type], option.metadata["typed"]) for option in own}
+
+
+def help_of_reading() -> dict[str, str]:
+    """Options of single readers and their help, which names the files that it is only for."""
+    alone = {option: f"{', '.join(suffixes)}: " for option, suffixes in only_for().items()}
+    own = [option for reader in readers() for option in fields(reader) if option.name in reader.own_options()]
+    return {option.name: f"{alone.get(option.name, '')}{option.metadata['about']}" for option in own}
+
+
+def only_for() -> dict[str, tuple[str, ...]]:
+    """Options of single readers that are refused for other files, and the files of each."""
+    named = {option: reader.suffixes for reader in readers() for option in reader.own_options()}
+    told = {option for reader in readers() for option in reader.told}
+    return {option: suffixes for option, suffixes in named.items() if option not in told}
+
+
 def defaults(meant_for: dict[str, list[str]]) -> dict[str, Any]:
     """Defaults of options, of the first model that each is for, and of a fit's arguments."""
     own = {option: getattr(models()[names[0]](), FIELDS.get(option, option)) for option, names in meant_for.items()}
@@ -197,6 +233,17 @@ def entries() -> list[tuple[str, str, Any, str]]:
         ("ORDERS", "", (min(SQUARED_EXPONENTIAL), max(SQUARED_EXPONENTIAL)),
             "States of one latent in the markov likelihood, from and to."),
         ("TRANSFORMS", "", tuple(TRANSFORMS), "Transforms of counts."),
+        ("FORMATS", "", {suffix: reader.about for reader in readers() for suffix in reader.suffixes},
+            "Recordings that can be read, by the suffix of their files."),
+        ("WRITTEN", "", [suffix for reader in readers() if reader.writes for suffix in reader.suffixes],
+            "Suffixes of files that a recording can be written to."),
+        ("COUNTED_FILES", "",
+            {suffix: reader.counted for reader in readers() if reader.counted for suffix in reader.suffixes},
+            "Files of what is counted in bins, and what it is."),
+        ("READING", "dict[str, tuple[str, Any]]", options_of_reading(),
+            "Options on how some files are read: the values that each takes, and words for what is typed."),
+        ("READING_HELP", "", help_of_reading(), "The same options, and what they are."),
+        ("ONLY_FOR", tuples, only_for(), "Options on how files are read that are refused for others."),
         ("HYPOTHESES", "", KNOWN, "Hypotheses on delays."),
     ]  # fmt: skip
 

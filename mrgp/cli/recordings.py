@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mrgp.cli.argument_types import count, positive_count
+from mrgp.cli.catalogue import WRITTEN
 from mrgp.cli.shared import Misuse, finish, make_folder, said, watched
+from mrgp.runtime.sentences import joined
+
+A_PATH = f"a path ending in {joined(WRITTEN, 'or')}"
 
 
 def add_demo(commands: Any) -> None:
@@ -37,7 +41,7 @@ def add_fetch(commands: Any) -> None:
     about = "Download a public recording, check that it is the right one, and keep it in the cache folder."
     fetch = commands.add_parser("fetch", help="download a public recording", description=about)
     fetch.add_argument("name", choices=["v1v2"], help="v1v2: V1 (72 neurons) and V2 (22), 400 trials of 1.28 s")
-    fetch.add_argument("--out", type=Path, metavar="FILE", help="also write it here: a path ending in .npz or .nc")
+    fetch.add_argument("--out", type=Path, metavar="FILE", help=f"also write it here: {A_PATH}")
 
 
 def run_fetch(args: argparse.Namespace) -> None:
@@ -61,7 +65,7 @@ def add_simulate(commands: Any) -> None:
     add = simulate.add_argument
     add("scenario", nargs="?", metavar="SCENARIO", help="one of those that --list shows")
     add("--list", action="store_true", help="show the scenarios")
-    add("--out", type=Path, metavar="FILE", help="the recording: a path ending in .npz or .nc")
+    add("--out", type=Path, metavar="FILE", help=f"the recording: {A_PATH}")
     add("--seed", type=count, default=0, help="another seed, another recording (%(default)s)")
     add("--n-trials", type=positive_count, metavar="N", help="instead of the scenario's")
     add("--n-bins", type=positive_count, metavar="N", help="bins per trial, instead of the scenario's")
@@ -92,5 +96,5 @@ def run_simulate(args: argparse.Namespace) -> None:
 
 def check_suffix(path: Path) -> None:
     """Refuse a path that no recording can be written to."""
-    if path.suffix not in (".npz", ".nc"):
-        raise Misuse(f"cannot write {path.name}: give --out a path that ends in .npz or .nc")
+    if path.suffix not in WRITTEN:
+        raise Misuse(f"cannot write {path.name}: give --out a path that ends in {joined(WRITTEN, 'or')}")

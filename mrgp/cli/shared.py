@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrgp.cli.argument_types import typed
-from mrgp.cli.catalogue import COUNTED, FIELDS, KERNELS, MEANT_FOR
-from mrgp.cli.shared_arguments import COUNTING
+from mrgp.cli.catalogue import COUNTED, FIELDS, KERNELS, MEANT_FOR, READING
 from mrgp.runtime.sentences import Refusal
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from mrgp import Fit, MultiRegionData
     from mrgp.families.gaussian_process import GaussianProcesses
 
-RECORDING = ("bin_width", "regions", "n_neurons", "drop_dead", *COUNTING)  # options on how a file is read
+RECORDING = ("bin_width", "regions", "drop_dead", *READING)  # options on how a file is read
 
 
 class Misuse(Exception):

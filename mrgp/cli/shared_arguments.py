@@ -22,17 +22,23 @@ from mrgp.cli.catalogue import (
     ALL_METHODS,
     CHOICES,
     CONJUGATE,
+    COUNTED_FILES,
     DEFAULTS,
     KERNELS,
     MEANT_FOR,
     METHODS,
     MODELS,
+    ONLY_FOR,
     ORDERS,
     POSTERIOR,
+    READING,
+    READING_HELP,
     TRANSFORMS,
 )
+from mrgp.runtime.sentences import joined
 
-COUNTING = ("window", "align", "trials", "region_of_unit")  # options on how spikes are counted
+TYPES: dict[str, dict[str, Any]] = {"text": {}, "numbers": {"type": number, "nargs": 2}, "counts": {"type": sizes}}
+"""Values that options on reading take."""
 
 PREPROCESSING = """in this order; kept in summary.json and fit.nc, from where evaluate takes it;
 log-likelihoods before and after do not compare"""
@@ -89,15 +95,14 @@ def add_run(command: Parser) -> Callable[..., Any]:
 def add_recording(command: Parser) -> None:
     """Add options on how a recording is read and preprocessed."""
     add = command.add_argument_group("recording").add_argument
-    add("--bin-width", type=positive, metavar="SECONDS", help="instead of what the file says; .nwb: needed")
+    text = f"instead of what the file says; {listed(COUNTED_FILES)}: needed"
+    add("--bin-width", type=positive, metavar="SECONDS", help=text)
     add("--regions", type=names, metavar="A,B", help="these regions; delays are measured from the first")
-    add("--n-neurons", type=sizes, metavar="N,N", help="per region, for a .mat file that does not say it")
+    for option in (name for name in READING if name not in ONLY_FOR):
+        add_reading(add, option)
     add("--drop-dead", action="store_true", help="leave out neurons that never change in the trials that are fitted to")
-    text = "trials are this long around an event, such as -0.2 0.5 (from start_time to stop_time)"
-    add("--window", type=number, nargs=2, metavar=("FROM", "TO"), help=f".nwb: {text}")
-    add("--align", metavar="COLUMN", help=".nwb: the event, a column of the trials (start_time)")
-    add("--trials", metavar="TABLE", help=".nwb: the table of trials (trials)")
-    add("--region-of-unit", metavar="COLUMN", help=".nwb: of the units (location, else that of the electrodes)")
+    for option in ONLY_FOR:
+        add_reading(add, option)
 
     add = command.add_argument_group("preprocessing", PREPROCESSING).add_argument
     add("--transform", choices=TRANSFORMS, help="root of counts, whose variance does not grow with their mean")
@@ -105,6 +110,12 @@ def add_recording(command: Parser) -> None:
     text = "take off the mean course over trials, of all or per value of a coordinate of the trials"
     add("--remove-mean", nargs="?", const=True, default=False, metavar="COORD", help=text)
     add("--zscore", action="store_true", help="mean 0 and variance 1 per neuron")
+
+
+def add_reading(add: Callable[..., Any], option: str) -> None:
+    """Add an option on how some files are read."""
+    values, typed = READING[option]
+    add(flag(option), metavar=typed, help=READING_HELP[option], **TYPES[values])
 
 
 def add_model(command: Parser) -> Callable[..., Any]:
@@ -208,12 +219,14 @@ def unsuited(args: argparse.Namespace) -> str | None:
 
 
 def miscounted(args: argparse.Namespace) -> str | None:
-    """Refuse options on spikes that the file does not suit: a sentence, or None."""
-    asked = [flag(option) for option in COUNTING if getattr(args, option) is not None]
-    if args.file.suffix.lower() != ".nwb":
-        return f"{asked[0]} is for .nwb files, which hold spike times: leave it out" if asked else None
-    if args.bin_width is None:
-        return f"{args.file.name} holds spike times: give --bin-width SECONDS, such as 0.02 for 20 ms"
+    """Refuse options on reading that the file does not suit: a sentence, or None."""
+    suffix = args.file.suffix.lower()
+    for option, suffixes in ONLY_FOR.items():
+        if getattr(args, option) is not None and suffix not in suffixes:
+            what = "".join(f", which hold {COUNTED_FILES[own]}" for own in suffixes[:1] if own in COUNTED_FILES)
+            return f"{flag(option)} is for {joined(suffixes, 'and')} files{what}: leave it out"
+    if suffix in COUNTED_FILES and args.bin_width is None:
+        return f"{args.file.name} holds {COUNTED_FILES[suffix]}: give --bin-width SECONDS, such as 0.02 for 20 ms"
     if args.window is None:
         return "--align needs --window FROM TO, in seconds around the event" if args.align is not None else None
     low, high = args.window

@@ -6,7 +6,7 @@ parameters whose bound of these is highest are the result.
 """
 
 import importlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 

@@ -1,16 +1,26 @@
-"""Scores of a fit: predictions, recovery of a truth, variance explained, and signal flow."""
+"""Scores of a fit: predictions, recovery of a truth, variance explained, and signal flow.
 
-from mrgp.metrics.flow import flow_matrix, signal_flow
+:class:`Metric` says how one is written; the members here are known by name.
+"""
+# ruff: noqa: I001  metrics in the order in which reports and tables have them
+
+from mrgp.metrics.metric import HiddenNeurons, HiddenRegion, Metric, ScoredTrials, SimulatedTrials
+from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
 from mrgp.metrics.likelihood import explained_variance, reconstruction, trial_log_likelihood
+from mrgp.metrics.variance import variance_explained
+from mrgp.metrics.flow import flow_matrix, signal_flow
 from mrgp.metrics.prediction import cosmoothing, leave_region_out, log_predictive
 from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angles, recovery_errors, subspace_error
-from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
 from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
-from mrgp.metrics.variance import variance_explained
 from mrgp.parts.matching import delay_rmse
 from mrgp.recordings.splits import Split, hold_out_neurons, neuron_masks, split_trials
 
 __all__ = [
+    "HiddenNeurons",
+    "HiddenRegion",
+    "Metric",
+    "ScoredTrials",
+    "SimulatedTrials",
     "Split",
     "correlative_modes",
     "cosmoothing",

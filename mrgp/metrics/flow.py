@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from mrgp.metrics.metric import Metric, ScoredTrials, plain
 from mrgp.recordings.checks import DataError
 
 DIRECTIONS = ("first leads", "second leads", "unclear", "not shared")
@@ -94,3 +95,57 @@ def flow_matrix(flow: xr.Dataset) -> xr.DataArray:
         for ahead, (sender, receiver) in zip(DIRECTIONS[:2], ((i, j), (j, i)), strict=True):
             total[sender, receiver] += float(row["strength"].values[row["direction"].values == ahead].sum())
     return xr.DataArray(total, {"sender": regions, "receiver": regions}, ("sender", "receiver"), "flow", {"units": "1"})
+
+
+def flow_rows(flow: xr.Dataset) -> list[dict[str, Any]]:
+    """List one row per pair of regions and latent; times are in seconds."""
+    rows = []
+    for p in range(flow.sizes["pair"]):
+        for k in range(flow.sizes["across_latent"]):
+            cell = flow.isel(pair=p, across_latent=k)
+            words = {name: str(cell[name].values) for name in ("first", "second", "direction")}
+            names = ("delay", "lower", "upper", "share_first", "share_second", "strength")
+            rows.append({"across_latent": k, **words, **{name: plain(cell[name]) for name in names}})
+    return rows
+
+
+def flow_lines(flow: xr.Dataset) -> list[str]:
+    """Describe each pair of regions and latent in words, the strongest first."""
+    lines = []
+    for row in sorted(flow_rows(flow), key=lambda row: -row["strength"]):
+        who = f"latent {row['across_latent']}, {row['first']} and {row['second']}"
+        if row["direction"] == DIRECTIONS[3]:
+            lines.append(f"{who}: not shared")
+            continue
+        ahead = {DIRECTIONS[0]: f"{row['first']} leads", DIRECTIONS[1]: f"{row['second']} leads"}
+        delay, low, high = (1e3 * row[name] for name in ("delay", "lower", "upper"))
+        interval = f" ({low:+.1f} to {high:+.1f})" if low < high else ""
+        share = f"{100 * row['share_first']:.0f}% and {100 * row['share_second']:.0f}% of what latents explain there"
+        lines.append(f"{who}: {ahead.get(row['direction'], 'direction unclear')}, {delay:+.1f} ms{interval}; {share}")
+    return lines
+
+
+class SignalFlow(Metric):
+    """Delays between all pairs of regions, latent by latent, and their direction."""
+
+    known_as = "flow"
+    needs = ScoredTrials
+    heading = "signal flow"
+
+    def score(self, case: ScoredTrials) -> xr.Dataset:
+        return signal_flow(case.fit, intervals=has_intervals(case.fit))
+
+    def remark(self, case: ScoredTrials) -> str:
+        without = "the fit has no intervals of its delays, directions are those of the estimates"
+        return "" if has_intervals(case.fit) else without
+
+    def summary(self, table: xr.Dataset) -> dict[str, Any]:
+        return {"signal_flow": flow_rows(table)}
+
+    def lines(self, table: xr.Dataset) -> list[str]:
+        return ["", *flow_lines(table)]
+
+
+def has_intervals(fit: Any) -> bool:
+    """True if intervals of delays are there without a new computation."""
+    return fit.saved_curvature is not None or fit.n_samples > 0

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from mrgp.metrics.baselines import training_mean
+from mrgp.metrics.metric import Column, Metric, ScoredTrials, beside, plain
 from mrgp.metrics.scorer import known_to, scorer
 from mrgp.metrics.scores import pooled_r_squared, r_squared, trial_rmse
 from mrgp.recordings.checks import DataError
@@ -76,3 +77,47 @@ def explained_variance(fit: Fit, data: MultiRegionData | None = None) -> xr.Data
     if data is None:
         raise DataError("this fit was loaded from a file and holds no recording: pass data=")
     return reconstruction(fit, data)["r2"].rename("explained_variance")
+
+
+class TrialLogLikelihood(Metric):
+    """log p of whole trials, in nats and in bits above independent neurons."""
+
+    known_as = "likelihood"
+    needs = ScoredTrials
+    heading = "log p(trials)"
+    optional = False
+    columns = (
+        Column("test_log_likelihood", "log_likelihood", "log p(test) (nats)", 2),
+        Column("gain_bits_per_bin", "gain_bits_per_bin"),
+    )
+
+    def score(self, case: ScoredTrials) -> xr.Dataset:
+        return trial_log_likelihood(case.fit, case.test, case.train)
+
+    def summary(self, table: xr.Dataset) -> dict[str, Any]:
+        return {
+            "log_likelihood": float(table["log_likelihood"].sum()),
+            "reference_log_likelihood": float(table["reference"].sum()),
+            "gain_bits_per_bin": float(table["gain_bits_per_bin"]),
+        }
+
+    def sentence(self, table: xr.Dataset) -> str:
+        total, gain = float(table["log_likelihood"].sum()), float(table["gain_bits_per_bin"])
+        return f"{self.heading} = {total:.2f} nats, {gain:+.{self.digits}f} bits/bin above independent neurons"
+
+
+class Reconstruction(Metric):
+    """Variance of each region that the latents explain, given all of the recording."""
+
+    needs = ScoredTrials
+    heading = "reconstruction R²"
+    optional = False
+
+    def score(self, case: ScoredTrials) -> xr.Dataset:
+        return reconstruction(case.fit, case.test)
+
+    def summary(self, table: xr.Dataset) -> dict[str, Any]:
+        return {self.name: {name: plain(table[name]) for name in ("rmse", "r2")}}
+
+    def sentence(self, table: xr.Dataset) -> str:
+        return f"{self.heading} {beside(table['r2'].values, 3)}"

@@ -18,17 +18,15 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from mrgp.metrics.metric import HiddenNeurons, HiddenRegion, Metric
 from mrgp.metrics.scorer import known_to, require_known, scorer
-from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rmse
+from mrgp.metrics.scores import r_squared
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.splits import HeldOut, checked_held_out
 
-UNITS = {
-    "psth_rmse": "data units", "trial_rmse": "data units", "r2": "1", "log_likelihood": "nats per trial",
-    "bits_per_bin": "bits per neuron and bin", "joint_log_likelihood": "nats per trial", "normalised_error": "1",
-    "neuron_r2": "1",
-}  # fmt: skip
+BESIDE = {"log_likelihood": "nats per trial", "joint_log_likelihood": "nats per trial", "neuron_r2": "1"}
+"""Units of what stands beside the metrics."""
 
 
 class Predictor(Protocol):
@@ -65,9 +63,10 @@ def cosmoothing(
         progress: Show a progress bar over the sets.
 
     Returns:
-        Over (region,), see :mod:`mrgp.metrics.scores`: ``psth_rmse`` and ``trial_rmse`` in units of the data, pooled
-        ``r2``; ``log_likelihood`` (region, trial), log p of the region's held-out neurons given all that are not held
-        out, in nats; ``bits_per_bin``, its sum in bits over the number of entries predicted.
+        Over (region,) every metric of hidden neurons (see :mod:`mrgp.metrics.scores`): ``psth_rmse`` and ``trial_rmse``
+        in units of the data, pooled ``r2``, ``bits_per_bin``, and those of your own (:class:`mrgp.Metric`);
+        ``log_likelihood`` (region, trial), log p of the region's held-out neurons given all that are not held out, in
+        nats, of which the bits are the sum over the number of entries predicted.
         ``joint_log_likelihood`` (trial,), log p of all held-out neurons of all regions together.
         ``neuron_r2`` (held_out_neuron,) with coordinates ``held_region``, ``held_neuron`` and ``mask``. A density
         in units of the data: bits compare models of one recording only.
@@ -82,7 +81,7 @@ def cosmoothing(
     checked = [checked_held_out(test, mask) for mask in masks]
     groups, scored = condition_of(test, condition), scorer(fit)
     bar = tqdm(checked, desc="held-out neurons", unit=" sets", disable=not progress, leave=False)
-    found = [_one_mask(scored, test, mask, groups) for mask in bar]
+    found = [_one_mask(scored, test, mask, groups, HiddenNeurons) for mask in bar]
     table = xr.concat([scores for scores, _ in found], "mask").mean("mask", keep_attrs=True)
     parts = [(i, region, neuron, value) for i, (_, own) in enumerate(found)
              for region, neuron, value in own]  # fmt: skip
@@ -103,7 +102,8 @@ def leave_region_out(
     Returns:
         Over (region,): ``r2`` of all its neurons together, ``normalised_error`` = sqrt(1 - r2), the RMS error over the
         RMS of what was recorded around each neuron's mean; ``psth_rmse``, ``trial_rmse``; ``log_likelihood``
-        (region, trial), log p(region | others) in nats, and ``bits_per_bin``. ``neuron_r2`` as in :func:`cosmoothing`.
+        (region, trial), log p(region | others) in nats, and ``bits_per_bin``; metrics of your own as in
+        :func:`cosmoothing`, and ``neuron_r2``.
 
     Raises:
         DataError: there is one region only, or a trial in which only one has anything recorded.
@@ -114,10 +114,9 @@ def leave_region_out(
     names = test.layout.regions
     bar = tqdm(names, desc="regions left out", disable=not progress, leave=False)
     every = {name: np.arange(n) for name, n in zip(names, test.layout.n_neurons, strict=True)}
-    found = [_one_mask(scored, test, {name: every[name]}, groups) for name in bar]
+    found = [_one_mask(scored, test, {name: every[name]}, groups, HiddenRegion) for name in bar]
     table = xr.concat([scores.drop_vars("joint_log_likelihood").sel(region=[name])
                        for name, (scores, _) in zip(names, found, strict=True)], "region")  # fmt: skip
-    table["normalised_error"] = np.sqrt(1 - table["r2"])
     parts = [part for _, own in found for part in own]
     table["neuron_r2"] = ("left_out_neuron", np.array([value for *_, value in parts]))
     table = table.assign_coords(
@@ -147,13 +146,15 @@ def log_predictive(fit: Any, seen: MultiRegionData, given: MultiRegionData) -> x
 
 
 def _one_mask(
-    fit: Any, test: MultiRegionData, held_out: HeldOut, groups: np.ndarray | None
+    fit: Any, test: MultiRegionData, held_out: HeldOut, groups: np.ndarray | None, kind: type[HiddenNeurons]
 ) -> tuple[xr.Dataset, list[tuple[str, int, float]]]:
     """Scores over regions, and R^2 of every held-out neuron."""
     given = test.without(held_out)
     predicted = fit.predict(given)
-    names, n_trials = test.layout.regions, test.n_trials
-    errors = {name: np.full(len(names), np.nan) for name in ("psth_rmse", "trial_rmse", "r2", "bits_per_bin")}
+    names, n_trials, metrics = test.layout.regions, test.n_trials, Metric.scored_on(kind)
+    scores = {metric.name: np.full(len(names), np.nan) for metric in metrics}
+    if taken := scores.keys() & BESIDE.keys():
+        raise ValueError(f"metric {min(taken)!r} has the name of what stands beside metrics: give the class another")
     log_likelihood, own = np.full((len(names), n_trials), np.nan), []
     joint = log_predictive(fit, test, given)
     for r, name in enumerate(names):
@@ -162,20 +163,21 @@ def _one_mask(
         neurons = held_out[name]
         observed = test.region(name)[:, :, neurons]
         mean = predicted[f"{name}_mean"].values[:, :, neurons]
-        errors["psth_rmse"][r] = psth_rmse(observed, mean, groups)
-        errors["trial_rmse"][r] = trial_rmse(observed, mean)
-        errors["r2"][r] = pooled_r_squared(observed, mean)
-        own += [(name, int(i), float(value)) for i, value in zip(neurons, r_squared(observed, mean), strict=True)]
         others = {region: hidden for region, hidden in held_out.items() if region != name}
         log_likelihood[r] = log_predictive(fit, test.without(others), given) if others else joint
-        errors["bits_per_bin"][r] = log_likelihood[r].sum() / np.log(2) / max((~np.isnan(observed)).sum(), 1)
-    arrays: dict[str, Any] = {name: ("region", values) for name, values in errors.items()}
+        hidden = kind(observed, mean, log_likelihood[r], groups)
+        for metric in metrics:
+            scores[metric.name][r] = metric.score(hidden)
+        own += [(name, int(i), float(value)) for i, value in zip(neurons, r_squared(observed, mean), strict=True)]
+    arrays: dict[str, Any] = {m.name: ("region", scores[m.name]) for m in metrics if m.needs is HiddenNeurons}
     arrays["log_likelihood"] = (("region", "trial"), log_likelihood)
     arrays["joint_log_likelihood"] = ("trial", joint.values)
+    arrays |= {name: ("region", values) for name, values in scores.items() if name not in arrays}
     return xr.Dataset(arrays, {"region": list(names), "trial": np.arange(n_trials)}), own
 
 
 def _with_units(table: xr.Dataset, **attributes: Any) -> xr.Dataset:
+    units = {metric.name: metric.unit for metric in Metric.scored_on(HiddenRegion)} | BESIDE
     for name in table.data_vars:
-        table[name].attrs["units"] = UNITS[str(name)]
+        table[name].attrs["units"] = units[str(name)]
     return table.assign_attrs(attributes)

@@ -14,6 +14,7 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.linalg import orth, subspace_angles
 
+from mrgp.metrics.metric import Metric, SimulatedTrials, beside
 from mrgp.parts.matching import Match, delay_rmse, match_latents
 from mrgp.results.fit import Fit
 
@@ -192,3 +193,22 @@ def match_loadings(fit: Fit, truth: xr.Dataset) -> Match:
     """Pair the fit's across latents with those of a simulation, by most similar loadings."""
     ours, theirs = fit.delays.sizes["across_latent"], truth.sizes["across_latent"]
     return match_latents(fit.sites["loadings"][:, :ours], truth["loadings"].values[:, :theirs])
+
+
+class Recovery(Metric):
+    """Errors of delays, timescales, noise and subspaces against the truth of a simulation."""
+
+    needs = SimulatedTrials
+    heading = "errors against the truth"
+
+    def score(self, case: SimulatedTrials) -> xr.Dataset:
+        return recovery_errors(case.fit, case.truth)
+
+    def lines(self, table: xr.Dataset) -> list[str]:
+        found = [f"subspaces (all latents) {beside(table['subspace_error'].sel(loadings='all').values, 3)}"]
+        if np.isfinite(table["delay_rmse"]):
+            found.insert(0, f"delays {float(table['delay_rmse_bins']):.3f} bins")
+        timescales = table["timescale_error"].values
+        if np.isfinite(timescales).any():
+            found.append(f"timescales {100 * np.nanmean(np.abs(timescales)):.1f}% on average")
+        return ["", f"{self.heading}: {', '.join(found)}"]

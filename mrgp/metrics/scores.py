@@ -14,6 +14,8 @@ that neurons count by their variance.
 import numpy as np
 from jaxtyping import Float, Int
 
+from mrgp.metrics.metric import HiddenNeurons, HiddenRegion, Metric
+
 
 def psth_rmse(
     observed: Float[np.ndarray, "trial time neuron"],
@@ -72,3 +74,57 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _root_mean(squares: np.ndarray) -> float:
     return float(np.sqrt(squares.mean())) if squares.size else float("nan")
+
+
+class PsthRmse(Metric):
+    """Root mean square error of the PSTHs of hidden neurons."""
+
+    heading, unit, digits = "PSTH RMSE", "data units", 4
+    less_is_better = True
+
+    def score(self, hidden: HiddenNeurons) -> float:
+        return psth_rmse(hidden.observed, hidden.predicted, hidden.condition)
+
+
+class TrialRmse(Metric):
+    """Root mean square error of hidden neurons in single trials."""
+
+    heading, unit, digits = "trial RMSE", "data units", 4
+    less_is_better = True
+
+    def score(self, hidden: HiddenNeurons) -> float:
+        return trial_rmse(hidden.observed, hidden.predicted)
+
+
+class R2(Metric):
+    """Variance of hidden neurons that their prediction explains, of all of a region together."""
+
+    heading = "R²"
+    panel = "R² of single trials"
+    region_panel = "R² of a region\npredicted from the others"
+    region_column = "R², region out"
+
+    def score(self, hidden: HiddenNeurons) -> float:
+        return pooled_r_squared(hidden.observed, hidden.predicted)
+
+
+class NormalisedError(Metric):
+    """RMS error over the RMS of what was recorded around each neuron's mean, sqrt(1 - R^2)."""
+
+    needs = HiddenRegion
+    digits = None
+
+    def score(self, hidden: HiddenNeurons) -> float:
+        return float(np.sqrt(1 - pooled_r_squared(hidden.observed, hidden.predicted)))
+
+
+class BitsPerBin(Metric):
+    """log p of hidden neurons given the others, in bits over the number of entries predicted."""
+
+    heading, unit = "bits/bin", "bits per neuron and bin"
+    above_baseline = True
+    panel = "bits per neuron and bin"
+    region_panel = "bits, region given the others"
+
+    def score(self, hidden: HiddenNeurons) -> float:
+        return float(hidden.log_likelihood.sum() / np.log(2) / max((~np.isnan(hidden.observed)).sum(), 1))

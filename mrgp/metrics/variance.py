@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from mrgp.metrics.metric import Metric, ScoredTrials, beside, plain
 from mrgp.recordings.checks import DataError
 
 PARTS = ("across", "within", "noise")
@@ -110,3 +111,26 @@ def copies_covariance(fit: Any, first: int, second: int, aligned: bool) -> Float
     lag = (delays[second] - delays[first]).T
     hyper = fit.model.hyperparameters(fit.sites, "across", fit.layout)
     return shared * np.asarray(fit.model.kernel.correlation(lag, hyper)).mean(0)
+
+
+class VarianceExplained(Metric):
+    """Share of each region's variance that is of across latents, of within latents and of noise."""
+
+    known_as = "variance"
+    needs = ScoredTrials
+    heading = "variance explained"
+
+    def score(self, case: ScoredTrials) -> xr.Dataset:
+        return variance_explained(case.fit)
+
+    def summary(self, table: xr.Dataset) -> dict[str, Any]:
+        share = table["share"]
+        return {"variance_explained": {str(part): plain(share.sel(part=part)) for part in share["part"].values}}
+
+    def sentence(self, table: xr.Dataset) -> str:
+        return ""
+
+    def lines(self, table: xr.Dataset) -> list[str]:
+        share = 100 * table["share"]
+        parts = [f"{part} {beside(share.sel(part=part).values, 1)}" for part in share["part"].values.tolist()]
+        return [f"variance by source (%): {', '.join(parts)}"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.units import IN_SECONDS, seconds
@@ -105,6 +106,23 @@ def read_region(name: str, value: Any) -> np.ndarray:
         what = ("trials", "bins", "neurons")[array.shape.index(0)]
         raise DataError(f"region {name} has no {what} (shape {array.shape}): leave it out or load it again")
     return array
+
+
+def choose(n: int, indices: ArrayLike | slice, what: str) -> np.ndarray:
+    """Positions that are chosen among ``n`` by integers, booleans or a slice.
+
+    Messages name them ``what``.
+
+    Raises:
+        DataError: there are no such positions.
+    """
+    wanted = indices if isinstance(indices, slice) else np.asarray(indices)
+    if isinstance(wanted, np.ndarray) and wanted.size == 0:
+        return np.empty(0, int)
+    try:
+        return np.atleast_1d(np.arange(n)[wanted])
+    except IndexError as error:
+        raise DataError(f"cannot choose these {what}, there are {n}: {error}") from error
 
 
 def _numeric(where: str, value: Any) -> np.ndarray:

@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import Int
 
 from mrgp.recordings.checks import DataError, neurons_named, tell_left_out
+from mrgp.recordings.entry import DROP_DEAD
 from mrgp.recordings.layout import CONDITION
-from mrgp.recordings.recording import DROP_DEAD, MultiRegionData
+from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Argument
 
 

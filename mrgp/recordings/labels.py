@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mrgp.recordings.checks import DataError
+from mrgp.recordings.layout import CONDITION
 from mrgp.recordings.texts import as_text
 
 type Coords = dict[str, np.ndarray]
@@ -84,6 +85,25 @@ def names_among(conditions: tuple[str, ...], names: Collection[str]) -> tuple[st
     rounded = tuple(text if text in names or _six_digits(text) not in names else _six_digits(text)
                     for text in conditions)  # fmt: skip
     return rounded if len(set(rounded)) == len(conditions) else conditions
+
+
+def conditions_among(own: tuple[str, ...], conditions: tuple[str, ...], present: np.ndarray) -> tuple[str, ...]:
+    """Names that a recording's ``own`` conditions have among ``conditions``.
+
+    Args:
+        own: Of the recording, () where its trials have none.
+        conditions: Those of the model; () where it has none.
+        present: Index into ``own`` of each trial.
+
+    Raises:
+        DataError: trials have another condition, or none.
+    """
+    if conditions and not own:
+        raise DataError(f"trials need a condition ({', '.join(conditions)}): give trial_coords['{CONDITION}']")
+    named = names_among(own, conditions)
+    if conditions and (unknown := [own[i] for i in np.unique(present) if named[i] not in conditions]):
+        raise DataError(f"condition {unknown[0]} is not one of {', '.join(conditions)}: leave its trials out")
+    return named
 
 
 def _six_digits(text: str) -> str:

@@ -3,21 +3,15 @@
 No file is trusted to run code, and none is left half-written.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-import xarray as xr
-
-from mrgp.recordings.checks import DataError, damage_named
-from mrgp.recordings.readers.matlab import read_mat
-from mrgp.recordings.readers.npz import read_npz, recording_from
-from mrgp.recordings.readers.nwb import load_nwb
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.readers import Npz, Reader
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.files import write_atomically
+from mrgp.runtime.sentences import joined
 
 
 def load_recording(
@@ -25,71 +19,74 @@ def load_recording(
     *,
     bin_width: float | None = None,
     regions: Sequence[str] | None = None,
-    n_neurons: Sequence[int] | None = None,
-    region_of_unit: str | Sequence[str] | None = None,
-    trials: str | None = None,
-    align: str | None = None,
-    window: tuple[float, float] | None = None,
     drop_dead: bool | None = False,
+    **options: Any,
 ) -> MultiRegionData:
     """Load a recording from a file, by its suffix, or from a mapping.
 
     - ``.npz`` or a mapping: one array (trials, bins, neurons) per region and the scalar ``bin_width``; also
       the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that :func:`save_recording` writes.
     - ``.nc``: as written from :meth:`MultiRegionData.to_xarray`.
-    - ``.mat`` of the DLAG, mDLAG and pCCA toolboxes, any version: a struct array ``seqTrue``, ``seq``, ``seqTrain``
-      or ``Ytrain`` with fields ``trialId``, ``T``, ``y`` (neurons x bins), ``binWidth`` in ms and ``yDims``, neurons
-      per region, by themselves or in a struct such as ``trueParams``. Trials of ``seqTest`` or ``Ytest`` follow those
-      of training, and the trial coordinate ``split`` tells which are which. Without such an array: arrays as in an
-      ``.npz``, with ``bin_width`` in seconds or ``binWidth`` in ms.
-    - ``.nwb``: spikes of its units, counted in bins of ``bin_width``: see :func:`mrgp.load_nwb`.
+    - ``.mat`` of the DLAG, mDLAG and pCCA toolboxes, or arrays as in an ``.npz``: see
+      :class:`mrgp.recordings.readers.Matlab`. ``n_neurons`` are the neurons per region, where it does not say it.
+    - ``.nwb``: spikes of its units, counted in bins of ``bin_width``. ``region_of_unit``, ``trials``, ``align`` and
+      ``window`` are as :func:`mrgp.load_nwb` has them.
+    - Any other for which there is a reader of yours: see :class:`mrgp.Reader`.
 
     Args:
         path: the file, or a mapping of arrays.
         bin_width: seconds per bin; goes before what the file says.
         regions: which regions, in this order; for ``.mat`` their names (default region1, region2, ...).
-        n_neurons: neurons per region, for a ``.mat`` file that does not say it.
-        region_of_unit, trials, align, window: for ``.nwb`` only, as :func:`mrgp.load_nwb` has them.
         drop_dead: leave out neurons that never change, with a warning that names them; None keeps them.
+        options: of the file's reader, those above or its own; None is as if it were not given.
 
     Raises:
         DataError: the file is missing, damaged, of an unknown kind, or holds no usable recording.
     """
+    every: dict[str, Any] = {"bin_width": bin_width, "regions": regions, "drop_dead": drop_dead}
+    asked = {name: value for name, value in options.items() if value is not None}
     if isinstance(path, Mapping):
-        return recording_from(path, "the mapping", bin_width, regions, drop_dead)
+        return Npz(**every, **_own(Npz, options, asked, "the mapping")).recording(path, "the mapping")
     path = Path(path)
+    known = Reader.by_suffix()
     suffix = path.suffix.lower()
     if path.is_dir():
         raise DataError(f"{path} is a folder: give the file of one recording")
-    if suffix not in (".npz", ".nc", ".mat", ".nwb"):
-        raise DataError(f"{path.name} is of an unknown kind: recordings are .npz, .nc, .mat or .nwb files")
+    if suffix not in known:
+        raise DataError(f"{path.name} is of an unknown kind: recordings are {joined(known, 'or')} files")
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path")
-    counting = {"region_of_unit": region_of_unit, "trials": trials, "align": align, "window": window}
-    counting = {name: value for name, value in counting.items() if value is not None}
-    if suffix == ".nwb":
-        if bin_width is None:
-            raise DataError(f"{path.name} holds spike times: pass bin_width, such as 0.02 for counts in bins of 20 ms")
-        return load_nwb(path, bin_width, regions=regions, drop_dead=drop_dead, **counting)  # type: ignore[arg-type]
-    if counting:
-        raise DataError(f"{path.name} holds no spike times, which {', '.join(counting)} would be for: leave it out")
-    if suffix == ".npz":
-        return recording_from(read_npz(path), path.name, bin_width, regions, drop_dead)
-    if suffix == ".mat":
-        arrays = read_mat(path, bin_width, regions, n_neurons)
-        return recording_from(arrays, path.name, bin_width, regions, drop_dead)
-    with damage_named(path):
-        if hdf5 := h5py.is_hdf5(path):
-            with h5py.File(path) as file:  # of files that fail here, h5netcdf prints a traceback
-                file.attrs.get("_nc3_strict")
-        dataset = xr.load_dataset(path, engine="h5netcdf" if hdf5 else "scipy")
-        dataset.attrs |= {} if bin_width is None else {"bin_width": bin_width}
-        dataset.attrs |= {} if regions is None else {"regions": json.dumps(list(regions))}
-        return MultiRegionData.from_xarray(dataset, drop_dead=drop_dead)
+    reader = known[suffix]
+    if reader.counted and bin_width is None:
+        needed = "pass bin_width, such as 0.02 for counts in bins of 20 ms"
+        raise DataError(f"{path.name} holds {reader.counted}: {needed}")
+    return reader(**every, **_own(reader, options, asked, path.name)).read(path)
+
+
+def _own(reader: type[Reader], options: Mapping[str, Any], asked: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Options that were asked for and are the reader's own.
+
+    Raises:
+        DataError: one is for files of another format.
+        TypeError: no reader has it.
+    """
+    own = reader.own_options()
+    strange = [name for name in options if name not in own]
+    for other in Reader.members().values():
+        theirs = [name for name in strange if name in other.own_options()]
+        strange = [name for name in strange if name not in theirs]
+        misplaced = ", ".join(name for name in theirs if name in asked and name not in other.told)
+        if misplaced and other.counted:
+            raise DataError(f"{source} holds no {other.counted}, which {misplaced} would be for: leave it out")
+        if misplaced:
+            raise DataError(f"{misplaced} is for {joined(other.suffixes, 'and')} files, not {source}: leave it out")
+    if strange:
+        raise TypeError(f"load_recording() got an unexpected keyword argument {strange[0]!r}")
+    return {name: value for name, value in asked.items() if name in own}
 
 
 def save_recording(data: MultiRegionData, path: str | Path) -> None:
-    """Write a recording as ``.npz`` or ``.nc``.
+    """Write a recording as ``.npz`` or ``.nc``, or in the format of a reader that ``writes``.
 
     An existing file is replaced only once the new one is complete.
 
@@ -98,17 +95,7 @@ def save_recording(data: MultiRegionData, path: str | Path) -> None:
         OSError: the folder cannot be written; the message names it.
     """
     path = Path(path)
-    if path.suffix == ".npz":
-        arrays: dict[str, Any] = {name: data.region(name) for name in data.layout.regions}
-        arrays |= {f"neuron_{name}": labels for name, labels in data.neuron_coords.items()}
-        arrays |= {f"trial_{name}": values for name, values in data.trial_coords.items()}
-        write_atomically(path, lambda file: np.savez_compressed(file, bin_width=data.bin_width, **arrays))
-    elif path.suffix == ".nc":
-        dataset = data.to_xarray()
-        # The list of coordinates in such a file is divided by spaces.
-        spaced = [name for name in data.trial_coords if any(map(str.isspace, name))]
-        write_atomically(path, lambda file: dataset.reset_coords(spaced).to_netcdf(file, engine="h5netcdf"))
-    else:
-        raise DataError(f"cannot write {path.name}: give a path that ends in .npz or .nc")
-
-
+    known = {suffix: reader for suffix, reader in Reader.by_suffix().items() if reader.writes}
+    if path.suffix not in known:
+        raise DataError(f"cannot write {path.name}: give a path that ends in {joined(known, 'or')}")
+    write_atomically(path, lambda file: known[path.suffix].write(data, file))

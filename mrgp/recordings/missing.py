@@ -57,6 +57,54 @@ def entries(missing: Missing, shape: tuple[int, ...]) -> Array:
     return jnp.broadcast_to(jnp.asarray(present(missing, shape[1])) > 0, shape)
 
 
+def written_out(missing: Missing, n_bins: int, n_neurons: int) -> np.ndarray:
+    """Mask of the observed entries, (trial, time, neuron), on the host."""
+    observed, length = _of_trials(missing, n_bins, n_neurons)
+    return observed[missing.pattern] & (np.arange(n_bins) < length[:, None])[:, :, None]
+
+
+def share_missing(missing: Missing, n_bins: int, n_neurons: int) -> float:
+    """Share of entries that were not observed, each trial counted as long as the longest."""
+    if missing.observed is None and missing.length is None:
+        return 0.0
+    observed, length = _of_trials(missing, n_bins, n_neurons)
+    seen = observed.sum(2).cumsum(1)[missing.pattern, length - 1]
+    return float(1 - seen.sum(dtype=float) / (len(length) * n_bins * n_neurons))
+
+
+def _of_trials(missing: Missing, n_bins: int, n_neurons: int) -> tuple[np.ndarray, np.ndarray]:
+    """Patterns (pattern, time, neuron) and lengths (trial,), also where nothing is missing."""
+    always = np.ones((1, n_bins, n_neurons), bool)
+    observed = always if missing.observed is None else np.asarray(missing.observed)
+    length = np.full(len(missing.pattern), n_bins) if missing.length is None else np.asarray(missing.length)
+    return observed, length
+
+
+def mean_and_sd(values: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sd of each neuron over what was observed, (neuron,) each.
+
+    Two passes: however large the mean, the sd has all its digits.
+    """
+    count: Any = np.maximum(values.shape[0] * values.shape[1] if mask is None else mask.sum(axis=(0, 1)), 1)
+    rough = values.sum(axis=(0, 1)) / count
+    shift, square = np.zeros_like(rough), np.zeros_like(rough)
+    for trial, seen in zip(values, values if mask is None else mask, strict=True):
+        rest = trial - rough if mask is None else np.where(seen, trial - rough, 0.0)
+        shift += rest.sum(axis=0)
+        square += np.einsum("tn,tn->n", rest, rest)
+    shift /= count
+    return rough + shift, np.sqrt(np.maximum(square / count - shift**2, np.finfo(float).tiny))
+
+
+def gapless(mask: np.ndarray) -> bool:
+    """True if every neuron was observed in all bins of a trial, up to its end, or in none.
+
+    The mask is (trial, time, neuron).
+    """
+    count, length = mask.sum(1), mask.any(2).sum(1)
+    return bool(np.all((count == 0) | (count == length[:, None])))
+
+
 def exact_patterns(missing: Missing, n_bins: int, n_neurons: int) -> Missing:
     """Write the end of every trial into its pattern, as computations that look back need it.
 

@@ -1,6 +1,6 @@
 """Messages that name arguments, as Python writes them or as users type them at a shell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,3 +44,9 @@ class Refusal(ValueError):
     def typed(self, argument: Callable[[Argument], str]) -> str:
         """Return the message, with every argument as ``argument`` writes it."""
         return "".join(part if isinstance(part, str) else argument(part) for part in self.args)
+
+
+def joined(names: Iterable[str], last: str) -> str:
+    """List names, with a word before the last: "a, b or c"."""
+    *others, end = names
+    return f"{', '.join(others)} {last} {end}" if others else end

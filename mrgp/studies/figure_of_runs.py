@@ -6,20 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mrgp.metrics.metric import HiddenNeurons, HiddenRegion, Metric, SimulatedTrials
 from mrgp.plots.style import GREY, Page, region_color, styled
 
-PANELS = {  # columns of the table, with their headings
-    "psth_rmse": "PSTH RMSE",
-    "trial_rmse": "trial RMSE",
-    "r2": "R²",
-    "bits_per_bin": "bits/bin",
-    "left_out_r2": "R², region out",
-    "log_likelihood": "log p(y) (nats)",
-    "test_log_likelihood": "log p(test) (nats)",
-    "probability": "probability",
-    "elpd": "elpd (nats)",
-}
-WHOLE = ("log_likelihood", "test_log_likelihood", "probability", "elpd")   # of a run, not of its regions
+OF_FITS = {"log_likelihood": "log p(y) (nats)"}   # columns that metrics do not have, with their headings
+OF_COMPARISONS = {"probability": "probability", "elpd": "elpd (nats)"}
 LONGEST = 28   # letters of a run's name; of longer ones the end is shown
 
 
@@ -34,7 +25,9 @@ def plot_aggregate(table: Any) -> Figure:
     Args:
         table: As in :attr:`mrgp.studies.table_of_runs.Aggregate.table`.
     """
-    panels = [name for name in PANELS if name in table and table[name].notna().any()]
+    of_regions, of_runs = _panels_of_regions(), _panels_of_runs()
+    titles = of_regions | of_runs
+    panels = [name for name in titles if name in table and table[name].notna().any()]
     entries = list(dict.fromkeys(zip(table["run"], table["model"], strict=True)))
     shown = [region for region in dict.fromkeys(table["region"]) if region != "all"]
     columns = min(len(panels), 3) or 1
@@ -45,7 +38,7 @@ def plot_aggregate(table: Any) -> Figure:
         for place, (run, model) in enumerate(entries):
             rows = table[(table["run"] == run) & (table["model"] == model)]
             # What is said of a whole run stands in the rows of all its regions.
-            whole = name in WHOLE
+            whole = name in of_runs
             spread = rows[f"{name}_sd"] if f"{name}_sd" in rows else np.full(len(rows), np.nan)
             for region, value, sd in zip(rows["region"], rows[name], spread, strict=True):
                 single = whole or region == "all"
@@ -53,7 +46,7 @@ def plot_aggregate(table: Any) -> Figure:
                 off = 0.0 if single else 0.4 * ((shown.index(region) + 0.5) / len(shown) - 0.5)
                 style = {"fmt": "o", "color": color, "markersize": 5, "elinewidth": 1}
                 ax.errorbar(value, place + off, xerr=np.nan_to_num(sd), **style)
-        ax.set_title(PANELS[name], loc="left")
+        ax.set_title(titles[name], loc="left")
         ax.grid(axis="y", color="0.92")
         ax.tick_params(axis="x", rotation=30)
         ax.locator_params(axis="x", nbins=4)
@@ -75,3 +68,16 @@ def _named(run: str, model: str, entries: list[tuple[str, str]]) -> str:
         return model
     short = run if len(run) <= LONGEST else f"…{run[-LONGEST:]}"
     return f"{short}: {model}"
+
+
+def _panels_of_regions() -> dict[str, str]:
+    """Columns with a number per region, and their headings."""
+    held_out = {metric.name: metric.title for metric in Metric.scored_on(HiddenNeurons)}
+    left_out = [metric for metric in Metric.scored_on(HiddenRegion) if metric.region_column]
+    return held_out | {f"left_out_{metric.name}": metric.region_column for metric in left_out}
+
+
+def _panels_of_runs() -> dict[str, str]:
+    """Columns with a number of a whole run, and their headings."""
+    columns = [column for metric in Metric.scored_on(SimulatedTrials) for column in metric.columns]
+    return OF_FITS | {column.name: column.panel for column in columns if column.panel} | OF_COMPARISONS

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from mrgp.metrics.metric import HiddenRegion, Metric, SimulatedTrials
 from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import DataError, warn
 from mrgp.runtime.display import Card, Shown
@@ -28,7 +29,7 @@ FOUND = ("max_delay", "window", "transient", "duration", "learned_timescales")  
 FOUND_OF_PARTS = {"delays": ("longest", "learned_timescales"), "likelihood": ("registers", "transient")}
 ASKED = ("method", "fixed", "preprocessing", "condition", "held_out", "n_masks", "n_train_trials")  # beside settings
 DIGITS = 4
-NATS = ("log_likelihood", "test_log_likelihood", "log_evidence", "elpd")  # large, and told apart by small differences
+DECIMALS = {"log_likelihood": 2, "log_evidence": 2, "elpd": 2}  # of large numbers told apart by small differences
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,12 +51,13 @@ class Aggregate(Shown):
 
     def report(self) -> str:
         """Format one table per kind of run, without the columns that the kind leaves empty."""
-        parts = []
+        parts, columns = [], [column for metric in Metric.scored_on(SimulatedTrials) for column in metric.columns]
+        decimals = DECIMALS | {column.name: column.decimals for column in columns if column.decimals is not None}
         for kinds, title in SHOWN.items():
             rows = self.table[self.table["kind"].isin(kinds)].drop(columns="kind").dropna(axis=1, how="all")
             if len(rows):
-                nats = {name: "{:.2f}".format for name in NATS if name in rows}
-                shown = rows.to_string(index=False, na_rep="", formatters=nats, float_format=f"{{:.{DIGITS}g}}".format)
+                fixed = {name: f"{{:.{count}f}}".format for name, count in decimals.items() if name in rows}
+                shown = rows.to_string(index=False, na_rep="", formatters=fixed, float_format=f"{{:.{DIGITS}g}}".format)
                 parts.append(f"{title}\n{shown}")
         return "\n\n".join(parts)
 
@@ -216,15 +218,27 @@ def _evaluated(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """
     rows = []
     left_out = summary.get("regions_left_out", {})
+    whole = _of_whole_run(summary)
+    regions = [metric for metric in Metric.scored_on(HiddenRegion) if metric.region_column]
     for m, (method, scores) in enumerate(summary["cosmoothing"].items()):
-        whole = {"test_log_likelihood": summary["log_likelihood"], "gain_bits_per_bin": summary["gain_bits_per_bin"]}
         for r, region in enumerate(summary["regions"]):
             kind, name = ("baseline", method) if m else ("evaluate", summary["model"])
             row = {"kind": kind, "model": name, "region": region}
             row |= {score: values[r] for score, values in scores.items()}
-            row |= {"left_out_r2": left_out[method]["r2"][r]} if left_out else {}
+            own = left_out.get(method, {})
+            row |= {f"left_out_{metric.name}": own[metric.name][r] for metric in regions if metric.name in own}
             rows.append(row | whole if m == 0 else row)
     return rows
+
+
+def _of_whole_run(summary: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of a whole evaluation.
+
+    Those of an optional metric may be absent.
+    """
+    known = [(metric, column) for metric in Metric.scored_on(SimulatedTrials) for column in metric.columns]
+    there = [column for metric, column in known if not metric.optional or column.key in summary]
+    return {column.name: summary[column.key] for column in there}
 
 
 def _compared(summary: dict[str, Any]) -> list[dict[str, Any]]:

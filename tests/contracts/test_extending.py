@@ -15,6 +15,8 @@ from numpyro.distributions import constraints
 from scipy import stats
 
 import mrgp
+from mrgp import metrics, studies
+from mrgp.cli.main import main
 from mrgp.likelihoods.likelihood import Dense
 from mrgp.parts.emissions import Gaussian
 from mrgp.parts.emissions.base import Expected
@@ -22,6 +24,7 @@ from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.loadings import Relevance, Weak
 from mrgp.parts.means import PSTH
 from mrgp.parts.readout import LOADINGS
+from mrgp.simulations.simulate import simulate
 
 RNG = np.random.default_rng(3)
 BIN = 0.02
@@ -100,7 +103,49 @@ class Bounded(Gaussian):
     largest: float
 
 
-OWN_CLASSES = (Rates, Slow, Exponential, DenseAgain, Small, Bounded)
+@dataclass(frozen=True)
+class Csv(mrgp.Reader):
+    """A row per bin: the number of its trial, then its values under the names of their regions."""
+
+    suffixes = (".csv",)
+    separator: str = ","
+
+    def read(self, path):
+        names, *rows = (line.split(self.separator) for line in path.read_text().splitlines())
+        (trial, *values), names = np.array(rows, float).T, np.array(names[1:])
+        own = {name: np.array(values)[names == name].T for name in dict.fromkeys(names.tolist())}
+        arrays = {name: [rows[trial == t] for t in np.unique(trial)] for name, rows in own.items()}
+        return self.recording(arrays | {"trial_block": np.unique(trial)}, path.name)
+
+
+class MedianError(mrgp.Metric):
+    """Median of the absolute errors of hidden neurons."""
+
+    unit, digits, less_is_better = "data units", 5, True
+
+    def score(self, hidden):
+        return np.nanmedian(np.abs(hidden.observed - hidden.predicted))
+
+
+class NoiseRatio(mrgp.Metric):
+    """Mean noise variance over that of the truth."""
+
+    needs = metrics.SimulatedTrials
+
+    def score(self, case):
+        return case.fit.sites["noise"].mean() / case.truth["noise"].mean()
+
+
+class Dispersion(mrgp.Metric):
+    """A score that a model of Gaussian noise does not have."""
+
+    needs = metrics.ScoredTrials
+
+    def score(self, case):
+        raise mrgp.DataError("the model has no dispersion")
+
+
+OWN_CLASSES = (Rates, Slow, Exponential, DenseAgain, Small, Bounded, Csv, MedianError, NoiseRatio, Dispersion)
 NAMES = {part: next(key for key, known in part._members.items() if known is part) for part in OWN_CLASSES}
 
 
@@ -245,3 +290,94 @@ def test_the_expectations_of_an_emission_of_ones_own_are_its_density():
     step = 1e-4
     np.testing.assert_allclose(found.slope, (value(m + step, v) - value(m - step, v)) / (2 * step), rtol=1e-6)
     np.testing.assert_allclose(found.curvature, -(value(m, v + step) - value(m, v - step)) / step, rtol=1e-6)
+
+
+@pytest.fixture
+def csv(data, tmp_path):
+    """The recording as a table, its last trial two bins shorter."""
+    lines = [",".join(["trial", *["V1"] * 4, *["V2"] * 3])]
+    for b, trial in enumerate(data.values):
+        lines += [",".join(map(repr, [b, *row.tolist()])) for row in trial[: 22 if b == 19 else None]]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    return tmp_path / "a.csv"
+
+
+def test_a_reader_of_ones_own_is_found_by_its_suffix(data, csv, tmp_path):
+    read = mrgp.load_recording(csv, bin_width=BIN, regions=["V2", "V1"], separator=",")
+    assert read.layout.regions == ("V2", "V1")
+    np.testing.assert_array_equal(read.region("V1")[:19], data.region("V1")[:19])
+    assert (int(read.length[19]), read.trial_coords["block"].tolist()) == (22, list(range(20)))
+    with pytest.raises(mrgp.DataError, match=r"a.csv has no bin_width: add it"):
+        mrgp.load_recording(csv)
+    with pytest.raises(mrgp.DataError, match=r"recordings are .npz, .nc, .mat, .nwb or .csv files"):
+        mrgp.load_recording(tmp_path / "a.txt")
+    mrgp.save_recording(data, tmp_path / "a.npz")
+    with pytest.raises(mrgp.DataError, match=r"separator is for .csv files, not a.npz: leave it out"):
+        mrgp.load_recording(tmp_path / "a.npz", separator=";")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'seperator'"):
+        mrgp.load_recording(csv, bin_width=BIN, seperator=";")
+    with pytest.raises(mrgp.DataError, match=r"a.csv holds no spike times, which align would be for"):
+        mrgp.load_recording(csv, bin_width=BIN, align="cue")
+
+
+def test_a_reader_of_ones_own_goes_before_a_built_in_one(data, csv):
+    body = {"__module__": "of_a_user", "suffixes": (".mat",), "read": lambda self, path: Csv(BIN).read(path)}
+    lab = type("LabFile", (mrgp.Reader,), body)
+    try:
+        assert mrgp.load_recording(csv.rename(csv.with_suffix(".mat"))).layout == data.layout
+        assert list(lab.by_suffix()) == [".npz", ".nc", ".mat", ".nwb", ".csv"]
+    finally:
+        mrgp.Reader._members.pop("labfile")
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_the_command_line_reads_what_a_reader_of_ones_own_reads(csv, tmp_path):
+    quick = ("--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet")
+    fit = ["fit", str(csv), "--model", "fa", "--n-across", "1", *quick, "--out", str(tmp_path / "out")]
+    assert main([*fit, "--bin-width", str(BIN)]) == 0
+    assert mrgp.load_fit(tmp_path / "out" / "fit.nc").layout.n_neurons == (4, 3)
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    sizes = {"n_across": 1, "n_within": 0, "n_trials": 16, "n_bins": 6}
+    return simulate(regions={"V1": 4, "V2": 3}, delay=[[0], [0]], snr=3.0, **sizes)
+
+
+@pytest.fixture(scope="module")
+def fit(simulation):
+    return FA(1).fit(simulation.data, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def evaluation(fit, simulation):
+    return mrgp.evaluate(fit, simulation.data, truth=simulation.truth, progress=False)
+
+
+def test_a_metric_of_ones_own_stands_beside_the_others(evaluation, tmp_path):
+    scores = evaluation.cosmoothing
+    assert list(scores)[:5] == ["psth_rmse", "trial_rmse", "r2", "bits_per_bin", "median_error"]
+    assert scores["median_error"].attrs["units"] == evaluation.left_out["median_error"].attrs["units"] == "data units"
+    assert (scores["median_error"] < scores["trial_rmse"]).all()
+    header, row = evaluation.report().splitlines()[3:5]
+    assert header.split()[-3:] == ["bits/bin", "median", "error"]
+    assert row.endswith(" / ".join(f"{value:.5f}" for value in scores["median_error"].sel(predictor="FA").values))
+    assert evaluation.summary()["cosmoothing"]["FA"]["median_error"] == scores["median_error"][0].values.tolist()
+    titles = [ax.get_title(loc="left") for ax in studies.plot_scores(scores).axes]
+    assert titles[4] == "median error (data units)\nless is better"
+    evaluation.save(tmp_path)
+    found = mrgp.aggregate([tmp_path])
+    np.testing.assert_array_equal(found.table["median_error"].iloc[:2], scores["median_error"][0])
+    assert "median error" in [ax.get_title(loc="left") for ax in studies.plot_aggregate(found.table).axes]
+
+
+def test_a_metric_of_ones_own_may_need_a_truth(evaluation, fit, simulation):
+    ratio = float(evaluation.noise_ratio["noise_ratio"])
+    assert f"; noise ratio {ratio:.3f}\n" in evaluation.report()
+    assert evaluation.summary()["noise_ratio"] == ratio
+    assert float(evaluation.to_xarray()["noise_ratio"]["noise_ratio"]) == ratio
+    assert evaluation.dispersion is None
+    assert "dispersion: the model has no dispersion" in evaluation.notes
+    assert mrgp.evaluate(fit, simulation.data, n_masks=1, progress=False).noise_ratio is None
+    with pytest.raises(AttributeError, match="Evaluation has no 'nois_ratio'"):
+        _ = evaluation.nois_ratio

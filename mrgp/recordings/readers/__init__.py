@@ -1,1 +1,13 @@
-"""Readers of recordings, one file for each format."""
+"""Readers of recordings, one file for each format; :class:`Reader` says how one is written.
+
+The members here are known by the suffixes of their files.
+"""
+# ruff: noqa: I001  in the order in which messages and the help name them
+
+from mrgp.recordings.readers.base import Reader
+from mrgp.recordings.readers.npz import Npz
+from mrgp.recordings.readers.netcdf import NetCDF
+from mrgp.recordings.readers.matlab import Matlab
+from mrgp.recordings.readers.nwb import Nwb
+
+__all__ = ["Matlab", "NetCDF", "Npz", "Nwb", "Reader"]

@@ -4,15 +4,19 @@ It understands struct arrays of trials as the DLAG, mDLAG and pCCA toolboxes hav
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import h5py
 import numpy as np
-from scipy.io import loadmat, whosmat
 
 from mrgp.recordings.checks import DataError, damage_named
+from mrgp.recordings.readers.base import Reader
+from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Argument
+
+if TYPE_CHECKING:
+    import h5py
 
 # The toolboxes' struct arrays of trials, in the order of preference; of pairs, the second holds test trials.
 _TRIAL_ARRAYS = (("seqTrue",), ("seq",), ("seqTrain", "seqTest"), ("Ytrain", "Ytest"))
@@ -27,24 +31,45 @@ SPLIT = "split"  # the trial coordinate that tells training from test trials
 type Struct = dict[str, list[Any]]  # field -> one entry per element
 
 
-def read_mat(
-    path: Path, bin_width: float | None, regions: Sequence[str] | None, n_neurons: Sequence[int] | None
-) -> dict[str, Any]:
-    """Read the arrays of a ``.mat`` file under the names that an ``.npz`` would have.
+@dataclass(frozen=True)
+class Matlab(Reader):
+    """Files of the DLAG, mDLAG and pCCA toolboxes, or arrays as in an ``.npz``; any version.
 
-    See :func:`mrgp.load_recording`.
+    A toolbox's file has a struct array ``seqTrue``, ``seq``, ``seqTrain`` or ``Ytrain`` with fields ``trialId``, ``T``,
+    ``y`` (neurons x bins); ``binWidth`` in ms; and ``yDims``, neurons per region, by themselves or in a struct such as
+    ``trueParams``. Trials of ``seqTest`` or ``Ytest`` follow those of training, and the trial coordinate ``split``
+    tells which are which. Without such an array: arrays as in an ``.npz``, with ``bin_width`` in seconds or
+    ``binWidth`` in ms.
+
+    Args:
+        regions: Of a toolbox's file, the names of all its regions (default region1, region2, ...).
+        n_neurons: Neurons per region; goes before what the file says.
     """
-    with damage_named(path):
-        contents = _variables(path)
+
+    suffixes: ClassVar[tuple[str, ...]] = (".mat",)
+    about: ClassVar[str] = (
+        "of the DLAG, mDLAG and pCCA toolboxes (seqTrue or Ytrain, binWidth in ms, yDims), or arrays as in an .npz"
+    )
+    told: ClassVar[tuple[str, ...]] = ("n_neurons",)
+
+    n_neurons: Sequence[int] | None = Reader.option("per region, for a .mat file that does not say it", "N,N")
+
+    def read(self, path: Path) -> MultiRegionData:
+        with damage_named(path):
+            arrays = self._arrays(_variables(path), path.name)
+        return self.recording(arrays, path.name)
+
+    def _arrays(self, contents: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """Arrange the variables of a file as the arrays of an ``.npz``."""
         for group in _TRIAL_ARRAYS:
             parts = {name: contents[name] for name in group if _is_of_trials(contents.get(name))}
             if parts:
-                return _trial_arrays(parts, contents, path.name, bin_width, regions, n_neurons)
+                return _trial_arrays(parts, contents, source, self.bin_width, self.regions, self.n_neurons)
         if any(np.ndim(value) == 3 for value in contents.values()):
             return _plain_arrays(contents)
-    wanted = " or ".join(group[0] for group in _TRIAL_ARRAYS)
-    other = "nor an array (trials, bins, neurons) per region: save it in one of these forms"
-    raise DataError(f"{path.name} has no struct array {wanted} with a field y, {other}")
+        wanted = " or ".join(group[0] for group in _TRIAL_ARRAYS)
+        other = "nor an array (trials, bins, neurons) per region: save it in one of these forms"
+        raise DataError(f"{source} has no struct array {wanted} with a field y, {other}")
 
 
 def _is_of_trials(value: Any) -> bool:
@@ -153,6 +178,9 @@ def _variables(path: Path) -> dict[str, Any]:
 
     A toolbox's file may hold much besides trials: only what is asked for is read of it.
     """
+    import h5py
+    from scipy.io import loadmat, whosmat
+
     if not h5py.is_hdf5(path):
         is_toolbox = any(name in _OF_TRIALS and kind == "struct" for name, _, kind in whosmat(path))
         wanted = (*_OF_TRIALS, *_SETTINGS, *_PARAMETERS) if is_toolbox else None
@@ -180,22 +208,28 @@ def _unpacked(value: Any) -> Any:
 # Version 7.3: arrays transposed, one reference per element and field.
 
 
-def _settings(file: h5py.File, group: h5py.Group) -> Struct:
+def _settings(file: "h5py.File", group: "h5py.Group") -> Struct:
     """Read the settings in a struct of parameters, and in the structs that it contains."""
+    import h5py
+
     own = [name for name in _SETTINGS if isinstance(group.get(name), h5py.Dataset)]
     found: Struct = {name: [_read(file, group[name])] for name in own}
     inner = [name for name in _PARAMETERS if isinstance(group.get(name), h5py.Group)]
     return found | {name: [_settings(file, group[name])] for name in inner}
 
 
-def _cells(file: h5py.File, item: h5py.Dataset) -> list[np.ndarray]:
+def _cells(file: "h5py.File", item: "h5py.Dataset") -> list[np.ndarray]:
     """Read the entries of one field of a struct array; one entry for a single struct."""
+    import h5py
+
     is_list = h5py.check_ref_dtype(item.dtype) is not None
     return [_content(file[reference]) for reference in item[()].ravel()] if is_list else [_content(item)]
 
 
-def _read(file: h5py.File, item: h5py.Group | h5py.Dataset) -> Any:
+def _read(file: "h5py.File", item: "h5py.Group | h5py.Dataset") -> Any:
     """Read a variable: an array, or an array of the contents of its cells."""
+    import h5py
+
     if isinstance(item, h5py.Group):
         return {field: _cells(file, item[field]) for field in item if isinstance(item[field], h5py.Dataset)}
     if h5py.check_ref_dtype(item.dtype) is None:
@@ -205,7 +239,7 @@ def _read(file: h5py.File, item: h5py.Group | h5py.Dataset) -> Any:
     return found
 
 
-def _content(item: h5py.Dataset) -> np.ndarray:
+def _content(item: "h5py.Dataset") -> np.ndarray:
     """Read one cell; text, stored as the numbers of its characters, is decoded."""
     numbers = item[()].T
     if not _is_text(item):
@@ -214,5 +248,5 @@ def _content(item: h5py.Dataset) -> np.ndarray:
     return np.array(rows[0] if len(rows) == 1 else rows)
 
 
-def _is_text(item: h5py.Dataset) -> bool:
+def _is_text(item: "h5py.Dataset") -> bool:
     return item.attrs.get("MATLAB_class", b"") == b"char"

@@ -1,17 +1,41 @@
-"""Reader of recordings in .npz files and in mappings of arrays."""
+"""Reader of NumPy's archives, one array per region."""
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mrgp.recordings.checks import DataError, damage_named
+from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import Argument
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Npz(Reader):
+    """Arrays (trials, bins, neurons), one per region, and the scalar ``bin_width``.
+
+    There may be the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that :func:`mrgp.save_recording` writes.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".npz",)
+    about: ClassVar[str] = (
+        "one array (trials, bins, neurons) per region, by its name, and bin_width in seconds; NaN = missing"
+    )
+    writes: ClassVar[bool] = True
+
+    def read(self, path: Path) -> MultiRegionData:
+        return self.recording(_arrays(path), path.name)
+
+    @classmethod
+    def write(cls, data: MultiRegionData, path: Path) -> None:
+        arrays: dict[str, Any] = {name: data.region(name) for name in data.layout.regions}
+        arrays |= {f"neuron_{name}": labels for name, labels in data.neuron_coords.items()}
+        arrays |= {f"trial_{name}": values for name, values in data.trial_coords.items()}
+        np.savez_compressed(path, bin_width=data.bin_width, **arrays)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of a file, none of which may be a pickled object."""
     arrays = {}
     # Opened here because np.load leaves a damaged file open.
@@ -25,43 +49,3 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 what = f"array {name!r} of {path.name} is a pickled object"
                 raise DataError(f"{what}, which could run code: save it as an array of numbers") from error
     return arrays
-
-
-def recording_from(
-    arrays: Mapping[str, Any],
-    source: str,
-    bin_width: float | None,
-    regions: Sequence[str] | None,
-    drop_dead: bool | None,
-) -> MultiRegionData:
-    """Make a recording from named arrays.
-
-    Each name must be understood, so that no slip passes in silence.
-    """
-    found, labels, trials = {}, {}, {}
-    for name, value in arrays.items():
-        n_dims = 3 if isinstance(value, list | tuple) else np.ndim(value)  # lists: trials of different length
-        kind, _, rest = str(name).partition("_")
-        if name == "bin_width":
-            bin_width = value if bin_width is None else bin_width
-        elif n_dims == 3:
-            found[name] = value
-        elif n_dims == 1 and kind == "neuron" and rest in arrays:
-            labels[rest] = value
-        elif n_dims == 1 and kind == "trial":
-            trials[rest] = value
-        else:
-            what = f"array {name!r} of {source} has {n_dims} dimension(s)"
-            raise DataError(f"{what}: make it (trials, bins, neurons), one per region, or leave it out")
-    if bin_width is None:
-        remedy = Argument("bin_width", 0.02)
-        raise DataError(f"{source} has no bin_width: add it (seconds per bin), or pass ", remedy, " for 20 ms")
-    names = list(found if regions is None else regions)
-    for name in names:
-        if name not in found:
-            raise DataError(f"{source} has no region {name!r}: choose from {', '.join(map(str, found)) or 'none'}")
-    if len(set(names)) < len(names):
-        raise DataError(Argument("regions"), f" names {max(names, key=names.count)} twice: name each once")
-    labels = {name: labels[name] for name in names if name in labels}
-    chosen = {name: found[name] for name in names}
-    return MultiRegionData(chosen, bin_width, neuron_coords=labels, trial_coords=trials, drop_dead=drop_dead)

@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mrgp.recordings.checks import DataError, damage_named, need, warn
 from mrgp.recordings.labels import MISSING, is_missing
+from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.spikes import from_spike_times, patient, trial_columns
 from mrgp.recordings.texts import as_text
@@ -17,6 +19,34 @@ from mrgp.runtime.sentences import Argument
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
 REGION = Argument("region_of_unit", python="region_of_unit=")
+
+
+@dataclass(frozen=True)
+class Nwb(Reader):
+    """Spikes of an NWB file's units, counted in bins of ``bin_width``.
+
+    Options are as :func:`mrgp.load_nwb` has them.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".nwb",)
+    about: ClassVar[str] = "sorted units and trials, counted in bins of --bin-width (needs pynwb)"
+    counted: ClassVar[str] = "spike times"
+
+    window: tuple[float, float] | None = Reader.option(
+        "trials are this long around an event, such as -0.2 0.5 (from start_time to stop_time)", ("FROM", "TO")
+    )
+    align: str | None = Reader.option("the event, a column of the trials (start_time)", "COLUMN")
+    trials: str = Reader.option("the table of trials (trials)", "TABLE", "trials")
+    region_of_unit: str | Sequence[str] | None = Reader.option(
+        "of the units (location, else that of the electrodes)", "COLUMN"
+    )
+
+    def read(self, path: Path) -> MultiRegionData:
+        width: Any = self.bin_width
+        return load_nwb(
+            path, width, region_of_unit=self.region_of_unit, regions=self.regions, trials=self.trials,
+            align=self.align, window=self.window, drop_dead=self.drop_dead,
+        )  # fmt: skip
 
 
 def load_nwb(

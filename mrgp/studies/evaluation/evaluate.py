@@ -13,6 +13,7 @@ import xarray as xr
 
 from mrgp import metrics
 from mrgp.metrics.baselines import baselines
+from mrgp.metrics.metric import Metric, ScoredTrials, SimulatedTrials
 from mrgp.plots.flow import plot_flow
 from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import DataError
@@ -32,7 +33,8 @@ KIND = "evaluation"  # of a summary
 class Evaluation(Shown):
     """Result of :func:`evaluate`.
 
-    An attribute is None if the model has no such thing; ``notes`` then say why.
+    Tables of metrics of trials are attributes by the metrics' names: those below, and those of your own
+    (:class:`mrgp.Metric`), as a dataset each. One is None if the model has no such thing; ``notes`` then say why.
 
     Attributes:
         model: Name of the preset.
@@ -44,9 +46,10 @@ class Evaluation(Shown):
         likelihood: As :func:`mrgp.metrics.trial_log_likelihood`.
         reconstruction: As :func:`mrgp.metrics.reconstruction`.
         variance: As :func:`mrgp.metrics.variance_explained`.
-        modes: Of regions (``V1``) dominant modes, of pairs predictive (``V1 to V2``) and correlative (``V1 and V2``).
         flow: As :func:`mrgp.metrics.signal_flow`.
         recovery: As :func:`mrgp.metrics.recovery_errors`, where a truth was given.
+        tables: All of these by name, without those that the model does not have.
+        modes: Of regions (``V1``) dominant modes, of pairs predictive (``V1 to V2``) and correlative (``V1 and V2``).
         masks: The sets of held-out neurons.
         notes: What could not be computed, and why.
         about: Settings and versions.
@@ -57,15 +60,19 @@ class Evaluation(Shown):
     cosmoothing: xr.Dataset
     left_out: xr.Dataset | None
     psths: xr.Dataset
-    likelihood: xr.Dataset
-    reconstruction: xr.Dataset
-    variance: xr.Dataset | None
+    tables: dict[str, xr.Dataset]
     modes: dict[str, xr.Dataset]
-    flow: xr.Dataset | None
-    recovery: xr.Dataset | None
     masks: list[HeldOut]
     notes: tuple[str, ...]
     about: dict[str, Any]
+
+    def __getattr__(self, name: str) -> xr.Dataset | None:
+        if name in {metric.name for metric in Metric.scored_on(SimulatedTrials)}:
+            return self.tables.get(name)
+        raise AttributeError(f"{type(self).__name__} has no {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.tables]
 
     def _card(self) -> Card:
         return Card(f"Evaluation of {self.model}", notes=self.notes, text=self.report())
@@ -83,11 +90,7 @@ class Evaluation(Shown):
 
         Modes of regions and of pairs are below ``modes``.
         """
-        tables = {
-            "cosmoothing": self.cosmoothing, "left_out": self.left_out, "psths": self.psths,
-            "likelihood": self.likelihood, "reconstruction": self.reconstruction, "variance": self.variance,
-            "flow": self.flow, "recovery": self.recovery,
-        }  # fmt: skip
+        tables = {"cosmoothing": self.cosmoothing, "left_out": self.left_out, "psths": self.psths} | self.tables
         groups = {f"/{name}": table for name, table in tables.items() if table is not None}
         groups |= {f"/modes/{name}": table for name, table in self.modes.items()}
         return xr.DataTree.from_dict(groups)
@@ -154,23 +157,16 @@ def evaluate(
         left_out = _known(alone, "regions left out", notes)
     else:
         notes.append("regions left out: the recording has one region")
-    variance = _known(partial(metrics.variance_explained, fit), "variance explained", notes)
-    saved = fit.saved_curvature is not None or fit.n_samples > 0
-    flow = _known(partial(metrics.signal_flow, fit, intervals=saved), "signal flow", notes)
-    if flow is not None and not saved:
-        notes.append("signal flow: the fit has no intervals of its delays, directions are those of the estimates")
+    case = ScoredTrials(fit, test, reference) if truth is None else SimulatedTrials(fit, test, reference, truth)
+    tables = _tables(case, notes)
     return Evaluation(
         model=name.lower(),
         trials=_seen(fit, test, reference),
         cosmoothing=scores,
         left_out=left_out,
         psths=_psths(methods, test, masks[0]),
-        likelihood=metrics.trial_log_likelihood(fit, test, reference),
-        reconstruction=metrics.reconstruction(fit, test),
-        variance=variance,
-        modes={} if variance is None else _modes(fit),
-        flow=flow,
-        recovery=None if truth is None else metrics.recovery_errors(fit, truth),
+        tables=tables,
+        modes=_modes(fit),
         masks=masks,
         notes=tuple(notes),
         about={
@@ -189,7 +185,22 @@ def _by_method(methods: dict[str, Any], score: Callable[[Any], xr.Dataset]) -> x
     return joined.assign_coords(predictor=list(methods))
 
 
-def _known(table: Callable[[], xr.Dataset], what: str, notes: list[str]) -> xr.Dataset | None:
+def _tables(case: ScoredTrials, notes: list[str]) -> dict[str, xr.Dataset]:
+    """Score the trials by every metric that needs no more.
+
+    What could not be computed is added to ``notes``.
+    """
+    tables = {}
+    for metric in Metric.scored_on(type(case)):
+        score = partial(metric.table, case)
+        table = _known(score, metric.title, notes) if metric.optional else score()
+        if table is not None:
+            tables[metric.name] = table
+            notes += [f"{metric.title}: {remark}" for remark in (metric.remark(case),) if remark]
+    return tables
+
+
+def _known[Table](table: Callable[[], Table], what: str, notes: list[str]) -> Table | None:
     try:
         return table()
     except DataError as error:
@@ -233,9 +244,15 @@ def _psths(methods: dict[str, Any], test: MultiRegionData, mask: HeldOut) -> xr.
 
 
 def _modes(fit: Fit) -> dict[str, xr.Dataset]:
-    """Dominant modes of regions, predictive modes of ordered pairs, correlative modes of pairs."""
+    """Dominant modes of regions, predictive modes of ordered pairs, correlative modes of pairs.
+
+    There are none where the model has no variances; the note on these says why.
+    """
     regions = fit.layout.regions
-    modes = {region: metrics.dominant_modes(fit, region) for region in regions}
+    try:
+        modes = {region: metrics.dominant_modes(fit, region) for region in regions}
+    except DataError:
+        return {}
     if not fit.assignment.n_across:
         return modes
     for first, second in permutations(regions, 2):

@@ -5,13 +5,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mrgp.metrics.metric import Metric
 from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, styled, tint
+from mrgp.studies.evaluation.report import scored, scored_of_regions
 
-PANELS = {  # of held-out neurons: name in the table, heading
-    "psth_rmse": "PSTH RMSE (data units)\nless is better",
-    "trial_rmse": "trial RMSE (data units)\nless is better",
-    "r2": "R² of single trials\nmore is better",
-}
 MOST_NUMBERS = 16  # bars of a panel that can be numbered
 CLIPPED = 0.005  # share of a heat map's cells allowed to saturate, so that one neuron does not pale all others
 
@@ -27,12 +24,10 @@ def plot_scores(cosmoothing: xr.Dataset, left_out: xr.Dataset | None = None) -> 
         left_out: The same of regions left out.
     """
     methods = [str(method) for method in cosmoothing["predictor"].values]
-    panels = [(cosmoothing[name], title) for name, title in PANELS.items()]
-    above = f"above the {methods[1]}"   # the zero of a density depends on the units of the data
-    panels.append((_gain(cosmoothing["bits_per_bin"]), f"bits per neuron and bin\n{above}"))
+    panels = [_panel(metric, cosmoothing, _heading(metric)) for metric in scored(cosmoothing)]
     if left_out is not None:
-        panels.append((left_out["r2"], "R² of a region\npredicted from the others"))
-        panels.append((_gain(left_out["bits_per_bin"]), f"bits, region given the others\n{above}"))
+        shown = [metric for metric in scored_of_regions(left_out) if metric.region_panel]
+        panels += [_panel(metric, left_out, metric.region_panel) for metric in shown]
     rows = -(-len(panels) // 2)
     figure = Page(0.6 + 2.2 * rows)
     axes = figure.subplots(rows, 2, squeeze=False)
@@ -45,9 +40,22 @@ def plot_scores(cosmoothing: xr.Dataset, left_out: xr.Dataset | None = None) -> 
     return figure
 
 
-def _gain(bits: xr.DataArray) -> xr.DataArray:
-    """Bits above those of the first baseline."""
-    return bits - bits.isel(predictor=1, drop=True)
+def _heading(metric: Metric) -> str:
+    unit = "" if metric.unit == "1" else f" ({metric.unit})"
+    first = metric.panel or f"{metric.title}{unit}"
+    return first if metric.above_baseline else f"{first}\n{'less' if metric.less_is_better else 'more'} is better"
+
+
+def _panel(metric: Metric, scores: xr.Dataset, heading: str) -> tuple[xr.DataArray, str]:
+    """Numbers of a panel, and its heading.
+
+    Of some metrics it shows what they have above the first baseline.
+    """
+    table = scores[metric.name]
+    if not metric.above_baseline:
+        return table, heading
+    first = table.isel(predictor=1, drop=True)
+    return table - first, f"{heading}\nabove the {scores['predictor'].values[1]}"
 
 
 def _bars(ax: Axes, table: xr.DataArray) -> None:

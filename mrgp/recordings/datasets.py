@@ -1,0 +1,62 @@
+"""Recordings as datasets of xarray, which NetCDF files hold."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mrgp.recordings.arrays import arranged
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.labels import Coords, free_name
+
+
+def to_dataset(
+    arrays: Mapping[str, np.ndarray], times: np.ndarray, bin_width: float, neuron_coords: Coords, trial_coords: Coords
+) -> xr.Dataset:
+    """Make the dataset of a recording: one variable (trial, time, neuron_<region>) per region.
+
+    Args:
+        arrays: Region -> (trial, time, neuron), NaN where missing.
+        times: Start of each bin in seconds, (time,).
+        bin_width: Seconds.
+        neuron_coords: Region -> labels (neuron,).
+        trial_coords: Name -> values (trial,).
+    """
+    coords: dict[str, Any] = {"time": ("time", times, {"units": "s"})}
+    coords |= {name: ("trial", coord) for name, coord in trial_coords.items()}
+    coords |= {f"neuron_{name}": labels for name, labels in neuron_coords.items()}
+    variables = {name: (("trial", "time", f"neuron_{name}"), array) for name, array in arrays.items()}
+    # Some file formats sort variables by name, and the order of regions is part of the recording.
+    return xr.Dataset(variables, coords, {"bin_width": bin_width, "regions": json.dumps(list(arrays))})
+
+
+def from_dataset(dataset: xr.Dataset) -> dict[str, Any]:
+    """Read the arguments of a recording off its dataset.
+
+    Without ``attrs["regions"]`` every variable is a region.
+
+    Raises:
+        DataError: there is no bin width, or a region is no variable of three dimensions.
+    """
+    if "bin_width" not in dataset.attrs:
+        raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
+    every = [str(name) for name, array in dataset.data_vars.items() if array.ndim != 1]
+    names = json.loads(dataset.attrs.get("regions", "null")) or every
+    arrays = {}
+    for name in names:
+        if name not in dataset or dataset[name].ndim != 3:
+            dims = ("trial", "time", f"neuron_{name}")
+            raise DataError(f"region {name} must be a variable of the dataset with dimensions {dims}")
+        arrays[name] = arranged(f"region {name}", dataset[name])
+    labels = {name: array.coords[array.dims[2]] for name, array in arrays.items() if array.dims[2] in array.coords}
+    # A file holds those as plain variables whose names its list of coordinates has no place for.
+    axes = {array.dims[:1] for array in arrays.values()}
+    of_trials = {str(name): array.values for name, array in dataset.variables.items() if array.dims in axes}
+    return {
+        "regions": {name: array.values for name, array in arrays.items()},
+        "bin_width": dataset.attrs["bin_width"],
+        "neuron_coords": {name: array.values for name, array in labels.items()},
+        "trial_coords": {free_name(name, names) if name == "trial" else name: of for name, of in of_trials.items()},
+    }

@@ -1,0 +1,133 @@
+"""Observations: the arrays of a recording that models see, and what is missing in them."""
+
+import copy
+import hashlib
+from typing import Any, Self
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.missing import Missing, share_missing, written_out
+from mrgp.runtime.display import Shown
+
+
+class Observations(Shown):
+    """Arrays of a recording, and the patterns of what is missing in them.
+
+    Entry (b, t, i) is observed when ``t < length[b]`` and ``observed[pattern[b], t, i]``; None is "always".
+    Patterns are shared causally, on ``[0, length)``: a shorter trial without holes needs none of its own, and
+    a filter that runs forward computes one covariance recursion per pattern.
+
+    Only :class:`mrgp.MultiRegionData` is made of it.
+
+    Attributes:
+        layout: regions, neuron counts, bin width.
+        values: float64 (trial, time, neuron), regions side by side, 0 where missing.
+        observed: bool (pattern, time, neuron); None when nothing is missing within any trial's length.
+        pattern: int32 (trial,), the row of ``observed`` that a trial follows; zeros when there is none.
+        length: int32 (trial,), 1 + last bin with any observed entry; None when every trial fills all bins.
+        condition: int32 (trial,), index into ``layout.conditions``; zeros when there are none.
+        center: (neuron,), mean over what was observed.
+        scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
+        is_gapless: Every neuron was observed in all bins of a trial, up to its end, or in none.
+        batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
+    """
+
+    layout: Layout
+    values: Float[np.ndarray, "trial time neuron"]
+    observed: Bool[np.ndarray, "pattern time neuron"] | None
+    pattern: Int[np.ndarray, "trial"]
+    length: Int[np.ndarray, "trial"] | None
+    condition: Int[np.ndarray, "trial"]
+    center: Float[np.ndarray, "neuron"]
+    scale: Float[np.ndarray, "neuron"]
+    is_gapless: bool
+    batch_size: int | None = None
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None, bool]]:
+        arrays = (
+            self.values, self.observed, self.pattern, self.length, self.condition, self.center, self.scale,
+        )  # fmt: skip
+        return arrays, (self.layout, self.batch_size, self.is_gapless)
+
+    @property
+    def n_trials(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def n_bins(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def bin_width(self) -> float:
+        """Seconds per bin."""
+        return self.layout.bin_width
+
+    @property
+    def times(self) -> Float[np.ndarray, "time"]:
+        """Start of each bin in seconds, bin 0 at 0."""
+        return np.arange(self.n_bins) * self.bin_width
+
+    @property
+    def is_complete(self) -> bool:
+        """True if nothing is missing and all trials have the same length."""
+        return self.observed is None and self.length is None
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "trial time neuron"]:
+        """True where an entry was observed, (trial, time, neuron), written out on the host."""
+        return written_out(self._missing, *self.values.shape[1:])
+
+    def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
+        """Return ``values`` with NaN where missing; not to be written to."""
+        values = np.asarray(self.values)
+        shown = values.view() if self.is_complete else np.where(self.mask, values, np.nan)
+        shown.flags.writeable = False
+        return shown
+
+    @property
+    def missing_share(self) -> float:
+        """Share of entries that were not observed, each trial counted as long as the longest."""
+        return share_missing(self._missing, *self.values.shape[1:])
+
+    @property
+    def _missing(self) -> Missing:
+        described: tuple[Any, ...] = self.observed, self.pattern, self.length  # a user's are NumPy's, a model's JAX's
+        return Missing(*described)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the regions, the bin width and every array that a model sees.
+
+        It tells this recording from another.
+        """
+        digest = hashlib.sha256(repr((self.layout, self.values.shape)).encode())
+        for array in self.tree_flatten()[0]:
+            digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def in_batches_of(self, n_trials: int) -> Self:
+        """Return the recording for stochastic gradients, in batches of ``n_trials``.
+
+        A model then scores ``n_trials`` trials drawn anew at every step.
+        """
+        if not 1 <= n_trials <= self.n_trials:
+            raise DataError(f"a batch of {n_trials} trials is asked for, but there are {self.n_trials}")
+        batched = copy.copy(self)
+        batched.batch_size = n_trials
+        return batched
+
+    def batch(self, trials: Any) -> Self:
+        """Select the trials of one batch by position, which may be traced.
+
+        Patterns, ``center`` and ``scale`` are of all trials.
+        """
+        chosen: Any = copy.copy(self)
+        chosen.values, chosen.pattern = jnp.asarray(self.values)[trials], jnp.asarray(self.pattern)[trials]
+        chosen.condition = jnp.asarray(self.condition)[trials]
+        chosen.length = None if self.length is None else jnp.asarray(self.length)[trials]
+        chosen.batch_size = None
+        return chosen
