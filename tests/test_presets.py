@@ -67,7 +67,7 @@ def test_a_kernel_that_is_no_covariance_is_refused(preset, likelihood):
 @pytest.mark.parametrize("preset", [PCCA, GFA])
 def test_white_models_stay_white(preset):
     assert isinstance(preset(n_across=1).kernel, White)
-    with pytest.raises(ValueError, match="latents are white"):
+    with pytest.raises(ValueError, match="has no use for kernel: leave it out, or use"):
         preset(n_across=1, kernel=Matern32())
 
 

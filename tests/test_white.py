@@ -219,7 +219,7 @@ def test_gradient_is_finite():
 
 def test_wrong_use_is_refused(made):
     for preset in (FA, PCCA):
-        with pytest.raises(ValueError, match="latents are white"):
+        with pytest.raises(ValueError, match="has no use for kernel: leave it out, or use"):
             preset(n_across=1, kernel=SquaredExponential())
     with pytest.raises(ValueError, match="no within latents"):
         FA(n_across=1, n_within=1).fit(made.data)

@@ -4,8 +4,8 @@ r"""Amortised models: latents of any kind, inferred by a guide that is trained w
     z \sim p_\theta(z), \qquad \eta = f_\theta(z), \qquad y \sim p(y \mid \eta), \qquad q_\phi(z \mid y)
 
 A member of the family writes the program, ``__call__``, and the guide, ``guide``. Both sample the latents of a trial
-inside ``with self.trials(data) as some``, with everything but the trial in the event shape; ``some`` is the recording, or
-the batch of its trials that is looked at. Networks are ``numpyro.param`` in them, arrays or pytrees of arrays::
+inside ``with self.trials(data) as some``, with everything but the trial in the event shape; ``some`` is the recording,
+or the batch of its trials that is looked at. Networks are ``numpyro.param`` in them, arrays or pytrees of arrays::
 
     @dataclass(frozen=True)
     class Rotating(Amortised):

@@ -40,6 +40,9 @@ from mrgp.parts.readout import LOADINGS, OFFSET, Readout
 from mrgp.parts.sites import keeping
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.conditional import GaussianConditional
+from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.sentences import Argument, Refusal
 
 SAME = 1e-6  # share of noise in each region's copy of a shared latent: copies that are one, but for round-off
@@ -109,7 +112,7 @@ class GaussianProcesses(Model, abstract=True):
     window: InitVar[Window | None] = None
     parallel: InitVar[bool | None] = None
 
-    pools_regions: ClassVar[bool] = False  # all neurons are one population, and there are no private latents
+    fit_class: ClassVar[type[Fit]] = GaussianProcessFit
     private_in: ClassVar[str] = ""  # the model to take for private latents, where there is one
     without: ClassVar[tuple[str, ...]] = ()  # short forms of settings that change nothing in the model
     found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "delays")  # choices that a fit may change for good
@@ -196,6 +199,17 @@ class GaussianProcesses(Model, abstract=True):
         """Sample the observed site ``y``: all trials under the chosen marginal likelihood."""
         parameters = Parameters(emission.loadings, emission.noise, emission.offset, delay, across, within)
         observe(self, data, emission, parameters)
+
+    def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> GaussianConditional:
+        return GaussianConditional(self, data, sites)
+
+    @property
+    def knows_conditions(self) -> bool:
+        return self.mean.moves
+
+    @property
+    def asked(self) -> Self:
+        return self.replace(likelihood=self.likelihood.unadapted())
 
     # ---- parameters as numbers -----------------------------------------------------------------------------------
 

@@ -7,15 +7,12 @@ the generative program; the members of a family (``families/gaussian_process.py`
 import dataclasses
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax import Array
 from numpyro import handlers
 
 from mrgp.families.methods import METHODS, SETTINGS
@@ -27,6 +24,7 @@ from mrgp.parts.loadings import Loadings
 from mrgp.parts.means import Mean
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.units import seconds
+from mrgp.results.conditional import Conditional
 from mrgp.results.fit import Fit
 from mrgp.runtime.display import Card
 from mrgp.runtime.sentences import MAP, Argument, Refusal, Sentence
@@ -47,7 +45,9 @@ class Model(Part, family="model", tag="model"):
     mean: Mean
     loadings: Loadings
 
+    fit_class: ClassVar[type[Fit]] = Fit
     regions_needed: ClassVar[int] = 1
+    pools_regions: ClassVar[bool] = False  # all neurons are one population
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
     """Ways to fit it, the default first."""
 
@@ -85,6 +85,20 @@ class Model(Part, family="model", tag="model"):
         """
         raise NotImplementedError
 
+    def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Conditional:
+        """Return the model with its parameters, given a recording."""
+        raise NotImplementedError
+
+    @property
+    def knows_conditions(self) -> bool:
+        """True if something is different in trials of each condition."""
+        return False
+
+    @property
+    def asked(self) -> Self:
+        """The model as a user described it, without what a fit has found for it."""
+        return self
+
     def prepared(self, data: MultiRegionData) -> Self:
         """Complete the model with settings that it takes from the recording to be fitted."""
         return self
@@ -116,9 +130,9 @@ class Model(Part, family="model", tag="model"):
         """
         self.emission.check_values(data)
         with TRACING:
-            scores = _trial_scores(self, data, {name: jnp.asarray(value) for name, value in params.items()})
+            scores = self.conditional(data, params).log_likelihood()
         coords = {"trial": np.arange(data.n_trials)}
-        return xr.DataArray(np.asarray(scores), coords, ("trial",), "log_likelihood", {"units": "nats"})
+        return xr.DataArray(scores, coords, ("trial",), "log_likelihood", {"units": "nats"})
 
     # ---- inference -----------------------------------------------------------------------------------------------
 
@@ -187,7 +201,7 @@ class Model(Part, family="model", tag="model"):
         began = time.perf_counter()
         with TRACING:
             run = METHODS[method](self, data, options, start)
-        return Fit(
+        return self.fit_class(
             **vars(run),
             layout=data.layout,
             n_bins=data.n_bins,
@@ -264,8 +278,3 @@ def _allowed(site: str, support: Any) -> Sentence:
     option = BOUNDED_BY.get(site.partition("_")[0])
     between = f"it is between {low:g} and {high:g}"
     return (between, ", or widen ", Argument(option)) if option else (between,)
-
-
-@partial(jax.jit, static_argnums=0)
-def _trial_scores(model: Model, data: MultiRegionData, sites: dict[str, Array]) -> Array:
-    return model.likelihood_at(data, sites).log_prob(data.values)

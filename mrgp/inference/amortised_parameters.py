@@ -1,7 +1,7 @@
 """Parameters of an amortised model: networks, and sites that trials share, as arrays with names.
 
-Networks are ``numpyro.param`` of program and guide. Sites outside the plate of trials, such as the noise of neurons, are
-at their most likely value, in unconstrained coordinates while they are trained.
+Networks are ``numpyro.param`` of program and guide. Sites outside the plate of trials, such as the noise of neurons,
+are at their most likely value, in unconstrained coordinates while they are trained.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Method "amortised_svi": networks and guide of an amortised model, trained on batches of trials.
 
-Adam climbs the bound of log p(y) (Kingma & Welling 2014, ICLR), of which the divergence of q from the prior is turned on
-over the first epochs: else q would stay at the prior, from which nothing can be learned. Some trials are kept apart; the
-parameters whose bound of these is highest are the result.
+Adam climbs the bound of log p(y) (Kingma & Welling 2014, ICLR), of which the divergence of q from the prior is turned
+on over the first epochs: else q would stay at the prior, from which nothing can be learned. Some trials are kept apart;
+the parameters whose bound of these is highest are the result.
 """
 
 import importlib

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from scipy.linalg import orth, subspace_angles
 
 from mrgp.metrics.metric import Metric, SimulatedTrials, beside
+from mrgp.metrics.variance import require_loadings
 from mrgp.parts.matching import Match, delay_rmse, match_latents
-from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 KINDS = ("across", "within", "all")
 
@@ -75,6 +76,7 @@ def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
     Raises:
         ValueError: the truth is of other neurons.
     """
+    require_loadings(fit)
     ours, theirs = np.asarray(fit.sites["loadings"]), truth["loadings"].values
     if len(ours) != len(theirs):
         raise ValueError(f"the truth has {len(theirs)} neurons, the fit {len(ours)}: they are not of one recording")
@@ -170,7 +172,7 @@ def _timescale_errors(fit: Any, truth: xr.Dataset) -> xr.DataArray:
     return xr.DataArray(errors, {"latent": names}, ("latent",), "timescale_error")
 
 
-def matched_delays(fit: Fit, truth: xr.Dataset) -> xr.DataArray:
+def matched_delays(fit: GaussianProcessFit, truth: xr.Dataset) -> xr.DataArray:
     """True delays of a simulation in the order of the fit's across latents.
 
     Latents of most similar loadings are taken for the same.
@@ -189,7 +191,7 @@ def matched_delays(fit: Fit, truth: xr.Dataset) -> xr.DataArray:
     return matched.assign_coords({name: fit.delays[name] for name in fit.delays.dims}).rename("delay")
 
 
-def match_loadings(fit: Fit, truth: xr.Dataset) -> Match:
+def match_loadings(fit: GaussianProcessFit, truth: xr.Dataset) -> Match:
     """Pair the fit's across latents with those of a simulation, by most similar loadings."""
     ours, theirs = fit.delays.sizes["across_latent"], truth.sizes["across_latent"]
     return match_latents(fit.sites["loadings"][:, :ours], truth["loadings"].values[:, :theirs])

@@ -41,12 +41,19 @@ class Population(NamedTuple):
         return self.across @ self.across.T + self.within @ self.within.T + np.diag(self.noise)
 
 
+def require_loadings(fit: Any) -> None:
+    """Raise DataError if the model reads no latents by loadings."""
+    if not fit.has_loadings:
+        raise DataError(f"{type(fit.model).__name__} has no loadings, which this score is of")
+
+
 def population(fit: Any, region: str) -> Population:
     """The loadings and noise of one region.
 
     Raises:
         DataError: there is no such region, or the model's latents have no constant variance, or no Gaussian noise.
     """
+    require_loadings(fit)
     if region not in fit.layout.regions:
         raise DataError(f"there is no region {region!r} here: choose from {', '.join(fit.layout.regions)}")
     if "noise" not in fit.sites:
@@ -72,6 +79,7 @@ def variance_explained(fit: Any) -> xr.Dataset:
     Raises:
         DataError: see :func:`population`.
     """
+    require_loadings(fit)
     regions, assignment = list(fit.layout.regions), fit.assignment
     powers, noises = np.zeros((len(regions), assignment.n_columns)), np.zeros(len(regions))
     for r, region in enumerate(regions):

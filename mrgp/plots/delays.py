@@ -9,14 +9,14 @@ from matplotlib.patches import Patch
 
 from mrgp.plots.style import GREY, SMALL, Page, duration, hide, region_color, styled
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 SHORT_NAME = 6   # letters of a region's name up to which three panels of delays fit beside each other
 
 
 @styled
 def plot_delays(
-    fit: Fit, truth: Any = None, intervals: bool = True, data: MultiRegionData | None = None
+    fit: GaussianProcessFit, truth: Any = None, intervals: bool = True, data: MultiRegionData | None = None
 ) -> Figure:
     """Draw the delay of every region behind the first, with 90% intervals.
 
@@ -89,7 +89,7 @@ def plot_delays(
     return figure
 
 
-def _readers(fit: Fit) -> np.ndarray:
+def _readers(fit: GaussianProcessFit) -> np.ndarray:
     """True where a region's delay is known, (region, across_latent).
 
     It is known in regions that read a latent as the first one does.
@@ -101,7 +101,7 @@ def _readers(fit: Fit) -> np.ndarray:
 
 
 def _courses(
-    fit: Fit, delay: np.ndarray, bounds: tuple[np.ndarray, np.ndarray] | None, true: np.ndarray | None
+    fit: GaussianProcessFit, delay: np.ndarray, bounds: tuple[np.ndarray, np.ndarray] | None, true: np.ndarray | None
 ) -> Figure:
     """Draw delays in ms, (region, across_latent, time), against time."""
     time, (first, *others) = fit.delays["time"].values, fit.populations

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mrgp.parts.loadings import SHARED
 from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, styled
-from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 LEAST_GAP = 0.01   # nats: below it the convergence axis is linear, so that the end itself can be shown
 MOST_COLUMNS = 36   # of heat maps beside each other, so that the names of latents do not touch
@@ -18,7 +18,7 @@ CLIPPED = 0.005   # share of loadings allowed to saturate, so that one neuron do
 
 
 @styled
-def plot_convergence(fit: Fit) -> Figure:
+def plot_convergence(fit: GaussianProcessFit) -> Figure:
     """Draw the fit's climb by iteration, in nats below its end, on a logarithmic axis."""
     climbed = fit.climbed
     figure = Page(3.4)
@@ -37,7 +37,7 @@ def plot_convergence(fit: Fit) -> Figure:
 
 
 @styled
-def plot_loadings(fit: Fit) -> Figure:
+def plot_loadings(fit: GaussianProcessFit) -> Figure:
     """Draw the loadings of every neuron on every latent, one heat map per region.
 
     All maps are on one scale with 0 in the middle. A line divides the across latents, on the left, from the region's
@@ -74,7 +74,7 @@ def plot_loadings(fit: Fit) -> Figure:
 
 
 @styled
-def plot_shared_variance(fit: Fit, least: float = SHARED) -> Figure:
+def plot_shared_variance(fit: GaussianProcessFit, least: float = SHARED) -> Figure:
     """Draw each latent's percent of the variance that a region's latents explain together.
 
     Rows sum to 100. Latents that most regions read come first; a line divides them from the regions' own. Cells below

@@ -36,7 +36,8 @@ def save_figures(
         intervals: Draw the delays with 90% intervals.
     """
     figures = {} if fit.method == "nuts" else {"convergence": plot_convergence(fit)}  # whose draws climb nothing
-    figures["loadings"] = plot_loadings(fit)
+    if fit.has_loadings:
+        figures["loadings"] = plot_loadings(fit)
     if fit.has_delays:
         figures["delays"] = plot_delays(fit, truth, intervals, data)
     if fit.has_relevance:

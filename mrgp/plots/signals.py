@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from mrgp.metrics.scores import r_squared
 from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, duration, hide, region_color, styled, tint
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 FINE = 4   # points per bin at which a latent that lives between bins is drawn
 TOGETHER = 3   # within latents drawn over each other; more cannot be told apart
@@ -21,7 +21,7 @@ type Tables = Mapping[str, np.ndarray]
 
 
 @styled
-def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, most: int = 6) -> Figure:
+def plot_latents(fit: GaussianProcessFit, trial: int = 0, data: MultiRegionData | None = None, most: int = 6) -> Figure:
     """Draw the latents in one trial: posterior mean and 2 sd.
 
     Latents across regions come first, then those within one. An across latent is drawn on the first region's clock,
@@ -55,7 +55,7 @@ def plot_latents(fit: Fit, trial: int = 0, data: MultiRegionData | None = None, 
     return figure
 
 
-def _draw_across(ax: Axes, fit: Fit, k: int, time: np.ndarray, tables: Tables) -> None:
+def _draw_across(ax: Axes, fit: GaussianProcessFit, k: int, time: np.ndarray, tables: Tables) -> None:
     mean, sd = tables["across_mean"][:, k], tables["across_sd"][:, k]
     regions = fit.populations if fit.has_delays or len(fit.populations) == 1 else ("all",)  # copies that coincide
     reads = fit.shared_by().values[:, k] if fit.has_relevance else np.ones(len(fit.populations), bool)
@@ -78,7 +78,7 @@ def _draw_across(ax: Axes, fit: Fit, k: int, time: np.ndarray, tables: Tables) -
     ax.set_title(f"across latent {k}, {duration(fit.timescales['across'][k])}", loc="left")
 
 
-def _draw_within(ax: Axes, fit: Fit, names: Sequence[str], time: np.ndarray, tables: Tables) -> None:
+def _draw_within(ax: Axes, fit: GaussianProcessFit, names: Sequence[str], time: np.ndarray, tables: Tables) -> None:
     region = _region(names[0])
     total = sum(_region(name) == region for name in fit.within_names)
     for i, name in enumerate(names):
@@ -94,7 +94,7 @@ def _draw_within(ax: Axes, fit: Fit, names: Sequence[str], time: np.ndarray, tab
 
 @styled
 def plot_reconstruction(
-    fit: Fit,
+    fit: GaussianProcessFit,
     data: MultiRegionData | None = None,
     trial: int = 0,
     neurons: Mapping[str, Sequence[int]] | None = None,
@@ -181,7 +181,7 @@ def _region(name: str) -> str:
     return name.rpartition(":")[0]
 
 
-def _strongest(fit: Fit, names: list[str], most: int) -> list[str]:
+def _strongest(fit: GaussianProcessFit, names: list[str], most: int) -> list[str]:
     """Names of the ``most`` latents with the largest loadings, in their own order."""
     power = dict.fromkeys(names, 0.0)
     for table in fit.loadings.values():

@@ -4,8 +4,10 @@ Latents are read from the smoothed states on region 1's clock, at any offset wit
 reads a delayed copy, E[g(t - delay) | s] = w(delay)' s, reads a finer grid.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +17,13 @@ from jax import Array
 
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
+from mrgp.likelihoods.likelihood import Kalman
 from mrgp.likelihoods.statespace.assemble import Prior
 from mrgp.likelihoods.statespace.covariance import divergence, exact_covariance, lifted_covariance
 from mrgp.parts.emissions.counts import prediction
+from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import readout_loadings
+from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
 
@@ -31,33 +36,97 @@ class Signals(NamedTuple):
     within_sd: Array
 
 
-def latents(
-    distribution: MarkovGP | CountGP, data: MultiRegionData, refine: int, within_names: Sequence[str]
-) -> xr.Dataset:
-    """Build the Dataset of :meth:`mrgp.results.fit.Fit.latents`."""
-    read = jax.jit(lambda d, y: signals(d, y, refine))(distribution, jnp.asarray(data.values))
-    arrays = {
-        name: (("trial", "time", f"{name.split('_')[0]}_latent"), np.asarray(value))
-        for name, value in read._asdict().items()
-    }
-    coords = {
-        "trial": np.arange(data.n_trials),
-        "time": np.arange(data.n_bins * refine) / refine * data.bin_width,
-        "across_latent": np.arange(_latent(distribution).prior.assignment.n_across),
-        "within_latent": list(within_names),
-    }
-    return xr.Dataset(arrays, coords)
+class Conditional(Protocol):
+    """Model with its parameters, given a recording.
+
+    Attributes:
+        is_bound: Whether log-likelihoods are lower bounds.
+    """
+
+    @property
+    def is_bound(self) -> bool: ...
+
+    def log_likelihood(self) -> np.ndarray:
+        """log p(y_trial | parameters) in nats, (trial,)."""
+
+    def latents(self, refine: int = 1) -> xr.Dataset:
+        """Posterior mean and sd of the latents, ``refine`` points per bin."""
+
+    def predictive(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd of a new observation of every entry, each (trial, time, neuron)."""
+
+    def sample(self, key: Array) -> np.ndarray:
+        """Draw new trials of the recording's shape from the model, (trial, time, neuron)."""
 
 
-def reconstruction(distribution: MarkovGP | CountGP, data: MultiRegionData) -> xr.Dataset:
-    """Build the Dataset of :meth:`mrgp.results.fit.Fit.predict`."""
-    mean, sd = jax.jit(predictions)(distribution, jnp.asarray(data.values))
-    arrays = {}
-    for region, part in data.layout.region_slices.items():
-        dims = ("trial", "time", f"neuron_{region}")
-        arrays[f"{region}_mean"] = (dims, np.asarray(mean[..., part]))
-        arrays[f"{region}_sd"] = (dims, np.asarray(sd[..., part]))
-    return xr.Dataset(arrays, {"trial": np.arange(data.n_trials), "time": data.times})
+@dataclass(frozen=True)
+class GaussianConditional:
+    """Gaussian processes with their parameters, given a recording.
+
+    Attributes:
+        model: A :class:`mrgp.families.gaussian_process.GaussianProcesses`.
+        data: The recording.
+        sites: Parameters.
+        loadings_covariance: Of loadings that are known as a distribution, (neuron, column, column); else None.
+    """
+
+    model: Any
+    data: MultiRegionData
+    sites: Mapping[str, Any]
+    loadings_covariance: np.ndarray | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        return self.model.emission.is_of_counts
+
+    def log_likelihood(self) -> np.ndarray:
+        return np.asarray(_trial_scores(self.model, self.data, {n: jnp.asarray(v) for n, v in self.sites.items()}))
+
+    @cached_property
+    def states(self) -> MarkovGP | CountGP:
+        """State-space form of the model, whatever likelihood it has."""
+        model = self.model
+        if not model.likelihood.is_statespace:
+            model = model.replace(likelihood=Kalman())
+        if model.likelihood.registers is None:
+            model = model.adapted(self.data, self.sites, 1.0)
+        distribution, spread = model.likelihood_at(self.data, self.sites), self.loadings_covariance
+        return distribution if spread is None else distribution.with_spread(jnp.asarray(spread))
+
+    def latents(self, refine: int = 1) -> xr.Dataset:
+        """Latents on region 1's clock (see :meth:`mrgp.results.fit.Fit.latents`)."""
+        data, distribution = self.data, self.states
+        read = jax.jit(lambda d, y: signals(d, y, refine))(distribution, jnp.asarray(data.values))
+        arrays = {
+            name: (("trial", "time", f"{name.split('_')[0]}_latent"), np.asarray(value))
+            for name, value in read._asdict().items()
+        }
+        assignment = self.model.assignment(data.layout)
+        coords = {
+            "trial": np.arange(data.n_trials),
+            "time": np.arange(data.n_bins * refine) / refine * data.bin_width,
+            "across_latent": np.arange(assignment.n_across),
+            "within_latent": within_names(data.layout, assignment),
+        }
+        return xr.Dataset(arrays, coords)
+
+    def predictive(self) -> tuple[np.ndarray, np.ndarray]:
+        mean, sd = jax.jit(predictions)(self.states, jnp.asarray(self.data.values))
+        return np.asarray(mean), np.asarray(sd)
+
+    def sample(self, key: Array) -> np.ndarray:
+        return np.asarray(self.states.sample(key))
+
+
+@partial(jax.jit, static_argnums=0)
+def _trial_scores(model: Any, data: MultiRegionData, sites: dict[str, Array]) -> Array:
+    return model.likelihood_at(data, sites).log_prob(data.values)
+
+
+def within_names(layout: Layout, assignment: Assignment) -> list[str]:
+    """Names of the within latents, by region and number: ``V1:0``."""
+    widths = zip(layout.regions, assignment.n_within, strict=False)
+    return [f"{name}:{j}" for name, width in widths for j in range(width)]
 
 
 def signals(distribution: MarkovGP | CountGP, values: Array, refine: int) -> Signals:

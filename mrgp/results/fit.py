@@ -3,50 +3,27 @@
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from mrgp.inference.method import Run
-from mrgp.inference.mode.curvature import Curvature
-from mrgp.likelihoods.bound import CountGP
-from mrgp.likelihoods.kalman import MarkovGP
-from mrgp.likelihoods.likelihood import Kalman
-from mrgp.parts.loadings import AUDIBLE, SHARED, shared_variance, signal_to_noise
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.known_neurons import known_neurons
 from mrgp.recordings.labels import labels_of
 from mrgp.recordings.layout import CONDITION, Layout
 from mrgp.recordings.neurons import Neurons
 from mrgp.recordings.recording import MultiRegionData, stand_in
-from mrgp.results import (
-    arviz as arviz_tree,
-)
-from mrgp.results import (
-    conditional as posterior,
-)
-from mrgp.results import (
-    file as fit_file,
-)
-from mrgp.results import (
-    rows as tables,
-)
-from mrgp.results import (
-    summary as summaries,
-)
-from mrgp.results import (
-    uncertainty,
-)
-from mrgp.runtime.display import Card, Shown
+from mrgp.results import file as fit_file
+from mrgp.results.conditional import Conditional
+from mrgp.results.summary import of_any
+from mrgp.runtime.display import Card, Rows, Shown
 from mrgp.runtime.workers import TRACING
 
 FOUND = ("duration",)  # choices that a fit makes, and nobody has to read
-LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measured
 
 
 def versions() -> dict[str, str]:
@@ -58,7 +35,9 @@ def versions() -> dict[str, str]:
 class Fit(Shown, Run):
     """Parameters of one model inferred from one recording; times are in seconds throughout.
 
-    Two fits are equal where they are the same object; ``summary()`` and ``sites`` tell others apart.
+    Here is what fits of all models have; those of models with Gaussian processes have more
+    (:class:`mrgp.results.gaussian_process_fit.GaussianProcessFit`). Two fits are equal where they are the same object;
+    ``summary()`` and ``sites`` tell others apart.
 
     Attributes:
         layout: Regions, neurons per region and bin width of the recording.
@@ -86,55 +65,25 @@ class Fit(Shown, Run):
     versions: dict[str, str] = field(default_factory=versions)
     neurons: dict[str, Neurons] = field(default_factory=dict)
 
-    # ---- parameters ----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def assignment(self) -> Any:
-        """Assignment of latents to the neurons that read them."""
-        return self.model.assignment(self.layout)
-
     @property
-    def within_names(self) -> list[str]:
-        """Names of the within latents, by region and number: ``V1:0``."""
-        widths = zip(self.layout.regions, self.assignment.n_within, strict=False)
-        return [f"{name}:{j}" for name, width in widths for j in range(width)]
-
-    @property
-    def populations(self) -> tuple[str, ...]:
-        """Regions of the model: those of the recording, or one where the model pools them."""
-        return self.layout.regions if self.assignment.n_regions > 1 or self.layout.n_regions == 1 else ("all",)
-
-    @property
-    def delays(self) -> xr.DataArray:
-        """Delays in seconds, (region, across_latent), and time if they vary.
-
-        Where they vary they are (region, across_latent, time).
-
-        Positive means that the region lags the first one.
-        """
-        table = self.model.delay_table(self.sites, self.layout, self.n_bins)
-        coords = self.delay_coords if table.ndim == 2 else self.delay_coords | self.time_coords
-        return xr.DataArray(table, coords, tuple(coords), "delay", {"units": "s"})
+    def has_loadings(self) -> bool:
+        """True if neurons read latents by loadings."""
+        return False
 
     @property
     def has_delays(self) -> bool:
         """True if regions share a latent, each with a delay of its own."""
-        return len(self.populations) > 1 and self.delays.size > 0 and self.model.delays.bound(self.layout.bin_width) > 0
-
-    @property
-    def reads_between_bins(self) -> bool:
-        """True if latents have values between bins."""
-        return self.model.kernel.has_timescale and self.model.likelihood.reads_between_bins
+        return False
 
     @property
     def delays_vary(self) -> bool:
         """True if delays change during a trial."""
-        return "time" in self.delays.dims
+        return False
 
     @property
     def has_relevance(self) -> bool:
         """True if the model infers which region reads which latent."""
-        return "alpha" in self.sites
+        return False
 
     @property
     def n_samples(self) -> int:
@@ -149,9 +98,10 @@ class Fit(Shown, Run):
         return names.get(self.method, bound)
 
     @property
-    def delay_coords(self) -> dict[str, Any]:
-        """Coordinates of a table of delays."""
-        return {"region": list(self.populations), "across_latent": np.arange(self.assignment.n_across)}
+    def populations(self) -> tuple[str, ...]:
+        """Regions of the model: those of the recording, or one where the model pools them."""
+        pooled = self.model.pools_regions and self.layout.n_regions > 1
+        return ("all",) if pooled else self.layout.regions
 
     @property
     def time_coords(self) -> dict[str, Any]:
@@ -159,91 +109,9 @@ class Fit(Shown, Run):
         return {"time": np.arange(self.n_bins) * self.layout.bin_width}
 
     @property
-    def timescales(self) -> xr.Dataset:
-        """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
-        tables = {
-            kind: (f"{kind}_latent", self.model.timescale_table(self.sites, kind, self.layout))
-            for kind in ("across", "within")
-        }
-        coords = {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names}
-        return xr.Dataset(tables, coords, {"units": "s"})
-
-    @property
-    def loadings(self) -> dict[str, xr.DataArray]:
-        """Loadings per region, (neuron, latent).
-
-        Latents are the across latents ``across:k``, then the region's own ``V1:j``.
-        """
-        names = [f"across:{k}" for k in range(self.assignment.n_across)]
-        blocks = np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1])
-        arrays = {}
-        for region, width, block in zip(self.populations, self.assignment.n_within, blocks, strict=True):
-            latents = names + [f"{region}:{j}" for j in range(width)]
-            coords = {"neuron": np.arange(len(block)), "latent": latents}
-            arrays[region] = xr.DataArray(block[:, : len(latents)], coords, ("neuron", "latent"), f"loadings_{region}")
-        return arrays
-
-    @property
-    def shared_variance(self) -> xr.DataArray:
-        """Share of each latent in the variance that latents explain in a region, (region, latent).
-
-        Latents are ``across:k``, then ``within:j``, the j-th of each region's own; rows sum to 1. The expectation of
-        the squared loadings, where they are known as a distribution (method "vb").
-        """
-        share = shared_variance(self.assignment, self.sites["loadings"], self.loadings_covariance)
-        names = [f"across:{k}" for k in range(self.assignment.n_across)]
-        names += [f"within:{j}" for j in range(max(self.assignment.n_within))]
-        return xr.DataArray(share, {"region": list(self.populations), "latent": names}, name="shared_variance")
-
-    def shared_by(self, least: float = SHARED) -> xr.DataArray:
-        """True where a region reads an across latent, (region, across_latent).
-
-        A region reads a latent that explains at least ``least`` of the variance shared by its neurons (Gokcen et al.
-        2023 take 2%), if what its neurons share is at least a thousandth of their noise.
-        """
-        share = self.shared_variance.values[:, : self.assignment.n_across]
-        known = self.sites["loadings"], self.model.emission.noise_of(self.sites), self.loadings_covariance
-        audible = signal_to_noise(self.assignment, *known) >= AUDIBLE
-        return xr.DataArray((share >= least) & audible[:, None], self.delay_coords, name="shared_by")
-
-    def _per_neuron(self, site: str) -> dict[str, xr.DataArray]:
-        parts = self.layout.region_slices.items()
-        return {region: xr.DataArray(self.sites[site][part], dims=("neuron",), name=site) for region, part in parts}
-
-    @property
-    def noise(self) -> dict[str, xr.DataArray]:
-        """Observation variance of every neuron, per region; AttributeError for counts.
-
-        Counts have none of their own.
-        """
-        if self.model.emission.is_of_counts:
-            raise AttributeError("counts have no noise variance of their own: see fit.sites, and fit.predict")
-        return self._per_neuron("noise")
-
-    @property
-    def offset(self) -> dict[str, xr.DataArray]:
-        """Offset of every neuron, per region; for counts, offset of its log-rate."""
-        return self._per_neuron("offset")
-
-    @property
-    def noise_timescales(self) -> xr.DataArray:
-        """Timescale of private noise in seconds, (region,); 0 where noise is white."""
-        found = self.sites.get("noise_timescale", np.zeros(len(self.populations)))
-        return xr.DataArray(found, {"region": list(self.populations)}, name="noise_timescale", attrs={"units": "s"})
-
-    @property
-    def mean(self) -> dict[str, xr.DataArray]:
-        """Mean of every neuron over the trial, per region, (condition, time, neuron).
-
-        It is in units of the recording.
-
-        Where values are counts it is the mean of the log-rate.
-        """
-        table = self.model.mean_table(self.sites, stand_in(self.layout, 1, self.n_bins))
-        coords = {"condition": list(self.layout.conditions or ("all",))} | self.time_coords
-        dims = ("condition", "time", "neuron")
-        parts = self.layout.region_slices.items()
-        return {region: xr.DataArray(table[..., part], coords, dims, f"mean_{region}") for region, part in parts}
+    def n_parameters(self) -> int:
+        """Count of the numbers that were inferred, with loadings that a region does not use."""
+        return sum(np.size(value) for name, value in self.sites.items() if name not in (*self.fixed, *self.model.held))
 
     # ---- what it says of a recording -----------------------------------------------------------------------------
 
@@ -259,7 +127,7 @@ class Fit(Shown, Run):
             raise DataError("this fit was loaded from a file and holds no recording: pass data=")
         data = self.data if data is None else self.known(data)
         assert data is not None
-        if data.layout != self.layout and self.model.mean.moves:
+        if data.layout != self.layout and self.model.knows_conditions:
             data = data.among(self.layout.conditions)
         if not data.layout.same_neurons(self.layout):
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
@@ -297,17 +165,13 @@ class Fit(Shown, Run):
         digests = self.known(data).digests
         return np.isin(digests.of_trials, known) | np.isin(digests.whole, known)
 
-    def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
-        """log p(y_trial | parameters) in nats, (trial,); for counts a lower bound."""
-        return self.model.log_likelihood(self.recording(data), self.sites)
+    def conditional(self, data: MultiRegionData | None = None) -> Conditional:
+        """What the fit says of a recording: its likelihood, latents and predictions."""
+        return self.model.conditional(self.recording(data), self.sites)
 
-    def markov(self, data: MultiRegionData) -> MarkovGP | CountGP:
-        """State-space form of the fitted model, whatever likelihood it was fitted with."""
-        model = self.model if self.model.likelihood.is_statespace else self.model.replace(likelihood=Kalman())
-        if model.likelihood.registers is None:
-            model = model.adapted(data, self.sites, 1.0)
-        found, spread = model.likelihood_at(data, self.sites), self.loadings_covariance
-        return found if spread is None else found.with_spread(jnp.asarray(spread))
+    def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
+        """log p(y_trial | parameters) in nats, (trial,); a lower bound for counts and where a guide infers latents."""
+        return self.model.log_likelihood(self.recording(data), self.sites)
 
     def latents(self, data: MultiRegionData | None = None, refine: int = 1) -> xr.Dataset:
         """Posterior mean and sd of the latents, on region 1's clock and ``refine`` points per bin.
@@ -318,8 +182,7 @@ class Fit(Shown, Run):
         """
         if refine < 1:
             raise ValueError(f"refine is the number of points per bin, at least 1, not {refine}")
-        data = self.recording(data)
-        return posterior.latents(self.markov(data), data, refine, self.within_names)
+        return self.conditional(data).latents(refine)
 
     def predict(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Reconstruct every region from the whole recording: mean, and sd of a new observation.
@@ -329,7 +192,12 @@ class Fit(Shown, Run):
             Of counts they are of a new count, as q (see :mod:`mrgp.likelihoods.bound`) has its log-rate.
         """
         data = self.recording(data)
-        return posterior.reconstruction(self.markov(data), data)
+        mean, sd = self.conditional(data).predictive()
+        arrays: dict[str, Any] = {}
+        for region, part in data.layout.region_slices.items():
+            dims = ("trial", "time", f"neuron_{region}")
+            arrays |= {f"{region}_mean": (dims, mean[..., part]), f"{region}_sd": (dims, sd[..., part])}
+        return xr.Dataset(arrays, {"trial": np.arange(data.n_trials), "time": data.times})
 
     def sample(
         self, n_trials: int, n_bins: int, seed: int = 0, conditions: Sequence[str] | None = None
@@ -345,117 +213,10 @@ class Fit(Shown, Run):
             own = replace(self.layout, conditions=tuple(sorted(set(labels_of(conditions)))))
             frame = MultiRegionData.unchecked(own, frame.values, {CONDITION: np.asarray(conditions)})
             frame = frame.among(self.layout.conditions)
-        drawn = np.asarray(self.markov(frame).sample(jax.random.key(seed)))
+        drawn = np.asarray(self.conditional(frame).sample(jax.random.key(seed)))
         made = frame.with_values(drawn)
         made.known_as = None
         return made
-
-    def lift_error(self, n_bins: int = LIFT_ERROR_BINS) -> float:
-        """KL divergence per trial, in nats, from the exact model to the state space used.
-
-        It is for trials of ``n_bins`` bins.
-        """
-        bare = replace(
-            self, model=self.model.replace(mean="constant"),
-            sites={name: value for name, value in self.sites.items() if name not in self.model.mean.own_sites},
-        )  # fmt: skip
-        return posterior.lift_error(bare.markov(stand_in(self.layout, 1, n_bins)), n_bins)
-
-    # ---- uncertainty ---------------------------------------------------------------------------------------------
-
-    def curvature(self, data: MultiRegionData | None = None, progress: bool = False, follow: bool = False) -> Curvature:
-        """Gaussian uncertainty of delays and kernel parameters; computed once.
-
-        Everything else is profiled out.
-
-        ``follow`` asks for how everything else follows them too, which a saved fit does not keep.
-        """
-        with TRACING:
-            known = self.saved_curvature
-            if known is None or (follow and known.response is None):
-                known = uncertainty.curvature_at(self, self.recording(data), progress)
-                self.saved_curvature = known
-            return known
-
-    @property
-    def uncertain_sites(self) -> tuple[str, ...]:
-        """Sites that describe latents and were inferred; intervals are given for these."""
-        return tuple(name for name in self.model.dynamics_sites(self.layout) if name not in self.fixed)
-
-    def delay_intervals(
-        self,
-        probability: float = 0.9,
-        data: MultiRegionData | None = None,
-        progress: bool = False,
-        over_time: bool = False,
-        reference: str | None = None,
-    ) -> xr.Dataset:
-        """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``), in seconds.
-
-        They are from the curvature, or from draws of the posterior where there are any.
-
-        Dims (region, across_latent), and time where delays vary; ``over_time`` asks for their mean over the trial
-        instead. Delays are behind the region ``reference``, None for the first; a latent that ``reference`` or a region
-        does not read leaves their delay open. The Gaussian lives in artanh(delay / bound), so that intervals respect
-        the bound, which is ``max_delay`` behind the first region and twice that behind others. A delay that has come
-        within 5% of ``max_delay`` has neither sd nor interval (NaN): the bound stopped it, not the recording.
-        """
-        if not 0 < probability < 1:
-            raise ValueError(f"probability is between 0 and 1, not {probability}")
-        reference = self.populations[0] if reference is None else reference
-        if reference not in self.populations:
-            raise ValueError(f"reference {reference!r} is no region: choose from {', '.join(self.populations)}")
-        if self._has_own_draws:
-            return uncertainty.delay_quantiles(self, probability, over_time, reference)
-        bounds = uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
-        self._has_shown_intervals = True
-        return bounds
-
-    _has_shown_intervals = False  # then what they need of JAX is compiled
-
-    @property
-    def _has_own_draws(self) -> bool:
-        """True if draws are of the posterior itself, not of its Gaussian."""
-        return self.samples is not None and self.method != "laplace"
-
-    @property
-    def undrawn_sites(self) -> tuple[str, ...]:
-        """Sites that were inferred but have no draws of their own.
-
-        If there are any, the draws are not of the whole posterior.
-        """
-        given = {*(self.samples or {}), *self.fixed, *self.model.held}
-        return tuple(name for name in self.sites if name not in given)
-
-    @property
-    def n_parameters(self) -> int:
-        """Count of the numbers that were inferred, with loadings that a region does not use."""
-        return sum(np.size(value) for name, value in self.sites.items() if name not in (*self.fixed, *self.model.held))
-
-    def draws(self, n_draws: int, seed: int = 0, data: MultiRegionData | None = None) -> dict[str, np.ndarray]:
-        """Draws of all sites, (draw, ...) each; times are in seconds.
-
-        Where the method gives draws, they are taken from these, at most all of them.
-
-        Else delays and kernel parameters are from the Gaussian at the maximum; loadings, noise and offsets take their
-        best values given each draw, to first order, without spread of their own. Sites that the method leaves undrawn
-        (``undrawn_sites``) stay at the maximum.
-        """
-        if self.samples is not None:
-            return uncertainty.thinned(self, n_draws)
-        return uncertainty.draws(self, self.curvature(data, follow=True), n_draws, seed)
-
-    def log_evidence(self, data: MultiRegionData | None = None, progress: bool = False) -> tuple[float, float]:
-        """log p(y | model) in nats by Laplace's method, and the standard error of its computation.
-
-        The method is applied at the maximum.
-
-        Everything that was inferred is integrated over a Gaussian; sites that were fixed are given. A recording cannot
-        tell the modes apart that differ in signs and order of latents: all of them count, log 2 for each latent and
-        log K! for each K exchangeable ones.
-        """
-        with TRACING:
-            return uncertainty.log_evidence(self, self.recording(data), progress)
 
     def to_arviz(
         self,
@@ -464,32 +225,30 @@ class Fit(Shown, Run):
         seed: int = 0,
         latents: bool = False,
     ) -> xr.DataTree:
-        """Convert to an ArviZ DataTree, for ``arviz.summary``, ``loo`` and all others.
+        """Convert to an ArviZ DataTree.
 
-        These include ``plot_forest`` and ``compare``.
-
-        Groups: ``posterior`` and ``prior`` (chain, draw, ...), ``log_likelihood`` per trial, ``posterior_predictive``
-        and ``observed_data`` (each neuron's mean over the observed bins of each trial), ``sample_stats`` of method
-        "nuts", and ``constant_data`` with what is not drawn. With ``latents`` also :meth:`latents` (means and sds).
-
-        The posterior of methods "laplace", "svi" and "nuts" are their draws, ``n_draws`` of them at most (None: 1000);
-        of the others draws of delays and timescales from the Gaussian at the maximum (None: 100). It holds what has a
-        spread of its own and nothing else: sites that stay at the maximum or only follow are in ``constant_data``.
-        ``log_likelihood`` is there where all that was inferred was drawn, so that ``arviz.loo`` is of the whole
-        posterior; elsewhere the tree's attribute ``log_likelihood`` says why not, and what to do. Of a model without
-        delays and timescales nothing is drawn: there is no ``posterior``, and a warning says so.
+        Groups: ``posterior``, draws of the latents of each trial given the recording, (chain, draw, trial, time,
+        latent), ``n_draws`` of them (None: 100); ``posterior_predictive`` and ``observed_data``, each neuron's mean
+        over the observed bins of each trial; ``constant_data``, the parameters. With ``latents`` also :meth:`latents`.
+        The bounds of log p(y) of the trials are no likelihoods of draws: there is no group ``log_likelihood``.
         """
         with TRACING:
-            return arviz_tree.build(self, self.recording(data), n_draws, seed, latents)
+            return self.model.arviz_tree(self, self.recording(data), n_draws, seed, latents)
 
     # ---- saving --------------------------------------------------------------------------------------------------
 
+    def tables(self, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> list[Rows]:
+        """Tables of the parameters that the model has names for, as rows of text; none here."""
+        return []
+
+    def _settings(self) -> dict[str, str]:
+        """Settings that a user has chosen, as text."""
+        return {name: value for name, value in self.model.asked.chosen.items() if name not in FOUND}
+
     def _card(self) -> Card:
-        asked = self.model.replace(likelihood=self.model.likelihood.unadapted())
-        settings = {name: value for name, value in asked.chosen.items() if name not in FOUND}
         facts = {
             "recording": f"{self.layout}",
-            "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
+            "settings": ", ".join(f"{name}={value}" for name, value in self._settings().items()),
             "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
         }
         if len(self.trace) and self.method != "nuts":
@@ -500,29 +259,19 @@ class Fit(Shown, Run):
             facts["fixed"] = ", ".join(self.fixed)
         state = "converged" if self.converged else "NOT converged"
         headline = f"Fit of {type(self.model).__name__} by method {self.method!r}, {state}"
-        bounds = self._bounds_at_hand()
-        without = ("fit.delay_intervals() says how sure the delays are",) if self.has_delays and bounds is None else ()
-        return Card(headline, facts, tables.latents(self, bounds), self.notes, "\n".join(without))
+        tables, advice = self._shown()
+        return Card(headline, facts, tables, self.notes, advice)
 
-    def _bounds_at_hand(self) -> xr.Dataset | None:
-        """Intervals of the delays if they are quick to give, else None.
-
-        They are not if that takes long or needs the turn of another thread.
-        """
-        is_ready = self.saved_curvature is not None and (self.data is not None or self._has_shown_intervals)
-        if not self.has_delays or not (is_ready or self._has_own_draws) or not TRACING.acquire(blocking=False):
-            return None
-        try:
-            return self.delay_intervals(over_time=True)
-        finally:
-            TRACING.release()
+    def _shown(self) -> tuple[list[Rows], str]:
+        """Tables that a card shows, and what to ask for besides."""
+        return self.tables(), ""
 
     def summary(self) -> dict[str, Any]:
         """Summary that the command line writes, ready for JSON, in seconds and nats.
 
         It holds only entries that exist for the model.
         """
-        return summaries.build(self)
+        return of_any(self, {})
 
     def save(self, path: str | Path) -> None:
         """Write the fit as NetCDF.
@@ -538,4 +287,5 @@ def load_fit(path: str | Path) -> Fit:
     Raises:
         DataError: the file is missing, damaged or not a fit.
     """
-    return Fit(**fit_file.read(Path(path)))
+    fields = fit_file.read(Path(path))
+    return fields["model"].fit_class(**fields)

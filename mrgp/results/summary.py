@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 
-def build(fit: Any) -> dict[str, Any]:
-    """Build the summary of :meth:`mrgp.results.fit.Fit.summary`."""
+def of_any(fit: Any, of_latents: dict[str, Any]) -> dict[str, Any]:
+    """Build the summary of a fit of any model; ``of_latents`` are entries of its own."""
     model = fit.model
     summary = {
         "model": type(model).__name__.lower(),
@@ -21,18 +21,7 @@ def build(fit: Any) -> dict[str, Any]:
     }
     if fit.method == "vb" and len(fit.trace):
         summary["bound"] = float(fit.trace[-1])
-    summary |= {"regions": list(fit.populations), "within_latents": fit.within_names}
-    if fit.has_delays:
-        summary |= {"delays": fit.delays.values.tolist(), "delay_dims": list(fit.delays.dims)}
-        if fit.delays_vary:
-            summary["delays_over_time"] = {n: v.values.tolist() for n, v in over_time(fit.delays).items()}
-    timescales = {kind: fit.timescales[kind].values for kind in ("across", "within")}
-    summary["timescales"] = {kind: numbers(values) for kind, values in timescales.items() if (values > 0).any()}
-    if model.emission.is_autocorrelated:
-        summary["noise_timescales"] = numbers(fit.noise_timescales.values)
-    if fit.has_relevance:
-        summary["shared_variance"] = fit.shared_variance.values.tolist()
-        summary["shared_by"] = fit.shared_by().values.tolist()
+    summary |= {"regions": list(fit.populations), **of_latents}
     if fit.preprocessing is not None:
         summary["preprocessing"] = fit.preprocessing
     return summary | {
@@ -45,6 +34,23 @@ def build(fit: Any) -> dict[str, Any]:
         "notes": list(fit.notes),
         "versions": fit.versions,
     }
+
+
+def of_latents(fit: Any) -> dict[str, Any]:
+    """Entries of a fit with Gaussian processes: delays, timescales, and who reads what."""
+    summary: dict[str, Any] = {"within_latents": fit.within_names}
+    if fit.has_delays:
+        summary |= {"delays": fit.delays.values.tolist(), "delay_dims": list(fit.delays.dims)}
+        if fit.delays_vary:
+            summary["delays_over_time"] = {n: v.values.tolist() for n, v in over_time(fit.delays).items()}
+    timescales = {kind: fit.timescales[kind].values for kind in ("across", "within")}
+    summary["timescales"] = {kind: numbers(values) for kind, values in timescales.items() if (values > 0).any()}
+    if fit.model.emission.is_autocorrelated:
+        summary["noise_timescales"] = numbers(fit.noise_timescales.values)
+    if fit.has_relevance:
+        summary["shared_variance"] = fit.shared_variance.values.tolist()
+        summary["shared_by"] = fit.shared_by().values.tolist()
+    return summary
 
 
 def numbers(values: np.ndarray) -> list[float | None]:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from mrgp.results.fit import Fit
-from mrgp.results.rows import BELOW, latents
+from mrgp.results.rows import BELOW
 from mrgp.runtime.display import aligned
 from mrgp.runtime.files import write_json
 
@@ -44,8 +44,8 @@ def _without_nan(values: np.ndarray) -> list[Any]:
 
 
 def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
-    """Format the tables of :func:`mrgp.results.rows.latents` as text."""
-    lines = ["\n".join(aligned(rows)) for rows in latents(fit, bounds, truth)]
+    """Format the tables of a fit as text (see :meth:`mrgp.Fit.tables`)."""
+    lines = ["\n".join(aligned(rows)) for rows in fit.tables(bounds, truth)]
     if fit.has_relevance and fit.assignment.n_across:
         lines[-1] += f"\n{BELOW}"
     return "\n\n".join(lines)

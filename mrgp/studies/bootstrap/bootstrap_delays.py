@@ -33,7 +33,7 @@ from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.sites import site_of
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.workers import TRACING
 from mrgp.studies.bootstrap.refits import Job, Kind, Refit, counts, refits
@@ -151,7 +151,7 @@ class Bootstrap(Shown):
 
 
 def bootstrap_delays(
-    fit: Fit,
+    fit: GaussianProcessFit,
     data: MultiRegionData | None = None,
     n_samples: int = 1000,
     *,
@@ -216,7 +216,7 @@ def bootstrap_delays(
     return result
 
 
-def _checked(fit: Fit, data: MultiRegionData | None, n_samples: int, kind: str) -> MultiRegionData:
+def _checked(fit: GaussianProcessFit, data: MultiRegionData | None, n_samples: int, kind: str) -> MultiRegionData:
     """Check the arguments and return the recording to resample."""
     if not fit.has_delays:
         name = type(fit.model).__name__
@@ -231,7 +231,7 @@ def _checked(fit: Fit, data: MultiRegionData | None, n_samples: int, kind: str) 
     return data
 
 
-def _given(fit: Fit, data: MultiRegionData, names: tuple[str, ...]) -> Given:
+def _given(fit: GaussianProcessFit, data: MultiRegionData, names: tuple[str, ...]) -> Given:
     """Collect the fixed part of a likelihood in which only ``names`` are refitted.
 
     The recording itself is left out: it has then said all it can.
@@ -248,7 +248,7 @@ def _given(fit: Fit, data: MultiRegionData, names: tuple[str, ...]) -> Given:
 # ---- significance ----------------------------------------------------------------------------------------------------
 
 
-def _significance(fit: Fit, data: MultiRegionData, told: Information, n_samples: int, seed: int) -> xr.Dataset:
+def _significance(fit: GaussianProcessFit, data: MultiRegionData, told: Information, n_samples: int, seed: int) -> xr.Dataset:
     """Test each delay: share of samples of trials that are as likely without it."""
     sites = {name: jnp.asarray(value) for name, value in fit.sites.items()}
     delays = fit.model.delay_table(fit.sites, fit.layout, data.n_bins)
@@ -306,7 +306,7 @@ def _scores(model: Any, data: MultiRegionData, told: Information, sites: Sites, 
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _tables(fit: Fit, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _tables(fit: GaussianProcessFit, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arrays of delays and kernel parameters, by name."""
     kernel = [name for name in fit.model.dynamics_sites(fit.layout) if name.endswith(("_across", "_within"))]
     return {
@@ -317,7 +317,7 @@ def _tables(fit: Fit, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[s
 
 
 def _variables(
-    fit: Fit, data: MultiRegionData, tables: Mapping[str, np.ndarray], lead: tuple[str, ...] = ()
+    fit: GaussianProcessFit, data: MultiRegionData, tables: Mapping[str, np.ndarray], lead: tuple[str, ...] = ()
 ) -> dict[str, xr.DataArray]:
     """Name the axes of tables of delays and kernel parameters.
 
@@ -336,7 +336,7 @@ def _variables(
     return variables
 
 
-def _samples(fit: Fit, data: MultiRegionData, found: Sequence[Refit]) -> xr.Dataset:
+def _samples(fit: GaussianProcessFit, data: MultiRegionData, found: Sequence[Refit]) -> xr.Dataset:
     """Gather delays and kernel parameters of all refits in one Dataset.
 
     Sites that were held are as they are in the fit.

@@ -29,7 +29,7 @@ from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.symmetries import align_draws, sites_of_truth
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
-from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.records import Store
 from mrgp.simulations.simulate import Simulation, simulate
 from mrgp.studies.calibration.rank_tests import judged
@@ -232,7 +232,7 @@ class _Simulated:
         )  # fmt: skip
 
     def _judgement(
-        self, fit: Fit, truth: Mapping[str, np.ndarray], simulation: Simulation, rng: np.random.Generator
+        self, fit: GaussianProcessFit, truth: Mapping[str, np.ndarray], simulation: Simulation, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
         if fit.n_samples < self.draws:
             raise ValueError(f"the fit has {fit.n_samples} draws, too few to rank among {self.draws}: raise n_draws")

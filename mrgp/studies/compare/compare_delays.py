@@ -31,7 +31,7 @@ from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.delays import delay_table
-from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.results.loo import leave_one_out
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_json
@@ -78,7 +78,7 @@ class DelayComparison(Shown):
     delays: pd.DataFrame
     delays_of: str | None
     changes: pd.DataFrame
-    fits: dict[str, Fit]
+    fits: dict[str, GaussianProcessFit]
     loo: dict[str, Any]
     settings: dict[str, Any]
 
@@ -156,7 +156,7 @@ def compare_delays(
     progress: bool = True,
     **choices: Any,
 ) -> DelayComparison:
-    """Fit every hypothesis to the same recording, and weigh them against each other.
+    """GaussianProcessFit every hypothesis to the same recording, and weigh them against each other.
 
     Args:
         data: The recording, of two regions at least.
@@ -234,8 +234,8 @@ def _listed(hypotheses: Any, with_law: Any) -> dict[str, Hypothesis]:
     return listed
 
 
-def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool) -> dict[str, Fit]:
-    """Fit every hypothesis, those with the same latents from a common start.
+def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool) -> dict[str, GaussianProcessFit]:
+    """GaussianProcessFit every hypothesis, those with the same latents from a common start.
 
     They go on from the fit of one of them, so that none owes its place to luck.
 
@@ -243,7 +243,7 @@ def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, 
     there share the bound that its delays needed, which is part of what is compared.
     """
     plain = [name for name, one in listed.items() if _is_constant(one, data)]
-    fits: dict[str, Fit] = {}
+    fits: dict[str, GaussianProcessFit] = {}
     for name in sorted(listed, key=lambda name: name not in plain[:1]):
         model, start = listed[name].model, None
         if plain and name != plain[0] and _same_latents(model, listed[plain[0]].model):
@@ -268,7 +268,7 @@ def _same_latents(one: Model, other: Model) -> bool:
     return isinstance(one, GaussianProcesses) and all(getattr(one, name) == getattr(other, name) for name in alike)
 
 
-def _left_out(name: str, fit: Fit, data: MultiRegionData, **settings: Any) -> Any:
+def _left_out(name: str, fit: GaussianProcessFit, data: MultiRegionData, **settings: Any) -> Any:
     """Score a hypothesis by leave-one-out; None if its posterior cannot be drawn from.
 
     A warning says so.
@@ -281,7 +281,7 @@ def _left_out(name: str, fit: Fit, data: MultiRegionData, **settings: Any) -> An
 
 
 def _table(
-    fits: Mapping[str, Fit], loos: Mapping[str, Any], evidence: Mapping[str, tuple[float, float]]
+    fits: Mapping[str, GaussianProcessFit], loos: Mapping[str, Any], evidence: Mapping[str, tuple[float, float]]
 ) -> pd.DataFrame:
     values = np.array([evidence[name][0] for name in fits])
     table = pd.DataFrame({

@@ -16,13 +16,13 @@ from scipy.stats import norm
 from mrgp.parts.delays.varying import DELAY_SPREAD
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 RATIOS = np.geomspace(1e-3, 8.0, 200)  # of the typical spread, over which spreads are integrated
 
 
-def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit | None:
-    """Fit a model whose delays vary again, with typical spreads; None for other models.
+def with_typical_spreads(fit: GaussianProcessFit, data: MultiRegionData, progress: bool) -> GaussianProcessFit | None:
+    """GaussianProcessFit a model whose delays vary again, with typical spreads; None for other models.
 
     They replace the most likely spreads.
 
@@ -36,7 +36,7 @@ def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit
 
 
 def evidence_of(
-    name: str, fit: Fit, typical: Fit | None, data: MultiRegionData, progress: bool
+    name: str, fit: GaussianProcessFit, typical: GaussianProcessFit | None, data: MultiRegionData, progress: bool
 ) -> tuple[float, float]:
     """log p(y | hypothesis) in nats, and its error.
 
@@ -52,7 +52,7 @@ def evidence_of(
     return value + (0.0 if typical is None else sum(part for part, _ in _integrated(typical))), error
 
 
-def _integrated(typical: Fit) -> list[tuple[float, float]]:
+def _integrated(typical: GaussianProcessFit) -> list[tuple[float, float]]:
     """Gain in log evidence from integrating a course's spread, and P(the delay varies).
 
     One pair for every course, by region, then latent.
@@ -78,7 +78,7 @@ def _integrated(typical: Fit) -> list[tuple[float, float]]:
     return found
 
 
-def changes_of(name: str, fit: Fit, typical: Fit | None) -> pd.DataFrame:
+def changes_of(name: str, fit: GaussianProcessFit, typical: GaussianProcessFit | None) -> pd.DataFrame:
     """Rows of ``changes`` for one hypothesis (see :class:`mrgp.DelayComparison`)."""
     if typical is None:
         return pd.DataFrame(columns=["hypothesis", "region", "latent", "spread_ms", "varies"])
