@@ -40,7 +40,7 @@ NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves
 
 @dataclass(frozen=True)
 class Fittable(Parametrized):
-    """Parametrized model that inference methods can fit (see ``mrgp.inference.method``)."""
+    """Parametrized model that inference methods can fit (see ``mrgp.inference.run``)."""
 
     held_at_first: ClassVar[tuple[str, ...]] = (MEAN_CHANGE.name,)  # a start from the data that bad latents would spoil
     found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "max_delay")  # choices that a fit may change for good

@@ -14,9 +14,9 @@ import numpy as np
 
 from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.lags import FEWEST_BINS
-from mrgp.inference.method import Model, Options
-from mrgp.inference.optimise import Ascent, LogJoint, Objective, maximise
+from mrgp.inference.optimise import INTERRUPTED, Ascent, LogJoint, Objective, maximise
 from mrgp.inference.profile import better_lags
+from mrgp.inference.run import Model, Options
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.parts.sites import of_neurons
 from mrgp.recordings.recording import MultiRegionData
@@ -246,7 +246,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
         max_iterations=SEARCH_ITERATIONS,
         progress=title if options.progress else None,
     )
-    if ascent.reason == "interrupted":
+    if ascent.reason == INTERRUPTED:
         raise KeyboardInterrupt
     # The prior of delays is flat up to a bound: without it, climbs under different bounds can be compared.
     flat = np.size(ascent.sites.get("delay", ())) * np.log(2 * max(model.delay_bound(compressed.data.layout), TINY))

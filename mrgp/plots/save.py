@@ -35,7 +35,7 @@ def save_figures(
         truth: Delays in seconds, as the fit has them, to be marked.
         intervals: Draw the delays with 90% intervals.
     """
-    figures = {} if fit.method == "nuts" else {"convergence": plot_convergence(fit)}  # whose draws climb nothing
+    figures = {"convergence": plot_convergence(fit)} if fit.method_class.climbs.rises else {}  # draws climb nothing
     figures["loadings"] = plot_loadings(fit)
     if fit.has_delays:
         figures["delays"] = plot_delays(fit, truth, intervals, data)

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from mrgp.inference.method import Run
+from mrgp.inference.method import Method
 from mrgp.inference.mode.curvature import Curvature
+from mrgp.inference.run import Run
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP
 from mrgp.likelihoods.likelihood import Kalman
@@ -72,7 +73,7 @@ class Fit(Shown, Run):
         versions: Of what the result depends on.
         neurons: Who the neurons of each region are, by which they are known in other recordings.
 
-    Parameters and how they were found are the attributes of :class:`mrgp.inference.method.Run`.
+    Parameters and how they were found are the attributes of :class:`mrgp.inference.run.Run`.
     """
 
     layout: Layout
@@ -137,11 +138,14 @@ class Fit(Shown, Run):
         return 0 if self.samples is None else int(np.prod(next(iter(self.samples.values())).shape[:2]))
 
     @property
+    def method_class(self) -> type[Method]:
+        """Class of the method; :class:`mrgp.Method` itself where that is not defined here."""
+        return Method.known(self.method)
+
+    @property
     def climbed(self) -> str:
         """Name of the quantity in ``trace``, in symbols."""
-        names = {"em": "log p(y | parameters)", "nuts": "log density of each draw"}
-        bound = "bound of log p(y)" if self.method in ("vb", "svi") else "log p(y, parameters)"
-        return names.get(self.method, bound)
+        return self.method_class.climbs.symbols
 
     @property
     def delay_coords(self) -> dict[str, Any]:
@@ -411,7 +415,7 @@ class Fit(Shown, Run):
     @property
     def _has_own_draws(self) -> bool:
         """True if draws are of the posterior itself, not of its Gaussian."""
-        return self.samples is not None and self.method != "laplace"
+        return self.samples is not None and not self.method_class.ends_at_maximum
 
     @property
     def undrawn_sites(self) -> tuple[str, ...]:
@@ -486,7 +490,7 @@ class Fit(Shown, Run):
             "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
             "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
         }
-        if len(self.trace) and self.method != "nuts":
+        if len(self.trace) and self.method_class.climbs.rises:
             facts[self.climbed] = f"{self.trace[-1]:.2f} nats"
         if self.n_samples:
             facts["draws"] = str(self.n_samples)

@@ -229,7 +229,8 @@ def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, 
             start = fits[plain[0]]
             model = model.replace(max_delay=start.model.delay_bound(data.layout))
         fixed = listed[name].fixed
-        fits[name] = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress).ended()
+        fit = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress)
+        fits[name] = fit.raise_if_interrupted()
     return {name: fits[name] for name in listed}
 
 

@@ -30,7 +30,7 @@ def with_typical_spreads(fit: Fit, data: MultiRegionData, progress: bool) -> Fit
     if not fit.delays_vary or "delay_spread" in fit.fixed:
         return None
     fixed = {name: fit.sites[name] for name in fit.fixed} | {"delay_spread": fit.model.usual_spread(data.layout)}
-    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).ended()
+    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).raise_if_interrupted()
 
 
 def evidence_of(
