@@ -3,6 +3,13 @@
 from . import metrics as metrics
 from . import models as models
 from . import plots as plots
+from .inference import EM as EM
+from .inference import MAP as MAP
+from .inference import NUTS as NUTS
+from .inference import SVI as SVI
+from .inference import VB as VB
+from .inference import Laplace as Laplace
+from .inference import Method as Method
 from .likelihoods import DenseGP as DenseGP
 from .likelihoods import MarkovGP as MarkovGP
 from .likelihoods import SpectralGP as SpectralGP

@@ -10,7 +10,7 @@ from mrgp.models import ADM, DLAG
 
 import mrgp
 from mrgp.families.model import Model
-from mrgp.inference import map as recipe
+from mrgp.inference import map as climbing
 from mrgp.inference.variational_bayes.bound import trace_of
 from mrgp.parts.delays.courses import most_evident, smooth_modes
 from mrgp.parts.delays.varying import VaryingDelay, timescales
@@ -283,7 +283,7 @@ def test_latents_of_one_region_only_need_no_delays():
 @pytest.mark.slow
 def test_interrupted_fit_goes_on_with_the_timescales_it_learned(bump, tmp_path, monkeypatch):
     made, _ = bump
-    place, model, plain, climbs = tmp_path / "fit.checkpoint.npz", ADM(n_across=1), recipe.maximise, []
+    place, model, plain, climbs = tmp_path / "fit.checkpoint.npz", ADM(n_across=1), climbing.maximise, []
 
     def stop_in_the_second_climb(objective, **settings):
         climbs.append(objective.density.model.likelihood.written_name())
@@ -294,7 +294,7 @@ def test_interrupted_fit_goes_on_with_the_timescales_it_learned(bump, tmp_path, 
     def stop(sites):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe, "maximise", stop_in_the_second_climb)
+    monkeypatch.setattr(climbing, "maximise", stop_in_the_second_climb)
     with pytest.warns(UserWarning, match="interrupted"):
         first = model.fit(made.data, checkpoint=place, progress=False)
     assert first.model.delays.learned_timescales is not None

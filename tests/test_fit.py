@@ -393,7 +393,7 @@ def test_interrupted_fit_resumes(made, tmp_path, monkeypatch):
 
 def test_checkpoint_of_another_recording_is_refused(made, tmp_path, fit):
     checkpoint = tmp_path / "fit.checkpoint.npz"
-    from mrgp.inference.method import Checkpoint, Options
+    from mrgp.inference.run import Checkpoint, Options
 
     options = Options(0, 1, 0.01, 10, checkpoint, progress=False)
     Checkpoint(options, fit.model, made.data).write(fit.model, fit.sites, force=True)

@@ -10,14 +10,14 @@ import pytest
 from mrgp.models import DLAG, MDLAG
 
 import mrgp
-from mrgp.inference import map as recipe
+from mrgp.inference import adaptation
+from mrgp.inference import map as climbing
 from mrgp.inference import search as searching
 from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.lags import cross_covariance, lagged_directions, whitener
-from mrgp.inference.method import Options
 from mrgp.inference.optimise import Ascent
 from mrgp.inference.profile import better_lags
-from mrgp.inference.variational_bayes import vb
+from mrgp.inference.run import Options
 
 BIN, N_BINS, N_TRIALS = 0.02, 40, 30
 DELAYS = np.array([[0.0, 0.0], [9.0, -4.0], [-6.0, 2.0]])  # bins, (region, latent)
@@ -141,15 +141,15 @@ def test_a_second_climb_that_ends_lower_leaves_no_trace(far, monkeypatch):
     """Neither parameters, nor the bound, nor a note; and it takes nothing from the first one's convergence."""
     data, fit = far
     worse = {**fit.sites, "loadings": 0.1 * fit.sites["loadings"]}
-    monkeypatch.setattr(recipe, "elsewhere", lambda model, *_: ((model.replace(max_delay=0.4), worse), []))
-    monkeypatch.setattr(recipe, "MOST_ROUNDS", 2)
-    climb, lengths = recipe.maximise, []
+    monkeypatch.setattr(adaptation, "elsewhere", lambda model, *_: ((model.replace(max_delay=0.4), worse), []))
+    monkeypatch.setattr(adaptation, "MOST_ROUNDS", 2)
+    climb, lengths = climbing.maximise, []
 
     def short(objective, **options):
         lengths.append(options["max_iterations"])
         return climb(objective, **(options | {"max_iterations": 2} if len(lengths) > 1 else options))
 
-    monkeypatch.setattr(recipe, "maximise", short)
+    monkeypatch.setattr(climbing, "maximise", short)
     again, said = quick(fit.model, data, fit)
     assert len(lengths) == 2
     assert (again.model.max_delay, again.converged, again.notes, said) == (fit.model.max_delay, True, (), [])
@@ -162,7 +162,7 @@ def test_an_interrupt_while_other_lags_are_tried_keeps_the_fit(far, monkeypatch,
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe, "elsewhere", interrupted)
+    monkeypatch.setattr(adaptation, "elsewhere", interrupted)
     again, _ = quick(fit.model, data, fit, checkpoint=tmp_path / "checkpoint.npz")
     assert (again.reason, again.converged) == ("interrupted", False)
     assert float(again.log_likelihood().sum()) == pytest.approx(float(fit.log_likelihood().sum()), abs=0.5)
@@ -182,7 +182,7 @@ def test_variational_rounds_look_at_other_lags_too(far, monkeypatch):
     assert again.trace[-1] == pytest.approx(fit.trace[-1], abs=0.5)
     np.testing.assert_allclose(again.delays, fit.delays, atol=0.1 * BIN)
     assert np.diff(again.trace).min() > -1e-6
-    monkeypatch.setattr(vb, "elsewhere", lambda *_: (None, []))
+    monkeypatch.setattr(adaptation, "elsewhere", lambda *_: (None, []))
     stuck, _ = quick(fit.model, data, astray)
     assert stuck.trace[-1] < fit.trace[-1] - 20
 

@@ -12,10 +12,11 @@ from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 from scipy.stats import multivariate_normal
 
 import mrgp
-from mrgp.inference import map as recipe
 from mrgp.inference import search
-from mrgp.inference.method import Checkpoint, Options
+from mrgp.inference.adaptation import begin
+from mrgp.inference.driver import Driver
 from mrgp.inference.optimise import Ascent, free_sites
+from mrgp.inference.run import Options
 from mrgp.parts.around_shared import AroundShared
 from mrgp.parts.emissions.autocorrelated import noise_timescale_of
 from mrgp.parts.emissions.gaussian import Gaussian
@@ -322,7 +323,7 @@ def test_the_mean_is_guessed_once_per_start(monkeypatch):
     monkeypatch.setattr(Gaussian, "first_course", lambda *known: guesses.append(guess(*known)) or guesses[-1])
     monkeypatch.setattr(search, "_climb", lambda model, compressed, begin, *_: Ascent(begin, 0.0))
     options = Options(0, 1, 0.01, 1, None, False)
-    _, sites, _ = recipe.begin(model, data, options, None, Checkpoint(options, model, data))
+    sites = begin(Driver(mrgp.MAP(), model, data, options)).sites
     assert len(guesses) == 1
     np.testing.assert_array_equal(sites["mean_change"], guesses[0])
     rest = data.less(np.einsum("tm,cnm->ctn", model.prepared(data).mean.modes(data, None), guesses[0]))

@@ -448,8 +448,8 @@ def test_a_stopped_posterior_goes_on_from_its_maximum(made, laplace, tmp_path, m
 
 
 def test_an_interrupted_climb_has_no_posterior(made, laplace, monkeypatch):
-    climb = summit.fit_map
-    monkeypatch.setattr(summit, "fit_map", lambda *given: replace(climb(*given), reason="interrupted"))
+    climb = summit.drive
+    monkeypatch.setattr(summit, "drive", lambda *given: replace(climb(*given), reason="interrupted"))
     with pytest.raises(KeyboardInterrupt):
         laplace.model.fit(made.data, "laplace", start=laplace, progress=False)
 

@@ -76,7 +76,8 @@ def test_a_recording_says_what_it_holds():
 
 def test_a_model_says_what_was_chosen_and_no_default():
     model = DLAG(n_across=2, n_within=(17, 1), kernel=mrgp.Matern32(), max_delay=0.3, mean="psth")
-    assert repr(model) == "DLAG(n_across=2, n_within=(17, 1), kernel=Matern32(), delays=ConstantDelay(longest=0.3), mean='psth')"
+    shown = "n_across=2, n_within=(17, 1), kernel=Matern32(), delays=ConstantDelay(longest=0.3), mean='psth'"
+    assert repr(model) == f"DLAG({shown})"
     for one in (model, DLAG(), ADM(2, 1), GPFA(3, emission="poisson"), LDS(2), PCCA(1, 1), MDLAG(4, rate=0.1)):
         assert eval(repr(one), {**vars(mrgp.models), **{name: getattr(mrgp, name) for name in mrgp.__all__}}) == one
     assert repr(LDS(2)) == "LDS(n_across=2)"

@@ -8,9 +8,9 @@ from mrgp.models import GPFA
 from scipy import stats
 
 import mrgp
-from mrgp.inference import map as recipe
-from mrgp.inference.method import Options, Run
+from mrgp.inference import adaptation
 from mrgp.inference.optimise import Density, Objective, maximise
+from mrgp.inference.run import Options, Run
 from mrgp.inference.trivial import SLACK, never_below_trivial, quietened
 from mrgp.parts.emissions import Gaussian, NegativeBinomial, Poisson
 
@@ -64,11 +64,11 @@ OPTIONS = Options(5, 1, 0.01, 10, None, False)
 def test_a_fit_below_the_trivial_model_is_made_again_from_a_quiet_start():
     data, begun = recording(), object()
     method = Climbs([0.0])
-    run = never_below_trivial(lambda held: ())(method)(GPFA(1), data, OPTIONS, begun)
+    run = never_below_trivial(has_priors=False)(method)(GPFA(1), data, OPTIONS, begun)
     assert method.seen == [(5, False, begun)]
     method = Climbs([25.0, 0.0])
     with pytest.warns(UserWarning, match="made again, from the data and a quiet start"):
-        run = never_below_trivial(lambda held: ())(method)(GPFA(1), data, OPTIONS, begun)
+        run = never_below_trivial(has_priors=False)(method)(GPFA(1), data, OPTIONS, begun)
     assert method.seen == [(5, False, begun), (6, True, None)]
     assert len(run.notes) == 1
     needed = Gaussian().trivial_log_likelihood(data).sum() - 3 * SLACK
@@ -78,11 +78,11 @@ def test_a_fit_below_the_trivial_model_is_made_again_from_a_quiet_start():
 def test_a_fit_that_stays_below_is_refused_with_the_neuron_to_look_at():
     data = recording()
     with pytest.raises(mrgp.DataError, match=r"below the model .* look at region V1, neuron 1 first"):
-        never_below_trivial(lambda held: ())(Climbs([25.0] * 3))(GPFA(1), data, OPTIONS)
+        never_below_trivial(has_priors=False)(Climbs([25.0] * 3))(GPFA(1), data, OPTIONS)
     with_loadings_held = Options(5, 1, 0.01, 10, None, False, fixed={"loadings": np.ones((3, 1))})
-    unasked = never_below_trivial({"loadings"}.intersection)(Climbs([25.0]))
+    unasked = never_below_trivial(has_priors=False)(Climbs([25.0]))
     assert unasked(GPFA(1), data, with_loadings_held).reason == "converged"
-    interrupted = never_below_trivial(lambda held: ())(Climbs([25.0], "interrupted"))
+    interrupted = never_below_trivial(has_priors=False)(Climbs([25.0], "interrupted"))
     assert interrupted(GPFA(1), data, OPTIONS).reason == "interrupted"
 
 
@@ -90,13 +90,13 @@ def test_a_real_climb_that_goes_wrong_is_made_again(monkeypatch):
     """The search for a start gives loadings out of all proportion to the first run only, from which two steps lead."""
     y = np.random.default_rng(1).normal(size=(10, 15, 4))
     data = mrgp.MultiRegionData({"V1": y}, 0.02)
-    search = recipe.search
+    search = adaptation.search
 
     def wild(model, data, options):
         model, sites, notes = search(model, data, options)
         return model, sites if options.quiet else {**sites, "loadings": 1e3 * sites["loadings"]}, notes
 
-    monkeypatch.setattr(recipe, "search", wild)
+    monkeypatch.setattr(adaptation, "search", wild)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         fit = GPFA(1).fit(data, progress=False, n_starts=1, max_iterations=2)

@@ -35,8 +35,13 @@ ALL_METHODS = ("map", "vb", "em", "laplace", "svi", "nuts")
 POSTERIOR = ("laplace", "svi", "nuts")
 """Methods that draw from a posterior."""
 
-CONJUGATE = ("loadings", "noise", "offset", "alpha")
-"""Parameters that variational Bayes infers, so that they cannot be fixed."""
+HOLD_NOTHING = ("em",)
+"""Methods that update every parameter, so that none can be fixed."""
+
+INFERRED: dict[str, tuple[str, ...]] = {
+    "vb": ("loadings", "noise", "offset", "alpha"),
+}
+"""Methods, and the parameters that each infers, so that they cannot be fixed."""
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa"),

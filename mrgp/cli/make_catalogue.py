@@ -20,8 +20,7 @@ from numpyro.infer.util import log_density
 
 import mrgp.models
 from mrgp.families.gaussian_process import GaussianProcesses
-from mrgp.families.methods import METHODS
-from mrgp.inference.variational_bayes.bound import OF_Q
+from mrgp.inference.method import Method
 from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
 from mrgp.part import Part
 from mrgp.parts.emissions.autocorrelated import NOISES
@@ -33,7 +32,6 @@ from mrgp.recordings.preprocessing import TRANSFORMS
 from mrgp.recordings.readers import Reader
 from mrgp.recordings.recording import stand_in
 from mrgp.runtime.files import write_atomically
-from mrgp.studies.calibration.calibrate import METHODS as WITH_DRAWS
 from mrgp.studies.calibration.calibrate import ranked_priors
 from mrgp.studies.compare.compare_delays import KNOWN
 
@@ -212,14 +210,19 @@ def entries() -> list[tuple[str, str, Any, str]]:
     named = {option: choices(option, known[names[0]]) for option, names in meant_for.items()}
     counted = [e for e in named["emission"] if known[meant_for["emission"][0]](1, emission=e).emission.is_of_counts]  # type: ignore
     needing = [name for name in meant_for["n_within"] if known[name].regions_needed > 1]
+    ways = {way.written_name(): way for way in Method.members().values() if way.__module__.startswith("mrgp.")}
     tuples = "dict[str, tuple[str, ...]]"
     return [
         ("MODELS", "", words, "Models, and what they are."),
         ("METHODS", tuples, {name: model.methods for name, model in known.items()},
             "Models, and how each can be fitted, its default first."),
-        ("ALL_METHODS", "", tuple(METHODS), "Every way to fit."),
-        ("POSTERIOR", "", [name for name in METHODS if name in WITH_DRAWS], "Methods that draw from a posterior."),
-        ("CONJUGATE", "", OF_Q, "Parameters that variational Bayes infers, so that they cannot be fixed."),
+        ("ALL_METHODS", "", list(ways), "Every way to fit."),
+        ("POSTERIOR", "", [name for name, way in ways.items() if way.gives_draws],
+            "Methods that draw from a posterior."),
+        ("HOLD_NOTHING", "", [name for name, way in ways.items() if not way.holds_sites],
+            "Methods that update every parameter, so that none can be fixed."),
+        ("INFERRED", tuples, {name: way.infers for name, way in ways.items() if way.infers},
+            "Methods, and the parameters that each infers, so that they cannot be fixed."),
         ("MEANT_FOR", tuples, meant_for, "Options that describe a model, and the models that have a use for each."),
         ("FIELDS", "", FIELDS, "Choices of models that the command line has under another name."),
         ("CHOICES", tuples, {option: names for option, names in named.items() if names},

@@ -182,7 +182,7 @@ def check_latents(assignment: Any) -> None:
 
 
 def finish(
-    fit: "Fit",
+    fit: Any,
     folder: Path,
     *,
     truth: "xr.DataArray | None" = None,
@@ -213,7 +213,7 @@ def finish(
         state = "converged" if fit.converged else "NOT converged"
         state += f" after {fit.iterations} iterations, {fit.wall_s:.0f} s"
         reached = f"log p(y | parameters) = {total:.2f} nats"
-        if fit.method == "vb":
+        if fit.method_class.climbs.is_bound and not fit.method_class.gives_draws:
             reached += f", {fit.climbed} = {fit.trace[-1]:.2f} nats"
         print(f"{state}; {reached}\n\n{table(fit, bounds, truth)}\n")
         print(f"summary.json, fit.nc{' and figures' * figures} are in {folder}")

@@ -21,9 +21,10 @@ from mrgp.cli.argument_types import (
 from mrgp.cli.catalogue import (
     ALL_METHODS,
     CHOICES,
-    CONJUGATE,
     COUNTED_FILES,
     DEFAULTS,
+    HOLD_NOTHING,
+    INFERRED,
     KERNELS,
     MEANT_FOR,
     METHODS,
@@ -204,10 +205,10 @@ def unsuited(args: argparse.Namespace) -> str | None:
     if args.method not in (None, *METHODS[model]):
         return f"--method {args.method} is not for {model}: it has {listed(METHODS[model])}"
     method, names = args.method or METHODS[model][0], [name for name, _ in args.fixed]
-    if method == "em" and names:
-        return "--method em updates every parameter: for --fixed, take --method map"
-    if method == "vb" and (inferred := sorted(set(CONJUGATE) & set(names))):
-        return f"--method vb infers {listed(inferred)}: fix delays or timescales, or take --method map"
+    if method in HOLD_NOTHING and names:
+        return f"--method {method} updates every parameter: for --fixed, take --method map"
+    if inferred := sorted(set(INFERRED.get(method, ())) & set(names)):
+        return f"--method {method} infers {listed(inferred)}: fix delays or timescales, or take --method map"
     if len(set(names)) < len(names):
         return f"--fixed gives {max(names, key=names.count)} two values"
     if args.start is not None and args.n_starts is not None:

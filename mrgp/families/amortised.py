@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 from jax import Array, lax
 
@@ -35,7 +34,6 @@ from mrgp.inference.amortised_parameters import Parameters
 from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.latents import Assignment
 from mrgp.parts.readout import Readout
-from mrgp.recordings.layout import Layout
 from mrgp.recordings.missing import Missing, entries
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.amortised_conditional import ETA, LATENTS, AmortisedConditional
@@ -52,7 +50,6 @@ class Amortised(Model, abstract=True):
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
 
     methods: ClassVar[tuple[str, ...]] = ("amortised_svi",)
-    found_by_fit: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         self.resolve()
@@ -107,6 +104,3 @@ class Amortised(Model, abstract=True):
 
     def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> AmortisedConditional:
         return AmortisedConditional(self, data, Parameters.of(self, data).unpacked(sites))
-
-    def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
-        return {name: np.asarray(value) for name, value in sites.items()}

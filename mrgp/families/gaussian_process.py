@@ -43,7 +43,7 @@ from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.conditional import GaussianConditional
 from mrgp.results.fit import Fit
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
-from mrgp.runtime.sentences import Argument, Refusal
+from mrgp.runtime.sentences import Argument, Refusal, Sentence
 
 SAME = 1e-6  # share of noise in each region's copy of a shared latent: copies that are one, but for round-off
 
@@ -317,6 +317,9 @@ class GaussianProcesses(Model, abstract=True):
     def held(self) -> tuple[str, ...]:
         """Sites that climbs leave alone: the start sets them, or :meth:`learned` between climbs."""
         return (*self.mean.held, *self.delays.held)
+
+    def why_no_maximum(self, data: MultiRegionData) -> Sentence | None:
+        return self.loadings.objection(self.methods, self.emission, data)
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Approximate posterior sd of each site in its unconstrained coordinate.

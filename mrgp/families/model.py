@@ -15,19 +15,19 @@ import numpy as np
 import xarray as xr
 from numpyro import handlers
 
-from mrgp.families.methods import METHODS, SETTINGS
-from mrgp.inference.method import Options
+from mrgp.inference.driver import drive
+from mrgp.inference.method import Method
 from mrgp.inference.optimise import free_sites
+from mrgp.inference.run import Options
 from mrgp.part import Part
 from mrgp.parts.emissions import Emission
-from mrgp.parts.loadings import Loadings
-from mrgp.parts.means import Mean
+from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.units import seconds
 from mrgp.results.conditional import Conditional
 from mrgp.results.fit import Fit
 from mrgp.runtime.display import Card
-from mrgp.runtime.sentences import MAP, Argument, Refusal, Sentence
+from mrgp.runtime.sentences import Argument, Refusal, Sentence
 from mrgp.runtime.workers import TRACING
 
 BOUNDED_BY = {"delay": "max_delay", "timescale": "timescale_bounds"}
@@ -42,12 +42,11 @@ class Model(Part, family="model", tag="model"):
     """
 
     emission: Emission
-    mean: Mean
-    loadings: Loadings
 
     fit_class: ClassVar[type[Fit]] = Fit
     regions_needed: ClassVar[int] = 1
     pools_regions: ClassVar[bool] = False  # all neurons are one population
+    found_by_fit: ClassVar[tuple[str, ...]] = ()  # choices that a fit may change for good
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
     """Ways to fit it, the default first."""
 
@@ -99,6 +98,19 @@ class Model(Part, family="model", tag="model"):
         """The model as a user described it, without what a fit has found for it."""
         return self
 
+    def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        """Put parameters into the order that a fit shows, where no recording can decide it."""
+        return {name: np.asarray(value) for name, value in sites.items()}
+
+    def why_no_maximum(self, data: MultiRegionData) -> Sentence | None:
+        """Reason why log p(y, parameters) has no maximum that says anything, or None."""
+        return None
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Sites that are given, not inferred as others are."""
+        return ()
+
     def prepared(self, data: MultiRegionData) -> Self:
         """Complete the model with settings that it takes from the recording to be fitted."""
         return self
@@ -139,7 +151,7 @@ class Model(Part, family="model", tag="model"):
     def fit(
         self,
         data: MultiRegionData,
-        method: str | None = None,
+        method: Method | str | None = None,
         *,
         seed: int = 0,
         start: Fit | None = None,
@@ -157,11 +169,11 @@ class Model(Part, family="model", tag="model"):
 
         Args:
             data: The recording; neurons and regions as the model expects.
-            method: "map": the maximum of log p(y, parameters), latents integrated out. "em", for models that have
-                it: the maximum of log p(y | parameters) by expectation-maximization. "vb": variational Bayes, for
-                models with automatic relevance determination. From the maximum on, where latents have timescales:
-                "laplace", the Gaussian that fits there; "svi", a variational guide; "nuts", draws by Hamiltonian
-                Monte Carlo. None for the model's own default.
+            method: A :class:`mrgp.Method` or its name. "map": the maximum of log p(y, parameters), latents integrated
+                out. "em", for models that have it: the maximum of log p(y | parameters) by expectation-maximization.
+                "vb": variational Bayes, for models with automatic relevance determination. From the maximum on, where
+                latents have timescales: "laplace", the Gaussian that fits there; "svi", a variational guide; "nuts",
+                draws by Hamiltonian Monte Carlo. None for the model's own default.
             seed: Of the random part of the start; the same seed gives the same fit.
             start: A fit to go on from instead of a search for a start: of this model or one with the same sites, such
                 as one with another likelihood, or DLAG for ADM. A model of counts also starts from a Gaussian fit of
@@ -175,8 +187,7 @@ class Model(Part, family="model", tag="model"):
             checkpoint: A file that keeps the parameters as the fit goes on; a fit that finds it resumes from it, and
                 removes it when done.
             progress: Show a progress bar.
-            settings: Of the method: see :class:`mrgp.inference.laplace.LaplaceSettings`,
-                :class:`mrgp.inference.svi.SVISettings`, :class:`mrgp.inference.nuts.NutsSettings`.
+            settings: Of the method: see :class:`mrgp.Laplace`, :class:`mrgp.SVI` and :class:`mrgp.NUTS`.
 
         Raises:
             DataError: the recording does not suit the model, or the fit ended below the model in which every neuron has
@@ -185,22 +196,17 @@ class Model(Part, family="model", tag="model"):
                 of these counts, or with delays beyond a ``max_delay`` that is held.
         """
         self.check(data)
-        method = method or self.methods[0]
-        if method not in self.methods:
-            raise ValueError(f"method is one of {', '.join(self.methods)} for {type(self).__name__}, not {method!r}")
+        method = Method.chosen(self.methods[0] if method is None else method, settings, self)
         if (objection := self.objection(method, data)) is not None:
             raise Refusal(f"{type(self).__name__}: ", *objection)
         if start is not None and not start.layout.same_neurons(data.layout):
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         place = None if checkpoint is None else Path(checkpoint)
         held = self.checked(fixed or {}, data)
-        chosen = self._settings(method, settings)
-        if self.emission.is_of_counts and getattr(chosen, "loadings", None) == "fixed":
-            raise ValueError(f"{method}: counts are no fewer numbers given loadings: use loadings='profiled'")
-        options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held, chosen)
+        options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held)
         began = time.perf_counter()
         with TRACING:
-            run = METHODS[method](self, data, options, start)
+            run = drive(method, self, data, options, start)
         return self.fit_class(
             **vars(run),
             layout=data.layout,
@@ -212,20 +218,9 @@ class Model(Part, family="model", tag="model"):
             neurons=data.neurons,
         )
 
-    def _settings(self, method: str, settings: Mapping[str, Any]) -> Any:
-        """Check the settings of a method and return them; None if it has none."""
-        kind = SETTINGS.get(method)
-        known = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
-        if unknown := sorted(settings.keys() - set(known)):
-            has = f"it has {', '.join(known)}" if known else "it has no settings of its own"
-            raise TypeError(f"method {method!r} knows no setting {', '.join(unknown)}: {has}")
-        return kind and kind(**settings)
-
-    def objection(self, method: str, data: MultiRegionData) -> Sentence | None:
+    def objection(self, method: Method | str, data: MultiRegionData) -> Sentence | None:
         """Reason why a method cannot fit this model to a recording, or None."""
-        if method == "em" and self.mean.moves:
-            return "method 'em' has no update for ", Argument("mean", self.mean.written_name()), ": use ", MAP
-        return self.loadings.objection(method, self.methods, self.emission, data) or self.emission.unsuited(data)
+        return Method.named(method).objection(self, data) or self.emission.unsuited(data)
 
     def check(self, data: MultiRegionData) -> None:
         """Raise DataError if nothing can be inferred from a recording.
@@ -242,7 +237,7 @@ class Model(Part, family="model", tag="model"):
         Raises:
             ValueError: there is no such site, or it cannot have this value.
         """
-        free = free_sites(self.prepared(data), data)
+        free = free_sites(self.prepared(data), data) if fixed else {}
         held = {}
         for name, value in fixed.items():
             if name not in free:

@@ -14,8 +14,9 @@ or from where it was, whichever is higher. Either way the log-likelihood never d
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,18 +24,17 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import biject_to, constraints
 from scipy.optimize import minimize
-from tqdm import tqdm
 
-from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
-from mrgp.inference.optimise import PATIENCE
+from mrgp.inference.driver import Driver
+from mrgp.inference.method import Method
+from mrgp.inference.run import LIKELIHOOD, Model, Quantity, State
 from mrgp.inference.search import search
-from mrgp.inference.trivial import never_below_trivial, quietened
+from mrgp.inference.trivial import quietened
 from mrgp.likelihoods.statespace.linear import LinearSpace, LinearSystem
 from mrgp.likelihoods.statespace.stable_matrices import contraction
-from mrgp.recordings.checks import warn
 from mrgp.recordings.missing import Missing, exact_patterns
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import MAP, Refusal
+from mrgp.runtime.sentences import MAP, Argument, Sentence
 
 LEAST_NOISE = 1e-6  # of a neuron's variance: a neuron that the latents explain altogether has no likelihood
 DYNAMICS_ITERATIONS = 30  # of BFGS on a few numbers; it starts close
@@ -210,68 +210,69 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
     return jax.value_and_grad(loss)(x)
 
 
-@never_below_trivial(out_of_reach=lambda held: ())
-def fit_em(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Fit by maximum likelihood, with expectation-maximization.
+@dataclass(kw_only=True)
+class Cycle(State):
+    """State after an E-step.
 
-    It begins as :func:`mrgp.inference.map.fit_map` does. The fit's ``trace`` is log p(y | parameters) after every
-    iteration.
+    Attributes:
+        recording, exact: What the E-step is given, on the device.
+        space: The model's linear system.
+        moments: Of the E-step at ``sites``; None before the first.
     """
-    if options.fixed:
-        raise Refusal("method 'em' updates every parameter: to fix one, use ", MAP)
-    store = Checkpoint(options, model, data)
-    resumed = store.read(model)
-    sites: dict[str, Any]
-    if resumed is not None:
-        model, sites = resumed
-    elif start is not None:
-        sites = dict(start.sites)
-    else:
-        model, sites, _ = search(model, data, options)
-        sites = quietened(sites, data) if options.quiet else sites
-    model = model.replace(likelihood=model.likelihood.unadapted())
-    exact = exact_patterns(_missing(data), data.n_bins, data.layout.total_neurons)
-    on_device = jax.tree.map(jnp.asarray, data)
-    space = model.likelihood_at(data, sites).space
-    assert isinstance(space, LinearSpace)
-    trace: list[float] = []
-    reason, converged = f"stopped after {options.max_iterations} iterations", False
-    bar = tqdm(desc="expectation-maximization", unit=" iterations", disable=not options.progress, leave=False)
-    following = sites
-    try:
-        while True:
-            moments = expectation(model, on_device, exact, {n: jnp.asarray(v) for n, v in following.items()})
-            if not np.isfinite(moments.log_likelihood):
-                raise FloatingPointError("the log-likelihood is not finite: check the recording's units")
-            sites = following
-            trace.append(float(moments.log_likelihood))
-            bar.update()
-            bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
-            store.write(model, sites)
-            if len(trace) > PATIENCE and trace[-1] - trace[-1 - PATIENCE] < options.tolerance:
-                reason, converged = f"gain below {options.tolerance:g} nats over {PATIENCE} iterations", True
-                break
-            if len(trace) > options.max_iterations:
-                break
-            moments = jax.tree.map(np.asarray, moments)
-            emission = emission_update(moments, data)
-            dynamics, T = dynamics_update(space, moments, np.asarray(sites["transition"]), data.n_trials)
-            following = {**emission, **dynamics, "loadings": emission["loadings"] @ T}
-    except KeyboardInterrupt:
-        reason = "interrupted"
-    finally:
-        bar.close()
-    if reason == "interrupted":
-        store.write(model, sites, force=True)
-    else:
-        store.remove()
-    if not converged:
-        warn(f"the fit has not converged: {reason}")
-    shown = model.canonical(sites, data.layout)
-    return Run(
-        model=model, sites=shown, method="em", trace=np.array(trace), converged=converged, reason=reason,
-        iterations=len(trace) - 1, evaluations=len(trace),
-    )  # fmt: skip
+
+    recording: Any
+    exact: Missing
+    space: LinearSpace
+    moments: Moments | None = None
+
+
+@dataclass(frozen=True)
+class EM(Method):
+    """Expectation-maximization: the maximum of log p(y | parameters), without settings."""
+
+    climbs: ClassVar[Quantity] = LIKELIHOOD
+    holds_sites: ClassVar[bool] = False
+    listed: ClassVar[bool] = True
+    title: ClassVar[str | None] = "expectation-maximization"
+
+    def objection(self, model: Any, data: MultiRegionData) -> Sentence | None:
+        if model.mean.moves:
+            return "method 'em' has no update for ", Argument("mean", model.mean.written_name()), ": use ", MAP
+        return super().objection(model, data)
+
+    def init(self, driver: Driver) -> Cycle:
+        model, data = driver.model, driver.data
+        resumed = driver.store.read(model)
+        sites: dict[str, Any]
+        if resumed is not None:
+            model, sites = resumed
+        elif driver.start is not None:
+            sites = dict(driver.start.sites)
+        else:
+            model, sites, _ = search(model, data, driver.options)
+            sites = quietened(sites, data) if driver.options.quiet else sites
+        model = model.replace(likelihood=model.likelihood.unadapted())
+        exact = exact_patterns(_missing(data), data.n_bins, data.layout.total_neurons)
+        space = model.likelihood_at(data, sites).space
+        assert isinstance(space, LinearSpace)
+        return Cycle(model=model, sites=sites, recording=jax.tree.map(jnp.asarray, data), exact=exact, space=space)
+
+    def step(self, driver: Driver, state: Cycle) -> Cycle:
+        """Do an M-step, unless there are no moments yet, and an E-step."""
+        sites = state.sites if state.moments is None else _maximised(state, driver.data)
+        given = {name: jnp.asarray(value) for name, value in sites.items()}
+        moments = expectation(state.model, state.recording, state.exact, given)
+        state.sites, state.moments = sites, jax.tree.map(np.asarray, moments)
+        driver.climbed(state, float(moments.log_likelihood))
+        return state
+
+
+def _maximised(state: Cycle, data: MultiRegionData) -> dict[str, Any]:
+    """Do the M-step: return the sites that maximise the expected log-density."""
+    assert state.moments is not None
+    emission = emission_update(state.moments, data)
+    dynamics, T = dynamics_update(state.space, state.moments, np.asarray(state.sites["transition"]), data.n_trials)
+    return {**emission, **dynamics, "loadings": emission["loadings"] @ T}
 
 
 def _missing(data: MultiRegionData) -> Missing:

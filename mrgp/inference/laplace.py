@@ -6,22 +6,23 @@ and means are off by half an sd. So draws only begin as those of the Gaussian: H
 posterior (see ``mode.moves``).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 
-from mrgp.inference.method import Model, Options, Run, Start
+from mrgp.inference.driver import Driver
+from mrgp.inference.method import Method
 from mrgp.inference.mode.coordinates import DYNAMICS, Coordinates, Whitened
-from mrgp.inference.mode.mode import FEW, summit
+from mrgp.inference.mode.mode import ENOUGH_TO_RANK, FEW, Posterior, Summit, summit
 from mrgp.inference.mode.moves import carried
-from mrgp.recordings.checks import warn
-from mrgp.recordings.recording import MultiRegionData
+from mrgp.inference.run import Run
 
 
 @dataclass(frozen=True)
-class LaplaceSettings:
-    """Settings of method "laplace".
+class Laplace(Method):
+    """Gaussian at the maximum, and draws of the posterior that begin as draws of it.
 
     Attributes:
         n_draws: Draws kept with the fit.
@@ -38,6 +39,12 @@ class LaplaceSettings:
     n_draws: int = 1000
     loadings: Literal["included", "following", "profiled"] | None = None
 
+    gives_draws: ClassVar[bool] = True
+    ends_at_maximum: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+    draws_all: ClassVar[str] = "fit with loadings='included', or take mrgp.leave_one_out(fit)"
+    for_calibration: ClassVar[Mapping[str, Any]] = {"n_draws": ENOUGH_TO_RANK, "loadings": "profiled"}
+
     def __post_init__(self) -> None:
         if self.n_draws < 1:
             raise ValueError("laplace: n_draws counts at least 1")
@@ -46,31 +53,43 @@ class LaplaceSettings:
                 f"laplace: loadings are 'included', 'following' or 'profiled', not {self.loadings!r}"
             )
 
+    def init(self, driver: Driver) -> Posterior:
+        top = summit(driver)
+        program = Whitened(top.program, following=self._loadings(top) == "profiled")
+        coordinates = Coordinates.at(top.objective, top.curvature, program.following)
+        return Posterior(
+            model=top.run.model, sites=top.run.sites, top=top, program=program, coordinates=coordinates, x={}
+        )
 
-def fit_laplace(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Find the maximum and its curvature, and make draws."""
-    settings: LaplaceSettings = options.settings
-    top = summit(model, data, options, start)
-    costly = top.objective.size > FEW or top.run.model.emission.is_of_counts
-    loadings = settings.loadings or ("profiled" if costly else "included")
-    program = Whitened(top.program, following=loadings == "profiled")
-    coordinates = Coordinates.at(top.objective, top.curvature, program.following)
-    center = program.center(coordinates)
-    *keys, last = jax.random.split(jax.random.key(options.seed), len(center) + 1)
-    x = {
-        name: jax.random.normal(key, (1, settings.n_draws, *zero.shape))
-        for key, (name, zero) in zip(keys, center.items(), strict=True)
-    }
-    if loadings == "profiled":
-        return top.finished("laplace", program, coordinates, x, sites=top.run.sites)
-    held = DYNAMICS if loadings == "following" else None
-    drawn = carried(program, top.argument, coordinates, x, last, held=held, progress=options.progress)
-    if drawn.settled:
-        return top.finished("laplace", program, coordinates, drawn.x, sites=top.run.sites)
-    doubt = top.unsettled(drawn.reason)
-    warn(doubt)
-    if DYNAMICS not in x:
-        raise FloatingPointError(doubt)
-    lean = replace(program, following=True)
-    notes = (*top.run.notes, doubt)
-    return top.finished("laplace", lean, coordinates, {DYNAMICS: x[DYNAMICS]}, sites=top.run.sites, notes=notes)
+    def step(self, driver: Driver, state: Posterior) -> Posterior:
+        """Draw from the Gaussian, and carry what is drawn to the posterior."""
+        top, program, loadings = state.top, state.program, self._loadings(state.top)
+        center = program.center(state.coordinates)
+        *keys, last = jax.random.split(jax.random.key(driver.options.seed), len(center) + 1)
+        state.x = {
+            name: jax.random.normal(key, (1, self.n_draws, *zero.shape))
+            for key, (name, zero) in zip(keys, center.items(), strict=True)
+        }
+        state.converged, state.reason = True, top.run.reason
+        if loadings == "profiled":
+            return state
+        held = DYNAMICS if loadings == "following" else None
+        drawn = carried(
+            program, top.argument, state.coordinates, state.x, last, held=held, progress=driver.options.progress
+        )
+        if drawn.settled:
+            return replace(state, x=drawn.x)
+        state.notes.append(top.unsettled(drawn.reason))
+        driver.say(state.notes[-1])
+        if DYNAMICS not in state.x:
+            raise FloatingPointError(state.notes[-1])
+        return replace(state, x={DYNAMICS: state.x[DYNAMICS]}, program=replace(program, following=True))
+
+    def finish(self, driver: Driver, state: Posterior) -> Run:
+        notes = (*state.top.run.notes, *state.notes)
+        name, sites = self.written_name(), state.top.run.sites
+        return state.top.finished(name, state.program, state.coordinates, state.x, sites=sites, notes=notes)
+
+    def _loadings(self, top: Summit) -> str:
+        costly = top.objective.size > FEW or top.run.model.emission.is_of_counts
+        return self.loadings or ("profiled" if costly else "included")

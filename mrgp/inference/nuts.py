@@ -4,21 +4,21 @@ The draws are made in coordinates in which the posterior is nearly round. The ma
 (method "map"); chains then start around it, farther out than they will end.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
 from arviz import ess, from_dict, rhat
-from numpyro.infer import MCMC, NUTS
+from numpyro import infer
 from numpyro.infer.initialization import init_to_value
 
-from mrgp.inference.method import Model, Options, Run, Start
+from mrgp.inference.driver import Driver
+from mrgp.inference.method import Method
 from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
-from mrgp.inference.mode.mode import FEW, Summit, summit
+from mrgp.inference.mode.mode import FEW, Posterior, Summit, summit
 from mrgp.inference.mode.moves import carried
-from mrgp.recordings.checks import warn
-from mrgp.recordings.recording import MultiRegionData
+from mrgp.inference.run import OF_DRAWS, Options, Quantity, Run
 
 WIDER = 2.0  # starts of chains, in posterior standard deviations: wider than the posterior, so that R-hat can tell
 ENOUGH, MIXED = 400, 1.01  # effective draws and R-hat at which summaries can be trusted (Vehtari et al. 2021)
@@ -32,9 +32,22 @@ FIELDS = {
 """What NumPyro calls the statistics of each draw, and what ArviZ does."""
 
 
+@dataclass(kw_only=True)
+class Chains(Posterior):
+    """State of the chains.
+
+    Attributes:
+        completes: Whether all other parameters are drawn too, given each draw.
+        stats: What the sampler says of each draw, (chain, draw).
+    """
+
+    completes: bool
+    stats: dict[str, np.ndarray] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
-class NutsSettings:
-    """Settings of method "nuts".
+class NUTS(Method):
+    """Draws from the posterior by Hamiltonian Monte Carlo.
 
     Attributes:
         n_chains: Chains, run side by side.
@@ -56,6 +69,11 @@ class NutsSettings:
     target_accept: float = 0.8
     max_tree_depth: int = 8
 
+    climbs: ClassVar[Quantity] = OF_DRAWS
+    gives_draws: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+    draws_all: ClassVar[str] = "fit with loadings='sampled', or 'following'"
+
     def __post_init__(self) -> None:
         if min(self.n_chains, self.n_warmup, self.max_tree_depth) < 1 or self.n_draws < 4:
             raise ValueError("nuts: n_chains, n_warmup and max_tree_depth count at least 1, n_draws at least 4")
@@ -66,54 +84,68 @@ class NutsSettings:
         if not 0 < self.target_accept < 1:
             raise ValueError(f"nuts: target_accept is a probability, not {self.target_accept}")
 
+    def init(self, driver: Driver) -> Chains:
+        loadings = self.loadings
+        if driver.model.emission.is_of_counts and loadings == "fixed":
+            raise ValueError("nuts: counts are no fewer numbers given loadings: use loadings='profiled'")
+        top = summit(driver)
+        loadings = loadings or ("sampled" if top.objective.size <= FEW else "profiled")
+        if loadings == "fixed":
+            top = top.reduced(driver.options.progress)
+        program = Whitened(top.program, following=loadings in ("following", "profiled"))
+        coordinates = Coordinates.at(top.objective, top.curvature, program.following)
+        return Chains(
+            model=top.run.model, sites=top.run.sites, top=top, program=program, coordinates=coordinates, x={},
+            completes=loadings == "following",
+        )  # fmt: skip
 
-def fit_nuts(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Find the maximum and its curvature, and draw from around it."""
-    settings: NutsSettings = options.settings
-    top = summit(model, data, options, start)
-    loadings = settings.loadings or ("sampled" if top.objective.size <= FEW else "profiled")
-    if loadings == "fixed":
-        top = top.reduced(options.progress)
-    program = Whitened(top.program, following=loadings in ("following", "profiled"))
-    coordinates = Coordinates.at(top.objective, top.curvature, program.following)
-    center = program.center(coordinates)
-    draw_key, start_key = jax.random.split(jax.random.key(options.seed))
-    keys = dict(zip(center, jax.random.split(start_key, len(center)), strict=True))
-    starts = {n: WIDER * jax.random.normal(keys[n], (settings.n_chains, *v.shape)) for n, v in center.items()}
-    if settings.n_chains == 1:
-        starts = {name: value[0] for name, value in starts.items()}
-    kernel = NUTS(
-        program, target_accept_prob=settings.target_accept, max_tree_depth=settings.max_tree_depth,
-        init_strategy=init_to_value(values=center),
-    )  # fmt: skip
-    sampler = MCMC(
-        kernel, num_warmup=settings.n_warmup, num_samples=settings.n_draws, num_chains=settings.n_chains,
-        chain_method="sequential" if jax.default_backend() == "cpu" else "vectorized", progress_bar=options.progress,
-    )  # fmt: skip
-    sampler.run(draw_key, top.argument, coordinates, extra_fields=tuple(FIELDS), init_params=starts)
-    x = sampler.get_samples(group_by_chain=True)
-    extra = sampler.get_extra_fields(group_by_chain=True)
-    stats = {theirs: np.asarray(extra[ours]) for ours, theirs in FIELDS.items()}
-    stats["lp"] = -stats["lp"]
-    mixing, effective = _mixing({name: np.asarray(value) for name, value in x.items()})
-    notes = list(top.run.notes)
-    if divergent := int(stats["diverging"].sum()):
-        notes.append(f"{divergent} draws ended divergent trajectories: raise target_accept")
-    reason = f"R-hat at most {mixing:.3f}, at least {effective:.0f} effective draws"
-    good = mixing < MIXED and effective >= ENOUGH
-    if not good:
-        notes.append(f"the chains are too short or do not agree ({reason}): raise n_draws")
-    if loadings == "following":
-        program, coordinates, x, doubt = _with_rest(top, x, options)
-        notes += [doubt] if doubt else []
-    for note in notes[len(top.run.notes) :]:
-        warn(note)
-    return top.finished(
-        "nuts", program, coordinates, x, sample_stats=stats, converged=top.run.converged and good, reason=reason,
-        iterations=settings.n_chains * (settings.n_warmup + settings.n_draws),
-        evaluations=top.run.evaluations + int(stats["n_steps"].sum()), notes=tuple(notes),
-        trace=stats["lp"].ravel(),
-    )  # fmt: skip
+    def step(self, driver: Driver, state: Chains) -> Chains:
+        """Run all chains from around the maximum."""
+        center, options = state.program.center(state.coordinates), driver.options
+        draw_key, start_key = jax.random.split(jax.random.key(options.seed))
+        keys = dict(zip(center, jax.random.split(start_key, len(center)), strict=True))
+        starts = {n: WIDER * jax.random.normal(keys[n], (self.n_chains, *v.shape)) for n, v in center.items()}
+        if self.n_chains == 1:
+            starts = {name: value[0] for name, value in starts.items()}
+        kernel = infer.NUTS(
+            state.program, target_accept_prob=self.target_accept, max_tree_depth=self.max_tree_depth,
+            init_strategy=init_to_value(values=center),
+        )  # fmt: skip
+        sampler = infer.MCMC(
+            kernel, num_warmup=self.n_warmup, num_samples=self.n_draws, num_chains=self.n_chains,
+            chain_method="sequential" if jax.default_backend() == "cpu" else "vectorized",
+            progress_bar=options.progress,
+        )  # fmt: skip
+        sampler.run(
+            draw_key, state.top.argument, state.coordinates, extra_fields=tuple(FIELDS), init_params=starts
+        )
+        state.x = sampler.get_samples(group_by_chain=True)
+        extra = sampler.get_extra_fields(group_by_chain=True)
+        state.stats = {theirs: np.asarray(extra[ours]) for ours, theirs in FIELDS.items()}
+        state.stats["lp"] = -state.stats["lp"]
+        state.converged, state.reason = True, "all draws are made"
+        return state
+
+    def finish(self, driver: Driver, state: Chains) -> Run:
+        top, stats = state.top, state.stats
+        mixing, effective = _mixing({name: np.asarray(value) for name, value in state.x.items()})
+        notes = list(top.run.notes)
+        if divergent := int(stats["diverging"].sum()):
+            notes.append(f"{divergent} draws ended divergent trajectories: raise target_accept")
+        reason = f"R-hat at most {mixing:.3f}, at least {effective:.0f} effective draws"
+        good = mixing < MIXED and effective >= ENOUGH
+        if not good:
+            notes.append(f"the chains are too short or do not agree ({reason}): raise n_draws")
+        program, coordinates, x = state.program, state.coordinates, state.x
+        if state.completes:
+            program, coordinates, x, doubt = _with_rest(top, x, driver.options)
+            notes += [doubt] if doubt else []
+        return top.finished(
+            self.written_name(), program, coordinates, x, sample_stats=stats, converged=top.run.converged and good,
+            reason=reason, iterations=self.n_chains * (self.n_warmup + self.n_draws),
+            evaluations=top.run.evaluations + int(stats["n_steps"].sum()), notes=tuple(notes),
+            trace=stats["lp"].ravel(),
+        )  # fmt: skip
 
 
 def _with_rest(

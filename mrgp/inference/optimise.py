@@ -31,6 +31,7 @@ from mrgp.runtime.workers import TRACING
 
 type Sites = dict[str, Array]
 
+INTERRUPTED = "interrupted"  # the reason of what the user stopped
 MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
 PATIENCE = 4  # iterations over which the gain must stay below the tolerance
 SHARE, ROUGHEST = 0.01, 1.0  # of what the iteration before has gained, and nats: how exact a search inside a density is
@@ -325,7 +326,7 @@ def maximise(
                 break
             begun, objective.within = trace[-1], TOLERANCE  # once more, without what the line search went by
     except KeyboardInterrupt:
-        state.update(reason="interrupted", converged=False)
+        state.update(reason=INTERRUPTED, converged=False)
     finally:
         bar.close()
     return Ascent(

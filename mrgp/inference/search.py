@@ -14,9 +14,9 @@ import numpy as np
 
 from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.lags import FEWEST_BINS
-from mrgp.inference.method import Model, Options
-from mrgp.inference.optimise import Ascent, LogJoint, Objective, maximise
+from mrgp.inference.optimise import INTERRUPTED, Ascent, LogJoint, Objective, maximise
 from mrgp.inference.profile import better_lags
+from mrgp.inference.run import Model, Options
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.parts.delays.bounds import are_read, clipped, far_reaching, if_free, levels, presses, reaching
 from mrgp.parts.delays.constant import DELAY
@@ -256,7 +256,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
         max_iterations=SEARCH_ITERATIONS,
         progress=title if options.progress else None,
     )
-    if ascent.reason == "interrupted":
+    if ascent.reason == INTERRUPTED:
         raise KeyboardInterrupt
     # The prior of delays is flat up to a bound: without it, climbs under different bounds can be compared.
     bound = max(model.delays.bound(compressed.data.bin_width), TINY)

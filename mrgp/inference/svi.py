@@ -8,16 +8,16 @@ times those of NUTS, of timescales 0.9 to 0.97. So its draws are carried to the 
 ``mode.moves``); the bound is that of the guide itself.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro import handlers, infer
+from numpyro.infer import Trace_ELBO
 from numpyro.infer.autoguide import (
     AutoDiagonalNormal,
     AutoGuideList,
@@ -25,14 +25,13 @@ from numpyro.infer.autoguide import (
     AutoMultivariateNormal,
 )
 from numpyro.optim import Adam
-from tqdm import tqdm
 
-from mrgp.inference.method import Model, Options, Run, Start
+from mrgp.inference.driver import Driver
+from mrgp.inference.method import Method
 from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
-from mrgp.inference.mode.mode import summit
+from mrgp.inference.mode.mode import ENOUGH_TO_RANK, Posterior, summit
 from mrgp.inference.mode.moves import carried
-from mrgp.recordings.checks import warn
-from mrgp.recordings.recording import MultiRegionData
+from mrgp.inference.run import BOUND, Quantity, Run
 
 PATIENCE = 5  # blocks in which the bound has to grow
 BLOCK = 50  # steps between two looks at the bound
@@ -72,9 +71,30 @@ GUIDES: dict[str, Callable[..., Any]] = {
 """Guides by name. "structured": full rank over delays and kernel parameters, factorised over the rest."""
 
 
+@dataclass(kw_only=True)
+class Guided(Posterior):
+    """State of the climb of the bound.
+
+    Attributes:
+        guide: What is fitted.
+        argument: The recording that the bound is of, in batches if they are asked for.
+        block: Takes BLOCK steps.
+        reached: Where they have led, as NumPyro has it.
+        draw_key, move_key: Of the draws of the guide, and of their moves.
+    """
+
+    guide: Any
+    svi: infer.SVI
+    argument: Any
+    block: Callable[..., Any]
+    reached: Any
+    draw_key: jax.Array
+    move_key: jax.Array
+
+
 @dataclass(frozen=True)
-class SVISettings:
-    """Settings of method "svi".
+class SVI(Method):
+    """Variational guide, and draws of the posterior that begin as draws of it.
 
     Attributes:
         guide: A name in :data:`GUIDES`, or what makes a NumPyro guide of a program, such as ``AutoBNAFNormal``. The
@@ -94,6 +114,14 @@ class SVISettings:
     max_steps: int = 2000
     n_draws: int = 1000
 
+    climbs: ClassVar[Quantity] = BOUND
+    gives_draws: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+    for_calibration: ClassVar[Mapping[str, Any]] = {"n_draws": ENOUGH_TO_RANK}
+    title: ClassVar[str | None] = "climbing the bound"
+    unit: ClassVar[str] = " steps"
+    finds: ClassVar[str] = "guide"
+
     def __post_init__(self) -> None:
         if isinstance(self.guide, str) and self.guide not in GUIDES:
             raise ValueError(f"svi: guide is one of {', '.join(GUIDES)}, or makes one, not {self.guide!r}")
@@ -102,70 +130,61 @@ class SVISettings:
         if not 0 < self.learning_rate < np.inf:
             raise ValueError(f"svi: learning_rate is a positive number, not {self.learning_rate}")
 
+    def init(self, driver: Driver) -> Guided:
+        top = summit(driver)
+        program = Whitened(top.program)
+        coordinates = Coordinates.at(top.objective, top.curvature)
+        sites = program.center(coordinates).keys()
+        guide = GUIDES[self.guide](program, sites) if isinstance(self.guide, str) else self.guide(program)
+        argument = driver.data if self.batch_size is None else driver.data.in_batches_of(self.batch_size)
+        optimizer = Adam(lambda step: self.learning_rate * 0.5 ** (step / HALVING))
+        svi = infer.SVI(program, guide, optimizer, Trace_ELBO(self.n_particles))
+        run_key, draw_key, move_key = jax.random.split(jax.random.key(driver.options.seed), 3)
 
-def fit_svi(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Find the maximum and its curvature, and fit a guide that begins there."""
-    settings: SVISettings = options.settings
-    top = summit(model, data, options, start)
-    program = Whitened(top.program)
-    coordinates = Coordinates.at(top.objective, top.curvature)
-    sites = program.center(coordinates).keys()
-    guide = GUIDES[settings.guide](program, sites) if isinstance(settings.guide, str) else settings.guide(program)
-    argument = data if settings.batch_size is None else data.in_batches_of(settings.batch_size)
-    optimizer = Adam(lambda step: settings.learning_rate * 0.5 ** (step / HALVING))
-    svi = SVI(program, guide, optimizer, Trace_ELBO(settings.n_particles))
-    run_key, draw_key, move_key = jax.random.split(jax.random.key(options.seed), 3)
-    state, trace, converged, reason = _climb(svi, svi.init(run_key, argument, coordinates), (argument, coordinates),
-                                             settings, options)
-    parameters = svi.get_params(state)
-    x = guide.sample_posterior(draw_key, parameters, argument, coordinates, sample_shape=(1, settings.n_draws))
-    x = {name: x[name] for name in sites}
-    if not converged:
-        warn(f"the guide has not converged: {reason}")
-    drawn = carried(program, data, coordinates, x, move_key, progress=options.progress)
-    notes = top.run.notes
-    if not drawn.settled:
-        notes = (*notes, top.unsettled(drawn.reason))
-        warn(notes[-1])
-        if DYNAMICS not in x:
-            raise FloatingPointError(notes[-1])
-        program = replace(program, following=True)
-    x = {name: (drawn.x if drawn.settled else x)[name] for name in program.center(coordinates)}
-    return top.finished(
-        "svi", program, coordinates, x, trace=trace, notes=notes, reason=reason,
-        converged=top.run.converged and converged, iterations=len(trace) * BLOCK,
-        evaluations=top.run.evaluations + len(trace) * BLOCK * settings.n_particles,
-    )  # fmt: skip
+        @jax.jit
+        def block(state: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+            return jax.lax.scan(lambda state, _: svi.update(state, *arguments), state, length=BLOCK)
 
+        return Guided(
+            model=top.run.model, sites=top.run.sites, top=top, program=program, coordinates=coordinates, x={},
+            guide=guide, svi=svi, argument=argument, block=block, reached=svi.init(run_key, argument, coordinates),
+            draw_key=draw_key, move_key=move_key,
+        )  # fmt: skip
 
-def _climb(
-    svi: SVI, state: Any, arguments: tuple[Any, ...], settings: SVISettings, options: Options
-) -> tuple[Any, np.ndarray, bool, str]:
-    """Climb the bound in blocks of steps until it stops growing.
+    def step(self, driver: Driver, state: Guided) -> Guided:
+        """Take BLOCK steps, and look whether the mean bound still grows."""
+        state.reached, losses = state.block(state.reached, (state.argument, state.coordinates))
+        found = -np.asarray(losses)
+        if not np.isfinite(found).all():
+            raise FloatingPointError("the bound is not finite: take a smaller learning_rate, or more particles")
+        state.trace.append(float(found.mean()))
+        state.iterations = len(state.trace) * BLOCK
+        driver.show(BLOCK, state.height)
+        least = max(driver.options.tolerance, found.std() / np.sqrt(BLOCK))
+        if len(state.trace) > PATIENCE and state.height - max(state.trace[-1 - PATIENCE : -1]) < least:
+            state.converged, state.reason = True, f"no gain beyond {least:.2g} nats"
+        elif state.iterations >= self.max_steps:
+            state.reason = f"stopped after {self.max_steps} steps"
+        return state
 
-    Returns the last state, the mean bound of every block, whether it stopped growing, and why the climb ended.
-    """
-
-    @jax.jit
-    def block(state: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
-        return jax.lax.scan(lambda state, _: svi.update(state, *arguments), state, length=BLOCK)
-
-    trace: list[float] = []
-    bar = tqdm(desc="climbing the bound", unit=" steps", disable=not options.progress, leave=False)
-    try:
-        while len(trace) * BLOCK < settings.max_steps:
-            state, losses = block(state, arguments)
-            found = -np.asarray(losses)
-            if not np.isfinite(found).all():
-                raise FloatingPointError("the bound is not finite: take a smaller learning_rate, or more particles")
-            trace.append(float(found.mean()))
-            noise = found.std() / np.sqrt(BLOCK)
-            bar.update(BLOCK)
-            bar.set_postfix_str(f"bound = {trace[-1]:.2f}")
-            if len(trace) > PATIENCE:
-                gained = trace[-1] - max(trace[-1 - PATIENCE : -1])
-                if gained < max(options.tolerance, noise):
-                    return state, np.array(trace), True, f"no gain beyond {max(options.tolerance, noise):.2g} nats"
-    finally:
-        bar.close()
-    return state, np.array(trace), False, f"stopped after {settings.max_steps} steps"
+    def finish(self, driver: Driver, state: Guided) -> Run:
+        top, program, coordinates = state.top, state.program, state.coordinates
+        parameters = state.svi.get_params(state.reached)
+        begin = state.guide.sample_posterior(
+            state.draw_key, parameters, state.argument, coordinates, sample_shape=(1, self.n_draws)
+        )
+        x = {name: begin[name] for name in program.center(coordinates)}
+        drawn = carried(program, driver.data, coordinates, x, state.move_key, progress=driver.options.progress)
+        notes = top.run.notes
+        if not drawn.settled:
+            notes = (*notes, top.unsettled(drawn.reason))
+            driver.say(notes[-1])
+            if DYNAMICS not in x:
+                raise FloatingPointError(notes[-1])
+            program = replace(program, following=True)
+        x = {name: (drawn.x if drawn.settled else x)[name] for name in program.center(coordinates)}
+        return top.finished(
+            self.written_name(), program, coordinates, x, trace=np.array(state.trace), notes=notes,
+            reason=state.reason, converged=top.run.converged and state.converged, iterations=state.iterations,
+            evaluations=top.run.evaluations + state.iterations * self.n_particles,
+        )  # fmt: skip

@@ -6,15 +6,16 @@ refused if that ends below it too.
 """
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from mrgp.inference.method import Options, Run, Start
-from mrgp.inference.optimise import free_sites, prior_density
+from mrgp.inference.optimise import INTERRUPTED, free_sites, prior_density
+from mrgp.inference.run import Options, Run, Start
+from mrgp.parts.sites import of_neurons
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.recording import MultiRegionData
 
@@ -27,13 +28,14 @@ AGAIN = "the first climb ended below each neuron's own mean: the fit was made ag
 type FitMethod = Callable[[Any, MultiRegionData, Options, Start | None], Run]
 
 
-def never_below_trivial(
-    out_of_reach: Callable[[Collection[str]], Collection[str]],
-) -> Callable[[FitMethod], FitMethod]:
+def never_below_trivial(has_priors: bool) -> Callable[[FitMethod], FitMethod]:
     """Make a method fit again, and at last refuse, if a fit ends below the trivial model.
 
+    Nothing is asked of fits that the user stopped, or in which a site is held that neurons have a value of each, which
+    may keep it from the trivial model.
+
     Args:
-        out_of_reach: Which of the sites that a fit holds may keep it from the trivial model: nothing is asked then.
+        has_priors: Whether what the method climbs has the prior densities of parameters in it.
     """
 
     def guarded(method: FitMethod) -> FitMethod:
@@ -44,7 +46,7 @@ def never_below_trivial(
                 with warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always")
                     run = method(model, data, asked, began)
-                if run.reason == "interrupted" or out_of_reach(options.fixed) or _reaches(run, data):
+                if run.reason == INTERRUPTED or of_neurons(options.fixed) or _reaches(run, data, has_priors):
                     break
                 asked, began = replace(options, seed=options.seed + attempt, quiet=True), None
             else:
@@ -75,14 +77,12 @@ def _needed(model: Any, data: MultiRegionData) -> float:
     return float(model.emission.trivial_log_likelihood(data).sum() - SLACK * data.layout.total_neurons)
 
 
-def _reaches(run: Run, data: MultiRegionData) -> bool:
+def _reaches(run: Run, data: MultiRegionData, has_priors: bool) -> bool:
     """True if log p(y | parameters) reaches that of the trivial model, up to SLACK."""
     needed = _needed(run.model, data)
-    if len(run.trace) and run.method == "map":  # a joint density: what the priors add to it is cheap to know
-        names = free_sites(run.model, data)
-        score = run.trace[-1] - prior_density(run.model, data, run.sites, names)
-    else:
-        score = run.trace[-1] if len(run.trace) else -np.inf
+    score = run.trace[-1] if len(run.trace) else -np.inf
+    if has_priors and np.isfinite(score):  # what they add is cheap to know
+        score -= prior_density(run.model, data, run.sites, free_sites(run.model, data))
     if score >= needed:
         return True
     return bool(run.model.log_likelihood(data, run.sites).sum() >= needed)
@@ -91,10 +91,9 @@ def _reaches(run: Run, data: MultiRegionData) -> bool:
 def _refusal(run: Run, data: MultiRegionData) -> str:
     """Message about a failed fit that names the neuron whose parameters suit it least."""
     mask, values = data.mask, np.asarray(data.values)
-    predicted = run.model.likelihood_at(data, run.sites)
+    mean, variance = run.model.conditional(data, run.sites).moments()
     with np.errstate(all="ignore"):
-        variance = np.asarray(predicted.variance)
-        scores = np.log(variance) + (values - np.asarray(predicted.mean)) ** 2 / variance
+        scores = np.log(variance) + (values - mean) ** 2 / variance
         scores = np.where(mask, scores, 0.0).sum((0, 1)) / np.maximum(mask.sum((0, 1)), 1) - 2 * np.log(data.scale)
     neuron = int(np.argmax(np.where(np.isfinite(scores), scores, np.inf)))
     return (

@@ -45,10 +45,12 @@ class Loadings(Part, family="loadings", tag="name", short=True):
         """Reason why these loadings do not go with an emission, or None."""
         return None
 
-    def objection(
-        self, method: str, methods: Collection[str], emission: Emission, data: MultiRegionData
-    ) -> Sentence | None:
-        """Reason why a method cannot fit models with these loadings, or None."""
+    def objection(self, methods: Collection[str], emission: Emission, data: MultiRegionData) -> Sentence | None:
+        """Reason why the joint density of a model that has ``methods`` cannot be climbed, or None."""
+        return None
+
+    def objection_to_updates(self, emission: Emission) -> Sentence | None:
+        """Reason why variational Bayes cannot update these loadings, or None."""
         return None
 
     def first_guess(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> dict[str, np.ndarray]:
@@ -71,10 +73,8 @@ class Weak(Loadings):
             loadings = LOADINGS.sample(weak.to_event(1))
         return emission.sample(data, assignment, loadings)
 
-    def objection(
-        self, method: str, methods: Collection[str], emission: Emission, data: MultiRegionData
-    ) -> Sentence | None:
-        return ("method 'vb' is of ", Argument("loadings", "relevance"), ": use ", MAP) if method == "vb" else None
+    def objection_to_updates(self, emission: Emission) -> Sentence | None:
+        return "method 'vb' is of ", Argument("loadings", "relevance"), ": use ", MAP
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,16 @@ class Relevance(Loadings):
         named = emission.is_of_counts and self.offset_precision != default
         return "of counts has no use for offset_precision: leave it out" if named else None
 
-    def objection(
-        self, method: str, methods: Collection[str], emission: Emission, data: MultiRegionData
-    ) -> Sentence | None:
-        if method == "vb" and emission.is_autocorrelated:
+    def objection_to_updates(self, emission: Emission) -> Sentence | None:
+        if emission.is_autocorrelated:
             return "method 'vb' has no update for ", AR1, ": use ", MAP
-        if emission.is_of_counts and method == "vb":
+        if emission.is_of_counts:
             return "method 'vb' has no updates for counts: use ", MAP, *_near(f"{TYPICAL_POWER:g}", ", with ")
+        return None
+
+    def objection(self, methods: Collection[str], emission: Emission, data: MultiRegionData) -> Sentence | None:
         variance = TYPICAL_POWER if emission.is_of_counts else float(np.mean(data.scale**2))
-        if method != "vb" and self.rate < LEAST_RATE * variance:
+        if self.rate < LEAST_RATE * variance:
             by_vb = "vb" in methods and not emission.is_of_counts
             instead: Sentence = (Argument("method", "vb"), ", or ") if by_vb else ()
             near = f"{variance:.2g}" if emission.is_of_counts else f"the recording's variance of {variance:.2g}"

@@ -11,12 +11,11 @@ from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_v
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 from mrgp.plots.style import DPI
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.fit import Fit
 from mrgp.runtime.files import write_atomically
 
 
 def save_figures(
-    fit: Fit,
+    fit: Any,
     folder: str | Path,
     data: MultiRegionData | None = None,
     truth: Any = None,
@@ -35,7 +34,7 @@ def save_figures(
         truth: Delays in seconds, as the fit has them, to be marked.
         intervals: Draw the delays with 90% intervals.
     """
-    figures = {} if fit.method == "nuts" else {"convergence": plot_convergence(fit)}  # whose draws climb nothing
+    figures = {"convergence": plot_convergence(fit)} if fit.method_class.climbs.rises else {}  # draws climb nothing
     if fit.has_loadings:
         figures["loadings"] = plot_loadings(fit)
     if fit.has_delays:

@@ -19,7 +19,7 @@ from mrgp.runtime.sentences import Part, Refusal
 LONGEST_REASON = 120  # characters of what a library says of a file: some write paragraphs
 MOST_NAMED = 20  # neurons that a message lists by name
 
-WITHIN = (str(Path(__file__).parent) + os.sep,)  # warnings point at the line of the user's that led here
+WITHIN = (str(Path(__file__).parents[1]) + os.sep,)  # warnings point at the line of the user's that led here
 
 
 class DataError(Refusal):

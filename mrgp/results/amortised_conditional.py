@@ -69,10 +69,23 @@ class AmortisedConditional:
         mean, square = (np.asarray(part).mean(0) for part in self._over_draws(moments, DRAWS))
         return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
 
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of every entry before anything was observed, from draws of the program."""
+        keys = random.split(random.key(SEED), DRAWS)
+
+        def one(key: Array) -> tuple[Array, Array]:
+            given = _emission_of(handlers.trace(self._program(key)).get_trace(self.data))
+            return given.mean, given.variance + given.mean**2
+
+        mean, square = (np.asarray(part).mean(0) for part in jax.lax.map(one, keys))
+        return mean, np.maximum(square - mean**2, 0.0)
+
+    def _program(self, key: Array) -> Any:
+        return handlers.substitute(handlers.seed(self.model, key), data=self.values.all)
+
     def sample(self, key: Array) -> np.ndarray:
         """Draw latents from the program, and values from these, (trial, time, neuron)."""
-        program = handlers.substitute(handlers.seed(self.model, key), data=self.values.all)
-        run = handlers.trace(program).get_trace(self.data)
+        run = handlers.trace(self._program(key)).get_trace(self.data)
         return np.asarray(_emission_of(run).sample(random.fold_in(key, 1)))
 
     def draws(self, n_draws: int, seed: int = SEED) -> np.ndarray:

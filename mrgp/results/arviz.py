@@ -105,13 +105,7 @@ def why_no_log_likelihood(fit: Any) -> str | None:
     if not fit.uncertain_sites:
         return "there are no delays or timescales to draw: score held-out trials by mrgp.cross_validate"
     names = ", ".join(name for name in fit.undrawn_sites if fit.samples is not None or name not in fit.uncertain_sites)
-    remedies = {
-        "map": "fit with method='laplace', or take mrgp.leave_one_out(fit)",
-        "laplace": "fit with loadings='included', or take mrgp.leave_one_out(fit)",
-        "nuts": "fit with loadings='sampled', or 'following'",
-    }
-    remedy = remedies.get(fit.method, "score held-out trials by mrgp.cross_validate")
-    return f"method {fit.method!r} has not drawn {names or 'anything'}: {remedy}"
+    return f"method {fit.method!r} has not drawn {names or 'anything'}: {fit.method_class.draws_all}"
 
 
 def _sizes(fit: Any, n_draws: int | None) -> tuple[int, int]:
@@ -123,7 +117,7 @@ def _sizes(fit: Any, n_draws: int | None) -> tuple[int, int]:
 
 
 def _about(fit: Any, drawn: Sequence[str]) -> str:
-    top = "maximum of the bound" if fit.method == "vb" else "maximum"
+    top = "maximum of the bound" if fit.method_class.climbs.is_bound else "maximum"
     if not drawn:
         return f"the {top}, a point and no posterior"
     if fit.samples is not None:

@@ -55,6 +55,9 @@ class Conditional(Protocol):
     def predictive(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of a new observation of every entry, each (trial, time, neuron)."""
 
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of every entry before anything was observed, each (trial, time, neuron)."""
+
     def sample(self, key: Array) -> np.ndarray:
         """Draw new trials of the recording's shape from the model, (trial, time, neuron)."""
 
@@ -113,6 +116,10 @@ class GaussianConditional:
     def predictive(self) -> tuple[np.ndarray, np.ndarray]:
         mean, sd = jax.jit(predictions)(self.states, jnp.asarray(self.data.values))
         return np.asarray(mean), np.asarray(sd)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        distribution = self.model.likelihood_at(self.data, self.sites)
+        return np.asarray(distribution.mean), np.asarray(distribution.variance)
 
     def sample(self, key: Array) -> np.ndarray:
         return np.asarray(self.states.sample(key))

@@ -112,7 +112,7 @@ def _gaussian(
 
     Delays are behind ``reference``.
     """
-    if fit.samples is None or fit.method == "laplace":
+    if fit.samples is None or fit.method_class.ends_at_maximum:
         lean = uncertainty.delay_gaussian(fit, fit.curvature(data, progress), True, reference)
         return lean.center, lean.sd, lean.bound
     tables = uncertainty.delay_draws(fit, fit.draws(fit.n_samples), reference)

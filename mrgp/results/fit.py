@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import xarray as xr
 
-from mrgp.inference.method import Run
+from mrgp.inference.method import Method
+from mrgp.inference.run import Run
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.known_neurons import known_neurons
 from mrgp.recordings.labels import labels_of
@@ -51,7 +52,7 @@ class Fit(Shown, Run):
         versions: Of what the result depends on.
         neurons: Who the neurons of each region are, by which they are known in other recordings.
 
-    Parameters and how they were found are the attributes of :class:`mrgp.inference.method.Run`.
+    Parameters and how they were found are the attributes of :class:`mrgp.inference.run.Run`.
     """
 
     layout: Layout
@@ -91,11 +92,14 @@ class Fit(Shown, Run):
         return 0 if self.samples is None else int(np.prod(next(iter(self.samples.values())).shape[:2]))
 
     @property
+    def method_class(self) -> type[Method]:
+        """Class of the method; :class:`mrgp.Method` itself where that is not defined here."""
+        return Method.known(self.method)
+
+    @property
     def climbed(self) -> str:
         """Name of the quantity in ``trace``, in symbols."""
-        names = {"em": "log p(y | parameters)", "nuts": "log density of each draw"}
-        bound = "bound of log p(y)" if self.method in ("vb", "svi") else "log p(y, parameters)"
-        return names.get(self.method, bound)
+        return self.method_class.climbs.symbols
 
     @property
     def populations(self) -> tuple[str, ...]:
@@ -251,7 +255,7 @@ class Fit(Shown, Run):
             "settings": ", ".join(f"{name}={value}" for name, value in self._settings().items()),
             "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
         }
-        if len(self.trace) and self.method != "nuts":
+        if len(self.trace) and self.method_class.climbs.rises:
             facts[self.climbed] = f"{self.trace[-1]:.2f} nats"
         if self.n_samples:
             facts["draws"] = str(self.n_samples)

@@ -244,7 +244,7 @@ class GaussianProcessFit(Fit):
     @property
     def _has_own_draws(self) -> bool:
         """True if draws are of the posterior itself, not of its Gaussian."""
-        return self.samples is not None and self.method != "laplace"
+        return self.samples is not None and not self.method_class.ends_at_maximum
 
     @property
     def undrawn_sites(self) -> tuple[str, ...]:

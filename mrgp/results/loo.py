@@ -26,7 +26,6 @@ from mrgp.runtime.workers import TRACING
 MOST_LEFT_OUT = 20  # trials: of more, importance sampling is no way to leave trials out, and a note says so
 LEFT_OUT_DRAWS = 250  # without a trial: with those of the whole posterior they tell its score to a tenth of a nat
 LEAST_SHARED = 5.0  # of them
-GAUSSIAN = ("map", "laplace")  # methods from whose maximum all can be drawn anew
 
 
 def leave_one_out(
@@ -65,12 +64,12 @@ def leave_one_out(
             latent is one too many.
     """
     lacking = why_no_log_likelihood(fit)
-    if lacking is not None and (fit.method not in GAUSSIAN or not fit.uncertain_sites):
+    if lacking is not None and not (fit.method_class.ends_at_maximum and fit.uncertain_sites):
         raise ValueError(f"{type(fit.model).__name__} has no draws to leave trials out of: {lacking}")
     data = fit.recording(data)
     with TRACING:
         if loadings == "following":
-            if fit.method not in GAUSSIAN:
+            if not fit.method_class.ends_at_maximum:
                 raise ValueError(f"loadings follow a maximum: fit with method 'map' or 'laplace', not {fit.method!r}")
             refit = False
             draws = uncertainty.draws(fit, fit.curvature(data, follow=True), n_draws, seed)

@@ -17,10 +17,11 @@ def of_any(fit: Any, of_latents: dict[str, Any]) -> dict[str, Any]:
         "method": fit.method,
         "settings": model.to_settings(),
         "log_likelihood": float(fit.log_likelihood().sum()) if fit.data is not None else None,
-        "log_joint": float(fit.trace[-1]) if len(fit.trace) and fit.method == "map" else None,
+        "log_joint": None,
     }
-    if fit.method == "vb" and len(fit.trace):
-        summary["bound"] = float(fit.trace[-1])
+    method = fit.method_class
+    if method.climbs.summarised is not None and not method.gives_draws and len(fit.trace):
+        summary[method.climbs.summarised] = float(fit.trace[-1])
     summary |= {"regions": list(fit.populations), **of_latents}
     if fit.preprocessing is not None:
         summary["preprocessing"] = fit.preprocessing

@@ -43,7 +43,7 @@ def _without_nan(values: np.ndarray) -> list[Any]:
     return shown.tolist()
 
 
-def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
+def table(fit: Any, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
     """Format the tables of a fit as text (see :meth:`mrgp.Fit.tables`)."""
     lines = ["\n".join(aligned(rows)) for rows in fit.tables(bounds, truth)]
     if fit.has_relevance and fit.assignment.n_across:

@@ -151,7 +151,7 @@ def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float
     """
     if not fit.model.dynamics_sites(fit.layout):
         raise ValueError(f"{type(fit.model).__name__}'s latents are known up to a rotation: it has no single maximum")
-    if fit.method not in ("map", "laplace"):
+    if not fit.method_class.ends_at_maximum:
         raise ValueError(f"the evidence is that of a maximum: fit with method 'map' or 'laplace', not {fit.method!r}")
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)

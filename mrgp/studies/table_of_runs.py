@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from mrgp.inference.method import Method
 from mrgp.metrics.metric import HiddenRegion, Metric, SimulatedTrials
 from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import DataError, warn
@@ -171,7 +172,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _asked(summary: dict[str, Any]) -> dict[str, Any]:
     """Choices that a run was asked for, without those that fits make themselves."""
     settings = summary["settings"]
-    found = {*FOUND, "n_across"} if summary["method"] == "vb" else set(FOUND)
+    found = {*FOUND, "n_across"} if Method.known(summary["method"]).removes_latents else set(FOUND)
     if settings.get("hold_max_delay"):
         found.remove("max_delay")
     asked = {name: _asked_of(name, value) for name, value in settings.items() if name not in found}

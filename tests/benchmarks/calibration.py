@@ -12,7 +12,7 @@ import numpy as np
 from common import HERE, record, table
 from mrgp.models import DLAG
 
-from mrgp.studies.calibration.calibrate import METHODS, calibrate
+from mrgp.studies.calibration.calibrate import calibrate, methods_with_draws
 from mrgp.studies.calibration.rank_tests import PROBABILITIES
 
 MODEL = DLAG(n_across=1, n_within=1, max_delay=0.1, timescale_bounds=(0.03, 0.3))
@@ -22,7 +22,7 @@ DESIGN = {"regions": {"V1": 10, "V2": 10}, "n_trials": 40, "n_bins": 50, "bin_wi
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=200)
-    parser.add_argument("--method", choices=METHODS, default="laplace")
+    parser.add_argument("--method", choices=methods_with_draws(), default="laplace")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder that keeps the simulations; one per method by default")
     args = parser.parse_args()

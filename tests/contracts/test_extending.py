@@ -17,6 +17,9 @@ from scipy import stats
 import mrgp
 from mrgp import metrics, studies
 from mrgp.cli.main import main
+from mrgp.inference.adaptation import begin, frozen_sites
+from mrgp.inference.optimise import LogJoint, Objective
+from mrgp.inference.run import State
 from mrgp.likelihoods.likelihood import Dense
 from mrgp.parts.emissions import Gaussian
 from mrgp.parts.emissions.base import Expected
@@ -145,7 +148,47 @@ class Dispersion(mrgp.Metric):
         raise mrgp.DataError("the model has no dispersion")
 
 
-OWN_CLASSES = (Rates, Slow, Exponential, DenseAgain, Small, Bounded, Csv, MedianError, NoiseRatio, Dispersion)
+@dataclass(kw_only=True)
+class Moving(State):
+    """Where Adam stands: coordinates, and running means of slopes and of their squares."""
+
+    objective: Objective
+    x: np.ndarray
+    mean: np.ndarray
+    square: np.ndarray
+
+
+@dataclass(frozen=True)
+class Adam(mrgp.Method):
+    """Ascent of log p(y, parameters) by Adam (Kingma & Ba 2015), in coordinates of about one posterior sd each."""
+
+    rate: float = 0.5
+
+    title = "climbing by Adam"
+
+    def init(self, driver):
+        begun = begin(driver)
+        model, data = begun.model, driver.data
+        scales, frozen = model.scales(data, begun.sites), frozen_sites(model, driver.options)
+        objective = Objective(LogJoint(model), data, begun.sites, scales, frozen)
+        zero = np.zeros(objective.size)
+        return Moving(**vars(begun), objective=objective, x=zero, mean=zero, square=zero)
+
+    def step(self, driver, state):
+        value, slope = state.objective(state.x)
+        state.sites = state.objective.sites(state.x)
+        driver.climbed(state, -value)
+        state.mean = 0.8 * state.mean + 0.2 * slope
+        state.square = 0.99 * state.square + 0.01 * slope**2
+        steps = len(state.trace)
+        size = np.sqrt(state.square / (1 - 0.99**steps)) + 1e-8
+        state.x = state.x - self.rate * state.mean / (1 - 0.8**steps) / size
+        return state
+
+
+OWN_CLASSES = (
+    Rates, Slow, Exponential, DenseAgain, Small, Bounded, Csv, MedianError, NoiseRatio, Dispersion, Adam,
+)  # fmt: skip
 NAMES = {part: next(key for key, known in part._members.items() if known is part) for part in OWN_CLASSES}
 
 
@@ -214,6 +257,28 @@ def test_a_part_of_ones_own_is_known_by_its_name():
     assert model.replace(emission=Rates(shape=2.0)).to_settings()["emission"] == {"name": "rates", "shape": 2.0}
     with pytest.raises(ValueError, match="DLAG: mean is 'constant', 'psth' or 'slow', not 'fast'"):
         DLAG(1, 0, mean="fast")
+
+
+def test_a_method_of_ones_own_fits_any_model_and_is_known_by_its_name(data, tmp_path):
+    model = GPFA(1, likelihood="dense")
+    fit = model.fit(data, method=Adam(), **QUICK)
+    assert (fit.method, fit.converged, fit.fixed) == ("adam", True, ())
+    assert fit.trace[-1] > fit.trace[0] + 1
+    again = model.fit(data, "adam", rate=0.5, **QUICK)
+    np.testing.assert_array_equal(again.trace, fit.trace)
+    assert "log p(y, parameters)" in repr(fit)
+    assert np.isfinite(fit.predict(data.without({"V1": [0]}))["V1_mean"]).all()
+    assert "timescale_across" in fit.to_arviz(n_draws=4)["posterior"]
+    fit.save(tmp_path / "fit.nc")
+    Adam._members.pop("adam")
+    loaded = mrgp.load_fit(tmp_path / "fit.nc")  # where the class is not defined
+    Adam._members["adam"] = Adam
+    assert (loaded.method, loaded.summary()["method"]) == ("adam", "adam")
+    np.testing.assert_allclose(loaded.log_likelihood(data), fit.log_likelihood(), rtol=1e-9)
+    with pytest.raises(TypeError, match="method 'adam' knows no setting n_draws: it has rate"):
+        model.fit(data, Adam(), n_draws=3)
+    held = model.fit(data, Adam(), start=fit, fixed={"timescale_across": 0.2}, **QUICK)
+    assert float(held.timescales["across"][0]) == 0.2
 
 
 def test_a_part_that_needs_a_setting_says_so():

@@ -38,10 +38,9 @@ class Given(NamedTuple):
     @classmethod
     def of(cls, model: Any, data: Any, sites: Mapping[str, Any], names: tuple[str, ...]) -> "Given":
         """Take everything but the sites ``names`` as known, and count every trial once."""
-        likelihood = model.likelihood_at(data, sites)
-        if not hasattr(likelihood, "information"):
+        if model.emission.is_of_counts:
             raise ValueError("counts do not reduce to a few numbers given loadings: let loadings vary")
-        information = likelihood.information(jnp.asarray(data.values))
+        information = model.likelihood_at(data, sites).information(jnp.asarray(data.values))
         emission = {name: jnp.asarray(value) for name, value in sites.items() if name not in names}
         return cls(data, emission, information, jnp.ones(data.n_trials))
 

@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.inference.map import fit_map, frozen_sites, settled
-from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
+from mrgp.inference.adaptation import frozen_sites, settled
+from mrgp.inference.driver import Driver, drive
+from mrgp.inference.map import MAP
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.mode.given_loadings import Given, Reduced
 from mrgp.inference.optimise import LogJoint, Objective, constrain, unconstrain
+from mrgp.inference.run import Run, State
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import shared_variance
 from mrgp.parts.symmetries import align_draws
 from mrgp.recordings.recording import MultiRegionData
 
 FEW = 400  # parameters that are all drawn unless the user says otherwise
+ENOUGH_TO_RANK = 2000  # draws in a calibration, where the prior's bound cuts most of them off
 
 FARTHEST = 8.0  # standard deviations that a delay may move before windows around the maximum lose sight of it
 SAMPLED_LONG = 100  # steps from which on thousands of likelihoods repay finding out when the gains have settled
@@ -37,7 +40,6 @@ class Summit:
         argument: The recording, or what a reduced program knows of it.
         objective: The negative log density around the maximum.
         curvature: Of delays and kernel parameters.
-        store: Keeps the maximum until the posterior is there.
     """
 
     run: Run
@@ -46,7 +48,6 @@ class Summit:
     argument: Any
     objective: Objective
     curvature: Curvature
-    store: Checkpoint
 
     def reduced(self, progress: bool) -> "Summit":
         """Return the summit with loadings, noise and offsets held at the maximum."""
@@ -93,20 +94,39 @@ class Summit:
         means = {name: value.mean((0, 1)) for name, value in unconstrain(transforms, samples).items()}
         center = {name: np.asarray(value) for name, value in constrain(transforms, means).items()}
         found = {"method": method, "sites": {**self.run.sites, **center}, "samples": samples}
-        self.store.remove()
         return replace(self.run, **{**found, "saved_curvature": self.curvature, **more})
 
 
-def summit(model: Model, data: MultiRegionData, options: Options, start: Start | None) -> Summit:
-    """Run method "map", then compute the curvature at its end."""
-    store = Checkpoint(options, model, data)
-    run = fit_map(model, data, options, start).ended()
-    store.write(run.model, run.sites, "posterior", force=True)
+@dataclass(kw_only=True)
+class Posterior(State):
+    """State of a method that draws from the posterior around a maximum.
+
+    Attributes:
+        top: The maximum.
+        program, coordinates: What the draws are of (see ``mode.coordinates``).
+        x: The draws, (chain, draw, ...) each.
+    """
+
+    top: Summit
+    program: Whitened
+    coordinates: Coordinates
+    x: dict[str, Any]
+
+
+def summit(driver: Driver) -> Summit:
+    """Run method "map", then compute the curvature at its end.
+
+    The run's checkpoint keeps the maximum until the posterior is there.
+    """
+    data, options = driver.data, driver.options
+    run = drive(MAP(), driver.model, data, options, driver.start).raise_if_interrupted()
+    driver.has_said(run)
+    driver.store.write(run.model, run.sites, "posterior", force=True)
     model, frozen = run.model, frozen_sites(run.model, options)
     objective = Objective(LogJoint(model), data, run.sites, model.scales(data, run.sites), frozen)
     names = [name for name in model.dynamics_sites(data.layout) if name in objective.origin]
     curvature = profile_curvature(objective, names, options.progress)
-    return Summit(run, data, model, data, objective, curvature, store)
+    return Summit(run, data, model, data, objective, curvature)
 
 
 def unsettled(assignment: Assignment, sites: Mapping[str, Any], why: str) -> str:

@@ -140,8 +140,7 @@ def _side_by_side(program: Whitened, argument: Any) -> int | None:
     """
     if not _has_states(program.program):
         return None
-    entries = np.size(argument.values) if hasattr(argument, "values") else TOGETHER
-    fitting = int(min(32, TOGETHER // max(entries, 1)))
+    fitting = int(min(32, TOGETHER // max(np.size(argument.values), 1)))
     return fitting if fitting > 1 else None
 
 

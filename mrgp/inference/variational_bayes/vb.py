@@ -15,42 +15,29 @@ remains is smaller and faster. Start and adaptation of the model are those of th
 (see ``map``), followed by rounds under the spectral likelihood where the recording admits it.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm import tqdm
 
-from mrgp.inference.map import (
-    MOST_ROUNDS,
-    STILL_ADAPTING,
-    at_other_lags,
-    begin,
-    doubts,
-    frozen_sites,
-    keeps_window,
-    revised,
-    settled,
-)
-from mrgp.inference.method import Checkpoint, Model, Options, Run, Start
-from mrgp.inference.optimise import Objective, maximise
-from mrgp.inference.search import elsewhere
-from mrgp.inference.trivial import never_below_trivial
+from mrgp.inference.adaptation import Adaptation, Place, begin, doubts, frozen_sites, settled
+from mrgp.inference.driver import Driver
+from mrgp.inference.method import Method
+from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
+from mrgp.inference.run import BOUND, Options, Quantity, Run, State
 from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
 from mrgp.likelihoods.likelihood import Spectral
 from mrgp.parts.delays.bounds import admitting
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import VANISHED, shared_variance, signal_to_noise
-from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import MAP, Refusal
+from mrgp.runtime.sentences import Sentence
 
 SPECTRAL = "spectral rounds"  # the phase of a fit whose bound is still that of the spectral likelihood
 FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a joint climb, and their growth: covariances change ever less
@@ -60,18 +47,23 @@ READY = 1000  # tolerances: a round that gains less has come near enough to try 
 COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents seem to be one in a region
 
 
-@dataclass
-class State:
-    """State of the ascent: the present model, sites without alpha, and the bound so far."""
+@dataclass(kw_only=True)
+class Rounds(State):
+    """State between rounds, its sites without alpha, which follows from them.
 
-    model: Any
-    sites: dict[str, Any]
+    Attributes:
+        setting: The recording, and what is known of loadings beside their means.
+        options: Of the rounds that are left.
+        adaptation: Of the model between them.
+        later: The model to go on with after the spectral rounds.
+        removed: Number of latents that were left out.
+    """
+
     setting: Setting
     options: Options
-    trace: list[float] = field(default_factory=list)
-    evaluations: int = 0
+    adaptation: Adaptation
+    later: Any = None
     removed: int = 0
-    converged: bool = False
 
     @property
     def assignment(self) -> Assignment:
@@ -79,7 +71,7 @@ class State:
 
     @property
     def complete(self) -> dict[str, Any]:
-        """Sites of the model, alpha included."""
+        """All sites of the model, alpha included."""
         return {**self.sites, "alpha": relevance_of(self.model, self.sites, self.setting)}
 
     @property
@@ -101,123 +93,75 @@ class State:
         return member & assignment.used
 
 
-class Home(NamedTuple):
-    """Place at which the rounds had ended before other lags were tried."""
+@dataclass(frozen=True)
+class VB(Method):
+    """Variational Bayes for models with automatic relevance determination, without settings."""
 
-    state: State
-    reason: str
-    n_notes: int
+    climbs: ClassVar[Quantity] = BOUND
+    infers: ClassVar[tuple[str, ...]] = OF_Q
+    removes_latents: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+    title: ClassVar[str | None] = "raising the bound"
 
+    def objection(self, model: Any, data: MultiRegionData) -> Sentence | None:
+        return model.loadings.objection_to_updates(model.emission)
 
-@never_below_trivial(out_of_reach=set(OF_Q).intersection)
-def fit_vb(model: Model, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-    """Fit by variational Bayes.
+    def init(self, driver: Driver) -> Rounds:
+        begun = begin(driver)
+        model, fresh = begun.model, driver.start is None and driver.store.phase in (None, "start", SPECTRAL)
+        under_spectral = fresh and not model.likelihood.is_spectral and driver.data.is_complete
+        fast = model.replace(likelihood=Spectral()) if under_spectral else model
+        state = _entered(fast, driver.data, begun.sites, driver.options, Adaptation.of(driver, begun))
+        state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase
+        return state
 
-    It starts from the data alone, from ``start``, or from a checkpoint of the same model and recording.
-    """
-    if unsuited := sorted(set(OF_Q) & options.fixed.keys()):
-        names = ", ".join(unsuited)
-        raise Refusal(f"method 'vb' infers {names}: fix delays or kernel parameters, or use ", MAP)
-    given = model
-    store = Checkpoint(options, model, data)
-    model, sites, notes = begin(model, data, options, start, store)
-    keep_window = keeps_window(given, model, data.layout)
-    fresh = start is None and store.phase in (None, "start", SPECTRAL)
-    under_spectral = fresh and not model.likelihood.is_spectral and data.is_complete
-    bar = tqdm(desc="raising the bound", unit=" iterations", disable=not options.progress, leave=False, mininterval=0.5)
-    fast = model.replace(likelihood=Spectral()) if under_spectral else model
-    state = _entered(fast, data, sites, options)
-    reason = f"stopped after {options.max_iterations} iterations"
-    home: Home | None = None  # where the rounds ended before other lags were tried
-    try:
-        if under_spectral:
-            _ascend(state, SPECTRAL_TOLERANCE, bar, partial(store.write, phase=SPECTRAL))
-            state = _handed_over(state, model, data, keep_window)
-            under_spectral, state.trace = False, []
-        for _ in range(MOST_ROUNDS):
-            _ascend(state, options.tolerance, bar, store.write if home is None else _not_kept)
-            if not state.converged:
-                break
-            changed, why = revised(state.model, data, state.complete, keep_window)
-            if why is not None:
-                notes.append(why)
-                state.model = settled(changed, data, state.complete)
-                continue
-            reason = f"bound rose less than {options.tolerance:g} nats in a round"
-            if home is not None:
-                break
-            better, told = elsewhere(state.model, data, state.complete, options)
-            notes += [note for note in told if note not in notes]
-            if better is None:
-                break
-            home, (moved, there) = Home(state, reason, len(notes)), better
-            moved, told = at_other_lags(state.model, moved, data, there, keep_window)
-            notes += told
-            state = _tried(home.state, moved, data, there)
-            reason = f"stopped after {options.max_iterations} iterations"
-        else:
-            state.converged, reason = False, STILL_ADAPTING
-    except KeyboardInterrupt:
-        state.converged, reason = False, "interrupted"
-    if home is not None:
-        ended = state
-        if not (ended.trace and ended.trace[-1] > home.state.trace[-1]):
-            state, notes = home.state, notes[: home.n_notes]
-            reason = reason if reason == "interrupted" else home.reason
-        state = _with_cost_of_both(state, home.state, ended, converged=state.converged and reason != "interrupted")
-    bar.close()
-    if reason == "interrupted":
-        store.write(state.model, state.complete, SPECTRAL if under_spectral else "climb", force=True)
-    else:
-        store.remove()
-    if under_spectral:
-        state = _handed_over(state, model, data, keep_window)
-    sites = state.complete
-    if state.removed:
-        notes.append(f"across latents removed because no region reads them: {state.removed}")
-    notes += doubts(state.model, data, sites, options.fixed)
-    if not state.converged:
-        warn(f"the fit has not converged: {reason}")
-    for note in notes:
-        warn(note)
-    shown = {name: np.asarray(value) for name, value in sites.items()}
-    return Run(
-        model=state.model, sites=shown, method="vb", trace=np.array(state.trace), converged=state.converged,
-        reason=reason, iterations=len(state.trace), evaluations=state.evaluations, notes=tuple(notes),
-        loadings_covariance=np.asarray(state.setting.covariance),
-    )  # fmt: skip
+    def step(self, driver: Driver, state: Rounds) -> Rounds:
+        """Make rounds until they gain little, then adapt the model, or try another place."""
+        if state.phase == SPECTRAL:
+            _ascend(state, SPECTRAL_TOLERANCE, driver)
+            return replace(_handed_over(state, driver.data), trace=[])
+        _ascend(state, driver.options.tolerance, driver)
+        if not state.converged:
+            state.reason = driver.used_up
+            return state
+        if state.adaptation.revised(driver, state):
+            return state.adaptation.goes_on(state)
+        place = state.adaptation.elsewhere(driver, state)
+        state.reason = f"bound rose less than {driver.options.tolerance:g} nats in a round"
+        return state if place is None else state.adaptation.goes_on(_tried(state, place, driver.data))
+
+    def finish(self, driver: Driver, state: Rounds) -> Run:
+        state = _handed_over(state, driver.data) if state.phase == SPECTRAL else state
+        sites = {name: np.asarray(value) for name, value in state.complete.items()}
+        notes = list(state.notes)
+        if state.removed:
+            notes.append(f"across latents removed because no region reads them: {state.removed}")
+        notes += doubts(state.model, driver.data, sites, driver.options.fixed)
+        return driver.result(
+            state, sites=sites, notes=tuple(notes), iterations=len(state.trace),
+            loadings_covariance=np.asarray(state.setting.covariance),
+        )  # fmt: skip
 
 
-def _tried(home: State, model: Any, data: MultiRegionData, sites: dict[str, Any]) -> State:
+def _tried(home: Rounds, place: Place, data: MultiRegionData) -> Rounds:
     """Make a state at other lags, with as many iterations as there are left."""
     left = replace(home.options, max_iterations=home.options.max_iterations - len(home.trace))
-    return replace(_entered(model, data, sites, left), removed=home.removed)
+    there = _entered(place.model, data, place.sites, left, home.adaptation)
+    return replace(there, removed=home.removed, notes=place.notes, home=home)
 
 
-def _with_cost_of_both(best: State, home: State, ended: State, converged: bool) -> State:
-    """Give the best of two states the iterations and evaluations of both.
-
-    The bound on the way never falls.
-    """
-    rose = [value for value in ended.trace if value > home.trace[-1]]
-    trace = home.trace if best is home else home.trace + rose
-    return replace(best, trace=trace, evaluations=home.evaluations + ended.evaluations, converged=converged)
-
-
-def _not_kept(model: Any, sites: dict[str, Any]) -> None:
-    """Write no checkpoint: a place that is only tried is no place to go on from."""
-
-
-def _handed_over(state: State, model: Any, data: MultiRegionData, keep_window: bool) -> State:
-    """Turn the end of the spectral rounds into a state of ``model``."""
-    delays = admitting(model.delays, state.sites, data.bin_width)
-    adapted = model.replace(n_across=state.model.n_across, delays=delays)
-    if not keep_window:
+def _handed_over(state: Rounds, data: MultiRegionData) -> Rounds:
+    """Turn the end of the spectral rounds into a state under the model's own likelihood."""
+    delays = admitting(state.later.delays, state.sites, data.bin_width)
+    adapted = state.later.replace(n_across=state.model.n_across, delays=delays)
+    if not state.adaptation.keeps_window:
         adapted = adapted.adapted(data, state.sites, 1.0)
-    return replace(state, model=settled(adapted, data, state.complete))
+    return replace(state, model=settled(adapted, data, state.complete), phase="climb")
 
 
-def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: Options) -> State:
+def _entered(
+    model: Any, data: MultiRegionData, sites: dict[str, Any], options: Options, adaptation: Adaptation
+) -> Rounds:
     """Make a state from point estimates.
 
     Loadings are as uncertain as their noise makes them, and zeros stay.
@@ -227,29 +171,30 @@ def _entered(model: Any, data: MultiRegionData, sites: dict[str, Any], options: 
     setting = Setting.of(data, sites["loadings"], jnp.zeros((len(free["noise"]), *eye.shape)))
     resting = resting_variance(model, free, setting)[:, None]
     variance = jnp.where(setting.living, (free["noise"] / setting.observed)[:, None], resting)
-    return State(model, free, setting._replace(covariance=variance[:, :, None] * eye), options)
+    setting = setting._replace(covariance=variance[:, :, None] * eye)
+    return Rounds(model=model, sites=free, setting=setting, options=options, adaptation=adaptation)
 
 
-def _ascend(state: State, tolerance: float, bar: tqdm, keep: Callable[[Any, dict[str, Any]], None]) -> None:
+def _ascend(state: Rounds, tolerance: float, driver: Driver) -> None:
     """Make rounds and leaps until a round and every leap gain less than ``tolerance``."""
     longest = float(FIRST_CLIMB)
     state.converged = False
     while len(state.trace) < state.options.max_iterations:
-        before = state.trace[-1] if state.trace else -np.inf
-        _round(state, tolerance, int(longest), bar)
+        before = state.height
+        _round(state, tolerance, int(longest), driver)
         longest *= LONGER
-        keep(state.model, state.complete)
-        gained = state.trace[-1] - before
+        driver.keep(state)
+        gained = state.height - before
         if gained < READY * tolerance and _cleared(state):
             _revived(state, tolerance)
             _remove_unread(state)
             continue
-        if gained < tolerance and not (_revived(state, tolerance) or _turned(state, tolerance, bar)):
+        if gained < tolerance and not (_revived(state, tolerance) or _turned(state, tolerance, driver)):
             state.converged = True
             return
 
 
-def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
+def _round(state: Rounds, tolerance: float, longest: int, driver: Driver) -> None:
     """Make the closed-form updates, then a joint climb."""
     sites, covariance = update(state.model, state.sites, state.setting)
     setting = state.setting._replace(covariance=covariance)
@@ -259,19 +204,18 @@ def _round(state: State, tolerance: float, longest: int, bar: tqdm) -> None:
     start = {**sites, "mixing": jnp.zeros((columns, columns))}
     objective = Objective(Mixed(Bound(state.model)), setting, start, scale, frozen_sites(state.model, state.options))
     ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)
-    if ascent.reason == "interrupted":
+    if ascent.reason == INTERRUPTED:
         raise KeyboardInterrupt
     state.sites, state.setting = setting.held(Mixed.mixed(ascent.sites)), setting
     state.trace += ascent.trace
     state.evaluations += ascent.evaluations + 1
-    bar.update(len(ascent.trace))
-    bar.set_postfix_str(f"bound = {state.trace[-1]:.2f}")
+    driver.show(len(ascent.trace), state.height)
 
 
 _value = jax.jit(lambda model, sites, setting: Bound(model)(sites, setting), static_argnums=0)
 
 
-def _cleared(state: State) -> bool:
+def _cleared(state: Rounds) -> bool:
     """Set vanishing loadings to zero where that raises the bound; return True if any were."""
     living = np.asarray(state.setting.living)
     blocks = [block for place in np.argwhere(state.vanishing) if (block := state.block(*place) & living).any()]
@@ -284,7 +228,7 @@ def _cleared(state: State) -> bool:
     return any(outcomes)
 
 
-def _zeroed(state: State, block: np.ndarray, resting: Array) -> bool:
+def _zeroed(state: Rounds, block: np.ndarray, resting: Array) -> bool:
     """Hold a block of loadings at zero if that raises the bound; return True if it did.
 
     The block is (neuron, column) bool. ``resting`` (neuron,) is their variance there.
@@ -296,7 +240,7 @@ def _zeroed(state: State, block: np.ndarray, resting: Array) -> bool:
     return _better(state, setting.held(state.sites), setting, 0.0)
 
 
-def _revived(state: State, tolerance: float) -> bool:
+def _revived(state: Rounds, tolerance: float) -> bool:
     """Let go of loadings held at zero where the bound gains more than ``tolerance``.
 
     Returns True if any were let go. The most gainful first, after which others may have nothing left to explain.
@@ -319,7 +263,7 @@ def _revived(state: State, tolerance: float) -> bool:
     return some
 
 
-def _better(state: State, sites: dict[str, Any], setting: Setting, least: float) -> bool:
+def _better(state: Rounds, sites: dict[str, Any], setting: Setting, least: float) -> bool:
     """Go to ``sites`` if that raises the bound by at least ``least`` nats; return True if so."""
     value = float(_value(state.model, sites, setting))
     state.evaluations += 1
@@ -330,7 +274,7 @@ def _better(state: State, sites: dict[str, Any], setting: Setting, least: float)
     return True
 
 
-def _remove_unread(state: State) -> None:
+def _remove_unread(state: Rounds) -> None:
     """Remove latents that no region reads, if others remain."""
     n_across, n_columns = state.assignment.n_across, state.assignment.n_columns
     keep = np.flatnonzero((np.asarray(state.setting.living) & state.assignment.used)[:, :n_across].any(0))
@@ -344,7 +288,7 @@ def _remove_unread(state: State) -> None:
     state.removed += n_across - len(keep)
 
 
-def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
+def _turned(state: Rounds, tolerance: float, driver: Driver) -> bool:
     """Turn a pair of latents that share a direction in a region, if that raises the bound.
 
     Returns True if a turn was kept.
@@ -357,9 +301,9 @@ def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
         living = state.setting.living
         either = living[:, [first]] | living[:, [second]]
         setting = state.setting._replace(living=living.at[:, jnp.array([first, second])].set(either))
-        trial = State(state.model, {**state.sites, "loadings": turned}, setting, state.options)
+        trial = replace(state, sites={**state.sites, "loadings": turned}, setting=setting, trace=[], evaluations=0)
         for longest in (FIRST_CLIMB, 4 * FIRST_CLIMB, 8 * FIRST_CLIMB):
-            _round(trial, tolerance, longest, bar)
+            _round(trial, tolerance, longest, driver)
             if trial.trace[-1] > state.trace[-1] + tolerance:
                 break
         state.evaluations += trial.evaluations
@@ -370,7 +314,7 @@ def _turned(state: State, tolerance: float, bar: tqdm) -> bool:
     return False
 
 
-def _turns(state: State) -> Iterator[tuple[int, int, float]]:
+def _turns(state: Rounds) -> Iterator[tuple[int, int, float]]:
     """Find pairs of across latents that share a direction in a region, and angles to turn by.
 
     Their loadings in the region lie along one line, and the angles part them.

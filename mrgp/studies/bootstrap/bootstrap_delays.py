@@ -248,7 +248,9 @@ def _given(fit: GaussianProcessFit, data: MultiRegionData, names: tuple[str, ...
 # ---- significance ----------------------------------------------------------------------------------------------------
 
 
-def _significance(fit: GaussianProcessFit, data: MultiRegionData, told: Information, n_samples: int, seed: int) -> xr.Dataset:
+def _significance(
+    fit: GaussianProcessFit, data: MultiRegionData, told: Information, n_samples: int, seed: int
+) -> xr.Dataset:
     """Test each delay: share of samples of trials that are as likely without it."""
     sites = {name: jnp.asarray(value) for name, value in fit.sites.items()}
     delays = fit.model.delay_table(fit.sites, fit.layout, data.n_bins)

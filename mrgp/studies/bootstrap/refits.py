@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.mode.given_loadings import Given, Reduced
-from mrgp.inference.optimise import LogJoint, Objective, Sites, maximise
+from mrgp.inference.optimise import INTERRUPTED, LogJoint, Objective, Sites, maximise
 from mrgp.likelihoods.recursions.smoother import synthetic_information
 from mrgp.likelihoods.reduction import Information
 from mrgp.recordings.recording import MultiRegionData
@@ -113,7 +113,7 @@ def _climbs(job: Job, samples: Sequence[int]) -> Iterator[Refit]:
     for sample in samples:
         objective.data = _resampled(job, given, sample)  # of the same shapes: nothing is compiled again
         ascent = maximise(objective, tolerance=TOLERANCE, max_iterations=ITERATIONS, patience=PATIENCE)
-        if ascent.reason == "interrupted":
+        if ascent.reason == INTERRUPTED:
             raise KeyboardInterrupt
         yield Refit({name: np.asarray(value) for name, value in ascent.sites.items()}, ascent.converged)
 

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.inference.method import Method
 from mrgp.inference.optimise import free_sites
 from mrgp.parts.delays.varying import DELAY_CHANGE
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
@@ -35,10 +36,8 @@ from mrgp.simulations.simulate import Simulation, simulate
 from mrgp.studies.calibration.rank_tests import judged
 from mrgp.studies.calibration.result import FILE, Calibration, gathered_from
 
-METHODS = ("laplace", "nuts", "svi")  # those whose fits have draws
 OF_THE_DESIGN = {LOADINGS.name, NOISE.name, OFFSET.name}  # of a fixed design, and not ranked
 RESERVED = {"data", "method", "seed", "start", "fixed", "checkpoint", "progress"}  # of fit, and not settings
-N_DRAWS = 2000  # of Laplace and guides: enough for ranks where the prior's bound cuts most of them off
 TWO_REGIONS = {"V1": 10, "V2": 10}
 
 
@@ -70,7 +69,7 @@ def calibrate(
             timescale_bounds=(0.03, 0.3))``. Where nothing else is chosen, all fits share one window, that of the
             shortest timescale, so that they share what is compiled.
         n: Simulations.
-        method: "laplace", "nuts" or "svi".
+        method: The name of one that gives draws: "laplace", "nuts" or "svi".
         settings: Of the method, and of ``model.fit``, such as ``{"n_starts": 3}``. "laplace" is asked for the Gaussian
             of :meth:`mrgp.Fit.delay_intervals` (``loadings="profiled"``) where they do not say.
         regions: Name -> neurons. A model that pools regions is calibrated on one region of as many neurons.
@@ -95,10 +94,10 @@ def calibrate(
     blank.require(model.regions_needed, type(model).__name__)
     priors = ranked_priors(model, blank)
     design = {"n_trials": n_trials, "n_bins": n_bins, "bin_width": bin_width, "snr": snr}
-    if method in ("laplace", "svi"):
-        settings = {"n_draws": max(N_DRAWS, draws), **settings}
-    if method == "laplace":  # the Gaussian that intervals come from is what is asked about, unless settings say more
-        settings = {"loadings": "profiled", **settings}
+    asked = dict(Method.member(method).for_calibration)
+    if "n_draws" in asked:
+        asked["n_draws"] = max(asked["n_draws"], draws)
+    settings = asked | settings
     key = _json_ready({
         "model": model.to_settings(), "method": method, "settings": settings,
         "regions": dict(zip(layout.regions, layout.n_neurons, strict=True)), **design,
@@ -119,9 +118,11 @@ def calibrate(
 
 def _check(model: GaussianProcesses, method: str, settings: Mapping[str, Any], n: int, draws: int) -> None:
     name = type(model).__name__
-    if method not in METHODS:
-        raise ValueError(f"calibration asks for draws of a posterior: method is {', '.join(METHODS)}, not {method!r}")
-    if method not in model.methods:
+    with_draws = methods_with_draws()
+    if method not in with_draws:
+        listed = ", ".join(with_draws)
+        raise ValueError(f"calibration asks for draws of a posterior: method is {listed}, not {method!r}")
+    if not Method.member(method).is_for(model):
         raise ValueError(f"{name} has no method {method!r}, and no posterior to calibrate")
     if model.kernel.has_timescale and model.timescale_bounds is None:
         raise ValueError(f"{name} needs timescale_bounds, such as (0.03, 0.3) seconds: timescales are drawn from them")
@@ -129,6 +130,11 @@ def _check(model: GaussianProcesses, method: str, settings: Mapping[str, Any], n
         raise ValueError(f"n and draws count at least 1, not {n} and {draws}")
     if taken := sorted(RESERVED & settings.keys()):
         raise ValueError(f"settings cannot have {', '.join(taken)}: calibrate sets them itself")
+
+
+def methods_with_draws() -> list[str]:
+    """Names of the methods whose fits have draws of the posterior, sorted."""
+    return sorted(method.written_name() for method in Method.members().values() if method.gives_draws)
 
 
 def ranked_priors(model: GaussianProcesses, blank: MultiRegionData) -> dict[str, Any]:
@@ -207,7 +213,7 @@ class _Simulated:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                fit = self.model.fit(
+                fit: Any = self.model.fit(
                     simulation.data, self.method, seed=fit_seed, progress=False, **self.settings
                 )
                 record["converged"] = fit.converged

@@ -156,7 +156,7 @@ def compare_delays(
     progress: bool = True,
     **choices: Any,
 ) -> DelayComparison:
-    """GaussianProcessFit every hypothesis to the same recording, and weigh them against each other.
+    """Fit every hypothesis to the same recording, and weigh them against each other.
 
     Args:
         data: The recording, of two regions at least.
@@ -234,8 +234,10 @@ def _listed(hypotheses: Any, with_law: Any) -> dict[str, Hypothesis]:
     return listed
 
 
-def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool) -> dict[str, GaussianProcessFit]:
-    """GaussianProcessFit every hypothesis, those with the same latents from a common start.
+def _fitted(
+    listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool
+) -> dict[str, GaussianProcessFit]:
+    """Fit every hypothesis, those with the same latents from a common start.
 
     They go on from the fit of one of them, so that none owes its place to luck.
 
@@ -250,7 +252,8 @@ def _fitted(listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, 
             start = fits[plain[0]]
             model = model.replace(max_delay=start.model.delays.bound(data.bin_width))
         fixed = listed[name].fixed
-        fits[name] = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress).ended()
+        fit: Any = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress)
+        fits[name] = fit.raise_if_interrupted()
     return {name: fits[name] for name in listed}
 
 

@@ -22,7 +22,7 @@ RATIOS = np.geomspace(1e-3, 8.0, 200)  # of the typical spread, over which sprea
 
 
 def with_typical_spreads(fit: GaussianProcessFit, data: MultiRegionData, progress: bool) -> GaussianProcessFit | None:
-    """GaussianProcessFit a model whose delays vary again, with typical spreads; None for other models.
+    """Fit a model whose delays vary again, with typical spreads; None for other models.
 
     They replace the most likely spreads.
 
@@ -32,7 +32,7 @@ def with_typical_spreads(fit: GaussianProcessFit, data: MultiRegionData, progres
         return None
     typical = fit.model.delays.usual_spread(data.bin_width)
     fixed = {name: fit.sites[name] for name in fit.fixed} | {DELAY_SPREAD.name: typical}
-    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).ended()
+    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).raise_if_interrupted()
 
 
 def evidence_of(

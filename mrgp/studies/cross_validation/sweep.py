@@ -107,7 +107,7 @@ def evaluate(job: Job, task: Task) -> dict[str, Any]:
             fit = candidate.of(job.model).fit(
                 job.data.select_trials(job.folds != fold), **{"progress": False, **job.settings}
             )
-            fit.ended()
+            fit.raise_if_interrupted()
             record["converged"] = bool(fit.converged)
             held_out = job.data.select_trials(job.folds == fold)
             scored = fit.log_likelihood(held_out) if isinstance(job.score, str) else None

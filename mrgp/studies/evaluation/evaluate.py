@@ -243,7 +243,7 @@ def _psths(methods: dict[str, Any], test: MultiRegionData, mask: HeldOut) -> xr.
     return xr.Dataset(arrays, coords, {"units": "data units", "regions": list(test.layout.regions)})
 
 
-def _modes(fit: Fit) -> dict[str, xr.Dataset]:
+def _modes(fit: Any) -> dict[str, xr.Dataset]:
     """Dominant modes of regions, predictive modes of ordered pairs, correlative modes of pairs.
 
     There are none where the model has no variances; the note on these says why.

@@ -1,0 +1,202 @@
+"""Adaptation of a model while it is fitted: to its start, and to where each climb has ended.
+
+1. The best of several climbs on the recording's factors gives the start (see ``search``).
+2. The registers of the Markov likelihood are chosen for the timescales found.
+3. Where the end of a climb asks for it (a delay near its bound, a timescale shorter than the registers were made for),
+   the model is widened or refined, and the climb goes on from where it was.
+4. Once it has converged, other lags are looked at, and the climb goes on from a better one.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from mrgp.inference.driver import Driver
+from mrgp.inference.optimise import free_sites
+from mrgp.inference.run import Model, Options, Start, State
+from mrgp.inference.search import elsewhere, search, wider_note, worth_following
+from mrgp.inference.trivial import quietened
+from mrgp.likelihoods.kalman import MarkovGP, settling_steps
+from mrgp.parts.delays.bounds import admitting, presses, widened
+from mrgp.parts.delays.constant import DELAY
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData
+
+MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
+MOST_ROUNDS = 8
+STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
+LONG = 256  # steps from which on it pays to find out when the gains have settled
+UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
+
+
+def begin(driver: Driver) -> State:
+    """Prepare the model for the recording, and find sites to begin from.
+
+    The sites are those of a checkpoint, of an earlier fit, or of a search, of which the notes say what it has found.
+    """
+    data, options, store, start = driver.data, driver.options, driver.store, driver.start
+    notes: list[str] = []
+    given = model = driver.model.prepared(data)
+    sites: dict[str, Any]
+    resumed = store.read(model)
+    if resumed is not None:
+        model, sites = resumed
+        sites = model.first_guess(sites, data)  # a file of an earlier version may lack some
+    else:
+        if start is not None:
+            model, sites = _from_fit(model, data, start)
+        else:
+            model, sites, notes = search(model, data, options)
+            sites = model.first_guess(sites, data)
+            sites = quietened(sites, data) if options.quiet else sites
+        sites = {**sites, **options.fixed}
+        model = model.replace(delays=admitting(model.delays, sites, data.bin_width))
+        store.write(model, sites, "start", force=True)
+    if not keeps_window(given, model, data.layout):
+        model = model.adapted(data, sites, MARGIN)
+    return State(model=settled(model, data, sites), sites=sites, notes=notes)
+
+
+def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
+    """Model and sites at the end of another fit, whose sites must be those of this model."""
+    model, sites = model.from_other_fit(start.model, start.sites, data)
+    wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}
+    found = {name: np.shape(sites[name]) for name in wanted if name in sites}
+    if found != wanted:
+        raise ValueError(f"start has sites {found}, but this model needs {wanted}: fit a preset with the same latents")
+    return model, {name: sites[name] for name in wanted}
+
+
+def keeps_window(given: Model, model: Model, layout: Layout) -> bool:
+    """True if ``given`` has a window, and ``model`` still the delay bound of that window."""
+    given_bound, bound = given.delays.bound(layout.bin_width), model.delays.bound(layout.bin_width)
+    return given.likelihood.registers is not None and given_bound == bound
+
+
+class Place(NamedTuple):
+    """Other lags to climb from: the model made for them, the sites, and notes."""
+
+    model: Any
+    sites: dict[str, Any]
+    notes: list[str]
+
+
+@dataclass
+class Adaptation:
+    """Changes of a model between the climbs of one run.
+
+    Attributes:
+        keeps_window: Whether the window of registers is the user's, to be left alone.
+        climbs: How many there have been.
+    """
+
+    keeps_window: bool
+    climbs: int = 0
+
+    @classmethod
+    def of(cls, driver: Driver, state: State) -> Self:
+        """Adaptation of a run that begins from ``state``."""
+        return cls(keeps_window(driver.model, state.model, driver.data.layout))
+
+    def revised(self, driver: Driver, state: State) -> bool:
+        """Give ``state`` a model that suits the end of its climb; return True if it was another one."""
+        changed, why = _revised(state.model, driver.data, state.complete, self.keeps_window)
+        if why is None:
+            return False
+        state.notes.append(why)
+        state.model = settled(changed, driver.data, state.complete)
+        return True
+
+    def elsewhere(self, driver: Driver, state: State) -> Place | None:
+        """Look for lags from which a climb may end higher, once in a run; None if there are none."""
+        if state.home is not None:
+            return None
+        better, told = elsewhere(state.model, driver.data, state.complete, driver.options)
+        state.notes += [note for note in told if note not in state.notes]
+        if better is None:
+            return None
+        moved, sites = better
+        model, told = _at_other_lags(state.model, moved, driver.data, sites, self.keeps_window)
+        return Place(model, sites, [*state.notes, *told])
+
+    def goes_on[S: State](self, state: S) -> S:
+        """Count a climb, after which another one is to come, unless that was the last."""
+        self.climbs += 1
+        if self.climbs == MOST_ROUNDS:
+            state.converged, state.reason = False, STILL_ADAPTING
+        return state
+
+
+def _at_other_lags(
+    model: Model, moved: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
+) -> tuple[Model, list[str]]:
+    """Give a model moved to other lags the window that it needs there; return notes too.
+
+    ``moved`` is what :func:`mrgp.inference.search.elsewhere` made of ``model``.
+    """
+    wider = moved.delays.bound(data.bin_width) > model.delays.bound(data.bin_width)
+    kept = keep_window and keeps_window(model, moved, data.layout)
+    adapted = moved if kept else moved.adapted(data, sites, MARGIN)
+    return settled(adapted, data, sites), [wider_note(moved, data)] if wider else []
+
+
+def frozen_sites(model: Model, options: Options) -> tuple[str, ...]:
+    """Names of the sites that climbs leave alone."""
+    return tuple(sorted({*options.fixed_names, *model.held}))
+
+
+def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least: int = LONG) -> Model:
+    """Set the number of steps after which the model's gains are constant.
+
+    This is only done under the Markov likelihood, where nothing is missing and trials have ``least`` steps or more.
+    """
+    if not model.likelihood.is_statespace or data.observed is not None:
+        return model
+    model = model.replace(likelihood=model.likelihood.replace(transient=None))
+    distribution = model.likelihood_at(data, sites)
+    if not isinstance(distribution, MarkovGP) or data.n_bins // distribution.space.window.step < least:
+        return model
+    steps = settling_steps(distribution, np.asarray(data.values[:1]))
+    return model.replace(likelihood=model.likelihood.replace(transient=steps))
+
+
+def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed: Collection[str]) -> list[str]:
+    """Warnings about a finished fit, one sentence each."""
+    found = []
+    if (missed := model.unread_variance(data, sites)) > UNREAD:
+        found.append(
+            f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
+            "raise order, or give a finer window (see lift_error)"
+        )
+    if DELAY.name not in fixed and presses(model.delays, sites, model.extent(data.layout, data.n_bins)):
+        bound = 1e3 * model.delays.bound(data.bin_width)
+        found.append(f"a delay is within 5% of max_delay, {bound:.0f} ms: it may be longer, or the latent not shared")
+    return found
+
+
+def _revised(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], keep_window: bool
+) -> tuple[Model, str | None]:
+    """Return a model that suits the end of the climb, and why it was changed.
+
+    If the present model suits, return it and None.
+    """
+    delays = widened(model.delays, sites, model.extent(data.layout, data.n_bins))
+    if delays is not None and worth_following(model, data, sites):
+        wider = model.replace(delays=delays)
+        wider = wider if keep_window else wider.adapted(data, sites, 1.0)
+        return wider, wider_note(wider, data)
+    if not model.likelihood.is_statespace:
+        return model, None
+    fine = model.adapted(data, sites, 1.0)
+    mine, needed = model.likelihood.registers, fine.likelihood.registers
+    if not keep_window and mine is not None and needed is not None and needed.spacing < mine.spacing:
+        return fine, f"a timescale is shorter than the start's: registers refined to {needed.spacing:g} bins"
+    latest = settled(model, data, sites)
+    before, now = model.likelihood.transient, latest.likelihood.transient
+    if before is not None and (now is None or now > before):
+        later = f"transient raised from {before} to {now or 'all'} steps"
+        return latest, f"the gains settle later than at the start: {later}"
+    return model, None
