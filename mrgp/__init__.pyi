@@ -3,6 +3,7 @@
 from . import metrics as metrics
 from . import models as models
 from . import plots as plots
+from .families.amortised import Amortised as Amortised
 from .inference import EM as EM
 from .inference import MAP as MAP
 from .inference import NUTS as NUTS
@@ -10,6 +11,7 @@ from .inference import SVI as SVI
 from .inference import VB as VB
 from .inference import Laplace as Laplace
 from .inference import Method as Method
+from .inference.amortised_svi import AmortisedSVI as AmortisedSVI
 from .likelihoods import DenseGP as DenseGP
 from .likelihoods import MarkovGP as MarkovGP
 from .likelihoods import SpectralGP as SpectralGP

@@ -16,7 +16,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Self, get_args
 
@@ -222,6 +222,16 @@ class Part:
         chosen: type[Any] = cls.member(values.pop(cls.tag)) if cls.tag else cls
         families, values = _families_in(chosen), chosen.translated(values)  # type: ignore[arg-type]
         return chosen(**{key: _read(value, families.get(key, cls)) for key, value in values.items()})
+
+
+def chosen(part: Part, always: Collection[str] = ()) -> dict[str, str]:
+    """Settings of a part that are not the default, as text; those of ``always`` in any case."""
+    said = {}
+    for field in dataclasses.fields(part):  # type: ignore[arg-type]
+        value = getattr(part, field.name)
+        if field.name in always or value != field.default:
+            said[field.name] = value.as_written() if isinstance(value, Part) else repr(value)
+    return said
 
 
 def rebuilt(family: str, settings: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ STILL = {
     "attributes asked for with a default": 12,
     "classes asked for": 6,
     "names of sites as text": 248,
-    "classes of many methods": 6,
+    "classes of many methods": 7,
 }
 """How often each rule is broken."""
 

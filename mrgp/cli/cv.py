@@ -112,6 +112,8 @@ def run_cv(args: argparse.Namespace) -> None:
 
 def base_of(args: argparse.Namespace, data: "MultiRegionData") -> "GaussianProcesses":
     """Build the model whose latents are varied; refuse candidates that do not suit the data."""
+    from mrgp.families.model import held_at
+
     if args.folds < 2:
         raise Misuse("--folds is 2 or more: some trials are held out, others are fitted to")
     if args.stratify is not None and args.stratify not in data.trial_coords:
@@ -121,7 +123,7 @@ def base_of(args: argparse.Namespace, data: "MultiRegionData") -> "GaussianProce
     candidates = args.n_within or ((1,) if args.search else (None,))
     models = [build_model(argparse.Namespace(**(asked | {"n_within": within})), data) for within in candidates]
     try:
-        models[0].checked(dict(args.fixed), data)
+        held_at(models[0], dict(args.fixed), data)
     except ValueError as error:
         raise Misuse(said(error)) from error
     return models[0]

@@ -73,13 +73,14 @@ def run_fit(args: argparse.Namespace) -> None:
     import numpy as np
 
     import mrgp
+    from mrgp.families.model import held_at
 
     data = load(args)
     start = None if args.start is None else mrgp.load_fit(args.start)
     model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
-        model.checked(fixed, data)
+        held_at(model, fixed, data)
     except ValueError as error:
         raise Misuse(said(error)) from error
     make_folder(args.out)

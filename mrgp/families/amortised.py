@@ -1,4 +1,4 @@
-r"""Amortised models: latents of any kind, inferred by a guide that is trained with the program.
+r"""Amortised models: latents of any kind, inferred by a guide that is trained with them.
 
 .. math::
     z \sim p_\theta(z), \qquad \eta = f_\theta(z), \qquad y \sim p(y \mid \eta), \qquad q_\phi(z \mid y)
@@ -31,6 +31,7 @@ from jax import Array, lax
 
 from mrgp.families.model import Model
 from mrgp.inference.amortised_parameters import Parameters
+from mrgp.inference.amortised_svi import AmortisedSVI
 from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.latents import Assignment
 from mrgp.parts.readout import Readout
@@ -49,7 +50,7 @@ class Amortised(Model, abstract=True):
 
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
 
-    methods: ClassVar[tuple[str, ...]] = ("amortised_svi",)
+    methods: ClassVar[tuple[str, ...]] = (AmortisedSVI.written_name(),)
 
     def __post_init__(self) -> None:
         self.resolve()

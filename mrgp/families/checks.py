@@ -7,6 +7,8 @@ import numpy as np
 
 from mrgp.parts.emissions import Emission
 from mrgp.parts.emissions.autocorrelated import with_noise
+from mrgp.parts.latents import Assignment
+from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import positive_seconds, seconds
 from mrgp.runtime.sentences import Argument, Refusal
 
@@ -58,3 +60,25 @@ def checked_emission(model: Any, noise: str | None) -> Emission:
     if emission != own and "emission" in model.pinned_fields():
         raise ValueError(f"{name} has no use for noise: leave it out")
     return check(emission)
+
+
+def assigned(model: Any, layout: Layout) -> Assignment:
+    """Assign the latents of a model to the neurons of a recording.
+
+    Raises:
+        ValueError: private latents are not one number, or one for every region; or regions are pooled, and have none.
+    """
+    name = type(model).__name__
+    if model.pools_regions:
+        if model.n_within != 0:
+            instead = f", or use {model.private_in}" if model.private_in else ""
+            raise ValueError(f"{name} has no within latents: leave n_within at 0{instead}")
+        return Assignment((layout.total_neurons,), model.n_across, (0,))
+    within = (model.n_within,) * layout.n_regions if isinstance(model.n_within, int) else model.n_within
+    if len(within) != layout.n_regions:
+        names = f"{layout.n_regions} ({', '.join(layout.regions)})"
+        raise Refusal(
+            f"{name}: ", Argument("n_within", within), f" is for {len(within)} regions, but the recording has "
+            f"{names}: give one number, or one per region",
+        )  # fmt: skip
+    return Assignment(layout.n_neurons, model.n_across, within)

@@ -15,12 +15,12 @@ import jax
 import numpy as np
 from jax import Array
 
-from mrgp.families.checks import check_numbers, checked_emission
+from mrgp.families.checks import assigned, check_numbers, checked_emission
 from mrgp.families.earlier_settings import translated
 from mrgp.families.from_other_software import sites_from
 from mrgp.families.latents_in_bins import latents_at, typical_latents
 from mrgp.families.model import Model
-from mrgp.families.observation import observe
+from mrgp.families.observation import distribution_at, observe
 from mrgp.families.scales import scales_of_dynamics
 from mrgp.families.starts import around_mean, completed, draw_sites, following
 from mrgp.inference.mode.curvature import Diagonal
@@ -43,7 +43,7 @@ from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.conditional import GaussianConditional
 from mrgp.results.fit import Fit
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
-from mrgp.runtime.sentences import Argument, Refusal, Sentence
+from mrgp.runtime.sentences import Sentence
 
 SAME = 1e-6  # share of noise in each region's copy of a shared latent: copies that are one, but for round-off
 
@@ -142,20 +142,7 @@ class GaussianProcesses(Model, abstract=True):
 
     def assignment(self, layout: Layout) -> Assignment:
         """Assignment of latents to the neurons of a recording."""
-        name = type(self).__name__
-        if self.pools_regions:
-            if self.n_within != 0:
-                instead = f", or use {self.private_in}" if self.private_in else ""
-                raise ValueError(f"{name} has no within latents: leave n_within at 0{instead}")
-            return Assignment((layout.total_neurons,), self.n_across, (0,))
-        within = (self.n_within,) * layout.n_regions if isinstance(self.n_within, int) else self.n_within
-        if len(within) != layout.n_regions:
-            names = f"{layout.n_regions} ({', '.join(layout.regions)})"
-            raise Refusal(
-                f"{name}: ", Argument("n_within", within), f" is for {len(within)} regions, but the recording has "
-                f"{names}: give one number, or one per region",
-            )  # fmt: skip
-        return Assignment(layout.n_neurons, self.n_across, within)
+        return assigned(self, layout)
 
     def extent(self, layout: Layout, n_bins: int) -> Extent:
         """Size of the table of delays of trials of ``n_bins`` bins."""
@@ -200,6 +187,13 @@ class GaussianProcesses(Model, abstract=True):
         parameters = Parameters(emission.loadings, emission.noise, emission.offset, delay, across, within)
         observe(self, data, emission, parameters)
 
+    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
+        """Distribution of the recording's trials at given sites.
+
+        It is a ``DelayedGP``, or of counts a ``CountGP``.
+        """
+        return distribution_at(self, data, sites)
+
     def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> GaussianConditional:
         return GaussianConditional(self, data, sites)
 
@@ -214,16 +208,13 @@ class GaussianProcesses(Model, abstract=True):
     # ---- parameters as numbers -----------------------------------------------------------------------------------
 
     def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
-        """Names of the sites that describe latents rather than neurons.
-
-        A posterior is asked about these.
-        """
+        """Names of the sites that describe latents, not neurons: a posterior is asked about these."""
         counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
         kernel = [name for kind, count in counts.items() if count for name in self.kernel.sites(kind)]
         return (*self.delays.dynamics(self.extent(layout, 1)), *kernel)
 
     def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
-        """Kernel parameters of one kind of latent in bins, from sites in seconds."""
+        """Kernel parameters of latents of a kind in bins, from sites in seconds."""
         count = self.n_across if kind == "across" else sum(self.assignment(layout).n_within)
         return self.kernel.at(sites, kind, count, layout.bin_width)
 
@@ -232,26 +223,17 @@ class GaussianProcesses(Model, abstract=True):
         return self.delays.table(sites, self.extent(layout, n_bins))
 
     def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
-        """Timescales of the latents of one kind in seconds, (latent,); 0 for white latents.
-
-        The kind is "across" or "within".
-        """
+        """Timescales of latents of a kind in seconds, (latent,); 0 for white latents."""
         bins = np.asarray(self.hyperparameters(sites, kind, layout)["timescale"])
         return bins * layout.bin_width * self.kernel.has_timescale
 
     def mean_table(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
-        """Mean of every neuron over time, (condition, time, neuron).
-
-        It is in units of the recording, or the log-rate of counts.
-        """
+        """Mean of every neuron, or of its log-rate, over time, (condition, time, neuron)."""
         shape = (data.layout.n_conditions, data.n_bins, data.layout.total_neurons)
         return np.broadcast_to(sites[OFFSET.name], shape) + self.mean.course(sites, data, self.duration)
 
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
-        """Put parameters into the order that a fit shows, where no recording can decide it.
-
-        White latents are exchangeable, up to a rotation: they are rotated to explain as much as they can one by one.
-        """
+        """Rotate white latents, which are exchangeable, to explain as much as they can one by one."""
         arrays = {name: np.asarray(value) for name, value in sites.items()}
         alike = not self.kernel.has_timescale and not self.delays.dynamics(self.extent(layout, 1))
         if alike and self.loadings.is_rotatable:

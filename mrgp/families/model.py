@@ -4,7 +4,6 @@ A model holds choices in the user's units (seconds), and has ``.fit``. Called wi
 the generative program; the members of a family (``families/gaussian_process.py``) in ``models/`` write that program.
 """
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +12,18 @@ from typing import Any, ClassVar, Self
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from numpyro import handlers
 
 from mrgp.inference.driver import drive
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import free_sites
 from mrgp.inference.run import Options
-from mrgp.part import Part
+from mrgp.part import Part, chosen
 from mrgp.parts.emissions import Emission
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.units import seconds
 from mrgp.results.conditional import Conditional
-from mrgp.results.fit import Fit
+from mrgp.results.fit import CHOSEN, Fit
 from mrgp.runtime.display import Card
 from mrgp.runtime.sentences import Argument, Refusal, Sentence
 from mrgp.runtime.workers import TRACING
@@ -60,22 +58,10 @@ class Model(Part, family="model", tag="model"):
         return cls.__name__.lower()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen.items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in chosen(self, CHOSEN).items())})"
 
     def _repr_html_(self) -> str:
-        return Card(type(self).__name__, self.chosen).html()
-
-    @property
-    def chosen(self) -> dict[str, str]:
-        """Number of shared latents and all choices that are not the default, as text."""
-        chosen = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value, default = getattr(self, field.name), field.default
-            if field.default_factory is not dataclasses.MISSING:
-                default = field.default_factory()
-            if field.name == "n_across" or value != default:
-                chosen[field.name] = value.as_written() if isinstance(value, Part) else repr(value)
-        return chosen
+        return Card(type(self).__name__, chosen(self, CHOSEN)).html()
 
     def __call__(self, data: MultiRegionData) -> None:
         """Run the generative program: sample sites, and observe the recording as site ``y``.
@@ -116,23 +102,6 @@ class Model(Part, family="model", tag="model"):
         return self
 
     # ---- the likelihood ------------------------------------------------------------------------------------------
-
-    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
-        """Distribution of the recording's trials at given sites.
-
-        It is a ``DelayedGP``, or of counts a ``CountGP``.
-        """
-        program = handlers.substitute(handlers.seed(self, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
-        with TRACING:
-            trace = handlers.trace(program).get_trace(data)
-        own = {name for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
-        if missing := sorted(name for name in own - sites.keys() if np.size(trace[name]["value"])):
-            raise ValueError(f"parameters are missing: {', '.join(missing)}")
-        if unknown := sorted(sites.keys() - own):
-            raise ValueError(
-                f"{type(self).__name__} has no parameters {', '.join(unknown)}; it has {', '.join(sorted(own))}"
-            )
-        return trace["y"]["fn"]
 
     def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray:
         """Compute log p(y_trial | params) in nats, (trial,).
@@ -202,7 +171,7 @@ class Model(Part, family="model", tag="model"):
         if start is not None and not start.layout.same_neurons(data.layout):
             raise ValueError(f"start is a fit of {start.layout}, but the recording has {data.layout}")
         place = None if checkpoint is None else Path(checkpoint)
-        held = self.checked(fixed or {}, data)
+        held = held_at(self, fixed or {}, data)
         options = Options(seed, n_starts, tolerance, max_iterations, place, progress, held)
         began = time.perf_counter()
         with TRACING:
@@ -231,30 +200,31 @@ class Model(Part, family="model", tag="model"):
         data.require(self.regions_needed, type(self).__name__)
         self.emission.check(data)
 
-    def checked(self, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
-        """Check values for some of the sites, and return them as arrays of the sites' shapes.
 
-        Raises:
-            ValueError: there is no such site, or it cannot have this value.
-        """
-        free = free_sites(self.prepared(data), data) if fixed else {}
-        held = {}
-        for name, value in fixed.items():
-            if name not in free:
-                known = f": {type(self).__name__} has no site {name!r} to fix; it has {', '.join(free)}"
-                raise Refusal(Argument("fixed"), known)
-            shape = np.shape(free[name]["value"])
-            if {"delay", "timescale"} & set(name.split("_")):
-                value = seconds(f"fixed[{name!r}]", value)
-            named = Argument("fixed", name, python=f"fixed[{name!r}]")
-            try:
-                held[name] = np.broadcast_to(np.asarray(value, float), shape).copy()
-            except (TypeError, ValueError) as error:
-                raise Refusal(named, f" must be a number or of shape {shape}") from error
-            support = free[name]["fn"].support
-            if not np.all(support(jnp.asarray(held[name]))):
-                raise Refusal(named, " has values that the site cannot take: ", *_allowed(name, support))
-        return held
+def held_at(model: Any, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
+    """Check values for some of the sites, and return them as arrays of the sites' shapes.
+
+    Raises:
+        ValueError: there is no such site, or it cannot have this value.
+    """
+    free = free_sites(model.prepared(data), data) if fixed else {}
+    held = {}
+    for name, value in fixed.items():
+        if name not in free:
+            known = f": {type(model).__name__} has no site {name!r} to fix; it has {', '.join(free)}"
+            raise Refusal(Argument("fixed"), known)
+        shape = np.shape(free[name]["value"])
+        if {"delay", "timescale"} & set(name.split("_")):
+            value = seconds(f"fixed[{name!r}]", value)
+        named = Argument("fixed", name, python=f"fixed[{name!r}]")
+        try:
+            held[name] = np.broadcast_to(np.asarray(value, float), shape).copy()
+        except (TypeError, ValueError) as error:
+            raise Refusal(named, f" must be a number or of shape {shape}") from error
+        support = free[name]["fn"].support
+        if not np.all(support(jnp.asarray(held[name]))):
+            raise Refusal(named, " has values that the site cannot take: ", *_allowed(name, support))
+    return held
 
 
 def _allowed(site: str, support: Any) -> Sentence:

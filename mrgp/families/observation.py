@@ -1,9 +1,12 @@
 """Observation of a recording: its trials under the likelihood that a model has chosen."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro
+from numpyro import handlers
 
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Parameters
@@ -11,6 +14,7 @@ from mrgp.parts.readout import Readout
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.missing import Missing
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.workers import TRACING
 
 
 def observe(model: Any, data: MultiRegionData, emission: Readout, parameters: Parameters) -> None:
@@ -38,3 +42,22 @@ def observe(model: Any, data: MultiRegionData, emission: Readout, parameters: Pa
         likelihood = model.likelihood.distribution(model, data.layout, parameters, common)
         counted = emission.counts is not None
         numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
+
+
+def distribution_at(model: Any, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
+    """Distribution of the recording's trials at given sites: what the program observes ``y`` by.
+
+    Raises:
+        ValueError: sites are missing, or the model has no such site.
+    """
+    program = handlers.substitute(handlers.seed(model, 0), data={n: jnp.asarray(v) for n, v in sites.items()})
+    with TRACING:
+        trace = handlers.trace(program).get_trace(data)
+    own = {name for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+    if missing := sorted(name for name in own - sites.keys() if np.size(trace[name]["value"])):
+        raise ValueError(f"parameters are missing: {', '.join(missing)}")
+    if unknown := sorted(sites.keys() - own):
+        raise ValueError(
+            f"{type(model).__name__} has no parameters {', '.join(unknown)}; it has {', '.join(sorted(own))}"
+        )
+    return trace["y"]["fn"]

@@ -29,7 +29,7 @@ type Trace = dict[str, dict[str, Any]]
 
 
 def traces(model: Any, values: Values, data: Any, key: Array) -> tuple[Trace, Trace]:
-    """Run the guide, and the program with the latents that the guide has drawn; return what both did."""
+    """Run the guide, and the program with the latents that it has drawn; return both traces."""
     guide_key, program_key = jax.random.split(key)
     guide = handlers.substitute(handlers.seed(model.guide, guide_key), data=values.all)
     drawn = handlers.trace(guide).get_trace(data)

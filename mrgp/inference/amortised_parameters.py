@@ -1,4 +1,4 @@
-"""Parameters of an amortised model: networks, and sites that trials share, as arrays with names.
+"""Parameters of an amortised model: networks, and sites that trials share, by name.
 
 Networks are ``numpyro.param`` of program and guide. Sites outside the plate of trials, such as the noise of neurons,
 are at their most likely value, in unconstrained coordinates while they are trained.
@@ -100,8 +100,8 @@ def is_of_trials(site: Mapping[str, Any]) -> bool:
 
 
 def _named(network: str, place: Any) -> str:
-    return SEPARATOR.join([network, *(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
-                                      for key in place)])  # fmt: skip
+    inside = jax.tree_util.keystr(place, simple=True, separator=SEPARATOR)
+    return SEPARATOR.join([network, inside]) if inside else network
 
 
 def _like(arrays: Mapping[str, Any], name: str, first: Any) -> Array:

@@ -1,4 +1,4 @@
-"""Method "amortised_svi": networks and guide of an amortised model, trained on batches of trials.
+"""Method "amortised_svi": an amortised model and its guide, trained on batches of trials.
 
 Adam climbs the bound of log p(y) (Kingma & Welling 2014, ICLR), of which the divergence of q from the prior is turned
 on over the first epochs: else q would stay at the prior, from which nothing can be learned. Some trials are kept apart;
@@ -157,7 +157,7 @@ def _epoch(
     method: AmortisedSVI, model: Any, n_steps: int, free: Values, optimiser: Any, data: MultiRegionData, key: Array,
     weight: Any,
 ) -> tuple[Values, Any, Array]:  # fmt: skip
-    """Take ``n_steps`` steps; return values, the optimiser's state, and the count of steps left out."""
+    """Take ``n_steps`` steps; return values, the optimiser's state, and how many were left out."""
     adam, parameters = method._adam(), Parameters.of(model, data)
 
     def loss(free: Values, key: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Latents and predictions of an amortised model for a recording: draws of its guide, weighted where they count."""
+"""Latents and predictions of an amortised model for a recording, from draws of its guide."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +47,9 @@ class AmortisedConditional:
         return np.asarray(logsumexp(weights, 0) - np.log(DRAWS))
 
     def latents(self, refine: int = 1) -> xr.Dataset:
-        """Posterior mean and sd of the latents, ``across_mean`` and ``across_sd`` (trial, time, across_latent).
+        """Posterior mean and sd of the latents.
+
+        They are ``across_mean`` and ``across_sd``, (trial, time, across_latent).
 
         Raises:
             ValueError: points between bins are asked for.

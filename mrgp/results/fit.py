@@ -12,6 +12,7 @@ import xarray as xr
 
 from mrgp.inference.method import Method
 from mrgp.inference.run import Run
+from mrgp.part import chosen
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.known_neurons import known_neurons
 from mrgp.recordings.labels import labels_of
@@ -24,6 +25,7 @@ from mrgp.results.summary import of_any
 from mrgp.runtime.display import Card, Rows, Shown
 from mrgp.runtime.workers import TRACING
 
+CHOSEN = ("n_across",)  # is said of every model that has it
 FOUND = ("duration",)  # choices that a fit makes, and nobody has to read
 
 
@@ -170,11 +172,11 @@ class Fit(Shown, Run):
         return np.isin(digests.of_trials, known) | np.isin(digests.whole, known)
 
     def conditional(self, data: MultiRegionData | None = None) -> Conditional:
-        """What the fit says of a recording: its likelihood, latents and predictions."""
+        """Return the model with the fit's parameters, given a recording."""
         return self.model.conditional(self.recording(data), self.sites)
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
-        """log p(y_trial | parameters) in nats, (trial,); a lower bound for counts and where a guide infers latents."""
+        """log p(y_trial | parameters) in nats, (trial,); a lower bound for counts and guides."""
         return self.model.log_likelihood(self.recording(data), self.sites)
 
     def latents(self, data: MultiRegionData | None = None, refine: int = 1) -> xr.Dataset:
@@ -247,7 +249,7 @@ class Fit(Shown, Run):
 
     def _settings(self) -> dict[str, str]:
         """Settings that a user has chosen, as text."""
-        return {name: value for name, value in self.model.asked.chosen.items() if name not in FOUND}
+        return {name: value for name, value in chosen(self.model.asked, CHOSEN).items() if name not in FOUND}
 
     def _card(self) -> Card:
         facts = {

@@ -1,4 +1,4 @@
-"""Fits of models with Gaussian processes: delays, timescales, loadings, and how sure they are."""
+"""Fits of models with Gaussian processes: delays, timescales, loadings, and their errors."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property

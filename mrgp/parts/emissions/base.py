@@ -106,9 +106,9 @@ class Emission(Part, family="emission", tag="name", short=True):
         raise NotImplementedError
 
     def given(self, readout: Readout, eta: Array) -> dist.Distribution:
-        """Distribution of values given eta, (..., neuron), with the parameters that :meth:`sample` returned.
+        """Distribution of values given eta, (..., neuron).
 
-        Entries are independent.
+        ``readout`` has the parameters that :meth:`sample` returned. Entries are independent.
         """
         raise NotImplementedError(f"{type(self).__name__} has no distribution of single values given eta")
 

@@ -346,6 +346,5 @@ def _samples(fit: GaussianProcessFit, data: MultiRegionData, found: Sequence[Ref
     tables = [_tables(fit, data, {**fit.sites, **refit.sites}) for refit in found]
     fitted = _tables(fit, data, fit.sites)
     stacked = {n: np.reshape([one[n] for one in tables], (len(found), *fitted[n].shape)) for n in fitted}
-    variables = _variables(fit, data, stacked, ("sample",))
     converged = np.array([refit.converged for refit in found], bool)
-    return xr.Dataset({**variables, "converged": ("sample", converged)})
+    return xr.Dataset({**_variables(fit, data, stacked, ("sample",)), "converged": ("sample", converged)})
