@@ -46,6 +46,9 @@ class Gaussian(Emission):
             level = OFFSET.sample(priors.offset or dist.Normal(data.center, 10 * data.scale))
         return Readout(loadings, variance, level)
 
+    def sites_of(self, noise: np.ndarray, level: np.ndarray, loadings: np.ndarray) -> dict[str, np.ndarray]:
+        return {NOISE.name: noise, OFFSET.name: level}
+
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return sites[NOISE.name]
 
