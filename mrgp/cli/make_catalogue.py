@@ -138,7 +138,9 @@ def check_density(model: Preset) -> None:
 
 
 def can_be_calibrated(model: type[Preset]) -> bool:
-    """True if all that has a posterior can be drawn from its prior."""
+    """True if a method draws delays or timescales from a posterior."""
+    if not set(WITH_DRAWS) & set(model.methods):
+        return False
     try:
         return bool(ranked_priors(model(1), BLANK))
     except ValueError:
@@ -194,7 +196,7 @@ def entries() -> list[tuple[str, str, Any, str]]:
         ("DEFAULTS", "dict[str, Any]", defaults(meant_for), "Values of options where none is typed."),
         ("NEEDS_WITHIN", "", needing, "Models that compare regions, so that private latents are part of the question."),
         ("CALIBRATED", "", [name for name, model in known.items() if can_be_calibrated(model)],
-            "Models whose delays and kernel parameters can be drawn from their priors."),
+            "Models whose delays and kernel parameters can be drawn from a posterior."),
         ("COUNTED", "", counted, "Emissions of spike counts."),
         ("KERNELS", "", {name: kernel.__name__ for name, kernel in kernels().items()}, "Kernels, and their classes."),
         ("ORDERS", "", (min(SQUARED_EXPONENTIAL), max(SQUARED_EXPONENTIAL)),
