@@ -4,10 +4,12 @@ import json
 import warnings
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
 from mrgp.models import ADM, DLAG, FA, GPFA, MDLAG
+from numpyro.infer import Predictive
 from scipy.stats import binom
 
 import mrgp
@@ -320,8 +322,9 @@ def test_failures_are_counted_and_shown(fits, tmp_path):
     ("model", "arguments", "match"),
     [
         (MODEL.replace(timescale_bounds=None), {}, "needs timescale_bounds"),
-        (ADM(1, 0, timescale_bounds=BOUNDS, likelihood="spectral"), {}, "ADM cannot be drawn .*: delay_spread"),
-        (MDLAG(1, timescale_bounds=BOUNDS, likelihood="spectral"), {}, "MDLAG cannot be drawn .*: alpha"),
+        (ADM(1, 0), {}, "ADM needs timescale_bounds"),
+        (MDLAG(1, timescale_bounds=BOUNDS), {}, "with rate=1e-12 the density is highest where all loadings are zero"),
+        (MDLAG(1, kernel=mrgp.White()), {"regions": {"V1": 4}}, "MDLAG has no delays or timescales to calibrate"),
         (FA(1), {}, "FA has no method 'laplace'"),
         (MODEL, {"method": "map"}, "method is laplace, nuts, svi, not 'map'"),
         (MODEL, {"n": 0}, "count at least 1"),
@@ -346,7 +349,67 @@ def test_a_kernel_s_own_parameters_are_drawn_too(fits, monkeypatch):
         calibrate(model, 1, **SMALL)
     truth = made[0].truth
     assert truth["frequency_across"].values > 0
-    assert truth.attrs["kernel"] == "Spectral"
+    assert json.loads(truth.attrs["model"])["kernel"]["class"] == "Spectral"
+
+
+EVERY = [
+    DLAG(1, (1, 0), emission="poisson"), DLAG(1, 0, mean="psth"), DLAG(1, 0, noise="ar1"), ADM(2, 0, mean="psth"),
+    MDLAG(1, 1, shape=1.0, rate=1.0), GPFA(2, emission="negative_binomial"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", EVERY, ids=repr)
+def test_every_model_with_draws_is_calibrated(model, monkeypatch):
+    """By fits that are draws from the program's priors, of recordings that the model suits."""
+
+    def fit(self, data, method, *, seed, progress, n_draws, **_):
+        self.check(data)
+        assert self.objection(method, data) is None
+        drawn = Predictive(self, num_samples=n_draws)(jax.random.key(seed), data)
+        return SimpleNamespace(
+            converged=True, model=self, n_samples=n_draws, draws=lambda n: drawn,
+            assignment=self.assignment(data.layout),
+        )  # fmt: skip
+
+    monkeypatch.setattr(type(model), "fit", fit)
+    size = SMALL | {"regions": {"V1": 4, "V2": 4}}
+    found = calibrate(model.replace(timescale_bounds=BOUNDS), 4, draws=9, settings={"n_draws": 40}, **size)
+    results, delayed = found.results, not isinstance(model, GPFA)
+    kinds = set(results["kind"].values)
+    assert kinds == {*["delay"] * delayed, "timescale across", *["timescale within"] * bool(model.n_within)}
+    assert results["rank"].notnull().all()
+    assert len(np.unique(results["truth"].values)) == results["truth"].size
+    times = results["truth"].where(results["kind"] != "delay", drop=True)
+    assert BOUNDS[0] < float(times.min()) < float(times.max()) < BOUNDS[1]
+    if delayed:
+        assert float(np.abs(results["truth"].where(results["kind"] == "delay")).max()) < 0.1   # five bins
+
+
+def test_delays_that_vary_are_ranked_by_their_mean(monkeypatch):
+    """By fits that know the truth, but for the order of their latents and how fast delays may change."""
+    model, made = ADM(2, 0, timescale_bounds=BOUNDS, typical_spread=0.03), {}
+
+    def remember(**arguments):
+        made["last"] = simulate(**arguments)
+        return made["last"]
+
+    def fit(self, data, method, *, seed, progress, n_draws, **_):
+        rng, sites = np.random.default_rng(seed), made["last"].sites
+        order = {name: value[:, ::-1] if value.ndim > 1 else value for name, value in sites.items()}
+        order["timescale_across"] = sites["timescale_across"][::-1]
+        known = {n: v * (1 + 1e-5 * rng.standard_normal((n_draws, *v.shape))) for n, v in order.items()}
+        return SimpleNamespace(
+            converged=True, model=self, n_samples=n_draws, draws=lambda n: known,
+            assignment=self.assignment(data.layout),
+        )  # fmt: skip
+
+    monkeypatch.setattr("mrgp.studies.calibration.calibrate.simulate", remember)
+    monkeypatch.setattr(ADM, "fit", fit)
+    found = calibrate(model, 2, **SMALL | {"regions": {"V1": 6, "V2": 5}}).results
+    np.testing.assert_allclose(found["mean"], found["truth"], rtol=1e-3)
+    truth = made["last"].truth["delay"]
+    assert float(np.ptp(truth.values[1], axis=-1).min()) > 1e-4
+    np.testing.assert_allclose(found["truth"].values[1, :2], truth.mean("time")[1])
 
 
 def test_a_model_that_pools_regions_has_one(monkeypatch):
@@ -365,6 +428,15 @@ def test_a_model_that_pools_regions_has_one(monkeypatch):
 # --- the real thing, small: the two share what is compiled
 
 CLEAR = {"regions": {"V1": 5, "V2": 4}, "n_trials": 8, "n_bins": 20, "snr": 4.0}
+
+
+@pytest.mark.slow
+def test_adm_end_to_end():
+    """Its draws are of delays that vary, by modes that the fit has learned."""
+    found = calibrate(ADM(1, 0, timescale_bounds=(0.05, 0.15)), 1, progress=False, **CLEAR)
+    assert found.failures == {}
+    assert found.results["quantity"].values.tolist() == ["delay V2:0", "timescale across:0"]
+    assert float(np.abs(found.results["z"]).max()) < 4
 
 
 @pytest.mark.slow
@@ -407,7 +479,11 @@ def test_a_command_line_calibrates(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        (["--model", "adm"], "adm cannot be drawn from its priors: calibrate dlag or gpfa"),
+        (["--model", "fa"], "fa has no delays or timescales with a posterior: calibrate dlag, adm, mdlag or gpfa"),
+        (["--model", "lds"], "lds has no delays or timescales with a posterior"),
+        (["--model", "mdlag"], "with --relevance-rate 1e-12 the density is highest where all loadings are zero"),
+        (["--mean-timescale", "0.1"], "--mean-timescale is of --mean psth"),
+        (["--noise", "ar1", "--emission", "poisson"], "counts have no noise beside their own"),
         (["--model", "gpfa", "--max-delay", "0.1"], "--max-delay is not for gpfa"),
         (["--model", "gpfa", "--n-within", "1"], "gpfa has no latents private to a region"),
         (["--neurons", "10"], "DLAG compares regions"),

@@ -16,8 +16,10 @@ import mrgp
 from mrgp.cli import catalogue, make_catalogue
 from mrgp.cli import main as cli
 from mrgp.cli.catalogue import KERNELS, MEANT_FOR
+from mrgp.cli.evaluate import read_truth
 from mrgp.cli.main import build_parser
 from mrgp.inference.optimise import Objective
+from mrgp.part import rebuilt
 from mrgp.recordings.readers.public import fetch_v1v2
 from mrgp.simulations.scenarios import SCENARIOS
 from mrgp.simulations.simulate import simulate
@@ -169,6 +171,16 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         (["simulate"], "simulate needs SCENARIO and --out FILE"),
         (["simulate", "demo"], "simulate needs SCENARIO and --out FILE"),
         (["simulate", "demo", "--out", "x.mat"], "cannot write x.mat"),
+        (["simulate", "--model", "lds"], "or --model NAME and --out FILE"),
+        (["simulate", "--model", "plds", "--out", "x.npz"], "invalid choice: 'plds'"),
+        (["simulate", "--emission", "poisson", "--out", "x.npz"], "--emission is of a model: give --model NAME, or"),
+        (["simulate", "demo", "--neurons", "3", "--out", "x.npz"], "--neurons is of a model: give --model NAME, or"),
+        (["simulate", "demo", "--model", "lds", "--out", "x.npz"], "scenario demo has a model of its own"),
+        (["simulate", "--model", "lds", "--emission", "poisson", "--out", "x.npz"], "--emission is not for lds"),
+        (["simulate", "--model", "fa", "--n-within", "1", "--out", "x.npz"], "fa has no latents private to a region"),
+        (["simulate", "--model", "fa", "--mean-timescale", "1", "--out", "x.nc"], "--mean-timescale is of --mean psth"),
+        (["simulate", "--model", "dlag", "--n-within", "1,1,1", "--out", "x.npz"], "--n-within 1,1,1 is for 3 regions"),
+        (["simulate", "--model", "gpfa", "--hold-max-delay", "--out", "x.npz"], "unrecognized arguments"),
         (["simulate", "other", "--out", "x.npz"], "there is no scenario 'other': choose from dlag, dlag_ssm"),
         (["simulate", "demo", "--out", "x.npz", "--n-trials", "0"], "--n-trials: '0' is not a whole number, 1 or more"),
         (["simulate", "demo", "--out", "x.npz", "--n-bins", "x"], "--n-bins"),
@@ -524,6 +536,32 @@ def test_fetch_says_where_the_recording_is(run, arrays, tmp_path, monkeypatch):
     assert (code, err) == (DONE, "")
     assert str(tmp_path / "mrgp" / "v1v2.npz") in out
     np.testing.assert_array_equal(mrgp.load_recording(tmp_path / "copy.nc").region("V1"), arrays["V1"])
+
+
+@pytest.mark.parametrize(
+    ("options", "site"),
+    [
+        (["--model", "lds", "--n-across", 2, "--start-state", "learned"], "start_mean"),
+        (["--model", "dlag", "--emission", "negative_binomial", "--neurons", "4,3", "--snr", 0.5], "dispersion"),
+        (["--model", "gpfa", "--noise", "ar1", "--mean", "psth", "--conditions", "left,right"], "noise_timescale"),
+        (["--model", "adm", "--max-delay", 0.05, "--delay-timescale", 0.1, "--bin-width", 0.01], "delay_spread"),
+        (["--model", "mdlag", "--gp-noise", 0.01, "--kernel", "matern32", "--n-within", "1,0"], "alpha"),
+    ],
+)
+def test_every_model_can_be_simulated(run, tmp_path, options, site):
+    code, printed, err = run("simulate", *options, "--n-trials", 4, "--n-bins", 10, "--out", tmp_path / "made.nc")
+    assert (code, err) == (DONE, "")
+    assert "4 trials x 10 bins" in printed
+    data, truth = mrgp.load_recording(tmp_path / "made.nc"), read_truth(tmp_path / "made_truth.nc")
+    assert truth[site].notnull().all()
+    settings = json.loads(truth.attrs["model"])
+    assert settings["model"] == options[1]
+    assert data.layout.n_neurons == ((4, 3) if "--neurons" in options else (20, 20))
+    assert data.layout.conditions == (("left", "right") if "--conditions" in options else ())
+    same = mrgp.simulate(rebuilt("model", settings), regions=dict(zip(data.layout.regions, data.layout.n_neurons,
+        strict=True)), n_trials=4, n_bins=10, bin_width=data.bin_width, conditions=data.layout.conditions,
+        snr=0.5 if "--snr" in options else 1.0)  # fmt: skip
+    np.testing.assert_allclose(same.data.values, data.values, atol=1e-9)
 
 
 def test_list_shows_the_scenarios(run):

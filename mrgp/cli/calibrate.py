@@ -4,12 +4,15 @@ import argparse
 from typing import Any
 
 from mrgp.cli.argument_types import bounds, count, counts, positive, positive_count, sizes
-from mrgp.cli.catalogue import CALIBRATED, DEFAULTS, KERNELS, MEANT_FOR, METHODS, NEEDS_WITHIN, POSTERIOR
+from mrgp.cli.catalogue import CALIBRATED, COUNTED, DEFAULTS, KERNELS, MEANT_FOR, METHODS, NEEDS_WITHIN, POSTERIOR
 from mrgp.cli.shared import Misuse, build_model, make_folder, resumable, said, watched
-from mrgp.cli.shared_arguments import add_out, add_quiet, listed, misplaced
+from mrgp.cli.shared_arguments import add_choices, add_out, add_quiet, listed, meant_for, misplaced, without_psth
 
 KEPT = """DIR receives simulations.json, which grows with every fit, and in the end summary.json,
 ranks.nc and calibration.png. The same command goes on where it was stopped."""
+
+OWN = ("delay_timescale", "typical_spread", "mean", "mean_timescale", "noise", "emission", "shape", "rate")
+"""Options of models that mean here what they mean to a fit."""
 
 
 def add_calibrate(commands: Any) -> None:
@@ -35,13 +38,18 @@ truth as often as they say."""
     add = calibrate.add_argument_group("model").add_argument
     add("--model", choices=METHODS, default="dlag", metavar="NAME", help=f"{listed(CALIBRATED)} (%(default)s)")
     add("--n-across", type=count, default=1, metavar="K", help="latents that all regions share (%(default)s)")
-    add("--n-within", type=counts, metavar="W[,W..]", help="dlag: latents private to a region (1)")
-    add("--max-delay", type=positive, metavar="SECONDS", help="dlag: delays are drawn up to it (5 bins)")
+    own = [name for name in CALIBRATED if name in MEANT_FOR["n_within"]]
+    needing = listed(name for name in own if name in NEEDS_WITHIN)
+    text = f"{listed(own)}: latents private to a region ({needing}: 1, else 0)"
+    add("--n-within", type=counts, metavar="W[,W..]", help=text)
+    text = f"{meant_for('max_delay')}: delays are drawn up to it (5 bins)"
+    add("--max-delay", type=positive, metavar="SECONDS", help=text)
     text = "timescales are drawn between these, in seconds (0.03,0.3)"
     add("--timescale-bounds", type=bounds, default=(0.03, 0.3), metavar="LOW,HIGH", help=text)
     add("--kernel", choices=KERNELS, metavar="NAME", help=f"{listed(KERNELS)} ({DEFAULTS['kernel']})")
     text = f"white share of every latent's variance ({DEFAULTS['gp_noise']})"
     add("--gp-noise", type=positive, metavar="SHARE", help=text)
+    add_choices(add, OWN, {"mean": "constant, or psth: a smooth course over the trial of every neuron (constant)"})
 
     add = calibrate.add_argument_group("recordings").add_argument
     add("--neurons", type=sizes, default=(10, 10), metavar="N,N", help="per region (10,10)")
@@ -54,12 +62,15 @@ truth as often as they say."""
 def not_calibrated(args: argparse.Namespace) -> str | None:
     """Refuse a model that cannot be calibrated, or misplaced options: a sentence, or None."""
     if args.model not in CALIBRATED:
-        return f"{args.model} cannot be drawn from its priors: calibrate {' or '.join(CALIBRATED)}"
-    return misplaced(args)
+        those = f"{listed(CALIBRATED[:-1])} or {CALIBRATED[-1]}"
+        return f"{args.model} has no delays or timescales with a posterior: calibrate {those}"
+    return misplaced(args) or without_psth(args)
 
 
 def run_calibrate(args: argparse.Namespace) -> None:
     """Simulate and fit again and again; a run that is stopped goes on."""
+    import numpy as np
+
     from mrgp.recordings.checks import DataError
     from mrgp.recordings.layout import Layout
     from mrgp.recordings.recording import stand_in
@@ -69,8 +80,11 @@ def run_calibrate(args: argparse.Namespace) -> None:
     regions = {f"V{i + 1}": size for i, size in enumerate(args.neurons)}
     if args.n_within is None and args.model in NEEDS_WITHIN:
         args.n_within = 1
+    blank = stand_in(Layout(tuple(regions), args.neurons, args.bin_width), 1, args.bins)
+    if args.emission in COUNTED:
+        blank = blank.with_values(np.abs(np.round(blank.values)))
     try:
-        model = build_model(args, stand_in(Layout(tuple(regions), args.neurons, args.bin_width), 1, args.bins))
+        model = build_model(args, blank)
     except DataError as error:
         raise Misuse(f"{said(error)} (--neurons N,N)") from error
     make_folder(args.out)

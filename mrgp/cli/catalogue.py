@@ -102,8 +102,8 @@ DEFAULTS: dict[str, Any] = {
 NEEDS_WITHIN = ("dlag", "adm", "pcca")
 """Models that compare regions, so that private latents are part of the question."""
 
-CALIBRATED = ("dlag", "gpfa")
-"""Models whose delays and kernel parameters can be drawn from their priors."""
+CALIBRATED = ("dlag", "adm", "mdlag", "gpfa")
+"""Models whose delays and kernel parameters can be drawn from a posterior."""
 
 COUNTED = ("poisson", "negative_binomial")
 """Emissions of spike counts."""

@@ -32,7 +32,7 @@ from mrgp.recordings.preprocessing import TRANSFORMS
 from mrgp.recordings.readers import Reader
 from mrgp.recordings.recording import stand_in
 from mrgp.runtime.files import write_atomically
-from mrgp.studies.calibration.calibrate import ranked_priors
+from mrgp.studies.calibration.calibrate import methods_with_draws, ranked_priors
 from mrgp.studies.compare.compare_delays import KNOWN
 
 WORDS = {
@@ -144,7 +144,9 @@ def check_density(model: GaussianProcesses) -> None:
 
 
 def can_be_calibrated(model: type[GaussianProcesses]) -> bool:
-    """True if all that has a posterior can be drawn from its prior."""
+    """True if a method draws delays or timescales from a posterior."""
+    if not set(methods_with_draws()) & set(model.methods):
+        return False
     try:
         return bool(ranked_priors(model(1), BLANK))
     except ValueError:
@@ -230,7 +232,7 @@ def entries() -> list[tuple[str, str, Any, str]]:
         ("DEFAULTS", "dict[str, Any]", defaults(meant_for), "Values of options where none is typed."),
         ("NEEDS_WITHIN", "", needing, "Models that compare regions, so that private latents are part of the question."),
         ("CALIBRATED", "", [name for name, model in known.items() if can_be_calibrated(model)],
-            "Models whose delays and kernel parameters can be drawn from their priors."),
+            "Models whose delays and kernel parameters can be drawn from a posterior."),
         ("COUNTED", "", counted, "Emissions of spike counts."),
         ("KERNELS", "", {name: kernel.__name__ for name, kernel in kernels().items()}, "Kernels, and their classes."),
         ("ORDERS", "", (min(SQUARED_EXPONENTIAL), max(SQUARED_EXPONENTIAL)),

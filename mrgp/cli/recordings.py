@@ -5,9 +5,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mrgp.cli.argument_types import count, positive_count
-from mrgp.cli.catalogue import WRITTEN
-from mrgp.cli.shared import Misuse, finish, make_folder, said, watched
+from mrgp.cli.argument_types import count, counts, flag, names, positive, positive_count, sizes
+from mrgp.cli.catalogue import MEANT_FOR, METHODS, NEEDS_WITHIN, WRITTEN
+from mrgp.cli.shared import Misuse, finish, given, make_folder, make_model, said, watched
+from mrgp.cli.shared_arguments import (
+    MODEL_OPTIONS,
+    about_models,
+    add_choices,
+    listed,
+    meant_for,
+    misplaced,
+    without_psth,
+)
 from mrgp.runtime.sentences import joined
 
 A_PATH = f"a path ending in {joined(WRITTEN, 'or')}"
@@ -58,21 +67,60 @@ def run_fetch(args: argparse.Namespace) -> None:
         print(f"written to {args.out}")
 
 
+OF_FITS = ("hold_max_delay", "shape", "rate")  # options of models that say nothing of what is drawn
+OF_MODELS = tuple(option for option in MODEL_OPTIONS if option not in OF_FITS)
+DESIGNED = ("n_across", "n_within", "neurons", "bin_width", "snr", "conditions")  # by a scenario too, in its own way
+TEXTS = {
+    "max_delay": f"{meant_for('max_delay')}: delays are drawn up to it (5 bins)",
+    "delay_timescale": f"{meant_for('delay_timescale')}: how fast delays change (0.2)",
+    "typical_spread": f"{meant_for('typical_spread')}: how far delays move, typically (one bin)",
+    "timescale_bounds": f"{meant_for('timescale_bounds')}: timescales are drawn between these, in seconds (around 0.1)",
+    "mean": "constant, or psth: a smooth course over the trial of every neuron, for each of --conditions (constant)",
+}
+"""Options that mean something else to a simulation than to a fit."""
+
+
 def add_simulate(commands: Any) -> None:
     """Add the command ``mrgp simulate``."""
-    about = "Draw a recording exactly from a model with delays; the truth goes beside it, into NAME_truth.nc."
-    simulate = commands.add_parser("simulate", help="make a recording with known delays", description=about)
+    about = """Draw a recording exactly: one of the scenarios of a model with delays, or of any model with --model.
+The truth goes beside it, into NAME_truth.nc."""
+    simulate = commands.add_parser("simulate", help="make a recording whose truth is known", description=about)
+    unasked: dict[str, Any] = dict.fromkeys(MEANT_FOR)
+    simulate.set_defaults(parser=simulate, checks=(not_simulated,), **unasked)
     add = simulate.add_argument
     add("scenario", nargs="?", metavar="SCENARIO", help="one of those that --list shows")
     add("--list", action="store_true", help="show the scenarios")
     add("--out", type=Path, metavar="FILE", help=f"the recording: {A_PATH}")
     add("--seed", type=count, default=0, help="another seed, another recording (%(default)s)")
-    add("--n-trials", type=positive_count, metavar="N", help="instead of the scenario's")
-    add("--n-bins", type=positive_count, metavar="N", help="bins per trial, instead of the scenario's")
+    add("--n-trials", type=positive_count, metavar="N", help="instead of the scenario's, or of 50")
+    add("--n-bins", type=positive_count, metavar="N", help="bins per trial, instead of the scenario's, or of 100")
+
+    add = simulate.add_argument_group("model", about_models()).add_argument
+    text = f"instead of a scenario: {listed(METHODS)}; what is not said below is drawn from its priors"
+    add("--model", choices=METHODS, metavar="NAME", help=text)
+    add("--n-across", type=count, metavar="K", help="latents that all regions share (1)")
+    text = f"latents private to a region: one number for all, or one per region ({listed(NEEDS_WITHIN)}: 1, else 0)"
+    add("--n-within", type=counts, metavar="W[,W..]", help=text)
+    add_choices(add, OF_MODELS, TEXTS)
+    add = simulate.add_argument_group("recording of a model").add_argument
+    add("--neurons", type=sizes, metavar="N,N", help="per region (20,20)")
+    add("--bin-width", type=positive, metavar="SECONDS", help="(0.02)")
+    add("--snr", type=positive, metavar="RATIO", help="variance of signal over noise (1)")
+    add("--conditions", type=names, metavar="A,B", help="trials are of these in turn; with --mean psth each has a mean")
+
+
+def not_simulated(args: argparse.Namespace) -> str | None:
+    """Refuse options that are of no model, or not of this one: a sentence, or None."""
+    asked = [flag(option) for option in (*DESIGNED, *OF_MODELS) if getattr(args, option) is not None]
+    if args.model is None:
+        return f"{asked[0]} is of a model: give --model NAME, or leave {asked[0]} out" if asked else None
+    if args.scenario is not None:
+        return f"scenario {args.scenario} has a model of its own: leave it out, or leave --model out"
+    return misplaced(args) or without_psth(args)
 
 
 def run_simulate(args: argparse.Namespace) -> None:
-    """Draw a scenario's recording; write it and its truth."""
+    """Draw the recording of a scenario or of a model; write it and its truth."""
     import mrgp
     from mrgp.runtime.files import write_atomically
     from mrgp.simulations.scenarios import SCENARIOS, simulate_scenario
@@ -80,18 +128,32 @@ def run_simulate(args: argparse.Namespace) -> None:
     if args.list:
         print(*SCENARIOS, sep="\n")
         return
-    if args.scenario is None or args.out is None:
-        raise Misuse("simulate needs SCENARIO and --out FILE (`mrgp simulate --list` shows the scenarios)")
+    if args.out is None or (args.scenario is None and args.model is None):
+        listing = "(`mrgp simulate --list` shows the scenarios)"
+        raise Misuse(f"simulate needs SCENARIO and --out FILE {listing}, or --model NAME and --out FILE")
     check_suffix(args.out)
-    changed = {name: value for name in ("n_trials", "n_bins") if (value := getattr(args, name)) is not None}
+    changed = given(args, ("n_trials", "n_bins"))
     try:
-        recording = simulate_scenario(args.scenario, seed=args.seed, **changed)
+        if args.model is None:
+            recording = simulate_scenario(args.scenario, seed=args.seed, **changed)
+        else:
+            recording = mrgp.simulate(**of_a_model(args), seed=args.seed, **changed)
     except ValueError as error:
         raise Misuse(said(error)) from error
     truth = args.out.with_name(f"{args.out.stem}_truth.nc")
     mrgp.save_recording(recording.data, args.out)
     write_atomically(truth, partial(recording.truth.to_netcdf, engine="h5netcdf"))
     print(f"{recording.data}\nwritten to {args.out}, its truth to {truth}")
+
+
+def of_a_model(args: argparse.Namespace) -> dict[str, Any]:
+    """Model that is to be simulated, and the design of its recording."""
+    if args.n_within is None and args.model in NEEDS_WITHIN:
+        args.n_within = 1
+    design = given(args, ("bin_width", "snr", "conditions"))
+    if args.neurons is not None:
+        design["regions"] = {f"V{i + 1}": size for i, size in enumerate(args.neurons)}
+    return {"model": make_model(args), **design}
 
 
 def check_suffix(path: Path) -> None:

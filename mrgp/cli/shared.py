@@ -97,22 +97,31 @@ def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "GaussianP
     import mrgp
 
     check_seconds(args, data)
-    choices = {FIELDS.get(option, option): value for option, value in given(args, ("n_across", *MEANT_FOR)).items()}
-    if "kernel" in choices:
-        choices["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
-    preset = getattr(mrgp.models, args.model.upper())
+    model = make_model(args)
     try:
-        model = preset(**choices)
         model.check(data)
         assignment = model.assignment(data.layout)
         if (objection := model.objection(args.method or model.methods[0], data)) is not None:
-            raise Refusal(f"{preset.__name__}: ", *objection)
+            raise Refusal(f"{type(model).__name__}: ", *objection)
     except mrgp.DataError:
         raise
     except ValueError as error:
         raise Misuse(said(error)) from error
     check_latents(assignment)
     return model
+
+
+def make_model(args: argparse.Namespace) -> "GaussianProcesses":
+    """Make the model that the arguments describe, for whatever recording."""
+    import mrgp
+
+    choices = {FIELDS.get(option, option): value for option, value in given(args, ("n_across", *MEANT_FOR)).items()}
+    if "kernel" in choices:
+        choices["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
+    try:
+        return getattr(mrgp.models, args.model.upper())(**choices)
+    except ValueError as error:
+        raise Misuse(said(error)) from error
 
 
 def read(args: argparse.Namespace, path: Path | None = None, **changed: Any) -> "MultiRegionData":

@@ -1,7 +1,7 @@
 """Options of several commands, and which of them contradict. Imports nothing heavy."""
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,39 +121,57 @@ def add_reading(add: Callable[..., Any], option: str) -> None:
 
 def add_model(command: Parser) -> Callable[..., Any]:
     """Add the model and the options that describe it; returns what adds others to their group."""
-    about = "\n".join(f"{name:<8}{words}" for name, words in MODELS.items())
-    add = command.add_argument_group("model", about).add_argument
+    add = command.add_argument_group("model", about_models()).add_argument
     add("--model", choices=METHODS, default="dlag", metavar="NAME", help=f"{listed(METHODS)} (%(default)s)")
-    text = "longest delay considered (5 bins); widened by itself if a delay comes close"
-    add("--max-delay", type=positive, metavar="SECONDS", help=f"{meant_for('max_delay')}: {text}")
-    text = f"{meant_for('hold_max_delay')}: keep to --max-delay, also if a delay comes close"
-    add("--hold-max-delay", action="store_true", default=None, help=text)
-    text = f"{meant_for('delay_timescale')}: how fast delays may change (learned)"
-    add("--delay-timescale", type=positive, metavar="SECONDS", help=text)
-    text = f"{meant_for('typical_spread')}: how far delays move, a priori (one bin)"
-    add("--typical-spread", type=positive, metavar="SECONDS", help=text)
-    text = f"{meant_for('kernel')}: how smooth latents are, or whether they are rhythms: {listed(KERNELS)} "
-    add("--kernel", choices=KERNELS, metavar="NAME", help=text + f"({DEFAULTS['kernel']})")
-    text = f"{meant_for('timescale_bounds')}: shortest and longest timescale in seconds (none, but 0.1 s is typical)"
-    add("--timescale-bounds", type=bounds, metavar="LOW,HIGH", help=text)
-    text = f"{meant_for('gp_noise')}: white share of every latent's variance, between 0 and 1 ({DEFAULTS['gp_noise']})"
-    add("--gp-noise", type=positive, metavar="SHARE", help=text)
-    text = "constant, or psth: a smooth course over the trial of every neuron, for every condition where the file has "
-    add("--mean", choices=CHOICES["mean"], help=text + f"trial_condition ({DEFAULTS['mean']})")
-    text = f"how fast the mean of psth may change ({DEFAULTS['mean_timescale']})"
-    add("--mean-timescale", type=positive, metavar="SECONDS", help=text)
-    text = f"{meant_for('noise')}: private noise is new in every bin, or ar1: correlated, as in smoothed counts "
-    add("--noise", choices=CHOICES["noise"], help=text + f"({DEFAULTS['noise']})")
-    text = f"{meant_for('emission')}: values with Gaussian noise, or spike counts ({DEFAULTS['emission']})"
-    add("--emission", choices=CHOICES["emission"], help=text)
-    text = f"{meant_for('start_state')}: a trial begins anywhere in a process that always was, or where it is learned "
-    add("--start-state", choices=CHOICES["start_state"], help=text + f"to begin ({DEFAULTS['start_state']})")
-    text = f"{meant_for('shape')}: of the Gamma priors of relevance and noise precision "
-    text += f"({DEFAULTS['shape']:g}: none to speak of)"
-    add("--relevance-shape", dest="shape", type=positive, metavar="A", help=text)
-    text = f"{meant_for('rate')}: the same ({DEFAULTS['rate']:g})"
-    add("--relevance-rate", dest="rate", type=positive, metavar="B", help=text)
+    add_choices(add, MODEL_OPTIONS)
     return add
+
+
+def about_models() -> str:
+    """Names of the models and what they are, a line each."""
+    return "\n".join(f"{name:<8}{words}" for name, words in MODELS.items())
+
+
+def add_choices(add: Callable[..., Any], options: Iterable[str], texts: Mapping[str, str] = {}) -> None:
+    """Add some of the options that describe a model, by name.
+
+    ``texts`` are the help of those that mean something else than to a fit.
+    """
+    for option in options:
+        own = {"help": texts[option]} if option in texts else {}
+        add(flag(option), dest=option, **MODEL_OPTIONS[option] | own)
+
+
+MODEL_OPTIONS: dict[str, dict[str, Any]] = {
+    "max_delay": {"type": positive, "metavar": "SECONDS", "help": f"{meant_for('max_delay')}: longest delay "
+        "considered (5 bins); widened by itself if a delay comes close"},
+    "hold_max_delay": {"action": "store_true", "default": None, "help": f"{meant_for('hold_max_delay')}: keep to "
+        "--max-delay, also if a delay comes close"},
+    "delay_timescale": {"type": positive, "metavar": "SECONDS", "help": f"{meant_for('delay_timescale')}: how fast "
+        "delays may change (learned)"},
+    "typical_spread": {"type": positive, "metavar": "SECONDS", "help": f"{meant_for('typical_spread')}: how far "
+        "delays move, a priori (one bin)"},
+    "kernel": {"choices": KERNELS, "metavar": "NAME", "help": f"{meant_for('kernel')}: how smooth latents are, or "
+        f"whether they are rhythms: {listed(KERNELS)} ({DEFAULTS['kernel']})"},
+    "timescale_bounds": {"type": bounds, "metavar": "LOW,HIGH", "help": f"{meant_for('timescale_bounds')}: shortest "
+        "and longest timescale in seconds (none, but 0.1 s is typical)"},
+    "gp_noise": {"type": positive, "metavar": "SHARE", "help": f"{meant_for('gp_noise')}: white share of every "
+        f"latent's variance, between 0 and 1 ({DEFAULTS['gp_noise']})"},
+    "mean": {"choices": CHOICES["mean"], "help": "constant, or psth: a smooth course over the trial of every neuron, "
+        f"for every condition where the file has trial_condition ({DEFAULTS['mean']})"},
+    "mean_timescale": {"type": positive, "metavar": "SECONDS", "help": "how fast the mean of psth may change "
+        f"({DEFAULTS['mean_timescale']})"},
+    "noise": {"choices": CHOICES["noise"], "help": f"{meant_for('noise')}: private noise is new in every bin, or ar1: "
+        f"correlated, as in smoothed counts ({DEFAULTS['noise']})"},
+    "emission": {"choices": CHOICES["emission"], "help": f"{meant_for('emission')}: values with Gaussian noise, or "
+        f"spike counts ({DEFAULTS['emission']})"},
+    "start_state": {"choices": CHOICES["start_state"], "help": f"{meant_for('start_state')}: a trial begins anywhere "
+        f"in a process that always was, or where it is learned to begin ({DEFAULTS['start_state']})"},
+    "shape": {"type": positive, "metavar": "A", "help": f"{meant_for('shape')}: of the Gamma priors of relevance and "
+        f"noise precision ({DEFAULTS['shape']:g}: none to speak of)"},
+    "rate": {"type": positive, "metavar": "B", "help": f"{meant_for('rate')}: the same ({DEFAULTS['rate']:g})"},
+}  # fmt: skip
+"""Options that describe a model, in the order of the help, as ``add_argument`` takes them."""
 
 
 def add_method(command: Parser) -> None:
@@ -197,11 +215,18 @@ def misplaced(args: argparse.Namespace) -> str | None:
     return None
 
 
+def without_psth(args: argparse.Namespace) -> str | None:
+    """Refuse a timescale of the mean where no mean moves: a sentence, or None."""
+    if args.mean_timescale is not None and args.mean != "psth":
+        return "--mean-timescale is of --mean psth: add it, or leave both out"
+    return None
+
+
 def unsuited(args: argparse.Namespace) -> str | None:
     """Refuse options of methods and runs that contradict each other: a sentence, or None."""
     model = args.model
-    if args.mean_timescale is not None and args.mean != "psth":
-        return "--mean-timescale is of --mean psth: add it, or leave both out"
+    if (wrong := without_psth(args)) is not None:
+        return wrong
     if args.method not in (None, *METHODS[model]):
         return f"--method {args.method} is not for {model}: it has {listed(METHODS[model])}"
     method, names = args.method or METHODS[model][0], [name for name, _ in args.fixed]

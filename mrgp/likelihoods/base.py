@@ -10,7 +10,7 @@ and a subclass only has to know the expectation under its representation of x.
 
 import copy
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +22,7 @@ from numpyro.util import is_prng_key
 from mrgp.likelihoods.recursions.whole import ReadoutMoments
 from mrgp.likelihoods.reduction import Information, reduce, reduce_innovations
 from mrgp.likelihoods.statespace.assemble import Latents
-from mrgp.parts.emissions.autocorrelated import restored
+from mrgp.parts.emissions.autocorrelated import remembering, restored
 from mrgp.parts.kernels import Hyperparameters
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import readout_loadings
@@ -38,6 +38,20 @@ class Assigned(Protocol):
 
     @property
     def assignment(self) -> Assignment: ...
+
+
+class Drawn(NamedTuple):
+    """Trials that were drawn from a model, and the latents that they were made from.
+
+    Attributes:
+        signals: Latents as the readouts read them, without GP noise, (trial, time, readout).
+        readouts: x, (trial, time, readout).
+        values: y, (trial, time, neuron).
+    """
+
+    signals: np.ndarray
+    readouts: np.ndarray
+    values: np.ndarray
 
 
 class DelayedGP(Distribution):
@@ -180,6 +194,12 @@ class DelayedGP(Distribution):
         other.spread = spread
         return other
 
+    def with_delay(self, delay: Any) -> Self:
+        """Copy with other delays, (time or 1, region, across_latent) in bins."""
+        other = copy.copy(self)
+        other.delay = jnp.asarray(delay)
+        return other
+
     @property
     def latents(self) -> Latents:
         """Parameters of the latents, together."""
@@ -262,6 +282,32 @@ class DelayedGP(Distribution):
             memory = self.memory[self.prior.assignment.region_of_neuron]
             y = restored(x @ C.T + jnp.sqrt((1 - memory**2) * self.noise) * white, memory)
         return y.reshape(*shape, *self.event_shape) + self._mean_of_trials
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Draw all trials once, with the latents behind them; missing entries are drawn too.
+
+        The numbers are those of NumPy, which a seed fixes on every machine.
+        """
+        signals, x = self.draw_readouts(rng)
+        values = self.mean_given(x)
+        white = rng.standard_normal(values.shape)
+        memory = None if self.memory is None else self.memory[self.prior.assignment.region_of_neuron]
+        return Drawn(signals, x, values + np.sqrt(self.noise) * remembering(white, memory))
+
+    def draw_readouts(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw what readouts read, and the readouts, (trial, time, readout) each.
+
+        They are the same where a representation does not tell GP noise from latents.
+        """
+        x = self.sample_readouts(random.key(rng.integers(2**31)), int(np.prod(self.batch_shape)))
+        if self.memory is not None:
+            x = restored(x, self.memory[self.prior.assignment.region_of_readout])
+        return np.asarray(x), np.asarray(x)
+
+    def mean_given(self, readouts: Any) -> np.ndarray:
+        """Mean of the values given readouts, (trial, time, neuron); of counts, their log-rates."""
+        C = readout_loadings(self.prior.assignment, self.loadings)
+        return np.asarray(readouts) @ np.asarray(C).T + np.asarray(self.trial_mean)
 
     @property
     def _mean_of_trials(self) -> Array:

@@ -27,7 +27,7 @@ from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
-from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.base import DelayedGP, Drawn
 from mrgp.likelihoods.best_gaussian import Groups, Guess, Problem
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
 from mrgp.parts.emissions.counts import Counts, prediction
@@ -139,6 +139,12 @@ class CountGP(Distribution):
         x = self.latent.sample_readouts(latent_key, int(np.prod(shape)))
         eta = (x @ self._loadings.T).reshape(*shape, *self.event_shape) + self.latent.mean
         return self.counts.draw(count_key, eta)
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Draw all trials once, with the latents behind them; missing entries are drawn too."""
+        signals, x = self.latent.draw_readouts(rng)
+        eta = jnp.asarray(self.latent.mean_given(x))
+        return Drawn(signals, x, np.asarray(self.counts.draw(random.key(rng.integers(2**31)), eta)))
 
     @property
     def mean(self) -> Array:

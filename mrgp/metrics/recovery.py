@@ -17,6 +17,7 @@ from scipy.linalg import orth, subspace_angles
 from mrgp.metrics.metric import Metric, SimulatedTrials, beside
 from mrgp.metrics.variance import require_loadings
 from mrgp.parts.matching import Match, delay_rmse, match_latents
+from mrgp.parts.readout import NOISE
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 KINDS = ("across", "within", "all")
@@ -71,7 +72,7 @@ def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
         either has none, or where timescales belong to mixtures of latents (LDS). ``subspace_error`` (region, loadings)
         and ``largest_angle`` in degrees, for the loadings of the ``across`` latents, of those ``within``, and of
         ``all``, in the units of the data; NaN where one has none. ``noise_error`` (region,), root mean square of
-        estimate / truth - 1.
+        estimate / truth - 1, where both have noise.
 
     Raises:
         ValueError: the truth is of other neurons.
@@ -94,8 +95,8 @@ def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
                 errors[r, j], angles[r, j] = subspace_error(mine, true), principal_angles(mine, true)[0]
     table["subspace_error"] = (("region", "loadings"), errors, {"units": "1"})
     table["largest_angle"] = (("region", "loadings"), angles, {"units": "degrees"})
-    if "noise" in fit.sites:
-        relative = (np.asarray(fit.sites["noise"]) / truth["noise"].values - 1) ** 2
+    if NOISE.name in fit.sites and NOISE.name in truth:
+        relative = (np.asarray(fit.sites[NOISE.name]) / truth[NOISE.name].values - 1) ** 2
         size = [float(np.sqrt(relative[part].mean())) for part in fit.layout.region_slices.values()]
         table["noise_error"] = ("region", size, {"units": "1"})
     return table

@@ -25,6 +25,7 @@ SHARED = 0.02  # of a region's shared variance: below it a latent is not read th
 AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
 LEAST_RATE = 1e-3  # of alpha's prior, in squared data units: below it "map" runs to loadings of zero
 TYPICAL_POWER = 0.1  # of loadings of log-rates, squared: what relevance begins from
+UNREAD = 1e6  # of the precision of loadings that are read: loadings a thousandth as large
 VAGUE = 3.0  # prior sd of loadings in each region's units while a start is searched for
 
 
@@ -164,6 +165,17 @@ def readout_loadings(assignment: Assignment, loadings: Array) -> Array:
     """Block loadings of y = C x, (neuron, readout), with the readouts of all regions in x."""
     own = assignment.region_of_neuron[:, None] == assignment.region_of_readout
     return jnp.where(own, loadings[:, assignment.column_of_readout], 0.0)
+
+
+def relevance_of(assignment: Assignment, loadings: np.ndarray) -> np.ndarray:
+    """Precision of given loadings (neuron, column), (region, column).
+
+    Columns that a region does not read have UNREAD times the precision of its smallest ones.
+    """
+    mean_square = assignment.member @ loadings**2 / assignment.member.sum(1, keepdims=True)
+    read = mean_square > 0
+    least = np.where(read, mean_square, np.inf).min(1, keepdims=True)
+    return 1 / np.where(read, mean_square, least / UNREAD)
 
 
 def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from mrgp.parts.latents import Assignment
-from mrgp.parts.readout import LOADINGS
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import site_of
 
 ROUNDS = 2  # the first may start from an odd draw, or from units that wrong pairs have blown up; the second does not
@@ -136,12 +136,12 @@ def sites_of_truth(truth: xr.Dataset) -> dict[str, np.ndarray]:
     """Return the truth of a simulation (``Simulation.truth``) as sites.
 
     They can be the reference of :func:`align_draws`: ``delay`` (region - 1, across_latent), the mean over time where
-    delays vary; ``loadings``, ``noise``, ``offset``; ``timescale_across`` and ``timescale_within`` where the kernel has
-    timescales.
+    delays vary; ``loadings``, ``offset``, and ``noise`` unless values are counts; ``timescale_across`` and
+    ``timescale_within`` where the kernel has timescales.
     """
     delay = truth["delay"].mean("time") if "time" in truth["delay"].dims else truth["delay"]
     scales = {name: truth[name].values for name in ("timescale_across", "timescale_within")}
-    sites = {name: truth[name].values for name in ("loadings", "noise", "offset")}
+    sites = {site.name: truth[site.name].values for site in (LOADINGS, NOISE, OFFSET) if site.name in truth}
     return {**sites, "delay": delay.values[1:], **{name: value for name, value in scales.items() if value.all()}}
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from mrgp.parts.kernels import Matern52
-from mrgp.simulations.simulate import Simulation, simulate
+from mrgp.simulations.simulate import simulate
+from mrgp.simulations.simulation import Simulation
 
 _BIN = 0.02  # seconds
 _LARGE: dict[str, Any] = {  # what the published benchmark recordings share; timescales of 4.47 and 1.41 bins

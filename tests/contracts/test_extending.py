@@ -248,6 +248,8 @@ def test_a_part_of_ones_own_works_in_a_fit(name, data, tmp_path):
     np.testing.assert_allclose(again.log_likelihood(data), scores, rtol=1e-9)
     drawn = fit.sample(3, 24)
     assert drawn.values.shape == (3, 24, 7)
+    made = mrgp.simulate(model, regions={"V1": 4, "V2": 3}, n_trials=3, n_bins=24)
+    assert np.isfinite(model.log_likelihood(made.data, made.sites)).all()  # which checks the values too
 
 
 def test_a_part_of_ones_own_is_known_by_its_name():

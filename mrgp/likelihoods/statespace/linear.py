@@ -18,11 +18,13 @@ from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array, random
 from scipy.linalg import solve_discrete_lyapunov, solve_triangular
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
 from mrgp.likelihoods.statespace.readout import Window
+from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
 from mrgp.parts.latents import Assignment
 from mrgp.parts.readout import LOADINGS
 from mrgp.parts.sites import Site
@@ -31,6 +33,7 @@ TRANSITION = Site("transition", "latent_after", "across_latent", signed=True)
 START_MEAN = Site("start_mean", "across_latent", signed=True)
 START_ROOT = Site("start_root", "across_latent", "start_direction", signed=True)
 
+START_KNOWN = 0.5  # of a latent's sd in the process: how far from their mean trials of a typical system begin
 START_FLOOR = 1e-6  # of one step's noise variance: a start known better than that is no different, but not invertible
 
 
@@ -120,6 +123,17 @@ def stationary_covariance(transition: np.ndarray, process_noise: np.ndarray) -> 
         raise np.linalg.LinAlgError("the system has no stationary covariance")
     P = solve_discrete_lyapunov(transition, process_noise)
     return 0.5 * (P + P.T)
+
+
+def typical_system(key: Array, size: int) -> LinearSystem:
+    """Draw a system whose latents have variance 1 in the long run, and begin around a mean.
+
+    The priors of a learned start are flat: nearly all that they hold grows beyond all bounds.
+    """
+    transition_key, start_key = random.split(key)
+    A = np.asarray(UniformContraction(size).sample(transition_key))
+    start = np.asarray(random.normal(start_key, (size,)))
+    return LinearSystem(A, np.eye(size) - A @ A.T, start, START_KNOWN**2 * np.eye(size))
 
 
 def slowest_first(transition: np.ndarray) -> np.ndarray:

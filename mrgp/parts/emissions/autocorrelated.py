@@ -102,6 +102,14 @@ def restored(innovated: Array, memory: Array) -> Array:
     return jnp.concatenate([start[:, None], jnp.swapaxes(later, 0, 1)], axis=1)
 
 
+def remembering(white: np.ndarray, memory: Array | None) -> np.ndarray:
+    """Make noise that remembers from white noise (trial, time, channel) of variance 1.
+
+    Its variance stays. ``memory`` is phi (channel,); None keeps it white.
+    """
+    return white if memory is None else np.asarray(restored(jnp.sqrt(1 - memory**2) * jnp.asarray(white), memory))
+
+
 def innovation_covariance(covariance: Array, memory: Array) -> Array:
     """Covariance of the innovations of signals, (time * channel, time * channel).
 

@@ -112,6 +112,14 @@ class Emission(Part, family="emission", tag="name", short=True):
         """
         raise NotImplementedError(f"{type(self).__name__} has no distribution of single values given eta")
 
+    def sites_of(self, noise: np.ndarray, level: np.ndarray, loadings: np.ndarray) -> dict[str, np.ndarray]:
+        """Sites of neurons that are designed for a simulation.
+
+        One bin is to measure eta with error variances ``noise`` (neuron,), around ``level`` (neuron,), under
+        ``loadings`` (neuron, column): see :meth:`noise_of`. Sites left out are drawn from their priors.
+        """
+        return {}
+
     # ---- what inference asks -------------------------------------------------------------------------------------
 
     def noise_of(self, sites: Mapping[str, Any]) -> Any:

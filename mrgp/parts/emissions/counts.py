@@ -110,6 +110,13 @@ class Counts(Emission, abstract=True):
     def given(self, readout: Readout, eta: Array) -> dist.Distribution:
         return GivenLogRates(readout.counts, eta)
 
+    def sites_of(self, noise: np.ndarray, level: np.ndarray, loadings: np.ndarray) -> dict[str, np.ndarray]:
+        """Sites of designed neurons: the offset makes the mean count exp(level) / noise.
+
+        A mean count of m per bin measures a log-rate with the error variance 1 / m.
+        """
+        return {OFFSET.name: level - np.log(noise) - 0.5 * (loadings**2).sum(1)}
+
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return noise_like(sites)
 

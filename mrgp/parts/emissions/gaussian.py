@@ -49,6 +49,9 @@ class Gaussian(Emission):
     def given(self, readout: Readout, eta: Array) -> dist.Distribution:
         return dist.Normal(eta, jnp.sqrt(readout.noise))
 
+    def sites_of(self, noise: np.ndarray, level: np.ndarray, loadings: np.ndarray) -> dict[str, np.ndarray]:
+        return {NOISE.name: noise, OFFSET.name: level}
+
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return sites[NOISE.name]
 

@@ -6,7 +6,8 @@ probability p hold the truth with frequency p, if program, likelihood and method
 
 Loadings, noise and offsets have weak priors in the units of the recording, from which no recording could be drawn: they
 come from :func:`mrgp.simulate` (loadings normal, scaled to the signal-to-noise ratio; noise variances 1;
-offsets standard normal), are known from far more data than their priors are worth, and are not ranked.
+offsets standard normal), are known from far more data than their priors are worth, and are not ranked. Nor are other
+parameters, such as dispersions of counts or courses of means, which :func:`mrgp.simulate` draws from their priors.
 """
 
 import importlib.metadata
@@ -25,9 +26,10 @@ from tqdm import tqdm
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import free_sites
+from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.delays.varying import DELAY_CHANGE
-from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
-from mrgp.parts.symmetries import align_draws, sites_of_truth
+from mrgp.parts.readout import LOADINGS
+from mrgp.parts.symmetries import align_draws
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
@@ -36,7 +38,6 @@ from mrgp.simulations.simulate import Simulation, simulate
 from mrgp.studies.calibration.rank_tests import judged
 from mrgp.studies.calibration.result import FILE, Calibration, gathered_from
 
-OF_THE_DESIGN = {LOADINGS.name, NOISE.name, OFFSET.name}  # of a fixed design, and not ranked
 RESERVED = {"data", "method", "seed", "start", "fixed", "checkpoint", "progress"}  # of fit, and not settings
 TWO_REGIONS = {"V1": 10, "V2": 10}
 
@@ -62,10 +63,11 @@ def calibrate(
     Every simulation has a seed of its own, which does not depend on n. A fit that widens ``max_delay`` uses a wider
     prior than the truth was drawn from; as that prior is flat, its draws within the bound are draws of the posterior
     asked for, and only they count. Latents are paired with the true ones by their loadings alone, never by what is
-    ranked.
+    ranked. Of delays that vary the mean over a trial is ranked, not their course: how far it moves is set by the fit
+    where the evidence is highest, and is no draw.
 
     Args:
-        model: With constant delays or timescales and ``timescale_bounds``, such as ``DLAG(1, 1, max_delay=0.1,
+        model: With delays or timescales, the latter with ``timescale_bounds``, such as ``DLAG(1, 1, max_delay=0.1,
             timescale_bounds=(0.03, 0.3))``. Where nothing else is chosen, all fits share one window, that of the
             shortest timescale, so that they share what is compiled.
         n: Simulations.
@@ -81,7 +83,7 @@ def calibrate(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: the model cannot be drawn from its priors, the method gives too few draws, or ``out`` has
+        ValueError: the model has nothing to rank or no such posterior, the method gives too few draws, or ``out`` has
             simulations with other settings.
         FloatingPointError: every fit failed.
     """
@@ -141,14 +143,9 @@ def ranked_priors(model: GaussianProcesses, blank: MultiRegionData) -> dict[str,
     """Find the priors of delays and kernel parameters in the model's own program.
 
     Raises:
-        ValueError: the model has none of them, or parameters that cannot be drawn from their priors.
+        ValueError: the model has none of them.
     """
     free, names = free_sites(model.prepared(blank), blank), model.dynamics_sites(blank.layout)
-    if other := sorted(free.keys() - OF_THE_DESIGN - set(names)) or [n for n in names if n == DELAY_CHANGE.name]:
-        raise ValueError(
-            f"{type(model).__name__} cannot be drawn from its priors: {', '.join(other)} stand in the way; calibrate "
-            "DLAG or GPFA"
-        )
     if not names:
         raise ValueError(f"{type(model).__name__} has no delays or timescales to calibrate")
     return {name: free[name]["fn"] for name in names}
@@ -157,9 +154,11 @@ def ranked_priors(model: GaussianProcesses, blank: MultiRegionData) -> dict[str,
 def _with_window(model: GaussianProcesses, blank: MultiRegionData) -> GaussianProcesses:
     """Choose one window of registers for all fits, unless the model chooses its own.
 
-    It serves the model's shortest timescale and a bin more than its delays.
+    It serves the model's shortest timescale and a bin more than its delays. Kernels and noise with further parameters
+    have no window that serves all of them.
     """
     known = model.kernel.has_timescale and all(isinstance(value, float) for value in model.kernel.parameters().values())
+    known &= not model.emission.is_autocorrelated
     if model.likelihood.registers is not None or model.timescale_bounds is None or not known:
         return model
     layout, bound = blank.layout, model.delays.bound(blank.bin_width)
@@ -190,10 +189,10 @@ class _Simulated:
         }
         named: dict[str, str] = {}
         for site in self.priors:
-            if site == "delay":
+            if site == DELAY.name:
                 later = self.layout.regions[1:]
                 named |= {f"delay {r}:{k}": "delay" for r in later for k in range(self.model.n_across)}
-            else:
+            elif site != DELAY_CHANGE.name:
                 name, _, kind = site.rpartition("_")
                 named |= {f"{name} {latent}": f"{name} {kind}" for latent in latents[kind]}
         return named
@@ -207,9 +206,12 @@ class _Simulated:
         truth = {
             name: np.asarray(prior.sample(key)) for (name, prior), key in zip(self.priors.items(), keys, strict=True)
         }
-        record: dict[str, Any] = {"truth": self._raveled(truth, ()).tolist(), "failure": "", "converged": False,
-                                  "widened": False}  # fmt: skip
-        simulation = self._simulation(truth, data_seed)
+        simulation = simulate(
+            model=self.model, sites=truth, seed=data_seed,
+            regions=dict(zip(self.layout.regions, self.layout.n_neurons, strict=True)), **self.design,
+        )  # fmt: skip
+        told = self._raveled(self._ranked(self.model, simulation.sites), ())
+        record: dict[str, Any] = {"truth": told.tolist(), "failure": "", "converged": False, "widened": False}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -218,46 +220,42 @@ class _Simulated:
                 )
                 record["converged"] = fit.converged
                 record["widened"] = fit.model.delays.bound(bin_width) > self.model.delays.bound(bin_width)
-                judgement = self._judgement(fit, truth, simulation, rng)
+                judgement = self._judgement(fit, told, simulation, rng)
                 record |= {name: value.tolist() for name, value in judgement.items()}
             except (FloatingPointError, np.linalg.LinAlgError) as error:
                 record["failure"] = str(error) or type(error).__name__
         record["notes"] = sorted({str(each.message) for each in caught if each.category is UserWarning})
         return {**record, "seconds": time.perf_counter() - began}
 
-    def _simulation(self, truth: Mapping[str, np.ndarray], seed: int) -> Simulation:
-        assignment = self.model.assignment(self.layout)
-        delay = np.zeros((self.layout.n_regions, self.model.n_across))
-        delay[1:] = truth.get("delay", 0.0)
-        given: dict[str, Any] = {name: value for name, value in truth.items() if name.startswith("timescale_")}
-        own = {name: value for name, value in truth.items() if name != "delay" and name not in given}
-        return simulate(
-            regions=dict(zip(self.layout.regions, self.layout.n_neurons, strict=True)), n_across=self.model.n_across,
-            n_within=assignment.n_within, kernel=self.model.kernel, kernel_parameters=own, delay=delay,
-            gp_noise=self.model.gp_noise, seed=seed, **given, **self.design,
-        )  # fmt: skip
-
     def _judgement(
-        self, fit: GaussianProcessFit, truth: Mapping[str, np.ndarray], simulation: Simulation, rng: np.random.Generator
+        self, fit: GaussianProcessFit, truth: np.ndarray, simulation: Simulation, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
         if fit.n_samples < self.draws:
             raise ValueError(f"the fit has {fit.n_samples} draws, too few to rank among {self.draws}: raise n_draws")
-        drawn = fit.draws(fit.n_samples)
+        drawn = self._ranked(fit.model, fit.draws(fit.n_samples))
         # By loadings alone: were what is ranked to decide, the draws would come closer to the truth.
-        known = {LOADINGS.name: sites_of_truth(simulation.truth)[LOADINGS.name]}
+        known = {LOADINGS.name: simulation.sites[LOADINGS.name]}
         aligned = align_draws(drawn, fit.assignment, known)
         flat = self._raveled(aligned, (fit.n_samples,))
-        if "delay" in truth:
+        if DELAY.name in self.priors:
             bound = self.model.delays.bound(self.layout.bin_width)
-            flat = flat[np.all(np.abs(aligned["delay"]) <= bound, axis=(1, 2))]
+            flat = flat[np.all(np.abs(aligned[DELAY.name]) <= bound, axis=(1, 2))]
             if len(flat) < self.draws:
                 raise FloatingPointError(
                     f"{len(flat)} of {fit.n_samples} draws have delays within max_delay, too few to rank among"
                 )
-        return judged(self._raveled(truth, ()), flat, self.draws, rng)
+        return judged(truth, flat, self.draws, rng)
+
+    def _ranked(self, model: GaussianProcesses, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return loadings and the sites that are ranked, of one value or of many draws."""
+        named = {name: np.asarray(sites[name]) for name in (LOADINGS.name, *self.priors) if name != DELAY_CHANGE.name}
+        if DELAY_CHANGE.name in self.priors:
+            named[DELAY.name] = model.delay_table(sites, self.layout, self.design["n_bins"])[..., 1:, :, :].mean(-1)
+        return named
 
     def _raveled(self, sites: Mapping[str, np.ndarray], leading: tuple[int, ...]) -> np.ndarray:
-        return np.concatenate([np.reshape(sites[name], (*leading, -1)) for name in self.priors], -1)
+        ranked = (name for name in self.priors if name != DELAY_CHANGE.name)
+        return np.concatenate([np.reshape(sites[name], (*leading, -1)) for name in ranked], -1)
 
 
 def _json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
