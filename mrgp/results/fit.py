@@ -19,6 +19,7 @@ from mrgp.recordings.labels import labels_of
 from mrgp.recordings.layout import CONDITION, Layout
 from mrgp.recordings.neurons import Neurons
 from mrgp.recordings.recording import MultiRegionData, stand_in
+from mrgp.results import arviz_of_latents
 from mrgp.results import file as fit_file
 from mrgp.results.conditional import Conditional
 from mrgp.results.summary import of_any
@@ -239,7 +240,7 @@ class Fit(Shown, Run):
         The bounds of log p(y) of the trials are no likelihoods of draws: there is no group ``log_likelihood``.
         """
         with TRACING:
-            return self.model.arviz_tree(self, self.recording(data), n_draws, seed, latents)
+            return arviz_of_latents.build(self, self.recording(data), n_draws, seed, latents)
 
     # ---- saving --------------------------------------------------------------------------------------------------
 

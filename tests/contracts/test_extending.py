@@ -1,12 +1,13 @@
 """Parts of one's own: each is written here alone, and then works in fits, predictions and files."""
 
+import sys
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pytest
-from jax import random
+from jax import lax, random
 from jax.scipy.special import gammaln
 from mrgp.models import DLAG, FA, GFA, GPFA, LDS, MDLAG, PCCA
 from numpyro import distributions as dist
@@ -21,12 +22,14 @@ from mrgp.inference.adaptation import begin, frozen_sites
 from mrgp.inference.optimise import LogJoint, Objective
 from mrgp.inference.run import State
 from mrgp.likelihoods.likelihood import Dense
+from mrgp.parts.delays.constant import DELAY, BoundedDelays
 from mrgp.parts.emissions import Gaussian
 from mrgp.parts.emissions.base import Expected
 from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.loadings import Relevance, Weak
 from mrgp.parts.means import PSTH
 from mrgp.parts.readout import LOADINGS
+from mrgp.parts.sites import SITES
 from mrgp.simulations.simulate import simulate
 
 RNG = np.random.default_rng(3)
@@ -186,8 +189,90 @@ class Adam(mrgp.Method):
         return state
 
 
+SLOPE = mrgp.Site("delay_slope", "later_region", "across_latent")
+STEEP = 0.5  # prior sd of slopes, seconds in a second
+
+
+@dataclass(frozen=True)
+class Drift(BoundedDelays):
+    """Delays that change at a constant rate: delay(t) = level + slope (t - middle of the trial)."""
+
+    longest: float | None = None
+    hold: bool = False
+
+    moves = True
+
+    @staticmethod
+    def clock(extent):
+        return (np.arange(extent.n_bins) - extent.covered / 2) * extent.bin_width
+
+    def sample(self, extent):
+        level = self.sample_level(extent)
+        slope = SLOPE.sample(dist.Normal(0.0, STEEP).expand(extent.lagging).to_event(2))
+        delay = level[..., None] + slope[..., None] * self.clock(extent)
+        return jnp.moveaxis(jnp.pad(delay, [(1, 0), (0, 0), (0, 0)]), -1, 0) / extent.bin_width
+
+    def dynamics(self, extent):
+        return (DELAY.name, SLOPE.name) if min(extent.lagging) else ()
+
+    def table(self, sites, extent):
+        slope = np.asarray(sites[SLOPE.name])
+        slope = np.concatenate([np.zeros_like(slope[..., :1, :]), slope], -2)
+        return self.level(sites)[..., None] + slope[..., None] * self.clock(extent)
+
+    def for_search(self):
+        return mrgp.ConstantDelay(self.longest, self.hold)
+
+    def first_guess(self, sites, extent):
+        return {SLOPE.name: np.zeros(extent.lagging)}
+
+    def scales(self, sites, extent, information):
+        told = information() * np.mean(self.clock(extent) ** 2)
+        return {DELAY.name: self.scale_of_level(sites, extent, information), SLOPE.name: (told + STEEP**-2) ** -0.5}
+
+
+def weights(name, *shape):
+    return numpyro.param(name, lambda key: random.normal(key, shape) / np.sqrt(shape[0]))
+
+
+def over_time(step, start, inputs, **how):
+    """All states of a recursion over the bins of trials, (trial, time, state)."""
+    states = lax.scan(lambda x, u: (step(x, u),) * 2, start, jnp.swapaxes(inputs, 0, 1), **how)[1]
+    return jnp.swapaxes(states, 0, 1)
+
+
+@dataclass(frozen=True)
+class Sequence(mrgp.Amortised):
+    """A sequence VAE: latents follow a learned step, and a guide of two recurrent networks infers what drives them."""
+
+    n_latents: int = 2
+    hidden: int = 8
+    emission: mrgp.Emission = mrgp.Poisson()  # noqa: RUF009  a frozen part
+
+    def __call__(self, data):
+        readout, size, n_neurons = self.emission_sites(data), self.n_latents, data.layout.total_neurons
+        A, C = weights("A", size, size), weights("C", size, n_neurons)
+        with self.trials(data) as some:
+            drive = numpyro.sample("drive", dist.Normal(jnp.zeros((data.n_bins, size))).to_event(2))
+            x = over_time(lambda x, u: jnp.tanh(x @ A) + 0.3 * u, jnp.zeros((len(drive), size)), drive)
+            self.observe(some, x @ C, readout, latents=x)
+
+    def guide(self, data):
+        V, U = weights("V", data.layout.total_neurons, self.hidden), weights("U", self.hidden, self.hidden)
+        W = weights("W", 2 * self.hidden, 2 * self.n_latents)
+        with self.trials(data) as some:
+            seen = self.standardised(some) @ V
+            ways = [
+                over_time(lambda h, u: jnp.tanh(0.5 * h @ U + u), jnp.zeros_like(seen[:, 0]), seen, reverse=way)
+                for way in (False, True)
+            ]
+            mean, log_sd = jnp.split(jnp.concatenate(ways, -1) @ W, 2, -1)
+            numpyro.sample("drive", dist.Normal(mean, jnp.exp(log_sd - 1)).to_event(2))
+
+
 OWN_CLASSES = (
-    Rates, Slow, Exponential, DenseAgain, Small, Bounded, Csv, MedianError, NoiseRatio, Dispersion, Adam,
+    Rates, Slow, Exponential, DenseAgain, Small, Bounded, Csv, MedianError, NoiseRatio, Dispersion, Adam, Drift,
+    Sequence,
 )  # fmt: skip
 NAMES = {part: next(key for key, known in part._members.items() if known is part) for part in OWN_CLASSES}
 
@@ -195,6 +280,7 @@ NAMES = {part: next(key for key, known in part._members.items() if known is part
 def forget():
     for part, name in NAMES.items():
         part._members.pop(name, None)
+    SITES.pop(SLOPE.name, None)
 
 
 forget()  # other tests, in the same process, name the members that the package has
@@ -204,6 +290,7 @@ forget()  # other tests, in the same process, name the members that the package 
 def _known():
     for part, name in NAMES.items():
         part._members[name] = part
+    SITES[SLOPE.name] = SLOPE
     yield
     forget()
 
@@ -448,3 +535,69 @@ def test_a_metric_of_ones_own_may_need_a_truth(evaluation, fit, simulation):
     assert mrgp.evaluate(fit, simulation.data, n_masks=1, progress=False).noise_ratio is None
     with pytest.raises(AttributeError, match="Evaluation has no 'nois_ratio'"):
         _ = evaluation.nois_ratio
+
+
+def test_a_law_of_delays_of_ones_own_works_in_a_fit(tmp_path):
+    """Delays of a simulation that rise by 60 ms during trials of 0.6 s."""
+    made = mrgp.simulate(
+        regions={"V1": 12, "V2": 12}, n_across=1, n_within=0, n_trials=40, n_bins=30, snr=4.0, timescale_across=0.08,
+        delay=[[0.0], [0.06]], delay_shape="ramp",
+    )  # fmt: skip
+    model = DLAG(1, 0, delays=Drift(0.15))
+    fit = model.fit(made.data, **QUICK)
+    assert DLAG(1, 0, delays="drift", max_delay=0.15) == model
+    still = DLAG(1, 0, max_delay=0.15).fit(made.data, **QUICK)
+    assert fit.log_likelihood().sum() > still.log_likelihood().sum() + 10
+    np.testing.assert_allclose(fit.delays.values, made.truth.delay.values, atol=0.015)
+    assert fit.sites[SLOPE.name] == pytest.approx(0.1, abs=0.03)
+    tree = fit.to_arviz(n_draws=5)
+    assert tree["posterior"]["delay_slope"].dims == ("chain", "draw", "later_region", "across_latent")
+    assert (fit.delay_intervals(over_time=True).upper > 0).isel(region=1).all()
+    fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    assert again.model.delays == fit.model.delays
+    np.testing.assert_array_equal(again.delays, fit.delays)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    rng = np.random.default_rng(0)
+    latent = np.sin(np.arange(30) / 4 + 2 * np.pi * rng.random((60, 1)))
+    eta = latent[..., None] * rng.choice([-1, 1], 10) + rng.normal(0.3, 0.3, 10)
+    values = rng.poisson(np.exp(eta)).astype(float)
+    values[3, 5:9, :2] = np.nan
+    return mrgp.MultiRegionData({"V1": values[..., :5], "V2": values[..., 5:]}, BIN)
+
+
+def test_training_needs_optax(counts, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optax", None)
+    with pytest.raises(ImportError, match=r"trains with optax: pip install 'mrgp\[deep\]'"):
+        Sequence().fit(counts, progress=False)
+
+
+def test_a_sequence_vae_of_ones_own_works_like_any_model(counts, tmp_path):
+    quick = {"learning_rate": 1e-2, "batch_size": 16, "warm_up": 20, "patience": 20, "progress": False}
+    train, test = counts.select_trials(slice(0, 50)), counts.select_trials(slice(50, None))
+    model = Sequence()
+    fit = model.fit(train, max_iterations=150, **quick)
+    own = float(model.emission.trivial_log_likelihood(test).sum())
+    assert float(fit.log_likelihood(test).sum()) > own + 300   # nats of ten trials
+    again = model.fit(train, max_iterations=150, **quick)
+    np.testing.assert_array_equal(again.trace, fit.trace)
+    evaluation = mrgp.evaluate(fit, test, train, n_masks=1, progress=False)
+    r2 = evaluation.cosmoothing["r2"].mean([dim for dim in evaluation.cosmoothing["r2"].dims if dim != "predictor"])
+    assert r2.sel(predictor="Sequence") > 0.15
+    filled = fit.predict(test.without({"V1": [0]}))
+    assert np.isfinite(filled["V1_mean"]).all()
+    assert fit.latents(test).across_mean.shape == (10, 30, 2)
+    tree = fit.to_arviz(test, n_draws=4)
+    assert tree["posterior"]["latents"].dims == ("chain", "draw", "trial", "time", "across_latent")
+    fit.save(tmp_path / "fit.nc")
+    read = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_allclose(read.log_likelihood(test), fit.log_likelihood(test), rtol=1e-9)
+    assert fit.sample(3, 20).values.shape == (3, 20, 10)
+    assert "Sequence" in str(fit)
+    with pytest.raises(ValueError, match="no latents between bins"):
+        fit.latents(test, refine=2)
+    with pytest.raises(ValueError, match="method is one of amortised_svi for Sequence, not 'map'"):
+        model.fit(train, "map")

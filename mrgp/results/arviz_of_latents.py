@@ -1,0 +1,51 @@
+"""Conversion of a fit with a guide to ArviZ: draws of the latents of every trial, with named dimensions."""
+
+import json
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from arviz import from_dict
+
+from mrgp.parts.sites import site_of
+from mrgp.recordings.recording import MultiRegionData
+
+DRAWS = 100  # where nothing else is asked for
+WHY_NOT = (
+    "not attached: log p(y) of a trial is bounded, draw by draw it is no likelihood: score held-out trials by "
+    "mrgp.cross_validate"
+)
+
+
+def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, latents: bool) -> xr.DataTree:
+    """Build the DataTree of :meth:`mrgp.results.fit.Fit.to_arviz`."""
+    given, layout = fit.conditional(data), fit.layout
+    count = np.maximum(data.mask.sum(1), 1)
+    drawn, replicas = given.draws(n_draws or DRAWS, seed, data.mask / count[:, None])
+    groups: dict[str, Any] = {
+        "posterior": {"latents": drawn[None]},
+        "posterior_predictive": {"trial_mean": replicas[None]},
+        "observed_data": {"trial_mean": data.values.sum(1) / count},  # missing entries are 0
+        "constant_data": {name: np.asarray(value) for name, value in fit.sites.items()},
+    }
+    coords = {
+        "trial": np.arange(data.n_trials),
+        "time": data.times,
+        "across_latent": np.arange(drawn.shape[-1]),
+        "neuron": [f"{name}:{i}" for name, n in zip(layout.regions, layout.n_neurons, strict=True) for i in range(n)],
+    }
+    named = {name: list(site.dims) for name in fit.sites if (site := site_of(name)) is not None}
+    dims = named | {"latents": ["trial", "time", "across_latent"], "trial_mean": ["trial", "neuron"]}
+    tree = from_dict(groups, dims=dims, coords=coords)
+    if latents:
+        tree["latents"] = xr.DataTree(fit.latents(data))
+    tree.attrs |= {
+        "inference_method": f"{fit.method}: draws of the latents from the guide, all else at one value",
+        "versions": json.dumps(fit.versions),
+        "units": "s, Hz, nats",
+        "model": json.dumps(fit.model.to_settings(), default=str),
+        "converged": int(fit.converged),
+        "seed": fit.seed,
+        "log_likelihood": WHY_NOT,
+    }
+    return tree
