@@ -5,15 +5,14 @@ Shumway & Stoffer 1982, J. Time Ser. Anal. 3, 253-264.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpyro.distributions as dist
-from jax import Array
 
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.families.starts import smoothing
 from mrgp.inference.start import draw_loadings
+from mrgp.likelihoods.statespace.first_state import FirstState, Stationary
 from mrgp.likelihoods.statespace.linear import (
     START_MEAN,
     START_ROOT,
@@ -24,15 +23,12 @@ from mrgp.likelihoods.statespace.linear import (
     rotated,
     slowest_first,
 )
-from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
 from mrgp.part import pinned
 from mrgp.parts.means import Constant
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
-SPREAD = 3.0  # prior sd of the entries of A, in units of one step's noise: a mode that doubles in a bin has 2
-START_SPREAD = 30.0  # the same of the first state: a mode of timescale 2000 bins has this sd
 TRANSITION_SCALE = 1.0  # posterior sd of A's free coordinates times sqrt(bins), to start with; L-BFGS finds the rest
 
 
@@ -58,7 +54,7 @@ class LDS(GaussianProcesses):
     ``offset``. Timescales are those of the modes of A. ``fit`` knows method "map" and "em" (closed-form updates).
     """
 
-    start: Literal["stationary", "learned"] = "stationary"
+    start: FirstState = Stationary()  # noqa: RUF009  a frozen part
 
     gp_noise: float = pinned(1e-3)
 
@@ -71,27 +67,14 @@ class LDS(GaussianProcesses):
         if not self.likelihood.is_statespace:
             own, other = "LDS is a state space of its own: likelihood is 'markov'", self.likelihood.as_written()
             raise ValueError(f"{own}, not {other}")
-        if self.start not in ("stationary", "learned"):
-            raise ValueError(f"LDS: start is 'stationary' or 'learned', not {self.start!r}")
 
     def state_space(self, layout: Layout) -> LinearSpace:
-        return LinearSpace(self.assignment(layout), self.start == "learned")
+        return LinearSpace(self.assignment(layout), self.start.is_learned)
 
     def __call__(self, data: MultiRegionData) -> None:
-        size = self.n_across
-        readout = self.emission_sites(data)
-        self.observe(data, readout, self.delay_sites(data), self.dynamics(size), {})
-
-    def dynamics(self, size: int) -> dict[str, Array]:
-        """Sample A and, if it is learned, the first state."""
-        if self.start == "stationary":
-            return {TRANSITION.name: TRANSITION.sample(UniformContraction(size))}
-        weak = dist.Normal(0.0, START_SPREAD)
-        return {
-            TRANSITION.name: TRANSITION.sample(dist.Normal(0.0, SPREAD).expand((size, size)).to_event(2)),
-            START_MEAN.name: START_MEAN.sample(weak.expand((size,)).to_event(1)),
-            START_ROOT.name: START_ROOT.sample(weak.expand((size, size)).to_event(2)),
-        }
+        dynamics = self.start.sample(self.n_across)  # A, and m0 and S where they are learned
+        readout = self.emission_sites(data)  # C, R, d
+        self.observe(data, readout, self.delay_sites(data), dynamics, {})
 
     # ---- what inference asks of it ---------------------------------------------------------------------------------
 

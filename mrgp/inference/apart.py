@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.recording import MultiRegionData
 
 OUT_OF_SIGHT = 100.0  # trials: a delay at which nothing is in common, for kernels that forget within some trials
@@ -22,7 +23,7 @@ def worth_of_sharing(model: Any, data: MultiRegionData, sites: Mapping[str, Any]
     nothing with the others; loadings stay. It is negative where private copies explain the recording better, and
     infinity for a latent without such delays.
     """
-    delay = np.asarray(sites["delay"])
+    delay = np.asarray(sites[DELAY.name])
     beyond = np.abs(delay) > bound
     worth = np.full(delay.shape[1], np.inf)
     if not beyond.any():
@@ -32,5 +33,5 @@ def worth_of_sharing(model: Any, data: MultiRegionData, sites: Mapping[str, Any]
     for latent in np.flatnonzero(beyond.any(0)):
         moved = delay.copy()
         moved[:, latent] += away[:, latent]
-        worth[latent] = whole - float(model.log_likelihood(data, {**sites, "delay": moved}).sum())
+        worth[latent] = whole - float(model.log_likelihood(data, {**sites, DELAY.name: moved}).sum())
     return worth

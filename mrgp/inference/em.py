@@ -30,8 +30,9 @@ from mrgp.inference.method import Method
 from mrgp.inference.run import LIKELIHOOD, Model, Quantity, State
 from mrgp.inference.search import search
 from mrgp.inference.trivial import quietened
-from mrgp.likelihoods.statespace.linear import LinearSpace, LinearSystem
+from mrgp.likelihoods.statespace.linear import TRANSITION, LinearSpace, LinearSystem
 from mrgp.likelihoods.statespace.stable_matrices import contraction
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.missing import Missing, exact_patterns
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import MAP, Argument, Sentence
@@ -124,7 +125,7 @@ def emission_update(moments: Moments, data: MultiRegionData) -> dict[str, np.nda
     coefficients = np.linalg.solve(moments.square, np.asarray(moments.product)[..., None])[..., 0]
     left = np.asarray(moments.power) - (coefficients * moments.product).sum(-1)
     noise = np.maximum(left / np.asarray(moments.square)[:, -1, -1], LEAST_NOISE * np.asarray(data.scale) ** 2)
-    return {"loadings": coefficients[:, :-1], "offset": coefficients[:, -1] + data.center, "noise": noise}
+    return {LOADINGS.name: coefficients[:, :-1], OFFSET.name: coefficients[:, -1] + data.center, NOISE.name: noise}
 
 
 def dynamics_update(
@@ -148,7 +149,7 @@ def dynamics_update(
     candidates = [(transition, np.eye(len(transition)))]
     try:
         sites, T = space.normalised(LinearSystem(A, Q, mean, covariance))
-        candidates.append((sites["transition"], T))
+        candidates.append((sites[TRANSITION.name], T))
     except np.linalg.LinAlgError:
         pass  # what the trials do on the whole is not stationary: climb from where it was
     sums = jax.tree.map(jnp.asarray, moments._replace(square=jnp.zeros(()), product=jnp.zeros(()), power=jnp.zeros(())))
@@ -163,7 +164,7 @@ def dynamics_update(
     result = minimize(value, best, jac=True, method="BFGS", options={"maxiter": DYNAMICS_ITERATIONS, "gtol": 1e-9})
     x = result.x if result.fun <= np.nanmin(losses) else best
     new, T = (np.asarray(part) for part in _from_coordinates(jnp.asarray(x), len(transition)))
-    return {"transition": new}, T
+    return {TRANSITION.name: new}, T
 
 
 _TO_CONTRACTION = biject_to(contraction)
@@ -271,8 +272,8 @@ def _maximised(state: Cycle, data: MultiRegionData) -> dict[str, Any]:
     """Do the M-step: return the sites that maximise the expected log-density."""
     assert state.moments is not None
     emission = emission_update(state.moments, data)
-    dynamics, T = dynamics_update(state.space, state.moments, np.asarray(state.sites["transition"]), data.n_trials)
-    return {**emission, **dynamics, "loadings": emission["loadings"] @ T}
+    dynamics, T = dynamics_update(state.space, state.moments, np.asarray(state.sites[TRANSITION.name]), data.n_trials)
+    return {**emission, **dynamics, LOADINGS.name: emission[LOADINGS.name] @ T}
 
 
 def _missing(data: MultiRegionData) -> Missing:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mrgp.inference.optimise import INTERRUPTED, free_sites, prior_density
 from mrgp.inference.run import Options, Run, Start
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import of_neurons
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.recording import MultiRegionData
@@ -65,11 +66,12 @@ def never_below_trivial(has_priors: bool) -> Callable[[FitMethod], FitMethod]:
 
 def quietened(sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
     """Make the loadings of a start small, and let noise or offsets make up for them."""
-    quiet = {**sites, "loadings": QUIET * np.asarray(sites["loadings"])}
-    if "noise" in sites:
-        quiet["noise"] = np.asarray(data.scale) ** 2
+    quiet = {**sites, LOADINGS.name: QUIET * np.asarray(sites[LOADINGS.name])}
+    if NOISE.name in sites:
+        quiet[NOISE.name] = np.asarray(data.scale) ** 2
     else:
-        quiet["offset"] = np.asarray(sites["offset"]) + 0.5 * (1 - QUIET**2) * np.square(sites["loadings"]).sum(1)
+        lost = 0.5 * (1 - QUIET**2) * np.square(sites[LOADINGS.name]).sum(1)
+        quiet[OFFSET.name] = np.asarray(sites[OFFSET.name]) + lost
     return quiet
 
 

@@ -14,10 +14,12 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.linalg import orth, subspace_angles
 
+from mrgp.likelihoods.statespace.linear import TRANSITION
 from mrgp.metrics.metric import Metric, SimulatedTrials, beside
 from mrgp.metrics.variance import require_loadings
+from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.matching import Match, delay_rmse, match_latents
-from mrgp.parts.readout import NOISE
+from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 KINDS = ("across", "within", "all")
@@ -78,7 +80,7 @@ def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
         ValueError: the truth is of other neurons.
     """
     require_loadings(fit)
-    ours, theirs = np.asarray(fit.sites["loadings"]), truth["loadings"].values
+    ours, theirs = np.asarray(fit.sites[LOADINGS.name]), truth[LOADINGS.name].values
     if len(ours) != len(theirs):
         raise ValueError(f"the truth has {len(theirs)} neurons, the fit {len(ours)}: they are not of one recording")
     regions = list(fit.layout.regions)
@@ -127,9 +129,9 @@ def _true_columns(truth: xr.Dataset, loadings: np.ndarray, part: slice, kind: st
 def _delay_error(fit: Any, truth: xr.Dataset) -> float:
     if not fit.has_delays:
         return float("nan")
-    known = truth["delay"].where(truth["shared_by"]) if "shared_by" in truth else truth["delay"]
+    known = truth[DELAY.name].where(truth["shared_by"]) if "shared_by" in truth else truth[DELAY.name]
     ours, theirs = fit.delays.sizes["across_latent"], truth.sizes["across_latent"]
-    match = match_latents(fit.sites["loadings"][:, :ours], truth["loadings"].values[:, :theirs])
+    match = match_latents(fit.sites[LOADINGS.name][:, :ours], truth[LOADINGS.name].values[:, :theirs])
     try:
         return delay_rmse(fit.delays.values, known.values, match)
     except ValueError as error:
@@ -144,10 +146,10 @@ def _timescale_errors(fit: Any, truth: xr.Dataset) -> xr.DataArray:
     Latents are paired by loadings among those of their kind and region.
     """
     names, errors = [], []
-    ours, theirs = np.asarray(fit.sites["loadings"]), truth["loadings"].values
+    ours, theirs = np.asarray(fit.sites[LOADINGS.name]), truth[LOADINGS.name].values
     shared, truly_shared = fit.assignment.n_across, truth.sizes["across_latent"]
     pooled = fit.assignment.n_regions < fit.layout.n_regions
-    mixed = "transition" in fit.sites  # modes of dynamics are no columns of loadings
+    mixed = TRANSITION.name in fit.sites  # modes of dynamics are no columns of loadings
     groups = [("across", slice(None), [f"across:{k}" for k in range(truly_shared)], truth["timescale_across"].values)]
     owner = truth["region_of_within"].values
     for region, part in fit.layout.region_slices.items():
@@ -184,18 +186,18 @@ def matched_delays(fit: GaussianProcessFit, truth: xr.Dataset) -> xr.DataArray:
     estimated, true, *_ = match_loadings(fit, truth)
     order = np.full(fit.delays.sizes["across_latent"], -1)
     order[estimated] = true
-    known = truth["delay"].where(truth["shared_by"]) if "shared_by" in truth else truth["delay"]
+    known = truth[DELAY.name].where(truth["shared_by"]) if "shared_by" in truth else truth[DELAY.name]
     matched = known.isel(across_latent=order)
     matched = matched.where(xr.DataArray(order >= 0, dims="across_latent"))
     if "time" in fit.delays.dims and "time" not in matched.dims:
         matched = matched.expand_dims(time=fit.delays["time"].values, axis=-1)
-    return matched.assign_coords({name: fit.delays[name] for name in fit.delays.dims}).rename("delay")
+    return matched.assign_coords({name: fit.delays[name] for name in fit.delays.dims}).rename(DELAY.name)
 
 
 def match_loadings(fit: GaussianProcessFit, truth: xr.Dataset) -> Match:
     """Pair the fit's across latents with those of a simulation, by most similar loadings."""
     ours, theirs = fit.delays.sizes["across_latent"], truth.sizes["across_latent"]
-    return match_latents(fit.sites["loadings"][:, :ours], truth["loadings"].values[:, :theirs])
+    return match_latents(fit.sites[LOADINGS.name][:, :ours], truth[LOADINGS.name].values[:, :theirs])
 
 
 class Recovery(Metric):

@@ -3,12 +3,10 @@
 It is the same for all fits.
 """
 
-import dataclasses
 from typing import Any
 
-from mrgp.likelihoods.likelihood import Kalman
 from mrgp.recordings.checks import DataError
-from mrgp.recordings.recording import MultiRegionData, stand_in
+from mrgp.recordings.recording import MultiRegionData
 
 
 def known_to(fit: Any, data: MultiRegionData) -> MultiRegionData:
@@ -28,13 +26,6 @@ def require_known(fit: Any, data: MultiRegionData) -> None:
 def scorer(fit: Any) -> Any:
     """Return the fit, under a likelihood that knows missing entries.
 
-    It is the fit itself, or the same parameters under the Markov likelihood where its own is an approximation. The
-    spectral likelihood takes frequencies as independent, and cannot leave entries out. Whatever is no fit of a preset,
-    such as a baseline, is its own scorer.
+    Whatever is no fit, such as a baseline, is its own scorer.
     """
-    model: Any = getattr(fit, "model", None)
-    likelihood = getattr(model, "likelihood", None)
-    if likelihood is None or not likelihood.is_spectral:
-        return fit
-    model = model.replace(likelihood=Kalman())
-    return dataclasses.replace(fit, model=model.adapted(stand_in(fit.layout), fit.sites, 1.0))
+    return fit.for_scoring() if hasattr(fit, "for_scoring") else fit

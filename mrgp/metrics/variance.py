@@ -14,7 +14,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from mrgp.likelihoods.statespace.linear import START_ROOT
 from mrgp.metrics.metric import Metric, ScoredTrials, beside, plain
+from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.checks import DataError
 
 PARTS = ("across", "within", "noise")
@@ -56,15 +58,15 @@ def population(fit: Any, region: str) -> Population:
     require_loadings(fit)
     if region not in fit.layout.regions:
         raise DataError(f"there is no region {region!r} here: choose from {', '.join(fit.layout.regions)}")
-    if "noise" not in fit.sites:
+    if NOISE.name not in fit.sites:
         raise DataError("the model's neurons have no noise variance: its variances cannot be told apart")
-    if "start_root" in fit.sites:
+    if START_ROOT.name in fit.sites:
         raise DataError("trials begin where they were learned to, so variances change: fit start='stationary'")
     part, assignment = fit.layout.region_slices[region], fit.assignment
-    used = np.where(assignment.used[part], np.asarray(fit.sites["loadings"])[part], 0.0)
+    used = np.where(assignment.used[part], np.asarray(fit.sites[LOADINGS.name])[part], 0.0)
     place, shared = int(assignment.region_of_neuron[part.start]), assignment.n_across
     own = used[:, shared : shared + assignment.n_within[place]]
-    return Population(used[:, :shared], own, np.asarray(fit.sites["noise"])[part], place)
+    return Population(used[:, :shared], own, np.asarray(fit.sites[NOISE.name])[part], place)
 
 
 def variance_explained(fit: Any) -> xr.Dataset:

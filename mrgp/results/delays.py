@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.units import one_time
 from mrgp.results import uncertainty
@@ -49,7 +50,7 @@ def delay_table(
     """
     if not fit.has_delays:
         raise ValueError(f"{type(fit.model).__name__} has no delays here: fit DLAG, ADM or MDLAG to several regions")
-    if "delay" in fit.fixed:
+    if DELAY.name in fit.fixed:
         raise ValueError("the delays of this fit were fixed: there is nothing to ask of them")
     if not 0 < probability < 1:
         raise ValueError(f"probability is between 0 and 1, not {probability}")

@@ -16,6 +16,8 @@ from mrgp.inference.mode.curvature import Curvature
 from mrgp.part import rebuilt
 from mrgp.parts.emissions.counts import COURSE_SPREAD
 from mrgp.parts.emissions.gaussian import USUAL_SPREAD
+from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.neurons import neurons_from
@@ -128,13 +130,13 @@ def _with_spread(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     Their means moved by half of a neuron's sd, or log-rates by 1, in each condition.
     """
-    if "mean_change" not in sites or "mean_spread" in sites:
+    if MEAN_CHANGE.name not in sites or MEAN_SPREAD.name in sites:
         return sites
-    own = np.full(len(sites["offset"]), COURSE_SPREAD)
-    if "noise" in sites:
-        own = USUAL_SPREAD * np.sqrt(sites["noise"] + np.square(sites["loadings"]).sum(1))
-    alone = len(sites["mean_change"]) == 1
-    return {**sites, "mean_spread": own[None] if alone else np.stack([NOT_SHARED * own, own])}
+    own = np.full(len(sites[OFFSET.name]), COURSE_SPREAD)
+    if NOISE.name in sites:
+        own = USUAL_SPREAD * np.sqrt(sites[NOISE.name] + np.square(sites[LOADINGS.name]).sum(1))
+    alone = len(sites[MEAN_CHANGE.name]) == 1
+    return {**sites, MEAN_SPREAD.name: own[None] if alone else np.stack([NOT_SHARED * own, own])}
 
 
 def _after(prefix: str, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -142,6 +142,10 @@ class Fit(Shown, Run):
             raise DataError(f"{type(self.model).__name__}: ", *why)
         return data
 
+    def for_scoring(self) -> "Fit":
+        """Return the fit, under a likelihood that knows missing entries."""
+        return self
+
     def known(self, data: MultiRegionData) -> MultiRegionData:
         """Leave out regions and neurons that the fit does not know; a warning names them.
 

@@ -10,7 +10,11 @@ import xarray as xr
 from mrgp.inference.mode.curvature import Curvature
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP
-from mrgp.parts.loadings import AUDIBLE, SHARED, shared_variance, signal_to_noise
+from mrgp.likelihoods.likelihood import Kalman
+from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
+from mrgp.parts.loadings import AUDIBLE, RELEVANCE, SHARED, shared_variance, signal_to_noise
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData, stand_in
 from mrgp.results import arviz as arviz_tree
 from mrgp.results import conditional as posterior
@@ -50,7 +54,7 @@ class GaussianProcessFit(Fit):
         """
         table = self.model.delay_table(self.sites, self.layout, self.n_bins)
         coords = self.delay_coords if table.ndim == 2 else self.delay_coords | self.time_coords
-        return xr.DataArray(table, coords, tuple(coords), "delay", {"units": "s"})
+        return xr.DataArray(table, coords, tuple(coords), DELAY.name, {"units": "s"})
 
     @property
     def has_loadings(self) -> bool:
@@ -75,7 +79,7 @@ class GaussianProcessFit(Fit):
     @property
     def has_relevance(self) -> bool:
         """True if the model infers which region reads which latent."""
-        return "alpha" in self.sites
+        return RELEVANCE.name in self.sites
 
     @property
     def delay_coords(self) -> dict[str, Any]:
@@ -99,7 +103,7 @@ class GaussianProcessFit(Fit):
         Latents are the across latents ``across:k``, then the region's own ``V1:j``.
         """
         names = [f"across:{k}" for k in range(self.assignment.n_across)]
-        blocks = np.split(self.sites["loadings"], np.cumsum(self.assignment.n_neurons)[:-1])
+        blocks = np.split(self.sites[LOADINGS.name], np.cumsum(self.assignment.n_neurons)[:-1])
         arrays = {}
         for region, width, block in zip(self.populations, self.assignment.n_within, blocks, strict=True):
             latents = names + [f"{region}:{j}" for j in range(width)]
@@ -114,7 +118,7 @@ class GaussianProcessFit(Fit):
         Latents are ``across:k``, then ``within:j``, the j-th of each region's own; rows sum to 1. The expectation of
         the squared loadings, where they are known as a distribution (method "vb").
         """
-        share = shared_variance(self.assignment, self.sites["loadings"], self.loadings_covariance)
+        share = shared_variance(self.assignment, self.sites[LOADINGS.name], self.loadings_covariance)
         names = [f"across:{k}" for k in range(self.assignment.n_across)]
         names += [f"within:{j}" for j in range(max(self.assignment.n_within))]
         return xr.DataArray(share, {"region": list(self.populations), "latent": names}, name="shared_variance")
@@ -126,7 +130,7 @@ class GaussianProcessFit(Fit):
         2023 take 2%), if what its neurons share is at least a thousandth of their noise.
         """
         share = self.shared_variance.values[:, : self.assignment.n_across]
-        known = self.sites["loadings"], self.model.emission.noise_of(self.sites), self.loadings_covariance
+        known = self.sites[LOADINGS.name], self.model.emission.noise_of(self.sites), self.loadings_covariance
         audible = signal_to_noise(self.assignment, *known) >= AUDIBLE
         return xr.DataArray((share >= least) & audible[:, None], self.delay_coords, name="shared_by")
 
@@ -142,18 +146,18 @@ class GaussianProcessFit(Fit):
         """
         if self.model.emission.is_of_counts:
             raise AttributeError("counts have no noise variance of their own: see fit.sites, and fit.predict")
-        return self._per_neuron("noise")
+        return self._per_neuron(NOISE.name)
 
     @property
     def offset(self) -> dict[str, xr.DataArray]:
         """Offset of every neuron, per region; for counts, offset of its log-rate."""
-        return self._per_neuron("offset")
+        return self._per_neuron(OFFSET.name)
 
     @property
     def noise_timescales(self) -> xr.DataArray:
         """Timescale of private noise in seconds, (region,); 0 where noise is white."""
-        found = self.sites.get("noise_timescale", np.zeros(len(self.populations)))
-        return xr.DataArray(found, {"region": list(self.populations)}, name="noise_timescale", attrs={"units": "s"})
+        found = self.sites.get(NOISE_TIMESCALE.name, np.zeros(len(self.populations)))
+        return xr.DataArray(found, {"region": list(self.populations)}, name=NOISE_TIMESCALE.name, attrs={"units": "s"})
 
     @property
     def mean(self) -> dict[str, xr.DataArray]:
@@ -173,6 +177,16 @@ class GaussianProcessFit(Fit):
 
     def conditional(self, data: MultiRegionData | None = None) -> GaussianConditional:
         return GaussianConditional(self.model, self.recording(data), self.sites, self.loadings_covariance)
+
+    def for_scoring(self) -> "GaussianProcessFit":
+        """Return the fit, under the Markov likelihood where its own cannot leave entries out.
+
+        The spectral likelihood takes frequencies as independent.
+        """
+        if not self.model.likelihood.is_spectral:
+            return self
+        model = self.model.replace(likelihood=Kalman())
+        return replace(self, model=model.adapted(stand_in(self.layout), self.sites, 1.0))
 
     def markov(self, data: MultiRegionData) -> MarkovGP | CountGP:
         """State-space form of the fitted model, whatever likelihood it was fitted with."""

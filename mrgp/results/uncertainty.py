@@ -21,7 +21,9 @@ from mrgp.inference.mode.moves import carried
 from mrgp.inference.optimise import LogJoint, Objective, prior_density, transforms_of
 from mrgp.inference.variational_bayes.bound import Bound, Setting
 from mrgp.parts.delays.bounds import pressing
+from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.loadings import VANISHED, shared_variance
+from mrgp.parts.readout import LOADINGS
 from mrgp.recordings.recording import MultiRegionData, stand_in
 
 FAR_MOVES = 40  # at the most from one posterior to another: a trial that stands out may have moved it by many sds
@@ -38,12 +40,12 @@ def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     if fit.loadings_covariance is None:
         return profile_curvature(Objective(LogJoint(fit.model), data, fit.sites, scale, frozen), names, progress)
-    setting = Setting.of(data, fit.sites["loadings"], fit.loadings_covariance)
+    setting = Setting.of(data, fit.sites[LOADINGS.name], fit.loadings_covariance)
     objective = Objective(Bound(fit.model), setting, fit.sites, scale, frozen)
-    share = shared_variance(fit.assignment, fit.sites["loadings"], fit.loadings_covariance)
+    share = shared_variance(fit.assignment, fit.sites[LOADINGS.name], fit.loadings_covariance)
     # Loadings that have vanished do not follow delays.
     unread = (share < VANISHED)[fit.assignment.region_of_neuron] | ~fit.assignment.used
-    return profile_curvature(objective, names, progress, {"loadings": unread}, {"delay": UNIFORM_PRECISION})
+    return profile_curvature(objective, names, progress, {LOADINGS.name: unread}, {DELAY.name: UNIFORM_PRECISION})
 
 
 def delay_intervals(
@@ -54,7 +56,7 @@ def delay_intervals(
     z = norm.ppf(0.5 + probability / 2)
     bound, center, sd = lean.bound, lean.center, lean.sd
     names = {
-        "delay": bound * np.tanh(center),
+        DELAY.name: bound * np.tanh(center),
         "lower": bound * np.tanh(center - z * sd),
         "upper": bound * np.tanh(center + z * sd),
         "sd": np.minimum(bound * (1 - np.tanh(center) ** 2) * sd, lean.widest),
@@ -88,7 +90,7 @@ def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: s
     bound = max(fit.model.delays.bound(fit.layout.bin_width), 1e-12)
     widest = bound / np.sqrt(3)
     at_bound = pressing(fit.model.delays, tables[0], fit.layout.bin_width)
-    stuck = at_bound & (fit.has_delays and "delay" not in fit.fixed)
+    stuck = at_bound & (fit.has_delays and DELAY.name not in fit.fixed)
     if place := fit.populations.index(reference):
         tables = tables - tables[:, [place]]
         stuck = stuck | stuck[[place]]
@@ -109,7 +111,7 @@ def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: st
     if over_time and fit.delays_vary:
         tables = tables.mean(-1)
     lower, upper = np.quantile(tables, [0.5 - probability / 2, 0.5 + probability / 2], axis=0)
-    names = {"delay": tables.mean(0), "lower": lower, "upper": upper, "sd": tables.std(0, ddof=1)}
+    names = {DELAY.name: tables.mean(0), "lower": lower, "upper": upper, "sd": tables.std(0, ddof=1)}
     return _table(fit, over_time, names, probability)
 
 
@@ -157,7 +159,7 @@ def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float
     objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)
     value, error = laplace_evidence(objective, fit.curvature(data, progress), progress)
     given = prior_density(fit.model, data, fit.sites, frozen)
-    modes = 0.0 if "loadings" in fit.fixed else fit.assignment.log_symmetries
+    modes = 0.0 if LOADINGS.name in fit.fixed else fit.assignment.log_symmetries
     return value - given + modes, error
 
 

@@ -17,8 +17,10 @@ from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.mode.given_loadings import Given, Reduced
 from mrgp.inference.optimise import LogJoint, Objective, constrain, unconstrain
 from mrgp.inference.run import Run, State
+from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.latents import Assignment
 from mrgp.parts.loadings import shared_variance
+from mrgp.parts.readout import LOADINGS
 from mrgp.parts.symmetries import align_draws
 from mrgp.recordings.recording import MultiRegionData
 
@@ -63,14 +65,14 @@ class Summit:
 
     def delay_reach(self) -> float:
         """Distance in seconds that the least known delay may move from the maximum."""
-        if "delay" not in self.curvature.names:
+        if DELAY.name not in self.curvature.names:
             return 0.0
-        transform, sites = self.objective.transforms["delay"], self.run.sites
-        place = np.concatenate([np.full(np.size(sites[n]), n == "delay") for n in self.curvature.names])
-        sd = np.sqrt(np.diag(self.curvature.covariance))[place].reshape(np.shape(sites["delay"]))
-        center = transform.inv(sites["delay"])
+        transform, sites = self.objective.transforms[DELAY.name], self.run.sites
+        place = np.concatenate([np.full(np.size(sites[n]), n == DELAY.name) for n in self.curvature.names])
+        sd = np.sqrt(np.diag(self.curvature.covariance))[place].reshape(np.shape(sites[DELAY.name]))
+        center = transform.inv(sites[DELAY.name])
         ends = np.asarray(transform(center + FARTHEST * np.array([-1.0, 1.0])[:, None, None] * sd))
-        return float(np.abs(ends - np.asarray(sites["delay"])).max())
+        return float(np.abs(ends - np.asarray(sites[DELAY.name])).max())
 
     def unsettled(self, why: str) -> str:
         """Warning about draws that have not settled, in one sentence."""
@@ -88,7 +90,7 @@ class Summit:
         samples = program.constrained(self.argument, coordinates, x)
         if program.following:
             samples = {name: value for name, value in samples.items() if name in coordinates.dynamics}
-        if "loadings" in samples:
+        if LOADINGS.name in samples:
             samples = align_draws(samples, model.assignment(layout), self.run.sites)
         transforms = {name: self.objective.transforms[name] for name in samples}
         means = {name: value.mean((0, 1)) for name, value in unconstrain(transforms, samples).items()}
@@ -134,7 +136,7 @@ def unsettled(assignment: Assignment, sites: Mapping[str, Any], why: str) -> str
 
     It says why, which latent may be the reason, and what to do.
     """
-    share = shared_variance(assignment, np.asarray(sites["loadings"]), None)
+    share = shared_variance(assignment, np.asarray(sites[LOADINGS.name]), None)
     across = {("n_across", f"across {k}"): share[:, k].max() for k in range(assignment.n_across)}
     within = {
         ("n_within", f"within {j} of region {r}"): share[r, assignment.n_across + j]

@@ -63,7 +63,7 @@ class Setting(NamedTuple):
 
     def held(self, sites: Sites) -> Sites:
         """Return ``sites`` with the loadings that are held at zero set to zero."""
-        return {**sites, "loadings": jnp.where(self.living, sites["loadings"], 0.0)}
+        return {**sites, LOADINGS.name: jnp.where(self.living, sites[LOADINGS.name], 0.0)}
 
 
 def trace_of(model: Any, data: Any, sites: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def priors_of(trace: Mapping[str, Any]) -> Conjugate:
     Raises:
         ValueError: the program's loadings, noise or offset have other priors.
     """
-    wanted = {"alpha": dist.Gamma, "noise": dist.InverseGamma, "offset": dist.Normal}
+    wanted = {RELEVANCE.name: dist.Gamma, NOISE.name: dist.InverseGamma, OFFSET.name: dist.Normal}
     found = {}
     for name, family in wanted.items():
         base = trace[name]["fn"] if name in trace else None
@@ -88,7 +88,7 @@ def priors_of(trace: Mapping[str, Any]) -> Conjugate:
                 f"method 'vb' needs a {family.__name__} prior on the site {name!r}, as MDLAG has it; use ", MAP,
             )
         found[name] = base
-    alpha, noise, offset = found["alpha"], found["noise"], found["offset"]
+    alpha, noise, offset = found[RELEVANCE.name], found[NOISE.name], found[OFFSET.name]
     values = (alpha.concentration, alpha.rate, noise.concentration, noise.rate, offset.loc, offset.scale**-2.0)
     return Conjugate(*(jnp.asarray(value) for value in values))
 
@@ -108,7 +108,7 @@ class Bound(Density):
 
     def transforms(self, data: Setting, frozen: Collection[str]) -> dict[str, Any]:
         """Transforms of the sites that are not ``frozen``, without alpha, which is integrated out."""
-        return transforms_of(self.model, data.data, {*frozen, "alpha"})
+        return transforms_of(self.model, data.data, {*frozen, RELEVANCE.name})
 
     def __call__(self, sites: Sites, data: Setting) -> Array:
         recording, covariance, count, _ = data
@@ -116,7 +116,7 @@ class Bound(Density):
         trace = trace_of(self.model, recording, sites)
         prior, distribution = priors_of(trace), trace["y"]["fn"].with_spread(covariance)
         information = distribution.information(recording.values)
-        mean, noise, offset = sites["loadings"], sites["noise"], sites["offset"]
+        mean, noise, offset = sites[LOADINGS.name], sites[NOISE.name], sites[OFFSET.name]
         used = jnp.asarray(distribution.prior.assignment.used)
 
         # E[log p(y | x, C, d, phi)] with x integrated out; log p(y | x = 0) has E[log phi] = log E[phi] + gap.
@@ -165,7 +165,7 @@ class Mixed(Density):
     def mixed(sites: Sites) -> Sites:
         """Return the density's own sites, with the mixing in the loadings."""
         mixing = jnp.eye(sites["mixing"].shape[0]) + sites["mixing"]
-        mixed = {**sites, "loadings": sites["loadings"] @ mixing}
+        mixed = {**sites, LOADINGS.name: sites[LOADINGS.name] @ mixing}
         del mixed["mixing"]
         return mixed
 
@@ -191,6 +191,6 @@ def relevance_of(model: Any, sites: Sites, setting: Setting) -> Array:
     """E[alpha] (region, column) at its optimum given the loadings' means and covariances."""
     trace = trace_of(model, setting.data, sites)
     assignment = trace["y"]["fn"].prior.assignment
-    square = sites["loadings"] ** 2 + jnp.diagonal(setting.covariance, axis1=-2, axis2=-1)
+    square = sites[LOADINGS.name] ** 2 + jnp.diagonal(setting.covariance, axis1=-2, axis2=-1)
     shape, rate, neurons = alpha_posterior(priors_of(trace), square * jnp.asarray(assignment.used), assignment)
     return jnp.where(neurons > 0, shape / rate, 1.0)

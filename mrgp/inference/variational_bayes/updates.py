@@ -15,6 +15,7 @@ from jax import Array
 from mrgp.inference.optimise import Sites
 from mrgp.inference.variational_bayes.bound import Setting, alpha_posterior, priors_of, trace_of
 from mrgp.parts.loadings import readout_loadings
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData
 
 CYCLES = 5  # of closed-form updates for one evaluation of the moments
@@ -109,10 +110,10 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
         precision = (prior.noise_shape + count / 2) / (prior.noise_rate + error / 2)
         return mean, covariance, precision, offset, variance
 
-    offset = sites["offset"] - origin
-    begin = (sites["loadings"], covariance, 1 / sites["noise"], offset, jnp.zeros_like(sites["noise"]))
+    offset = sites[OFFSET.name] - origin
+    begin = (sites[LOADINGS.name], covariance, 1 / sites[NOISE.name], offset, jnp.zeros_like(sites[NOISE.name]))
     mean, covariance, precision, offset, _ = jax.lax.fori_loop(0, CYCLES, cycle, begin)
-    return {**sites, "loadings": mean, "noise": 1 / precision, "offset": offset + origin}, covariance
+    return {**sites, LOADINGS.name: mean, NOISE.name: 1 / precision, OFFSET.name: offset + origin}, covariance
 
 
 @partial(jax.jit, static_argnums=0)
@@ -125,8 +126,8 @@ def resting_variance(model: Any, sites: Sites, setting: Setting) -> Array:
     """
     trace = trace_of(model, setting.data, sites)
     prior, assignment = priors_of(trace), trace["y"]["fn"].prior.assignment
-    member = jnp.asarray(assignment.member, sites["noise"].dtype)
-    precision, neurons = member @ (setting.observed / sites["noise"]), member.sum(1)
+    member = jnp.asarray(assignment.member, sites[NOISE.name].dtype)
+    precision, neurons = member @ (setting.observed / sites[NOISE.name]), member.sum(1)
     a, b = jnp.ravel(prior.alpha_shape)[0], jnp.ravel(prior.alpha_rate)[0]
     linear = precision * b + a * neurons
     root = 2 * neurons * b / (linear + jnp.sqrt(linear**2 + 2 * precision * neurons**2 * b))
@@ -158,9 +159,9 @@ def revival(model: Any, sites: Sites, setting: Setting) -> Revival:
     sites = setting.held(sites)
     distribution = trace_of(model, data, sites)["y"]["fn"].with_spread(covariance)
     assignment = distribution.prior.assignment
-    sums, mean = _moments(distribution, data), sites["loadings"]
-    precision = 1 / sites["noise"][:, None]
-    offset = sites["offset"] - distribution.level
+    sums, mean = _moments(distribution, data), sites[LOADINGS.name]
+    precision = 1 / sites[NOISE.name][:, None]
+    offset = sites[OFFSET.name] - distribution.level
     left = sums.yx - offset[:, None] * sums.x - jnp.einsum("nc,ncd->nd", mean, sums.xx)
     s, q = precision * jnp.diagonal(sums.xx, axis1=-2, axis2=-1), precision * left
     used = jnp.asarray(assignment.used)

@@ -35,7 +35,8 @@ from mrgp.inference.variational_bayes.updates import resting_variance, revival, 
 from mrgp.likelihoods.likelihood import Spectral
 from mrgp.parts.delays.bounds import admitting
 from mrgp.parts.latents import Assignment
-from mrgp.parts.loadings import VANISHED, shared_variance, signal_to_noise
+from mrgp.parts.loadings import RELEVANCE, VANISHED, shared_variance, signal_to_noise
+from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Sentence
 
@@ -72,19 +73,20 @@ class Rounds(State):
     @property
     def complete(self) -> dict[str, Any]:
         """All sites of the model, alpha included."""
-        return {**self.sites, "alpha": relevance_of(self.model, self.sites, self.setting)}
+        return {**self.sites, RELEVANCE.name: relevance_of(self.model, self.sites, self.setting)}
 
     @property
     def vanishing(self) -> np.ndarray:
         """True where loadings are so small that they are tried at zero, (region, column)."""
-        loadings, spread = np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance)
-        audible = signal_to_noise(self.assignment, loadings, np.asarray(self.sites["noise"]), spread)
+        loadings, spread = np.asarray(self.sites[LOADINGS.name]), np.asarray(self.setting.covariance)
+        audible = signal_to_noise(self.assignment, loadings, np.asarray(self.sites[NOISE.name]), spread)
         return (self.share < VANISHED) | (audible[:, None] * self.share < VANISHED)
 
     @property
     def share(self) -> np.ndarray:
         """Share of each column of loadings in a region's shared variance, (region, column)."""
-        return shared_variance(self.assignment, np.asarray(self.sites["loadings"]), np.asarray(self.setting.covariance))
+        loadings, spread = np.asarray(self.sites[LOADINGS.name]), np.asarray(self.setting.covariance)
+        return shared_variance(self.assignment, loadings, spread)
 
     def block(self, region: int | np.integer, column: int | np.integer) -> np.ndarray:
         """Mask of a region's loadings on one latent, (neuron, column) bool."""
@@ -166,11 +168,11 @@ def _entered(
 
     Loadings are as uncertain as their noise makes them, and zeros stay.
     """
-    free = {name: jnp.asarray(value) for name, value in sites.items() if name != "alpha"}
-    eye = jnp.eye(np.shape(sites["loadings"])[1])
-    setting = Setting.of(data, sites["loadings"], jnp.zeros((len(free["noise"]), *eye.shape)))
+    free = {name: jnp.asarray(value) for name, value in sites.items() if name != RELEVANCE.name}
+    eye = jnp.eye(np.shape(sites[LOADINGS.name])[1])
+    setting = Setting.of(data, sites[LOADINGS.name], jnp.zeros((len(free[NOISE.name]), *eye.shape)))
     resting = resting_variance(model, free, setting)[:, None]
-    variance = jnp.where(setting.living, (free["noise"] / setting.observed)[:, None], resting)
+    variance = jnp.where(setting.living, (free[NOISE.name] / setting.observed)[:, None], resting)
     setting = setting._replace(covariance=variance[:, :, None] * eye)
     return Rounds(model=model, sites=free, setting=setting, options=options, adaptation=adaptation)
 
@@ -198,7 +200,7 @@ def _round(state: Rounds, tolerance: float, longest: int, driver: Driver) -> Non
     """Make the closed-form updates, then a joint climb."""
     sites, covariance = update(state.model, state.sites, state.setting)
     setting = state.setting._replace(covariance=covariance)
-    columns = np.shape(sites["loadings"])[1]
+    columns = np.shape(sites[LOADINGS.name])[1]
     scale = state.model.scales(setting.data, sites)
     scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
     start = {**sites, "mixing": jnp.zeros((columns, columns))}
@@ -255,11 +257,11 @@ def _revived(state: Rounds, tolerance: float) -> bool:
             return some
         tried[region, column] = True
         block = jnp.asarray(state.block(region, column))
-        loadings = jnp.where(block, found.mean, state.sites["loadings"])
+        loadings = jnp.where(block, found.mean, state.sites[LOADINGS.name])
         diagonal = (found.variance * block)[:, :, None] * jnp.eye(block.shape[1])
         covariance = jnp.where(diagonal > 0, diagonal, state.setting.covariance)
         setting = state.setting._replace(covariance=covariance, living=state.setting.living | block)
-        some |= _better(state, {**state.sites, "loadings": loadings}, setting, tolerance)
+        some |= _better(state, {**state.sites, LOADINGS.name: loadings}, setting, tolerance)
     return some
 
 
@@ -295,13 +297,13 @@ def _turned(state: Rounds, tolerance: float, driver: Driver) -> bool:
     """
     for first, second, angle in list(_turns(state)):
         c, s = np.cos(angle), np.sin(angle)
-        loadings = state.sites["loadings"]
+        loadings = state.sites[LOADINGS.name]
         turned = loadings.at[:, first].set(c * loadings[:, first] + s * loadings[:, second])
         turned = turned.at[:, second].set(c * loadings[:, second] - s * loadings[:, first])
         living = state.setting.living
         either = living[:, [first]] | living[:, [second]]
         setting = state.setting._replace(living=living.at[:, jnp.array([first, second])].set(either))
-        trial = replace(state, sites={**state.sites, "loadings": turned}, setting=setting, trace=[], evaluations=0)
+        trial = replace(state, sites={**state.sites, LOADINGS.name: turned}, setting=setting, trace=[], evaluations=0)
         for longest in (FIRST_CLIMB, 4 * FIRST_CLIMB, 8 * FIRST_CLIMB):
             _round(trial, tolerance, longest, driver)
             if trial.trace[-1] > state.trace[-1] + tolerance:
@@ -319,7 +321,7 @@ def _turns(state: Rounds) -> Iterator[tuple[int, int, float]]:
 
     Their loadings in the region lie along one line, and the angles part them.
     """
-    loadings, assignment, share = np.asarray(state.sites["loadings"]), state.assignment, state.share
+    loadings, assignment, share = np.asarray(state.sites[LOADINGS.name]), state.assignment, state.share
     for first, second in combinations(range(assignment.n_across), 2):
         for region in range(assignment.n_regions):
             if share[region, [first, second]].min() < PRESENT:

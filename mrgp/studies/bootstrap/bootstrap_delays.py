@@ -84,7 +84,7 @@ class Bootstrap(Shown):
             for k in found["across_latent"].values:
                 delay, low, high = (
                     f"{1e3 * float(found[name].sel(region=region, across_latent=k)):+.1f}"
-                    for name in ("delay", "lower", "upper")
+                    for name in (DELAY.name, "lower", "upper")
                 )
                 place = {"region": str(region), "across latent": str(k)}
                 rows.append({**place, "delay (ms)": delay, interval: f"{low} to {high}"})
@@ -96,7 +96,7 @@ class Bootstrap(Shown):
 
         The first region's are 0; where they vary they are (sample, region, across_latent, time).
         """
-        return self.samples["delay"]
+        return self.samples[DELAY.name]
 
     @property
     def timescale_across(self) -> xr.DataArray:
@@ -113,7 +113,7 @@ class Bootstrap(Shown):
         """Number of refits that did not converge."""
         return int((~self.samples["converged"]).sum())
 
-    def intervals(self, probability: float = 0.9, of: str = "delay") -> xr.Dataset:
+    def intervals(self, probability: float = 0.9, of: str = DELAY.name) -> xr.Dataset:
         """Fitted value of one parameter with ``sd``, ``lower`` and ``upper`` over the samples.
 
         ``lower`` and ``upper`` are percentiles.
@@ -204,9 +204,9 @@ def bootstrap_delays(
         job = Job.at(fit.model, given, {name: fit.sites[name] for name in names}, kind, seed) if refit else None
     found = [] if job is None else refits(job, n_samples, executor, progress)
     fitted = xr.Dataset(_variables(fit, data, _tables(fit, data, fit.sites)))
-    if "delay" in fitted:
-        at_bound = pressing(fit.model.delays, fitted["delay"].values, fit.layout.bin_width)
-        fitted["delay"].attrs["at_bound"] = at_bound.astype(int).ravel().tolist()
+    if DELAY.name in fitted:
+        at_bound = pressing(fit.model.delays, fitted[DELAY.name].values, fit.layout.bin_width)
+        fitted[DELAY.name].attrs["at_bound"] = at_bound.astype(int).ravel().tolist()
     samples = _samples(fit, data, found).assign_attrs(kind=kind, seed=seed)
     result = Bootstrap(samples, fitted, significance)
     if result.failures:

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from mrgp.parts.delays.varying import DELAY_SPREAD
+from mrgp.parts.delays.varying import DELAY_CHANGE, DELAY_SPREAD
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
@@ -28,7 +28,7 @@ def with_typical_spreads(fit: GaussianProcessFit, data: MultiRegionData, progres
 
     A spread found to be 0 says nothing of larger ones; a typical one lets the recording speak of all.
     """
-    if not fit.delays_vary or "delay_spread" in fit.fixed:
+    if not fit.delays_vary or DELAY_SPREAD.name in fit.fixed:
         return None
     typical = fit.model.delays.usual_spread(data.bin_width)
     fixed = {name: fit.sites[name] for name in fit.fixed} | {DELAY_SPREAD.name: typical}
@@ -61,10 +61,10 @@ def _integrated(typical: GaussianProcessFit) -> list[tuple[float, float]]:
     first = 0
     for name in curvature.names:
         size = typical.sites[name].size
-        if name == "delay_change":
+        if name == DELAY_CHANGE.name:
             break
         first += size
-    shape = typical.sites["delay_change"].shape
+    shape = typical.sites[DELAY_CHANGE.name].shape
     n_modes = shape[-1]
     density = 2 * norm.pdf(RATIOS) * np.gradient(RATIOS)  # half-normal, of the typical spread
     weights = np.log(density / density.sum())

@@ -14,6 +14,7 @@ import xarray as xr
 from mrgp import metrics
 from mrgp.metrics.baselines import baselines
 from mrgp.metrics.metric import Metric, ScoredTrials, SimulatedTrials
+from mrgp.parts.means import MEAN_CHANGE
 from mrgp.plots.flow import plot_flow
 from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import DataError
@@ -146,7 +147,7 @@ def evaluate(
     reference = test if known is None else fit.recording(known)
     name = type(fit.model).__name__
     notes: list[str] = []
-    if condition is None and "mean_change" in fit.sites and fit.layout.conditions:
+    if condition is None and MEAN_CHANGE.name in fit.sites and fit.layout.conditions:
         condition = CONDITION  # the baselines know what the fit knows
     masks = metrics.neuron_masks(test.layout, n_masks, seed, held_out)
     methods: dict[str, Any] = {name: fit, **baselines(reference, condition)}
