@@ -157,7 +157,8 @@ def choices(option: str, model: type[GaussianProcesses]) -> tuple[str, ...]:
     """Names that an option takes, none where it takes values."""
     annotation: Any = typing.get_type_hints(model)[FIELDS.get(option, option)]
     if isinstance(annotation, type) and issubclass(annotation, Part) and annotation.short:
-        reached = {noise for noise in NOISES.values() if noise is not type(getattr(model(), FIELDS.get(option, option)))}  # by `noise`
+        usual = type(getattr(model(), FIELDS.get(option, option)))
+        reached = {noise for noise in NOISES.values() if noise is not usual}  # by `noise`
         return tuple(part.written_name() for part in annotation.members().values() if part not in reached)
     inner = annotation.type if isinstance(annotation, InitVar) else annotation
     named = next((kind for kind in (inner, *typing.get_args(inner)) if typing.get_origin(kind) is typing.Literal), None)
