@@ -13,7 +13,7 @@ from mrgp.recordings.recording import DataError, MultiRegionData
 from mrgp.runtime.files import write_atomically
 
 BIN_WIDTH = 0.02
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def arrays(n_trials=4, n_bins=6, sizes=(3, 2)):
