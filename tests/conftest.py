@@ -28,7 +28,7 @@ from mrgp.likelihoods import DenseGP, MarkovGP, SpectralGP
 from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.missing import Missing
 
 BIN_WIDTH = 0.02  # seconds
@@ -197,8 +197,8 @@ class SmallModel:
     def markov(
         self, window: Window = WINDOW, order: int = 5, parallel: bool = False, **options: Any
     ) -> MarkovGP:
-        remembers = options.get("memory") is not None
-        space = StateSpace(self.prior, shared_lift(self.prior.kernel, order), window, remembers=remembers)
+        autocorrelated = options.get("memory") is not None
+        space = StateSpace(self.prior, shared_lift(self.prior.kernel, order), window, autocorrelated=autocorrelated)
         return MarkovGP(space=space, parallel=parallel, **self._given(options))
 
 
@@ -224,7 +224,7 @@ def make_model(
 ) -> SmallModel:
     """A model with random loadings, noises, delays (0 in region 1) and timescales in the interval given."""
     rng = np.random.default_rng(seed)
-    assignment = Assignment(n_neurons, n_across, n_within)
+    assignment = LatentLayout(n_neurons, n_across, n_within)
     neurons = sum(n_neurons)
     delay = rng.uniform(-max_delay, max_delay, (delay_steps, len(n_neurons), n_across))
     delay[:, 0] = 0.0

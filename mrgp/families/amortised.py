@@ -33,7 +33,7 @@ from mrgp.families.model import Model
 from mrgp.inference.amortised_parameters import Parameters
 from mrgp.inference.amortised_svi import AmortisedSVI
 from mrgp.parts.emissions import Emission, Gaussian
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, entries
 from mrgp.recordings.recording import MultiRegionData
@@ -85,7 +85,7 @@ class Amortised(Model, abstract=True):
     def emission_sites(self, data: MultiRegionData) -> Readout:
         """Sample the emission's own parameters, and an offset for every neuron."""
         unread = jnp.zeros((data.layout.total_neurons, 1))
-        return self.emission.sample(data, Assignment(data.layout.n_neurons, 1, (0,) * data.layout.n_regions), unread)
+        return self.emission.sample(data, LatentLayout(data.layout.n_neurons, 1, (0,) * data.layout.n_regions), unread)
 
     def observe(self, data: MultiRegionData, signal: Array, readout: Readout, latents: Array) -> None:
         """Sample the observed site ``y`` inside ``trials``.

@@ -7,7 +7,7 @@ import numpy as np
 
 from mrgp.parts.emissions import Emission
 from mrgp.parts.emissions.autocorrelated import with_noise
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import positive_seconds, seconds
 from mrgp.runtime.sentences import Argument, Refusal
@@ -62,7 +62,7 @@ def checked_emission(model: Any, noise: str | None) -> Emission:
     return check(emission)
 
 
-def assigned(model: Any, layout: Layout) -> Assignment:
+def assigned(model: Any, layout: Layout) -> LatentLayout:
     """Assign the latents of a model to the neurons of a recording.
 
     Raises:
@@ -73,7 +73,7 @@ def assigned(model: Any, layout: Layout) -> Assignment:
         if model.n_within != 0:
             instead = f", or use {model.private_in}" if model.private_in else ""
             raise ValueError(f"{name} has no within latents: leave n_within at 0{instead}")
-        return Assignment((layout.total_neurons,), model.n_across, (0,))
+        return LatentLayout((layout.total_neurons,), model.n_across, (0,))
     within = (model.n_within,) * layout.n_regions if isinstance(model.n_within, int) else model.n_within
     if len(within) != layout.n_regions:
         names = f"{layout.n_regions} ({', '.join(layout.regions)})"
@@ -81,4 +81,4 @@ def assigned(model: Any, layout: Layout) -> Assignment:
             f"{name}: ", Argument("n_within", within), f" is for {len(within)} regions, but the recording has "
             f"{names}: give one number, or one per region",
         )  # fmt: skip
-    return Assignment(layout.n_neurons, model.n_across, within)
+    return LatentLayout(layout.n_neurons, model.n_across, within)

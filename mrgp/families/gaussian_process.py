@@ -33,7 +33,7 @@ from mrgp.parts.delays.base import Delays, Extent
 from mrgp.parts.delays.none import NoDelay
 from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.kernels import Hyperparameters, Kernel, White
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import Loadings, Weak, ordered
 from mrgp.parts.means import MEAN_CHANGE, Constant, Mean
 from mrgp.parts.readout import LOADINGS, OFFSET, Readout
@@ -140,8 +140,8 @@ class GaussianProcesses(Model, abstract=True):
 
     # ---- sizes and spaces ----------------------------------------------------------------------------------------
 
-    def assignment(self, layout: Layout) -> Assignment:
-        """Assignment of latents to the neurons of a recording."""
+    def assignment(self, layout: Layout) -> LatentLayout:
+        """Layout of latents among the neurons of a recording."""
         return assigned(self, layout)
 
     def extent(self, layout: Layout, n_bins: int) -> Extent:

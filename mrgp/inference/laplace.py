@@ -15,7 +15,7 @@ import jax
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.mode.coordinates import DYNAMICS, Coordinates, Whitened
-from mrgp.inference.mode.mode import ENOUGH_TO_RANK, FEW, Posterior, Summit, summit
+from mrgp.inference.mode.mode import ENOUGH_TO_RANK, FEW, Mode, Posterior, mode_of
 from mrgp.inference.mode.moves import carried
 from mrgp.inference.run import Run
 
@@ -54,7 +54,7 @@ class Laplace(Method):
             )
 
     def init(self, driver: Driver) -> Posterior:
-        top = summit(driver)
+        top = mode_of(driver)
         program = Whitened(top.program, following=self._loadings(top) == "profiled")
         coordinates = Coordinates.at(top.objective, top.curvature, program.following)
         return Posterior(
@@ -90,6 +90,6 @@ class Laplace(Method):
         name, sites = self.written_name(), state.top.run.sites
         return state.top.finished(name, state.program, state.coordinates, state.x, sites=sites, notes=notes)
 
-    def _loadings(self, top: Summit) -> str:
+    def _loadings(self, top: Mode) -> str:
         costly = top.objective.size > FEW or top.run.model.emission.is_of_counts
         return self.loadings or ("profiled" if costly else "included")

@@ -16,7 +16,7 @@ from numpyro.infer.initialization import init_to_value
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
-from mrgp.inference.mode.mode import FEW, Posterior, Summit, summit
+from mrgp.inference.mode.mode import FEW, Mode, Posterior, mode_of
 from mrgp.inference.mode.moves import carried
 from mrgp.inference.run import OF_DRAWS, Options, Quantity, Run
 
@@ -88,7 +88,7 @@ class NUTS(Method):
         loadings = self.loadings
         if driver.model.emission.is_of_counts and loadings == "fixed":
             raise ValueError("nuts: counts are no fewer numbers given loadings: use loadings='profiled'")
-        top = summit(driver)
+        top = mode_of(driver)
         loadings = loadings or ("sampled" if top.objective.size <= FEW else "profiled")
         if loadings == "fixed":
             top = top.reduced(driver.options.progress)
@@ -149,7 +149,7 @@ class NUTS(Method):
 
 
 def _with_rest(
-    top: Summit, x: dict[str, Any], options: Options
+    top: Mode, x: dict[str, Any], options: Options
 ) -> tuple[Whitened, Coordinates, dict[str, Any], str | None]:
     """Add to each draw of the dynamics a draw of all other parameters.
 

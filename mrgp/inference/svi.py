@@ -29,7 +29,7 @@ from numpyro.optim import Adam
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
-from mrgp.inference.mode.mode import ENOUGH_TO_RANK, Posterior, summit
+from mrgp.inference.mode.mode import ENOUGH_TO_RANK, Posterior, mode_of
 from mrgp.inference.mode.moves import carried
 from mrgp.inference.run import BOUND, Quantity, Run
 
@@ -131,7 +131,7 @@ class SVI(Method):
             raise ValueError(f"svi: learning_rate is a positive number, not {self.learning_rate}")
 
     def init(self, driver: Driver) -> Guided:
-        top = summit(driver)
+        top = mode_of(driver)
         program = Whitened(top.program)
         coordinates = Coordinates.at(top.objective, top.curvature)
         sites = program.center(coordinates).keys()

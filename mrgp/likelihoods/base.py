@@ -24,7 +24,7 @@ from mrgp.likelihoods.reduction import Information, reduce, reduce_innovations
 from mrgp.likelihoods.statespace.assemble import Latents
 from mrgp.parts.emissions.autocorrelated import remembering, restored
 from mrgp.parts.kernels import Hyperparameters
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, centred
@@ -37,7 +37,7 @@ class Assigned(Protocol):
     """
 
     @property
-    def assignment(self) -> Assignment: ...
+    def assignment(self) -> LatentLayout: ...
 
 
 class Drawn(NamedTuple):

@@ -179,7 +179,7 @@ class Kalman(Likelihood):
         if not self.reads_between_bins:
             return AutoregressiveSpace(prior, self.order)
         registers = self.registers or self._chosen(latents, latents.across, latents.within)
-        return StateSpace(prior, self._states(prior), registers, remembers=latents.autocorrelated)
+        return StateSpace(prior, self._states(prior), registers, autocorrelated=latents.autocorrelated)
 
     def adapted(self, latents: FittedLatents, margin: float) -> Self:
         if not self.reads_between_bins:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mrgp.parts.emissions.autocorrelated import innovations
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, centred, present
@@ -41,7 +41,7 @@ class Information(NamedTuple):
 
 
 def reduce(
-    assignment: Assignment, emission: Readout, values: Array, missing: Missing, origin: Array | None = None
+    assignment: LatentLayout, emission: Readout, values: Array, missing: Missing, origin: Array | None = None
 ) -> Information:
     """Reduce observations (trial, time, neuron) to information about the readouts.
 
@@ -88,7 +88,7 @@ def reduce(
     return Information(vectors, precision, missing.pattern, valid, constant)
 
 
-def reduce_innovations(assignment: Assignment, emission: Readout, values: Array, missing: Missing) -> Information:
+def reduce_innovations(assignment: LatentLayout, emission: Readout, values: Array, missing: Missing) -> Information:
     """Reduce innovations, which have white noise, to information about the readouts.
 
     As :func:`reduce`, but ``values`` are observations less their whole mean.

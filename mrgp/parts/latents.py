@@ -1,4 +1,4 @@
-"""Assignment of latents to neurons: which neuron reads which latent."""
+"""Layout of latents: which neuron reads which latent."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from scipy.special import gammaln
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """Assignment of latents to the neurons that read them; static.
+class LatentLayout:
+    """Layout of latents: which neurons read which; static.
 
     Attributes:
         n_neurons: Neurons per region.

@@ -12,7 +12,7 @@ from jax import Array
 
 from mrgp.part import Part
 from mrgp.parts.emissions.base import Emission, Priors
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS, Readout
 from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
@@ -35,7 +35,7 @@ class Loadings(Part, family="loadings", tag="name", short=True):
     own_sites: ClassVar[tuple[str, ...]] = ()  # beside loadings
     is_rotatable: ClassVar[bool] = True  # the prior stays where latents of a kind are rotated among themselves
 
-    def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
+    def sample(self, data: MultiRegionData, assignment: LatentLayout, emission: Emission) -> Readout:
         """Sample loadings (neuron, column) and the emission's own parameters.
 
         Called inside a NumPyro program.
@@ -54,11 +54,11 @@ class Loadings(Part, family="loadings", tag="name", short=True):
         """Reason why variational Bayes cannot update these loadings, or None."""
         return None
 
-    def first_guess(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> dict[str, np.ndarray]:
+    def first_guess(self, data: MultiRegionData, assignment: LatentLayout, emission: Emission) -> dict[str, np.ndarray]:
         """First guess of the sites beside loadings."""
         return {}
 
-    def scales(self, assignment: Assignment) -> dict[str, np.ndarray]:
+    def scales(self, assignment: LatentLayout) -> dict[str, np.ndarray]:
         """Approximate posterior sd of the sites beside loadings, in unconstrained coordinates."""
         return {}
 
@@ -67,7 +67,7 @@ class Loadings(Part, family="loadings", tag="name", short=True):
 class Weak(Loadings):
     """Weak prior of loadings: C ~ N(0, scale^2), with the scale of the emission."""
 
-    def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
+    def sample(self, data: MultiRegionData, assignment: LatentLayout, emission: Emission) -> Readout:
         scale = emission.loadings_scale(data)[:, None]
         with numpyro.plate("neuron", data.values.shape[-1]):
             weak = dist.Normal(0.0, scale).expand((len(scale), assignment.n_columns))
@@ -110,7 +110,7 @@ class Relevance(Loadings):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} is a positive number, not {getattr(self, name)}")
 
-    def sample(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> Readout:
+    def sample(self, data: MultiRegionData, assignment: LatentLayout, emission: Emission) -> Readout:
         table = (assignment.n_regions, assignment.n_columns)
         alpha = RELEVANCE.sample(dist.Gamma(self.shape, self.rate).expand(table).to_event(2))
         with numpyro.plate("neuron", data.values.shape[-1]):
@@ -142,14 +142,14 @@ class Relevance(Loadings):
             return "with ", Argument("rate", self.rate), highest, *instead, *_near(near)
         return None
 
-    def first_guess(self, data: MultiRegionData, assignment: Assignment, emission: Emission) -> dict[str, np.ndarray]:
+    def first_guess(self, data: MultiRegionData, assignment: LatentLayout, emission: Emission) -> dict[str, np.ndarray]:
         table = (assignment.n_regions, assignment.n_columns)
         if emission.is_of_counts:
             return {RELEVANCE.name: np.full(table, 1 / TYPICAL_POWER)}
         size = np.array([np.mean(data.scale[part] ** 2) for part in data.layout.region_slices.values()])
         return {RELEVANCE.name: np.tile(1 / (VAGUE**2 * size)[:, None], (1, table[1]))}
 
-    def scales(self, assignment: Assignment) -> dict[str, np.ndarray]:
+    def scales(self, assignment: LatentLayout) -> dict[str, np.ndarray]:
         # A precision is told by as many loadings as its region has neurons.
         return {RELEVANCE.name: np.sqrt(2 / np.array(assignment.n_neurons))[:, None]}
 
@@ -161,13 +161,13 @@ def _near(rate: str, before: str = "") -> Sentence:
 # ---- loadings as numbers ---------------------------------------------------------------------------------------------
 
 
-def readout_loadings(assignment: Assignment, loadings: Array) -> Array:
+def readout_loadings(assignment: LatentLayout, loadings: Array) -> Array:
     """Block loadings of y = C x, (neuron, readout), with the readouts of all regions in x."""
     own = assignment.region_of_neuron[:, None] == assignment.region_of_readout
     return jnp.where(own, loadings[:, assignment.column_of_readout], 0.0)
 
 
-def relevance_of(assignment: Assignment, loadings: np.ndarray) -> np.ndarray:
+def relevance_of(assignment: LatentLayout, loadings: np.ndarray) -> np.ndarray:
     """Precision of given loadings (neuron, column), (region, column).
 
     Columns that a region does not read have UNREAD times the precision of its smallest ones.
@@ -178,7 +178,7 @@ def relevance_of(assignment: Assignment, loadings: np.ndarray) -> np.ndarray:
     return 1 / np.where(read, mean_square, least / UNREAD)
 
 
-def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> np.ndarray:
+def ordered(assignment: LatentLayout, loadings: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Rotate loadings (neuron, column) so that each next latent explains as much as it can.
 
     The latents of each kind are rotated among themselves, so that C' R^-1 C is diagonal, largest first (Lawley &
@@ -196,7 +196,7 @@ def ordered(assignment: Assignment, loadings: np.ndarray, noise: np.ndarray) -> 
     return C
 
 
-def shared_variance(assignment: Assignment, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
+def shared_variance(assignment: LatentLayout, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
     """Share of each column of loadings in its region's E[|c|^2], (region, column).
 
     Rows sum to 1.
@@ -206,13 +206,13 @@ def shared_variance(assignment: Assignment, loadings: np.ndarray, spread: np.nda
 
 
 def signal_to_noise(
-    assignment: Assignment, loadings: np.ndarray, noise: np.ndarray, spread: np.ndarray | None
+    assignment: LatentLayout, loadings: np.ndarray, noise: np.ndarray, spread: np.ndarray | None
 ) -> np.ndarray:
     """Ratio of the variance that latents explain to the noise variance, (region,)."""
     return _power(assignment, loadings, spread).sum(1) / (assignment.member @ noise)
 
 
-def _power(assignment: Assignment, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
+def _power(assignment: LatentLayout, loadings: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
     """E[|c|^2] of each column of loadings of each region, (region, column)."""
     square = loadings**2 if spread is None else loadings**2 + np.diagonal(spread, axis1=1, axis2=2)
     return assignment.member @ (square * assignment.used)

@@ -19,7 +19,7 @@ import numpyro
 from jax import Array
 from numpyro import distributions as dist  # as an attribute: ArviZ may have left a numpyro that loads lazily
 
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 
 ACROSS = ("across_latent", "latent_after")  # axes of across latents; the second is the same latents a bin later
 KINDS = ("across", "within")
@@ -89,7 +89,7 @@ class Site:
         """Axes with across latents only, counted from the last axis."""
         return tuple(axis - len(self.dims) for axis, name in enumerate(self.dims) if name in ACROSS)
 
-    def shape(self, assignment: Assignment) -> tuple[int | None, ...]:
+    def shape(self, assignment: LatentLayout) -> tuple[int | None, ...]:
         """Shape of the site, with None for an axis of any length."""
         sizes = {
             "neuron": sum(assignment.n_neurons),

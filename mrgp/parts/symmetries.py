@@ -17,7 +17,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import site_of
 
@@ -34,7 +34,7 @@ class Fitted(Protocol):
     def sites(self) -> Mapping[str, Any]: ...
 
     @property
-    def assignment(self) -> Assignment: ...
+    def assignment(self) -> LatentLayout: ...
 
 
 class Kind(NamedTuple):
@@ -69,7 +69,7 @@ class View(NamedTuple):
 
 
 def align_draws(
-    draws: Mapping[str, Any], assignment: Assignment, reference: Mapping[str, Any] | None = None
+    draws: Mapping[str, Any], assignment: LatentLayout, reference: Mapping[str, Any] | None = None
 ) -> dict[str, np.ndarray]:
     """Give the latents of all draws the order and the signs of ``reference``.
 
@@ -162,7 +162,7 @@ def relative_to(delays: xr.DataArray, region: str) -> xr.DataArray:
 # ---- what belongs to a latent ------------------------------------------------------------------------------------
 
 
-def _kinds(assignment: Assignment) -> Iterator[Kind]:
+def _kinds(assignment: LatentLayout) -> Iterator[Kind]:
     """Groups of exchangeable latents, without empty ones."""
     shared, everything = assignment.n_across, slice(None)
     if shared:
@@ -191,13 +191,13 @@ def _places(name: str, kind: Kind) -> list[tuple[int, tuple[Any, ...]]]:
     return [(axis, (...,)) for axis in site.axes_of_across()]
 
 
-def _shape(name: str, assignment: Assignment) -> Shape | None:
+def _shape(name: str, assignment: LatentLayout) -> Shape | None:
     """Shape of a site, or None if the site does not belong to latents."""
     site = site_of(name)
     return site.shape(assignment) if site is not None and site.is_of_latents else None
 
 
-def _leading(draws: Mapping[str, np.ndarray], assignment: Assignment) -> tuple[int, ...]:
+def _leading(draws: Mapping[str, np.ndarray], assignment: LatentLayout) -> tuple[int, ...]:
     """Check that all sites have equal leading axes of draws, and return their lengths."""
     shapes = {name: _shape(name, assignment) for name in draws}
     sizes = [draws[name].shape[: -len(shape)] for name, shape in shapes.items() if shape is not None]

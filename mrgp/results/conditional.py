@@ -21,7 +21,7 @@ from mrgp.likelihoods.likelihood import Kalman
 from mrgp.likelihoods.statespace.assemble import Prior
 from mrgp.likelihoods.statespace.covariance import divergence, exact_covariance, lifted_covariance
 from mrgp.parts.emissions.counts import prediction
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -130,7 +130,7 @@ def _trial_scores(model: Any, data: MultiRegionData, sites: dict[str, Array]) ->
     return model.likelihood_at(data, sites).log_prob(data.values)
 
 
-def within_names(layout: Layout, assignment: Assignment) -> list[str]:
+def within_names(layout: Layout, assignment: LatentLayout) -> list[str]:
     """Names of the within latents, by region and number: ``V1:0``."""
     widths = zip(layout.regions, assignment.n_within, strict=False)
     return [f"{name}:{j}" for name, width in widths for j in range(width)]

@@ -36,7 +36,7 @@ class GaussianProcessFit(Fit):
 
     @cached_property
     def assignment(self) -> Any:
-        """Assignment of latents to the neurons that read them."""
+        """Layout of latents: which neurons read which."""
         return self.model.assignment(self.layout)
 
     @property

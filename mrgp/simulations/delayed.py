@@ -18,7 +18,7 @@ from mrgp.part import rebuilt
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.delays.shapes import check_delay, trajectory
 from mrgp.parts.kernels import Kernel, SquaredExponential
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.sites import kernel_site
 from mrgp.recordings.units import one_time, seconds
 from mrgp.simulations.design import positive, require
@@ -77,7 +77,7 @@ def delayed_model(
     require(per_region, f"n_within = {plain.n_within} is neither one number nor one per region")
     n_within = tuple(np.broadcast_to(within, len(regions)).tolist())
     kernel = SquaredExponential() if plain.kernel is None else plain.kernel
-    prior = Prior(kernel, plain.gp_noise, Assignment(tuple(regions.values()), plain.n_across, n_within))
+    prior = Prior(kernel, plain.gp_noise, LatentLayout(tuple(regions.values()), plain.n_across, n_within))
     counts = dict(zip(KINDS, (plain.n_across, sum(n_within)), strict=True))
     scales = {kind: positive(f"timescale_{kind}", timescales[kind], count) for kind, count in counts.items()}
     sites = _own_parameters(kernel, plain.kernel_parameters or {}, counts)

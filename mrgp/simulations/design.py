@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 
 
 class Neurons(NamedTuple):
@@ -46,7 +46,7 @@ def positive(name: str, value: ArrayLike, count: int = 1) -> np.ndarray:
 
 
 def readers_of(
-    shared_by: ArrayLike | None, assignment: Assignment, names: Sequence[str]
+    shared_by: ArrayLike | None, assignment: LatentLayout, names: Sequence[str]
 ) -> Bool[np.ndarray, "region across_latent"]:
     """Check ``shared_by``, and return it as bool, (region, across_latent).
 
@@ -66,7 +66,7 @@ def readers_of(
 
 
 def designed(
-    assignment: Assignment,
+    assignment: LatentLayout,
     region: np.ndarray,
     readers: Bool[np.ndarray, "region across_latent"],
     snr: Float[np.ndarray, "region"],

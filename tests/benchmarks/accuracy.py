@@ -11,7 +11,7 @@ from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
 from mrgp.likelihoods.statespace.autoregressive import AutoregressiveSpace
 from mrgp.likelihoods.statespace.covariance import divergence, exact_covariance, lifted_covariance
 from mrgp.likelihoods.statespace.lift import build_lift
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 
 BINS, DELAYS, OBSERVATION_VARIANCE = 100, (0.0, 2.3, -1.7), 0.05
 LENGTHSCALES = (0.7, 1.0, 1.41, 2.0, 5.0, 10.0, 30.0)
@@ -19,7 +19,7 @@ LENGTHSCALES = (0.7, 1.0, 1.41, 2.0, 5.0, 10.0, 30.0)
 
 def main() -> None:
     kernel = SquaredExponential()
-    prior = Prior(kernel, 1e-3, Assignment((1, 1, 1), 1, (0, 0, 0)))
+    prior = Prior(kernel, 1e-3, LatentLayout((1, 1, 1), 1, (0, 0, 0)))
     spaces = {"vector AR(2)": AutoregressiveSpace(prior, 2), "vector AR(4)": AutoregressiveSpace(prior, 4)}
     for order in (4, 5, 6):
         for window in (Window(6), Window(12, 1, 2)):

@@ -24,7 +24,7 @@ from mrgp.likelihoods.statespace.covariance import lifted_covariance
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import Matern32, SquaredExponential
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 
 KINDS = ["dense", "markov", "spectral"]
 N_TRIALS = 6
@@ -431,7 +431,7 @@ def test_a_model_built_anew_does_not_compile_anew():
     """Equal settings make equal state spaces, so that a second fit of the same shape starts at once."""
 
     def space():
-        prior = Prior(0.5 * SquaredExponential() + Matern32(), 1e-3, Assignment((3, 2), 1, (0, 0)))
+        prior = Prior(0.5 * SquaredExponential() + Matern32(), 1e-3, LatentLayout((3, 2), 1, (0, 0)))
         return StateSpace(prior, build_lift(prior.kernel, 4), Window(2))
 
     assert space() == space()
@@ -702,9 +702,9 @@ from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import SquaredExponential
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 rng = np.random.default_rng(0)
-prior = Prior(SquaredExponential(), 1e-3, Assignment((6, 6), 1, (1, 0)))
+prior = Prior(SquaredExponential(), 1e-3, LatentLayout((6, 6), 1, (1, 0)))
 space = StateSpace(prior, build_lift(prior.kernel), Window(4))
 arrays = [rng.standard_normal((12, 2)), rng.uniform(0.2, 0.8, 12), rng.standard_normal(12)]
 arrays.append(np.array([0.0, 1.3]).reshape(1, 2, 1))

@@ -20,7 +20,7 @@ from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import SquaredExponential
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 
 
 class Problem(NamedTuple):
@@ -330,7 +330,7 @@ def single(given):
 
 def smooth_model(timescale, n_steps=12):
     """Two delayed squared exponentials in two regions: the nearly singular covariances of real use."""
-    prior = Prior(SquaredExponential(), 1e-3, Assignment((1, 1), 2, (0, 0)))
+    prior = Prior(SquaredExponential(), 1e-3, LatentLayout((1, 1), 2, (0, 0)))
     space = StateSpace(prior, build_lift(SquaredExponential()), Window(6))
     delay = jnp.array([[0.0, 0.0], [1.3, -2.2]])[None]
     latents = Latents(delay, {"timescale": jnp.array(timescale)}, {"timescale": jnp.zeros(0)})

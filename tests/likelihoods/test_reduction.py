@@ -7,18 +7,18 @@ import pytest
 from scipy.stats import norm
 
 from mrgp.likelihoods.reduction import reduce
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, exact_patterns
 
 N_TRIALS, N_BINS = 7, 5
 ASSIGNMENTS = {
-    "across_and_within": Assignment((4, 3, 5), 2, (1, 0, 2)),
-    "across_only": Assignment((2, 3), 2, (0, 0)),
-    "within_only": Assignment((2, 3), 0, (1, 2)),
-    "more_latents_than_neurons": Assignment((1, 2), 3, (2, 0)),
-    "one_region": Assignment((3,), 1, (1,)),
+    "across_and_within": LatentLayout((4, 3, 5), 2, (1, 0, 2)),
+    "across_only": LatentLayout((2, 3), 2, (0, 0)),
+    "within_only": LatentLayout((2, 3), 0, (1, 2)),
+    "more_latents_than_neurons": LatentLayout((1, 2), 3, (2, 0)),
+    "one_region": LatentLayout((3,), 1, (1,)),
 }
 reduced = jax.jit(reduce, static_argnums=0)
 
@@ -149,4 +149,4 @@ def test_exact_patterns_write_the_ends_of_trials_into_them(missing_kind, missing
 )
 def test_assignments_that_cannot_be_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Assignment(*arguments)
+        LatentLayout(*arguments)

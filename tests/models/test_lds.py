@@ -28,7 +28,7 @@ from mrgp.likelihoods.statespace.linear import (
     stationary_covariance,
 )
 from mrgp.likelihoods.statespace.stable_matrices import CayleyTransform, UniformContraction, contraction
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.plots import plot_latents
 
 BIN = 0.02
@@ -218,7 +218,7 @@ def test_any_system_has_these_coordinates(start):
     P = stationary_covariance(A, Q)
     np.testing.assert_allclose(P, solve_discrete_lyapunov(A, Q), rtol=1e-10)
     system = LinearSystem(A, Q, rng.standard_normal(3), 2.0 * P)
-    space = LinearSpace(Assignment((4,), 3, (0,)), start == "learned")
+    space = LinearSpace(LatentLayout((4,), 3, (0,)), start == "learned")
     sites, T = space.normalised(system)
     np.testing.assert_allclose(T @ sites["transition"] @ np.linalg.inv(T), A, atol=1e-10)
     if start == "stationary":

@@ -8,7 +8,7 @@ from numpyro import handlers
 
 import mrgp
 from mrgp.inference.optimise import free_sites
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.sites import SITES, Site, of_neurons, site_of
 
 RNG = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_sites_say_what_they_belong_to():
     assert own is not None
     assert own.dims == ("within_latent",)
     assert SITES["transition"].axes_of_across() == (-2, -1)
-    assert SITES["delay_change"].shape(Assignment((3, 2, 4), 2, (0, 0, 0))) == (2, 2, None)
+    assert SITES["delay_change"].shape(LatentLayout((3, 2, 4), 2, (0, 0, 0))) == (2, 2, None)
 
 
 def test_a_name_stands_for_one_site():

@@ -12,7 +12,7 @@ from mrgp.models import ADM
 import mrgp
 from mrgp.metrics.likelihood import explained_variance
 from mrgp.metrics.recovery import match_loadings, matched_delays
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.matching import delay_rmse, match_latents
 from mrgp.parts.symmetries import align_draws, align_fits, relative_to, sites_of_truth
 from mrgp.recordings.checks import DataError
@@ -184,11 +184,11 @@ def test_explained_variance_skips_what_is_missing():
 # --- draws whose latents have changed places and signs
 
 CASES = {
-    "one_region": Assignment((8,), 3, (0,)),
-    "one_latent": Assignment((8,), 1, (1,)),
-    "three_regions": Assignment((8, 6, 7), 3, (2, 0, 1)),
-    "one_across": Assignment((8, 6, 7), 1, (2, 0, 1)),
-    "within_alone": Assignment((8, 6, 7), 0, (2, 0, 3)),
+    "one_region": LatentLayout((8,), 3, (0,)),
+    "one_latent": LatentLayout((8,), 1, (1,)),
+    "three_regions": LatentLayout((8, 6, 7), 3, (2, 0, 1)),
+    "one_across": LatentLayout((8, 6, 7), 1, (2, 0, 1)),
+    "within_alone": LatentLayout((8, 6, 7), 0, (2, 0, 3)),
 }
 INTEGRATED = ("loadings", "alpha")  # what a posterior need not have
 
@@ -362,7 +362,7 @@ def test_reference_of_another_model_and_holes_are_refused(rng):
 @pytest.mark.parametrize("shape", [None, "sine"])
 def test_draws_are_put_in_the_order_of_a_simulation(rng, shape):
     made = simulate(regions={"A": 6, "B": 5}, n_across=2, n_within=(2, 0), n_trials=2, n_bins=10, delay_shape=shape)
-    truth, assignment = sites_of_truth(made.truth), Assignment((6, 5), 2, (2, 0))
+    truth, assignment = sites_of_truth(made.truth), LatentLayout((6, 5), 2, (2, 0))
     assert truth["delay"].shape == (1, 2)
     draws = around(rng, truth, (10,))
     changes = [scramble(rng, assignment) for _ in range(10)]
@@ -378,7 +378,7 @@ def test_fits_of_several_seeds_are_aligned(rng):
     for aligned in align_fits(fits, reference=1):
         assert_same(aligned, fits[1].sites)
     other = SimpleNamespace(sites=sites, assignment=CASES["one_across"])
-    with pytest.raises(ValueError, match="fit 1 has Assignment"):
+    with pytest.raises(ValueError, match="fit 1 has LatentLayout"):
         align_fits([fits[0], other])
 
 

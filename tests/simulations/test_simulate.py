@@ -10,7 +10,7 @@ from mrgp.likelihoods.statespace.assemble import Latents, Prior
 from mrgp.likelihoods.statespace.covariance import exact_covariance
 from mrgp.parts.delays.shapes import gaussian_bump
 from mrgp.parts.kernels import Kernel, Matern32, Spectral, SquaredExponential, in_bins
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.load import load_recording
 from mrgp.simulations.scenarios import SCENARIOS, simulate_scenario
 from mrgp.simulations.simulate import MAX_POINTS, Simulation, simulate
@@ -41,7 +41,7 @@ def assert_covariance(samples: np.ndarray, V: np.ndarray) -> None:
 def model_covariance(simulation: Simulation, kernel: Kernel, n_within: tuple[int, ...]) -> np.ndarray:
     """The exact covariance (time * readout) of the model at the simulation's true parameters."""
     truth, data = simulation.truth, simulation.data
-    assignment = Assignment(data.layout.n_neurons, truth.sizes["across_latent"], n_within)
+    assignment = LatentLayout(data.layout.n_neurons, truth.sizes["across_latent"], n_within)
     delay = truth["delay"].values.reshape(*truth["delay"].shape[:2], -1)
     delay = np.moveaxis(delay, -1, 0) / data.bin_width   # (time or 1, region, across_latent)
 

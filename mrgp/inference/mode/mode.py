@@ -18,7 +18,7 @@ from mrgp.inference.mode.given_loadings import Given, Reduced
 from mrgp.inference.optimise import LogJoint, Objective, constrain, unconstrain
 from mrgp.inference.run import Run, State
 from mrgp.parts.delays.constant import DELAY
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import shared_variance
 from mrgp.parts.readout import LOADINGS
 from mrgp.parts.symmetries import align_draws
@@ -32,7 +32,7 @@ SAMPLED_LONG = 100  # steps from which on thousands of likelihoods repay finding
 
 
 @dataclass
-class Summit:
+class Mode:
     """A maximum of a NumPyro program's log density, and its curvature.
 
     Attributes:
@@ -51,8 +51,8 @@ class Summit:
     objective: Objective
     curvature: Curvature
 
-    def reduced(self, progress: bool) -> "Summit":
-        """Return the summit with loadings, noise and offsets held at the maximum."""
+    def reduced(self, progress: bool) -> "Mode":
+        """Return the mode with loadings, noise and offsets held at the maximum."""
         sites = self.run.sites
         narrow = self.run.model.narrowed(self.data, sites, self.delay_reach())
         model = settled(narrow, self.data, sites, SAMPLED_LONG)
@@ -109,13 +109,13 @@ class Posterior(State):
         x: The draws, (chain, draw, ...) each.
     """
 
-    top: Summit
+    top: Mode
     program: Whitened
     coordinates: Coordinates
     x: dict[str, Any]
 
 
-def summit(driver: Driver) -> Summit:
+def mode_of(driver: Driver) -> Mode:
     """Run method "map", then compute the curvature at its end.
 
     The run's checkpoint keeps the maximum until the posterior is there.
@@ -128,10 +128,10 @@ def summit(driver: Driver) -> Summit:
     objective = Objective(LogJoint(model), data, run.sites, model.scales(data, run.sites), frozen)
     names = [name for name in model.dynamics_sites(data.layout) if name in objective.origin]
     curvature = profile_curvature(objective, names, options.progress)
-    return Summit(run, data, model, data, objective, curvature)
+    return Mode(run, data, model, data, objective, curvature)
 
 
-def unsettled(assignment: Assignment, sites: Mapping[str, Any], why: str) -> str:
+def unsettled(assignment: LatentLayout, sites: Mapping[str, Any], why: str) -> str:
     """Warning about draws at ``sites`` that have not settled.
 
     It says why, which latent may be the reason, and what to do.

@@ -34,7 +34,7 @@ from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, 
 from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
 from mrgp.likelihoods.likelihood import Spectral
 from mrgp.parts.delays.bounds import admitting
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import RELEVANCE, VANISHED, shared_variance, signal_to_noise
 from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.recording import MultiRegionData
@@ -67,7 +67,7 @@ class Rounds(State):
     removed: int = 0
 
     @property
-    def assignment(self) -> Assignment:
+    def assignment(self) -> LatentLayout:
         return self.model.assignment(self.setting.data.layout)
 
     @property

@@ -15,7 +15,7 @@ from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.statespace.lift import Lift
 from mrgp.likelihoods.statespace.readout import LatentBlocks, Past, Window, latent_blocks, readout_weights
 from mrgp.parts.kernels import Hyperparameters, Kernel
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 
 
 class Latents(NamedTuple):
@@ -47,7 +47,7 @@ class Prior:
 
     kernel: Kernel
     gp_noise: float
-    assignment: Assignment
+    assignment: LatentLayout
 
     def __post_init__(self) -> None:
         if not 0 < self.gp_noise < 1:
@@ -117,14 +117,14 @@ def join_diagonal(first: Array, second: Array) -> Array:
 class StateSpace:
     """State space of a prior: the lift of its kernel and the window of registers; static.
 
-    ``remembers`` says that noise has a memory, so that every bin reads the bin before too.
+    ``autocorrelated`` says that noise is, so that every bin reads the bin before too.
     """
 
     prior: Prior
     lift: Lift
     window: Window
     within_registers: int = 0
-    remembers: bool = False
+    autocorrelated: bool = False
 
     @property
     def n_states(self) -> int:
@@ -139,7 +139,7 @@ class StateSpace:
         With several bins per step they still need registers to be read inside it.
         """
         step = self.window.step
-        if self.remembers and not self.within_registers:
+        if self.autocorrelated and not self.within_registers:
             return Window(1, shifts=(-0.5,))  # the bin is the front, the bin before its register
         return Window(self.within_registers) if step == 1 else Window(max(1, self.within_registers), step)
 
@@ -156,8 +156,8 @@ class StateSpace:
             Dynamics of all states, and a readout whose time axis counts steps. With ``window.step`` bins per step the
             readouts of the step's bins are stacked, earliest bin first: (step or 1, bin_in_step * readout, state).
         """
-        if latents.memory is not None and not self.remembers:
-            raise ValueError("noise with a memory needs a state space that reads the bin before: remembers=True")
+        if latents.memory is not None and not self.autocorrelated:
+            raise ValueError("noise with a memory needs a state space that reads the bin before: autocorrelated=True")
         assignment = self.prior.assignment
         across = latent_blocks(self.lift, self.window, latents.across)
         within = latent_blocks(self.lift, self.within_window, latents.within)

@@ -25,7 +25,7 @@ from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS
 from mrgp.parts.sites import Site
 
@@ -57,7 +57,7 @@ class LinearSpace:
     ``start_mean`` m0 (across_latent,) and ``start_root`` S (across_latent, across_latent).
     """
 
-    assignment: Assignment
+    assignment: LatentLayout
     learned_start: bool = False
 
     @property

@@ -52,15 +52,15 @@ def _missed(lift: Lift, window: Window, hyper: dict[str, np.ndarray], offsets: n
     return float((1 - np.einsum("pi,pi->p", weights, 2 * k - weights @ G)).max(initial=0.0))
 
 
-def _candidates(reach: float, remembers: bool) -> Iterator[Window]:
-    span = int(np.ceil(2 * reach + remembers - 1e-9))
-    shifts = (-0.5,) if remembers else ()
+def _candidates(reach: float, autocorrelated: bool) -> Iterator[Window]:
+    span = int(np.ceil(2 * reach + autocorrelated - 1e-9))
+    shifts = (-0.5,) if autocorrelated else ()
     for registers in range(span + 1):
         yield Window(registers, shifts=shifts)
     for substeps in SUBSTEPS[1:]:
         for registers in range(substeps, max(span, 1) * substeps + 1):
             yield Window(registers, 1, substeps, shifts)
-    for step in () if remembers else STEPS:
+    for step in () if autocorrelated else STEPS:
         for registers in range(1, int(np.ceil((2 * reach + step - 1) / step)) + 1):
             yield Window(registers, step)
 
@@ -72,7 +72,7 @@ def choose_window(
     shortest_across: dict[str, np.ndarray],
     shortest_within: dict[str, np.ndarray],
     tolerance: float | None = None,
-    remembers: bool = False,
+    autocorrelated: bool = False,
 ) -> Window:
     """Choose the cheapest window that misses at most ``tolerance`` of a copy's variance.
 
@@ -84,7 +84,7 @@ def choose_window(
             (across_latent,).
         shortest_within: The same of the within latents; matters where a step covers several bins.
         tolerance: Largest missed variance; None for the prior's GP noise.
-        remembers: Noise has a memory: the bin before is read too.
+        autocorrelated: Noise has a memory: the bin before is read too.
 
     Returns:
         The window; where none is good enough (delays of a rough process between bins), the finest.
@@ -97,8 +97,8 @@ def choose_window(
         return (2 * space.n_states**3 + read**3 + OVERHEAD_STATES**3) / window.step
 
     finest, finest_missed = Window(0), np.inf
-    for window in sorted(_candidates(float(reach.max(initial=0.0)), remembers), key=cost):
-        edges = np.linspace(-reach, reach + window.step - 1 + remembers, 8 * window.n_registers + 9)
+    for window in sorted(_candidates(float(reach.max(initial=0.0)), autocorrelated), key=cost):
+        edges = np.linspace(-reach, reach + window.step - 1 + autocorrelated, 8 * window.n_registers + 9)
         missed = missed_variance(lift, window, shortest_across, window.lead + edges)
         if window.step > 1 and any(prior.assignment.n_within):
             own = StateSpace(prior, lift, window).within_window

@@ -26,7 +26,7 @@ from jax import Array
 
 from mrgp.parts.emissions.base import OWN, Emission, Priors
 from mrgp.parts.emissions.gaussian import Gaussian
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
 from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
@@ -57,22 +57,22 @@ class AutocorrelatedGaussian(Gaussian):
         raise NotImplementedError("autocorrelated noise has no distribution of single values: take noise='white'")
 
     def sample(
-        self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
+        self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
     ) -> Readout:
         readout = super().sample(data, assignment, loadings, priors)
         regions = assignment.n_regions
         typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
         return readout._replace(memory=jnp.exp(-data.bin_width / NOISE_TIMESCALE.sample(typical)))
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
         own = 1 / np.sqrt(n_bins * np.array(assignment.n_neurons))
         return {**super().scales(sites, n_bins, assignment), NOISE_TIMESCALE.name: own}
 
-    def first_guess(self, rest: MultiRegionData, assignment: Assignment) -> dict[str, np.ndarray]:
+    def first_guess(self, rest: MultiRegionData, assignment: LatentLayout) -> dict[str, np.ndarray]:
         return {NOISE_TIMESCALE.name: noise_timescale_of(rest, assignment)}
 
 
-def noise_timescale_of(data: MultiRegionData, assignment: Assignment) -> np.ndarray:
+def noise_timescale_of(data: MultiRegionData, assignment: LatentLayout) -> np.ndarray:
     """Estimate the timescale of noise in each region, in seconds, (region,).
 
     It comes from the median over neurons of their correlation with themselves from bin to bin.

@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.part import Part
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Sentence
@@ -97,7 +97,7 @@ class Emission(Part, family="emission", tag="name", short=True):
         raise NotImplementedError
 
     def sample(
-        self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
+        self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
     ) -> Readout:
         """Sample the emission's own parameters.
 
@@ -126,7 +126,7 @@ class Emission(Part, family="emission", tag="name", short=True):
         """Variance of the error with which one bin measures eta, (neuron,)."""
         raise NotImplementedError
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
         """Approximate posterior sd of loadings, offsets and the emission's own sites.
 
         It is in unconstrained coordinates. ``n_bins`` are those of all trials together.
@@ -153,7 +153,7 @@ class Emission(Part, family="emission", tag="name", short=True):
         """Transform the recording to values of nearly constant variance, to search for a start."""
         return data
 
-    def first_guess(self, rest: MultiRegionData, assignment: Assignment) -> dict[str, np.ndarray]:
+    def first_guess(self, rest: MultiRegionData, assignment: LatentLayout) -> dict[str, np.ndarray]:
         """First guess of the emission's own sites.
 
         ``rest`` is the recording less its mean's course.

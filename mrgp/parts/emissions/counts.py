@@ -18,7 +18,7 @@ from scipy.stats import poisson
 
 from mrgp.part import SAMPLED
 from mrgp.parts.emissions.base import OWN, Emission, Expected, Priors, UnitOfMean, moments_of_neurons
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.modes import weights_of_modes
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
 from mrgp.parts.sites import site_of
@@ -99,7 +99,7 @@ class Counts(Emission, abstract=True):
         return jnp.full(data.values.shape[-1], LOADING_SPREAD)
 
     def sample(
-        self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
+        self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
     ) -> Readout:
         with numpyro.plate("neuron", data.values.shape[-1]):
             # Around the log of each mean count, so that silence has a rate too.
@@ -120,7 +120,7 @@ class Counts(Emission, abstract=True):
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return noise_like(sites)
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
         told = n_bins / np.asarray(self.noise_of(sites))
         # Where few spikes say less than the priors, those count.
         of_loadings, of_offset = (1 / np.sqrt(told + spread**-2) for spread in (LOADING_SPREAD, OFFSET_SPREAD))

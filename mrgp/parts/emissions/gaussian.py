@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.parts.emissions.base import OWN, Emission, Priors, UnitOfMean, moments_of_neurons
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.modes import weights_of_modes
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
 from mrgp.recordings.recording import MultiRegionData
@@ -39,7 +39,7 @@ class Gaussian(Emission):
         return 3 * jnp.asarray(data.scale)
 
     def sample(
-        self, data: MultiRegionData, assignment: Assignment, loadings: Array, priors: Priors = OWN
+        self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
     ) -> Readout:
         with numpyro.plate("neuron", data.values.shape[-1]):
             variance = NOISE.sample(priors.noise or dist.HalfNormal(2 * data.scale**2))
@@ -55,7 +55,7 @@ class Gaussian(Emission):
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return sites[NOISE.name]
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
         of_mean = 1 / np.sqrt(n_bins / np.asarray(sites[NOISE.name]))
         of_noise = np.sqrt(2.0) * np.asarray(1 / np.sqrt(n_bins))
         return {LOADINGS.name: of_mean[:, None], OFFSET.name: of_mean, NOISE.name: of_noise}

@@ -15,7 +15,7 @@ from scipy.stats import nbinom
 from mrgp.part import SAMPLED
 from mrgp.parts.emissions.base import Expected, moments_of_neurons
 from mrgp.parts.emissions.counts import Counts
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import OFFSET
 from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
@@ -86,13 +86,13 @@ class NegativeBinomial(Counts):
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return super().noise_of(sites) + sites.get(DISPERSION.name, 0.0)
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: Assignment) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
         # A count's variance tells the dispersion, where it is not all Poisson.
         excess = np.exp(np.asarray(sites[OFFSET.name])) * np.asarray(sites[DISPERSION.name])
         own = 1 / np.sqrt(n_bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
         return {**super().scales(sites, n_bins, assignment), DISPERSION.name: own}
 
-    def first_guess(self, rest: MultiRegionData, assignment: Assignment) -> dict[str, np.ndarray]:
+    def first_guess(self, rest: MultiRegionData, assignment: LatentLayout) -> dict[str, np.ndarray]:
         return {DISPERSION.name: np.full(rest.layout.total_neurons, TYPICAL_DISPERSION)}
 
 

@@ -12,7 +12,7 @@ from mrgp.likelihoods.statespace.covariance import divergence, exact_covariance,
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window, latent_blocks, readout_weights
 from mrgp.parts.kernels import Matern32, Matern52, Spectral, SquaredExponential
-from mrgp.parts.latents import Assignment
+from mrgp.parts.latents import LatentLayout
 
 KERNELS = {
     "squared_exponential": SquaredExponential(),
@@ -155,7 +155,7 @@ def test_windows_that_cannot_be_are_refused(arguments, message):
 # --- the cost of representing delays by registers
 
 N_BINS = 100
-PRIOR = Prior(SquaredExponential(), 1e-3, Assignment((1, 1, 1), 1, (0, 0, 0)))
+PRIOR = Prior(SquaredExponential(), 1e-3, LatentLayout((1, 1, 1), 1, (0, 0, 0)))
 NONE = {"timescale": jnp.zeros(0)}
 
 
@@ -247,7 +247,7 @@ def covariance_of_the_definition(prior, latents, n_bins):
 
 def example(n_across=2, n_within=(1, 0, 2), delay_steps=1, n_bins=5, timescale=20.0):
     rng = np.random.default_rng(1)
-    prior = Prior(SquaredExponential(), 1e-2, Assignment((3, 2, 4), n_across, n_within))
+    prior = Prior(SquaredExponential(), 1e-2, LatentLayout((3, 2, 4), n_across, n_within))
     latents = Latents(
         jnp.asarray(rng.uniform(-2.9, 2.9, (delay_steps, 3, n_across))),
         {"timescale": jnp.asarray(timescale * rng.uniform(0.8, 1.2, n_across))},
@@ -293,4 +293,4 @@ def test_assembled_sizes(window):
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
 def test_share_of_noise_must_lie_between_zero_and_one(share):
     with pytest.raises(ValueError, match=r"gp_noise is a share of variance in \(0, 1\)"):
-        Prior(SquaredExponential(), share, Assignment((1,), 1, (0,)))
+        Prior(SquaredExponential(), share, LatentLayout((1,), 1, (0,)))

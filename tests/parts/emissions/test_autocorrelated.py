@@ -156,7 +156,7 @@ def test_an_exact_lift_is_exact(small_model):
     markov = model.markov(EXACT, order=6, **given)
     np.testing.assert_allclose(markov.log_prob(y), model.dense(**given).log_prob(y), atol=1e-7)
     with pytest.raises(ValueError, match="noise with a memory needs a state space that reads the bin before"):
-        markov.with_space(dataclasses.replace(markov.space, remembers=False)).log_prob(y)
+        markov.with_space(dataclasses.replace(markov.space, autocorrelated=False)).log_prob(y)
 
 
 def test_no_memory_is_white_noise(small_model):
