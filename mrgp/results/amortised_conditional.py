@@ -88,9 +88,9 @@ class AmortisedConditional:
         return np.asarray(_emission_of(run).sample(random.fold_in(key, 1)))
 
     def draws(self, n_draws: int, seed: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Draw latents from the guide, and sums over time of new trials, with ``weights`` (trial, time, neuron).
+        """Draw latents from the guide, and weighted sums over time of new trials.
 
-        They are (draw, trial, time, latent) and (draw, trial, neuron).
+        ``weights`` are (trial, time, neuron). Latents and sums are (draw, trial, time, latent) and (draw, trial, neuron).
         """
         latents, sums = self._over_draws(_replica, n_draws, seed, weights)
         return np.asarray(latents), np.asarray(sums)

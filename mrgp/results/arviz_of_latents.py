@@ -1,4 +1,4 @@
-"""Conversion of a fit with a guide to ArviZ: draws of the latents of every trial, with named dimensions."""
+"""Conversion of a fit with a guide to ArviZ: draws of every trial's latents."""
 
 import json
 from typing import Any

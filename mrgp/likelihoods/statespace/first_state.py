@@ -1,6 +1,6 @@
-"""First states of linear dynamical systems, and the priors of the dynamics in the coordinates that go with them.
+"""First states of linear dynamical systems, and the priors that go with them.
 
-See :mod:`mrgp.likelihoods.statespace.linear` for the coordinates.
+Priors are of the dynamics in the coordinates of :mod:`mrgp.likelihoods.statespace.linear`.
 """
 
 from dataclasses import dataclass
