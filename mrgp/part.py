@@ -181,6 +181,11 @@ class Part:
         name = {self.tag: self.written_name()} if self.tag else {}
         return name | {field.name: _written(getattr(self, field.name)) for field in _settings_of(type(self))}
 
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """Return a copy with some settings as :meth:`to_settings` writes them."""
+        families = _families_in(type(self))  # type: ignore[arg-type]
+        return self.replace(**{name: _read(value, families.get(name, type(self))) for name, value in settings.items()})
+
     def as_written(self) -> str:
         """Text of the part as users write it in a call.
 

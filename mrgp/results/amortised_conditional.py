@@ -90,7 +90,7 @@ class AmortisedConditional:
     def draws(self, n_draws: int, seed: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Draw latents from the guide, and weighted sums over time of new trials.
 
-        ``weights`` are (trial, time, neuron). Latents and sums are (draw, trial, time, latent) and (draw, trial, neuron).
+        ``weights`` are (trial, time, neuron); latents (draw, trial, time, latent), and sums (draw, trial, neuron).
         """
         latents, sums = self._over_draws(_replica, n_draws, seed, weights)
         return np.asarray(latents), np.asarray(sums)
