@@ -165,13 +165,26 @@ class Part:
     def replace(self, **changes: Any) -> Self:
         """Return a copy of the part with some settings changed.
 
-        A part that is given anew brings its own settings, whatever short forms said of the one before.
+        A part that is given anew brings its own settings, whatever short forms said of the one before. A short form
+        that is None takes its setting back to a default of None.
         """
-        here = {name: getattr(self, name) for name, value in changes.items() if isinstance(value, str)}
+        unsaid = dict.fromkeys(short_names(type(self)))  # type: ignore[arg-type]
+        back = self._taken_back([name for name in unsaid.keys() & changes.keys() if changes[name] is None])
+        named = [name for name, value in changes.items() if isinstance(value, str)]
+        here = {name: back.get(name, getattr(self, name)) for name in named}
         # The name of a part that is there already leaves it, with its settings.
         same = {n: p for n, p in here.items() if isinstance(p, Part) and _plain(p.written_name()) == _plain(changes[n])}
-        unsaid = dict.fromkeys(short_names(type(self)))  # type: ignore[arg-type]
-        return dataclasses.replace(self, **{**unsaid, **changes, **same})  # type: ignore[type-var]
+        return dataclasses.replace(self, **{**unsaid, **back, **changes, **same})  # type: ignore[type-var]
+
+    def _taken_back(self, names: Collection[str]) -> dict[str, "Part"]:
+        """Parts by field, with the settings of some short forms at their default, where that is None."""
+        back: dict[str, Part] = {}
+        for field in _families_of(type(self)):  # type: ignore[arg-type]
+            part = getattr(self, field)
+            usual = {setting.name for setting in _settings_of(type(part)) if setting.default is None}
+            if gone := {part.short_forms[name] for name in names if part.short_forms.get(name) in usual}:
+                back[field] = part.replace(**dict.fromkeys(gone))
+        return back
 
     def to_settings(self) -> dict[str, Any]:
         """Return the name and the settings as values for JSON.

@@ -460,7 +460,7 @@ def test_warm_start_from_another_fit(made, fit):
 @pytest.mark.parametrize("likelihood", ["dense", "spectral"])
 def test_other_likelihoods_fit_too(likelihood):
     data = recording(n_bins=24, n_trials=12).data
-    other = preset(likelihood=likelihood).fit(data, seed=0, n_starts=1, progress=False)
+    other = preset(likelihood=likelihood, window=None).fit(data, seed=0, n_starts=1, progress=False)
     assert other.converged
     assert abs(other.delays.values[1, 0] - DELAY[1, 0]) < 0.5 * BIN
     assert np.isfinite(other.latents().across_mean.values).all()

@@ -70,10 +70,10 @@ def resampled(fit):
     return bootstrap_delays(fit, n_samples=150, seed=1, progress=False)
 
 
-@pytest.mark.parametrize("likelihood", ["markov", "dense"])
+@pytest.mark.parametrize("likelihood", [mrgp.Kalman(registers=mrgp.Window(8)), "dense"], ids=["markov", "dense"])
 def test_weights_are_repeated_trials(likelihood):
     made = recording(n_trials=5, n_bins=8, ragged=0.4, missing=0.2)
-    model = MODEL.replace(likelihood=likelihood, window=mrgp.Window(8))
+    model = MODEL.replace(likelihood=likelihood)
     sites = {name: made.truth[name].values for name in ("loadings", "noise", "offset")}
     sites |= {"timescale_across": np.array([0.06]), "timescale_within": np.array([0.08]), "delay": np.array([[0.01]])}
     moved = {"timescale_across": np.array([0.05]), "timescale_within": np.array([0.1]), "delay": np.array([[-0.03]])}
