@@ -69,6 +69,10 @@ class Fit(Shown, Run):
     versions: dict[str, str] = field(default_factory=versions)
     neurons: dict[str, Neurons] = field(default_factory=dict)
 
+    def __new__(cls, *, model: Any = None, **_: Any) -> "Fit":
+        """Make a fit of the class that fits of its model have."""
+        return object.__new__(cls if cls is not Fit or model is None else model.fit_class)
+
     @property
     def has_loadings(self) -> bool:
         """True if neurons read latents by loadings."""

@@ -48,7 +48,6 @@ def fit_of(model, sites, data, **changes):
 def fit(parameters, recording):
     model = mrgp.models.DLAG(
         2, (1, 0), kernel=mrgp.Matern32(), max_delay=3 * BIN_WIDTH, gp_noise=EPS, likelihood="dense",
-        window=mrgp.Window(6),
     )  # fmt: skip
     seconds = {f"timescale_{kind}": BIN_WIDTH * value for kind, value in TIMESCALES.items()}
     sites = model.params_from(recording.layout, delays=BIN_WIDTH * DELAYS, **seconds, **parameters)

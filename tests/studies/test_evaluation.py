@@ -43,7 +43,7 @@ def split(simulation):
 def fit(simulation, split):
     """The model that made the recording, as if it had been fitted to the training trials."""
     truth, (train, _) = simulation.truth, split
-    model = mrgp.models.DLAG(1, (1, 0), max_delay=0.06, likelihood="dense", window=mrgp.Window(6))
+    model = mrgp.models.DLAG(1, (1, 0), max_delay=0.06, likelihood="dense")
     names = ("loadings", "noise", "offset", "timescale_across", "timescale_within")
     sites = {name: truth[name].values for name in names} | {"delay": truth["delay"].values[1:]}
     run = {"method": "map", "trace": np.zeros(1), "converged": True, "reason": "given", "iterations": 0,
