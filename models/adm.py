@@ -3,7 +3,7 @@
 Latents are shared across regions with delays that vary during a trial.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from mrgp.families.gaussian_process import GaussianProcesses
@@ -33,6 +33,7 @@ class ADM(GaussianProcesses):
     """
 
     kernel: Kernel = SquaredExponential()  # noqa: RUF009  a frozen part
+    _: KW_ONLY
     delays: Delays = VaryingDelay()  # noqa: RUF009  a frozen part
     loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part

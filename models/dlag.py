@@ -1,6 +1,6 @@
 """Delayed latents across groups (Gokcen et al. 2022, Nat. Comput. Sci. 2, 512-525)."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from mrgp.families.gaussian_process import GaussianProcesses
@@ -26,6 +26,7 @@ class DLAG(GaussianProcesses):
     """
 
     kernel: Kernel = SquaredExponential()  # noqa: RUF009  a frozen part
+    _: KW_ONLY
     delays: Delays = ConstantDelay()  # noqa: RUF009  a frozen part
     loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part

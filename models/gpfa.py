@@ -1,6 +1,6 @@
 """Gaussian-process factor analysis (Yu et al. 2009, J. Neurophysiol. 102, 614-635)."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from mrgp.families.gaussian_process import GaussianProcesses
@@ -23,6 +23,7 @@ class GPFA(GaussianProcesses):
     """
 
     kernel: Kernel = SquaredExponential()  # noqa: RUF009  a frozen part
+    _: KW_ONLY
     loadings: Loadings = Weak()  # noqa: RUF009  a frozen part
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
     timescale_bounds: tuple[float, float] | None = None

@@ -3,7 +3,7 @@
 The spectral form is that of Gokcen et al. 2025, Neural Comput.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from mrgp.families.gaussian_process import GaussianProcesses
@@ -33,6 +33,7 @@ class MDLAG(GaussianProcesses):
     """
 
     kernel: Kernel = SquaredExponential()  # noqa: RUF009  a frozen part
+    _: KW_ONLY
     delays: Delays = ConstantDelay()  # noqa: RUF009  a frozen part
     loadings: Loadings = Relevance()  # noqa: RUF009  a frozen part
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part

@@ -129,6 +129,9 @@ class Part:
             if PINNED in setting.metadata and getattr(self, setting.name) != setting.default:
                 instead = setting.metadata[PINNED] and f", or {setting.metadata[PINNED]}"
                 raise ValueError(f"{own.__name__} has no use for {setting.name}: leave it out{instead}")
+        for setting in dataclasses.fields(self):  # type: ignore[arg-type]
+            if taken := [f for f in _families_of(own) if setting.name in getattr(self, f).short_forms]:  # type: ignore[arg-type]
+                raise TypeError(f"{own.__name__}: {setting.name} is short for a setting of {taken[0]}: declare that")
         for name, value in short.items():
             self._set_short(name, value)
 
@@ -142,7 +145,7 @@ class Part:
         parts = ((field, getattr(self, field)) for field in _families_of(type(self)))  # type: ignore[arg-type]
         field, part = next(((f, part) for f, part in parts if name in part.short_forms), ("", None))
         if part is None:
-            if value not in (None, False):
+            if value is not None and value is not False:
                 raise ValueError(f"{type(self).__name__}{self._owner_of(name)}")
             return
         setting = part.short_forms[name]
@@ -273,8 +276,11 @@ def _plain(name: str) -> str:
 @lru_cache
 def short_names(part: type[Any]) -> tuple[str, ...]:
     """Short forms that a class takes, in their order: what it is made from beside its fields."""
-    fields = {field.name for field in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else set()
-    return tuple(name for name in inspect.signature(part).parameters if name not in fields) if fields else ()
+    if not dataclasses.is_dataclass(part):
+        return ()
+    fields, given = {field.name for field in dataclasses.fields(part)}, inspect.signature(part).parameters
+    declared = part.__dataclass_fields__  # in the order in which ``__post_init__`` is given them
+    return tuple(name for name in declared if name in given and name not in fields)
 
 
 def _settings_of(part: type[Any]) -> list[Any]:

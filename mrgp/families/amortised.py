@@ -39,6 +39,8 @@ from mrgp.recordings.missing import Missing, entries
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.amortised_conditional import ETA, LATENTS, AmortisedConditional
 
+LEAST_SCALE = 1e-12  # in units of the recording: below it a neuron was the same in every bin
+
 
 @dataclass(frozen=True)
 class Amortised(Model, abstract=True):
@@ -55,7 +57,8 @@ class Amortised(Model, abstract=True):
     def __post_init__(self) -> None:
         self.resolve()
         if self.emission.is_autocorrelated:
-            raise ValueError(f"{type(self).__name__} takes the bins of a trial as independent given eta: noise='white'")
+            model = type(self).__name__
+            raise ValueError(f"{model} takes the bins of a trial as independent given eta: use emission='gaussian'")
 
     def guide(self, data: MultiRegionData) -> None:
         """Sample the latents of each trial from q(z | y), at the sites of the program."""
@@ -79,7 +82,9 @@ class Amortised(Model, abstract=True):
         # As of the recording that the model was fitted to, whatever it is asked about.
         center = lax.stop_gradient(numpyro.param("input_center", jnp.asarray(data.center)))
         scale = lax.stop_gradient(numpyro.param("input_scale", jnp.asarray(data.scale)))
-        values = (jnp.asarray(data.values) - center) / scale
+        # Neurons that never changed there say nothing, whatever they do later.
+        units = (jnp.asarray(data.values) - center) / jnp.maximum(scale, LEAST_SCALE)
+        values = jnp.where(scale > LEAST_SCALE, units, 0.0)
         return jnp.where(self.observed(data), values, 0.0)
 
     def emission_sites(self, data: MultiRegionData) -> Readout:

@@ -211,7 +211,8 @@ class GaussianProcesses(Model, abstract=True):
         """Names of the sites that describe latents, not neurons: a posterior is asked about these."""
         counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
         kernel = [name for kind, count in counts.items() if count for name in self.kernel.sites(kind)]
-        return (*self.delays.dynamics(self.extent(layout, 1)), *kernel)
+        level, *others = self.delays.dynamics(self.extent(layout, 1)) or (None,)
+        return (*((level,) if level else ()), *kernel, *others)
 
     def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
         """Kernel parameters of latents of a kind in bins, from sites in seconds."""
@@ -346,4 +347,4 @@ class GaussianProcesses(Model, abstract=True):
         """Keep some of the across latents of the model and its sites, by index."""
         n_columns = self.assignment(layout).n_columns
         columns = np.concatenate([across, np.arange(self.n_across, n_columns)])
-        return self.replace(n_across=len(across)), keeping(sites, across, columns)
+        return self.replace(n_across=len(across), delays=self.delays.keeping(across)), keeping(sites, across, columns)

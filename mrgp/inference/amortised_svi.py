@@ -28,6 +28,9 @@ FEWEST_APART = 10  # trials, below which none is kept apart
 JUDGED = 8  # draws of the guide in a bound of the trials kept apart
 
 
+WARMING, TRAINED = "warming", "trained"  # phases of a run
+
+
 @dataclass(kw_only=True)
 class Training(State):
     """State between two epochs.
@@ -71,12 +74,20 @@ class AmortisedSVI(Method):
     patience: int = 50
     apart: float = 0.2
 
-    known_as: ClassVar[str] = "amortised_svi"
     climbs: ClassVar[Quantity] = BOUND
     listed: ClassVar[bool] = True
     holds_sites: ClassVar[bool] = False
     title: ClassVar[str | None] = "training"
     unit: ClassVar[str] = " epochs"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < np.inf:
+            raise ValueError(f"learning_rate is a positive number, not {self.learning_rate}")
+        if not 0 <= self.apart < 1:
+            raise ValueError(f"apart is a share of the trials in [0, 1), not {self.apart}")
+        for name in ("batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} counts at least 1, not {getattr(self, name)}")
 
     def init(self, driver: Driver) -> Training:
         model, data, seed = driver.model, driver.data, driver.options.seed
@@ -88,34 +99,45 @@ class AmortisedSVI(Method):
         if known is not None:
             values = parameters.unpacked(known[1])
         training, apart = self._split(data, seed)
-        free = parameters.free(values)
-        return Training(
-            model=model, sites=parameters.packed(values), parameters=parameters, free=free, key=random.key(seed),
-            optimiser=self._adam().init(free), training=training, apart=apart,
+        free, key = parameters.free(values), random.key(seed)
+        state = Training(
+            model=model, sites=parameters.packed(values), parameters=parameters, free=free, key=key,
+            optimiser=self._adam().init(free), training=training, apart=apart, phase=WARMING,
         )  # fmt: skip
+        if driver.start is not None or driver.store.phase == TRAINED:  # it must not end below where it begins
+            state.phase, state.trace = TRAINED, [self._judge(driver, state, random.fold_in(key, 1))]
+        elif driver.options.max_iterations <= self.warm_up:
+            most = f"max_iterations is {driver.options.max_iterations}, and warm_up {self.warm_up} epochs"
+            raise ValueError(f"{most}: raise max_iterations, or lower warm_up")
+        return state
 
     def step(self, driver: Driver, state: Training) -> Training:
         """Train for an epoch, and judge the parameters on the trials kept apart."""
         n_steps = -(-state.training.n_trials // self.batch_size)
-        weight = min(1.0, max(FLOOR, state.epoch / max(self.warm_up, 1)))
+        warming = state.phase == WARMING and state.epoch < self.warm_up
+        weight = max(FLOOR, state.epoch / self.warm_up) if warming else 1.0
         state.key, key, judge = random.split(state.key, 3)
         trained = _epoch(self, state.model, n_steps, state.free, state.optimiser, state.training, key, weight)
         state.free, state.optimiser = trained[:2]
         state.skipped += int(trained[2])
-        state.epoch, state.iterations, state.evaluations = state.epoch + 1, state.epoch, state.evaluations + n_steps
-        # In nats of all trials, as the likelihoods that it is compared with.
-        share = state.apart.n_trials / driver.data.n_trials
-        value = float(_judged(state.model, state.free, state.apart, judge)) / share
+        state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
+        state.iterations = state.epoch
+        value = self._judge(driver, state, judge)
         driver.show(1, value)
-        if weight < 1.0:
-            return self._ended(driver, state)
-        if value > state.height:
-            state.sites, state.since = state.parameters.packed(state.parameters.constrained(state.free)), 0
-            state.trace.append(value)
+        better = warming or value > state.height
+        if better:
+            state.sites = state.parameters.packed(state.parameters.constrained(state.free))
+        if not warming:
+            state.phase, state.since = TRAINED, 0 if better else state.since + 1
+            state.trace += [value] if better else []
+        if better:
             driver.keep(state)
-        else:
-            state.since += 1
         return self._ended(driver, state)
+
+    def _judge(self, driver: Driver, state: Training, key: Array) -> float:
+        """Bound of log p(y) by the trials kept apart, in nats of all trials."""
+        share = state.apart.n_trials / driver.data.n_trials
+        return float(_judged(state.model, state.free, state.apart, key)) / share
 
     def finish(self, driver: Driver, state: Training) -> Run:
         if state.skipped:
@@ -183,6 +205,6 @@ def _judged(model: Any, free: Values, data: MultiRegionData, key: Array) -> Arra
 
     def bound(key: Array) -> Array:
         found = terms(model, parameters.constrained(free), data, key)
-        return found.likelihood - found.divergence + found.prior
+        return found.likelihood - found.divergence
 
     return jax.lax.map(bound, random.split(key, JUDGED)).mean()

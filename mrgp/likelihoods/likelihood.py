@@ -158,6 +158,8 @@ class Kalman(Likelihood):
     def __post_init__(self) -> None:
         if self.lift not in LIFTS:
             raise ValueError(f"lift is 'readout' or 'ar', not {self.lift!r}")
+        if self.registers is not None and not isinstance(self.registers, Window):
+            raise TypeError(f"registers are an mrgp.Window such as mrgp.Window(8), not {self.registers!r}")
 
     @property
     def reads_between_bins(self) -> bool:

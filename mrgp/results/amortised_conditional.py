@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import xarray as xr
 from jax import Array, random
 from jax.scipy.special import logsumexp
@@ -129,9 +130,9 @@ def _replica(drawn: Trace, run: Trace, key: Array, weights: Array) -> tuple[Arra
     return run[LATENTS]["value"], (_emission_of(run).sample(key) * weights).sum(1)
 
 
-def _emission_of(run: Trace) -> Any:
-    """Distribution of values given eta, without the mask of what was observed."""
+def _emission_of(run: Trace) -> dist.Distribution:
+    """Distribution of values given eta, without the mask of what was observed, and entry by entry."""
     given = run["y"]["fn"]
-    while hasattr(given, "base_dist"):
+    while isinstance(given, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
         given = given.base_dist
     return given

@@ -59,6 +59,10 @@ class Delays(Part, family="delays", tag="name", short=True):
         """Reason why these delays are not for so many latents, or None."""
         return None
 
+    def keeping(self, across: np.ndarray) -> Self:
+        """Return the law of some of the latents, by index."""
+        return self
+
     # ---- the program ---------------------------------------------------------------------------------------------
 
     def sample(self, extent: Extent) -> Array:

@@ -19,7 +19,7 @@ from mrgp.recordings.units import positive_seconds
 DELAY = Site("delay", "later_region", "across_latent", unit="s", trait=True)
 
 WIDEST_STEP = 0.3  # of delays as the logistic function has them: what nothing is known of
-NEAR_EDGE = 0.1  # of a bin: there the free coordinate of a delay hardly moves it
+NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves it
 
 
 class BoundedDelays(Delays, abstract=True):
@@ -59,7 +59,8 @@ class BoundedDelays(Delays, abstract=True):
     ) -> np.ndarray:
         """Approximate posterior sd of unconstrained levels, (later_region, across_latent)."""
         bound = self.bound(extent.bin_width)
-        level = self.level(sites)[..., 1:, :]
+        table = self.table(sites, extent)
+        level = (table if table.ndim == 2 else table.mean(-1))[1:]
         by_free = 0.5 * bound * np.maximum(1 - (level / bound) ** 2, NEAR_EDGE)  # slope of a delay
         return 1 / np.sqrt(information() * by_free**2 + WIDEST_STEP**-2)
 

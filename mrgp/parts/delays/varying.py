@@ -66,9 +66,13 @@ class VaryingDelay(BoundedDelays):
 
     def objection(self, n_across: int) -> str | None:
         learned = self.learned_timescales
-        if learned is None or (len(learned) == n_across and 0 < min(learned) <= max(learned) < np.inf):
+        if learned is None or (len(learned) == n_across and all(0 < each < np.inf for each in learned)):
             return None
         return f"learned_timescales are {n_across} positive numbers of seconds, not {learned}"
+
+    def keeping(self, across: np.ndarray) -> Self:
+        learned = self.learned_timescales
+        return self if learned is None else self.replace(learned_timescales=tuple(learned[k] for k in across))
 
     # ---- the process ---------------------------------------------------------------------------------------------
 
@@ -101,6 +105,8 @@ class VaryingDelay(BoundedDelays):
     # ---- the program ---------------------------------------------------------------------------------------------
 
     def sample(self, extent: Extent) -> Array:
+        if extent.n_regions == 1:  # which lags behind nobody
+            return jnp.zeros((1, 1, extent.n_across))
         bound, modes = self.bound(extent.bin_width), self.modes(extent)
         level = self.sample_level(extent)[..., None]
         usual = dist.HalfNormal(self.usual_spread(extent.bin_width)).expand(extent.lagging).to_event(2)
@@ -114,6 +120,8 @@ class VaryingDelay(BoundedDelays):
         return (DELAY.name, DELAY_CHANGE.name) if min(extent.lagging) > 0 else ()
 
     def table(self, sites: Mapping[str, Any], extent: Extent) -> np.ndarray:
+        if DELAY.name not in sites:
+            return super().table(sites, extent)
         bound, level = self.bound(extent.bin_width), self.level(sites)
         unit = np.einsum("...rkm,ktm->...rkt", sites[DELAY_CHANGE.name], self.modes(extent))
         change = np.asarray(sites[DELAY_SPREAD.name])[..., None] * unit
@@ -130,6 +138,8 @@ class VaryingDelay(BoundedDelays):
         return ConstantDelay(self.longest, self.hold)
 
     def first_guess(self, sites: Mapping[str, Any], extent: Extent) -> dict[str, Any]:
+        if extent.n_regions == 1:
+            return {}
         series = np.shape(sites[DELAY.name])
         still = np.zeros((*series, self.modes(extent).shape[-1]))
         return {DELAY_CHANGE.name: still, DELAY_SPREAD.name: np.full(series, self.usual_spread(extent.bin_width))}
@@ -139,7 +149,8 @@ class VaryingDelay(BoundedDelays):
 
         Courses keep their shape where modes differ.
         """
-        if not isinstance(other, VaryingDelay) or DELAY_CHANGE.name not in sites:
+        series = np.shape(sites.get(DELAY_CHANGE.name, ()))[:2]
+        if not isinstance(other, VaryingDelay) or series != extent.lagging:
             return self, dict(sites)
         same = self if self.timescale else self.replace(learned_timescales=timescales(other, extent.n_across))
         unit = np.einsum("rkm,ktm->rkt", sites[DELAY_CHANGE.name], other.modes(extent))
@@ -157,7 +168,7 @@ class VaryingDelay(BoundedDelays):
         A timescale that is set is kept, and a delay that was found constant remains so.
         """
         learn = {"learn_spread": DELAY_SPREAD.name not in fixed, "learn_timescale": self.timescale is None}
-        if not extent.n_across or DELAY_CHANGE.name in fixed or not any(learn.values()):
+        if not min(extent.lagging) or DELAY_CHANGE.name in fixed or not any(learn.values()):
             return None
         # The free coordinate of a level is 2 u, and f adds f / D to u.
         per_level = np.maximum(curvature(DELAY.name), LEAST_CURVATURE) * (2 / self.bound(extent.bin_width)) ** 2
@@ -182,7 +193,7 @@ class VaryingDelay(BoundedDelays):
     def scales(
         self, sites: Mapping[str, Any], extent: Extent, information: Callable[[], np.ndarray]
     ) -> dict[str, np.ndarray]:
-        if not extent.n_across:
+        if not min(extent.lagging):
             return {}
         free = self.scale_of_level(sites, extent, information)
         # A level known to sd / bin says as much per bin; modes are orthogonal, so each gains by its own size.

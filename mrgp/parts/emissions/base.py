@@ -88,7 +88,7 @@ class Emission(Part, family="emission", tag="name", short=True):
         Values have each neuron's own variance, counts its rate. Every model holds that one, with loadings of zero: no
         fit may end below it.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define trivial_log_likelihood(self, data)")
 
     # ---- the program ---------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from mrgp.inference.mode.mode import FEW
 from mrgp.part import rebuilt
 from mrgp.parts.delays.base import Delays
 from mrgp.parts.delays.bounds import are_read
-from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.delays.constant import DELAY, ConstantDelay
 from mrgp.parts.delays.none import NoDelay
 from mrgp.parts.delays.varying import VaryingDelay
 from mrgp.plots.save import save_figure
@@ -147,8 +147,8 @@ def compare_delays(
     hypotheses: Iterable[str] | Mapping[str, str | Delays | Model | Hypothesis] = KNOWN,
     *,
     model: GaussianProcesses | None = None,
-    n_across: int = 1,
-    n_within: int | tuple[int, ...] = 1,
+    n_across: int | None = None,
+    n_within: int | tuple[int, ...] | None = None,
     probability: float = 0.9,
     rope: float | None = None,
     n_draws: int = 1000,
@@ -165,8 +165,9 @@ def compare_delays(
             :class:`Hypothesis`.
         model: Of the hypotheses known by name and of laws, which replace its delays; None for DLAG of the arguments
             that follow.
-        n_across, n_within: Latents of that model, and ``choices`` such as ``kernel``, ``max_delay``,
-            ``timescale_bounds`` or ``likelihood``: all hypotheses share the bound of delays that the fits need.
+        n_across, n_within: Latents of that model, 1 each unless they are given, and ``choices`` such as ``kernel``,
+            ``max_delay``, ``timescale_bounds`` or ``likelihood``: all hypotheses share the bound of delays that the
+            fits need.
         probability: Of the intervals.
         rope: Region of practical equivalence in seconds; None for half a bin.
         n_draws: Draws of each posterior for leave-one-out.
@@ -181,8 +182,11 @@ def compare_delays(
     if unknown := sorted(choices.keys() - GaussianProcesses.__dataclass_fields__.keys()):
         raise TypeError(f"no hypothesis has a choice {', '.join(unknown)}: see DLAG and ADM for what there is")
     of_law = {name: choices.pop(name) for name in OF_VARYING & choices.keys()}
+    sizes = {name: size for name, size in (("n_across", n_across), ("n_within", n_within)) if size is not None}
     if model is None:
-        model = rebuilt("model", {"model": USUAL, "n_across": n_across, "n_within": n_within}).replace(**choices)
+        model = rebuilt("model", {"model": USUAL, "n_across": 1, "n_within": 1}).replace(**sizes, **choices)
+    elif given := sorted({*sizes, *choices}):
+        raise TypeError(f"the model says {', '.join(given)}: leave them out, or leave model out")
     listed = _listed(hypotheses, partial(_with_law, model, of_law))
     fits = _fitted(listed, data, seed, progress)
     typical = {name: with_typical_spreads(fit, data, progress) for name, fit in fits.items()}
@@ -212,12 +216,15 @@ def _with_law(model: GaussianProcesses, of_law: Mapping[str, Any], law: str | De
     if law not in KNOWN:
         known = ", ".join(KNOWN)
         raise ValueError(f"hypothesis {law!r} is unknown: choose from {known}, or give a model by that name")
+    still = model
+    if model.delays.moves or not model.delays.bound(1.0):
+        still = model.replace(delays=ConstantDelay(model.delays.longest, model.delays.hold))
     if law == NoDelay.known_as:  # with delays that are fixed, so that all else is as under the others
-        return Hypothesis(model, {DELAY.name: 0})
+        return Hypothesis(still, {DELAY.name: 0})
     if law == VaryingDelay.known_as:
-        varying = VaryingDelay(model.delays.longest, model.delays.hold)
+        varying = model.delays if model.delays.moves else VaryingDelay(model.delays.longest, model.delays.hold)
         return Hypothesis(model.replace(delays=varying, **of_law))
-    return Hypothesis(model)
+    return Hypothesis(still)
 
 
 def _listed(hypotheses: Any, with_law: Any) -> dict[str, Hypothesis]:
@@ -248,9 +255,10 @@ def _fitted(
     fits: dict[str, GaussianProcessFit] = {}
     for name in sorted(listed, key=lambda name: name not in plain[:1]):
         model, start = listed[name].model, None
-        if plain and name != plain[0] and _same_latents(model, listed[plain[0]].model):
+        if plain and name != plain[0] and _same_latents(model, listed[plain[0]].model, data.bin_width):
             start = fits[plain[0]]
-            model = model.replace(max_delay=start.model.delays.bound(data.bin_width))
+            if model.delays.bound(data.bin_width):
+                model = model.replace(delays=model.delays.replace(longest=start.model.delays.bound(data.bin_width)))
         fixed = listed[name].fixed
         fit: Any = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress)
         fits[name] = fit.raise_if_interrupted()
@@ -263,12 +271,12 @@ def _is_constant(one: Hypothesis, data: MultiRegionData) -> bool:
     return are_read(delays, extent) and not delays.moves and DELAY.name not in one.fixed
 
 
-def _same_latents(one: Model, other: Model) -> bool:
-    """True if a fit of one model says where the other's latents are, and at which delays."""
-    alike = (
-        "n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "max_delay", "hold_max_delay", "loadings",
-    )  # fmt: skip
-    return isinstance(one, GaussianProcesses) and all(getattr(one, name) == getattr(other, name) for name in alike)
+def _same_latents(one: GaussianProcesses, other: GaussianProcesses, bin_width: float) -> bool:
+    """True if a fit of one model says where the other's latents are, and at which delays, if it has any."""
+    alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "loadings", "pools_regions")
+    bounds = {(one.delays.bound(bin_width), one.delays.hold), (other.delays.bound(bin_width), other.delays.hold)}
+    same_reach = len(bounds) == 1 or not one.delays.bound(bin_width)
+    return same_reach and all(getattr(one, name) == getattr(other, name) for name in alike)
 
 
 def _left_out(name: str, fit: GaussianProcessFit, data: MultiRegionData, **settings: Any) -> Any:
