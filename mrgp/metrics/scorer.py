@@ -29,7 +29,7 @@ def scorer(fit: Any) -> Any:
     """Return the fit, under a likelihood that knows missing entries.
 
     It is the fit itself, or the same parameters under the Markov likelihood where its own is an approximation. The
-    spectral likelihood takes frequencies as independent, and cannot leave entries out. Whatever is no fit of a preset,
+    spectral likelihood takes frequencies as independent, and cannot leave entries out. Whatever is no fit of a model,
     such as a baseline, is its own scorer.
     """
     model: Any = getattr(fit, "model", None)
