@@ -1,14 +1,21 @@
 """The package as a newcomer gets it: what is listed is what exists, and imports go down the stair."""
 
 import ast
+import importlib
+import inspect
+import json
+import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import mrgp
+from mrgp.cli.main import parse
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,6 +97,106 @@ def test_models_are_importable_and_known_by_name():
     for name in mrgp.models.__all__:
         assert getattr(mrgp.models, name) is Model.member(name)
     assert {"adm", "dlag", "fa", "gfa", "gpfa", "lds", "mdlag", "pcca"} <= Model.members().keys()
+
+
+ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc|obj):`~?([\w.]+)`")
+DOTTED = re.compile(r"\bmrgp(?:\.[A-Za-z_]\w*)+")
+MODULE = re.compile(r"``([a-z_]+(?:\.[a-z_]+)+)``")
+FILES = {"csv", "json", "nc", "png", "py"}
+
+
+def within(owner, name):
+    """What `owner` has under a name: a submodule, an attribute of a class, or one of its instances."""
+    if isinstance(owner, ModuleType) and not hasattr(owner, name):
+        return importlib.import_module(f"{owner.__name__}.{name}")
+    if isinstance(owner, type) and not hasattr(owner, name):
+        declared = any(name in vars(base).get("__annotations__", {}) for base in owner.__mro__)
+        assert declared or f"self.{name}" in inspect.getsource(owner), name
+        return None
+    return getattr(owner, name)
+
+
+def is_found(owner, path):
+    try:
+        for name in path.split("."):
+            owner = within(owner, name)
+    except (AttributeError, AssertionError, ModuleNotFoundError):
+        return False
+    return True
+
+
+def of_package(name):
+    return is_found(mrgp, name.removeprefix("mrgp."))
+
+
+def module_of(path):
+    names = path.relative_to(ROOT).with_suffix("").parts
+    inside = names if names[0] == "mrgp" else ("mrgp", *names)
+    return importlib.import_module(".".join(inside).removesuffix(".__init__"))
+
+
+def owners(path, line):
+    """What a name in line `line` of a file may belong to: its class, and its module."""
+    module = module_of(path)
+    bodies = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
+    return [*(getattr(module, n.name) for n in bodies if n.lineno <= line <= n.end_lineno), module]
+
+
+def test_docstrings_refer_to_what_exists():
+    files = [*ROOT.glob("mrgp/**/*.py"), *ROOT.glob("models/*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
+    folders = {path.parent.name for path in files} - {"mrgp"}
+    lost = []
+    for path in files:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            wrong = [name for name in DOTTED.findall(line) if not of_package(name)]
+            for name in ROLE.findall(line):
+                if not name.startswith("mrgp.") and not any(is_found(owner, name) for owner in owners(path, number)):
+                    wrong.append(name)
+            for name in MODULE.findall(line):
+                folder, *_, last = name.split(".")
+                is_module = folder in folders and last not in FILES
+                if is_module and not any(known.endswith(f".{name}") for known in modules):
+                    wrong.append(name)
+            lost += [f"{path.relative_to(ROOT)}:{number}: {name}" for name in wrong]
+    assert not lost, "\n".join(lost)
+
+
+def cells(path, kind):
+    found = json.loads(path.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in found if cell["cell_type"] == kind]
+
+
+def imports(code):
+    """Every `name` of a `from mrgp.x import name` in some code, with its module."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mrgp":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+README, NOTEBOOKS = ROOT / "README.md", sorted(ROOT.glob("notebooks/*/*.ipynb"))
+
+
+def test_notebooks_benchmarks_and_the_readme_name_what_exists():
+    codes = {path: [path.read_text()] for path in ROOT.glob("tests/benchmarks/*.py")}
+    codes |= {path: cells(path, "code") for path in NOTEBOOKS}
+    texts = {path: path.read_text() for path in [README, *ROOT.glob("tests/**/*.md"), *codes]}
+    codes[README] = re.findall(r"```python\n(.*?)```", texts[README], re.DOTALL)
+    named = [(path, name) for path, text in texts.items() for name in DOTTED.findall(text)]
+    named += [(path, name) for path, parts in codes.items() for code in parts for name in imports(code)]
+    lost = [f"{path.relative_to(ROOT)}: {name}" for path, name in named if not of_package(name)]
+    assert not lost, "\n".join(lost)
+
+
+@pytest.mark.parametrize("path", [README, *NOTEBOOKS], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_commands_that_texts_show_are_understood(path):
+    text = path.read_text() if path == README else "\n".join(cells(path, "markdown"))
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for command in re.findall(r"(?:^|/)\s*mrgp ([a-z].*)", block.replace("$seed", "0"), re.MULTILINE):
+            try:
+                parse(shlex.split(command, comments=True))
+            except SystemExit as stop:
+                pytest.fail(f"mrgp {command}: {stop}")
 
 
 def fresh(script):

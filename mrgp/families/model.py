@@ -106,8 +106,8 @@ class Model(Part, family="model", tag="model"):
     def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray:
         """Compute log p(y_trial | params) in nats, (trial,).
 
-        ``params`` come from :meth:`params_from` or ``fit.sites``. Of counts it is a lower bound, in which the trials
-        given share the covariances of latents.
+        ``params`` come from ``fit.sites``, or of another program from ``model.params_from``. Of counts it is a lower
+        bound, in which the trials given share the covariances of latents.
         """
         self.emission.check_values(data)
         with TRACING:

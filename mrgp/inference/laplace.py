@@ -28,12 +28,11 @@ class Laplace(Method):
         n_draws: Draws kept with the fit.
         loadings: What becomes of loadings, noise and offsets. "included": they are drawn together with delays and
             timescales, the full posterior. "following": delays and timescales are drawn from their own Gaussian, that
-            of :meth:`mrgp.Fit.delay_intervals`, and the rest from its posterior given each of them. "profiled": they
-            are not drawn but stay at the maximum, and only delays and timescales have draws, of that Gaussian; done in
-            no time. In both, timescales miss what loadings leave room for: on 20 trials of 25 bins they were 0.3 to 0.6
-            sds too short, and had 0.87 to 0.99 times the sd of NUTS, delays 0.96 to 1.03 times. None: included
-            up to 400 parameters in all, then profiled; of counts, whose likelihood costs tens of times as much,
-            profiled.
+            of ``fit.delay_intervals``, and the rest from its posterior given each of them. "profiled": they are not
+            drawn but stay at the maximum, and only delays and timescales have draws, of that Gaussian; done in no time.
+            In both, timescales miss what loadings leave room for: on 20 trials of 25 bins they were 0.3 to 0.6 sds too
+            short, and had 0.87 to 0.99 times the sd of NUTS, delays 0.96 to 1.03 times. None: included up to 400
+            parameters in all, then profiled; of counts, whose likelihood costs tens of times as much, profiled.
     """
 
     n_draws: int = 1000

@@ -3,8 +3,8 @@ r"""Maximum a posteriori by L-BFGS on the marginal likelihood.
 It uses coordinates in which the posterior is nearly round. Latents are integrated out by the model itself, so each
 evaluation is one likelihood and its gradient. Every free parameter moves at once: near the optimum the curvature of a
 loading is about n_bins_in_all / noise and that of a log noise variance n_bins_in_all / 2, so after scaling by those
-(:func:`coordinates`) the objective is nearly isotropic and L-BFGS needs tens of iterations where
-expectation-maximization needs thousands. The objective never increases.
+(a model's ``scales``, see :class:`Objective`) the objective is nearly isotropic and L-BFGS needs tens of iterations
+where expectation-maximization needs thousands. The objective never increases.
 """
 
 import time

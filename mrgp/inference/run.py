@@ -140,7 +140,7 @@ class Run:
     Times are in seconds. Two runs are equal if they are the same object.
 
     Attributes:
-        model: The preset, with the window and delay bound it ended with.
+        model: With the registers and the bound of delays that it ended with.
         sites: The model's sample sites by name, constrained, in seconds.
         method: How they were inferred, by name.
         trace: After every iteration, nats: what the method climbs (:attr:`mrgp.inference.method.Method.climbs`).

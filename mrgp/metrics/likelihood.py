@@ -47,7 +47,7 @@ def reconstruction(fit: Any, data: MultiRegionData) -> xr.Dataset:
     """Score how closely the latents follow a recording, given all of it.
 
     The predicted bin is included. Noise that a model follows counts in its favour here: compare models by
-    :func:`cosmoothing`.
+    :func:`mrgp.metrics.cosmoothing`.
 
     Returns:
         Over (region,): ``rmse`` in units of the data, pooled ``r2``; and ``neuron_r2_<region>`` (neuron_<region>,).

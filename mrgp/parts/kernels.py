@@ -7,7 +7,7 @@ kernel of one's own is a class with one method::
         def cov(self, tau):
             return jnp.exp(-jnp.abs(tau))
 
-and runs in every preset: how it becomes a state space is decided in :mod:`mrgp.likelihoods.statespace.lift`.
+and runs in every model: how it becomes a state space is decided in :mod:`mrgp.likelihoods.statespace.lift`.
 """
 
 import math

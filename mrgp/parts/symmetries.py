@@ -85,7 +85,7 @@ def align_draws(
 
     Args:
         draws: Site -> array (..., *site), the leading axes the same for all: (draw,), (chain, draw), or none. Sites
-            have the shapes that the presets sample (``delay`` has no row for the first region); others pass through.
+            have the shapes that the models sample (``delay`` has no row for the first region); others pass through.
         assignment: Which neuron reads which latent (``fit.assignment`` or ``model.assignment(data.layout)``).
         reference: One value of some of these sites, such as ``fit.sites`` or :func:`sites_of_truth`; None for the
             last draw of the first chain, and after it the mean of the draws aligned to it.

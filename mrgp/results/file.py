@@ -85,7 +85,7 @@ def read(path: Path) -> dict[str, Any]:
     header = json.loads(dataset.attrs["header"])
     try:
         model = rebuilt("model", header["settings"])
-    except ValueError as error:  # a kernel or a preset that is not defined here
+    except ValueError as error:  # a kernel or a model that is not defined here
         raise DataError(f"{path}: {error}") from error
     except (KeyError, TypeError) as error:
         raise DataError(f"{path} is not a fit saved by this version of mrgp") from error

@@ -25,7 +25,7 @@ def latents(fit: Any, bounds: xr.Dataset | None = None, truth: xr.DataArray | No
 
     Args:
         fit: Of any model; what it does not have is in no table.
-        bounds: From :meth:`Fit.delay_intervals`, over time where delays vary.
+        bounds: From ``fit.delay_intervals``, over time where delays vary.
         truth: Delays in the order of the fit's latents.
     """
     timescales = {kind: 1e3 * fit.timescales[kind].values for kind in ("across", "within")}

@@ -17,8 +17,8 @@ PROBABILITY = 0.9   # of the intervals reported
 def write_results(fit: Fit, folder: Path, bounds: xr.Dataset | None = None) -> dict[str, Any]:
     """Write ``fit.nc`` and ``summary.json``, each replaced whole; return the summary.
 
-    The summary is :meth:`Fit.summary`, with ``delay_intervals`` where ``bounds`` (from :meth:`Fit.delay_intervals`,
-    over time where delays vary) are given. Seconds and nats.
+    The summary is :meth:`Fit.summary`, with ``delay_intervals`` where ``bounds`` (from ``fit.delay_intervals``, over
+    time where delays vary) are given. Seconds and nats.
 
     Raises:
         FloatingPointError: the fit ended at a log-likelihood that is not finite.

@@ -51,7 +51,7 @@ def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
 def delay_intervals(
     fit: Any, curvature: Curvature, probability: float, over_time: bool, reference: str
 ) -> xr.Dataset:
-    """Build the Dataset of :meth:`mrgp.results.fit.Fit.delay_intervals`."""
+    """Build the Dataset of :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.delay_intervals`."""
     lean = delay_gaussian(fit, curvature, over_time, reference)
     z = norm.ppf(0.5 + probability / 2)
     bound, center, sd = lean.bound, lean.center, lean.sd
@@ -105,7 +105,7 @@ def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: s
 def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: str) -> xr.Dataset:
     """Build the Dataset of delay intervals from draws of the posterior.
 
-    See :meth:`mrgp.results.fit.Fit.delay_intervals`.
+    See :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.delay_intervals`.
     """
     tables = delay_draws(fit, fit.draws(fit.n_samples), reference)
     if over_time and fit.delays_vary:
@@ -149,7 +149,7 @@ def _repeated(fit: Any, drawn: Mapping[str, np.ndarray], n_draws: int) -> dict[s
 def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float, float]:
     """Compute log p(y | model) in nats, and its standard error.
 
-    See :meth:`mrgp.results.fit.Fit.log_evidence`.
+    See :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.log_evidence`.
     """
     if not fit.model.dynamics_sites(fit.layout):
         raise ValueError(f"{type(fit.model).__name__}'s latents are known up to a rotation: it has no single maximum")
@@ -166,7 +166,8 @@ def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float
 def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, np.ndarray]:
     """Draw from the Gaussian at the maximum; all sites, (draw, ...) each.
 
-    See :meth:`mrgp.results.fit.Fit.draws`; the curvature knows how the other sites respond.
+    See :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.draws`; the curvature knows how the other sites
+    respond.
     """
     rng = np.random.default_rng(seed)
     flat = np.zeros((n_draws, 0))

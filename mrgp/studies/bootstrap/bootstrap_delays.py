@@ -118,7 +118,7 @@ class Bootstrap(Shown):
 
         ``lower`` and ``upper`` are percentiles.
 
-        ``of`` is "delay" (the same table as :meth:`mrgp.Fit.delay_intervals`), "timescale_across" or another
+        ``of`` is "delay" (the same table as ``fit.delay_intervals``), "timescale_across" or another
         variable of ``samples``. Refits that did not converge are left out. A delay within 5% of ``max_delay`` has no
         interval (NaN), as there.
 

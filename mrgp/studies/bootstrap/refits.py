@@ -39,10 +39,10 @@ LARGEST_CHUNK, CHUNKS = 25, 16  # samples that a worker is sent at a time, and p
 class Job:
     """Data and settings that all refits share.
 
-    They are plain arrays and a preset, so that the job can be sent to another process.
+    They are plain arrays and a model, so that the job can be sent to another process.
 
     Attributes:
-        model: The preset.
+        model: That of the fit.
         given: What the recording says, every trial once.
         start: Sites to refit, at the fit.
         scale: Their posterior standard deviations there, one by one, in their free coordinates.

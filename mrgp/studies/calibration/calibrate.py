@@ -73,7 +73,7 @@ def calibrate(
         n: Simulations.
         method: The name of one that gives draws: "laplace", "nuts" or "svi".
         settings: Of the method, and of ``model.fit``, such as ``{"n_starts": 3}``. "laplace" is asked for the Gaussian
-            of :meth:`mrgp.Fit.delay_intervals` (``loadings="profiled"``) where they do not say.
+            of ``fit.delay_intervals`` (``loadings="profiled"``) where they do not say.
         regions: Name -> neurons. A model that pools regions is calibrated on one region of as many neurons.
         n_trials, n_bins, bin_width, snr: Of every recording; seconds.
         draws: Evenly spaced posterior draws that the truth is ranked among.

@@ -56,7 +56,7 @@ class Calibration(Shown):
     def table(self) -> pd.DataFrame:
         """Tests of uniform ranks and of coverage, by quantity, by kind and for all.
 
-        See :func:`.summarised`.
+        See :func:`mrgp.studies.calibration.rank_tests.summarised`.
         """
         return summarised(self.results)
 

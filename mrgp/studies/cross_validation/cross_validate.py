@@ -55,7 +55,7 @@ def cross_validate(
     in how many of them are shared.
 
     Args:
-        model: A preset; its own numbers of latents serve where none are given.
+        model: Its own numbers of latents serve where none are given.
         data: The recording.
         n_across: Numbers of across latents to try; in a search, None for 0 up to the smallest dimensionality.
         n_within: Numbers of private latents to try, each one number for all regions or one per region.

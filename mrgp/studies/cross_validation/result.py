@@ -55,7 +55,7 @@ class Candidate(NamedTuple):
         return f"{self.n_across}+{'/'.join(map(str, self.n_within))}" if any(self.n_within) else str(self.n_across)
 
     def of(self, model: Any) -> Any:
-        """Return the preset ``model`` with these latents."""
+        """Return ``model`` with these latents."""
         return model.replace(n_across=self.n_across, n_within=self.n_within if any(self.n_within) else 0)
 
 
@@ -70,7 +70,7 @@ class CrossValidation(Shown):
             over trials; ``difference`` of the means to the best candidate's and ``difference_se``, of paired
             differences; ``n_loadings``, the size; ``valid``, whether every fold was fitted and converged; by candidate
             and fold also ``converged``, ``failure`` (why, or "") and ``seconds``. NaN where there is no score.
-        model: The preset whose latents were varied.
+        model: The model whose latents were varied.
         settings: Of its fits.
         described: All that the scores depend on, JSON-ready.
         notes: Warnings of the fits, and how many had each.

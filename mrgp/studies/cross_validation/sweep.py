@@ -35,7 +35,7 @@ FILE = "tasks.json"
 class Job:
     """Data and settings that all fits of a sweep share.
 
-    Picklable if the preset and the score are.
+    Picklable if the model and the score are.
     """
 
     model: GaussianProcesses

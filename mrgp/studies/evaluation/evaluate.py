@@ -38,7 +38,7 @@ class Evaluation(Shown):
     (:class:`mrgp.Metric`), as a dataset each. One is None if the model has no such thing; ``notes`` then say why.
 
     Attributes:
-        model: Name of the preset.
+        model: Its name.
         trials: In a sentence, which trials were scored and whether the fit was made from them.
         cosmoothing: As :func:`mrgp.metrics.cosmoothing` has it, with a dimension ``predictor``: the model first, then
             the baselines.
