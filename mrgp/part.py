@@ -180,7 +180,7 @@ class Part:
         return dataclasses.replace(self, **{**unsaid, **back, **changes, **same})  # type: ignore[type-var]
 
     def _taken_back(self, names: Collection[str]) -> dict[str, "Part"]:
-        """Parts by field, with the settings of some short forms at their default, where that is None."""
+        """Parts by field, with the settings of some short forms at a default of None."""
         back: dict[str, Part] = {}
         for field in _families_of(type(self)):  # type: ignore[arg-type]
             part = getattr(self, field)

@@ -131,7 +131,7 @@ def _replica(drawn: Trace, run: Trace, key: Array, weights: Array) -> tuple[Arra
 
 
 def _emission_of(run: Trace) -> dist.Distribution:
-    """Distribution of values given eta, without the mask of what was observed, and entry by entry."""
+    """Distribution of values given eta, entry by entry, whether observed or not."""
     given = run["y"]["fn"]
     while isinstance(given, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
         given = given.base_dist

@@ -51,7 +51,7 @@ def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
 def delay_intervals(
     fit: Any, curvature: Curvature, probability: float, over_time: bool, reference: str
 ) -> xr.Dataset:
-    """Build the Dataset of :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.delay_intervals`."""
+    """Build the Dataset of ``fit.delay_intervals``."""
     lean = delay_gaussian(fit, curvature, over_time, reference)
     z = norm.ppf(0.5 + probability / 2)
     bound, center, sd = lean.bound, lean.center, lean.sd

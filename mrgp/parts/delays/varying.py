@@ -76,10 +76,6 @@ class VaryingDelay(BoundedDelays):
 
     # ---- the process ---------------------------------------------------------------------------------------------
 
-    def usual_spread(self, bin_width: float) -> float:
-        """Typical spread s in seconds: ``spread``, or one bin if that is None."""
-        return bin_width if self.spread is None else self.spread
-
     def modes(self, extent: Extent) -> np.ndarray:
         """Modes of f / s, (across_latent, time, mode).
 
@@ -109,7 +105,7 @@ class VaryingDelay(BoundedDelays):
             return jnp.zeros((1, 1, extent.n_across))
         bound, modes = self.bound(extent.bin_width), self.modes(extent)
         level = self.sample_level(extent)[..., None]
-        usual = dist.HalfNormal(self.usual_spread(extent.bin_width)).expand(extent.lagging).to_event(2)
+        usual = dist.HalfNormal(usual_spread(self, extent.bin_width)).expand(extent.lagging).to_event(2)
         spread = DELAY_SPREAD.sample(usual)
         white = dist.Normal().expand((*extent.lagging, modes.shape[-1])).to_event(3)
         change = spread[..., None] * jnp.einsum("rkm,ktm->rkt", DELAY_CHANGE.sample(white), modes)
@@ -142,7 +138,7 @@ class VaryingDelay(BoundedDelays):
             return {}
         series = np.shape(sites[DELAY.name])
         still = np.zeros((*series, self.modes(extent).shape[-1]))
-        return {DELAY_CHANGE.name: still, DELAY_SPREAD.name: np.full(series, self.usual_spread(extent.bin_width))}
+        return {DELAY_CHANGE.name: still, DELAY_SPREAD.name: np.full(series, usual_spread(self, extent.bin_width))}
 
     def from_other(self, other: Delays, sites: Mapping[str, Any], extent: Extent) -> tuple[Self, dict[str, Any]]:
         """Take over courses, and the timescales that another fit learned.
@@ -180,7 +176,7 @@ class VaryingDelay(BoundedDelays):
             if moving.any():
                 learned[k], likely[moving, k] = most_evident(
                     modes[k], change[moving, k], spread[moving, k], precision[moving, k], own[k],
-                    bin_width=extent.bin_width, typical=self.usual_spread(extent.bin_width), **learn,
+                    bin_width=extent.bin_width, typical=usual_spread(self, extent.bin_width), **learn,
                 )  # fmt: skip
         moved = np.abs(np.log(np.array(learned) / own)).max()
         if moved < SAME_TIMESCALE and np.all(np.abs(np.log(likely / spread)) < SAME_SPREAD):
@@ -208,3 +204,8 @@ def timescales(law: VaryingDelay, n_across: int) -> tuple[float, ...]:
     if law.timescale is None and law.learned_timescales is not None:
         return law.learned_timescales
     return (law.timescale or FIRST_TIMESCALE,) * n_across
+
+
+def usual_spread(law: VaryingDelay, bin_width: float) -> float:
+    """Typical spread s in seconds: ``spread``, or one bin if that is None."""
+    return bin_width if law.spread is None else law.spread

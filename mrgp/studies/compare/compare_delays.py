@@ -272,7 +272,7 @@ def _is_constant(one: Hypothesis, data: MultiRegionData) -> bool:
 
 
 def _same_latents(one: GaussianProcesses, other: GaussianProcesses, bin_width: float) -> bool:
-    """True if a fit of one model says where the other's latents are, and at which delays, if it has any."""
+    """True if a fit of one model says where the other's latents are, and at which delays."""
     alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "loadings", "pools_regions")
     bounds = {(one.delays.bound(bin_width), one.delays.hold), (other.delays.bound(bin_width), other.delays.hold)}
     same_reach = len(bounds) == 1 or not one.delays.bound(bin_width)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from mrgp.parts.delays.varying import DELAY_CHANGE, DELAY_SPREAD
+from mrgp.parts.delays.varying import DELAY_CHANGE, DELAY_SPREAD, usual_spread
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
@@ -30,7 +30,7 @@ def with_typical_spreads(fit: GaussianProcessFit, data: MultiRegionData, progres
     """
     if not fit.delays_vary or DELAY_SPREAD.name in fit.fixed:
         return None
-    typical = fit.model.delays.usual_spread(data.bin_width)
+    typical = usual_spread(fit.model.delays, data.bin_width)
     fixed = {name: fit.sites[name] for name in fit.fixed} | {DELAY_SPREAD.name: typical}
     return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).raise_if_interrupted()
 
