@@ -1,4 +1,4 @@
-"""Settings of models as files of earlier versions have them."""
+"""Settings of models as files and records of earlier versions have them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -42,3 +42,19 @@ def _with(part: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a part, with those replaced that it has."""
     own = part.to_settings()
     return own | {name: value for name, value in settings.items() if name in own}
+
+
+def told_apart(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a model with those of its delays and its state space one by one, as short forms name them.
+
+    Records of earlier versions have them so.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        names = {"delays": OF_DELAYS, "likelihood": OF_KALMAN}.get(name, {})
+        if not names or not isinstance(value, dict):
+            flat[name] = value
+            continue
+        flat |= {short: value[own] for short, own in names.items() if own in value}
+        flat |= {name: value["name"]} if names is OF_KALMAN else {}
+    return flat

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from mrgp.families.earlier_settings import told_apart
 from mrgp.inference.method import Method
 from mrgp.metrics.metric import HiddenRegion, Metric, SimulatedTrials
 from mrgp.plots.save import save_figure
@@ -27,7 +28,6 @@ LABELS = ["run", "kind", "model", "region"]
 SHOWN = {("fit",): "fits", ("evaluate", "baseline"): "evaluations", ("compare",): "comparisons"}
 ALONE = ("seed", "delays_ms")  # means over runs mean nothing: another fit's latents come in another order
 FOUND = ("max_delay", "window", "transient", "duration", "learned_timescales")  # what a fit may have changed
-FOUND_OF_PARTS = {"delays": ("longest", "learned_timescales"), "likelihood": ("registers", "transient")}
 ASKED = ("method", "fixed", "preprocessing", "condition", "held_out", "n_masks", "n_train_trials")  # beside settings
 DIGITS = 4
 DECIMALS = {"log_likelihood": 2, "log_evidence": 2, "elpd": 2}  # of large numbers told apart by small differences
@@ -171,20 +171,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _asked(summary: dict[str, Any]) -> dict[str, Any]:
     """Choices that a run was asked for, without those that fits make themselves."""
-    settings = summary["settings"]
+    settings = told_apart(summary["settings"])
     found = {*FOUND, "n_across"} if Method.known(summary["method"]).removes_latents else set(FOUND)
     if settings.get("hold_max_delay"):
         found.remove("max_delay")
-    asked = {name: _asked_of(name, value) for name, value in settings.items() if name not in found}
+    asked = {name: value for name, value in settings.items() if name not in found}
     return asked | {name: summary[name] for name in ASKED if name in summary}
-
-
-def _asked_of(name: str, value: Any) -> Any:
-    """Settings of a part of a model, without those that fits choose."""
-    if not isinstance(value, dict):
-        return value
-    kept = ("longest",) if value.get("hold") else ()
-    return {own: each for own, each in value.items() if own in kept or own not in FOUND_OF_PARTS.get(name, ())}
 
 
 def _reader(summary: dict[str, Any]) -> Callable[[dict[str, Any]], list[dict[str, Any]]] | None:

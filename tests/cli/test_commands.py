@@ -21,6 +21,7 @@ from mrgp.cli.main import build_parser
 from mrgp.inference.optimise import Objective
 from mrgp.part import rebuilt
 from mrgp.recordings.readers.public import fetch_v1v2
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.simulations.scenarios import SCENARIOS
 from mrgp.simulations.simulate import simulate
 
@@ -87,7 +88,7 @@ def test_defaults_are_those_of_the_library():
     helps = " ".join(a.help for a in parser._subparsers._group_actions[0].choices["fit"]._actions).split("(")
     adm, mdlag = mrgp.models.ADM(), mrgp.models.MDLAG()
     said = [adm.likelihood.written_name(), adm.lift, f"{adm.order}", f"{adm.gp_noise}", f"{mdlag.loadings.rate:g}"]
-    said += [str(taken["n_starts"]), mrgp.models.LDS().start]
+    said += [str(taken["n_starts"]), mrgp.models.LDS().start.written_name()]
     assert [word for word in said if not any(part.startswith(word) for part in helps)] == []
     assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
 
@@ -397,7 +398,7 @@ def test_stopped_after_the_fit_what_is_done_is_kept(run, save, tmp_path, monkeyp
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mrgp.Fit, "delay_intervals", stop)
+    monkeypatch.setattr(GaussianProcessFit, "delay_intervals", stop)
     command = ["fit", save(), *MODEL, "--n-starts", 1, "--max-delay", 0.1, "--out", tmp_path / "out"]
     code, _, err = run(*command)
     assert code == FAILED
@@ -449,7 +450,7 @@ def test_every_model_is_fitted_and_says_what_it_has(run, save, tmp_path, model):
         assert (summary["fixed"], summary["delays"], fit.method) == (["delay"], [[0.0], [0.0]], "vb")
         assert fit.model.likelihood.is_spectral
     if model == "lds":
-        assert (fit.model.start, fit.method) == ("learned", "em")
+        assert (fit.model.start.written_name(), fit.method) == ("learned", "em")
     if model == "gfa":
         assert (fit.model.loadings.shape, fit.model.loadings.rate, fit.method) == (1.0, 1.0, "map")
 

@@ -270,7 +270,7 @@ def test_what_a_model_does_not_have_has_no_error():
     np.testing.assert_allclose(found["subspace_error"].sel(loadings="all"), 0, atol=1e-12)
     assert np.isnan(found["subspace_error"].sel(loadings="within")).all()
     with pytest.raises(ValueError, match="the truth has 11 neurons, the fit 3"):
-        metrics.recovery_errors(SimpleNamespace(sites={"loadings": np.ones((3, 1))}), made.truth)
+        metrics.recovery_errors(SimpleNamespace(sites={"loadings": np.ones((3, 1))}, has_loadings=True), made.truth)
 
 
 def test_intervals_of_a_saved_fit_decide_the_direction(tmp_path):

@@ -13,6 +13,7 @@ from matplotlib.text import Text
 
 import mrgp
 from mrgp import DataError, MultiRegionData, metrics, plots, studies
+from mrgp.families.earlier_settings import told_apart
 from mrgp.families.model import Model
 from mrgp.metrics.baselines import psth_and_ridge
 from mrgp.results.table import write_results
@@ -243,11 +244,12 @@ def test_means_over_runs_of_different_settings_say_so(evaluation, tmp_path):
     for run in ("same/0", "same/1", "mixed/0", "mixed/1", "held/0", "held/1", "old/0", "old/1"):
         (tmp_path / run).mkdir(parents=True)
         odd = run == "mixed/1"
-        changed = {"max_delay": 0.3 if run.endswith("1") else 0.2} | ({"gp_noise": 0.01} if odd else {})
-        changed |= {"hold_max_delay": True} if run.startswith("held") else {}
-        summary = own | {"settings": own["settings"] | changed, "preprocessing": {"zscore": True} if odd else None}
-        if run == "old/0":
-            del summary["preprocessing"], summary["settings"]["hold_max_delay"]
+        changed = {"longest": 0.3 if run.endswith("1") else 0.2, "hold": run.startswith("held")}
+        settings = own["settings"] | {"delays": own["settings"]["delays"] | changed} | ({"gp_noise": 0.01} if odd else {})
+        summary = own | {"settings": settings, "preprocessing": {"zscore": True} if odd else None}
+        if run == "old/0":   # as an earlier version wrote it
+            del summary["preprocessing"], settings["delays"]
+            settings |= {"likelihood": "dense", "max_delay": 0.2, "window": None, "transient": None}
         (tmp_path / run / "summary.json").write_text(json.dumps(summary))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -265,7 +267,9 @@ def test_means_over_runs_of_different_settings_say_so(evaluation, tmp_path):
 
 def test_what_fits_change_by_themselves_is_known():
     known = {*FOUND, "n_across"}   # the latter of variational Bayes
-    assert all(set(preset.found_by_fit) <= known for preset in Model.members().values())
+    assert all(set(model.found_by_fit) - {"delays"} <= known for model in Model.members().values())
+    of_laws = told_apart({"delays": {"name": "varying", "longest": 0.1, "learned_timescales": [0.2]}})
+    assert of_laws.keys() <= known
 
 
 def test_what_all_runs_have_alike_stands_once(evaluation, tmp_path):
