@@ -131,8 +131,8 @@ def test_a_delay_of_which_nothing_is_known_is_no_evidence():
 def test_a_held_bound_is_nothing_to_share():
     """A hypothesis whose bound is to be held neither starts from one that widens its own nor takes over its bound."""
     free = DLAG(1, 0, max_delay=0.04)
-    assert _same_latents(free, free.replace(noise="ar1"), BIN)
-    assert not _same_latents(free, free.replace(hold_max_delay=True), BIN)
+    assert _same_latents(free, free.replace(noise="ar1"), 0.02)
+    assert not _same_latents(free, free.replace(hold_max_delay=True), 0.02)
 
 
 def test_bayes_factor_of_differences_where_nothing_is_known():

@@ -245,7 +245,8 @@ def test_means_over_runs_of_different_settings_say_so(evaluation, tmp_path):
         (tmp_path / run).mkdir(parents=True)
         odd = run == "mixed/1"
         changed = {"longest": 0.3 if run.endswith("1") else 0.2, "hold": run.startswith("held")}
-        settings = own["settings"] | {"delays": own["settings"]["delays"] | changed} | ({"gp_noise": 0.01} if odd else {})
+        settings = own["settings"] | {"delays": own["settings"]["delays"] | changed}
+        settings |= {"gp_noise": 0.01} if odd else {}
         summary = own | {"settings": settings, "preprocessing": {"zscore": True} if odd else None}
         if run == "old/0":   # as an earlier version wrote it
             del summary["preprocessing"], settings["delays"]
