@@ -14,7 +14,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 import mrgp.runtime.devices  # noqa: I001  float64 before any array exists
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import gamma, kv
+import registry
 
 from mrgp.likelihoods import DenseGP, MarkovGP, SpectralGP
 from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
@@ -31,7 +31,6 @@ from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.missing import Missing
 
-BIN_WIDTH = 0.02  # seconds
 WINDOW = Window(6)  # reads delays of up to 3 bins
 
 
@@ -78,96 +77,17 @@ def shared_data() -> Path:
 
 # --- kernels
 
-
-class Sech(mrgp.Kernel):
-    """A kernel of a user's own: only ``cov``. Its spectrum is a sech too, so it is positive definite."""
-
-    def cov(self, tau):
-        return 2 * jnp.exp(-jnp.abs(tau)) / (1 + jnp.exp(-2 * jnp.abs(tau)))
-
-
-@dataclass(frozen=True)
-class KernelCase:
-    """A kernel and all that is known of it without its own code.
-
-    ``closed(lag, timescale)`` is its correlation in plain numpy; ``own`` has the parameters besides the
-    timescale as numbers in bins; ``exact`` says whether its state space is.
-    """
-
-    name: str
-    kernel: mrgp.Kernel
-    closed: Callable[[np.ndarray, float], np.ndarray]
-    own: dict[str, float] = field(default_factory=dict)
-    exact: bool = False
-
-    def hyper(self, *timescales: float) -> dict[str, jnp.ndarray]:
-        """Per-latent parameters of as many latents as timescales."""
-        own = {name: jnp.full(len(timescales), value) for name, value in self.own.items()}
-        return {"timescale": jnp.array(timescales, float), **own}
-
-
-def gaussian(u: np.ndarray) -> np.ndarray:
-    return np.exp(-(u**2) / 2)
-
-
-def matern(u: np.ndarray, nu: float) -> np.ndarray:
-    """Matern correlation by its Bessel function (Rasmussen & Williams 2006, eq. 4.14)."""
-    s = np.sqrt(2 * nu) * np.abs(np.asarray(u, float))
-    safe = np.where(s > 0, s, 1.0)
-    return np.where(s > 0, 2 ** (1 - nu) / gamma(nu) * safe**nu * kv(nu, safe), 1.0)
-
-
-REGISTRY = [
-    KernelCase("squared_exponential", mrgp.SquaredExponential(), lambda a, l: gaussian(a / l)),
-    KernelCase("matern12", mrgp.Matern12(), lambda a, l: matern(a / l, 0.5), exact=True),
-    KernelCase("matern32", mrgp.Matern32(), lambda a, l: matern(a / l, 1.5), exact=True),
-    KernelCase("matern52", mrgp.Matern52(), lambda a, l: matern(a / l, 2.5), exact=True),
-    KernelCase("rational_quadratic_1", mrgp.RationalQuadratic(), lambda a, l: 1 / (1 + (a / l) ** 2 / 2)),
-    KernelCase("rational_quadratic_2", mrgp.RationalQuadratic(2.0), lambda a, l: (1 + (a / l) ** 2 / 4) ** -2.0),
-    KernelCase(
-        "spectral_fixed",
-        mrgp.Spectral(frequency=4.0),
-        lambda a, l: gaussian(a / l) * np.cos(2 * np.pi * 4.0 * BIN_WIDTH * a),
-        own={"frequency": 4.0 * BIN_WIDTH},
-    ),
-    KernelCase(
-        "spectral_inferred",
-        mrgp.Spectral(mrgp.Matern32()),
-        lambda a, l: matern(a / l, 1.5) * np.cos(2 * np.pi * 0.13 * a),
-        own={"frequency": 0.13},
-        exact=True,
-    ),
-    KernelCase(
-        "sum_stretched",
-        3 * mrgp.SquaredExponential() + 1.0 * mrgp.Stretched(mrgp.Matern12(), 0.2),
-        lambda a, l: 0.75 * gaussian(a / l) + 0.25 * matern(a / (0.2 * l), 0.5),
-    ),
-    KernelCase(
-        "sum_of_three",
-        mrgp.Matern52()
-        + mrgp.Stretched(mrgp.Spectral(mrgp.Matern12(), frequency=5.0), 4.0)
-        + 2 * mrgp.Stretched(mrgp.Matern32(), 10.0),
-        lambda a, l: (
-            0.25 * matern(a / l, 2.5)
-            + 0.25 * matern(a / (4 * l), 0.5) * np.cos(2 * np.pi * 5.0 * BIN_WIDTH * a)
-            + 0.5 * matern(a / (10 * l), 1.5)
-        ),
-        own={"frequency": 5.0 * BIN_WIDTH},
-        exact=True,
-    ),
-    KernelCase("users_own", Sech(), lambda a, l: 1 / np.cosh(np.clip(np.abs(a / l), 0, 700))),
-]
 LIFTS: dict[str, Any] = {}
 
 
-@pytest.fixture(params=REGISTRY, ids=lambda case: case.name)
-def case(request: pytest.FixtureRequest) -> KernelCase:
+@pytest.fixture(params=registry.KERNELS, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> registry.KernelCase:
     """Every kernel of the registry in turn."""
     return request.param
 
 
 @pytest.fixture
-def lift(case: KernelCase) -> Any:
+def lift(case: registry.KernelCase) -> Any:
     """The state space of ``case`` at the default order, built once per session."""
     if case.name not in LIFTS:
         LIFTS[case.name] = build_lift(case.kernel)

@@ -1,32 +1,24 @@
-"""Counts: their distributions, the bound against quadrature and against other ways to it, gradients."""
+"""Counts: the bound of log p(y) against quadrature and against other ways to it, gradients."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+import registry
 from scipy.optimize import minimize
-from scipy.special import gammaln
 
 from mrgp.likelihoods import best_gaussian as module
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.covariance import exact_covariance
 from mrgp.likelihoods.statespace.readout import Window
-from mrgp.parts.emissions.counts import prediction
 from mrgp.parts.emissions.negative_binomial import NegativeBinomial
 from mrgp.parts.emissions.poisson import Poisson
 from mrgp.parts.loadings import readout_loadings
 from mrgp.recordings.missing import Missing
 
-DISPERSION = np.array([0.05, 0.3, 1.0, 0.2, 0.6])
 DEFAULT = module.TOLERANCE
-FAMILIES = {"poisson": Poisson(), "negative_binomial": NegativeBinomial(jnp.asarray(DISPERSION))}
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request):
-    return FAMILIES[request.param]
+FAMILIES = {case.name: case.emission for case in registry.EMISSIONS if case.emission.is_of_counts}
 
 
 @pytest.fixture(autouse=True)
@@ -43,25 +35,9 @@ def scored(distribution, y):
     return np.asarray(SCORE(distribution, jnp.asarray(y)))
 
 
-def log_pmf(family, y, eta):
-    """Written out, of (..., neuron), for SciPy's underflows at low rates."""
-    if isinstance(family, Poisson):
-        return y * eta - np.exp(eta) - gammaln(y + 1)
-    size = 1 / np.asarray(family.dispersion)
-    ways = gammaln(y + size) - gammaln(size) - gammaln(y + 1)
-    return ways + size * np.log(size) + y * eta - (y + size) * np.logaddexp(np.log(size), eta)
-
-
-def test_densities_are_those_of_scipy(family):
-    rng = np.random.default_rng(0)
-    y, eta = rng.integers(0, 9, (30, 5)).astype(float), rng.uniform(-2, 3, (30, 5))
-    known = stats.poisson.logpmf(y, np.exp(eta))
-    if isinstance(family, NegativeBinomial):
-        size = 1 / DISPERSION
-        known = stats.nbinom.logpmf(y, size, size / (size + np.exp(eta)))
-    np.testing.assert_allclose(log_pmf(family, y, eta), known, atol=1e-9)
-    found = family.expected(jnp.asarray(y), jnp.asarray(eta), jnp.zeros(5)).value + family.normalizer(jnp.asarray(y))
-    np.testing.assert_allclose(found, known, atol=1e-9)
+def log_pmf(counts, y, eta):
+    of_counts = isinstance(counts, Poisson)
+    return registry.log_poisson(y, eta) if of_counts else registry.log_negative_binomial(y, eta, counts.dispersion)
 
 
 def draw(distribution, seed=0):
@@ -69,29 +45,6 @@ def draw(distribution, seed=0):
 
 
 # --- distributions of counts given log-rates
-
-
-def test_expected_log_densities_are_those_of_fine_quadrature(family):
-    """Seven nodes against 150: 2e-4 up to a variance of 4."""
-    rng = np.random.default_rng(0)
-    y, mean = rng.integers(0, 6, (40, 5)).astype(float), rng.uniform(-2, 2, (40, 5))
-    variance = np.tile([1e-6, 0.1, 0.5, 1.0, 4.0], (40, 1))
-    place, weight = np.polynomial.hermite_e.hermegauss(150)
-    eta = mean[..., None] + np.sqrt(variance)[..., None] * place
-    densities = np.stack([log_pmf(family, y, eta[..., i]) for i in range(150)], -1)
-    expected = (densities * weight / weight.sum()).sum(-1)
-    found = family.expected(*map(jnp.asarray, (y, mean, variance)))
-    np.testing.assert_allclose(found.value + family.normalizer(jnp.asarray(y)), expected, atol=1e-3, rtol=1e-3)
-
-
-def test_slope_and_curvature_are_derivatives(family):
-    rng = np.random.default_rng(1)
-    y, mean = jnp.asarray(rng.integers(0, 6, (9, 5)) * 1.0), jnp.asarray(rng.uniform(-2, 2, (9, 5)))
-    variance = jnp.asarray(rng.uniform(0.05, 0.8, (9, 5)))
-    found = family.expected(y, mean, variance)
-    slope, half = jax.grad(lambda m, v: family.expected(y, m, v).value.sum(), (0, 1))(mean, variance)
-    np.testing.assert_allclose(found.slope, slope, atol=1e-10)
-    np.testing.assert_allclose(found.curvature, -2 * half, atol=2e-4)  # the quadrature's own error
 
 
 def test_the_slopes_of_negative_binomial_counts_are_of_their_value():
@@ -129,17 +82,6 @@ def test_negative_binomial_counts_of_hardly_any_dispersion_keep_their_digits():
     found = NegativeBinomial(jnp.full(2, 1e-12)).expected(y, mean, variance)
     for own, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-4)  # the quadrature's own error
-
-
-def test_draws_and_predictions_have_their_moments(family):
-    """50,000 draws: means within 5 standard errors; variances, of heavy tails, within 8%."""
-    mean, variance = jnp.asarray([0.5, -1.0, 0.0, 1.0, -0.3]), jnp.asarray([0.2, 0.4, 0.1, 0.3, 0.0])
-    keys = jax.random.split(jax.random.key(0))
-    eta = mean + jnp.sqrt(variance) * jax.random.normal(keys[0], (50_000, 5))
-    y = np.asarray(jax.jit(lambda eta: family.draw(keys[1], eta))(eta))
-    first, second = prediction(family, mean, variance)
-    np.testing.assert_array_less(np.abs(y.mean(0) - first), 5 * np.sqrt(second / 50_000))
-    np.testing.assert_allclose(y.var(0), second, rtol=0.08)
 
 
 # --- the bound of one neuron, against integrals

@@ -28,20 +28,6 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_site_of_a_program_is_declared_with_the_axes_that_it_has(name):
-    model = MODELS[name].prepared(COUNTS)
-    assignment = model.assignment(COUNTS.layout)
-    for site, traced in free_sites(model, COUNTS).items():
-        declared = site_of(site)
-        assert declared is not None, site
-        assert traced["infer"]["dims"] == declared.dims
-        assert traced["infer"]["unit"] == declared.unit
-        shape = np.shape(traced["value"])
-        assert len(shape) == len(declared.dims)
-        assert all(own in (None, size) for own, size in zip(declared.shape(assignment), shape, strict=True)), site
-
-
 def test_what_leaves_with_a_latent_is_its_own():
     model = MODELS["adm"].prepared(COUNTS)
     sites = {name: RNG.standard_normal(np.shape(site["value"])) for name, site in free_sites(model, COUNTS).items()}

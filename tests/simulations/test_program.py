@@ -1,16 +1,10 @@
 """Simulations of every model: what its program draws against the same written by hand, and what is refused."""
 
-import json
-
 import numpy as np
 import oracles
 import pytest
-import xarray as xr
 from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG, PCCA
 
-import mrgp
-from mrgp.part import rebuilt
-from mrgp.parts.symmetries import sites_of_truth
 from mrgp.simulations.simulate import MAX_POINTS, Simulation, simulate
 
 BIN, N_TRIALS, N_BINS = 0.02, 3000, 6
@@ -159,44 +153,6 @@ def test_the_call_without_a_model_is_the_program_of_dlag():
     moved = simulate(model, sites={**plain.sites, "delay": -plain.sites["delay"]}, n_trials=4, seed=6, **SIZE)
     assert np.abs(moved.data.region("B") - plain.data.region("B")).max() > 0.1
     np.testing.assert_allclose(moved.data.region("A"), plain.data.region("A"), atol=1e-6)
-
-
-EVERY = [
-    LDS(3), LDS(2, start="learned"), LDS(1, mean="psth"), DLAG(2, (1, 0), emission="poisson", mean="psth"),
-    DLAG(1, 1, noise="ar1"), DLAG(1, 0, kernel=mrgp.Spectral()), GPFA(2, emission="negative_binomial"),
-    ADM(2, 1, mean="psth", noise="ar1"), MDLAG(2, 1), MDLAG(1, shape=1.0, rate=0.1, emission="poisson"), FA(2),
-    PCCA(1, 1), GFA(2),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("model", EVERY, ids=repr)
-def test_every_model_is_simulated(model, tmp_path):
-    small = {"regions": {"V1": 4, "V2": 3}, "n_trials": 4, "n_bins": 8, "conditions": ("a", "b"), "ragged": 0.3}
-    made = simulate(model, **small, seed=2)
-    data, truth, sites = made.data, made.truth, made.sites
-    assert np.isfinite(data.values).all()
-    assert np.abs(data.values).max() < 1e3
-    assert data.layout.regions == ("V1", "V2")
-    assert np.isfinite(model.log_likelihood(data, sites)).all()
-    # Every site is in the truth under its name, or is its table of delays.
-    for name, value in sites.items():
-        shown = truth["delay_level" if name == "delay" and "delay_level" in truth else name].values
-        np.testing.assert_array_equal(shown[1:] if name == "delay" and len(shown) > len(value) else shown, value)
-    table = model.delay_table(sites, data.layout, data.n_bins)
-    np.testing.assert_array_equal(truth["delay"], np.broadcast_to(table, truth["delay"].shape))
-    assert truth["delay"].attrs["units"] == truth["timescale_across"].attrs["units"] == "s"
-    assert truth["loadings"].dims == ("neuron", "column")
-    assert rebuilt("model", json.loads(truth.attrs["model"])) == model
-    assert {name for name, value in sites_of_truth(truth).items() if value.size} <= {*sites, "delay"}
-    # A seed is a simulation; other trials have the same parameters; gaps hide values and change none.
-    again, more = simulate(model, **small, seed=2), simulate(model, **(small | {"n_trials": 5, "ragged": 0.0}), seed=2)
-    assert truth.identical(again.truth)
-    np.testing.assert_array_equal(again.data.values, data.values)
-    for name, value in sites.items():
-        np.testing.assert_array_equal(more.sites[name], value)
-    made.save(tmp_path)
-    with xr.open_dataset(tmp_path / "truth.nc", engine="h5netcdf") as read:
-        xr.testing.assert_identical(read.load(), truth)
 
 
 def test_parameters_that_are_given_are_kept_and_others_follow_them():
