@@ -156,7 +156,8 @@ class Model(Part, family="model", tag="model"):
             checkpoint: A file that keeps the parameters as the fit goes on; a fit that finds it resumes from it, and
                 removes it when done.
             progress: Show a progress bar.
-            settings: Of the method: see :class:`mrgp.Laplace`, :class:`mrgp.SVI` and :class:`mrgp.NUTS`.
+            settings: Of the method: see :class:`mrgp.Laplace`, :class:`mrgp.SVI`, :class:`mrgp.NUTS` and
+                :class:`mrgp.AmortisedSVI`.
 
         Raises:
             DataError: the recording does not suit the model, or the fit ended below the model in which every neuron has
