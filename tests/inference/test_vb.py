@@ -143,7 +143,7 @@ def test_bound_is_the_sum_of_its_terms(name, kind):
     model, data = MODELS[name], recording(kind)
     sites, setting = state(model, data)
     expected = explicit_bound(model, data, sites, np.asarray(setting.covariance))
-    found = float(Bound(model, point_priors=False)(sites, setting))
+    found = float(jax.jit(Bound(model, point_priors=False))(sites, setting))
     assert found == pytest.approx(expected, abs=1e-7 * abs(expected))
 
 
@@ -233,7 +233,7 @@ def test_markov_and_dense_bounds_agree():
     data = recording()
     sites, setting = state(MODELS["shared"], data)
     models = [MODELS["shared"].replace(likelihood=kind) for kind in ("dense", "markov")]
-    dense, markov = (float(Bound(model)(sites, setting)) for model in models)
+    dense, markov = (float(jax.jit(Bound(model))(sites, setting)) for model in models)
     assert markov == pytest.approx(dense, abs=0.02)
 
 

@@ -155,9 +155,9 @@ def test_moments_are_those_of_a_dense_gaussian(small_model, window):
     precision, b, pattern = root @ np.swapaxes(root, -1, -2), rng.normal(size=(7, 3, 3)), np.array([0, 1, 0])
     told = Information(jnp.asarray(b), jnp.asarray(precision), jnp.asarray(pattern), None, jnp.zeros(3))
     filtered, markov = (model.markov(window=window, order=6, n_trials=3, parallel=way) for way in (False, None))
+    both = jax.jit(lambda distribution, told: (distribution.smoother(2)(told), slopes_of_log_z(distribution, told)))
     for distribution, near in ((dense, 1e-6), (filtered, 5e-3), (markov, 5e-3)):
-        found = distribution.smoother(2)(told)
-        by_slopes = slopes_of_log_z(distribution, told)
+        found, by_slopes = both(distribution, told)
         for own, other in zip(found, by_slopes, strict=True):
             np.testing.assert_allclose(own, other, atol=1e-9)
         for trial, group in enumerate(pattern):

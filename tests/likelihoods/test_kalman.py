@@ -406,18 +406,17 @@ def test_slopes_and_curvature_of_whole_trials_are_those_of_the_dense_formula(nam
     along = jax.tree.map(lambda x: jnp.asarray(1e-2 * rng.standard_normal(x.shape)), parts)
     even = along[0].stationary + along[0].stationary.T
     along = (along[0]._replace(stationary=even), along[1], along[2] + jnp.swapaxes(along[2], -1, -2), along[3])
-    ours, theirs = (jax.jvp(f, (parts,), (along,))[1] for f in (scored, lambda p: dense(stationary(p))))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-7)
+    @partial(jax.jit, static_argnums=0)
+    def derivatives(f, parts, along):
+        """The first and the second along a direction, by one program."""
+        return jax.jvp(lambda p: jax.jvp(f, (p,), (along,))[1], (parts,), (along,))
 
-    def slope(f):
-        return lambda p: jax.jvp(f, (p,), (along,))[1]
-
-    ours, theirs = (jax.jvp(slope(f), (parts,), (along,))[1] for f in (scored, lambda p: dense(stationary(p))))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    reverse = jax.grad(scored)(parts)
-    forward = jax.jvp(scored, (parts,), (along,))[1]
-    inner = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(reverse), jax.tree.leaves(along), strict=True))
-    np.testing.assert_allclose(inner, forward, rtol=1e-9)
+    ours, theirs = (derivatives(f, parts, along) for f in (scored, lambda p: dense(stationary(p))))
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-7)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-6)
+    reverse = jax.jit(jax.grad(scored))(parts)
+    inner = sum(np.vdot(a, b) for a, b in zip(jax.tree.leaves(reverse), jax.tree.leaves(along), strict=True))
+    np.testing.assert_allclose(inner, ours[0], rtol=1e-9)
 
 
 def test_nothing_told_of_a_whole_trial_leaves_the_prior():
@@ -461,16 +460,22 @@ def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, mi
     options = {"window": window, "n_trials": 4, "missing": missing}
     either = [model.markov(**options, parallel=way) for way in (None, False)]
 
-    def scored(distribution, loadings):
-        other = copy.copy(distribution)
-        other.loadings = loadings
-        return other.log_prob(y * mask)
+    def scored(distribution):
+        """Each trial's log p(y), and the slopes of their sum by the loadings."""
 
-    ours, theirs = (scored(each, each.loadings) for each in either)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+        def total(loadings):
+            other = copy.copy(distribution)
+            other.loadings = loadings
+            scores = other.log_prob(y * mask)
+            return scores.sum(), scores
+
+        (_, scores), slope = jax.jit(jax.value_and_grad(total, has_aux=True))(distribution.loadings)
+        return scores, slope
+
+    ours, theirs = map(scored, either)
     assert len(called) == (not (missing_kind.startswith("ragged") and window.step == 1))
-    slopes = [jax.grad(lambda C, each=each: scored(each, C).sum())(each.loadings) for each in either]
-    np.testing.assert_allclose(*slopes, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-10)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-7, atol=1e-9)
 
 
 def test_long_trials_are_left_to_the_filter(small_model, monkeypatch):
