@@ -17,6 +17,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 pytestmark = pytest.mark.usefixtures("agg")
 
 
+DENSE = {"likelihood": "dense"}  # of so few bins: figures do not depend on it, and it compiles in half the time
+
+
 @pytest.fixture(scope="module")
 def simulation():
     """A small recording of two regions, and the truth."""
@@ -28,7 +31,7 @@ def simulation():
 @pytest.fixture(scope="module")
 def fit(simulation):
     """A tiny fit with delays, and its intervals."""
-    found = mrgp.models.DLAG(2, (1, 0), max_delay=0.06).fit(simulation.data, n_starts=1, progress=False)
+    found = mrgp.models.DLAG(2, (1, 0), max_delay=0.06, **DENSE).fit(simulation.data, n_starts=1, progress=False)
     found.delay_intervals()
     return found
 
@@ -36,7 +39,7 @@ def fit(simulation):
 @pytest.fixture(scope="module")
 def pooled(simulation):
     """A tiny fit without regions, of the same recording."""
-    return mrgp.models.GPFA(2).fit(simulation.data, n_starts=1, progress=False)
+    return mrgp.models.GPFA(2, **DENSE).fit(simulation.data, n_starts=1, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +219,7 @@ def by_hand(model, simulation, sites, **changes):
 @pytest.fixture(scope="module")
 def varying(simulation):
     """Delays that vary, and their curvature."""
-    model = mrgp.models.ADM(2, (1, 0), max_delay=0.06, duration=0.4)
+    model = mrgp.models.ADM(2, (1, 0), max_delay=0.06, duration=0.4, **DENSE)
     modes = model.delays.modes(model.extent(simulation.data.layout, 20)).shape[-1]
     change = np.random.default_rng(0).standard_normal((1, 2, modes))
     fit = by_hand(model, simulation, {"delay": simulation.truth["delay"].values[1:], "delay_change": change,
@@ -229,7 +232,7 @@ def varying(simulation):
 @pytest.fixture(scope="module")
 def chosen(simulation):
     """Relevance: PFC does not read the second latent, V1 not the third."""
-    model = mrgp.models.MDLAG(3, (1, 0), max_delay=0.06)
+    model = mrgp.models.MDLAG(3, (1, 0), max_delay=0.06, **DENSE)
     loadings = simulation.truth["loadings"].values
     loadings = np.concatenate([loadings[:, :2], loadings[:, 1:2], loadings[:, 2:]], axis=1)
     loadings[6:, 1] = loadings[:6, 2] = 1e-3
