@@ -111,11 +111,12 @@ def test_coordinates_are_standard_at_the_maximum(made, laplace, coordinates):
     np.testing.assert_allclose(hessian, np.eye(len(flat)), atol=0.05)
 
 
-@pytest.mark.parametrize("likelihood", ["markov", "dense", "spectral"])
-@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize(
+    ("likelihood", "holes"),
+    [pytest.param("markov", False, marks=pytest.mark.slow), ("markov", True), ("dense", False), ("dense", True),
+     ("spectral", False)],
+)
 def test_a_reduced_model_differs_by_a_constant(likelihood, holes):
-    if holes and likelihood == "spectral":
-        pytest.skip("the spectral likelihood takes complete recordings")
     data = simulate(regions={"A": 1, "B": 3}, n_across=2, n_within=(0, 1), n_trials=5, n_bins=15, seed=1,
                     **({"ragged": 0.5, "missing": 0.2} if holes else {})).data  # fmt: skip
     model = DLAG(2, (0, 1), likelihood=likelihood, max_delay=0.06)

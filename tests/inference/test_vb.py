@@ -157,7 +157,7 @@ def held_at_zero(sites, setting):
 
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("likelihood", ["dense", "markov", pytest.param("spectral", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["complete", "ragged_holes"])
+@pytest.mark.parametrize("kind", [pytest.param("complete", marks=pytest.mark.slow), "ragged_holes"])
 def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind, held):
     if likelihood == "spectral" and kind != "complete":
         pytest.skip("spectral needs complete trials")

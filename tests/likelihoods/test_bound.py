@@ -249,7 +249,9 @@ def test_counts_of_little_dispersion_are_poisson(small_model):
     np.testing.assert_allclose(scored(nearly, y), scored(poisson, y), atol=2e-3)
 
 
-@pytest.mark.parametrize(("kind", "own"), [("poisson", False), ("negative_binomial", True)])
+@pytest.mark.parametrize(
+    ("kind", "own"), [pytest.param("poisson", False, marks=pytest.mark.slow), ("negative_binomial", True)]
+)
 def test_gradients_are_those_of_finite_differences(small_model, missing_data, kind, own):
     """Along one random direction of each parameter, to 1e-5 of it."""
     model, rng, family = small_model(), np.random.default_rng(4), FAMILIES[kind]

@@ -342,7 +342,9 @@ def smooth_model(timescale, n_steps=12):
     return Problem(dynamics, readout, precision, jnp.asarray(b), jnp.zeros(3, int))
 
 
-@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+@pytest.mark.parametrize(
+    "parallel", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sequential", "parallel"]
+)
 def test_single_precision_is_finite_and_close(parallel):
     for given in (problem(**CASES["all_change"]), smooth_model((3.0, 30.0))):
         low, _, _, smoothed, spread = run(single(given), parallel)
@@ -358,6 +360,7 @@ def test_single_precision_is_finite_and_close(parallel):
 # --- whole trials at once
 
 STILL = [name for name, settings in CASES.items() if not settings.get("moving")]
+FEW = {"one_step", "one_readout_one_trial"}  # between "constant" and "one_state_one_step"
 
 
 @jax.jit
@@ -382,7 +385,9 @@ def test_a_whole_trial_is_scored_and_smoothed_as_by_the_filter(name):
         np.testing.assert_allclose(found.log_determinant[trial], -0.5 * determinant, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", STILL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in FEW else ()) for name in STILL]
+)
 def test_slopes_and_curvature_of_whole_trials_are_those_of_the_dense_formula(name):
     """First derivatives by everything, and second along a random direction; weights tell trials apart."""
     given = problem(**CASES[name])
@@ -449,6 +454,11 @@ def test_bright_bins_beside_missing_ones_are_no_failure():
     "window",
     [Window(6), pytest.param(Window(3, 2), marks=pytest.mark.slow)],
     ids=["bin by bin", "two bins a step"],
+)
+@pytest.mark.parametrize(
+    "missing_kind",
+    ["complete", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("holes", "ragged")), "ragged_holes"],
+    indirect=True,
 )
 def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, missing_data, window, monkeypatch):
     """The same numbers and slopes as by the filter, which is left only with trials of different lengths."""

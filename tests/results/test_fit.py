@@ -402,6 +402,7 @@ def test_checkpoint_of_another_recording_is_refused(made, tmp_path, fit):
         preset().fit(other, checkpoint=checkpoint, progress=False)
 
 
+@pytest.mark.slow
 def test_a_delay_near_its_bound_widens_it(made):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # it says so, unless the search for a start has widened it already

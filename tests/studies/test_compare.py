@@ -109,6 +109,7 @@ def test_delay_table_by_hand(found):
     np.testing.assert_allclose(table["log_bayes_factor"], wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_delay_of_which_nothing_is_known_is_no_evidence():
     """A slow latent and a region that hardly reads it: the posterior of the delay is nearly its prior.
 
