@@ -45,7 +45,7 @@ def _with(part: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told_apart(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a model with those of its delays and its state space one by one, as short forms name them.
+    """Settings of a model, those of its delays and state space by their short names.
 
     Records of earlier versions have them so.
     """
