@@ -345,5 +345,6 @@ class GaussianProcessFit(Fit):
             return self.delay_intervals(over_time=True)
         finally:
             TRACING.release()
+
     def summary(self) -> dict[str, Any]:
         return of_any(self, of_latents(self))

@@ -82,7 +82,7 @@ def test_a_model_says_what_was_chosen_and_no_default():
         assert eval(repr(one), {**vars(mrgp.models), **{name: getattr(mrgp, name) for name in mrgp.__all__}}) == one
     assert repr(LDS(2)) == "LDS(n_across=2)"
     assert words(model._repr_html_()) == (
-        "DLAG n_across 2 n_within (17, 1) kernel Matern32() max_delay 0.3 mean 'psth'"
+        "DLAG n_across 2 n_within (17, 1) kernel Matern32() delays ConstantDelay(longest=0.3) mean 'psth'"
     )
 
 
@@ -128,7 +128,7 @@ def test_a_fit_shows_intervals_that_are_at_hand(fit, monkeypatch):
     assert "90% interval" in shown
     assert "delay_intervals()" not in shown
     # Whoever looks at a fit does not wait for a thread that fits another one.
-    monkeypatch.setattr("mrgp.results.fit.TRACING", Held())
+    monkeypatch.setattr("mrgp.results.gaussian_process_fit.TRACING", Held())
     assert "90% interval" not in repr(fit)
 
 
