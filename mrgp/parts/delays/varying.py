@@ -19,6 +19,7 @@ DELAY_SPREAD = Site("delay_spread", "later_region", "across_latent", unit="s")
 DELAY_CHANGE = Site("delay_change", "later_region", "across_latent", "mode")
 
 SAME_SPREAD, SAME_TIMESCALE = 0.2, 0.1  # of the logarithm: the evidence is flat within it
+EDGE = 1 - 1e-15  # of the bound: a draw may lie on it to the last bit
 LEAST_CURVATURE = 1e-12  # of a level's free coordinate: a maximum is never flat
 
 
@@ -122,7 +123,8 @@ class VaryingDelay(BoundedDelays):
         unit = np.einsum("...rkm,ktm->...rkt", sites[DELAY_CHANGE.name], self.modes(extent))
         change = np.asarray(sites[DELAY_SPREAD.name])[..., None] * unit
         first = np.zeros_like(change[..., :1, :, :])
-        return bound * np.tanh(np.arctanh(level / bound)[..., None] + np.concatenate([first, change], -3) / bound)
+        inside = np.clip(level / bound, -EDGE, EDGE)
+        return bound * np.tanh(np.arctanh(inside)[..., None] + np.concatenate([first, change], -3) / bound)
 
     # ---- what inference asks -------------------------------------------------------------------------------------
 
