@@ -153,7 +153,8 @@ class Part:
             try:
                 part = part.replace(**{setting: value})
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{type(self).__name__}: {error}".replace(f" {setting} ", f" {name} ", 1)) from error
+                said = re.sub(rf"\b{setting}\b", name, str(error), count=1)
+                raise type(error)(f"{type(self).__name__}: {said}") from error
             object.__setattr__(self, field, part)
         object.__setattr__(self, name, getattr(part, setting))
 
