@@ -9,6 +9,7 @@ import xarray as xr
 from mrgp.models import ADM, DLAG
 
 import mrgp
+from mrgp.families.model import held_at
 from mrgp.recordings.units import one_time, seconds
 
 TIMES = np.array([0.5, 1.25, 3.0])
@@ -165,7 +166,7 @@ def test_recordings_models_and_preparations(spikes):
     )
     with pytest.raises(mrgp.DataError, match="DLAG: max_delay: the unit is volt, which is no time"):
         DLAG(max_delay=Dimensioned(20.0, "volt"))
-    held = DLAG(max_delay=0.1).checked({"delay": ms, "timescale_across": np.timedelta64(50, "ms")}, data)
+    held = held_at(DLAG(max_delay=0.1), {"delay": ms, "timescale_across": np.timedelta64(50, "ms")}, data)
     assert held["delay"].tolist() == [[0.02]]
     assert held["timescale_across"].tolist() == [0.05]
 
