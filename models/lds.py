@@ -60,6 +60,7 @@ class LDS(GaussianProcesses):
 
     methods: ClassVar[tuple[str, ...]] = ("map", "em")
     pools_regions: ClassVar[bool] = True
+    is_state_space: ClassVar[bool] = True
     without: ClassVar[tuple[str, ...]] = ("lift", "order", "window")
 
     def __post_init__(self, *short: Any) -> None:

@@ -200,7 +200,6 @@ def finish(
     quiet: bool = False,
 ) -> None:
     """Write and print results, the fit itself first: what follows takes a while."""
-    from mrgp.plots import save_figures
     from mrgp.recordings.checks import warn
     from mrgp.results.table import PROBABILITY, table, write_results
 
@@ -214,6 +213,8 @@ def finish(
             if not fit.curvature().positive:
                 warn("the recording does not determine every delay: distrust wide intervals")
         if figures:
+            from mrgp.plots import save_figures
+
             save_figures(fit, folder, truth=truth, intervals=bounds is not None)
     except KeyboardInterrupt as error:
         done = f"interrupted after the fit: {folder} has fit.nc and summary.json"

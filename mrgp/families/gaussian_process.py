@@ -114,6 +114,7 @@ class GaussianProcesses(Model, abstract=True):
 
     fit_class: ClassVar[type[Fit]] = GaussianProcessFit
     private_in: ClassVar[str] = ""  # the model to take for private latents, where there is one
+    is_state_space: ClassVar[bool] = False  # exactly: no other likelihood has its density
     without: ClassVar[tuple[str, ...]] = ()  # short forms of settings that change nothing in the model
     found_by_fit: ClassVar[tuple[str, ...]] = ("n_across", "delays")  # choices that a fit may change for good
     held_at_first: ClassVar[tuple[str, ...]] = (MEAN_CHANGE.name,)  # a start from the data that bad latents would spoil
@@ -165,11 +166,9 @@ class GaussianProcesses(Model, abstract=True):
 
     def latent_sites(self, data: MultiRegionData) -> tuple[Hyperparameters, Hyperparameters]:
         """Sample the kernel parameters of the across and of the within latents, in bins."""
-        counts = {"across": self.n_across, "within": sum(self.assignment(data.layout).n_within)}
-        across, within = (
-            self.kernel.sample(kind, count, data.bin_width, self.timescale_bounds) for kind, count in counts.items()
-        )
-        return across, within
+        n_within, also = sum(self.assignment(data.layout).n_within), (data.bin_width, self.timescale_bounds)
+        across = self.kernel.sample("across", self.n_across, *also)
+        return across, self.kernel.sample("within", n_within, *also)
 
     def delay_sites(self, data: MultiRegionData) -> Array:
         """Sample delays, and return them in bins, (1 or time, region, across_latent)."""
@@ -211,8 +210,8 @@ class GaussianProcesses(Model, abstract=True):
         """Names of the sites that describe latents, not neurons: a posterior is asked about these."""
         counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
         kernel = [name for kind, count in counts.items() if count for name in self.kernel.sites(kind)]
-        level, *others = self.delays.dynamics(self.extent(layout, 1)) or (None,)
-        return (*((level,) if level else ()), *kernel, *others)
+        delays = self.delays.dynamics(self.extent(layout, 1))
+        return (*delays[:1], *kernel, *delays[1:])
 
     def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
         """Kernel parameters of latents of a kind in bins, from sites in seconds."""
@@ -230,7 +229,7 @@ class GaussianProcesses(Model, abstract=True):
 
     def mean_table(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
         """Mean of every neuron, or of its log-rate, over time, (condition, time, neuron)."""
-        shape = (data.layout.n_conditions, data.n_bins, data.layout.total_neurons)
+        shape = data.layout.n_conditions, data.n_bins, data.layout.total_neurons
         return np.broadcast_to(sites[OFFSET.name], shape) + self.mean.course(sites, data, self.duration)
 
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:

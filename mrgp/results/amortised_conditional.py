@@ -33,14 +33,11 @@ class AmortisedConditional:
         model: The program, and its guide.
         data: The recording.
         values: Of the parameters.
-        is_bound: log-likelihoods are lower bounds: from draws of the guide, weighted by importance.
     """
 
     model: Any
     data: MultiRegionData
     values: Values
-
-    is_bound = True
 
     def log_likelihood(self) -> np.ndarray:
         """Importance-weighted bound of log p(y) of each trial in nats, (trial,).

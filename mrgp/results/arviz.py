@@ -81,17 +81,22 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
             tree[group] = xr.DataTree(later.merge(others))
     if latents:
         tree["latents"] = xr.DataTree(fit.latents(data))
-    tree.attrs |= {
-        "inference_method": f"{fit.method}: {_about(fit, drawn)}",
-        "versions": json.dumps(fit.versions),
-        "units": "s, Hz, nats",
-        "model": json.dumps(model.to_settings(), default=str),
-        "converged": int(fit.converged),
-        "seed": fit.seed,
-    }
+    tree.attrs |= attributes(fit, _about(fit, drawn))
     if lacking is not None:
         tree.attrs["log_likelihood"] = f"not attached: {lacking}"
     return tree
+
+
+def attributes(fit: Any, about: str) -> dict[str, Any]:
+    """Attributes of a fit's tree; ``about`` says what is in its posterior."""
+    return {
+        "inference_method": f"{fit.method}: {about}",
+        "versions": json.dumps(fit.versions),
+        "units": "s, Hz, nats",
+        "model": json.dumps(fit.model.to_settings(), default=str),
+        "converged": int(fit.converged),
+        "seed": fit.seed,
+    }
 
 
 def why_no_log_likelihood(fit: Any) -> str | None:

@@ -1,6 +1,5 @@
 """Conversion of a fit with a guide to ArviZ: draws of every trial's latents."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from arviz import from_dict
 
 from mrgp.parts.sites import site_of
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.arviz import attributes
 
 DRAWS = 100  # where nothing else is asked for
 WHY_NOT = (
@@ -39,13 +39,6 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
     tree = from_dict(groups, dims=dims, coords=coords)
     if latents:
         tree["latents"] = xr.DataTree(fit.latents(data))
-    tree.attrs |= {
-        "inference_method": f"{fit.method}: draws of the latents from the guide, all else at one value",
-        "versions": json.dumps(fit.versions),
-        "units": "s, Hz, nats",
-        "model": json.dumps(fit.model.to_settings(), default=str),
-        "converged": int(fit.converged),
-        "seed": fit.seed,
-        "log_likelihood": WHY_NOT,
-    }
+    about = "draws of the latents from the guide, all else at one value"
+    tree.attrs |= attributes(fit, about) | {"log_likelihood": WHY_NOT}
     return tree

@@ -37,14 +37,7 @@ class Signals(NamedTuple):
 
 
 class Conditional(Protocol):
-    """Model with its parameters, given a recording.
-
-    Attributes:
-        is_bound: Whether log-likelihoods are lower bounds.
-    """
-
-    @property
-    def is_bound(self) -> bool: ...
+    """Model with its parameters, given a recording."""
 
     def log_likelihood(self) -> np.ndarray:
         """log p(y_trial | parameters) in nats, (trial,)."""
@@ -77,10 +70,6 @@ class GaussianConditional:
     data: MultiRegionData
     sites: Mapping[str, Any]
     loadings_covariance: np.ndarray | None = None
-
-    @property
-    def is_bound(self) -> bool:
-        return self.model.emission.is_of_counts
 
     def log_likelihood(self) -> np.ndarray:
         return np.asarray(_trial_scores(self.model, self.data, {n: jnp.asarray(v) for n, v in self.sites.items()}))

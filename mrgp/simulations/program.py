@@ -1,7 +1,6 @@
 """Simulation by a model's own NumPyro program: its sites, and draws of what it observes."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import jax
@@ -70,7 +69,7 @@ def exact_distribution(model: GaussianProcesses, frame: MultiRegionData, sites: 
 
     A model that has none is a state space of its own, and exact already.
     """
-    with suppress(TypeError, ValueError):
+    if not model.is_state_space:
         model = model.replace(likelihood=Dense())
     with TRACING, numpyro.validation_enabled(False):  # of values that were checked
         return model.likelihood_at(frame, sites)

@@ -1,7 +1,8 @@
 """Parts of one's own: each is written here alone, and then works in fits, predictions and files."""
 
 import sys
-from dataclasses import dataclass
+import warnings
+from dataclasses import InitVar, dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -601,3 +602,29 @@ def test_a_sequence_vae_of_ones_own_works_like_any_model(counts, tmp_path):
         fit.latents(test, refine=2)
     with pytest.raises(ValueError, match="method is one of amortised_svi for Sequence, not 'map'"):
         model.fit(train, "map")
+
+
+def test_a_short_form_that_a_subclass_sets_is_the_one_it_names():
+    @dataclass(frozen=True)
+    class Held(DLAG):
+        hold_max_delay: InitVar[bool | None] = True
+
+    DLAG._members.pop("held")
+    assert Held(1, 0).delays == mrgp.ConstantDelay(None, hold=True)
+    assert Held(1, 0, max_delay=0.2).delays == mrgp.ConstantDelay(0.2, hold=True)
+
+
+def test_training_that_goes_on_ends_no_lower(counts):
+    quick = {"learning_rate": 1e-2, "batch_size": 16, "patience": 3, "progress": False}
+    with pytest.raises(ValueError, match="warm_up 50 epochs: raise max_iterations, or lower warm_up"):
+        Sequence().fit(counts, max_iterations=40, **quick)
+    fit = Sequence().fit(counts, max_iterations=60, warm_up=10, **quick)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # five epochs are not enough to converge
+        longer = Sequence().fit(counts, start=fit, max_iterations=5, **quick)
+    assert longer.trace[-1] >= longer.trace[0]
+    assert longer.trace[0] == pytest.approx(fit.trace[-1], rel=0.01)   # other draws of the guide
+    assert longer.iterations <= 5
+    for wrong in ({"apart": 1.0}, {"batch_size": 0}, {"learning_rate": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            mrgp.AmortisedSVI(**wrong)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mrgp.models import DLAG, GPFA
+from mrgp.models import ADM, DLAG, GPFA
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
@@ -16,7 +16,7 @@ from mrgp.cli.main import main
 from mrgp.results.arviz import trial_scores
 from mrgp.results.loo import _bridged
 from mrgp.simulations.simulate import simulate
-from mrgp.studies.compare.compare_delays import KNOWN, _left_out, _same_latents, _table
+from mrgp.studies.compare.compare_delays import KNOWN, _left_out, _same_latents, _table, _with_law
 from mrgp.studies.compare.unknown_spread import spread_evidence
 
 CHOICES = {"max_delay": 0.06, "likelihood": "dense", "delay_timescale": 0.2}
@@ -331,3 +331,19 @@ def test_command_from_file_to_folder(made, tmp_path):
     command = ["compare", str(tmp_path / "made.npz"), "--n-across", "1", "--n-within", "0", "--max-delay", "0.06"]
     assert main([*command, "--hypotheses", "none,constant", "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "comparison.png").is_file()
+
+
+def test_laws_replace_the_delays_of_the_model_that_is_given():
+    for model in (ADM(2, 1, max_delay=0.1), DLAG(2, 1, max_delay=0.1)):
+        none, constant, varying = (_with_law(model, {}, name) for name in KNOWN)
+        assert none.model == constant.model == model.replace(delays=mrgp.ConstantDelay(0.1))
+        assert none.fixed == {"delay": 0}
+        assert varying.model == model.replace(delays=mrgp.VaryingDelay(0.1))
+    assert _with_law(DLAG(2, 1, delays="none"), {}, "constant").model.delays == mrgp.ConstantDelay()
+    assert _with_law(model, {}, mrgp.NoDelay()).model.delays == mrgp.NoDelay()
+    assert _same_latents(model.replace(delays="none"), model, 0.02)
+
+
+def test_a_model_says_its_own_latents(made):
+    with pytest.raises(TypeError, match="the model says n_across: leave them out, or leave model out"):
+        mrgp.compare_delays(made.data, model=DLAG(1, 0), n_across=2)
