@@ -213,7 +213,8 @@ def entries() -> list[tuple[str, str, Any, str]]:
     named = {option: choices(option, known[names[0]]) for option, names in meant_for.items()}
     counted = [e for e in named["emission"] if known[meant_for["emission"][0]](1, emission=e).emission.is_of_counts]  # type: ignore
     needing = [name for name in meant_for["n_within"] if known[name].regions_needed > 1]
-    ways = {way.written_name(): way for way in Method.members().values() if way.__module__.startswith("mrgp.")}
+    built_in = [way for way in Method.members().values() if way.__module__.startswith("mrgp.")]
+    ways = {way.written_name(): way for way in built_in if any(way.is_for(model()) for model in known.values())}
     tuples = "dict[str, tuple[str, ...]]"
     return [
         ("MODELS", "", words, "Models, and what they are."),
