@@ -14,13 +14,25 @@ LONG: set[str] = set()
 OUTSIDE = {"recordings", "readers", "runtime"}
 
 STILL = {
-    "choices compared with text": 2,
-    "attributes asked for with a default": 10,
-    "classes asked for": 5,
-    "names of sites as text": 63,
+    "choices compared with text": 0,
+    "attributes asked for with a default": 0,
+    "classes asked for": 2,
+    "names of sites as text": 56,
     "classes of many methods": 7,
 }
 """How often each rule is broken."""
+
+FOREIGN = {
+    "mrgp/metrics/scorer.py": 2,  # predictors of anybody, who may have no more than ``predict``
+    "mrgp/metrics/prediction.py": 1,
+    "mrgp/families/model.py": 2,  # constraints of NumPyro
+    "mrgp/inference/mode/moves.py": 1,  # programs of NumPyro
+    "mrgp/cli/shared_arguments.py": 1,  # options of a command line
+    "mrgp/cli/shared.py": 1,
+    "mrgp/studies/calibration/calibrate.py": 1,  # whatever settings hold, for a file
+    "mrgp/studies/cross_validation/sweep.py": 1,
+}
+"""Files that ask what is not ours for an attribute which it may lack, and how often."""
 
 
 def trees() -> Iterator[tuple[Path, ast.Module]]:
@@ -83,6 +95,8 @@ RULES = dict(zip(STILL, (compared_with_text, defaults, classes, names_of_sites, 
 def test_rules_are_broken_no_more_often_than_before(rule):
     # What comes from outside, read by the lowest folders, declares nothing.
     counts = {path: RULES[rule](tree) for path, tree in trees() if path.parts[-2] not in OUTSIDE}
+    if RULES[rule] is defaults:
+        counts = {path: count - FOREIGN.get(str(path.relative_to(ROOT)), 0) for path, count in counts.items()}
     worst = sorted((path for path in counts if counts[path]), key=lambda path: -counts[path])
     found = ", ".join(f"{path.relative_to(ROOT)}: {counts[path]}" for path in worst)
     assert sum(counts.values()) <= STILL[rule], f"{rule}: {sum(counts.values())} times ({found})"

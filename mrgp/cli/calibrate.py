@@ -6,7 +6,7 @@ from typing import Any
 from mrgp.cli.argument_types import bounds, count, counts, positive, positive_count, sizes
 from mrgp.cli.catalogue import CALIBRATED, COUNTED, DEFAULTS, KERNELS, MEANT_FOR, METHODS, NEEDS_WITHIN, POSTERIOR
 from mrgp.cli.shared import Misuse, build_model, make_folder, resumable, said, watched
-from mrgp.cli.shared_arguments import add_choices, add_out, add_quiet, listed, meant_for, misplaced, without_psth
+from mrgp.cli.shared_arguments import add_choices, add_out, add_quiet, alone, listed, meant_for, misplaced
 
 KEPT = """DIR receives simulations.json, which grows with every fit, and in the end summary.json,
 ranks.nc and calibration.png. The same command goes on where it was stopped."""
@@ -64,7 +64,7 @@ def not_calibrated(args: argparse.Namespace) -> str | None:
     if args.model not in CALIBRATED:
         those = f"{listed(CALIBRATED[:-1])} or {CALIBRATED[-1]}"
         return f"{args.model} has no delays or timescales with a posterior: calibrate {those}"
-    return misplaced(args) or without_psth(args)
+    return misplaced(args) or alone(args)
 
 
 def run_calibrate(args: argparse.Namespace) -> None:

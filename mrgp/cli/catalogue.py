@@ -118,8 +118,15 @@ KERNELS = {
 }
 """Kernels, and their classes."""
 
-ORDERS = (2, 6)
-"""States of one latent in the markov likelihood, from and to."""
+SETTINGS = {
+    "mean_timescale": ("mean", "psth"),
+}
+"""Options that are settings of another option's value."""
+
+ORDERS = {
+    "readout": (2, 6),
+}
+"""Lifts of which the order is bounded: states of one latent in the markov likelihood, from and to."""
 
 TRANSFORMS = ("sqrt", "anscombe")
 """Transforms of counts."""

@@ -21,6 +21,7 @@ from numpyro.infer.util import log_density
 import mrgp.models
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.inference.method import Method
+from mrgp.likelihoods.likelihood import Kalman
 from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
 from mrgp.part import Part
 from mrgp.parts.emissions.autocorrelated import NOISES
@@ -237,8 +238,10 @@ def entries() -> list[tuple[str, str, Any, str]]:
             "Models whose delays and kernel parameters can be drawn from a posterior."),
         ("COUNTED", "", counted, "Emissions of spike counts."),
         ("KERNELS", "", {name: kernel.__name__ for name, kernel in kernels().items()}, "Kernels, and their classes."),
-        ("ORDERS", "", (min(SQUARED_EXPONENTIAL), max(SQUARED_EXPONENTIAL)),
-            "States of one latent in the markov likelihood, from and to."),
+        ("SETTINGS", "", {option: entry for option, others in WITH.items() for entry in others.items()},
+            "Options that are settings of another option's value."),
+        ("ORDERS", "", {Kalman().lift: (min(SQUARED_EXPONENTIAL), max(SQUARED_EXPONENTIAL))},
+            "Lifts of which the order is bounded: states of one latent in the markov likelihood, from and to."),
         ("TRANSFORMS", "", tuple(TRANSFORMS), "Transforms of counts."),
         ("FORMATS", "", {suffix: reader.about for reader in readers() for suffix in reader.suffixes},
             "Recordings that can be read, by the suffix of their files."),

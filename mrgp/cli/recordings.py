@@ -12,10 +12,10 @@ from mrgp.cli.shared_arguments import (
     MODEL_OPTIONS,
     about_models,
     add_choices,
+    alone,
     listed,
     meant_for,
     misplaced,
-    without_psth,
 )
 from mrgp.runtime.sentences import joined
 
@@ -116,7 +116,7 @@ def not_simulated(args: argparse.Namespace) -> str | None:
         return f"{asked[0]} is of a model: give --model NAME, or leave {asked[0]} out" if asked else None
     if args.scenario is not None:
         return f"scenario {args.scenario} has a model of its own: leave it out, or leave --model out"
-    return misplaced(args) or without_psth(args)
+    return misplaced(args) or alone(args)
 
 
 def run_simulate(args: argparse.Namespace) -> None:

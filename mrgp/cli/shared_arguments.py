@@ -1,6 +1,7 @@
 """Options of several commands, and which of them contradict. Imports nothing heavy."""
 
 import argparse
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from mrgp.cli.catalogue import (
     POSTERIOR,
     READING,
     READING_HELP,
+    SETTINGS,
     TRANSFORMS,
 )
 from mrgp.runtime.sentences import joined
@@ -186,7 +188,7 @@ def add_method(command: Parser) -> None:
     add("--likelihood", choices=CHOICES["likelihood"], help=text + f"({DEFAULTS['likelihood']})")
     text = f"{meant_for('lift')}: where delays enter the state space of the markov likelihood ({DEFAULTS['lift']})"
     add("--lift", choices=CHOICES["lift"], help=text)
-    low, high = ORDERS
+    low, high = ORDERS[DEFAULTS["lift"]]
     text = f"states per latent of the markov likelihood, {low} to {high}: more are closer to the kernel "
     add("--order", type=positive_count, metavar="N", help=text + f"({DEFAULTS['order']}); with --lift ar, bins")
 
@@ -215,17 +217,18 @@ def misplaced(args: argparse.Namespace) -> str | None:
     return None
 
 
-def without_psth(args: argparse.Namespace) -> str | None:
-    """Refuse a timescale of the mean where no mean moves: a sentence, or None."""
-    if args.mean_timescale is not None and args.mean != "psth":
-        return "--mean-timescale is of --mean psth: add it, or leave both out"
+def alone(args: argparse.Namespace) -> str | None:
+    """Refuse a setting of a choice that is not made: a sentence, or None."""
+    for setting, (choice, value) in SETTINGS.items():
+        if getattr(args, setting) is not None and getattr(args, choice) != value:
+            return f"{flag(setting)} is of {flag(choice)} {value}: add it, or leave both out"
     return None
 
 
 def unsuited(args: argparse.Namespace) -> str | None:
     """Refuse options of methods and runs that contradict each other: a sentence, or None."""
     model = args.model
-    if (wrong := without_psth(args)) is not None:
+    if (wrong := alone(args)) is not None:
         return wrong
     if args.method not in (None, *METHODS[model]):
         return f"--method {args.method} is not for {model}: it has {listed(METHODS[model])}"
@@ -238,8 +241,8 @@ def unsuited(args: argparse.Namespace) -> str | None:
         return f"--fixed gives {max(names, key=names.count)} two values"
     if args.start is not None and args.n_starts is not None:
         return "--n-starts is of the search for a start, which --start takes the place of: leave one out"
-    low, high = ORDERS
-    if args.order is not None and args.lift != "ar" and not low <= args.order <= high:
+    low, high = ORDERS.get(args.lift or DEFAULTS["lift"], (1, math.inf))
+    if args.order is not None and not low <= args.order <= high:
         return f"--order is {low} to {high}, not {args.order} (bins remembered, any number, with --lift ar)"
     return None
 

@@ -19,6 +19,7 @@ from mrgp.inference.optimise import free_sites
 from mrgp.inference.run import Options
 from mrgp.part import Part, chosen
 from mrgp.parts.emissions import Emission
+from mrgp.parts.sites import site_of
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.units import seconds
@@ -27,9 +28,6 @@ from mrgp.results.fit import CHOSEN, Fit
 from mrgp.runtime.display import Card
 from mrgp.runtime.sentences import Argument, Refusal, Sentence
 from mrgp.runtime.workers import TRACING
-
-BOUNDED_BY = {"delay": "max_delay", "timescale": "timescale_bounds"}
-"""The choice that bounds a site, by the first word of its name."""
 
 
 class Model(Part, family="model", tag="model"):
@@ -214,8 +212,8 @@ def held_at(model: Any, fixed: Mapping[str, Any], data: MultiRegionData) -> dict
         if name not in free:
             known = f": {type(model).__name__} has no site {name!r} to fix; it has {', '.join(free)}"
             raise Refusal(Argument("fixed"), known)
-        shape = np.shape(free[name]["value"])
-        if {"delay", "timescale"} & set(name.split("_")):
+        shape, declared = np.shape(free[name]["value"]), site_of(name)
+        if declared is not None and declared.unit == "s":
             value = seconds(f"fixed[{name!r}]", value)
         named = Argument("fixed", name, python=f"fixed[{name!r}]")
         try:
@@ -224,11 +222,12 @@ def held_at(model: Any, fixed: Mapping[str, Any], data: MultiRegionData) -> dict
             raise Refusal(named, f" must be a number or of shape {shape}") from error
         support = free[name]["fn"].support
         if not np.all(support(jnp.asarray(held[name]))):
-            raise Refusal(named, " has values that the site cannot take: ", *_allowed(name, support))
+            bounded_by = "" if declared is None else declared.bounded_by
+            raise Refusal(named, " has values that the site cannot take: ", *_allowed(support, bounded_by))
     return held
 
 
-def _allowed(site: str, support: Any) -> Sentence:
+def _allowed(support: Any, bounded_by: str) -> Sentence:
     """Describe the values that a site's support admits.
 
     The sentence names the choice that makes it wider, if there is one.
@@ -241,6 +240,5 @@ def _allowed(site: str, support: Any) -> Sentence:
         return (f"it is {support}",)
     if high is None:
         return (f"it is above {low:g}",)
-    option = BOUNDED_BY.get(site.partition("_")[0])
     between = f"it is between {low:g} and {high:g}"
-    return (between, ", or widen ", Argument(option)) if option else (between,)
+    return (between, ", or widen ", Argument(bounded_by)) if bounded_by else (between,)

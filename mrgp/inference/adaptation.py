@@ -18,7 +18,7 @@ from mrgp.inference.optimise import free_sites
 from mrgp.inference.run import Model, Options, Start, State
 from mrgp.inference.search import elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import quietened
-from mrgp.likelihoods.kalman import MarkovGP, settling_steps
+from mrgp.likelihoods.kalman import settling_steps
 from mrgp.parts.delays.bounds import admitting, presses, widened
 from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.layout import Layout
@@ -156,7 +156,7 @@ def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least
         return model
     model = model.replace(likelihood=model.likelihood.replace(transient=None))
     distribution = model.likelihood_at(data, sites)
-    if not isinstance(distribution, MarkovGP) or data.n_bins // distribution.space.window.step < least:
+    if not distribution.gains_settle or data.n_bins // distribution.space.window.step < least:
         return model
     steps = settling_steps(distribution, np.asarray(data.values[:1]))
     return model.replace(likelihood=model.likelihood.replace(transient=steps))

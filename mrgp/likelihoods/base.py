@@ -23,6 +23,7 @@ from mrgp.likelihoods.recursions.whole import ReadoutMoments
 from mrgp.likelihoods.reduction import Information, reduce, reduce_innovations
 from mrgp.likelihoods.statespace.assemble import Latents
 from mrgp.parts.emissions.autocorrelated import remembering, restored
+from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.kernels import Hyperparameters
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
@@ -84,6 +85,8 @@ class DelayedGP(Distribution):
         "delay": constraints.independent(constraints.real, 3),
     }
     support = constraints.independent(constraints.real, 2)
+    counts: ClassVar[Counts | None] = None  # what the latents are the log-rates of; None for values with Gaussian noise
+    gains_settle: ClassVar[bool] = False  # of a filter, where nothing is missing
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
     pytree_data_fields: tuple[str, ...] = (
         "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread", "course", "condition",
@@ -147,6 +150,11 @@ class DelayedGP(Distribution):
             n_trials = missing.pattern.shape[0]
         batch_shape = () if n_trials is None else (n_trials,)
         super().__init__(batch_shape, (n_bins, neurons), validate_args=validate_args)
+
+    @property
+    def gaussian(self) -> Self:
+        """Gaussian processes behind the trials: itself."""
+        return self
 
     @property
     def emission(self) -> Readout:

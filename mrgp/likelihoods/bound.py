@@ -50,6 +50,7 @@ class CountGP(Distribution):
     arg_constraints: ClassVar[dict[str, Any]] = {}
     pytree_data_fields = ("latent", "counts")
     pytree_aux_fields = ("shared_covariance",)
+    gains_settle: ClassVar[bool] = False  # every bin is measured as well as its counts are high
 
     def __init__(
         self, latent: DelayedGP, counts: Counts, *, shared_covariance: bool = True, validate_args: bool | None = None
@@ -118,6 +119,11 @@ class CountGP(Distribution):
             raise TypeError("only the Markov likelihood smooths states: use likelihood='markov'")
         problem = self._problem(value)
         return self.latent.posterior_of(problem.information(problem.best()))
+
+    @property
+    def gaussian(self) -> DelayedGP:
+        """Gaussian processes behind the trials: those of log-rates."""
+        return self.latent
 
     @property
     def space(self) -> Any:

@@ -8,7 +8,7 @@ steps, the same state space is scored that way (see ``recursions.whole``): the s
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +82,7 @@ class MarkovGP(DelayedGP):
     """
 
     pytree_aux_fields = ("space", "parallel", "transient")
+    gains_settle: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class Site:
         signed: Whether it changes its sign with its latent.
         trait: Whether a latent is recognised by it where its loadings are not known.
         by_ratio: Whether two values of it are compared by their ratio, not by their difference.
+        bounded_by: The choice of a model that widens the bounds of its prior; "" where none does.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Site:
     signed: bool
     trait: bool
     by_ratio: bool
+    bounded_by: str
 
     def __init__(
         self,
@@ -59,9 +61,13 @@ class Site:
         signed: bool = False,
         trait: bool = False,
         by_ratio: bool = False,
+        bounded_by: str = "",
         declared: bool = True,
     ) -> None:
-        given = {"name": name, "dims": dims, "unit": unit, "signed": signed, "trait": trait, "by_ratio": by_ratio}
+        given = {
+            "name": name, "dims": dims, "unit": unit, "signed": signed, "trait": trait, "by_ratio": by_ratio,
+            "bounded_by": bounded_by,
+        }  # fmt: skip
         for field, value in given.items():
             object.__setattr__(self, field, value)
         home, known = str(sys._getframe(1).f_globals.get("__name__")), SITES.get(name)
@@ -117,7 +123,8 @@ def kernel_site(parameter: str, kind: str) -> Site:
     """
     timed = parameter == "timescale"
     name, unit = f"{parameter}_{kind}", UNITS.get(parameter, "")
-    return Site(name, f"{kind}_latent", unit=unit, trait=True, by_ratio=timed, declared=False)
+    bounds = "timescale_bounds" if timed else ""
+    return Site(name, f"{kind}_latent", unit=unit, trait=True, by_ratio=timed, bounded_by=bounds, declared=False)
 
 
 def site_of(name: str) -> Site | None:

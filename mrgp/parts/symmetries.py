@@ -17,6 +17,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import site_of
@@ -139,10 +140,11 @@ def sites_of_truth(truth: xr.Dataset) -> dict[str, np.ndarray]:
     delays vary; ``loadings``, ``offset``, and ``noise`` unless values are counts; ``timescale_across`` and
     ``timescale_within`` where the kernel has timescales.
     """
-    delay = truth["delay"].mean("time") if "time" in truth["delay"].dims else truth["delay"]
+    delay = truth[DELAY.name]
     scales = {name: truth[name].values for name in ("timescale_across", "timescale_within")}
     sites = {site.name: truth[site.name].values for site in (LOADINGS, NOISE, OFFSET) if site.name in truth}
-    return {**sites, "delay": delay.values[1:], **{name: value for name, value in scales.items() if value.all()}}
+    delay = delay.mean("time") if "time" in delay.dims else delay
+    return {**sites, DELAY.name: delay.values[1:], **{name: value for name, value in scales.items() if value.all()}}
 
 
 def relative_to(delays: xr.DataArray, region: str) -> xr.DataArray:

@@ -132,14 +132,9 @@ def signals(distribution: MarkovGP | CountGP, values: Array, refine: int) -> Sig
     """
     if refine > 1:
         distribution = distribution.with_space(distribution.space.for_reading())
-    posterior, latent = distribution.posterior(values), _latent(distribution)
+    posterior, latent = distribution.posterior(values), distribution.gaussian
     across = _read(latent, posterior, "across", refine)
     return Signals(*across, *_read(latent, posterior, "within", refine))
-
-
-def _latent(distribution: MarkovGP | CountGP) -> MarkovGP:
-    """Return the Gaussian processes behind values or counts."""
-    return distribution.latent if isinstance(distribution, CountGP) else distribution  # type: ignore[return-value]
 
 
 def _read(distribution: MarkovGP, posterior: Posterior, kind: str, refine: int) -> tuple[Array, Array]:
@@ -163,8 +158,8 @@ def _read(distribution: MarkovGP, posterior: Posterior, kind: str, refine: int) 
 
 def predictions(distribution: MarkovGP | CountGP, values: Array) -> tuple[Array, Array]:
     """Posterior mean and standard deviation of a new y, both (trial, time, neuron)."""
-    posterior, counted = distribution.posterior(values), distribution
-    distribution = _latent(distribution)
+    posterior, counts = distribution.posterior(values), distribution.counts
+    distribution = distribution.gaussian
     C = readout_loadings(distribution.prior.assignment, distribution.loadings)
     mean = posterior.readout_mean @ C.T + distribution.trial_mean
     covariance = posterior.readout_covariance
@@ -173,8 +168,8 @@ def predictions(distribution: MarkovGP | CountGP, values: Array) -> tuple[Array,
     square = covariance.reshape(patterns, steps, stacked // m, m, stacked // m, m)
     per_bin = jnp.einsum("gtbibj->gtbij", square).reshape(patterns, -1, m, m)[:, : distribution.n_bins]
     variance = jnp.einsum("ni,gtij,nj->gtn", C, per_bin, C)
-    if isinstance(counted, CountGP):
-        mean, variance = prediction(counted.counts, mean, variance[posterior.pattern])
+    if counts is not None:
+        mean, variance = prediction(counts, mean, variance[posterior.pattern])
         return mean, jnp.sqrt(variance)
     return mean, jnp.sqrt(variance + distribution.noise)[posterior.pattern]
 
@@ -187,7 +182,7 @@ def lift_error(distribution: MarkovGP | CountGP, n_bins: int) -> float:
     What the state-space representation costs: below 0.1 nats no comparison of models can notice it. 0 where the state
     space is the model itself.
     """
-    distribution = _latent(distribution)
+    distribution = distribution.gaussian
     prior = distribution.prior
     if not isinstance(prior, Prior):
         return 0.0

@@ -541,13 +541,13 @@ def test_a_metric_of_ones_own_may_need_a_truth(evaluation, fit, simulation):
 def test_a_law_of_delays_of_ones_own_works_in_a_fit(tmp_path):
     """Delays of a simulation that rise by 60 ms during trials of 0.6 s."""
     made = mrgp.simulate(
-        regions={"V1": 12, "V2": 12}, n_across=1, n_within=0, n_trials=40, n_bins=30, snr=4.0, timescale_across=0.08,
+        regions={"V1": 12, "V2": 12}, n_across=1, n_within=0, n_trials=30, n_bins=30, snr=4.0, timescale_across=0.08,
         delay=[[0.0], [0.06]], delay_shape="ramp",
     )  # fmt: skip
-    model = DLAG(1, 0, delays=Drift(0.15))
+    model = DLAG(1, 0, delays=Drift(0.15), likelihood="dense")
     fit = model.fit(made.data, **QUICK)
-    assert DLAG(1, 0, delays="drift", max_delay=0.15) == model
-    still = DLAG(1, 0, max_delay=0.15).fit(made.data, **QUICK)
+    assert DLAG(1, 0, delays="drift", max_delay=0.15, likelihood="dense") == model
+    still = DLAG(1, 0, max_delay=0.15, likelihood="dense").fit(made.data, **QUICK)
     assert fit.log_likelihood().sum() > still.log_likelihood().sum() + 10
     np.testing.assert_allclose(fit.delays.values, made.truth.delay.values, atol=0.015)
     assert fit.sites[SLOPE.name] == pytest.approx(0.1, abs=0.03)

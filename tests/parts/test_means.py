@@ -416,6 +416,7 @@ def test_prediction_of_a_hidden_neuron_follows_its_response(fitted):
     assert left > only > 0.2
 
 
+@pytest.mark.slow  # that they climb is in the contracts
 @pytest.mark.parametrize("model", [GPFA(1, mean="psth"), MDLAG(1, mean="psth", likelihood="dense", max_delay=0.1)])
 def test_other_presets_have_means_too(model):
     data, course = recording(seed=1)

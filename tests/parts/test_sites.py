@@ -54,7 +54,7 @@ def test_sites_say_what_they_belong_to():
 
 
 def test_a_name_stands_for_one_site():
-    again = Site("delay", "later_region", "across_latent", unit="s", trait=True)
+    again = Site("delay", "later_region", "across_latent", unit="s", trait=True, bounded_by="max_delay")
     assert again == SITES["delay"]
     with pytest.raises(ValueError, match="site 'delay' was declared with axes"):
         Site("delay", "neuron")

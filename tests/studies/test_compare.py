@@ -32,7 +32,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def found(made):
-    return mrgp.compare_delays(made.data, n_across=1, n_within=0, n_draws=300, progress=False, **CHOICES)
+    return mrgp.compare_delays(made.data, n_across=1, n_within=0, n_draws=120, progress=False, **CHOICES)
 
 
 def test_a_clear_delay_is_found(found):

@@ -196,7 +196,7 @@ def compare_delays(
     loos = {name: result for name, result in left_out.items() if result is not None}
     evidence = {name: evidence_of(name, fit, typical[name], data, progress) for name, fit in fits.items()}
     table = _table(fits, loos, evidence)
-    delayed = [name for name in table.index if fits[name].has_delays and "delay" not in fits[name].fixed]
+    delayed = [name for name in table.index if fits[name].has_delays and DELAY.name not in fits[name].fixed]
     shown = delayed[0] if delayed else None
     delays = pd.DataFrame()
     if shown is not None:
