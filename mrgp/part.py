@@ -150,6 +150,9 @@ class Part:
             return
         setting = part.short_forms[name]
         if value is not None:
+            if getattr(part, setting) not in (_usual(part, setting), value):
+                there = f"{field}={part.as_written()}"
+                raise ValueError(f"{type(self).__name__}: {name}={value!r} contradicts {there}: give one")
             try:
                 part = part.replace(**{setting: value})
             except (TypeError, ValueError) as error:
@@ -173,21 +176,22 @@ class Part:
         that is None takes its setting back to a default of None.
         """
         unsaid = dict.fromkeys(short_names(type(self)))  # type: ignore[arg-type]
-        back = self._taken_back([name for name in unsaid.keys() & changes.keys() if changes[name] is None])
+        back = self._taken_back({name: changes[name] for name in unsaid.keys() & changes.keys()})
         named = [name for name, value in changes.items() if isinstance(value, str)]
         here = {name: back.get(name, getattr(self, name)) for name in named}
         # The name of a part that is there already leaves it, with its settings.
         same = {n: p for n, p in here.items() if isinstance(p, Part) and _plain(p.written_name()) == _plain(changes[n])}
         return dataclasses.replace(self, **{**unsaid, **back, **changes, **same})  # type: ignore[type-var]
 
-    def _taken_back(self, names: Collection[str]) -> dict[str, "Part"]:
-        """Parts by field, with the settings of some short forms at a default of None."""
+    def _taken_back(self, short: Mapping[str, Any]) -> dict[str, "Part"]:
+        """Parts by field, with the settings of short forms at their defaults."""
         back: dict[str, Part] = {}
         for field in _families_of(type(self)):  # type: ignore[arg-type]
             part = getattr(self, field)
-            usual = {setting.name for setting in _settings_of(type(part)) if setting.default is None}
-            if gone := {part.short_forms[name] for name in names if part.short_forms.get(name) in usual}:
-                back[field] = part.replace(**dict.fromkeys(gone))
+            own = {name: part.short_forms[name] for name in short.keys() & part.short_forms.keys()}
+            usual = {setting: _usual(part, setting) for setting in own.values()}
+            told = {setting for name, setting in own.items() if short[name] is not None}
+            back[field] = part.replace(**{s: value for s, value in usual.items() if s in told or value is None})
         return back
 
     def to_settings(self) -> dict[str, Any]:
@@ -287,6 +291,11 @@ def short_names(part: type[Any]) -> tuple[str, ...]:
 def _settings_of(part: type[Any]) -> list[Any]:
     fields = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
     return [field for field in fields if not {SAMPLED, PINNED} & field.metadata.keys()]
+
+
+def _usual(part: Part, setting: str) -> Any:
+    """Default of a setting of a part."""
+    return next(field.default for field in _settings_of(type(part)) if field.name == setting)
 
 
 def _written(value: Any) -> Any:

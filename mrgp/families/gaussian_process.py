@@ -32,6 +32,7 @@ from mrgp.part import pinned, short_names
 from mrgp.parts.delays.base import Delays, Extent
 from mrgp.parts.delays.none import NoDelay
 from mrgp.parts.emissions import Emission, Gaussian
+from mrgp.parts.emissions.autocorrelated import short_noise
 from mrgp.parts.kernels import Hyperparameters, Kernel, White
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import Loadings, Weak, ordered
@@ -113,6 +114,7 @@ class GaussianProcesses(Model, abstract=True):
     parallel: InitVar[bool | None] = None
 
     fit_class: ClassVar[type[Fit]] = GaussianProcessFit
+    is_simulated: ClassVar[bool] = True
     private_in: ClassVar[str] = ""  # the model to take for private latents, where there is one
     is_state_space: ClassVar[bool] = False  # exactly: no other likelihood has its density
     without: ClassVar[tuple[str, ...]] = ()  # short forms of settings that change nothing in the model
@@ -129,6 +131,7 @@ class GaussianProcesses(Model, abstract=True):
                 raise ValueError(f"{name} has no use for {setting}: leave it out")
         check_numbers(self)
         object.__setattr__(self, "emission", checked_emission(self, noise))
+        object.__setattr__(self, "noise", short_noise(self.emission))
         if (reason := self.delays.objection(self.n_across)) is not None:
             raise ValueError(f"{name}: {reason}")
         check_own(self.kernel)

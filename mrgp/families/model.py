@@ -41,6 +41,7 @@ class Model(Part, family="model", tag="model"):
 
     fit_class: ClassVar[type[Fit]] = Fit
     regions_needed: ClassVar[int] = 1
+    is_simulated: ClassVar[bool] = False  # by mrgp.simulate, which designs neurons and draws trials exactly
     pools_regions: ClassVar[bool] = False  # all neurons are one population
     found_by_fit: ClassVar[tuple[str, ...]] = ()  # choices that a fit may change for good
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")

@@ -65,7 +65,7 @@ def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model,
     wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}
     found = {name: np.shape(sites[name]) for name in wanted if name in sites}
     if found != wanted:
-        raise ValueError(f"start has sites {found}, but this model needs {wanted}: fit a preset with the same latents")
+        raise ValueError(f"start has sites {found}, but this model needs {wanted}: fit a model with the same latents")
     return model, {name: sites[name] for name in wanted}
 
 

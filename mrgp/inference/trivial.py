@@ -42,12 +42,12 @@ def never_below_trivial(has_priors: bool) -> Callable[[FitMethod], FitMethod]:
     def guarded(method: FitMethod) -> FitMethod:
         @wraps(method)
         def fit(model: Any, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
-            asked, began = options, start
+            asked, began, needed = options, start, _needed(model, data)  # first: what is wrong shows before the climb
             for attempt in range(1, RESTARTS + 2):
                 with warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always")
                     run = method(model, data, asked, began)
-                if run.reason == INTERRUPTED or of_neurons(options.fixed) or _reaches(run, data, has_priors):
+                if run.reason == INTERRUPTED or of_neurons(options.fixed) or _reaches(run, data, has_priors, needed):
                     break
                 asked, began = replace(options, seed=options.seed + attempt, quiet=True), None
             else:
@@ -79,9 +79,8 @@ def _needed(model: Any, data: MultiRegionData) -> float:
     return float(model.emission.trivial_log_likelihood(data).sum() - SLACK * data.layout.total_neurons)
 
 
-def _reaches(run: Run, data: MultiRegionData, has_priors: bool) -> bool:
+def _reaches(run: Run, data: MultiRegionData, has_priors: bool, needed: float) -> bool:
     """True if log p(y | parameters) reaches that of the trivial model, up to SLACK."""
-    needed = _needed(run.model, data)
     score = run.trace[-1] if len(run.trace) else -np.inf
     if has_priors and np.isfinite(score):  # what they add is cheap to know
         score -= prior_density(run.model, data, run.sites, free_sites(run.model, data))

@@ -89,6 +89,11 @@ class Fit(Shown, Run):
         return False
 
     @property
+    def uncertain_sites(self) -> tuple[str, ...]:
+        """Sites of which the maximum has a posterior around it; none, unless the family says so."""
+        return ()
+
+    @property
     def has_relevance(self) -> bool:
         """True if the model infers which region reads which latent."""
         return False

@@ -138,6 +138,8 @@ def simulate(
         model, sites, delays = delayed_model(plain, regions, n_bins, bin_width, rng)
         attrs |= {"gp_noise": plain.gp_noise, "kernel": type(plain.kernel or SquaredExponential()).__name__}
     else:
+        name = type(model).__name__
+        require(model.is_simulated, f"{name} draws with what it has learned: fit it, and take fit.sample")
         taken = f"{', '.join(own)}: the model says that, or its sites do; leave it out, or leave model out"
         require(not own, taken)
         attrs["model"] = json.dumps(model.to_settings(), default=str)

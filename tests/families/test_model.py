@@ -1,5 +1,7 @@
 """Every preset with every kernel; settings that all presets share."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -130,3 +132,29 @@ def test_a_spectral_fit_is_polished_by_another_likelihood(made, fitted):
 def test_method_must_be_one_of_the_presets(made):
     with pytest.raises(ValueError, match="method is one of map, laplace, svi, nuts for DLAG, not 'vb'"):
         DLAG(n_across=1).fit(made.data, method="vb")
+
+
+def test_short_forms_that_contradict_a_part_are_refused():
+    with pytest.raises(ValueError, match=r"DLAG: max_delay=0.3 contradicts delays=ConstantDelay\(longest=0.2\): give"):
+        DLAG(1, 0, delays=mrgp.ConstantDelay(0.2), max_delay=0.3)
+    with pytest.raises(ValueError, match=r"max_delay=0.2 contradicts delays=VaryingDelay"):
+        dataclasses.replace(DLAG(1, 0, max_delay=0.2), delays=mrgp.VaryingDelay(0.3))
+    model = DLAG(1, 0, delays=mrgp.ConstantDelay(0.2), max_delay=0.2, order=4)
+    assert dataclasses.replace(model, n_across=2) == DLAG(2, 0, max_delay=0.2, order=4)
+    assert model.replace(max_delay=0.3, order=3) == DLAG(1, 0, max_delay=0.3, order=3)
+    assert model.replace(max_delay=None).delays == mrgp.ConstantDelay()
+
+
+def test_noise_reads_as_what_the_emission_has():
+    noises = [DLAG(1, 0, **how).noise for how in ({}, {"noise": "ar1"}, {"emission": "poisson"})]
+    assert noises == ["white", "ar1", None]
+    assert DLAG(1, 0, noise="ar1").replace(emission="poisson").noise is None
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_variational_bayes_takes_delays_that_vary(made):
+    fit = MDLAG(1, delays=mrgp.VaryingDelay(0.06), likelihood="dense").fit(
+        made.data.select_trials(slice(0, 6)), progress=False, max_iterations=2, n_starts=1
+    )
+    assert fit.trace[-1] > fit.trace[0]
+    assert fit.delays_vary

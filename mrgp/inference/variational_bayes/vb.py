@@ -111,7 +111,8 @@ class VB(Method):
     def init(self, driver: Driver) -> Rounds:
         begun = begin(driver)
         model, fresh = begun.model, driver.start is None and driver.store.phase in (None, "start", SPECTRAL)
-        under_spectral = fresh and not model.likelihood.is_spectral and driver.data.is_complete
+        has_spectrum = driver.data.is_complete and not model.delays.moves
+        under_spectral = fresh and has_spectrum and not model.likelihood.is_spectral
         fast = model.replace(likelihood=Spectral()) if under_spectral else model
         state = _entered(fast, driver.data, begun.sites, driver.options, Adaptation.of(driver, begun))
         state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase

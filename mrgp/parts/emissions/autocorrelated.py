@@ -128,6 +128,11 @@ def innovation_covariance(covariance: Array, memory: Array) -> Array:
 NOISES = {"white": Gaussian, "ar1": AutocorrelatedGaussian}
 
 
+def short_noise(emission: Emission) -> str | None:
+    """Short form of an emission's noise: "white" or "ar1"; None of counts."""
+    return next((name for name, kind in NOISES.items() if type(emission) is kind), None)
+
+
 def with_noise(emission: Emission, noise: str, name: str) -> Emission:
     """Gaussian emission of a short form: "white" noise, or "ar1".
 
