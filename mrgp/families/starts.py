@@ -113,7 +113,7 @@ def completed(model: Any, sites: Mapping[str, Any], data: MultiRegionData) -> di
     lacking = any(name not in sites for name in wanted)
     guess = around_mean(model, data)[1] if lacking else {}
     of_loadings = model.loadings.first_guess(data, model.assignment(data.layout), model.emission)
-    of_delays = model.delays.first_guess(sites, model.extent(data.layout, data.n_bins))
+    of_delays = model.delays.first_guess(sites, model.tables.extent(data.layout, data.n_bins))
     return {**of_delays, **of_loadings, **guess, **sites}
 
 
@@ -131,6 +131,6 @@ def following(
     if not same or len(sites.get(MEAN_CHANGE.name, ())) != data.layout.n_conditions:
         sites = {name: value for name, value in sites.items() if name not in other.mean.own_sites}
     sites = {name: value for name, value in sites.items() if name not in model.mean.held}  # the recording says them
-    delays, sites = model.delays.from_other(other.delays, sites, model.extent(data.layout, data.n_bins))
+    delays, sites = model.delays.from_other(other.delays, sites, model.tables.extent(data.layout, data.n_bins))
     chosen = model if delays == model.delays else model.replace(delays=delays)
     return chosen, completed(chosen, sites, data)

@@ -358,7 +358,7 @@ def test_responses_are_found_and_not_taken_for_latents(fitted):
 def test_the_mean_is_at_its_maximum_given_the_rest(fitted):
     """A step of any mode of any neuron loses: gradient 0 to what the climb's tolerance leaves."""
     data, _, fit = fitted
-    scale = fit.model.scales(data, fit.sites)["mean_change"]
+    scale = fit.model.fitting.scales(data, fit.sites)["mean_change"]
     shared, own = fit.sites["mean_spread"][..., None]
 
     def joint(change):
@@ -512,6 +512,6 @@ def test_a_start_of_shorter_trials_leaves_its_mean_behind(mean):
     fitted = DLAG(1, 0, mean="psth").prepared(short)
     sites = {name: np.zeros(np.shape(site["value"])) for name, site in free_sites(fitted, short).items()}
     sites |= {"noise": data.scale**2, "timescale_across": np.array([0.1])}
-    _, taken = DLAG(1, 0, mean=mean).prepared(data).from_other_fit(fitted, sites, data)
+    _, taken = DLAG(1, 0, mean=mean).prepared(data).fitting.from_other_fit(fitted, sites, data)
     assert ("mean_change" in taken) == (mean == "psth")
     assert mean == "constant" or taken["mean_change"].shape[-1] != sites["mean_change"].shape[-1]
