@@ -91,7 +91,7 @@ class Fitting[M: GaussianProcesses]:
         See ``inference.optimise``.
         """
         model, assignment = self.model, self.model.assignment(data.layout)
-        scales = model.emission.scales(sites, data.n_trials * data.n_bins, assignment)
+        scales = model.emission.beginning.scales(sites, data.n_trials * data.n_bins, assignment)
         scales |= self.scaling(model, data, sites)
         scales |= model.mean.scales(sites, data, np.asarray(model.emission.noise_of(sites)), model.duration)
         return scales | model.loadings.scales(assignment)

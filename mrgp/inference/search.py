@@ -228,7 +228,7 @@ def _on_factors(model: Model, data: MultiRegionData, sites: Mapping[str, Any], s
     far = near.replace(delays=if_free(near.delays, extent) or far_reaching(near.delays, extent))
     own = {name: np.asarray(sites[name]) for name in near.tables.dynamics_sites(data.layout)}
     drawn = far.fitting.draw_start(np.random.default_rng(seed), compressed.data, 1)  # what factors have of their own
-    of_values = model.emission.loadings_of_values(np.asarray(sites[LOADINGS.name]), data)
+    of_values = model.emission.beginning.loadings_of_values(np.asarray(sites[LOADINGS.name]), data)
     level = levels(model.delays, sites, model.tables.extent(data.layout, data.n_bins))
     found = {**drawn, **own, LOADINGS.name: compressed.encoded(of_values), DELAY.name: level[1:]}
     return OnFactors(compressed, near, far, found)

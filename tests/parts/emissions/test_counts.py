@@ -13,7 +13,7 @@ from scipy.special import gammaln, xlogy
 import mrgp
 from mrgp.cli.main import main
 from mrgp.parts.emissions import Poisson
-from mrgp.parts.emissions.counts import FUNCTIONS, course_start, from_gaussian, function_behind, slope_of
+from mrgp.parts.emissions.beginning_of_counts import FUNCTIONS, course_start, from_gaussian, function_behind, slope_of
 from mrgp.recordings.recording import Layout, stand_in
 
 BIN, N_BINS, N_TRIALS = 0.02, 12, 80
