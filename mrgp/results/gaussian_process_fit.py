@@ -48,9 +48,7 @@ class GaussianProcessFit(Fit):
     def delays(self) -> xr.DataArray:
         """Delays in seconds, (region, across_latent), and time if they vary.
 
-        Where they vary they are (region, across_latent, time).
-
-        Positive means that the region lags the first one.
+        Where they vary they are (region, across_latent, time). Positive means that the region lags the first one.
         """
         table = self.model.tables.delays(self.sites, self.layout, self.n_bins)
         coords = self.delay_coords if table.ndim == 2 else self.delay_coords | self.time_coords
@@ -178,8 +176,9 @@ class GaussianProcessFit(Fit):
     def conditional(self, data: MultiRegionData | None = None) -> GaussianConditional:
         return GaussianConditional(self.model, self.recording(data), self.sites, self.loadings_covariance)
 
+    @property
     def for_scoring(self) -> "GaussianProcessFit":
-        """Return the fit, under the Markov likelihood where its own cannot leave entries out.
+        """The fit, under the Markov likelihood where its own cannot leave entries out.
 
         The spectral likelihood takes frequencies as independent.
         """
