@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from mrgp.families.fitting import Fitting
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.families.starts import smoothing
+from mrgp.families.tables import Tables
 from mrgp.inference.start import draw_loadings
 from mrgp.likelihoods.statespace.first_state import FirstState, Stationary
 from mrgp.likelihoods.statespace.linear import (
@@ -24,7 +26,6 @@ from mrgp.likelihoods.statespace.linear import (
     slowest_first,
 )
 from mrgp.part import pinned
-from mrgp.parts.means import Constant
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -51,7 +52,8 @@ class LDS(GaussianProcesses):
 
     What is left, a rotation, ``fit`` chooses so that A is block triangular, its slowest mode first.
     Sample sites: ``transition`` (across_latent, across_latent), per bin; ``loadings`` (neuron, column), ``noise``,
-    ``offset``. Timescales are those of the modes of A. ``fit`` knows method "map" and "em" (closed-form updates).
+    ``offset``. Timescales are those of the modes of A. Its entries have no posterior of their own, since they turn with
+    the coordinates of the states. ``fit`` knows method "map" and "em" (closed-form updates).
     """
 
     start: FirstState = Stationary()  # noqa: RUF009  a frozen part
@@ -77,50 +79,49 @@ class LDS(GaussianProcesses):
         readout = self.emission_sites(data)  # C, R, d
         self.observe(data, readout, self.delay_sites(data), dynamics, {})
 
-    # ---- what inference asks of it ---------------------------------------------------------------------------------
+    @property
+    def tables(self) -> Tables:
+        return Tables(self, timescales_of_modes)
 
-    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
-        """Draw a start from factor scores of slow signals and their regression on the bin before."""
-        width = smoothing(attempt)
-        loadings = draw_loadings(rng, data, self.n_across, (0,), width)
-        precision = loadings.T @ loadings + np.eye(self.n_across)  # pseudo-neurons have unit noise
-        scores = (data.values - data.center) @ np.linalg.solve(precision, loadings.T).T
-        A, T = first_order(scores)
-        system = LinearSystem(A, np.eye(len(A)) - A @ A.T, np.zeros(len(A)), np.eye(len(A)))
-        dynamics, change = self.state_space(data.layout).normalised(system)
-        emission = {NOISE.name: np.ones(data.layout.total_neurons), OFFSET.name: np.asarray(data.center)}
-        return {**dynamics, **emission, LOADINGS.name: loadings @ T @ change}
-
-    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        start = np.asarray(1 / np.sqrt(data.n_trials))
-        transition = np.asarray(TRANSITION_SCALE / np.sqrt(data.n_trials * data.n_bins))
-        own = {TRANSITION.name: transition, START_MEAN.name: start, START_ROOT.name: start}
-        return {**super().scales(data, sites), **own}
-
-    def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
-        """Return no names: the entries of A have no posterior of their own.
-
-        They turn with the coordinates of the states.
-        """
-        return ()
+    @property
+    def fitting(self) -> Fitting[Self]:
+        return Fitting(self, draw_system, scales_of_system)
 
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return rotated(sites, slowest_first(np.asarray(sites[TRANSITION.name])))
 
-    def for_search(self) -> Self:
-        return self.replace(likelihood=self.likelihood.unadapted(), mean=Constant())
 
-    def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
-        return self
+# ---- what a fit asks of it -------------------------------------------------------------------------------------------
 
-    def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
-        """Timescales -1 / log|eigenvalue| of the modes of A in seconds, longest first.
 
-        They are inf for modes that grow.
-        """
-        if kind == "within":
-            return np.zeros(0)
-        size = np.sort(np.abs(np.linalg.eigvals(np.asarray(sites[TRANSITION.name]))))[::-1]
-        with np.errstate(divide="ignore"):
-            bins = np.where(size < 1, -1 / np.log(np.minimum(size, 1.0)), np.inf)
-        return bins * layout.bin_width
+def draw_system(model: LDS, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
+    """Draw a start from factor scores of slow signals and their regression on the bin before."""
+    width = smoothing(attempt)
+    loadings = draw_loadings(rng, data, model.n_across, (0,), width)
+    precision = loadings.T @ loadings + np.eye(model.n_across)  # pseudo-neurons have unit noise
+    scores = (data.values - data.center) @ np.linalg.solve(precision, loadings.T).T
+    A, T = first_order(scores)
+    system = LinearSystem(A, np.eye(len(A)) - A @ A.T, np.zeros(len(A)), np.eye(len(A)))
+    dynamics, change = model.state_space(data.layout).normalised(system)
+    emission = {NOISE.name: np.ones(data.layout.total_neurons), OFFSET.name: np.asarray(data.center)}
+    return {**dynamics, **emission, LOADINGS.name: loadings @ T @ change}
+
+
+def scales_of_system(model: LDS, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Approximate posterior sd of the entries of A and of the first state."""
+    start = np.asarray(1 / np.sqrt(data.n_trials))
+    transition = np.asarray(TRANSITION_SCALE / np.sqrt(data.n_trials * data.n_bins))
+    return {TRANSITION.name: transition, START_MEAN.name: start, START_ROOT.name: start}
+
+
+def timescales_of_modes(model: LDS, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
+    """Timescales -1 / log|eigenvalue| of the modes of A in seconds, longest first.
+
+    They are inf for modes that grow.
+    """
+    if kind == "within":
+        return np.zeros(0)
+    size = np.sort(np.abs(np.linalg.eigvals(np.asarray(sites[TRANSITION.name]))))[::-1]
+    with np.errstate(divide="ignore"):
+        bins = np.where(size < 1, -1 / np.log(np.minimum(size, 1.0)), np.inf)
+    return bins * layout.bin_width

@@ -141,7 +141,7 @@ class Part:
         return {field.name for field in dataclasses.fields(cls) if PINNED in field.metadata}  # type: ignore[arg-type]
 
     def _set_short(self, name: str, value: Any) -> None:
-        """Set the setting of a part that has a short form; afterwards the short form reads as it."""
+        """Set a setting that has a short form; afterwards the short form reads as it."""
         parts = ((field, getattr(self, field)) for field in _families_of(type(self)))  # type: ignore[arg-type]
         field, part = next(((f, part) for f, part in parts if name in part.short_forms), ("", None))
         if part is None:
@@ -151,8 +151,8 @@ class Part:
         setting = part.short_forms[name]
         if value is not None:
             if getattr(part, setting) not in (_usual(part, setting), value):
-                there = f"{field}={part.as_written()}"
-                raise ValueError(f"{type(self).__name__}: {name}={value!r} contradicts {there}: give one")
+                both = f"{name}={value!r} contradicts {field}={part.as_written()}"
+                raise ValueError(f"{type(self).__name__}: {both}: give one")
             try:
                 part = part.replace(**{setting: value})
             except (TypeError, ValueError) as error:
@@ -175,7 +175,7 @@ class Part:
         A part that is given anew brings its own settings, whatever short forms said of the one before. A short form
         that is None takes its setting back to a default of None.
         """
-        unsaid = dict.fromkeys(short_names(type(self)))  # type: ignore[arg-type]
+        unsaid: dict[str, Any] = dict.fromkeys(short_names(type(self)))  # type: ignore[arg-type]
         back = self._taken_back({name: changes[name] for name in unsaid.keys() & changes.keys()})
         named = [name for name, value in changes.items() if isinstance(value, str)]
         here = {name: back.get(name, getattr(self, name)) for name in named}
@@ -190,7 +190,7 @@ class Part:
             part = getattr(self, field)
             own = {name: part.short_forms[name] for name in short.keys() & part.short_forms.keys()}
             usual = {setting: _usual(part, setting) for setting in own.values()}
-            told = {setting for name, setting in own.items() if short[name] is not None}
+            told = {own[name] for name in own if short[name] is not None}
             back[field] = part.replace(**{s: value for s, value in usual.items() if s in told or value is None})
         return back
 
@@ -199,8 +199,7 @@ class Part:
 
         :meth:`from_settings` rebuilds the part from them.
         """
-        name = {self.tag: self.written_name()} if self.tag else {}
-        return name | {field.name: _written(getattr(self, field.name)) for field in _settings_of(type(self))}
+        return ({self.tag: self.written_name()} if self.tag else {}) | {field.name: _written(getattr(self, field.name)) for field in _settings_of(type(self))}
 
     def with_settings(self, settings: Mapping[str, Any]) -> Self:
         """Return a copy with some settings as :meth:`to_settings` writes them."""

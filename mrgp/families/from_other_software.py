@@ -56,11 +56,11 @@ def sites_from(
             raise ValueError("noise is needed: a variance for every neuron")
         sites[NOISE.name] = np.asarray(noise, float)
     given = {"across": timescale_across, "within": timescale_within}
-    for name in model.dynamics_sites(layout):
+    for name in model.tables.dynamics_sites(layout):
         base, _, kind = name.partition("_")
         if base == "timescale":
             sites[name] = np.atleast_1d(np.asarray(given[kind], float))
-    if DELAY.name in model.dynamics_sites(layout):
+    if DELAY.name in model.tables.dynamics_sites(layout):
         if delays is None:
             raise ValueError("delays are needed: (region, across_latent) in seconds, zeros for the first region")
         table = np.asarray(delays, float)

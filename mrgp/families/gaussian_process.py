@@ -7,7 +7,7 @@ r"""Gaussian processes read at delays: the family of DLAG, and of models without
 Every symbol is a part of the model; a member of the family writes the program, and declares the parts that it uses.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,20 +16,18 @@ import numpy as np
 from jax import Array
 
 from mrgp.families.checks import assigned, check_numbers, checked_emission
-from mrgp.families.earlier_settings import translated
+from mrgp.families.fitting import Fitting
 from mrgp.families.from_other_software import sites_from
-from mrgp.families.latents_in_bins import latents_at, typical_latents
+from mrgp.families.latents_in_bins import typical_latents
 from mrgp.families.model import Model
 from mrgp.families.observation import distribution_at, observe
-from mrgp.families.scales import scales_of_dynamics
-from mrgp.families.starts import around_mean, completed, draw_sites, following
-from mrgp.inference.mode.curvature import Diagonal
-from mrgp.likelihoods.likelihood import Kalman, Likelihood, Parameters, Spectral
+from mrgp.families.tables import Tables
+from mrgp.likelihoods.likelihood import Kalman, Likelihood, Parameters
 from mrgp.likelihoods.statespace.assemble import Prior, Space
 from mrgp.likelihoods.statespace.lift import check_own
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.part import pinned, short_names
-from mrgp.parts.delays.base import Delays, Extent
+from mrgp.parts.delays.base import Delays
 from mrgp.parts.delays.none import NoDelay
 from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.emissions.autocorrelated import short_noise
@@ -37,8 +35,7 @@ from mrgp.parts.kernels import Hyperparameters, Kernel, White
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import Loadings, Weak, ordered
 from mrgp.parts.means import MEAN_CHANGE, Constant, Mean
-from mrgp.parts.readout import LOADINGS, OFFSET, Readout
-from mrgp.parts.sites import keeping
+from mrgp.parts.readout import LOADINGS, Readout
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.conditional import GaussianConditional
@@ -138,20 +135,11 @@ class GaussianProcesses(Model, abstract=True):
         if (reason := self.loadings.unsuited(self.emission)) is not None:
             raise ValueError(f"{name} {reason}")
 
-    @classmethod
-    def translated(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        return translated(settings, cls)
-
     # ---- sizes and spaces ----------------------------------------------------------------------------------------
 
     def assignment(self, layout: Layout) -> LatentLayout:
         """Layout of latents among the neurons of a recording."""
         return assigned(self, layout)
-
-    def extent(self, layout: Layout, n_bins: int) -> Extent:
-        """Size of the table of delays of trials of ``n_bins`` bins."""
-        covered = n_bins if self.duration is None else round(self.duration / layout.bin_width)
-        return Extent(self.assignment(layout).n_regions, self.n_across, layout.bin_width, n_bins, covered)
 
     def prior(self, layout: Layout) -> Prior:
         """Gaussian-process prior of this recording's readouts."""
@@ -175,7 +163,7 @@ class GaussianProcesses(Model, abstract=True):
 
     def delay_sites(self, data: MultiRegionData) -> Array:
         """Sample delays, and return them in bins, (1 or time, region, across_latent)."""
-        return self.delays.sample(self.extent(data.layout, data.n_bins))
+        return self.delays.sample(self.tables.extent(data.layout, data.n_bins))
 
     def emission_sites(self, data: MultiRegionData) -> Readout:
         """Sample loadings (neuron, column), the emission's own parameters, and the mean's course."""
@@ -207,38 +195,17 @@ class GaussianProcesses(Model, abstract=True):
     def asked(self) -> Self:
         return self.replace(likelihood=self.likelihood.unadapted())
 
-    # ---- parameters as numbers -----------------------------------------------------------------------------------
+    # ---- parameters ----------------------------------------------------------------------------------------------
 
-    def dynamics_sites(self, layout: Layout) -> tuple[str, ...]:
-        """Names of the sites that describe latents, not neurons: a posterior is asked about these."""
-        counts = {"across": self.n_across, "within": sum(self.assignment(layout).n_within)}
-        kernel = [name for kind, count in counts.items() if count for name in self.kernel.sites(kind)]
-        delays = self.delays.dynamics(self.extent(layout, 1))
-        return (*delays[:1], *kernel, *delays[1:])
-
-    def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
-        """Kernel parameters of latents of a kind in bins, from sites in seconds."""
-        count = self.n_across if kind == "across" else sum(self.assignment(layout).n_within)
-        return self.kernel.at(sites, kind, count, layout.bin_width)
-
-    def delay_table(self, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> np.ndarray:
-        """Delays in seconds, (..., region, across_latent[, time]); sites may have axes of draws."""
-        return self.delays.table(sites, self.extent(layout, n_bins))
-
-    def timescale_table(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
-        """Timescales of latents of a kind in seconds, (latent,); 0 for white latents."""
-        bins = np.asarray(self.hyperparameters(sites, kind, layout)["timescale"])
-        return bins * layout.bin_width * self.kernel.has_timescale
-
-    def mean_table(self, sites: Mapping[str, Any], data: MultiRegionData) -> np.ndarray:
-        """Mean of every neuron, or of its log-rate, over time, (condition, time, neuron)."""
-        shape = data.layout.n_conditions, data.n_bins, data.layout.total_neurons
-        return np.broadcast_to(sites[OFFSET.name], shape) + self.mean.course(sites, data, self.duration)
+    @property
+    def tables(self) -> Tables:
+        """Its parameters as numbers, from sites."""
+        return Tables(self)
 
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         """Rotate white latents, which are exchangeable, to explain as much as they can one by one."""
         arrays = {name: np.asarray(value) for name, value in sites.items()}
-        alike = not self.kernel.has_timescale and not self.delays.dynamics(self.extent(layout, 1))
+        alike = not self.kernel.has_timescale and not self.delays.dynamics(self.tables.extent(layout, 1))
         if alike and self.loadings.is_rotatable:
             noise = np.asarray(self.emission.noise_of(arrays))
             arrays[LOADINGS.name] = ordered(self.assignment(layout), arrays[LOADINGS.name], noise)
@@ -251,102 +218,20 @@ class GaussianProcesses(Model, abstract=True):
         """
         return sites_from(self, layout, **tables)
 
-    # ---- the search for a start ----------------------------------------------------------------------------------
+    # ---- a fit ---------------------------------------------------------------------------------------------------
 
     @property
-    def held_in_search(self) -> tuple[str, ...]:
-        """Sites that the search for a start does not move."""
-        return (OFFSET.name, *self.loadings.own_sites)
+    def fitting(self) -> Fitting[Self]:
+        """Steps of a fit of it."""
+        return Fitting(self)
 
-    def draw_start(self, rng: np.random.Generator, data: MultiRegionData, attempt: int) -> dict[str, np.ndarray]:
-        """Draw sites at which a climb on pseudo-neurons of unit noise may begin.
-
-        Every fourth attempt is wholly random.
-        """
-        return draw_sites(self, rng, data, attempt)
-
-    def prepared(self, data: MultiRegionData) -> Self:
-        """Complete the model with settings that it takes from the recording to be fitted."""
-        if not (self.delays.moves or self.mean.moves) or self.duration is not None:
-            return self
-        return self.replace(duration=data.n_bins * data.bin_width)
-
-    def for_search(self) -> Self:
-        """Model for the search for a start: these latents under the spectral likelihood.
-
-        It climbs on what :meth:`around_mean` leaves of the recording.
-        """
-        delays = self.delays.for_search()
-        return self.replace(likelihood=Spectral(), mean=Constant(), emission=Gaussian(), delays=delays)
-
-    def around_mean(self, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
-        """Transform the recording to nearly Gaussian values around a guess of its mean.
-
-        Returns the values, and that guess with those of the emission's own sites.
-        """
-        return around_mean(self, data)
-
-    def first_guess(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-        """Add the sites that only this model has to those of a search or of a simpler model."""
-        return completed(self, sites, data)
-
-    def from_other_fit(
-        self, model: Any, sites: Mapping[str, Any], data: MultiRegionData
-    ) -> tuple[Self, dict[str, Any]]:
-        """Return this model, with sites at which a fit of ``model`` to such a recording ended."""
-        return following(self, model, sites, data)
-
-    # ---- the climb -----------------------------------------------------------------------------------------------
+    @property
+    def lacks_duration(self) -> bool:
+        return (self.delays.moves or self.mean.moves) and self.duration is None
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Sites that climbs leave alone: the start sets them, or :meth:`learned` between climbs."""
         return (*self.mean.held, *self.delays.held)
 
     def why_no_maximum(self, data: MultiRegionData) -> Sentence | None:
         return self.loadings.objection(self.methods, self.emission, data)
-
-    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Approximate posterior sd of each site in its unconstrained coordinate.
-
-        See ``inference.optimise``.
-        """
-        assignment = self.assignment(data.layout)
-        scales = self.emission.scales(sites, data.n_trials * data.n_bins, assignment)
-        scales |= scales_of_dynamics(self, data, sites)
-        scales |= self.mean.scales(sites, data, np.asarray(self.emission.noise_of(sites)), self.duration)
-        return scales | self.loadings.scales(assignment)
-
-    def learned(
-        self, data: MultiRegionData, sites: Mapping[str, Any], curvature: Diagonal, fixed: Collection[str]
-    ) -> tuple[Self, dict[str, Any]] | None:
-        """Improve the held sites after a climb; None if they are good already.
-
-        Returns this model and its sites. ``curvature(site)`` gives the negative log density's second derivative by each
-        free coordinate of a site.
-        """
-        found = self.delays.learned(sites, curvature, fixed, self.extent(data.layout, data.n_bins))
-        return None if found is None else (self.replace(delays=found[0]), found[1])
-
-    def adapted(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
-        """Choose the registers that ``sites`` need, were timescales ``margin`` times as long."""
-        if not self.likelihood.is_statespace:
-            return self
-        return self.replace(likelihood=self.likelihood.adapted(latents_at(self, data, sites), margin))
-
-    def narrowed(self, data: MultiRegionData, sites: Mapping[str, Any], margin: float) -> Self:
-        """Choose the fewest registers for delays within ``margin`` seconds of those of ``sites``."""
-        if not self.likelihood.is_statespace:
-            return self
-        bins = margin / data.bin_width
-        return self.replace(likelihood=self.likelihood.narrowed(latents_at(self, data, sites), bins))
-
-    def unread_variance(self, data: MultiRegionData, sites: Mapping[str, Any]) -> float:
-        """Largest share of a latent's variance that the likelihood misses at ``sites``."""
-        return self.likelihood.unread_variance(latents_at(self, data, sites))
-
-    def keeping(self, sites: Mapping[str, Any], layout: Layout, across: np.ndarray) -> tuple[Self, dict[str, Any]]:
-        """Keep some of the across latents of the model and its sites, by index."""
-        n_columns = self.assignment(layout).n_columns
-        columns = np.concatenate([across, np.arange(self.n_across, n_columns)])
-        return self.replace(n_across=len(across), delays=self.delays.keeping(across)), keeping(sites, across, columns)

@@ -32,8 +32,8 @@ def typical_latents(model: Any, layout: Layout) -> FittedLatents:
 def latents_at(model: Any, data: MultiRegionData, sites: Mapping[str, Any]) -> FittedLatents:
     """Latents at given sites."""
     layout = data.layout
-    across, within = (model.hyperparameters(sites, kind, layout) for kind in ("across", "within"))
-    delay = model.delay_table(sites, layout, data.n_bins) / layout.bin_width
+    across, within = (model.tables.hyperparameters(sites, kind, layout) for kind in ("across", "within"))
+    delay = model.tables.delays(sites, layout, data.n_bins) / layout.bin_width
     bound, share = model.delays.bound(layout.bin_width) / layout.bin_width, 1.0
     if model.emission.is_autocorrelated:  # innovations miss (1 + phi^2) times as much, and 1 - phi^2 of noise is new
         memory = np.exp(-layout.bin_width / np.asarray(sites[NOISE_TIMESCALE.name])).max()

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from mrgp.families.earlier_settings import translated
 from mrgp.inference.driver import drive
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import free_sites
@@ -56,6 +57,10 @@ class Model(Part, family="model", tag="model"):
     def written_name(cls) -> str:
         return cls.__name__.lower()
 
+    @classmethod
+    def translated(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return translated(settings, cls)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in chosen(self, CHOSEN).items())})"
 
@@ -93,12 +98,17 @@ class Model(Part, family="model", tag="model"):
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Sites that are given, not inferred as others are."""
+        """Sites that climbs leave alone: the start of a fit sets them, or the fit between climbs."""
         return ()
+
+    @property
+    def lacks_duration(self) -> bool:
+        """True if it has courses over a trial, and nobody has said how long trials are."""
+        return False
 
     def prepared(self, data: MultiRegionData) -> Self:
         """Complete the model with settings that it takes from the recording to be fitted."""
-        return self
+        return self.replace(duration=data.n_bins * data.bin_width) if self.lacks_duration else self
 
     # ---- the likelihood ------------------------------------------------------------------------------------------
 

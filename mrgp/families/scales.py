@@ -25,13 +25,13 @@ def scales_of_dynamics(model: Any, data: MultiRegionData, sites: Mapping[str, An
     within = slice(assignment.n_regions * model.n_across, None)  # of the readouts
     own = power[assignment.region_of_readout[within], assignment.column_of_readout[within]]
     precision = {"across": shared.sum(0), "within": heard(own, model.gp_noise)}
-    wanted = model.dynamics_sites(layout)
+    wanted = model.tables.dynamics_sites(layout)
     scales = {}
     for kind, told in precision.items():
         names = [site.removesuffix(f"_{kind}") for site in wanted if site.endswith(f"_{kind}")]
         if not names:
             continue
-        hyper = model.hyperparameters(sites, kind, layout)
+        hyper = model.tables.hyperparameters(sites, kind, layout)
         for name, each in of_kernel(model.kernel, hyper, names, told, data.n_bins).items():
             slope = np.ones(1)  # of the logarithm by the free coordinate, which is another between bounds
             if name == "timescale" and bounds is not None:
@@ -41,8 +41,8 @@ def scales_of_dynamics(model: Any, data: MultiRegionData, sites: Mapping[str, An
             scales[f"{name}_{kind}"] = 1 / np.sqrt(data.n_trials * each * slope**2 + WIDEST_STEP**-2)
 
     def information() -> np.ndarray:
-        hyper = model.hyperparameters(sites, "across", layout)
+        hyper = model.tables.hyperparameters(sites, "across", layout)
         each = of_delay(model.kernel, hyper, shared, data.n_bins)[1:] / data.bin_width**2
         return data.n_trials * each
 
-    return scales | model.delays.scales(sites, model.extent(layout, data.n_bins), information)
+    return scales | model.delays.scales(sites, model.tables.extent(layout, data.n_bins), information)

@@ -1,10 +1,7 @@
-"""Starts of fits: first draws of sites, guesses, and the ends of other fits.
-
-``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses` everywhere.
-"""
+"""Starts of fits: first draws of sites, guesses, and the ends of other fits."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +15,15 @@ from mrgp.parts.means import MEAN_CHANGE
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData
 
+if TYPE_CHECKING:
+    from mrgp.families.gaussian_process import GaussianProcesses
+
 SMOOTHED = (3, 1, 5)  # bins over which signals are averaged where lags are looked for, attempt by attempt
 NEAR = 0.2  # of the bound of delays: how far from 0 those of a random start are
 
 
 def draw_sites(
-    model: Any, rng: np.random.Generator, data: MultiRegionData, attempt: int
+    model: "GaussianProcesses", rng: np.random.Generator, data: MultiRegionData, attempt: int
 ) -> dict[str, np.ndarray]:
     """Draw sites of a model; every fourth attempt is wholly random.
 
@@ -62,7 +62,12 @@ def draw_sites(
 
 
 def _of_kernel(
-    model: Any, rng: np.random.Generator, data: MultiRegionData, kind: str, count: int, lagged: Shared | None
+    model: "GaussianProcesses",
+    rng: np.random.Generator,
+    data: MultiRegionData,
+    kind: str,
+    count: int,
+    lagged: Shared | None,
 ) -> dict[str, np.ndarray]:
     """Draw kernel parameters of ``count`` latents, slow ones."""
     sites, bin_width = {}, data.bin_width
@@ -93,44 +98,44 @@ def smoothing(attempt: int, longest: float = 0.0, slow: bool = True) -> int | No
     return widths[attempt % 4]
 
 
-def around_mean(model: Any, data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
+def around_mean(model: "GaussianProcesses", data: MultiRegionData) -> tuple[MultiRegionData, dict[str, np.ndarray]]:
     """Transform a recording to nearly Gaussian values around a guess of its mean.
 
     Returns the values, and that guess with those of the emission's own sites.
     """
-    values, guess = model.emission.nearly_gaussian(data), model.mean.first_guess(data, model.emission, model.duration)
-    rest = values
+    begins, guess = model.emission.beginning, model.mean.first_guess(data, model.emission, model.duration)
+    values = rest = begins.nearly_gaussian(data)
     if model.mean.moves:
         of_values = guess if values is data else model.mean.first_guess(values, Gaussian(), model.duration)
         rest = values.less(model.mean.course(of_values, values, model.duration))
-    return rest, guess | model.emission.first_guess(rest, model.assignment(data.layout))
+    return rest, guess | begins.first_guess(rest, model.assignment(data.layout))
 
 
-def completed(model: Any, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+def completed(model: "GaussianProcesses", sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
     """Add first guesses of the sites that are lacking."""
-    sites = model.emission.from_nearly_gaussian(sites, data)
+    sites = model.emission.beginning.from_nearly_gaussian(sites, data)
     wanted = (*model.emission.own_sites, *model.mean.own_sites)
     lacking = any(name not in sites for name in wanted)
     guess = around_mean(model, data)[1] if lacking else {}
     of_loadings = model.loadings.first_guess(data, model.assignment(data.layout), model.emission)
-    of_delays = model.delays.first_guess(sites, model.extent(data.layout, data.n_bins))
+    of_delays = model.delays.first_guess(sites, model.tables.extent(data.layout, data.n_bins))
     return {**of_delays, **of_loadings, **guess, **sites}
 
 
-def following(
-    model: Any, other: Any, sites: Mapping[str, Any], data: MultiRegionData
-) -> tuple[Any, dict[str, Any]]:
+def following[M: GaussianProcesses](
+    model: M, other: "GaussianProcesses", sites: Mapping[str, Any], data: MultiRegionData
+) -> tuple[M, dict[str, Any]]:
     """Return the model, with sites at which a fit of ``other`` to such a recording ended."""
 
     def mean() -> np.ndarray:  # which the offset shares with a course
         return np.asarray(sites[OFFSET.name]) + other.mean.level(sites, data, other.duration)
 
-    sites = model.emission.from_other(other.emission, sites, mean, data)
+    sites = model.emission.beginning.from_other(other.emission, sites, mean, data)
     counted = model.emission.is_of_counts, other.emission.is_of_counts
     same = (model.mean, model.duration, counted[0]) == (other.mean, other.duration, counted[1])
     if not same or len(sites.get(MEAN_CHANGE.name, ())) != data.layout.n_conditions:
         sites = {name: value for name, value in sites.items() if name not in other.mean.own_sites}
     sites = {name: value for name, value in sites.items() if name not in model.mean.held}  # the recording says them
-    delays, sites = model.delays.from_other(other.delays, sites, model.extent(data.layout, data.n_bins))
+    delays, sites = model.delays.from_other(other.delays, sites, model.tables.extent(data.layout, data.n_bins))
     chosen = model if delays == model.delays else model.replace(delays=delays)
     return chosen, completed(chosen, sites, data)

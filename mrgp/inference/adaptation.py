@@ -43,25 +43,25 @@ def begin(driver: Driver) -> State:
     resumed = store.read(model)
     if resumed is not None:
         model, sites = resumed
-        sites = model.first_guess(sites, data)  # a file of an earlier version may lack some
+        sites = model.fitting.first_guess(sites, data)  # a file of an earlier version may lack some
     else:
         if start is not None:
             model, sites = _from_fit(model, data, start)
         else:
             model, sites, notes = search(model, data, options)
-            sites = model.first_guess(sites, data)
+            sites = model.fitting.first_guess(sites, data)
             sites = quietened(sites, data) if options.quiet else sites
         sites = {**sites, **options.fixed}
         model = model.replace(delays=admitting(model.delays, sites, data.bin_width))
         store.write(model, sites, "start", force=True)
     if not keeps_window(given, model, data.layout):
-        model = model.adapted(data, sites, MARGIN)
+        model = model.fitting.adapted(data, sites, MARGIN)
     return State(model=settled(model, data, sites), sites=sites, notes=notes)
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
     """Model and sites at the end of another fit, whose sites must be those of this model."""
-    model, sites = model.from_other_fit(start.model, start.sites, data)
+    model, sites = model.fitting.from_other_fit(start.model, start.sites, data)
     wanted = {name: np.shape(site["value"]) for name, site in free_sites(model, data).items()}
     found = {name: np.shape(sites[name]) for name in wanted if name in sites}
     if found != wanted:
@@ -138,7 +138,7 @@ def _at_other_lags(
     """
     wider = moved.delays.bound(data.bin_width) > model.delays.bound(data.bin_width)
     kept = keep_window and keeps_window(model, moved, data.layout)
-    adapted = moved if kept else moved.adapted(data, sites, MARGIN)
+    adapted = moved if kept else moved.fitting.adapted(data, sites, MARGIN)
     return settled(adapted, data, sites), [wider_note(moved, data)] if wider else []
 
 
@@ -165,12 +165,12 @@ def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least
 def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed: Collection[str]) -> list[str]:
     """Warnings about a finished fit, one sentence each."""
     found = []
-    if (missed := model.unread_variance(data, sites)) > UNREAD:
+    if (missed := model.fitting.unread_variance(data, sites)) > UNREAD:
         found.append(
             f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
             "raise order, or give a finer window (see lift_error)"
         )
-    if DELAY.name not in fixed and presses(model.delays, sites, model.extent(data.layout, data.n_bins)):
+    if DELAY.name not in fixed and presses(model.delays, sites, model.tables.extent(data.layout, data.n_bins)):
         bound = 1e3 * model.delays.bound(data.bin_width)
         found.append(f"a delay is within 5% of max_delay, {bound:.0f} ms: it may be longer, or the latent not shared")
     return found
@@ -183,14 +183,14 @@ def _revised(
 
     If the present model suits, return it and None.
     """
-    delays = widened(model.delays, sites, model.extent(data.layout, data.n_bins))
+    delays = widened(model.delays, sites, model.tables.extent(data.layout, data.n_bins))
     if delays is not None and worth_following(model, data, sites):
         wider = model.replace(delays=delays)
-        wider = wider if keep_window else wider.adapted(data, sites, 1.0)
+        wider = wider if keep_window else wider.fitting.adapted(data, sites, 1.0)
         return wider, wider_note(wider, data)
     if not model.likelihood.is_statespace:
         return model, None
-    fine = model.adapted(data, sites, 1.0)
+    fine = model.fitting.adapted(data, sites, 1.0)
     mine, needed = model.likelihood.registers, fine.likelihood.registers
     if not keep_window and mine is not None and needed is not None and needed.spacing < mine.spacing:
         return fine, f"a timescale is shorter than the start's: registers refined to {needed.spacing:g} bins"

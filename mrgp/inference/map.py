@@ -59,7 +59,7 @@ class MAP(Method):
         if state.adaptation.revised(driver, state):
             return state.adaptation.goes_on(state)
         model, data, held = state.model, driver.data, driver.options.fixed
-        relearned = model.learned(data, state.sites, partial(_curvature_of, driver, model, state.sites), held)
+        relearned = model.fitting.learned(data, state.sites, partial(_curvature_of, driver, model, state.sites), held)
         if relearned is not None:
             state.model, state.sites = relearned
             return state.adaptation.goes_on(state)
@@ -78,7 +78,7 @@ class MAP(Method):
 def _climb(driver: Driver, state: Climb) -> str:
     """Climb log p(y, parameters) from ``state``; return why that ended."""
     options = driver.options
-    scale = {**state.model.scales(driver.data, state.sites), **state.still}
+    scale = {**state.model.fitting.scales(driver.data, state.sites), **state.still}
     frozen = frozen_sites(state.model, options)
     ascent = maximise(
         Objective(LogJoint(state.model), driver.data, state.sites, scale, frozen),
@@ -100,4 +100,4 @@ def _curvature_of(driver: Driver, model: Any, sites: Mapping[str, Any], name: st
     """Curvature of the site ``name``, also where it is fixed."""
     frozen = tuple(site for site in frozen_sites(model, driver.options) if site != name)
     data = driver.data
-    return diagonal(Objective(LogJoint(model), data, sites, model.scales(data, sites), frozen), name)
+    return diagonal(Objective(LogJoint(model), data, sites, model.fitting.scales(data, sites), frozen), name)

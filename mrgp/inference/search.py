@@ -43,8 +43,8 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
     is returned is what there is to say of that.
     """
     compressed, guess = reduced(model, data)
-    near = model.for_search()
-    extent = near.extent(compressed.data.layout, data.n_bins)
+    near = model.fitting.for_search()
+    extent = near.tables.extent(compressed.data.layout, data.n_bins)
     sought = are_read(near.delays, extent) and DELAY.name not in options.fixed
     far = near.replace(delays=far_reaching(near.delays, extent)) if sought else near
     rng = np.random.default_rng(options.seed)
@@ -65,11 +65,12 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
             best = rival
         else:
             best = replace(best, sites=_brought_back(far, near, best, compressed))
-            model = model.replace(delays=reaching(model.delays, best.sites, model.extent(data.layout, data.n_bins)))
+            own = model.tables.extent(data.layout, data.n_bins)
+            model = model.replace(delays=reaching(model.delays, best.sites, own))
             notes.append(wider_note(model, data))
     elif sought and (free := if_free(near.delays, extent)) is not None:
         unheld = near.replace(delays=free)
-        begin = unheld.draw_start(rng, compressed.data, 0)
+        begin = unheld.fitting.draw_start(rng, compressed.data, 0)
         farther = _climb(unheld, compressed, begin, "longer delays", options)
         longer = _beyond(near, farther, compressed) and farther.log_joint > best.log_joint + FAR_PAYS
         if longer and _shares(unheld, near, farther, compressed):
@@ -84,7 +85,7 @@ def _climbs(
     """Climb from several starts, until two of the climbs agree on the best."""
     climbs: list[Ascent] = []
     while len(climbs) < options.n_starts:
-        begin = model.draw_start(rng, compressed.data, len(climbs))
+        begin = model.fitting.draw_start(rng, compressed.data, len(climbs))
         title = f"start {len(climbs) + 1} of {options.n_starts}"
         climbs.append(_climb(model, compressed, begin, title, options))
         scores = np.array([climb.log_joint for climb in climbs])
@@ -128,7 +129,7 @@ def _brought_back(far: Model, near: Model, climb: Ascent, compressed: Compressed
 def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
     """Reduce the recording to factors around a guess of its mean; return that guess too."""
     assignment = model.assignment(data.layout)
-    rest, guess = model.around_mean(data)
+    rest, guess = model.fitting.around_mean(data)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
     return compress(rest, assignment.n_neurons, wanted), guess
 
@@ -141,7 +142,7 @@ def _of_neurons(climb: Ascent, compressed: Compressed, data: MultiRegionData) ->
 
 
 def _beyond(near: Model, climb: Ascent, compressed: Compressed) -> bool:
-    return presses(near.delays, climb.sites, near.extent(compressed.data.layout, compressed.data.n_bins))
+    return presses(near.delays, climb.sites, near.tables.extent(compressed.data.layout, compressed.data.n_bins))
 
 
 def wider_note(model: Model, data: MultiRegionData) -> str:
@@ -157,15 +158,15 @@ def elsewhere(
     :func:`mrgp.inference.profile.better_lags` proposes, everything free to follow. A lag beyond a bound that is held is
     only told.
     """
-    extent = model.extent(data.layout, data.n_bins)
-    sought = are_read(model.for_search().delays, extent) and not {DELAY.name, LOADINGS.name} & options.fixed.keys()
-    if not sought or data.n_bins < FEWEST_BINS:
+    extent = model.tables.extent(data.layout, data.n_bins)
+    sought = are_read(model.fitting.for_search().delays, extent)
+    if not sought or {DELAY.name, LOADINGS.name} & options.fixed.keys() or data.n_bins < FEWEST_BINS:
         return None, []
     compressed, near, far, here = _on_factors(model, data, sites, options.seed)
     assignment, layout = model.assignment(data.layout), compressed.data.layout
     parts, shared = list(layout.region_slices.values()), slice(0, assignment.n_across)
     columns = here[LOADINGS.name]
-    hyper = model.hyperparameters(sites, "across", data.layout)
+    hyper = model.tables.hyperparameters(sites, "across", data.layout)
     level = levels(model.delays, sites, extent) / data.bin_width
     centred = compressed.data.values - compressed.data.center
     moves = better_lags(
@@ -202,7 +203,7 @@ def elsewhere(
     new = {**{name: value for name, value in sites.items() if name not in found}, **found}
     wider = not held and far != near and _beyond(near, best, compressed)
     farther = model.replace(delays=reaching(model.delays, found, extent)) if wider else model
-    return (farther, {**model.first_guess(new, data), **options.fixed}), notes
+    return (farther, {**model.fitting.first_guess(new, data), **options.fixed}), notes
 
 
 class OnFactors(NamedTuple):
@@ -221,14 +222,14 @@ class OnFactors(NamedTuple):
 
 
 def _on_factors(model: Model, data: MultiRegionData, sites: Mapping[str, Any], seed: int) -> OnFactors:
-    near = model.for_search()
+    near = model.fitting.for_search()
     compressed, _ = reduced(model, data)
-    extent = near.extent(compressed.data.layout, data.n_bins)
+    extent = near.tables.extent(compressed.data.layout, data.n_bins)
     far = near.replace(delays=if_free(near.delays, extent) or far_reaching(near.delays, extent))
-    own = {name: np.asarray(sites[name]) for name in near.dynamics_sites(data.layout)}
-    drawn = far.draw_start(np.random.default_rng(seed), compressed.data, 1)  # what factors have of their own
-    of_values = model.emission.loadings_of_values(np.asarray(sites[LOADINGS.name]), data)
-    level = levels(model.delays, sites, model.extent(data.layout, data.n_bins))
+    own = {name: np.asarray(sites[name]) for name in near.tables.dynamics_sites(data.layout)}
+    drawn = far.fitting.draw_start(np.random.default_rng(seed), compressed.data, 1)  # what factors have of their own
+    of_values = model.emission.beginning.loadings_of_values(np.asarray(sites[LOADINGS.name]), data)
+    level = levels(model.delays, sites, model.tables.extent(data.layout, data.n_bins))
     found = {**drawn, **own, LOADINGS.name: compressed.encoded(of_values), DELAY.name: level[1:]}
     return OnFactors(compressed, near, far, found)
 
@@ -247,8 +248,8 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
     shared = {name: value for name, value in options.fixed.items() if name not in of_neurons(options.fixed)}
     begin = {**begin, **shared}
-    scale = model.scales(compressed.data, begin)
-    frozen = tuple(sorted({*model.held_in_search, *shared} & begin.keys()))
+    scale = model.fitting.scales(compressed.data, begin)
+    frozen = tuple(sorted({*model.fitting.held_in_search, *shared} & begin.keys()))
     objective = Objective(LogJoint(model), compressed.data, begin, scale, frozen)
     ascent = maximise(
         objective,

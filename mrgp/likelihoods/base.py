@@ -297,7 +297,7 @@ class DelayedGP(Distribution):
         The numbers are those of NumPy, which a seed fixes on every machine.
         """
         signals, x = self.draw_readouts(rng)
-        values = self.mean_given(x)
+        values = mean_given(self, x)
         white = rng.standard_normal(values.shape)
         memory = None if self.memory is None else self.memory[self.prior.assignment.region_of_neuron]
         return Drawn(signals, x, values + np.sqrt(self.noise) * remembering(white, memory))
@@ -312,11 +312,6 @@ class DelayedGP(Distribution):
             x = restored(x, self.memory[self.prior.assignment.region_of_readout])
         return np.asarray(x), np.asarray(x)
 
-    def mean_given(self, readouts: Any) -> np.ndarray:
-        """Mean of the values given readouts, (trial, time, neuron); of counts, their log-rates."""
-        C = readout_loadings(self.prior.assignment, self.loadings)
-        return np.asarray(readouts) @ np.asarray(C).T + np.asarray(self.trial_mean)
-
     @property
     def _mean_of_trials(self) -> Array:
         mean = self.trial_mean if self.batch_shape else self.trial_mean[0]
@@ -330,3 +325,9 @@ class DelayedGP(Distribution):
     def variance(self) -> Array:
         C = readout_loadings(self.prior.assignment, self.loadings)
         return jnp.broadcast_to((C**2).sum(-1) + self.noise, self.batch_shape + self.event_shape)
+
+
+def mean_given(distribution: DelayedGP, readouts: Any) -> np.ndarray:
+    """Mean of the values given readouts, (trial, time, neuron); of counts, their log-rates."""
+    C = readout_loadings(distribution.prior.assignment, distribution.loadings)
+    return np.asarray(readouts) @ np.asarray(C).T + np.asarray(distribution.trial_mean)

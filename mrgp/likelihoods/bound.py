@@ -27,7 +27,7 @@ from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
-from mrgp.likelihoods.base import DelayedGP, Drawn
+from mrgp.likelihoods.base import DelayedGP, Drawn, mean_given
 from mrgp.likelihoods.best_gaussian import Groups, Guess, Problem
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
 from mrgp.parts.emissions.counts import Counts, prediction
@@ -149,7 +149,7 @@ class CountGP(Distribution):
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Draw all trials once, with the latents behind them; missing entries are drawn too."""
         signals, x = self.latent.draw_readouts(rng)
-        eta = jnp.asarray(self.latent.mean_given(x))
+        eta = jnp.asarray(mean_given(self.latent, x))
         return Drawn(signals, x, np.asarray(self.counts.draw(random.key(rng.integers(2**31)), eta)))
 
     @property

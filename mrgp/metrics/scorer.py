@@ -28,4 +28,4 @@ def scorer(fit: Any) -> Any:
 
     Whatever is no fit, such as a baseline, is its own scorer.
     """
-    return fit.for_scoring() if hasattr(fit, "for_scoring") else fit
+    return getattr(fit, "for_scoring", fit)

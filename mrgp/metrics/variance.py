@@ -119,7 +119,7 @@ def copies_covariance(fit: Any, first: int, second: int, aligned: bool) -> Float
         return np.full(count, shared)
     delays = fit.delays.values.reshape(*fit.delays.shape[:2], -1) / fit.layout.bin_width  # (region, latent, time)
     lag = (delays[second] - delays[first]).T
-    hyper = fit.model.hyperparameters(fit.sites, "across", fit.layout)
+    hyper = fit.model.tables.hyperparameters(fit.sites, "across", fit.layout)
     return shared * np.asarray(fit.model.kernel.correlation(lag, hyper)).mean(0)
 
 

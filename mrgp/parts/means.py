@@ -135,7 +135,7 @@ class PSTH(Mean):
         self, data: MultiRegionData, emission: Emission, duration: float | None
     ) -> dict[str, np.ndarray]:
         spread = self.likely_spread(data, emission, duration)
-        change = emission.first_course(data, self.modes(data, duration), spread)
+        change = emission.beginning.first_course(data, self.modes(data, duration), spread)
         return {MEAN_SPREAD.name: spread, MEAN_CHANGE.name: change}
 
     def likely_spread(self, data: MultiRegionData, emission: Emission, duration: float | None) -> np.ndarray:
@@ -143,7 +143,7 @@ class PSTH(Mean):
 
         It is the prior's scale where the recording does not tell it.
         """
-        unit, usual = emission.unit_of_mean(data), np.asarray(emission.usual_spread_of_mean(data))
+        unit, usual = emission.beginning.unit_of_mean(data), np.asarray(emission.usual_spread_of_mean(data))
         modes = self.modes(data, duration)[:, :TELLING_MODES]
         size = (modes**2).sum(0)
         given = np.asarray(data.values), data.mask, np.asarray(data.condition)

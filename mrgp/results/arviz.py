@@ -38,7 +38,7 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
     tables = [{name: draws[name] for name in names} for draws, names in ((everything, shown), (prior, asked))]
     if {DELAY.name, *PARTS} & {*drawn, *asked}:
         for table, draws in zip(tables[not drawn :], (everything, prior)[not drawn :], strict=True):
-            table[DELAY.name] = model.delay_table({**everything, **draws}, layout, data.n_bins)
+            table[DELAY.name] = model.tables.delays({**everything, **draws}, layout, data.n_bins)
         dims[DELAY.name] = list(fit.delays.dims)
     count = np.maximum(data.mask.sum(1), 1)
     by_chain: dict[str, Any] = {}

@@ -81,7 +81,7 @@ class GaussianConditional:
         if not model.likelihood.is_statespace:
             model = model.replace(likelihood=Kalman())
         if model.likelihood.registers is None:
-            model = model.adapted(self.data, self.sites, 1.0)
+            model = model.fitting.adapted(self.data, self.sites, 1.0)
         distribution, spread = model.likelihood_at(self.data, self.sites), self.loadings_covariance
         return distribution if spread is None else distribution.with_spread(jnp.asarray(spread))
 

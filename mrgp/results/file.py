@@ -14,8 +14,8 @@ import xarray as xr
 
 from mrgp.inference.mode.curvature import Curvature
 from mrgp.part import rebuilt
-from mrgp.parts.emissions.counts import COURSE_SPREAD
-from mrgp.parts.emissions.gaussian import USUAL_SPREAD
+from mrgp.parts.emissions.counts import Counts
+from mrgp.parts.emissions.gaussian import Gaussian
 from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.checks import DataError
@@ -132,9 +132,9 @@ def _with_spread(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     if MEAN_CHANGE.name not in sites or MEAN_SPREAD.name in sites:
         return sites
-    own = np.full(len(sites[OFFSET.name]), COURSE_SPREAD)
+    own = np.full(len(sites[OFFSET.name]), Counts.course_spread)
     if NOISE.name in sites:
-        own = USUAL_SPREAD * np.sqrt(sites[NOISE.name] + np.square(sites[LOADINGS.name]).sum(1))
+        own = Gaussian.course_spread * np.sqrt(sites[NOISE.name] + np.square(sites[LOADINGS.name]).sum(1))
     alone = len(sites[MEAN_CHANGE.name]) == 1
     return {**sites, MEAN_SPREAD.name: own[None] if alone else np.stack([NOT_SHARED * own, own])}
 

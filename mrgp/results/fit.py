@@ -151,8 +151,9 @@ class Fit(Shown, Run):
             raise DataError(f"{type(self.model).__name__}: ", *why)
         return data
 
+    @property
     def for_scoring(self) -> "Fit":
-        """Return the fit, under a likelihood that knows missing entries."""
+        """The fit, under a likelihood that knows missing entries."""
         return self
 
     def known(self, data: MultiRegionData) -> MultiRegionData:

@@ -48,11 +48,9 @@ class GaussianProcessFit(Fit):
     def delays(self) -> xr.DataArray:
         """Delays in seconds, (region, across_latent), and time if they vary.
 
-        Where they vary they are (region, across_latent, time).
-
-        Positive means that the region lags the first one.
+        Where they vary they are (region, across_latent, time). Positive means that the region lags the first one.
         """
-        table = self.model.delay_table(self.sites, self.layout, self.n_bins)
+        table = self.model.tables.delays(self.sites, self.layout, self.n_bins)
         coords = self.delay_coords if table.ndim == 2 else self.delay_coords | self.time_coords
         return xr.DataArray(table, coords, tuple(coords), DELAY.name, {"units": "s"})
 
@@ -90,7 +88,7 @@ class GaussianProcessFit(Fit):
     def timescales(self) -> xr.Dataset:
         """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
         tables = {
-            kind: (f"{kind}_latent", self.model.timescale_table(self.sites, kind, self.layout))
+            kind: (f"{kind}_latent", self.model.tables.timescales(self.sites, kind, self.layout))
             for kind in ("across", "within")
         }
         coords = {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names}
@@ -167,7 +165,7 @@ class GaussianProcessFit(Fit):
 
         Where values are counts it is the mean of the log-rate.
         """
-        table = self.model.mean_table(self.sites, stand_in(self.layout, 1, self.n_bins))
+        table = self.model.tables.mean(self.sites, stand_in(self.layout, 1, self.n_bins))
         coords = {"condition": list(self.layout.conditions or ("all",))} | self.time_coords
         dims = ("condition", "time", "neuron")
         parts = self.layout.region_slices.items()
@@ -178,15 +176,16 @@ class GaussianProcessFit(Fit):
     def conditional(self, data: MultiRegionData | None = None) -> GaussianConditional:
         return GaussianConditional(self.model, self.recording(data), self.sites, self.loadings_covariance)
 
+    @property
     def for_scoring(self) -> "GaussianProcessFit":
-        """Return the fit, under the Markov likelihood where its own cannot leave entries out.
+        """The fit, under the Markov likelihood where its own cannot leave entries out.
 
         The spectral likelihood takes frequencies as independent.
         """
         if not self.model.likelihood.is_spectral:
             return self
         model = self.model.replace(likelihood=Kalman())
-        return replace(self, model=model.adapted(stand_in(self.layout), self.sites, 1.0))
+        return replace(self, model=model.fitting.adapted(stand_in(self.layout), self.sites, 1.0))
 
     def markov(self, data: MultiRegionData) -> MarkovGP | CountGP:
         """State-space form of the fitted model, whatever likelihood it was fitted with."""
@@ -222,7 +221,7 @@ class GaussianProcessFit(Fit):
     @property
     def uncertain_sites(self) -> tuple[str, ...]:
         """Sites that describe latents and were inferred; intervals are given for these."""
-        return tuple(name for name in self.model.dynamics_sites(self.layout) if name not in self.fixed)
+        return tuple(name for name in self.model.tables.dynamics_sites(self.layout) if name not in self.fixed)
 
     def delay_intervals(
         self,

@@ -36,7 +36,7 @@ def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
     It is that of log p(y, parameters), or, after variational Bayes, of the bound with the means of loadings, noise and
     offsets profiled out.
     """
-    scale, names = fit.model.scales(data, fit.sites), fit.uncertain_sites
+    scale, names = fit.model.fitting.scales(data, fit.sites), fit.uncertain_sites
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     if fit.loadings_covariance is None:
         return profile_curvature(Objective(LogJoint(fit.model), data, fit.sites, scale, frozen), names, progress)
@@ -83,7 +83,7 @@ def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: s
     widths = np.sqrt(np.diag(curvature.covariance))
     steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
     moved = {**fit.sites, **sites_from(fit, curvature, curvature.mean + steps)}
-    tables = fit.model.delay_table(moved, fit.layout, fit.n_bins)
+    tables = fit.model.tables.delays(moved, fit.layout, fit.n_bins)
     tables = np.broadcast_to(tables, (len(steps), *fit.delays.shape))
     if over_time and fit.delays_vary:
         tables = tables.mean(-1)
@@ -120,7 +120,7 @@ def delay_draws(fit: Any, drawn: Mapping[str, np.ndarray], reference: str) -> np
 
     ``drawn`` are draws of all sites.
     """
-    tables = fit.model.delay_table(drawn, fit.layout, fit.n_bins)
+    tables = fit.model.tables.delays(drawn, fit.layout, fit.n_bins)
     place = fit.populations.index(reference)
     return tables - tables[:, [place]]
 
@@ -151,12 +151,12 @@ def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float
 
     See :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.log_evidence`.
     """
-    if not fit.model.dynamics_sites(fit.layout):
+    if not fit.model.tables.dynamics_sites(fit.layout):
         raise ValueError(f"{type(fit.model).__name__}'s latents are known up to a rotation: it has no single maximum")
     if not fit.method_class.ends_at_maximum:
         raise ValueError(f"the evidence is that of a maximum: fit with method 'map' or 'laplace', not {fit.method!r}")
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
-    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)
+    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.fitting.scales(data, fit.sites), frozen)
     value, error = laplace_evidence(objective, fit.curvature(data, progress), progress)
     given = prior_density(fit.model, data, fit.sites, frozen)
     modes = 0.0 if LOADINGS.name in fit.fixed else fit.assignment.log_symmetries
@@ -241,7 +241,7 @@ def whole_posterior(fit: Any, data: MultiRegionData, n_draws: int, seed: int, pr
         ValueError: they do not come to rest: a latent may be one too many.
     """
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
-    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.scales(data, fit.sites), frozen)
+    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.fitting.scales(data, fit.sites), frozen)
     coordinates = Coordinates.at(objective, fit.curvature(data, progress, follow=True))
     program = Whitened(fit.model)
     known = {name: np.asarray(fit.sites[name]) for name in frozen}

@@ -162,7 +162,7 @@ def simulate(
         if delays is not None and delays.ndim > 2:
             distribution = distribution.with_delay(np.moveaxis(delays, -1, 0) / bin_width)
         drawn = distribution.draw(rng)
-    table = model.delay_table(values, layout, n_bins) if delays is None else delays
+    table = model.tables.delays(values, layout, n_bins) if delays is None else delays
     data = _recording(frame, drawn.values, observed(drawn.values.shape, ragged, missing, rng))
     return Simulation(data, truth_of(model, frame, values, drawn, table, readers, attrs), values)
 

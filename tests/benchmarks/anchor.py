@@ -92,7 +92,7 @@ def main() -> None:
 
     row("dense, published parameters", dense, params)
     for order in (5, 6):
-        markov = dense.replace(likelihood="markov", order=order).adapted(data, params, 1.0)
+        markov = dense.replace(likelihood="markov", order=order).fitting.adapted(data, params, 1.0)
         row(f"markov, order {order}, {markov.likelihood.registers.n_registers} registers, published parameters", markov, params)
     body = ""
     if not args.no_fit:

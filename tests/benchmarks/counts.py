@@ -23,7 +23,7 @@ from scipy.special import xlogy
 
 import mrgp
 from mrgp.metrics import neuron_masks
-from mrgp.parts.emissions.counts import course_start
+from mrgp.parts.emissions.beginning_of_counts import course_start
 
 STARTS = 1
 LEAST = 0.02  # of a neuron's mean count: the least rate that a prediction may say, for all methods alike

@@ -135,7 +135,7 @@ def drawn_from(model: Any, given: dict[str, Any], seed: int = 0) -> mrgp.MultiRe
     if "mean_spread" in given:
         sites["mean_change"] = given["mean_spread"][..., None] * rng.normal(size=(1, 9, model.mean_modes(like).shape[1]))
     if "delay_spread" in given:
-        sites["delay_change"] = rng.normal(size=(1, 1, model.delays.modes(model.extent(LAYOUT, BINS)).shape[-1]))
+        sites["delay_change"] = rng.normal(size=(1, 1, model.delays.modes(model.tables.extent(LAYOUT, BINS)).shape[-1]))
     if isinstance(model, GPFA):
         del sites["delay"]
     if model.emission.is_of_counts:

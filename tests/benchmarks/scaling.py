@@ -110,7 +110,7 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     if size.get("transient"):
         settled = settling_steps(model.likelihood_at(data, sites), data.values[:1])
         model = model.replace(likelihood=model.likelihood.replace(transient=settled))
-    objective = Objective(LogJoint(model), data, sites, model.scales(data, sites))
+    objective = Objective(LogJoint(model), data, sites, model.fitting.scales(data, sites))
     x = np.zeros(objective.size)
     before = peak_gb()
     first, _ = timed(lambda: objective(x))

@@ -144,7 +144,7 @@ def exact(case: str, seed: int) -> dict[str, Any]:
     widths = np.sqrt(np.diag(curvature.covariance))
     jumps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths)])
     sites = {**point.sites, **sites_from(point, curvature, curvature.mean + jumps)}
-    tables = point.model.delay_table(sites, point.layout, point.n_bins) / bins
+    tables = point.model.tables.delays(sites, point.layout, point.n_bins) / bins
     tables = np.stack([pairs(each) for each in tables])
     slopes = np.moveaxis((tables[1:] - tables[0]) / (1e-4 * widths.reshape(-1, 1, 1, 1)), 0, -1)
     variance = np.einsum("...i,ij,...j->...", slopes, curvature.covariance, slopes)

@@ -70,7 +70,7 @@ def test_it_is_simulated(model, tmp_path):
     for name, value in sites.items():
         shown = truth["delay_level" if name == "delay" and "delay_level" in truth else name].values
         np.testing.assert_array_equal(shown[1:] if name == "delay" and len(shown) > len(value) else shown, value)
-    table = model.delay_table(sites, data.layout, data.n_bins)
+    table = model.tables.delays(sites, data.layout, data.n_bins)
     np.testing.assert_array_equal(truth["delay"], np.broadcast_to(table, truth["delay"].shape))
     assert truth["delay"].attrs["units"] == truth["timescale_across"].attrs["units"] == "s"
     assert truth["loadings"].dims == ("neuron", "column")

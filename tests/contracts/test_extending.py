@@ -173,7 +173,7 @@ class Adam(mrgp.Method):
     def init(self, driver):
         begun = begin(driver)
         model, data = begun.model, driver.data
-        scales, frozen = model.scales(data, begun.sites), frozen_sites(model, driver.options)
+        scales, frozen = model.fitting.scales(data, begun.sites), frozen_sites(model, driver.options)
         objective = Objective(LogJoint(model), data, begun.sites, scales, frozen)
         zero = np.zeros(objective.size)
         return Moving(**vars(begun), objective=objective, x=zero, mean=zero, square=zero)

@@ -28,13 +28,13 @@ def sites_of(preset, delay=2.0):
     # Where regions are pooled, as in GPFA, a start is drawn for the pooled neurons.
     pooled = len(preset.assignment(DATA.layout).n_neurons) == 1
     whole = mrgp.MultiRegionData({"all": DATA.values}, BIN) if pooled else DATA
-    sites = preset.draw_start(rng, whole, 0)
+    sites = preset.fitting.draw_start(rng, whole, 0)
     for name in sites:
         if name.startswith("timescale"):
             sites[name] = BIN * (2.0 + np.arange(len(sites[name])))
     if "delay" in sites:
         sites["delay"] = np.full(sites["delay"].shape, delay * BIN)
-    return preset.first_guess(sites, DATA)
+    return preset.fitting.first_guess(sites, DATA)
 
 
 @pytest.mark.parametrize("preset", ["dlag", "adm", "mdlag", pytest.param("gpfa", marks=pytest.mark.slow)])

@@ -46,7 +46,7 @@ def laplace(made):
 @pytest.fixture(scope="module")
 def objective(made, laplace):
     model = laplace.model
-    return Objective(LogJoint(model), made.data, laplace.sites, model.scales(made.data, laplace.sites))
+    return Objective(LogJoint(model), made.data, laplace.sites, model.fitting.scales(made.data, laplace.sites))
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_evidence_is_the_integral(made):
     delays, scales = (center[i] + 7 * np.sqrt(covariance[i, i]) * np.linspace(-1, 1, 41) for i in (0, 1))
     grid = jnp.stack(jnp.meshgrid(jnp.asarray(delays), jnp.asarray(scales), indexing="ij"), -1).reshape(-1, 2)
     objective = Objective(
-        LogJoint(fit.model), made.data, fit.sites, fit.model.scales(made.data, fit.sites), tuple(sorted(held))
+        LogJoint(fit.model), made.data, fit.sites, fit.model.fitting.scales(made.data, fit.sites), tuple(sorted(held))
     )
 
     @jax.jit

@@ -452,7 +452,7 @@ def test_stochastic_inference_runs_on_the_program(shared_recording):
     """MDLAG is a NumPyro model: SVI with a mean-field guide raises its own bound."""
     data = shared_recording.data.select_trials(slice(0, 6))
     model = MDLAG(n_across=2, likelihood="spectral", shape=1.0, rate=1.0)
-    start = model.first_guess(model.draw_start(np.random.default_rng(0), data, 0), data)
+    start = model.fitting.first_guess(model.fitting.draw_start(np.random.default_rng(0), data, 0), data)
     start["noise"] = np.asarray(data.scale) ** 2
     guide = autoguide.AutoNormal(model, init_loc_fn=init_to_value(values=start), init_scale=0.01)
     svi = SVI(model, guide, Adam(0.02), Trace_ELBO())

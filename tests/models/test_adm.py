@@ -33,7 +33,7 @@ def test_modes_are_those_of_the_process(n_bins, timescale):
 def test_each_latent_has_its_own_timescale():
     layout = mrgp.recordings.recording.Layout(("A", "B"), (3, 3), BIN)
     model = ADM(n_across=2, delays=VaryingDelay(learned_timescales=(0.1, 0.4)))
-    modes = model.delays.modes(model.extent(layout, 40))
+    modes = model.delays.modes(model.tables.extent(layout, 40))
     for table, timescale in zip(modes, timescales(model.delays, 2), strict=True):
         alone = smooth_modes(40, timescale / BIN)
         np.testing.assert_array_equal(table[:, : alone.shape[1]], alone)
@@ -54,7 +54,7 @@ def measured(model, true, level, n_bins=100, sd=0.05 * BIN):
     lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) / true
     root = np.linalg.cholesky(np.exp(-0.5 * lag**2) + 1e-9 * np.eye(n_bins))
     courses = BIN * (root @ rng.standard_normal((n_bins, 6))).T + sd * rng.standard_normal((6, n_bins))
-    modes = model.delays.modes(model.extent(data.layout, n_bins))[0]
+    modes = model.delays.modes(model.tables.extent(data.layout, n_bins))[0]
     square = modes.T @ modes / sd**2 + np.eye(modes.shape[1]) / BIN**2   # the climb's s is one bin
     change = np.linalg.solve(square, modes.T @ courses.T / sd**2).T / BIN
     sites = {
@@ -70,11 +70,11 @@ def measured(model, true, level, n_bins=100, sd=0.05 * BIN):
 def test_timescale_and_spread_of_courses_are_learned(true, level):
     model = ADM(n_across=1, max_delay=10 * BIN, delays=VaryingDelay(learned_timescales=(10 * BIN,)))
     data, sites, curvature = measured(model, true, level * 10 * BIN)
-    found, changed = model.learned(data, sites, curvature, ())
+    found, changed = model.fitting.learned(data, sites, curvature, ())
     assert found.delays.learned_timescales[0] / BIN == pytest.approx(true, rel=0.35)   # the grid's steps are 26%
     np.testing.assert_allclose(np.median(changed["delay_spread"]), BIN, rtol=0.35)
     course, kept = (
-        m.delay_table(s, data.layout, 100)[1:] for m, s in ((model, sites), (found, {**sites, **changed}))
+        m.tables.delays(s, data.layout, 100)[1:] for m, s in ((model, sites), (found, {**sites, **changed}))
     )
     same = changed["delay_spread"][:, 0] >= BIN   # of less spread, a course is a smaller one
     assert same.any()
@@ -87,11 +87,11 @@ def test_a_delay_found_constant_remains_so():
     still = {name: value.copy() for name, value in sites.items()}
     still["delay_spread"][:2] = 1e-3 * BIN
     still["delay_change"][:2] = 1e-2   # what a climb leaves where the density is flat
-    _, changed = model.learned(data, still, curvature, ())
+    _, changed = model.fitting.learned(data, still, curvature, ())
     np.testing.assert_array_equal(changed["delay_spread"][:2], still["delay_spread"][:2])
     assert (changed["delay_spread"][2:] > 0.1 * BIN).all()
     still["delay_spread"][:] = 1e-3 * BIN
-    assert model.learned(data, still, curvature, ()) is None
+    assert model.fitting.learned(data, still, curvature, ()) is None
 
 
 @pytest.mark.parametrize("timescale", [5, 10])
@@ -112,14 +112,14 @@ def test_what_a_climb_missed_is_no_evidence_of_change(timescale, known):
 def test_what_is_fixed_is_not_learned():
     model = ADM(n_across=1, max_delay=10 * BIN, delays=VaryingDelay(learned_timescales=(10 * BIN,)))
     data, sites, curvature = measured(model, 5.0, 0.0)
-    _, changed = model.learned(data, sites, curvature, ("delay_spread",))
+    _, changed = model.fitting.learned(data, sites, curvature, ("delay_spread",))
     np.testing.assert_array_equal(changed["delay_spread"], sites["delay_spread"])
-    assert model.learned(data, sites, curvature, ("delay_change",)) is None
+    assert model.fitting.learned(data, sites, curvature, ("delay_change",)) is None
     set_model = model.replace(delay_timescale=10 * BIN)
-    found, changed = set_model.learned(data, sites, curvature, ())
+    found, changed = set_model.fitting.learned(data, sites, curvature, ())
     assert found == set_model
     assert not np.array_equal(changed["delay_spread"], sites["delay_spread"])
-    assert set_model.learned(data, sites, curvature, ("delay_spread",)) is None
+    assert set_model.fitting.learned(data, sites, curvature, ("delay_spread",)) is None
 
 
 def test_a_timescale_longer_than_the_trial_is_left_where_it_is_set():
@@ -141,7 +141,7 @@ def small():
     rng = np.random.default_rng(0)
     data = mrgp.MultiRegionData({n: rng.standard_normal((3, 12, 3)) for n in "AB"}, BIN)
     model = ADM(n_across=1, n_within=1, max_delay=4 * BIN, delay_timescale=0.1).prepared(data)
-    count = model.delays.modes(model.extent(data.layout, data.n_bins)).shape[-1]
+    count = model.delays.modes(model.tables.extent(data.layout, data.n_bins)).shape[-1]
     sites = {
         "loadings": rng.standard_normal((6, 2)), "noise": rng.uniform(0.3, 1, 6), "offset": rng.standard_normal(6),
         "timescale_across": np.array([3 * BIN]), "timescale_within": np.array([2 * BIN, 4 * BIN]),
@@ -153,10 +153,10 @@ def small():
 
 def test_program_reads_the_delays_of_the_table(small):
     data, model, sites = small
-    table = model.delay_table(sites, data.layout, data.n_bins)
+    table = model.tables.delays(sites, data.layout, data.n_bins)
     assert table.shape == (2, 1, 12)
     assert not table[0].any()
-    change = 0.7 * BIN * model.delays.modes(model.extent(data.layout, 12))[0] @ sites["delay_change"][0, 0]
+    change = 0.7 * BIN * model.delays.modes(model.tables.extent(data.layout, 12))[0] @ sites["delay_change"][0, 0]
     bound = 4 * BIN
     np.testing.assert_allclose(table[1, 0], bound * np.tanh(np.arctanh(0.2) + change / bound), rtol=1e-12)
     distribution = trace_of(model, data, {n: jnp.asarray(v) for n, v in sites.items()})["y"]["fn"]
@@ -198,9 +198,9 @@ def test_gradient_is_that_of_finite_differences(small):
 
 def test_a_shorter_trial_has_the_beginning_of_the_course(small):
     data, model, sites = small
-    whole, short = (model.delay_table(sites, data.layout, bins) for bins in (12, 5))
+    whole, short = (model.tables.delays(sites, data.layout, bins) for bins in (12, 5))
     np.testing.assert_array_equal(short, whole[..., :5])
-    longer = model.delay_table(sites, data.layout, 20)
+    longer = model.tables.delays(sites, data.layout, 20)
     np.testing.assert_array_equal(longer[..., 12:], np.repeat(whole[..., -1:], 8, -1))
 
 
@@ -236,7 +236,7 @@ def test_round_trip_and_draws(bump, tmp_path):
     np.testing.assert_array_equal(again.delays, fit.delays)
     assert again.model == fit.model
     drawn = fit.draws(400)
-    tables = fit.model.delay_table(drawn, fit.layout, fit.n_bins)
+    tables = fit.model.tables.delays(drawn, fit.layout, fit.n_bins)
     assert tables.shape == (400, *fit.delays.shape)
     sd = fit.delay_intervals().sd.values[1]
     np.testing.assert_allclose(tables.std(0)[1], sd, rtol=0.25)   # 3.5% by Monte Carlo; to first order in time

@@ -330,7 +330,7 @@ def test_em_ends_where_map_does(data, fits, start):
 
 def test_gradient_is_that_of_finite_differences(fits, start):
     data, model, sites = spiral_recording(missing=True), fits[start].model, fits[start].sites
-    objective = Objective(LogJoint(model), data, sites, model.scales(data, sites))
+    objective = Objective(LogJoint(model), data, sites, model.fitting.scales(data, sites))
     at = np.random.default_rng(0).standard_normal(objective.size)
     direction = np.random.default_rng(1).standard_normal(objective.size)
     slope, step = objective(at)[1], 1e-4
@@ -350,7 +350,7 @@ def test_em_with_missing_data_ends_where_the_likelihood_is_flat(fits, start):
     assert fit.converged
     assert (np.diff(fit.trace) >= -1e-8 * np.abs(fit.trace[:-1])).all()
     assert float(fit.log_likelihood().sum()) == pytest.approx(fit.trace[-1], abs=1e-6)
-    objective = Objective(LogJoint(model), data, fit.sites, model.scales(data, fit.sites))
+    objective = Objective(LogJoint(model), data, fit.sites, model.fitting.scales(data, fit.sites))
     prior = Objective(LogJoint(partial(prior_alone, model)), data, fit.sites, objective.scale)
     zero = np.zeros(objective.size)
     slope = objective(zero)[1] - prior(zero)[1]

@@ -171,7 +171,7 @@ def test_a_white_latent_has_no_timescale_anywhere(made, fit):
     for model in (FA(n_across=2), PCCA(n_across=2, n_within=1), DLAG(n_across=2, n_within=1, kernel=White())):
         trace = handlers.trace(handlers.seed(model, 0)).get_trace(made.data)
         assert not any(name.startswith("timescale") for name in trace)
-        assert not any(name.startswith("timescale") for name in model.dynamics_sites(made.data.layout))
+        assert not any(name.startswith("timescale") for name in model.tables.dynamics_sites(made.data.layout))
     np.testing.assert_array_equal(fit.timescales.across, np.zeros(2))
     np.testing.assert_array_equal(made.truth.timescale_across, np.zeros(2))
     assert "white" in table(fit)

@@ -19,6 +19,7 @@ from mrgp.inference.optimise import Ascent, free_sites
 from mrgp.inference.run import Options
 from mrgp.parts.around_shared import AroundShared
 from mrgp.parts.emissions.autocorrelated import noise_timescale_of
+from mrgp.parts.emissions.beginning import Beginning
 from mrgp.parts.emissions.gaussian import Gaussian
 from mrgp.parts.means import GRID_OF_SPREADS, PSTH, averages_of_conditions, likely_spreads
 from mrgp.parts.modes import rough_modes, weights_of_modes
@@ -155,7 +156,7 @@ def test_a_start_of_the_mean_is_found_as_if_neuron_by_neuron(gaps):
     model = DLAG(1, 0, mean="psth").prepared(data)
     spread = np.random.default_rng(4).uniform(0.1, 0.8, (2, 9)) * data.scale
     modes = model.mean.modes(data, model.duration)
-    found = model.emission.first_course(data, modes, spread)
+    found = model.emission.beginning.first_course(data, modes, spread)
 
     def regressed(trials, around, sd):
         count = (~np.isnan(trials)).sum(0)
@@ -319,8 +320,8 @@ def test_draws_of_the_prior_have_the_spreads_of_the_fit(fitted):
 def test_the_mean_is_guessed_once_per_start(monkeypatch):
     data, _ = recording()
     model, guesses = DLAG(1, 0, mean="psth", noise="ar1", likelihood="dense", max_delay=0.1), []
-    guess = Gaussian.first_course
-    monkeypatch.setattr(Gaussian, "first_course", lambda *known: guesses.append(guess(*known)) or guesses[-1])
+    guess = Beginning.first_course
+    monkeypatch.setattr(Beginning, "first_course", lambda *known: guesses.append(guess(*known)) or guesses[-1])
     monkeypatch.setattr(search, "_climb", lambda model, compressed, begin, *_: Ascent(begin, 0.0))
     options = Options(0, 1, 0.01, 1, None, False)
     sites = begin(Driver(mrgp.MAP(), model, data, options)).sites
@@ -358,7 +359,7 @@ def test_responses_are_found_and_not_taken_for_latents(fitted):
 def test_the_mean_is_at_its_maximum_given_the_rest(fitted):
     """A step of any mode of any neuron loses: gradient 0 to what the climb's tolerance leaves."""
     data, _, fit = fitted
-    scale = fit.model.scales(data, fit.sites)["mean_change"]
+    scale = fit.model.fitting.scales(data, fit.sites)["mean_change"]
     shared, own = fit.sites["mean_spread"][..., None]
 
     def joint(change):
@@ -513,6 +514,6 @@ def test_a_start_of_shorter_trials_leaves_its_mean_behind(mean):
     fitted = DLAG(1, 0, mean="psth").prepared(short)
     sites = {name: np.zeros(np.shape(site["value"])) for name, site in free_sites(fitted, short).items()}
     sites |= {"noise": data.scale**2, "timescale_across": np.array([0.1])}
-    _, taken = DLAG(1, 0, mean=mean).prepared(data).from_other_fit(fitted, sites, data)
+    _, taken = DLAG(1, 0, mean=mean).prepared(data).fitting.from_other_fit(fitted, sites, data)
     assert ("mean_change" in taken) == (mean == "psth")
     assert mean == "constant" or taken["mean_change"].shape[-1] != sites["mean_change"].shape[-1]

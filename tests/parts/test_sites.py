@@ -31,7 +31,7 @@ MODELS = {
 def test_what_leaves_with_a_latent_is_its_own():
     model = MODELS["adm"].prepared(COUNTS)
     sites = {name: RNG.standard_normal(np.shape(site["value"])) for name, site in free_sites(model, COUNTS).items()}
-    smaller, kept = model.keeping(sites, COUNTS.layout, np.array([1]))
+    smaller, kept = model.fitting.keeping(sites, COUNTS.layout, np.array([1]))
     assert smaller.n_across == 1
     assert np.array_equal(kept["loadings"], sites["loadings"][:, 1:])
     for name in ("delay", "delay_spread", "delay_change"):

@@ -276,7 +276,7 @@ def test_order_and_signs_of_every_draw_are_undone(rng, assignment, with_loadings
 def test_what_is_undone_changes_no_likelihood(rng):
     made = simulate(regions={"A": 4, "B": 3, "C": 3}, n_within=(2, 0, 1), n_trials=2, n_bins=8)
     model = ADM(2, (2, 0, 1), likelihood="dense", max_delay=0.2, kernel=mrgp.Matern12())
-    modes = model.delays.modes(model.extent(made.data.layout, 8)).shape[-1]
+    modes = model.delays.modes(model.tables.extent(made.data.layout, 8)).shape[-1]
     assignment = model.assignment(made.data.layout)
     sites = {n: value for n, value in some_sites(rng, assignment).items() if n not in ("alpha", "frequency_across")}
     sites |= {"offset": rng.standard_normal(10), "delay_change": rng.standard_normal((2, 2, modes))}

@@ -220,7 +220,7 @@ def by_hand(model, simulation, sites, **changes):
 def varying(simulation):
     """Delays that vary, and their curvature."""
     model = mrgp.models.ADM(2, (1, 0), max_delay=0.06, duration=0.4, **DENSE)
-    modes = model.delays.modes(model.extent(simulation.data.layout, 20)).shape[-1]
+    modes = model.delays.modes(model.tables.extent(simulation.data.layout, 20)).shape[-1]
     change = np.random.default_rng(0).standard_normal((1, 2, modes))
     fit = by_hand(model, simulation, {"delay": simulation.truth["delay"].values[1:], "delay_change": change,
                                     "delay_spread": np.full((1, 2), 0.02)})

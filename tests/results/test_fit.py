@@ -96,7 +96,7 @@ def test_equal_models_and_shapes_share_one_compiled_objective(made, fit):
 
 
 def test_gradient_is_the_derivative(made, fit):
-    objective = Objective(LogJoint(fit.model), made.data, fit.sites, fit.model.scales(made.data, fit.sites))
+    objective = Objective(LogJoint(fit.model), made.data, fit.sites, fit.model.fitting.scales(made.data, fit.sites))
     rng = np.random.default_rng(0)
     x = rng.standard_normal(objective.size)
     _, gradient = objective(x)
@@ -109,8 +109,8 @@ def test_gradient_is_the_derivative(made, fit):
 def test_curvature_is_the_schur_complement_of_the_hessian():
     data = recording(regions={"A": 3, "B": 3}, n_trials=6, n_bins=20).data
     small = preset().fit(data, seed=0, n_starts=3, progress=False)
-    objective = Objective(LogJoint(small.model), data, small.sites, small.model.scales(data, small.sites))
-    names = small.model.dynamics_sites(data.layout)
+    objective = Objective(LogJoint(small.model), data, small.sites, small.model.fitting.scales(data, small.sites))
+    names = small.model.tables.dynamics_sites(data.layout)
     ours = profile_curvature(objective, names)
     # Reference: every column of the Hessian by differences, then the plain inverse of the whole.
     eye = np.eye(objective.size)
@@ -304,7 +304,7 @@ def test_a_delay_of_which_nothing_is_known_is_as_wide_as_its_prior(relevant):
 def varying(made, n_bins=40):
     """A fit of delays that vary, put together by hand; 1 region lags, 1 latent."""
     model = ADM(1, 1, max_delay=0.1, window=mrgp.Window(10), duration=n_bins * BIN)
-    modes = model.delays.modes(model.extent(made.data.layout, n_bins)).shape[-1]
+    modes = model.delays.modes(model.tables.extent(made.data.layout, n_bins)).shape[-1]
     sites = {name: made.truth[name].values for name in ("loadings", "noise", "offset")}
     sites |= {"timescale_across": made.truth.timescale_across.values, "delay": DELAY[1:]}
     sites |= {"timescale_within": made.truth.timescale_within.values}
@@ -330,7 +330,7 @@ def test_delays_that_vary_have_bands_and_an_interval_of_their_mean(made):
     assert band["lower"].dims == ("region", "across_latent", "time")
     assert mean["lower"].dims == ("region", "across_latent")
     drawn = fit.draws(2000, seed=1)
-    table = fit.model.delay_table(drawn, fit.layout, fit.n_bins)[:, 1, 0]
+    table = fit.model.tables.delays(drawn, fit.layout, fit.n_bins)[:, 1, 0]
     # Monte-Carlo error of a standard deviation from 2000 draws: 1.6%; the rest is the linearisation.
     np.testing.assert_allclose(table.std(0), band["sd"][1, 0], rtol=0.08)
     np.testing.assert_allclose(table.mean(1).std(), mean["sd"][1, 0], rtol=0.08)
@@ -437,7 +437,7 @@ def test_a_held_bound_stays_and_the_fit_says_what_it_cost(made, fit):
 def test_no_bound_widens_past_half_a_trial(made):
     """Trials of 0.8 s."""
     model = preset()
-    extent = model.extent(made.data.layout, made.data.n_bins)
+    extent = model.tables.extent(made.data.layout, made.data.n_bins)
     near = widened(ConstantDelay(0.39), {"delay": np.array([[0.385]])}, extent)
     assert near.longest == pytest.approx(0.4)
     assert widened(near, {"delay": np.array([[-0.399]])}, extent) is None
@@ -597,8 +597,8 @@ def test_narrowed_windows_read_the_same_delays_from_fewer_registers():
         delay=np.array([[0.0, 0.0], [0.06, -0.02], [0.03, 0.02]]), snr=2.0, seed=4,
     )  # fmt: skip
     known = sites_of_truth(made.truth)
-    wide = DLAG(2, 1, max_delay=0.1).adapted(made.data, known, 1.0)
-    narrow = wide.narrowed(made.data, known, 0.004)
+    wide = DLAG(2, 1, max_delay=0.1).fitting.adapted(made.data, known, 1.0)
+    narrow = wide.fitting.narrowed(made.data, known, 0.004)
     assert narrow.window.n_registers < wide.window.n_registers
     assert narrow.window.shifts == pytest.approx((-1.5, 0.0))
     for step in (-0.004, 0.0, 0.004):
@@ -606,4 +606,4 @@ def test_narrowed_windows_read_the_same_delays_from_fewer_registers():
         exact = wide.replace(likelihood="dense").log_likelihood(made.data, sites).values
         for model in (wide, narrow):
             assert np.abs(model.log_likelihood(made.data, sites).values - exact).max() < 0.02
-        assert narrow.unread_variance(made.data, sites) < 1e-3
+        assert narrow.fitting.unread_variance(made.data, sites) < 1e-3

@@ -115,7 +115,7 @@ def test_a_mean_of_its_own_for_every_condition():
     assert condition[:3].tolist() == ["left", "right", "left"]
     np.testing.assert_array_equal(made.data.trial_coords["condition"], condition)
     assert made.truth["mean_change"].dims[:2] == ("condition", "neuron")
-    course = model.mean_table(made.sites, made.data)   # (condition, time, neuron)
+    course = model.tables.mean(made.sites, made.data)   # (condition, time, neuron)
     assert np.abs(course[0] - course[1]).max() > 0.3
     rng = np.random.default_rng(2)
     for number, name in enumerate(made.truth["condition"].values):

@@ -57,7 +57,7 @@ def objective_of(fit):
     names = tuple(name for name in fit.uncertain_sites if name not in fit.model.held)
     given = Given.of(fit.model, fit.data, fit.sites, names)
     few = {name: fit.sites[name] for name in names}
-    return Objective(LogJoint(Reduced(fit.model)), given, few, fit.model.scales(fit.data, fit.sites))
+    return Objective(LogJoint(Reduced(fit.model)), given, few, fit.model.fitting.scales(fit.data, fit.sites))
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_every_pair_of_three_regions():
 def test_delays_that_vary():
     made = recording(delay_shape="gaussian_bump", delay=[[0.0], [2 * BIN]], n_within=0, n_trials=40)
     model = ADM(1, 0, **SHORT, delay_timescale=0.15, duration=20 * BIN)
-    modes = model.delays.modes(model.extent(made.data.layout, 20)).shape[-1]
+    modes = model.delays.modes(model.tables.extent(made.data.layout, 20)).shape[-1]
     varying = given_emission(
         made, model, delay=np.full((1, 1), 0.5 * BIN), delay_spread=np.full((1, 1), BIN),
         delay_change=np.zeros((1, 1, modes)),

@@ -60,7 +60,7 @@ def test_nested_hypotheses_agree_at_the_same_parameters(made, found):
     scores = found.fits["none"].log_likelihood().values
     np.testing.assert_allclose(found.fits["constant"].model.log_likelihood(made.data, sites), scores, rtol=1e-12)
     varying = found.fits["varying"].model.prepared(made.data)
-    still = varying.first_guess(sites, made.data)
+    still = varying.fitting.first_guess(sites, made.data)
     np.testing.assert_allclose(varying.log_likelihood(made.data, still), scores, rtol=1e-12)
     # One population of neurons: what is left of DLAG where regions share their noise too.
     quiet = {"gp_noise": 1e-12, "likelihood": "dense"}

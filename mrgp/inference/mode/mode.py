@@ -54,12 +54,12 @@ class Mode:
     def reduced(self, progress: bool) -> "Mode":
         """Return the mode with loadings, noise and offsets held at the maximum."""
         sites = self.run.sites
-        narrow = self.run.model.narrowed(self.data, sites, self.delay_reach())
+        narrow = self.run.model.fitting.narrowed(self.data, sites, self.delay_reach())
         model = settled(narrow, self.data, sites, SAMPLED_LONG)
-        names = [name for name in self.objective.origin if name in model.dynamics_sites(self.data.layout)]
+        names = [name for name in self.objective.origin if name in model.tables.dynamics_sites(self.data.layout)]
         given = Given.of(model, self.data, sites, tuple(names))
         program, few = Reduced(model), {name: sites[name] for name in names}
-        objective = Objective(LogJoint(program), given, few, model.scales(self.data, sites))
+        objective = Objective(LogJoint(program), given, few, model.fitting.scales(self.data, sites))
         curvature = profile_curvature(objective, names, progress)
         return replace(self, program=program, argument=given, objective=objective, curvature=curvature)
 
@@ -125,8 +125,8 @@ def mode_of(driver: Driver) -> Mode:
     driver.has_said(run)
     driver.store.write(run.model, run.sites, "posterior", force=True)
     model, frozen = run.model, frozen_sites(run.model, options)
-    objective = Objective(LogJoint(model), data, run.sites, model.scales(data, run.sites), frozen)
-    names = [name for name in model.dynamics_sites(data.layout) if name in objective.origin]
+    objective = Objective(LogJoint(model), data, run.sites, model.fitting.scales(data, run.sites), frozen)
+    names = [name for name in model.tables.dynamics_sites(data.layout) if name in objective.origin]
     curvature = profile_curvature(objective, names, options.progress)
     return Mode(run, data, model, data, objective, curvature)
 

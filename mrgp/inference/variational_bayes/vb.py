@@ -158,7 +158,7 @@ def _handed_over(state: Rounds, data: MultiRegionData) -> Rounds:
     delays = admitting(state.later.delays, state.sites, data.bin_width)
     adapted = state.later.replace(n_across=state.model.n_across, delays=delays)
     if not state.adaptation.keeps_window:
-        adapted = adapted.adapted(data, state.sites, 1.0)
+        adapted = adapted.fitting.adapted(data, state.sites, 1.0)
     return replace(state, model=settled(adapted, data, state.complete), phase="climb")
 
 
@@ -202,7 +202,7 @@ def _round(state: Rounds, tolerance: float, longest: int, driver: Driver) -> Non
     sites, covariance = update(state.model, state.sites, state.setting)
     setting = state.setting._replace(covariance=covariance)
     columns = np.shape(sites[LOADINGS.name])[1]
-    scale = state.model.scales(setting.data, sites)
+    scale = state.model.fitting.scales(setting.data, sites)
     scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
     start = {**sites, "mixing": jnp.zeros((columns, columns))}
     objective = Objective(Mixed(Bound(state.model)), setting, start, scale, frozen_sites(state.model, state.options))
@@ -284,7 +284,7 @@ def _remove_unread(state: Rounds) -> None:
     if len(keep) in (0, n_across):
         return
     columns = np.concatenate([keep, np.arange(n_across, n_columns)])
-    state.model, state.sites = state.model.keeping(state.sites, state.setting.data.layout, keep)
+    state.model, state.sites = state.model.fitting.keeping(state.sites, state.setting.data.layout, keep)
     setting = state.setting
     covariance = setting.covariance[:, columns][:, :, columns]
     state.setting = setting._replace(covariance=covariance, living=setting.living[:, columns])

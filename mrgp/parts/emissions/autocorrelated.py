@@ -25,6 +25,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.parts.emissions.base import OWN, Emission, Priors
+from mrgp.parts.emissions.beginning import Beginning
 from mrgp.parts.emissions.gaussian import Gaussian
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
@@ -63,6 +64,14 @@ class AutocorrelatedGaussian(Gaussian):
         regions = assignment.n_regions
         typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
         return readout._replace(memory=jnp.exp(-data.bin_width / NOISE_TIMESCALE.sample(typical)))
+
+    @property
+    def beginning(self) -> Beginning:
+        return AutocorrelatedBeginning(self)
+
+
+class AutocorrelatedBeginning(Beginning):
+    """Beginning of a fit whose noise has timescales."""
 
     def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
         own = 1 / np.sqrt(n_bins * np.array(assignment.n_neurons))

@@ -8,7 +8,7 @@ l(m, v) = E log p(y | eta) and its derivatives
 (Opper & Archambeau 2009, Neural Comput. 21, eqs. 18-19), where the emission is not Gaussian.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.part import Part
+from mrgp.parts.emissions.beginning import Beginning
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
 from mrgp.recordings.recording import MultiRegionData
@@ -31,20 +32,6 @@ class Expected(NamedTuple):
     value: Array
     slope: Array
     curvature: Array
-
-
-class UnitOfMean(NamedTuple):
-    """Unit of each neuron in which a mean that moves is measured.
-
-    Attributes:
-        value: By what values grow where the mean grows by one unit, (neuron,).
-        least_noise: The least variance of single trials in squared units, (neuron,).
-        size: Of one unit, in what the site of the mean is in, (neuron,).
-    """
-
-    value: np.ndarray
-    least_noise: np.ndarray
-    size: np.ndarray
 
 
 class Priors(NamedTuple):
@@ -63,11 +50,20 @@ OWN = Priors()
 
 
 class Emission(Part, family="emission", tag="name", short=True):
-    """Distribution of the values of a neuron given its latent eta."""
+    """Distribution of the values of a neuron given its latent eta.
+
+    Attributes:
+        loading_spread: Prior sd of loadings under the weak prior, in units of eta (see :meth:`unit`).
+        offset_spread: Prior sd of offsets around the mean, in the same units.
+        course_spread: How far a neuron's mean response moves over a trial, a priori, in the same units.
+    """
 
     is_of_counts: ClassVar[bool] = False  # latents drive log-rates
     is_autocorrelated: ClassVar[bool] = False  # noise is correlated over time
     own_sites: ClassVar[tuple[str, ...]] = ()  # beside loadings, noise and offset
+    loading_spread: ClassVar[float]
+    offset_spread: ClassVar[float]
+    course_spread: ClassVar[float]
 
     # ---- the recording -------------------------------------------------------------------------------------------
 
@@ -92,9 +88,17 @@ class Emission(Part, family="emission", tag="name", short=True):
 
     # ---- the program ---------------------------------------------------------------------------------------------
 
+    def unit(self, data: MultiRegionData) -> Array:
+        """Unit in which eta is measured, (neuron,): the sd of values, or 1 for log-rates."""
+        raise NotImplementedError
+
     def loadings_scale(self, data: MultiRegionData) -> Array:
         """Prior sd of loadings under the weak prior, (neuron,)."""
-        raise NotImplementedError
+        return self.loading_spread * self.unit(data)
+
+    def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
+        """Prior spread of each neuron's mean over a trial, (neuron,)."""
+        return self.course_spread * self.unit(data)
 
     def sample(
         self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
@@ -126,59 +130,10 @@ class Emission(Part, family="emission", tag="name", short=True):
         """Variance of the error with which one bin measures eta, (neuron,)."""
         raise NotImplementedError
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
-        """Approximate posterior sd of loadings, offsets and the emission's own sites.
-
-        It is in unconstrained coordinates. ``n_bins`` are those of all trials together.
-        """
-        raise NotImplementedError
-
-    def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
-        """Prior spread of each neuron's mean over a trial, (neuron,)."""
-        raise NotImplementedError
-
-    def unit_of_mean(self, data: MultiRegionData) -> UnitOfMean:
-        """Unit in which a mean that moves over a trial is measured."""
-        raise NotImplementedError
-
-    def first_course(self, data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -> np.ndarray:
-        """First guess of the mean's course, (condition, neuron, mode).
-
-        First that of all trials, with ``spread[0]`` (neuron,) a priori; where there are conditions, then that of each
-        around the first, with ``spread[1]``.
-        """
-        raise NotImplementedError
-
-    def nearly_gaussian(self, data: MultiRegionData) -> MultiRegionData:
-        """Transform the recording to values of nearly constant variance, to search for a start."""
-        return data
-
-    def first_guess(self, rest: MultiRegionData, assignment: LatentLayout) -> dict[str, np.ndarray]:
-        """First guess of the emission's own sites.
-
-        ``rest`` is the recording less its mean's course.
-        """
-        return {}
-
-    def from_nearly_gaussian(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
-        """Convert sites found on :meth:`nearly_gaussian` values to sites of this emission."""
-        return dict(sites)
-
-    def loadings_of_values(self, loadings: np.ndarray, data: MultiRegionData) -> np.ndarray:
-        """Convert loadings (neuron, column) to units of :meth:`nearly_gaussian` values."""
-        return loadings
-
-    def from_other(
-        self, other: "Emission", sites: Mapping[str, Any], mean: Callable[[], np.ndarray], data: MultiRegionData
-    ) -> dict[str, Any]:
-        """Convert sites of a fit with another emission to sites of this one.
-
-        ``mean`` computes the mean of that fit's values, (neuron,), where it is needed.
-
-        Raises:
-            ValueError: they cannot become this emission's.
-        """
-        return {name: value for name, value in sites.items() if name not in other.own_sites or name in self.own_sites}
+    @property
+    def beginning(self) -> Beginning:
+        """Beginning of a fit: first guesses, and how far a climb may step."""
+        return Beginning(self)
 
 
 def moments_of_neurons(data: MultiRegionData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,10 +13,11 @@ from jax.scipy.special import gammaln
 from scipy.stats import nbinom
 
 from mrgp.part import SAMPLED
-from mrgp.parts.emissions.base import Expected, moments_of_neurons
+from mrgp.parts.emissions.base import OWN, Expected, Priors, moments_of_neurons
+from mrgp.parts.emissions.beginning_of_counts import CountsBeginning
 from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.latents import LatentLayout
-from mrgp.parts.readout import OFFSET
+from mrgp.parts.readout import OFFSET, Readout
 from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
 
@@ -45,9 +46,13 @@ class NegativeBinomial(Counts):
 
     own_sites: ClassVar[tuple[str, ...]] = (DISPERSION.name,)
 
-    def bound(self, n_neurons: int) -> "NegativeBinomial":
+    def sample(
+        self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
+    ) -> Readout:
+        readout = super().sample(data, assignment, loadings, priors)
         prior = dist.LogNormal(np.log(TYPICAL_DISPERSION), DISPERSION_SPREAD)
-        return self.replace(dispersion=DISPERSION.sample(prior.expand((n_neurons,))))
+        dispersion = DISPERSION.sample(prior.expand((data.values.shape[-1],)))
+        return readout._replace(counts=self.replace(dispersion=dispersion))
 
     def expected(self, y: Array, mean: Array, variance: Array) -> Expected:
         found = _sums(mean, variance, self.dispersion)
@@ -85,6 +90,14 @@ class NegativeBinomial(Counts):
 
     def noise_of(self, sites: Mapping[str, Any]) -> Any:
         return super().noise_of(sites) + sites.get(DISPERSION.name, 0.0)
+
+    @property
+    def beginning(self) -> CountsBeginning:
+        return DispersedBeginning(self)
+
+
+class DispersedBeginning(CountsBeginning):
+    """Beginning of a fit of counts whose dispersion is inferred."""
 
     def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
         # A count's variance tells the dispersion, where it is not all Poisson.

@@ -253,7 +253,7 @@ def _significance(
 ) -> xr.Dataset:
     """Test each delay: share of samples of trials that are as likely without it."""
     sites = {name: jnp.asarray(value) for name, value in fit.sites.items()}
-    delays = fit.model.delay_table(fit.sites, fit.layout, data.n_bins)
+    delays = fit.model.tables.delays(fit.sites, fit.layout, data.n_bins)
     scores = partial(_scores, fit.model, data, told, sites)
     best = np.asarray(scores(_in_bins(delays, data.bin_width)))
     pairs = list(combinations(range(len(delays)), 2))
@@ -310,11 +310,11 @@ def _scores(model: Any, data: MultiRegionData, told: Information, sites: Sites, 
 
 def _tables(fit: GaussianProcessFit, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arrays of delays and kernel parameters, by name."""
-    kernel = [name for name in fit.model.dynamics_sites(fit.layout) if name.endswith(("_across", "_within"))]
+    kernel = [name for name in fit.model.tables.dynamics_sites(fit.layout) if name.endswith(("_across", "_within"))]
     return {
-        DELAY.name: fit.model.delay_table(sites, fit.layout, data.n_bins),
+        DELAY.name: fit.model.tables.delays(sites, fit.layout, data.n_bins),
         **{name: np.asarray(sites[name]) for name in kernel},
-        **{f"timescale_{kind}": fit.model.timescale_table(sites, kind, fit.layout) for kind in ("across", "within")},
+        **{f"timescale_{kind}": fit.model.tables.timescales(sites, kind, fit.layout) for kind in ("across", "within")},
     }
 
 

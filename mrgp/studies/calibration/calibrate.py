@@ -145,7 +145,7 @@ def ranked_priors(model: GaussianProcesses, blank: MultiRegionData) -> dict[str,
     Raises:
         ValueError: the model has none of them.
     """
-    free, names = free_sites(model.prepared(blank), blank), model.dynamics_sites(blank.layout)
+    free, names = free_sites(model.prepared(blank), blank), model.tables.dynamics_sites(blank.layout)
     if not names:
         raise ValueError(f"{type(model).__name__} has no delays or timescales to calibrate")
     return {name: free[name]["fn"] for name in names}
@@ -165,7 +165,7 @@ def _with_window(model: GaussianProcesses, blank: MultiRegionData) -> GaussianPr
     wide = model.replace(max_delay=bound + layout.bin_width) if bound > 0 else model
     counts = {"across": model.n_across, "within": sum(model.assignment(layout).n_within)}
     shortest = {f"timescale_{kind}": np.full(count, model.timescale_bounds[0]) for kind, count in counts.items()}
-    return model.replace(likelihood=wide.adapted(blank, shortest, 1.0).likelihood)
+    return model.replace(likelihood=wide.fitting.adapted(blank, shortest, 1.0).likelihood)
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class _Simulated:
         """Return loadings and the sites that are ranked, of one value or of many draws."""
         named = {name: np.asarray(sites[name]) for name in (LOADINGS.name, *self.priors) if name != DELAY_CHANGE.name}
         if DELAY_CHANGE.name in self.priors:
-            named[DELAY.name] = model.delay_table(sites, self.layout, self.design["n_bins"])[..., 1:, :, :].mean(-1)
+            named[DELAY.name] = model.tables.delays(sites, self.layout, self.design["n_bins"])[..., 1:, :, :].mean(-1)
         return named
 
     def _raveled(self, sites: Mapping[str, np.ndarray], leading: tuple[int, ...]) -> np.ndarray:

@@ -267,7 +267,7 @@ def _fitted(
 
 def _is_constant(one: Hypothesis, data: MultiRegionData) -> bool:
     """True if delays are to be found, and stay during a trial."""
-    delays, extent = one.model.delays, one.model.extent(data.layout, data.n_bins)
+    delays, extent = one.model.delays, one.model.tables.extent(data.layout, data.n_bins)
     return are_read(delays, extent) and not delays.moves and DELAY.name not in one.fixed
 
 

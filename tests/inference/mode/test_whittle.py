@@ -69,7 +69,7 @@ def made(model, delay=0.01, timescale=0.08, n_trials=30):
              "timescale_across": np.full(model.n_across, timescale), "delay": np.full((1, model.n_across), delay),
              "timescale_within": np.full(sum(assignment.n_within), 0.05)}  # fmt: skip
     sites |= {f"{name}_across": np.full(model.n_across, 2.0) for name in model.kernel.parameters()}
-    wanted = (*model.dynamics_sites(data.layout), "loadings", "noise", "offset")
+    wanted = (*model.tables.dynamics_sites(data.layout), "loadings", "noise", "offset")
     sites = {name: value for name, value in sites.items() if name in wanted}
     program = model.replace(likelihood="dense")
     drawn = program.likelihood_at(data, sites).sample(jax.random.key(1))
@@ -89,9 +89,9 @@ def test_scales_are_posterior_standard_deviations(case):
     """To a factor of two: the information is of one latent, others being known, and expected, not observed."""
     model, more = SCALED[case]
     data, sites = made(model, **more)
-    scales = model.scales(data, sites)
+    scales = model.fitting.scales(data, sites)
     objective = Objective(LogJoint(model.replace(likelihood="dense")), data, sites, scales)
-    for name in model.dynamics_sites(data.layout):
+    for name in model.tables.dynamics_sites(data.layout):
         assert np.shape(scales[name]) == np.shape(sites[name])
         wanted = 1 / np.sqrt(diagonal(objective, name) + WIDEST_STEP**-2)
         np.testing.assert_allclose(np.log2(scales[name] / wanted), 0, atol=1, err_msg=name)
@@ -104,7 +104,7 @@ def test_every_site_has_a_scale_of_its_shape(model, regions):
     data = mrgp.MultiRegionData({f"r{r}": rng.normal(size=(4, 20, 5)) for r in range(regions)}, 0.02)
     model = model.prepared(data)
     sites = {name: np.full(np.shape(site["value"]), 0.05) for name, site in free_sites(model, data).items()}
-    scales = model.scales(data, sites)
+    scales = model.fitting.scales(data, sites)
     for name, value in sites.items():
         np.broadcast_to(scales.get(name, 1.0), value.shape)
         assert np.isfinite(scales.get(name, 1.0)).all()
@@ -115,4 +115,7 @@ def test_of_a_silent_latent_nothing_is_known():
     model = DLAG(2, 1)
     data, sites = made(model)
     silent = {**sites, "loadings": np.zeros_like(sites["loadings"])}
-    assert all(np.all(model.scales(data, silent)[name] == WIDEST_STEP) for name in model.dynamics_sites(data.layout))
+    assert all(
+        np.all(model.fitting.scales(data, silent)[name] == WIDEST_STEP)
+        for name in model.tables.dynamics_sites(data.layout)
+    )

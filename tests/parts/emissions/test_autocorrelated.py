@@ -210,7 +210,7 @@ def test_noise_timescales_are_told(fitted):
 
 def test_markov_and_dense_fits_are_the_same_model(fitted):
     data, _, fit = fitted
-    markov = fit.model.replace(likelihood="markov").adapted(data, fit.sites, 1.0)
+    markov = fit.model.replace(likelihood="markov").fitting.adapted(data, fit.sites, 1.0)
     np.testing.assert_allclose(markov.log_likelihood(data, fit.sites), fit.log_likelihood(), atol=0.01)
     assert markov.window.step == 1
 

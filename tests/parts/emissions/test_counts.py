@@ -13,7 +13,7 @@ from scipy.special import gammaln, xlogy
 import mrgp
 from mrgp.cli.main import main
 from mrgp.parts.emissions import Poisson
-from mrgp.parts.emissions.counts import FUNCTIONS, course_start, from_gaussian, function_behind, slope_of
+from mrgp.parts.emissions.beginning_of_counts import FUNCTIONS, course_start, from_gaussian, function_behind, slope_of
 from mrgp.recordings.recording import Layout, stand_in
 
 BIN, N_BINS, N_TRIALS = 0.02, 12, 80
@@ -54,7 +54,8 @@ def test_delays_timescales_and_loadings_are_recovered(fitted):
     found, true = fit.sites["loadings"][:, 0], truth["loadings"][:, 0]
     size = (found @ true) / (true @ true)
     assert abs(abs(size) - 1) < 0.2
-    assert np.sqrt(np.mean(((found / size - true) / fit.model.scales(data, truth)["loadings"][:, 0]) ** 2)) < 1.5
+    scale = fit.model.fitting.scales(data, truth)["loadings"][:, 0]
+    assert np.sqrt(np.mean(((found / size - true) / scale) ** 2)) < 1.5
 
 
 @pytest.mark.slow
@@ -203,7 +204,7 @@ def test_what_a_gaussian_start_was_fitted_to_is_told_by_its_offsets():
         function_behind(np.zeros(4), sparse)
     roots = data.with_values(np.sqrt(data.values))
     plain = TRUTH.replace(emission="gaussian").fit(roots, progress=False, n_starts=1, max_iterations=20)
-    sites = TRUTH.prepared(data).from_other_fit(plain.model, plain.sites, data)[1]
+    sites = TRUTH.prepared(data).fitting.from_other_fit(plain.model, plain.sites, data)[1]
     spikes = np.asarray(data.center)[:, None] * data.n_trials * data.n_bins  # beside the prior's, worth one
     told = sites["loadings"] * slope_of(np.sqrt, data.center)[:, None] * (1 + 1 / spikes)
     np.testing.assert_allclose(told, plain.sites["loadings"])
@@ -220,7 +221,8 @@ def test_a_gaussian_start_with_a_course_is_recognised():
     assert np.all(np.abs(offset - np.sqrt(rising).mean((0, 1))) < 0.3 * rising.mean((0, 1)))
     change = np.linalg.lstsq(plain.mean.modes(data, plain.duration), rising.mean(0) - offset)[0].T[None]
     sites = {"loadings": np.ones((8, 1)), "noise": np.ones(8), "offset": offset, "mean_change": change}
-    started = model.from_other_fit(plain, {**sites, "delay": np.zeros((1, 1)), "timescale_across": np.ones(1)}, data)[1]
+    known = {**sites, "delay": np.zeros((1, 1)), "timescale_across": np.ones(1)}
+    started = model.fitting.from_other_fit(plain, known, data)[1]
     np.testing.assert_allclose(started["loadings"][:, 0], 1 / rising.mean((0, 1)), rtol=2e-3)  # some 3000 spikes
     assert not np.allclose(started["mean_change"], change)
 
