@@ -172,8 +172,8 @@ class Part:
     def replace(self, **changes: Any) -> Self:
         """Return a copy of the part with some settings changed.
 
-        A part that is given anew brings its own settings, whatever short forms said of the one before. A short form
-        that is None takes its setting back to a default of None.
+        A part given anew brings its own settings, whatever was said of the one before. A short form that is None
+        takes its setting back to a default of None.
         """
         unsaid: dict[str, Any] = dict.fromkeys(short_names(type(self)))  # type: ignore[arg-type]
         back = self._taken_back({name: changes[name] for name in unsaid.keys() & changes.keys()})
@@ -189,9 +189,8 @@ class Part:
         for field in _families_of(type(self)):  # type: ignore[arg-type]
             part = getattr(self, field)
             own = {name: part.short_forms[name] for name in short.keys() & part.short_forms.keys()}
-            usual = {setting: _usual(part, setting) for setting in own.values()}
             told = {own[name] for name in own if short[name] is not None}
-            back[field] = part.replace(**{s: value for s, value in usual.items() if s in told or value is None})
+            back[field] = part.replace(**{s: u for s in own.values() if (u := _usual(part, s)) is None or s in told})
         return back
 
     def to_settings(self) -> dict[str, Any]:
@@ -199,7 +198,8 @@ class Part:
 
         :meth:`from_settings` rebuilds the part from them.
         """
-        return ({self.tag: self.written_name()} if self.tag else {}) | {field.name: _written(getattr(self, field.name)) for field in _settings_of(type(self))}
+        tag = {self.tag: self.written_name()} if self.tag else {}
+        return tag | {field.name: _written(getattr(self, field.name)) for field in _settings_of(type(self))}
 
     def with_settings(self, settings: Mapping[str, Any]) -> Self:
         """Return a copy with some settings as :meth:`to_settings` writes them."""
