@@ -120,7 +120,7 @@ class SmallModel:
     def markov(
         self, window: Window = WINDOW, order: int = 5, parallel: bool = False, **options: Any
     ) -> MarkovGP:
-        autocorrelated = options.get("memory") is not None
+        autocorrelated = options.get("autocorrelation") is not None
         space = StateSpace(self.prior, shared_lift(self.prior.kernel, order), window, autocorrelated=autocorrelated)
         return MarkovGP(space=space, parallel=parallel, **self._given(options))
 

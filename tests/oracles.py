@@ -50,7 +50,7 @@ def delayed(
     """C x + d of delayed latents, (trial, time, neuron).
 
     ``delay`` (region, latent[, time]), timescales ``across`` (latent,) and ``within``, region by region, are in bins;
-    ``offset`` is (neuron,) or (time, neuron); ``phi`` (region,) is the memory of GP noise.
+    ``offset`` is (neuron,) or (time, neuron); ``phi`` (region,) is the autocorrelation of GP noise.
     """
     bins = np.arange(n_bins, dtype=float)
     eta = np.zeros((n_trials, n_bins, len(loadings))) + offset

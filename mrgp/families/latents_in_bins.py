@@ -36,7 +36,7 @@ def latents_at(model: Any, data: MultiRegionData, sites: Mapping[str, Any]) -> F
     delay = model.tables.delays(sites, layout, data.n_bins) / layout.bin_width
     bound, share = model.delays.bound(layout.bin_width) / layout.bin_width, 1.0
     if model.emission.is_autocorrelated:  # innovations miss (1 + phi^2) times as much, and 1 - phi^2 of noise is new
-        memory = np.exp(-layout.bin_width / np.asarray(sites[NOISE_TIMESCALE.name])).max()
-        share = float((1 - memory**2) / (1 + memory**2))
+        phi = np.exp(-layout.bin_width / np.asarray(sites[NOISE_TIMESCALE.name])).max()
+        share = float((1 - phi**2) / (1 + phi**2))
     noise = model.emission.is_autocorrelated, share
     return FittedLatents(model.prior(layout), across, within, delay, bound, *noise)

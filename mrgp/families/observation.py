@@ -35,8 +35,8 @@ def observe(model: Any, data: MultiRegionData, emission: Readout, parameters: Pa
         common: dict[str, Any] = {"n_bins": n_bins, "n_trials": seen.n_trials, "missing": missing}
         if emission.counts is None:
             common["origin"] = jnp.asarray(data.center)
-        if emission.memory is not None:
-            common["memory"] = emission.memory
+        if emission.autocorrelation is not None:
+            common["autocorrelation"] = emission.autocorrelation
         if emission.course is not None:
             common |= {"course": emission.course, "condition": seen.condition}
         likelihood = model.likelihood.distribution(model, data.layout, parameters, common)

@@ -72,7 +72,7 @@ class DelayedGP(Distribution):
         missing: Patterns of missing entries (then ``n_trials`` is taken from it); None when all is observed.
         course: What the mean adds to the offset over time, (condition, time, neuron); None for nothing.
         condition: Which condition each trial is of, (trial,); None for the first.
-        memory: phi of noise that remembers, (region,); None for white noise (see
+        autocorrelation: phi of noise that remembers, (region,); None for white noise (see
             :mod:`mrgp.parts.emissions.autocorrelated`).
         origin: Constant numbers near the data, (neuron,), that values and offsets are both measured from inside, so
             that the likelihood has all its digits however large the offsets; None for 0. It changes nothing else.
@@ -90,7 +90,7 @@ class DelayedGP(Distribution):
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
     pytree_data_fields: tuple[str, ...] = (
         "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread", "course", "condition",
-        "memory", "origin",
+        "autocorrelation", "origin",
     )  # fmt: skip
     pytree_aux_fields: tuple[str, ...] = ("prior", "n_bins")
 
@@ -109,7 +109,7 @@ class DelayedGP(Distribution):
         missing: Missing | None = None,
         course: Array | None = None,
         condition: Array | None = None,
-        memory: Array | None = None,
+        autocorrelation: Array | None = None,
         origin: Array | None = None,
         validate_args: bool | None = None,
     ) -> None:
@@ -130,8 +130,8 @@ class DelayedGP(Distribution):
             }
         if jnp.shape(delay)[0] not in (1, n_bins):
             raise ValueError(f"delay has {jnp.shape(delay)[0]} times, but this model needs 1 or {n_bins}")
-        if memory is not None:
-            expected["memory"] = (jnp.shape(memory), (assignment.n_regions,))
+        if autocorrelation is not None:
+            expected["autocorrelation"] = (jnp.shape(autocorrelation), (assignment.n_regions,))
         if origin is not None:
             expected["origin"] = (jnp.shape(origin), (neurons,))
         if course is not None:
@@ -141,7 +141,7 @@ class DelayedGP(Distribution):
                 raise ValueError(f"{name} has shape {given}, but this model needs {wanted}")
         self.loadings, self.noise, self.offset, self.delay = loadings, noise, offset, delay
         self.across, self.within = dict(across), dict(within)
-        self.missing, self.course, self.condition, self.memory = missing, course, condition, memory
+        self.missing, self.course, self.condition, self.autocorrelation = missing, course, condition, autocorrelation
         self.origin = origin
         self.spread: Array | None = None
         self.prior = prior
@@ -160,7 +160,7 @@ class DelayedGP(Distribution):
     def emission(self) -> Readout:
         """Parameters of the neurons, together; offsets are measured from ``origin``."""
         offset = self.offset - self.level
-        return Readout(self.loadings, self.noise, offset, self.spread, self.course, self.memory)
+        return Readout(self.loadings, self.noise, offset, self.spread, self.course, self.autocorrelation)
 
     @property
     def level(self) -> Array | float:
@@ -211,10 +211,10 @@ class DelayedGP(Distribution):
     @property
     def latents(self) -> Latents:
         """Parameters of the latents, together."""
-        if self.memory is None:
+        if self.autocorrelation is None:
             return Latents(self.delay, self.across, self.within)
         delay = jnp.broadcast_to(self.delay, (self.n_bins, *self.delay.shape[1:]))
-        return Latents(delay, self.across, self.within, self.memory)
+        return Latents(delay, self.across, self.within, self.autocorrelation)
 
     def normalizer(self, information: Information) -> Array:
         """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
@@ -233,7 +233,7 @@ class DelayedGP(Distribution):
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
         """Draw readouts x from the model, (trial, time, readout).
 
-        Where noise has a memory, their innovations are drawn.
+        Where noise is autocorrelated, their innovations are drawn.
         """
         raise NotImplementedError
 
@@ -252,7 +252,7 @@ class DelayedGP(Distribution):
         Missing entries are zero.
         """
         missing, assignment = self.patterns(value.shape[0]), self.prior.assignment
-        if self.memory is None:
+        if self.autocorrelation is None:
             if self.course is None:
                 return reduce(assignment, self.emission, value, missing, self.origin)
             return reduce(assignment, self.emission, self.centred(value), missing)
@@ -284,11 +284,11 @@ class DelayedGP(Distribution):
         x = self.sample_readouts(latent_key, int(np.prod(shape)))
         C = readout_loadings(self.prior.assignment, self.loadings)
         white = random.normal(noise_key, (*x.shape[:2], len(self.noise)), x.dtype)
-        if self.memory is None:
+        if self.autocorrelation is None:
             y = x @ C.T + jnp.sqrt(self.noise) * white
         else:
-            memory = self.memory[self.prior.assignment.region_of_neuron]
-            y = restored(x @ C.T + jnp.sqrt((1 - memory**2) * self.noise) * white, memory)
+            phi = self.autocorrelation[self.prior.assignment.region_of_neuron]
+            y = restored(x @ C.T + jnp.sqrt((1 - phi**2) * self.noise) * white, phi)
         return y.reshape(*shape, *self.event_shape) + self._mean_of_trials
 
     def draw(self, rng: np.random.Generator) -> Drawn:
@@ -299,8 +299,8 @@ class DelayedGP(Distribution):
         signals, x = self.draw_readouts(rng)
         values = mean_given(self, x)
         white = rng.standard_normal(values.shape)
-        memory = None if self.memory is None else self.memory[self.prior.assignment.region_of_neuron]
-        return Drawn(signals, x, values + np.sqrt(self.noise) * remembering(white, memory))
+        phi = None if self.autocorrelation is None else self.autocorrelation[self.prior.assignment.region_of_neuron]
+        return Drawn(signals, x, values + np.sqrt(self.noise) * remembering(white, phi))
 
     def draw_readouts(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw what readouts read, and the readouts, (trial, time, readout) each.
@@ -308,8 +308,8 @@ class DelayedGP(Distribution):
         They are the same where a representation does not tell GP noise from latents.
         """
         x = self.sample_readouts(random.key(rng.integers(2**31)), int(np.prod(self.batch_shape)))
-        if self.memory is not None:
-            x = restored(x, self.memory[self.prior.assignment.region_of_readout])
+        if self.autocorrelation is not None:
+            x = restored(x, self.autocorrelation[self.prior.assignment.region_of_readout])
         return np.asarray(x), np.asarray(x)
 
     @property

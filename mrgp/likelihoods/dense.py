@@ -68,8 +68,8 @@ class DenseGP(DelayedGP):
         across = [copies[k][:, r] for r in range(n_regions) for k in range(n_across)]
         own = (self._draw_latent(rng, bins, self.within, j) for j in range(sum(assignment.n_within)))
         signals = np.stack([*across, *own], axis=-1)
-        memory = None if self.memory is None else self.memory[assignment.region_of_readout]
-        noise = remembering(rng.standard_normal(signals.shape), memory)
+        phi = None if self.autocorrelation is None else self.autocorrelation[assignment.region_of_readout]
+        noise = remembering(rng.standard_normal(signals.shape), phi)
         return signals, np.sqrt(1 - eps) * signals + np.sqrt(eps) * noise
 
     def _draw_latent(

@@ -274,10 +274,10 @@ class MarkovGP(DelayedGP):
         smoothed = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
         spread = smooth_covariances(gains, readout, self._in_parallel)
         means, covariances = self._in_bins(smoothed.readouts), spread.readouts
-        if self.memory is not None:
+        if self.autocorrelation is not None:
             means = restored(means, self._memory_of_readouts)
             # Of what is not in the state (GP noise, what reading misses) the prior: a share gp_noise at the most.
-            _, plain = self.space.assemble(self.latents._replace(memory=None))
+            _, plain = self.space.assemble(self.latents._replace(autocorrelation=None))
             transposed = jnp.swapaxes(plain.weights, -1, -2)
             covariances = plain.weights[:, None] @ spread.states @ transposed[:, None]
             covariances = covariances + jax.vmap(jnp.diag)(plain.noise)[:, None]
@@ -287,8 +287,8 @@ class MarkovGP(DelayedGP):
 
     @property
     def _memory_of_readouts(self) -> Array:
-        assert self.memory is not None
-        return self.memory[self.prior.assignment.region_of_readout]
+        assert self.autocorrelation is not None
+        return self.autocorrelation[self.prior.assignment.region_of_readout]
 
     def posterior_sample(self, key: Array, value: Array, n_draws: int) -> tuple[Array, Array]:
         """Draw states and readouts given the trials.
@@ -309,7 +309,7 @@ class MarkovGP(DelayedGP):
             return states, self._in_bins(mean.readouts + prior.readouts - back.readouts)
 
         states, readouts = jax.lax.map(draw, random.split(key, n_draws))
-        if self.memory is not None:
+        if self.autocorrelation is not None:
             readouts = jax.lax.map(lambda x: restored(x, self._memory_of_readouts), readouts)
         return states, readouts
 

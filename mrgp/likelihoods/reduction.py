@@ -95,14 +95,14 @@ def reduce_innovations(assignment: LatentLayout, emission: Readout, values: Arra
 
     Neurons are there in all bins of a trial, or in none.
     """
-    assert emission.memory is not None
-    memory = emission.memory[assignment.region_of_neuron]
+    assert emission.autocorrelation is not None
+    phi = emission.autocorrelation[assignment.region_of_neuron]
     there = present(missing, values.shape[1])
     white = Readout(
-        emission.loadings, (1 - memory**2) * emission.noise, jnp.zeros_like(emission.offset), emission.spread
+        emission.loadings, (1 - phi**2) * emission.noise, jnp.zeros_like(emission.offset), emission.spread
     )
-    found = reduce(assignment, white, innovations(values, memory) * there, missing)
+    found = reduce(assignment, white, innovations(values, phi) * there, missing)
     neurons = jnp.broadcast_to(jnp.asarray(there, values.dtype), values.shape)[:, 0]
-    return found._replace(constant=found.constant + 0.5 * neurons @ jnp.log1p(-(memory**2)))
+    return found._replace(constant=found.constant + 0.5 * neurons @ jnp.log1p(-(phi**2)))
 
 

@@ -16,9 +16,9 @@ class Readout(NamedTuple):
 
     ``spread`` (neuron, column, column) are the covariances of loadings that are not known exactly: Lambda then is the
     expectation of C' R^-1 C, as variational Bayes needs it. ``course`` (condition, time, neuron) is what the mean of a
-    trial of each condition adds to the offsets as time goes by; None for nothing. ``memory`` (region,) is phi of noise
-    that remembers (see ``emissions.autocorrelated``); None for white noise. ``counts`` is the distribution of counts
-    whose log-rates the others describe (:class:`mrgp.parts.emissions.counts.Counts`); None for Gaussian values.
+    trial of each condition adds to the offsets as time goes by; None for nothing. ``autocorrelation`` (region,) is phi
+    of noise that remembers (see ``emissions.autocorrelated``); None for white noise. ``counts`` is the distribution of
+    counts whose log-rates the others describe (:class:`mrgp.parts.emissions.counts.Counts`); None for Gaussian values.
     """
 
     loadings: Array
@@ -26,5 +26,5 @@ class Readout(NamedTuple):
     offset: Array
     spread: Array | None = None
     course: Array | None = None
-    memory: Array | None = None
+    autocorrelation: Array | None = None
     counts: Any = None

@@ -188,8 +188,8 @@ def lift_error(distribution: MarkovGP | CountGP, n_bins: int) -> float:
         return 0.0
     C = readout_loadings(distribution.prior.assignment, distribution.loadings)
     noise = distribution.noise
-    if distribution.memory is not None:
-        noise = noise * (1 - distribution.memory[distribution.prior.assignment.region_of_neuron] ** 2)
+    if distribution.autocorrelation is not None:
+        noise = noise * (1 - distribution.autocorrelation[distribution.prior.assignment.region_of_neuron] ** 2)
     precision = C.T @ (C / noise[:, None])
     latents = distribution.latents
     if latents.delay.shape[0] > 1:

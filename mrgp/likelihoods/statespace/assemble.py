@@ -25,14 +25,14 @@ class Latents(NamedTuple):
         delay: (time or 1, region, across_latent); positive means the region lags region 1.
         across: Parameters of the across latents, each (across_latent, ...); of a kernel, (across_latent,).
         within: Parameters of the within latents of all regions, each (within_latent, ...).
-        memory: phi of the noise of every region, (region,), and then a time axis of every bin in ``delay``; None where
-            noise is white (see ``emissions.autocorrelated``).
+        autocorrelation: phi of the noise of every region, (region,), and then a time axis of every bin in ``delay``;
+            None where noise is white (see ``emissions.autocorrelated``).
     """
 
     delay: Array
     across: Hyperparameters
     within: Hyperparameters
-    memory: Array | None = None
+    autocorrelation: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class StateSpace:
             Dynamics of all states, and a readout whose time axis counts steps. With ``window.step`` bins per step the
             readouts of the step's bins are stacked, earliest bin first: (step or 1, bin_in_step * readout, state).
         """
-        if latents.memory is not None and not self.autocorrelated:
-            raise ValueError("noise with a memory needs a state space that reads the bin before: autocorrelated=True")
+        if latents.autocorrelation is not None and not self.autocorrelated:
+            raise ValueError("autocorrelated noise needs a state space that reads the bin before: autocorrelated=True")
         assignment = self.prior.assignment
         across = latent_blocks(self.lift, self.window, latents.across)
         within = latent_blocks(self.lift, self.within_window, latents.within)
@@ -171,13 +171,13 @@ class StateSpace:
         offset = delay + (self.window.lead + behind)[:, None]
         own = jnp.broadcast_to(self.within_window.lead + behind, (*delay.shape[:2], n_within)).astype(delay.dtype)
         past_across = past_within = None
-        if latents.memory is not None:
+        if latents.autocorrelation is not None:
             before = in_steps(jnp.concatenate([latents.delay[:1], latents.delay[:-1]]), self.window.step)
             first = (jnp.arange(delay.shape[0])[:, None] + jnp.arange(delay.shape[1])) == 0  # (step, bin_in_step)
             past_across = Past(
-                offset - delay + before + 1, latents.memory[:, None], first[..., None, None]
+                offset - delay + before + 1, latents.autocorrelation[:, None], first[..., None, None]
             )
-            past_within = Past(own + 1, latents.memory[assignment.region_of_within], first[..., None])
+            past_within = Past(own + 1, latents.autocorrelation[assignment.region_of_within], first[..., None])
         weights_across, missed_across = _read(self.lift, self.window, across, latents.across, offset, past_across)
         weights_within, missed_within = _read(self.lift, self.within_window, within, latents.within, own, past_within)
 
@@ -192,7 +192,8 @@ class StateSpace:
         eps = self.prior.gp_noise
         weights = jnp.sqrt(1 - eps) * join_diagonal(rows_across, rows_within)
         missed = jnp.concatenate([missed_across.reshape(steps, bins, -1), missed_within], axis=-1)
-        fresh = 1.0 if latents.memory is None else 1 - latents.memory[assignment.region_of_readout] ** 2
+        phi = 0.0 if latents.autocorrelation is None else latents.autocorrelation[assignment.region_of_readout]
+        fresh = 1 - phi**2
         noise = (1 - eps) * missed + eps * fresh
         return dynamics, StateReadout(weights.reshape(steps, -1, weights.shape[-1]), noise.reshape(steps, -1))
 

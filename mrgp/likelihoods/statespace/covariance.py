@@ -19,7 +19,7 @@ from mrgp.parts.emissions.autocorrelated import innovation_covariance
 def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
     """Covariance (time * readout, time * readout) of the readouts of the exact model.
 
-    Of their innovations, where noise has a memory (see ``emissions.autocorrelated``).
+    Of their innovations, where noise is autocorrelated (see ``emissions.autocorrelated``).
     """
     assignment = prior.assignment
     n_regions, n_across = assignment.n_regions, assignment.n_across
@@ -34,11 +34,11 @@ def exact_covariance(prior: Prior, latents: Latents, n_bins: int) -> Array:
     covariance = jnp.where(shared, prior.kernel.correlation(lag, hyper), 0.0)
     size = clock.size
     eps, covariance = prior.gp_noise, covariance.reshape(size, size)
-    if latents.memory is None:
+    if latents.autocorrelation is None:
         return (1 - eps) * covariance + eps * jnp.eye(size, dtype=delay.dtype)
-    memory = latents.memory[assignment.region_of_readout]
-    fresh = jnp.tile(1 - memory**2, n_bins)
-    return (1 - eps) * innovation_covariance(covariance, memory) + eps * jnp.diag(fresh)
+    phi = latents.autocorrelation[assignment.region_of_readout]
+    fresh = jnp.tile(1 - phi**2, n_bins)
+    return (1 - eps) * innovation_covariance(covariance, phi) + eps * jnp.diag(fresh)
 
 
 def lifted_covariance(space: Space, latents: Latents, n_bins: int) -> Array:

@@ -134,12 +134,12 @@ class Past(NamedTuple):
 
     Attributes:
         offset: Where the bin before is read, bins behind the front.
-        memory: phi, the share of it that is subtracted.
+        phi: The share of it that is subtracted.
         first: Whether there is no bin before: then sqrt(1 - phi^2) g is read.
     """
 
     offset: Array
-    memory: Array
+    phi: Array
     first: Array
 
 
@@ -169,10 +169,10 @@ def readout_weights(
     if past is not None:
         h = jnp.asarray(lift.read(), offset.dtype)
         apart = jnp.einsum("i,...ij,j->...", h, lift.propagate(jnp.abs(past.offset - offset), hyper), h)
-        start = jnp.sqrt(1 - past.memory**2)
-        later = k - past.memory[..., None] * _with_state(lift, window, hyper, past.offset)
+        start = jnp.sqrt(1 - past.phi**2)
+        later = k - past.phi[..., None] * _with_state(lift, window, hyper, past.offset)
         k = jnp.where(past.first[..., None], start[..., None] * k, later)
-        variance = jnp.where(past.first, start**2, 1 + past.memory**2 - 2 * past.memory * apart)
+        variance = jnp.where(past.first, start**2, 1 + past.phi**2 - 2 * past.phi * apart)
     G = blocks.stationary
     if window.n_registers == 0 or G.size == 0:
         weights = k  # G = I

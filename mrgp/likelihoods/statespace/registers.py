@@ -84,7 +84,7 @@ def choose_window(
             (across_latent,).
         shortest_within: The same of the within latents; matters where a step covers several bins.
         tolerance: Largest missed variance; None for the prior's GP noise.
-        autocorrelated: Noise has a memory: the bin before is read too.
+        autocorrelated: Whether noise is: the bin before is read too.
 
     Returns:
         The window; where none is good enough (delays of a rough process between bins), the finest.

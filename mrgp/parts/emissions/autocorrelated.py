@@ -63,7 +63,7 @@ class AutocorrelatedGaussian(Gaussian):
         readout = super().sample(data, assignment, loadings, priors)
         regions = assignment.n_regions
         typical = dist.LogNormal(np.log(data.bin_width), NOISE_SPREAD).expand((regions,)).to_event(1)
-        return readout._replace(memory=jnp.exp(-data.bin_width / NOISE_TIMESCALE.sample(typical)))
+        return readout._replace(autocorrelation=jnp.exp(-data.bin_width / NOISE_TIMESCALE.sample(typical)))
 
     @property
     def beginning(self) -> Beginning:
@@ -93,43 +93,43 @@ def noise_timescale_of(data: MultiRegionData, assignment: LatentLayout) -> np.nd
     return -data.bin_width / np.log(np.clip(typical, *MEMORIES))
 
 
-def innovations(signals: Array, memory: Array) -> Array:
+def innovations(signals: Array, phi: Array) -> Array:
     """Innovations y~ of signals (trial, time, channel) with phi (channel,)."""
-    first = jnp.sqrt(1 - memory**2) * signals[:, :1]
-    return jnp.concatenate([first, signals[:, 1:] - memory * signals[:, :-1]], axis=1)
+    first = jnp.sqrt(1 - phi**2) * signals[:, :1]
+    return jnp.concatenate([first, signals[:, 1:] - phi * signals[:, :-1]], axis=1)
 
 
-def restored(innovated: Array, memory: Array) -> Array:
+def restored(innovated: Array, phi: Array) -> Array:
     """Invert :func:`innovations`."""
-    start = innovated[:, 0] / jnp.sqrt(1 - memory**2)
+    start = innovated[:, 0] / jnp.sqrt(1 - phi**2)
 
     def step(before: Array, new: Array) -> tuple[Array, Array]:
-        now = memory * before + new
+        now = phi * before + new
         return now, now
 
     _, later = jax.lax.scan(step, start, jnp.swapaxes(innovated[:, 1:], 0, 1))
     return jnp.concatenate([start[:, None], jnp.swapaxes(later, 0, 1)], axis=1)
 
 
-def remembering(white: np.ndarray, memory: Array | None) -> np.ndarray:
+def remembering(white: np.ndarray, phi: Array | None) -> np.ndarray:
     """Make noise that remembers from white noise (trial, time, channel) of variance 1.
 
-    Its variance stays. ``memory`` is phi (channel,); None keeps it white.
+    Its variance stays. ``phi`` is (channel,); None keeps it white.
     """
-    return white if memory is None else np.asarray(restored(jnp.sqrt(1 - memory**2) * jnp.asarray(white), memory))
+    return white if phi is None else np.asarray(restored(jnp.sqrt(1 - phi**2) * jnp.asarray(white), phi))
 
 
-def innovation_covariance(covariance: Array, memory: Array) -> Array:
+def innovation_covariance(covariance: Array, phi: Array) -> Array:
     """Covariance of the innovations of signals, (time * channel, time * channel).
 
     The ``covariance`` of the signals has the same shape.
     """
-    n_channels = len(memory)
+    n_channels = len(phi)
     n_bins = len(covariance) // n_channels
 
     def rows(matrix: Array) -> Array:
         columns = jnp.moveaxis(matrix.reshape(n_bins, n_channels, -1), -1, 0)
-        return jnp.moveaxis(innovations(columns, memory), 0, -1).reshape(matrix.shape)
+        return jnp.moveaxis(innovations(columns, phi), 0, -1).reshape(matrix.shape)
 
     return rows(rows(covariance).T).T
 

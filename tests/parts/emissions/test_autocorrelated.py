@@ -16,32 +16,32 @@ from mrgp.recordings.missing import Missing
 from mrgp.results.table import table
 from mrgp.simulations.simulate import simulate
 
-MEMORY = np.array([0.6, 0.25])  # of the two regions of the small model
+AUTOCORRELATION = np.array([0.6, 0.25])  # of the two regions of the small model
 EXACT = Window(7, shifts=(-0.5,))  # of Matern latents with delays of whole bins all that is read stands in the state
 
 
-def as_matrix(n_bins, memory):
+def as_matrix(n_bins, phi):
     """The map to innovations of time-major (time * channel), entry by entry."""
-    n = len(memory)
+    n = len(phi)
     F = np.zeros((n_bins * n, n_bins * n))
     for t in range(n_bins):
         for i in range(n):
-            F[t * n + i, t * n + i] = 1.0 if t else np.sqrt(1 - memory[i] ** 2)
+            F[t * n + i, t * n + i] = 1.0 if t else np.sqrt(1 - phi[i] ** 2)
             if t:
-                F[t * n + i, (t - 1) * n + i] = -memory[i]
+                F[t * n + i, (t - 1) * n + i] = -phi[i]
     return F
 
 
 def test_innovations_are_a_triangular_map_and_restored():
     rng = np.random.default_rng(0)
-    signals, memory = rng.standard_normal((3, 6, 4)), np.array([0.0, 0.3, 0.9, 0.5])
-    got = innovations(jnp.asarray(signals), jnp.asarray(memory))
-    F = as_matrix(6, memory)
+    signals, phi = rng.standard_normal((3, 6, 4)), np.array([0.0, 0.3, 0.9, 0.5])
+    got = innovations(jnp.asarray(signals), jnp.asarray(phi))
+    F = as_matrix(6, phi)
     np.testing.assert_allclose(got.reshape(3, -1), signals.reshape(3, -1) @ F.T, atol=1e-12)
-    np.testing.assert_allclose(restored(got, jnp.asarray(memory)), signals, atol=1e-12)
+    np.testing.assert_allclose(restored(got, jnp.asarray(phi)), signals, atol=1e-12)
     K = rng.standard_normal((24, 24))
     K = K @ K.T
-    np.testing.assert_allclose(innovation_covariance(jnp.asarray(K), jnp.asarray(memory)), F @ K @ F.T, atol=1e-10)
+    np.testing.assert_allclose(innovation_covariance(jnp.asarray(K), jnp.asarray(phi)), F @ K @ F.T, atol=1e-10)
 
 
 def squared_exponential(lag):
@@ -53,7 +53,7 @@ def matern52(lag):
     return (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
 
 
-def moments_by_hand(model, memory=MEMORY, correlation=squared_exponential):
+def moments_by_hand(model, phi=AUTOCORRELATION, correlation=squared_exponential):
     """Mean and covariance of a trial, and of the readouts: their signals, and their GP noise written out in time."""
     prior, arguments, n_bins = model.prior, model.arguments, model.n_bins
     assignment, eps = prior.assignment, prior.gp_noise
@@ -71,7 +71,7 @@ def moments_by_hand(model, memory=MEMORY, correlation=squared_exponential):
             if latent[i] == latent[j]:
                 lag = (t[:, None] - late[i]) - (t - late[j])
                 signal[:, i, :, j] = (1 - eps) * correlation(lag / timescale[latent[i]])
-        own[:, i, :, i] = eps * memory[region[i]] ** apart
+        own[:, i, :, i] = eps * phi[region[i]] ** apart
     C = np.zeros((n, m))
     for neuron, r in enumerate(assignment.region_of_neuron):
         for i in range(m):
@@ -79,7 +79,7 @@ def moments_by_hand(model, memory=MEMORY, correlation=squared_exponential):
                 C[neuron, i] = arguments["loadings"][neuron, latent[i]]
     S = np.einsum("ni,tiuj,mj->tnum", C, signal + own, C)
     for neuron, r in enumerate(assignment.region_of_neuron):
-        S[:, neuron, :, neuron] += float(arguments["noise"][neuron]) * memory[r] ** apart
+        S[:, neuron, :, neuron] += float(arguments["noise"][neuron]) * phi[r] ** apart
     mean = np.tile(np.asarray(arguments["offset"]), n_bins)
     return mean, S.reshape(n_bins * n, -1), signal.reshape(n_bins * m, -1), own.reshape(n_bins * m, -1), C
 
@@ -106,7 +106,7 @@ def test_density_is_that_of_noise_correlated_over_time(small_model, kind, gaps):
     mask, missing = gapless(gaps)
     y = np.random.default_rng(2).multivariate_normal(mean, S, 4).reshape(4, 7, 5) * mask
     own = {"window": Window(14, 1, 2, (-0.5,)), "order": 6} if kind == "markov" else {}
-    distribution = getattr(model, kind)(missing=missing, memory=jnp.asarray(MEMORY), **own)
+    distribution = getattr(model, kind)(missing=missing, phi=jnp.asarray(AUTOCORRELATION), **own)
     got = distribution.log_prob(jnp.asarray(y))
     flat, seen = y.reshape(4, -1), mask.reshape(4, -1)
     wanted = [
@@ -123,7 +123,7 @@ def test_smoothed_readouts_are_those_of_conditioning(small_model):
     mean, S, signal, own, C = moments_by_hand(model, correlation=matern52)
     mask, missing = gapless("ragged hidden")
     y = np.random.default_rng(3).multivariate_normal(mean, S, 4).reshape(4, 7, 5) * mask
-    distribution = model.markov(EXACT, order=6, missing=missing, memory=jnp.asarray(MEMORY))
+    distribution = model.markov(EXACT, order=6, missing=missing, phi=jnp.asarray(AUTOCORRELATION))
     got = distribution.posterior(jnp.asarray(y))
     big = np.kron(np.eye(7), C)
     for trial in range(4):
@@ -141,7 +141,7 @@ def test_samples_are_correlated_over_time(small_model, kind):
     model = small_model()
     mean, S, *_ = moments_by_hand(model)
     own = {"window": Window(14, 1, 2, (-0.5,)), "order": 6} if kind == "markov" else {}
-    distribution = getattr(model, kind)(memory=jnp.asarray(MEMORY), **own)
+    distribution = getattr(model, kind)(phi=jnp.asarray(AUTOCORRELATION), **own)
     draws = np.asarray(distribution.sample(jax.random.key(0), (20000,))).reshape(20000, -1)
     # Five standard errors of a covariance of 20000 draws.
     size = np.sqrt(np.diag(S))
@@ -152,16 +152,16 @@ def test_samples_are_correlated_over_time(small_model, kind):
 def test_an_exact_lift_is_exact(small_model):
     model, y = small_model(kernel=mrgp.Matern52()), jnp.asarray(np.random.default_rng(5).standard_normal((3, 7, 5)))
     model.arguments["delay"] = jnp.round(model.arguments["delay"])
-    given = {"memory": jnp.asarray(MEMORY)}
+    given = {"autocorrelation": jnp.asarray(AUTOCORRELATION)}
     markov = model.markov(EXACT, order=6, **given)
     np.testing.assert_allclose(markov.log_prob(y), model.dense(**given).log_prob(y), atol=1e-7)
-    with pytest.raises(ValueError, match="noise with a memory needs a state space that reads the bin before"):
+    with pytest.raises(ValueError, match="autocorrelated noise needs a state space that reads the bin before"):
         markov.with_space(dataclasses.replace(markov.space, autocorrelated=False)).log_prob(y)
 
 
 def test_no_memory_is_white_noise(small_model):
     model, y = small_model(), jnp.asarray(np.random.default_rng(4).standard_normal((3, 7, 5)))
-    none = model.dense(memory=jnp.zeros(2)).log_prob(y)
+    none = model.dense(phi=jnp.zeros(2)).log_prob(y)
     np.testing.assert_allclose(none, model.dense().log_prob(y), atol=1e-9)
 
 
