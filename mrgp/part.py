@@ -172,8 +172,7 @@ class Part:
     def replace(self, **changes: Any) -> Self:
         """Return a copy of the part with some settings changed.
 
-        A part given anew brings its own settings, whatever was said of the one before. A short form that is None
-        takes its setting back to a default of None.
+        A part given anew brings its own settings. A short form that is None takes a setting back to a default of None.
         """
         unsaid: dict[str, Any] = dict.fromkeys(short_names(type(self)))  # type: ignore[arg-type]
         back = self._taken_back({name: changes[name] for name in unsaid.keys() & changes.keys()})
@@ -190,7 +189,8 @@ class Part:
             part = getattr(self, field)
             own = {name: part.short_forms[name] for name in short.keys() & part.short_forms.keys()}
             told = {own[name] for name in own if short[name] is not None}
-            back[field] = part.replace(**{s: u for s in own.values() if (u := _usual(part, s)) is None or s in told})
+            if gone := {s: u for s in own.values() if (u := _usual(part, s)) is None or s in told}:
+                back[field] = part.replace(**gone)
         return back
 
     def to_settings(self) -> dict[str, Any]:
