@@ -211,7 +211,7 @@ class Model(Part, family="model", tag="model"):
         self.emission.check(data)
 
 
-def held_at(model: Any, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
+def held_at(model: Model, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:
     """Check values for some of the sites, and return them as arrays of the sites' shapes.
 
     Raises:
