@@ -191,7 +191,7 @@ def check_latents(assignment: Any) -> None:
 
 
 def finish(
-    fit: Any,
+    fit: "Fit",
     folder: Path,
     *,
     truth: "xr.DataArray | None" = None,
@@ -201,12 +201,13 @@ def finish(
 ) -> None:
     """Write and print results, the fit itself first: what follows takes a while."""
     from mrgp.recordings.checks import warn
+    from mrgp.results.fit import of_processes
     from mrgp.results.table import PROBABILITY, table, write_results
 
     total = write_results(fit, folder)["log_likelihood"]
     bounds = None
     try:
-        if intervals and fit.has_delays:
+        if intervals and of_processes(fit) and fit.has_delays:
             shown = not quiet and watched()
             bounds = fit.delay_intervals(PROBABILITY, progress=shown, over_time=True)
             write_results(fit, folder, bounds)

@@ -11,12 +11,18 @@ import xarray as xr
 
 from mrgp.metrics.metric import Metric, ScoredTrials, plain
 from mrgp.recordings.checks import DataError
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit, of_processes
 
 DIRECTIONS = ("first leads", "second leads", "unclear", "not shared")
 
 
 def signal_flow(
-    fit: Any, probability: float = 0.9, data: Any = None, intervals: bool = True, progress: bool = False
+    fit: Fit,
+    probability: float = 0.9,
+    data: MultiRegionData | None = None,
+    intervals: bool = True,
+    progress: bool = False,
 ) -> xr.Dataset:
     """Make a table of delays between all pairs of regions, latent by latent.
 
@@ -38,7 +44,7 @@ def signal_flow(
     Raises:
         DataError: the model has no delays, or intervals are asked for and there is no recording to compute them from.
     """
-    if not fit.has_delays:
+    if not (of_processes(fit) and fit.has_delays):
         raise DataError(f"this {type(fit.model).__name__} has no delays between regions: fit dlag, adm or mdlag")
     regions, n_latents = list(fit.populations), fit.delays.sizes["across_latent"]
     pairs = list(combinations(range(len(regions)), 2))
@@ -146,6 +152,6 @@ class SignalFlow(Metric):
         return ["", *flow_lines(table)]
 
 
-def has_intervals(fit: Any) -> bool:
+def has_intervals(fit: Fit) -> bool:
     """True if intervals of delays are there without a new computation."""
     return fit.saved_curvature is not None or fit.n_samples > 0

@@ -7,14 +7,14 @@ import xarray as xr
 
 from mrgp.metrics.baselines import training_mean
 from mrgp.metrics.metric import Column, Metric, ScoredTrials, beside, plain
-from mrgp.metrics.scorer import known_to, scorer
+from mrgp.metrics.scorer import Predictor, known_to, scorer
 from mrgp.metrics.scores import pooled_r_squared, r_squared, trial_rmse
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 
 
-def trial_log_likelihood(fit: Any, test: MultiRegionData, train: MultiRegionData) -> xr.Dataset:
+def trial_log_likelihood(fit: Predictor, test: MultiRegionData, train: MultiRegionData) -> xr.Dataset:
     """log p of trials that the fit was not made from, compared with independent neurons.
 
     The reference is an independent Gaussian for every neuron, with its mean and variance over the training trials.
@@ -43,7 +43,7 @@ def trial_log_likelihood(fit: Any, test: MultiRegionData, train: MultiRegionData
     )
 
 
-def reconstruction(fit: Any, data: MultiRegionData) -> xr.Dataset:
+def reconstruction(fit: Predictor, data: MultiRegionData) -> xr.Dataset:
     """Score how closely the latents follow a recording, given all of it.
 
     The predicted bin is included. Noise that a model follows counts in its favour here: compare models by

@@ -22,6 +22,8 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from mrgp.part import Part
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +57,9 @@ class ScoredTrials:
         train: Those that the fit was made from, or ``test`` where they are not known.
     """
 
-    fit: Any
-    test: Any
-    train: Any
+    fit: Fit
+    test: MultiRegionData
+    train: MultiRegionData
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ between neurons, which no error bar of single entries does.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from mrgp.metrics.metric import HiddenNeurons, HiddenRegion, Metric
-from mrgp.metrics.scorer import known_to, require_known, scorer
+from mrgp.metrics.scorer import Predictor, Scorer, known_to, require_known, scorer
 from mrgp.metrics.scores import r_squared
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
@@ -27,21 +27,6 @@ from mrgp.recordings.splits import HeldOut, checked_held_out
 
 BESIDE = {"log_likelihood": "nats per trial", "joint_log_likelihood": "nats per trial", "neuron_r2": "1"}
 """Units of what stands beside the metrics."""
-
-
-class Predictor(Protocol):
-    """Anything that can be scored: a fit, or a :class:`mrgp.metrics.baselines.Baseline`.
-
-    Anything else with their methods will do. One without a ``log_predictive`` of its own is taken to have a joint
-    density, ``log_likelihood``.
-    """
-
-    def predict(self, data: MultiRegionData) -> xr.Dataset:
-        """Fill in missing entries: ``<region>_mean`` (trial, time, neuron_<region>).
-
-        Missing entries are predicted from the others.
-        """
-        ...
 
 
 def cosmoothing(
@@ -135,7 +120,7 @@ def condition_of(data: MultiRegionData, condition: str | None) -> Int[np.ndarray
     return None if condition is None else np.unique(data.trial_labels(condition), return_inverse=True)[1]
 
 
-def log_predictive(fit: Any, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:
+def log_predictive(fit: Scorer, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:
     """log p of what only ``seen`` has, given what ``given`` has, in nats, (trial,).
 
     For a fit the difference of two marginal log-likelihoods; baselines know it in closed form.
@@ -146,7 +131,7 @@ def log_predictive(fit: Any, seen: MultiRegionData, given: MultiRegionData) -> x
 
 
 def _one_mask(
-    fit: Any, test: MultiRegionData, held_out: HeldOut, groups: np.ndarray | None, kind: type[HiddenNeurons]
+    fit: Scorer, test: MultiRegionData, held_out: HeldOut, groups: np.ndarray | None, kind: type[HiddenNeurons]
 ) -> tuple[xr.Dataset, list[tuple[str, int, float]]]:
     """Scores over regions, and R^2 of every held-out neuron."""
     given = test.without(held_out)

@@ -20,6 +20,7 @@ from mrgp.metrics.variance import require_loadings
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.matching import Match, delay_rmse, match_latents
 from mrgp.parts.readout import LOADINGS, NOISE
+from mrgp.results.fit import Fit
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 KINDS = ("across", "within", "all")
@@ -64,7 +65,7 @@ def principal_angles(
     return np.degrees(subspace_angles(orth(ours), orth(theirs)))
 
 
-def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
+def recovery_errors(fit: Fit, truth: xr.Dataset) -> xr.Dataset:
     """Find the errors of a fit against the truth of a simulation (``Simulation.truth``).
 
     Returns:
@@ -79,7 +80,7 @@ def recovery_errors(fit: Any, truth: xr.Dataset) -> xr.Dataset:
     Raises:
         ValueError: the truth is of other neurons.
     """
-    require_loadings(fit)
+    fit = require_loadings(fit)
     ours, theirs = np.asarray(fit.sites[LOADINGS.name]), truth[LOADINGS.name].values
     if len(ours) != len(theirs):
         raise ValueError(f"the truth has {len(theirs)} neurons, the fit {len(ours)}: they are not of one recording")
@@ -114,7 +115,7 @@ def _scaled(estimate: Any, truth: Any, noise: Any) -> tuple[np.ndarray, np.ndarr
     return ours / weight, theirs / weight
 
 
-def _columns(fit: Any, loadings: np.ndarray, part: slice, kind: str) -> np.ndarray:
+def _columns(fit: GaussianProcessFit, loadings: np.ndarray, part: slice, kind: str) -> np.ndarray:
     """Estimated loadings of one region's neurons, of latents of one kind."""
     shared = fit.assignment.n_across
     used = np.where(fit.assignment.used[part], loadings[part], 0.0)
@@ -126,7 +127,7 @@ def _true_columns(truth: xr.Dataset, loadings: np.ndarray, part: slice, kind: st
     return {"across": loadings[part, :shared], "within": loadings[part, shared:], "all": loadings[part]}[kind]
 
 
-def _delay_error(fit: Any, truth: xr.Dataset) -> float:
+def _delay_error(fit: GaussianProcessFit, truth: xr.Dataset) -> float:
     if not fit.has_delays:
         return float("nan")
     known = truth[DELAY.name].where(truth["shared_by"]) if "shared_by" in truth else truth[DELAY.name]
@@ -140,7 +141,7 @@ def _delay_error(fit: Any, truth: xr.Dataset) -> float:
         raise
 
 
-def _timescale_errors(fit: Any, truth: xr.Dataset) -> xr.DataArray:
+def _timescale_errors(fit: GaussianProcessFit, truth: xr.Dataset) -> xr.DataArray:
     """Errors estimate / truth - 1 of the timescales of all true latents.
 
     Latents are paired by loadings among those of their kind and region.

@@ -26,9 +26,11 @@ import xarray as xr
 
 from mrgp.metrics.variance import Population, copies_covariance, population
 from mrgp.recordings.checks import DataError
+from mrgp.results.fit import Fit
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 
-def dominant_modes(fit: Any, region: str) -> xr.Dataset:
+def dominant_modes(fit: Fit, region: str) -> xr.Dataset:
     """Find orthonormal modes of a region's loadings, those of the most variance first.
 
     Returns:
@@ -51,7 +53,7 @@ def dominant_modes(fit: Any, region: str) -> xr.Dataset:
     return xr.Dataset(arrays, {"neuron": np.arange(len(own.noise))}, {"region": region})
 
 
-def predictive_modes(fit: Any, source: str, target: str, aligned: bool = False) -> xr.Dataset:
+def predictive_modes(fit: GaussianProcessFit, source: str, target: str, aligned: bool = False) -> xr.Dataset:
     """Find directions of the target that the source predicts best, in one bin.
 
     Returns:
@@ -78,7 +80,7 @@ def predictive_modes(fit: Any, source: str, target: str, aligned: bool = False) 
     )
 
 
-def correlative_modes(fit: Any, first: str, second: str, aligned: bool = False) -> xr.Dataset:
+def correlative_modes(fit: GaussianProcessFit, first: str, second: str, aligned: bool = False) -> xr.Dataset:
     """Find pairs of directions whose activity is most correlated, in one bin.
 
     Returns:
@@ -103,7 +105,7 @@ def correlative_modes(fit: Any, first: str, second: str, aligned: bool = False) 
     )
 
 
-def _pair(fit: Any, first: str, second: str, aligned: bool) -> tuple[Population, Population, np.ndarray]:
+def _pair(fit: GaussianProcessFit, first: str, second: str, aligned: bool) -> tuple[Population, Population, np.ndarray]:
     """Two regions, and the covariance of their neurons in one bin."""
     if first == second:
         raise DataError(f"modes are of two regions, not of {first} and itself: name another")

@@ -18,6 +18,8 @@ from mrgp.likelihoods.statespace.linear import START_ROOT
 from mrgp.metrics.metric import Metric, ScoredTrials, beside, plain
 from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.checks import DataError
+from mrgp.results.fit import Fit, of_processes
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 PARTS = ("across", "within", "noise")
 
@@ -43,19 +45,20 @@ class Population(NamedTuple):
         return self.across @ self.across.T + self.within @ self.within.T + np.diag(self.noise)
 
 
-def require_loadings(fit: Any) -> None:
-    """Raise DataError if the model reads no latents by loadings."""
-    if not fit.has_loadings:
+def require_loadings(fit: Fit) -> GaussianProcessFit:
+    """Return the fit; raise DataError if the model reads no latents by loadings."""
+    if not of_processes(fit):
         raise DataError(f"{type(fit.model).__name__} has no loadings, which this score is of")
+    return fit
 
 
-def population(fit: Any, region: str) -> Population:
+def population(fit: Fit, region: str) -> Population:
     """The loadings and noise of one region.
 
     Raises:
         DataError: there is no such region, or the model's latents have no constant variance, or no Gaussian noise.
     """
-    require_loadings(fit)
+    fit = require_loadings(fit)
     if region not in fit.layout.regions:
         raise DataError(f"there is no region {region!r} here: choose from {', '.join(fit.layout.regions)}")
     if NOISE.name not in fit.sites:
@@ -69,7 +72,7 @@ def population(fit: Any, region: str) -> Population:
     return Population(used[:, :shared], own, np.asarray(fit.sites[NOISE.name])[part], place)
 
 
-def variance_explained(fit: Any) -> xr.Dataset:
+def variance_explained(fit: Fit) -> xr.Dataset:
     """Divide each region's variance into across latents, within latents and noise.
 
     Returns:
@@ -81,7 +84,7 @@ def variance_explained(fit: Any) -> xr.Dataset:
     Raises:
         DataError: see :func:`population`.
     """
-    require_loadings(fit)
+    fit = require_loadings(fit)
     regions, assignment = list(fit.layout.regions), fit.assignment
     powers, noises = np.zeros((len(regions), assignment.n_columns)), np.zeros(len(regions))
     for r, region in enumerate(regions):
@@ -105,7 +108,9 @@ def variance_explained(fit: Any) -> xr.Dataset:
     )
 
 
-def copies_covariance(fit: Any, first: int, second: int, aligned: bool) -> Float[np.ndarray, "across_latent"]:
+def copies_covariance(
+    fit: GaussianProcessFit, first: int, second: int, aligned: bool
+) -> Float[np.ndarray, "across_latent"]:
     r"""Covariance of two regions' copies of each across latent: (1 - eps) k_k(lag).
 
     At one time in both regions the lag is the difference of their delays, over which it is averaged where delays vary;

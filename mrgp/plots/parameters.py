@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mrgp.parts.loadings import SHARED
 from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, styled
+from mrgp.results.fit import Fit
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 LEAST_GAP = 0.01   # nats: below it the convergence axis is linear, so that the end itself can be shown
@@ -18,7 +19,7 @@ CLIPPED = 0.005   # share of loadings allowed to saturate, so that one neuron do
 
 
 @styled
-def plot_convergence(fit: GaussianProcessFit) -> Figure:
+def plot_convergence(fit: Fit) -> Figure:
     """Draw the fit's climb by iteration, in nats below its end, on a logarithmic axis."""
     climbed = fit.climbed
     figure = Page(3.4)

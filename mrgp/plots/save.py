@@ -11,11 +11,12 @@ from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_v
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 from mrgp.plots.style import DPI
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit, of_processes
 from mrgp.runtime.files import write_atomically
 
 
 def save_figures(
-    fit: Any,
+    fit: Fit,
     folder: str | Path,
     data: MultiRegionData | None = None,
     truth: Any = None,
@@ -24,8 +25,8 @@ def save_figures(
     """Write the figures of a fit into ``folder`` as PNG, and return their paths.
 
     Each is replaced whole. They are ``convergence``, unless the fit is of draws; ``loadings``; ``delays`` if the model
-    has any; ``shared_variance`` if it finds out which regions read which latent; ``latents`` and ``reconstruction`` if
-    there is a recording, which is ``data`` or the fit's own.
+    has any; ``shared_variance`` if it finds out which regions read which latent; ``latents``, if they are Gaussian
+    processes, and ``reconstruction`` if there is a recording, which is ``data`` or the fit's own.
 
     Args:
         fit: Of any model.
@@ -35,14 +36,16 @@ def save_figures(
         intervals: Draw the delays with 90% intervals.
     """
     figures = {"convergence": plot_convergence(fit)} if fit.method_class.climbs.rises else {}  # draws climb nothing
-    if fit.has_loadings:
+    has_data = data is not None or fit.data is not None
+    if of_processes(fit):
         figures["loadings"] = plot_loadings(fit)
-    if fit.has_delays:
-        figures["delays"] = plot_delays(fit, truth, intervals, data)
-    if fit.has_relevance:
-        figures["shared_variance"] = plot_shared_variance(fit)
-    if data is not None or fit.data is not None:
-        figures["latents"] = plot_latents(fit, data=data)
+        if fit.has_delays:
+            figures["delays"] = plot_delays(fit, truth, intervals, data)
+        if fit.has_relevance:
+            figures["shared_variance"] = plot_shared_variance(fit)
+        if has_data:
+            figures["latents"] = plot_latents(fit, data=data)
+    if has_data:
         figures["reconstruction"] = plot_reconstruction(fit, data)
     paths = {name: Path(folder) / f"{name}.png" for name in figures}
     for name, figure in figures.items():

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from mrgp.metrics.scores import r_squared
 from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, duration, hide, region_color, styled, tint
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 FINE = 4   # points per bin at which a latent that lives between bins is drawn
@@ -94,7 +95,7 @@ def _draw_within(ax: Axes, fit: GaussianProcessFit, names: Sequence[str], time: 
 
 @styled
 def plot_reconstruction(
-    fit: GaussianProcessFit,
+    fit: Fit,
     data: MultiRegionData | None = None,
     trial: int = 0,
     neurons: Mapping[str, Sequence[int]] | None = None,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,18 @@ from mrgp.parts.sites import site_of
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 
+if TYPE_CHECKING:
+    from mrgp.results.fit import Fit
+    from mrgp.results.gaussian_process_fit import GaussianProcessFit
+
 GAUSSIAN_DRAWS = 100  # of a fit without draws of its own
 MOST_DRAWS = 1000  # of a fit with them: each costs one likelihood
 PARTS = (DELAY_CHANGE.name,)  # sites that another one, in the user's units, is made of
 
 
-def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, latents: bool) -> xr.DataTree:
+def build(
+    fit: "GaussianProcessFit", data: MultiRegionData, n_draws: int | None, seed: int, latents: bool
+) -> xr.DataTree:
     """Build the DataTree of :meth:`mrgp.results.fit.Fit.to_arviz`."""
     model, layout = fit.model, fit.layout
     n_chains, n_draws = _sizes(fit, n_draws)
@@ -39,7 +45,7 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
     if {DELAY.name, *PARTS} & {*drawn, *asked}:
         for table, draws in zip(tables[not drawn :], (everything, prior)[not drawn :], strict=True):
             table[DELAY.name] = model.tables.delays({**everything, **draws}, layout, data.n_bins)
-        dims[DELAY.name] = list(fit.delays.dims)
+        dims[DELAY.name] = [str(dim) for dim in fit.delays.dims]
     count = np.maximum(data.mask.sum(1), 1)
     by_chain: dict[str, Any] = {}
     if drawn:
@@ -87,7 +93,7 @@ def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, laten
     return tree
 
 
-def attributes(fit: Any, about: str) -> dict[str, Any]:
+def attributes(fit: "Fit", about: str) -> dict[str, Any]:
     """Attributes of a fit's tree; ``about`` says what is in its posterior."""
     return {
         "inference_method": f"{fit.method}: {about}",
@@ -99,7 +105,7 @@ def attributes(fit: Any, about: str) -> dict[str, Any]:
     }
 
 
-def why_no_log_likelihood(fit: Any) -> str | None:
+def why_no_log_likelihood(fit: "GaussianProcessFit") -> str | None:
     """Explain why draws are not of the whole posterior, and what to do; None if they are.
 
     Leave-one-out from draws of a few sites, all others at their best values, would not see what those gained by having
@@ -113,7 +119,7 @@ def why_no_log_likelihood(fit: Any) -> str | None:
     return f"method {fit.method!r} has not drawn {names or 'anything'}: {fit.method_class.draws_all}"
 
 
-def _sizes(fit: Any, n_draws: int | None) -> tuple[int, int]:
+def _sizes(fit: "GaussianProcessFit", n_draws: int | None) -> tuple[int, int]:
     """Number of chains, and of draws in each."""
     if fit.samples is None:
         return 1, n_draws or GAUSSIAN_DRAWS
@@ -121,7 +127,7 @@ def _sizes(fit: Any, n_draws: int | None) -> tuple[int, int]:
     return n_chains, min(length, max((n_draws or MOST_DRAWS) // n_chains, 1))
 
 
-def _about(fit: Any, drawn: Sequence[str]) -> str:
+def _about(fit: "GaussianProcessFit", drawn: Sequence[str]) -> str:
     top = "maximum of the bound" if fit.method_class.climbs.is_bound else "maximum"
     if not drawn:
         return f"the {top}, a point and no posterior"
@@ -130,7 +136,9 @@ def _about(fit: Any, drawn: Sequence[str]) -> str:
     return f"Gaussian at the {top} over {', '.join(drawn)}, all else profiled out"
 
 
-def _prior(fit: Any, data: MultiRegionData, names: Sequence[str], n_draws: int, seed: int) -> dict[str, np.ndarray]:
+def _prior(
+    fit: "GaussianProcessFit", data: MultiRegionData, names: Sequence[str], n_draws: int, seed: int
+) -> dict[str, np.ndarray]:
     """Draws of sites from the prior, (draw, ...) each."""
     known = {name: jnp.asarray(fit.sites[name]) for name in (*fit.fixed, *fit.model.held)}
     predictive = Predictive(handlers.condition(fit.model, data=known), num_samples=n_draws, return_sites=list(names))
@@ -161,7 +169,7 @@ def _replicas(model: Any, data: MultiRegionData, draws: dict[str, Any], weights:
     return jax.lax.map(one, (draws, keys))
 
 
-def _coords(fit: Any, data: MultiRegionData) -> dict[str, Any]:
+def _coords(fit: "GaussianProcessFit", data: MultiRegionData) -> dict[str, Any]:
     labels = [f"{name}:{i}" for name, n in zip(fit.layout.regions, fit.layout.n_neurons, strict=True) for i in range(n)]
     return {
         "region": list(fit.populations),

@@ -1,6 +1,6 @@
 """Conversion of a fit with a guide to ArviZ: draws of every trial's latents."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -10,6 +10,9 @@ from mrgp.parts.sites import site_of
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.arviz import attributes
 
+if TYPE_CHECKING:
+    from mrgp.results.fit import Fit
+
 DRAWS = 100  # where nothing else is asked for
 WHY_NOT = (
     "not attached: log p(y) of a trial is bounded, draw by draw it is no likelihood: score held-out trials by "
@@ -17,9 +20,10 @@ WHY_NOT = (
 )
 
 
-def build(fit: Any, data: MultiRegionData, n_draws: int | None, seed: int, latents: bool) -> xr.DataTree:
+def build(fit: "Fit", data: MultiRegionData, n_draws: int | None, seed: int, latents: bool) -> xr.DataTree:
     """Build the DataTree of :meth:`mrgp.results.fit.Fit.to_arviz`."""
-    given, layout = fit.conditional(data), fit.layout
+    given: Any = fit.conditional(data)  # of a guide, from which latents can be drawn
+    layout = fit.layout
     count = np.maximum(data.mask.sum(1), 1)
     drawn, replicas = given.draws(n_draws or DRAWS, seed, data.mask / count[:, None])
     groups: dict[str, Any] = {

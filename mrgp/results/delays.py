@@ -11,7 +11,6 @@ uniform within D = max_delay, the difference of two is triangular within 2 D, an
 """
 
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +20,13 @@ from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.units import one_time
 from mrgp.results import uncertainty
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 EDGE = 1 - 1e-9  # of the bound: draws beyond it have no artanh
 
 
 def delay_table(
-    fit: Any,
+    fit: GaussianProcessFit,
     data: MultiRegionData | None = None,
     *,
     probability: float = 0.9,
@@ -107,7 +107,7 @@ def _log_bayes_factor(delay: float, sd: float, largest: float, difference: bool)
 
 
 def _gaussian(
-    fit: Any, data: MultiRegionData | None, reference: str, progress: bool
+    fit: GaussianProcessFit, data: MultiRegionData | None, reference: str, progress: bool
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Center and sd of artanh(delay / bound), (region, across_latent), and the bound in seconds.
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -23,11 +23,14 @@ from mrgp.recordings.layout import Layout
 from mrgp.recordings.neurons import neurons_from
 from mrgp.runtime.files import write_atomically
 
+if TYPE_CHECKING:
+    from mrgp.results.fit import Fit
+
 FORMAT = 2  # of the saved file
 NOT_SHARED = 1e-3  # of a condition's own spread: that of a course which earlier priors did not have
 
 
-def write(fit: Any, path: Path) -> None:
+def write(fit: "Fit", path: Path) -> None:
     """Write a :class:`mrgp.results.fit.Fit`.
 
     An existing file is replaced only once the new one is complete.

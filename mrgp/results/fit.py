@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jax
 import numpy as np
@@ -25,6 +25,9 @@ from mrgp.results.conditional import Conditional
 from mrgp.results.summary import of_any
 from mrgp.runtime.display import Card, Rows, Shown
 from mrgp.runtime.workers import TRACING
+
+if TYPE_CHECKING:
+    from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 CHOSEN = ("n_across",)  # is said of every model that has it
 FOUND = ("duration",)  # choices that a fit makes, and nobody has to read
@@ -300,6 +303,11 @@ class Fit(Shown, Run):
         An existing file is replaced only once the new one is complete.
         """
         fit_file.write(self, Path(path))
+
+
+def of_processes(fit: Fit) -> "TypeGuard[GaussianProcessFit]":
+    """True for fits of Gaussian processes, which have loadings, timescales and delays."""
+    return fit.has_loadings
 
 
 def load_fit(path: str | Path) -> Fit:

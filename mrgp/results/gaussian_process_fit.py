@@ -13,6 +13,7 @@ from mrgp.likelihoods.kalman import MarkovGP
 from mrgp.likelihoods.likelihood import Kalman
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import AUDIBLE, RELEVANCE, SHARED, shared_variance, signal_to_noise
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData, stand_in
@@ -35,7 +36,7 @@ class GaussianProcessFit(Fit):
     # ---- parameters ----------------------------------------------------------------------------------------------
 
     @cached_property
-    def assignment(self) -> Any:
+    def assignment(self) -> LatentLayout:
         """Layout of latents: which neurons read which."""
         return self.model.assignment(self.layout)
 

@@ -8,7 +8,7 @@ Where the weights cannot be trusted, the draws are carried to the posterior with
 """
 
 import warnings
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from arviz import from_dict, loo
@@ -21,6 +21,7 @@ from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results import uncertainty
 from mrgp.results.arviz import trial_scores, why_no_log_likelihood
+from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.workers import TRACING
 
 MOST_LEFT_OUT = 20  # trials: of more, importance sampling is no way to leave trials out, and a note says so
@@ -29,7 +30,7 @@ LEAST_SHARED = 5.0  # of them
 
 
 def leave_one_out(
-    fit: Any,
+    fit: GaussianProcessFit,
     data: MultiRegionData | None = None,
     *,
     n_draws: int = 1000,

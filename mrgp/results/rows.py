@@ -3,7 +3,7 @@
 Delays in ms, with intervals and in words; timescales; and the regions that read each latent.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -12,13 +12,18 @@ from mrgp.parts.loadings import SHARED
 from mrgp.results.summary import over_time
 from mrgp.runtime.display import Rows
 
+if TYPE_CHECKING:
+    from mrgp.results.gaussian_process_fit import GaussianProcessFit
+
 BELOW = (
     f"% of the variance that a region's latents explain; in brackets, below {100 * SHARED:.0f}%: not read there"
 )
 """What the percentages of the last table are, of a fit with relevance."""
 
 
-def latents(fit: Any, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> list[Rows]:
+def latents(
+    fit: "GaussianProcessFit", bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None
+) -> list[Rows]:
     """Tables of delays, of timescales, and of the regions that read each latent.
 
     Delays are in ms, with intervals and in words; timescales are of noise too.
@@ -53,7 +58,7 @@ def latents(fit: Any, bounds: xr.Dataset | None = None, truth: xr.DataArray | No
     return [rows for rows in tables if rows]
 
 
-def _reading(fit: Any) -> Rows:
+def _reading(fit: "GaussianProcessFit") -> Rows:
     """Percent of a region's shared variance per latent; in brackets where it is next to nothing.
 
     It says which regions read which latent.
@@ -78,7 +83,7 @@ def _duration(ms: float) -> str:
 
 
 def _delay_columns(
-    fit: Any, k: int, region: str, first: str, bounds: xr.Dataset | None, truth: xr.DataArray | None
+    fit: "GaussianProcessFit", k: int, region: str, first: str, bounds: xr.Dataset | None, truth: xr.DataArray | None
 ) -> dict[str, str]:
     at = {"region": region, "across_latent": k}
 

@@ -3,13 +3,17 @@
 It holds only entries that exist for the model.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+if TYPE_CHECKING:
+    from mrgp.results.fit import Fit
+    from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
-def of_any(fit: Any, of_latents: dict[str, Any]) -> dict[str, Any]:
+
+def of_any(fit: "Fit", of_latents: dict[str, Any]) -> dict[str, Any]:
     """Build the summary of a fit of any model; ``of_latents`` are entries of its own."""
     model = fit.model
     summary = {
@@ -37,7 +41,7 @@ def of_any(fit: Any, of_latents: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def of_latents(fit: Any) -> dict[str, Any]:
+def of_latents(fit: "GaussianProcessFit") -> dict[str, Any]:
     """Entries of a fit with Gaussian processes: delays, timescales, and who reads what."""
     summary: dict[str, Any] = {"within_latents": fit.within_names}
     if fit.has_delays:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mrgp.results.fit import Fit
+from mrgp.results.fit import Fit, of_processes
 from mrgp.results.rows import BELOW
 from mrgp.runtime.display import aligned
 from mrgp.runtime.files import write_json
@@ -43,10 +43,10 @@ def _without_nan(values: np.ndarray) -> list[Any]:
     return shown.tolist()
 
 
-def table(fit: Any, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
+def table(fit: Fit, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> str:
     """Format the tables of a fit as text (see :meth:`mrgp.Fit.tables`)."""
     lines = ["\n".join(aligned(rows)) for rows in fit.tables(bounds, truth)]
-    if fit.has_relevance and fit.assignment.n_across:
+    if of_processes(fit) and fit.has_relevance and fit.assignment.n_across:
         lines[-1] += f"\n{BELOW}"
     return "\n\n".join(lines)
 

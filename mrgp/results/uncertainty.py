@@ -5,7 +5,7 @@ It lives in the unconstrained coordinates of the sites that were inferred, every
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,14 @@ from mrgp.parts.loadings import VANISHED, shared_variance
 from mrgp.parts.readout import LOADINGS
 from mrgp.recordings.recording import MultiRegionData, stand_in
 
+if TYPE_CHECKING:
+    from mrgp.results.gaussian_process_fit import GaussianProcessFit
+
 FAR_MOVES = 40  # at the most from one posterior to another: a trial that stands out may have moved it by many sds
 UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
 
 
-def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
+def curvature_at(fit: "GaussianProcessFit", data: MultiRegionData, progress: bool) -> Curvature:
     """Compute the curvature at the maximum over ``fit.uncertain_sites``.
 
     It is that of log p(y, parameters), or, after variational Bayes, of the bound with the means of loadings, noise and
@@ -49,7 +52,7 @@ def curvature_at(fit: Any, data: MultiRegionData, progress: bool) -> Curvature:
 
 
 def delay_intervals(
-    fit: Any, curvature: Curvature, probability: float, over_time: bool, reference: str
+    fit: "GaussianProcessFit", curvature: Curvature, probability: float, over_time: bool, reference: str
 ) -> xr.Dataset:
     """Build the Dataset of ``fit.delay_intervals``."""
     lean = delay_gaussian(fit, curvature, over_time, reference)
@@ -78,7 +81,7 @@ class DelayGaussian(NamedTuple):
     widest: float
 
 
-def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: str) -> DelayGaussian:
+def delay_gaussian(fit: "GaussianProcessFit", curvature: Curvature, over_time: bool, reference: str) -> DelayGaussian:
     """Find the Gaussians of the delays behind ``reference`` from the curvature."""
     widths = np.sqrt(np.diag(curvature.covariance))
     steps = np.concatenate([np.zeros((1, len(widths))), np.diag(1e-4 * widths), np.diag(-1e-4 * widths)])
@@ -102,7 +105,7 @@ def delay_gaussian(fit: Any, curvature: Curvature, over_time: bool, reference: s
     return DelayGaussian(np.arctanh(tables[0] / bound), np.where(stuck, np.nan, sd), bound, widest)
 
 
-def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: str) -> xr.Dataset:
+def delay_quantiles(fit: "GaussianProcessFit", probability: float, over_time: bool, reference: str) -> xr.Dataset:
     """Build the Dataset of delay intervals from draws of the posterior.
 
     See :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.delay_intervals`.
@@ -115,7 +118,7 @@ def delay_quantiles(fit: Any, probability: float, over_time: bool, reference: st
     return _table(fit, over_time, names, probability)
 
 
-def delay_draws(fit: Any, drawn: Mapping[str, np.ndarray], reference: str) -> np.ndarray:
+def delay_draws(fit: "GaussianProcessFit", drawn: Mapping[str, np.ndarray], reference: str) -> np.ndarray:
     """Delays behind ``reference`` in seconds, (draw, region, across_latent[, time]).
 
     ``drawn`` are draws of all sites.
@@ -125,28 +128,31 @@ def delay_draws(fit: Any, drawn: Mapping[str, np.ndarray], reference: str) -> np
     return tables - tables[:, [place]]
 
 
-def _table(fit: Any, over_time: bool, names: Mapping[str, np.ndarray], probability: float) -> xr.Dataset:
+def _table(
+    fit: "GaussianProcessFit", over_time: bool, names: Mapping[str, np.ndarray], probability: float
+) -> xr.Dataset:
     shown = fit.delays.mean("time") if over_time and fit.delays_vary else fit.delays
     arrays = {name: (shown.dims, table) for name, table in names.items()}
     return xr.Dataset(arrays, shown.coords, {"units": "s", "probability": probability})
 
 
-def thinned(fit: Any, n_draws: int) -> dict[str, np.ndarray]:
+def thinned(fit: "GaussianProcessFit", n_draws: int) -> dict[str, np.ndarray]:
     """Select at most ``n_draws`` draws of a fit, evenly spaced, one chain after the other.
 
     Sites that were not drawn are repeated.
     """
+    assert fit.samples is not None
     chosen = np.linspace(0, fit.n_samples - 1, min(n_draws, fit.n_samples)).round().astype(int)
     drawn = {name: value.reshape(-1, *value.shape[2:])[chosen] for name, value in fit.samples.items()}
     return drawn | _repeated(fit, drawn, len(chosen))
 
 
-def _repeated(fit: Any, drawn: Mapping[str, np.ndarray], n_draws: int) -> dict[str, np.ndarray]:
+def _repeated(fit: "GaussianProcessFit", drawn: Mapping[str, np.ndarray], n_draws: int) -> dict[str, np.ndarray]:
     rest = {name: value for name, value in fit.sites.items() if name not in drawn}  # fixed, held, or relevance
     return {name: np.broadcast_to(value, (n_draws, *np.shape(value))) for name, value in rest.items()}
 
 
-def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float, float]:
+def log_evidence(fit: "GaussianProcessFit", data: MultiRegionData, progress: bool) -> tuple[float, float]:
     """Compute log p(y | model) in nats, and its standard error.
 
     See :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.log_evidence`.
@@ -163,7 +169,7 @@ def log_evidence(fit: Any, data: MultiRegionData, progress: bool) -> tuple[float
     return value - given + modes, error
 
 
-def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, np.ndarray]:
+def draws(fit: "GaussianProcessFit", curvature: Curvature, n_draws: int, seed: int) -> dict[str, np.ndarray]:
     """Draw from the Gaussian at the maximum; all sites, (draw, ...) each.
 
     See :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.draws`; the curvature knows how the other sites
@@ -182,7 +188,7 @@ def draws(fit: Any, curvature: Curvature, n_draws: int, seed: int) -> dict[str, 
     return sites | _repeated(fit, sites, n_draws)
 
 
-def sites_from(fit: Any, curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:
+def sites_from(fit: "GaussianProcessFit", curvature: Curvature, flat: np.ndarray) -> dict[str, np.ndarray]:
     """Convert unconstrained vectors (draw, parameter) to constrained sites."""
     sites, first = {}, 0
     transforms = transforms_of(fit.model, stand_in(fit.layout), [n for n in fit.sites if n not in curvature.names])
@@ -232,7 +238,7 @@ class Whole(NamedTuple):
         return self._replace(x=moved.x) if moved.settled else None
 
 
-def whole_posterior(fit: Any, data: MultiRegionData, n_draws: int, seed: int, progress: bool) -> Whole:
+def whole_posterior(fit: "GaussianProcessFit", data: MultiRegionData, n_draws: int, seed: int, progress: bool) -> Whole:
     """Draws of everything that was inferred.
 
     They are those of the fit if it has them; else they start from the Gaussian at the maximum.

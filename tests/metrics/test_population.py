@@ -177,7 +177,7 @@ def test_dominant_modes_are_ordered_and_span_the_loadings():
 class Known:
     """A fit of three regions whose delays and intervals are given."""
 
-    populations, has_delays, delays_vary, has_relevance = ("A", "B", "C"), True, False, True
+    populations, has_loadings, has_delays, delays_vary, has_relevance = ("A", "B", "C"), True, True, False, True
     model = mrgp.models.DLAG(2, 1)
     delays = xr.DataArray(
         [[0.0, 0.0], [0.02, 0.01], [-0.01, 0.05]], {"region": ["A", "B", "C"], "across_latent": [0, 1]}

@@ -21,7 +21,7 @@ from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import CONDITION
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.splits import HELD_OUT, MASKS, HeldOut
-from mrgp.results.fit import Fit, versions
+from mrgp.results.fit import Fit, of_processes, versions
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_atomically, write_json
 from mrgp.studies.evaluation.figure import plot_held_out, plot_scores
@@ -244,7 +244,7 @@ def _psths(methods: dict[str, Any], test: MultiRegionData, mask: HeldOut) -> xr.
     return xr.Dataset(arrays, coords, {"units": "data units", "regions": list(test.layout.regions)})
 
 
-def _modes(fit: Any) -> dict[str, xr.Dataset]:
+def _modes(fit: Fit) -> dict[str, xr.Dataset]:
     """Dominant modes of regions, predictive modes of ordered pairs, correlative modes of pairs.
 
     There are none where the model has no variances; the note on these says why.
@@ -254,7 +254,7 @@ def _modes(fit: Any) -> dict[str, xr.Dataset]:
         modes = {region: metrics.dominant_modes(fit, region) for region in regions}
     except DataError:
         return {}
-    if not fit.assignment.n_across:
+    if not (of_processes(fit) and fit.assignment.n_across):
         return modes
     for first, second in permutations(regions, 2):
         modes[f"{first} to {second}"] = metrics.predictive_modes(fit, first, second)
