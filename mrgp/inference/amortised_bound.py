@@ -8,7 +8,7 @@ from jax import Array
 from numpyro import handlers
 from numpyro.distributions import kl_divergence
 
-from mrgp.inference.amortised_parameters import Values, is_of_trials
+from mrgp.inference.amortised_parameters import Values, WithGuide, is_of_trials
 
 
 class Terms(NamedTuple):
@@ -28,7 +28,7 @@ class Terms(NamedTuple):
 type Trace = dict[str, dict[str, Any]]
 
 
-def traces(model: Any, values: Values, data: Any, key: Array) -> tuple[Trace, Trace]:
+def traces(model: WithGuide, values: Values, data: Any, key: Array) -> tuple[Trace, Trace]:
     """Run the guide, and the program with the latents that it has drawn; return both traces."""
     guide_key, program_key = jax.random.split(key)
     guide = handlers.substitute(handlers.seed(model.guide, guide_key), data=values.all)
@@ -37,7 +37,7 @@ def traces(model: Any, values: Values, data: Any, key: Array) -> tuple[Trace, Tr
     return drawn, handlers.trace(handlers.replay(program, drawn)).get_trace(data)
 
 
-def terms(model: Any, values: Values, data: Any, key: Array) -> Terms:
+def terms(model: WithGuide, values: Values, data: Any, key: Array) -> Terms:
     """Compute the terms of the bound with one draw of the guide.
 
     A divergence that has a closed form needs no draw. Of a batch, terms are weighted to stand for all trials.

@@ -6,7 +6,7 @@ are at their most likely value, in unconstrained coordinates while they are trai
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,16 @@ from jax import Array
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
+from mrgp.recordings.recording import MultiRegionData
+
 SEPARATOR = ":"  # between a network's name and the place of an array in it; a file's names cannot have "/" or "."
+
+
+class WithGuide(Protocol):
+    """Interface that amortised inference needs of a model: its program, and its guide."""
+
+    def __call__(self, data: MultiRegionData) -> None: ...
+    def guide(self, data: MultiRegionData) -> None: ...
 
 
 class Values(NamedTuple):
@@ -48,7 +57,7 @@ class Parameters:
     supports: dict[str, Any]
 
     @classmethod
-    def of(cls, model: Any, data: Any, seed: int = 0) -> "Parameters":
+    def of(cls, model: WithGuide, data: Any, seed: int = 0) -> "Parameters":
         """Find the parameters by running program and guide once."""
         programs = zip((model, model.guide), jax.random.split(jax.random.key(seed)), strict=True)
         traces = [handlers.trace(handlers.seed(program, key)).get_trace(data) for program, key in programs]

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, random
 
 from mrgp.inference.amortised_bound import terms
-from mrgp.inference.amortised_parameters import Parameters, Values
+from mrgp.inference.amortised_parameters import Parameters, Values, WithGuide
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.run import BOUND, Quantity, Run, State
@@ -176,8 +176,8 @@ def _optax() -> Any:
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _epoch(
-    method: AmortisedSVI, model: Any, n_steps: int, free: Values, optimiser: Any, data: MultiRegionData, key: Array,
-    weight: Any,
+    method: AmortisedSVI, model: WithGuide, n_steps: int, free: Values, optimiser: Any, data: MultiRegionData,
+    key: Array, weight: Any,
 ) -> tuple[Values, Any, Array]:  # fmt: skip
     """Take ``n_steps`` steps; return values, the optimiser's state, and how many were left out."""
     adam, parameters = method._adam(), Parameters.of(model, data)
@@ -199,7 +199,7 @@ def _epoch(
 
 
 @partial(jax.jit, static_argnums=0)
-def _judged(model: Any, free: Values, data: MultiRegionData, key: Array) -> Array:
+def _judged(model: WithGuide, free: Values, data: MultiRegionData, key: Array) -> Array:
     """Bound of the trials kept apart in nats."""
     parameters = Parameters.of(model, data)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
+import xarray as xr
 
 from mrgp.inference.mode.curvature import Curvature, Diagonal
 from mrgp.inference.optimise import INTERRUPTED
@@ -74,12 +75,14 @@ class Options:
 class Start(Protocol):
     """Earlier fit from which a method goes on: its model and sites."""
 
-    model: Any
-    sites: dict[str, np.ndarray]
+    @property
+    def model(self) -> "AnyModel": ...
+    @property
+    def sites(self) -> dict[str, np.ndarray]: ...
 
 
 @dataclass(kw_only=True)
-class State:
+class State[M: AnyModel]:
     """Place that a run has reached; methods add fields of their own.
 
     Attributes:
@@ -93,7 +96,7 @@ class State:
         home: Where the run had converged before it tried another place.
     """
 
-    model: Any
+    model: M
     sites: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     trace: list[float] = field(default_factory=list)
@@ -134,7 +137,7 @@ class State:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Run:
+class Run[M: AnyModel]:
     """Result of an inference method.
 
     Times are in seconds. Two runs are equal if they are the same object.
@@ -153,7 +156,7 @@ class Run:
         saved_curvature: Of delays and kernel parameters around the maximum, once it is known.
     """
 
-    model: Any
+    model: M
     sites: dict[str, np.ndarray]
     method: str
     trace: np.ndarray
@@ -185,7 +188,7 @@ class Checkpoint:
         phase: Of the fit that was read: "start", or what it was doing when the file was written; None if none was.
     """
 
-    def __init__(self, options: Options, model: Any, data: MultiRegionData) -> None:
+    def __init__(self, options: Options, model: "AnyModel", data: MultiRegionData) -> None:
         self.path = path = options.checkpoint
         settings = model.asked.to_settings()
         held = {name: value.tolist() for name, value in options.fixed.items()}
@@ -193,7 +196,7 @@ class Checkpoint:
         self.last = -np.inf
         self.phase: str | None = None
 
-    def read(self, model: Any) -> tuple[Any, dict[str, np.ndarray]] | None:
+    def read[M: AnyModel](self, model: M) -> tuple[M, dict[str, np.ndarray]] | None:
         """Return the model and sites in the file, or None if there is none.
 
         A file of another fit is an error.
@@ -212,7 +215,9 @@ class Checkpoint:
         self.phase = phase
         return model.with_settings(choices), sites
 
-    def write(self, model: Any, sites: Mapping[str, Any], phase: str = "climb", force: bool = False) -> None:
+    def write(
+        self, model: "AnyModel", sites: Mapping[str, Any], phase: str = "climb", force: bool = False
+    ) -> None:
         """Write ``model`` and ``sites``, at most every few seconds unless ``force`` is set."""
         if self.path is None or (not force and time.monotonic() - self.last < CHECKPOINT_SECONDS):
             return
@@ -226,6 +231,12 @@ class Checkpoint:
         """Remove the file, as the fit is done."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+class Moments(Protocol):
+    """Interface that the methods need of a model given a recording."""
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class AnyModel(Protocol):
@@ -248,6 +259,8 @@ class AnyModel(Protocol):
     def prepared(self, data: MultiRegionData) -> Self: ...
     def why_no_maximum(self, data: MultiRegionData) -> Sentence | None: ...
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]: ...
+    def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray: ...
+    def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Moments: ...
 
 
 class Tables(Protocol):
@@ -286,6 +299,8 @@ class Model(AnyModel, Protocol):
 
     held_at_first: ClassVar[tuple[str, ...]]
 
+    @property
+    def n_across(self) -> int: ...
     @property
     def kernel(self) -> Kernel: ...
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mrgp.inference.optimise import INTERRUPTED, free_sites, prior_density
-from mrgp.inference.run import Options, Run, Start
+from mrgp.inference.run import AnyModel, Options, Run, Start
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import of_neurons
 from mrgp.recordings.checks import DataError, warn
@@ -26,7 +26,7 @@ QUIET = 0.1  # of the loadings that the search for a start has found, where a fi
 
 AGAIN = "the first climb ended below each neuron's own mean: the fit was made again, from the data and a quiet start"
 
-type FitMethod = Callable[[Any, MultiRegionData, Options, Start | None], Run]
+type FitMethod = Callable[[AnyModel, MultiRegionData, Options, Start | None], Run]
 
 
 def never_below_trivial(has_priors: bool) -> Callable[[FitMethod], FitMethod]:
@@ -41,7 +41,7 @@ def never_below_trivial(has_priors: bool) -> Callable[[FitMethod], FitMethod]:
 
     def guarded(method: FitMethod) -> FitMethod:
         @wraps(method)
-        def fit(model: Any, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
+        def fit(model: AnyModel, data: MultiRegionData, options: Options, start: Start | None = None) -> Run:
             asked, began, needed = options, start, _needed(model, data)  # first: what is wrong shows before the climb
             for attempt in range(1, RESTARTS + 2):
                 with warnings.catch_warnings(record=True) as said:
@@ -75,7 +75,7 @@ def quietened(sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]
     return quiet
 
 
-def _needed(model: Any, data: MultiRegionData) -> float:
+def _needed(model: AnyModel, data: MultiRegionData) -> float:
     return float(model.emission.trivial_log_likelihood(data).sum() - SLACK * data.layout.total_neurons)
 
 

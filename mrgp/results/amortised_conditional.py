@@ -14,7 +14,7 @@ from jax.scipy.special import logsumexp
 from numpyro import handlers
 
 from mrgp.inference.amortised_bound import Trace, log_weights, traces
-from mrgp.inference.amortised_parameters import Values
+from mrgp.inference.amortised_parameters import Values, WithGuide
 from mrgp.recordings.recording import MultiRegionData
 
 LATENTS, ETA = "latents", "eta"  # deterministic sites of the program
@@ -35,7 +35,7 @@ class AmortisedConditional:
         values: Of the parameters.
     """
 
-    model: Any
+    model: WithGuide
     data: MultiRegionData
     values: Values
 
@@ -100,7 +100,7 @@ class AmortisedConditional:
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # what is read is a function of the module, so that it is compiled once
-def _mapped(model: Any, read: Read, values: Values, data: MultiRegionData, keys: Array, also: Any) -> Any:
+def _mapped(model: WithGuide, read: Read, values: Values, data: MultiRegionData, keys: Array, also: Any) -> Any:
     def one(key: Array) -> Any:
         guide_key, own_key = random.split(key)
         return read(*traces(model, values, data, guide_key), own_key, also)

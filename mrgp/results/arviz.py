@@ -13,6 +13,7 @@ from arviz import from_dict
 from numpyro import handlers
 from numpyro.infer import Predictive
 
+from mrgp.inference.run import Model
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.delays.varying import DELAY_CHANGE
 from mrgp.parts.loadings import RELEVANCE
@@ -145,18 +146,18 @@ def _prior(
     return {name: np.asarray(value) for name, value in predictive(jax.random.key(seed), data).items()}
 
 
-def trial_scores(model: Any, data: MultiRegionData, draws: Mapping[str, Any]) -> np.ndarray:
+def trial_scores(model: Model, data: MultiRegionData, draws: Mapping[str, Any]) -> np.ndarray:
     """log p(y_trial | draw) in nats for draws of all sites, (draw, trial)."""
     return np.asarray(_scores(model, data, {name: jnp.asarray(value) for name, value in draws.items()}))
 
 
 @partial(jax.jit, static_argnums=0)
-def _scores(model: Any, data: MultiRegionData, draws: dict[str, Any]) -> Any:
+def _scores(model: Model, data: MultiRegionData, draws: dict[str, Any]) -> Any:
     return jax.lax.map(lambda sites: model.likelihood_at(data, sites).log_prob(data.values), draws)
 
 
 @partial(jax.jit, static_argnums=0)
-def _replicas(model: Any, data: MultiRegionData, draws: dict[str, Any], weights: Any, keys: Any) -> Any:
+def _replicas(model: Model, data: MultiRegionData, draws: dict[str, Any], weights: Any, keys: Any) -> Any:
     """Draw a recording at every draw; return the mean of each trial, (draw, trial, neuron).
 
     ``weights`` (trial, time, neuron) average over the observed bins.

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
+from mrgp.inference.run import Model
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
 from mrgp.likelihoods.likelihood import Kalman
@@ -66,7 +67,7 @@ class GaussianConditional:
         loadings_covariance: Of loadings that are known as a distribution, (neuron, column, column); else None.
     """
 
-    model: Any
+    model: Model
     data: MultiRegionData
     sites: Mapping[str, Any]
     loadings_covariance: np.ndarray | None = None
@@ -115,7 +116,7 @@ class GaussianConditional:
 
 
 @partial(jax.jit, static_argnums=0)
-def _trial_scores(model: Any, data: MultiRegionData, sites: dict[str, Array]) -> Array:
+def _trial_scores(model: Model, data: MultiRegionData, sites: dict[str, Array]) -> Array:
     return model.likelihood_at(data, sites).log_prob(data.values)
 
 

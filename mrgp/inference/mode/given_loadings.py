@@ -5,7 +5,7 @@ b = C' R^-1 (y - d) (see ``likelihoods.reduction``). It is computed once, and wh
 parameters then costs the same for ten neurons and for a thousand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from numpyro import handlers
 from numpyro.distributions import constraints
 
 from mrgp.inference.optimise import Sites
+from mrgp.inference.run import Model
+from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.reduction import Information
 
 
@@ -36,7 +38,7 @@ class Given(NamedTuple):
     weights: Array
 
     @classmethod
-    def of(cls, model: Any, data: Any, sites: Mapping[str, Any], names: tuple[str, ...]) -> "Given":
+    def of(cls, model: Model, data: Any, sites: Mapping[str, Any], names: tuple[str, ...]) -> "Given":
         """Take everything but the sites ``names`` as known, and count every trial once."""
         if model.emission.is_of_counts:
             raise ValueError("counts do not reduce to a few numbers given loadings: let loadings vary")
@@ -53,7 +55,7 @@ class Scored(dist.Distribution):
 
     support = constraints.real
 
-    def __init__(self, likelihood: Any, given: Given) -> None:
+    def __init__(self, likelihood: DelayedGP, given: Given) -> None:
         self.likelihood, self.given = likelihood, given
         super().__init__()
 
@@ -70,7 +72,7 @@ class Reduced:
     trials, up to the constant log p(y | x = 0).
     """
 
-    model: Any
+    model: Callable[..., None]
 
     def __call__(self, given: Given) -> None:
         known = handlers.condition(self.model, data=given.emission)

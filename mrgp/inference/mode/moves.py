@@ -10,7 +10,7 @@ spread of their own that was missing) is gone after a few. Draws stay independen
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from numpyro.infer.util import log_density
 from tqdm import tqdm
 
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
+from mrgp.inference.run import Model
 from mrgp.likelihoods.likelihood import Dense
 
 LEAST_MOVES, MOST_MOVES = 4, 8  # after two the size of loadings, which moves slowest, is not at rest where all else is
@@ -119,7 +120,7 @@ def _at_rest(heights: list[np.ndarray], spreads: list[float], size: int) -> bool
 
 def _quickest(program: Whitened, data: Any) -> Whitened:
     """Choose the exact likelihood for trials so short that it costs less than a state space."""
-    model: Any = program.program
+    model = program.program
     if not _has_states(model) or not model.likelihood.reads_between_bins or not data.is_complete:
         return program
     if data.n_bins * model.assignment(data.layout).n_readouts > SMALL:
@@ -127,7 +128,7 @@ def _quickest(program: Whitened, data: Any) -> Whitened:
     return replace(program, program=model.replace(likelihood=Dense()))
 
 
-def _has_states(program: Any) -> bool:
+def _has_states(program: Any) -> TypeGuard[Model]:
     """True of a model under the Markov likelihood, not of any other program."""
     likelihood = getattr(program, "likelihood", None)
     return likelihood is not None and likelihood.is_statespace

@@ -10,7 +10,7 @@ b = E[C]' E[Phi] (y - E[d]) the model's own normalizer log Z(b, Lambda) is its c
 the three likelihoods, and its derivatives are the moments that the closed-form updates need (see ``updates``).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -66,7 +66,7 @@ class Setting(NamedTuple):
         return {**sites, LOADINGS.name: jnp.where(self.living, sites[LOADINGS.name], 0.0)}
 
 
-def trace_of(model: Any, data: Any, sites: Mapping[str, Any]) -> dict[str, Any]:
+def trace_of(model: Callable[..., None], data: Any, sites: Mapping[str, Any]) -> dict[str, Any]:
     """Trace the program at ``sites``; those of OF_Q may be left out."""
     return handlers.trace(handlers.substitute(handlers.seed(model, 0), data=dict(sites))).get_trace(data)
 
@@ -103,7 +103,7 @@ class Bound(Density):
     added.
     """
 
-    model: Any
+    model: Callable[..., None]
     point_priors: bool = True
 
     def transforms(self, data: Setting, frozen: Collection[str]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def alpha_posterior(prior: Conjugate, square: Array, assignment: Any) -> tuple[A
 
 
 @partial(jax.jit, static_argnums=0)
-def relevance_of(model: Any, sites: Sites, setting: Setting) -> Array:
+def relevance_of(model: Callable[..., None], sites: Sites, setting: Setting) -> Array:
     """E[alpha] (region, column) at its optimum given the loadings' means and covariances."""
     trace = trace_of(model, setting.data, sites)
     assignment = trace["y"]["fn"].prior.assignment

@@ -5,6 +5,7 @@ They need the moments of the optimal q(x), which are derivatives of the normaliz
     E[x_t] = d log Z / d b_t,        sum_t E[x_t x_t'] = -2 d log Z / d Lambda.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ def _columns_from_readouts(assignment: Any, dtype: Any) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
+def update(model: Callable[..., None], sites: Sites, setting: Setting) -> tuple[Sites, Array]:
     """Update q(C), q(alpha), q(phi) and q(d) in closed form, given the optimal q(x).
 
     Returns new means, and new covariances of the loadings.
@@ -117,7 +118,7 @@ def update(model: Any, sites: Sites, setting: Setting) -> tuple[Sites, Array]:
 
 
 @partial(jax.jit, static_argnums=0)
-def resting_variance(model: Any, sites: Sites, setting: Setting) -> Array:
+def resting_variance(model: Callable[..., None], sites: Sites, setting: Setting) -> Array:
     r"""Variance that the updates give to a loading whose mean is zero, (neuron,).
 
     With s the variance of q loadings in a region, the bound has q/2 log s - (a + q/2) log(b + q s/2) - s P/2, where
@@ -148,7 +149,7 @@ class Revival(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def revival(model: Any, sites: Sites, setting: Setting) -> Revival:
+def revival(model: Callable[..., None], sites: Sites, setting: Setting) -> Revival:
     r"""Find the gain of each region's loadings on each latent, if not held at zero.
 
     With s_n = phi_n sum_t E[x_t^2] and q_n = phi_n sum_t E[x_t] times what is left of y_n, integrating out loadings of

@@ -29,7 +29,7 @@ from mrgp.inference.adaptation import Adaptation, Place, begin, doubts, frozen_s
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
-from mrgp.inference.run import BOUND, Options, Quantity, Run, State
+from mrgp.inference.run import BOUND, Model, Options, Quantity, Run, State
 from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
 from mrgp.likelihoods.likelihood import Spectral
@@ -49,7 +49,7 @@ COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents see
 
 
 @dataclass(kw_only=True)
-class Rounds(State):
+class Rounds(State[Model]):
     """State between rounds, its sites without alpha, which follows from them.
 
     Attributes:
@@ -63,7 +63,7 @@ class Rounds(State):
     setting: Setting
     options: Options
     adaptation: Adaptation
-    later: Any = None
+    later: Model | None = None
     removed: int = 0
 
     @property
@@ -155,6 +155,7 @@ def _tried(home: Rounds, place: Place, data: MultiRegionData) -> Rounds:
 
 def _handed_over(state: Rounds, data: MultiRegionData) -> Rounds:
     """Turn the end of the spectral rounds into a state under the model's own likelihood."""
+    assert state.later is not None
     delays = admitting(state.later.delays, state.sites, data.bin_width)
     adapted = state.later.replace(n_across=state.model.n_across, delays=delays)
     if not state.adaptation.keeps_window:
@@ -163,7 +164,7 @@ def _handed_over(state: Rounds, data: MultiRegionData) -> Rounds:
 
 
 def _entered(
-    model: Any, data: MultiRegionData, sites: dict[str, Any], options: Options, adaptation: Adaptation
+    model: Model, data: MultiRegionData, sites: dict[str, Any], options: Options, adaptation: Adaptation
 ) -> Rounds:
     """Make a state from point estimates.
 

@@ -27,6 +27,7 @@ from jax import Array
 
 from mrgp.inference.mode.given_loadings import Given
 from mrgp.inference.optimise import Sites
+from mrgp.inference.run import Model
 from mrgp.likelihoods.reduction import Information
 from mrgp.parts.delays.bounds import pressing
 from mrgp.parts.delays.constant import DELAY
@@ -40,7 +41,6 @@ from mrgp.studies.bootstrap.refits import Job, Kind, Refit, counts, refits
 
 SIGNIFICANT = 0.05  # share of samples that may do without a significant delay (Gokcen et al. 2022)
 LEAST_GAIN = 1e-6  # nats: what round-off makes of the log-likelihood of a delay that has no effect
-
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -295,7 +295,7 @@ def _in_bins(delays: np.ndarray, bin_width: float) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _scores(model: Any, data: MultiRegionData, told: Information, sites: Sites, delay: Array) -> Array:
+def _scores(model: Model, data: MultiRegionData, told: Information, sites: Sites, delay: Array) -> Array:
     """Log likelihood of each trial with ``delay`` in place of the delays of ``sites``.
 
     A term that no delay changes is left out.

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.mode.given_loadings import Given, Reduced
 from mrgp.inference.optimise import INTERRUPTED, LogJoint, Objective, Sites, maximise
+from mrgp.inference.run import Model
 from mrgp.likelihoods.recursions.smoother import synthetic_information
 from mrgp.likelihoods.reduction import Information
 from mrgp.recordings.recording import MultiRegionData
@@ -50,7 +51,7 @@ class Job:
         seed: Sample i is drawn from the i-th child of its seed sequence.
     """
 
-    model: Any
+    model: Model
     given: Given
     start: Mapping[str, np.ndarray]
     scale: Mapping[str, np.ndarray]
@@ -58,7 +59,7 @@ class Job:
     seed: int
 
     @classmethod
-    def at(cls, model: Any, given: Given, start: Mapping[str, Any], kind: Kind, seed: int) -> "Job":
+    def at(cls, model: Model, given: Given, start: Mapping[str, Any], kind: Kind, seed: int) -> "Job":
         """Make a job with posterior standard deviations from the curvature at ``start``."""
         start = {name: np.asarray(value) for name, value in start.items()}
         objective = Objective(LogJoint(Reduced(model)), given, start, {})
@@ -140,7 +141,7 @@ def _source(seed: int, sample: int) -> np.random.SeedSequence:
 
 
 @partial(jax.jit, static_argnums=0)
-def _drawn(model: Any, data: MultiRegionData, told: Information, sites: Sites, key: Array) -> Array:
+def _drawn(model: Model, data: MultiRegionData, told: Information, sites: Sites, key: Array) -> Array:
     """Draw C' R^-1 (y - d) of a recording with ``sites``, (time, trial, readout).
 
     It is Lambda x + xi with xi ~ N(0, Lambda): no neuron has to be drawn.

@@ -27,6 +27,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.plots.save import save_figure
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -54,7 +55,7 @@ class Candidate(NamedTuple):
         """
         return f"{self.n_across}+{'/'.join(map(str, self.n_within))}" if any(self.n_within) else str(self.n_across)
 
-    def of(self, model: Any) -> Any:
+    def of[M: GaussianProcesses](self, model: M) -> M:
         """Return ``model`` with these latents."""
         return model.replace(n_across=self.n_across, n_within=self.n_within if any(self.n_within) else 0)
 
@@ -79,7 +80,7 @@ class CrossValidation(Shown):
     """
 
     table: xr.Dataset
-    model: Any
+    model: GaussianProcesses
     settings: Mapping[str, Any]
     described: Mapping[str, Any]
     notes: Mapping[str, int]
@@ -191,7 +192,11 @@ class CrossValidation(Shown):
 
 
 def tabulated(
-    model: Any, layout: Layout, records: Sequence[Mapping[str, Any]], candidates: Sequence[Candidate], folds: np.ndarray
+    model: GaussianProcesses,
+    layout: Layout,
+    records: Sequence[Mapping[str, Any]],
+    candidates: Sequence[Candidate],
+    folds: np.ndarray,
 ) -> xr.Dataset:
     """Make the table of :class:`CrossValidation` from records, one per candidate and fold.
 
