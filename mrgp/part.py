@@ -249,7 +249,7 @@ class Part:
         return chosen(**{key: _read(value, families.get(key, cls)) for key, value in values.items()})
 
 
-def chosen(part: Part, always: Collection[str] = ()) -> dict[str, str]:
+def chosen(part: object, always: Collection[str] = ()) -> dict[str, str]:
     """Settings of a part that are not the default, as text; those of ``always`` in any case."""
     said = {}
     for field in dataclasses.fields(part):  # type: ignore[arg-type]

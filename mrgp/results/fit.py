@@ -22,6 +22,7 @@ from mrgp.recordings.recording import MultiRegionData, stand_in
 from mrgp.results import arviz_of_latents
 from mrgp.results import file as fit_file
 from mrgp.results.conditional import Conditional
+from mrgp.results.fitted import FittedModel
 from mrgp.results.summary import of_any
 from mrgp.runtime.display import Card, Rows, Shown
 from mrgp.runtime.workers import TRACING
@@ -39,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Fit(Shown, Run):
+class Fit(Shown, Run[FittedModel]):
     """Parameters of one model inferred from one recording; times are in seconds throughout.
 
     Here is what fits of all models have; those of models with Gaussian processes have more
@@ -72,7 +73,7 @@ class Fit(Shown, Run):
     versions: dict[str, str] = field(default_factory=versions)
     neurons: dict[str, Neurons] = field(default_factory=dict)
 
-    def __new__(cls, *, model: Any = None, **_: Any) -> "Fit":
+    def __new__(cls, *, model: FittedModel | None = None, **_: Any) -> "Fit":
         """Make a fit of the class that fits of its model have."""
         return object.__new__(cls if cls is not Fit or model is None else model.fit_class)
 

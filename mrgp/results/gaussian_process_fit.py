@@ -22,6 +22,7 @@ from mrgp.results import conditional as posterior
 from mrgp.results import rows, uncertainty
 from mrgp.results.conditional import GaussianConditional
 from mrgp.results.fit import Fit
+from mrgp.results.fitted import FittedProcesses
 from mrgp.results.summary import of_any, of_latents
 from mrgp.runtime.display import Rows
 from mrgp.runtime.workers import TRACING
@@ -32,6 +33,8 @@ LIFT_ERROR_BINS = 100  # bins over which the error of the state space is measure
 @dataclass(kw_only=True, eq=False, repr=False)
 class GaussianProcessFit(Fit):
     """Fit of a :class:`mrgp.families.gaussian_process.GaussianProcesses`."""
+
+    model: FittedProcesses
 
     # ---- parameters ----------------------------------------------------------------------------------------------
 
@@ -162,9 +165,7 @@ class GaussianProcessFit(Fit):
     def mean(self) -> dict[str, xr.DataArray]:
         """Mean of every neuron over the trial, per region, (condition, time, neuron).
 
-        It is in units of the recording.
-
-        Where values are counts it is the mean of the log-rate.
+        It is in units of the recording; where values are counts it is the mean of the log-rate.
         """
         table = self.model.tables.mean(self.sites, stand_in(self.layout, 1, self.n_bins))
         coords = {"condition": list(self.layout.conditions or ("all",))} | self.time_coords
@@ -208,9 +209,7 @@ class GaussianProcessFit(Fit):
     def curvature(self, data: MultiRegionData | None = None, progress: bool = False, follow: bool = False) -> Curvature:
         """Gaussian uncertainty of delays and kernel parameters; computed once.
 
-        Everything else is profiled out.
-
-        ``follow`` asks for how everything else follows them too, which a saved fit does not keep.
+        Everything else is profiled out; ``follow`` asks how it follows them, too, which a saved fit does not keep.
         """
         with TRACING:
             known = self.saved_curvature

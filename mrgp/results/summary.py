@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def of_any(fit: "Fit", of_latents: dict[str, Any]) -> dict[str, Any]:
     """Build the summary of a fit of any model; ``of_latents`` are entries of its own."""
     model = fit.model
-    summary = {
+    summary: dict[str, Any] = {
         "model": type(model).__name__.lower(),
         "method": fit.method,
         "settings": model.to_settings(),

@@ -32,6 +32,7 @@ from mrgp.parts.readout import LOADINGS
 from mrgp.parts.symmetries import align_draws
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
+from mrgp.results.fitted import FittedProcesses
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.records import Store
 from mrgp.simulations.simulate import Simulation, simulate
@@ -246,7 +247,7 @@ class _Simulated:
                 )
         return judged(truth, flat, self.draws, rng)
 
-    def _ranked(self, model: GaussianProcesses, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _ranked(self, model: FittedProcesses, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return loadings and the sites that are ranked, of one value or of many draws."""
         named = {name: np.asarray(sites[name]) for name in (LOADINGS.name, *self.priors) if name != DELAY_CHANGE.name}
         if DELAY_CHANGE.name in self.priors:

@@ -31,6 +31,7 @@ from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.delays import delay_table
+from mrgp.results.fit import of_processes
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.results.loo import leave_one_out
 from mrgp.runtime.display import Card, Shown
@@ -260,8 +261,9 @@ def _fitted(
             if model.delays.bound(data.bin_width):
                 model = model.replace(delays=model.delays.replace(longest=start.model.delays.bound(data.bin_width)))
         fixed = listed[name].fixed
-        fit: Any = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress)
-        fits[name] = fit.raise_if_interrupted()
+        fit = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress).raise_if_interrupted()
+        assert of_processes(fit)
+        fits[name] = fit
     return {name: fits[name] for name in listed}
 
 

@@ -7,6 +7,7 @@ and a spread found to be 0 says nothing of larger ones. So the model is fitted o
 courses found there tell of all others (see :func:`mrgp.studies.compare.unknown_spread.spread_evidence`).
 """
 
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from scipy.stats import norm
 from mrgp.parts.delays.varying import DELAY_CHANGE, DELAY_SPREAD, usual_spread
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import of_processes
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 RATIOS = np.geomspace(1e-3, 8.0, 200)  # of the typical spread, over which spreads are integrated
@@ -30,9 +32,12 @@ def with_typical_spreads(fit: GaussianProcessFit, data: MultiRegionData, progres
     """
     if not fit.delays_vary or DELAY_SPREAD.name in fit.fixed:
         return None
-    typical = usual_spread(fit.model.delays, data.bin_width)
+    delays: Any = fit.model.delays  # of the kind that varies
+    typical = usual_spread(delays, data.bin_width)
     fixed = {name: fit.sites[name] for name in fit.fixed} | {DELAY_SPREAD.name: typical}
-    return fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).raise_if_interrupted()
+    again = fit.model.fit(data, "map", start=fit, fixed=fixed, progress=progress).raise_if_interrupted()
+    assert of_processes(again)
+    return again
 
 
 def evidence_of(
