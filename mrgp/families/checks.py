@@ -1,7 +1,7 @@
 """Checks of what a model is made from."""
 
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +12,12 @@ from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import positive_seconds, seconds
 from mrgp.runtime.sentences import Argument, Refusal
 
+if TYPE_CHECKING:
+    from mrgp.families.gaussian_process import GaussianProcesses
 
-def check_numbers(model: Any) -> None:
+
+def check_numbers(model: "GaussianProcesses") -> None:
     """Check the numbers that a model is made from, and give them their types.
-
-    ``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses`.
 
     Raises:
         ValueError: one is not what it has to be.
@@ -40,7 +41,7 @@ def check_numbers(model: Any) -> None:
         raise Refusal(f"{name}: ", Argument("gp_noise"), share)
 
 
-def checked_emission(model: Any, noise: str | None) -> Emission:
+def checked_emission(model: "GaussianProcesses", noise: str | None) -> Emission:
     """Emission of a model with noise as its short form says, checked against its likelihood.
 
     Raises:
@@ -62,7 +63,7 @@ def checked_emission(model: Any, noise: str | None) -> Emission:
     return check(emission)
 
 
-def assigned(model: Any, layout: Layout) -> LatentLayout:
+def assigned(model: "GaussianProcesses", layout: Layout) -> LatentLayout:
     """Assign the latents of a model to the neurons of a recording.
 
     Raises:

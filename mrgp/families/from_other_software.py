@@ -1,7 +1,7 @@
 """Sites from the parameters that other software reports."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,9 +10,12 @@ from mrgp.parts.means import MEAN_CHANGE, MEAN_SPREAD
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.layout import Layout
 
+if TYPE_CHECKING:
+    from mrgp.families.gaussian_process import GaussianProcesses
+
 
 def sites_from(
-    model: Any,
+    model: "GaussianProcesses",
     layout: Layout,
     *,
     loadings: Mapping[str, Any],
@@ -26,7 +29,7 @@ def sites_from(
     """Build the sites of a model from plain arrays.
 
     Args:
-        model: A :class:`mrgp.families.gaussian_process.GaussianProcesses`.
+        model: Whose sites these are.
         layout: Of the recording (``data.layout``).
         loadings: Region name -> (neuron, latent): across latents first, then the region's own.
         offset: (neuron,), regions one after the other; of log-rates where values are counts.

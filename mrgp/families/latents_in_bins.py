@@ -1,10 +1,7 @@
-"""Latents of a model in bins: what a likelihood represents.
-
-``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses` everywhere.
-"""
+"""Latents of a model in bins: what a likelihood represents."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,10 +11,13 @@ from mrgp.parts.kernels import in_bins
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
+if TYPE_CHECKING:
+    from mrgp.families.gaussian_process import GaussianProcesses
+
 SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have spoken
 
 
-def typical_latents(model: Any, layout: Layout) -> FittedLatents:
+def typical_latents(model: "GaussianProcesses", layout: Layout) -> FittedLatents:
     """Latents with timescales of SHORTEST_EXPECTED bins, and the means of all other priors."""
     typical: dict[str, np.ndarray] = {
         name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
@@ -29,7 +29,7 @@ def typical_latents(model: Any, layout: Layout) -> FittedLatents:
     return FittedLatents(model.prior(layout), hyper, hyper, *read)
 
 
-def latents_at(model: Any, data: MultiRegionData, sites: Mapping[str, Any]) -> FittedLatents:
+def latents_at(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> FittedLatents:
     """Latents at given sites."""
     layout = data.layout
     across, within = (model.tables.hyperparameters(sites, kind, layout) for kind in ("across", "within"))

@@ -1,13 +1,14 @@
 """Observation of a recording: its trials under the likelihood that a model has chosen."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 from numpyro import handlers
 
+from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Parameters
 from mrgp.parts.readout import Readout
@@ -16,11 +17,14 @@ from mrgp.recordings.missing import Missing
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.workers import TRACING
 
+if TYPE_CHECKING:
+    from mrgp.families.gaussian_process import GaussianProcesses
 
-def observe(model: Any, data: MultiRegionData, emission: Readout, parameters: Parameters) -> None:
+
+def observe(model: "GaussianProcesses", data: MultiRegionData, emission: Readout, parameters: Parameters) -> None:
     """Sample the observed site ``y``, (trial, time, neuron), with the latents integrated out.
 
-    ``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses`. Called inside a NumPyro program.
+    Called inside a NumPyro program.
 
     Raises:
         DataError: the emission cannot describe the recording.
@@ -44,7 +48,7 @@ def observe(model: Any, data: MultiRegionData, emission: Readout, parameters: Pa
         numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
 
 
-def distribution_at(model: Any, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
+def distribution_at(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP | CountGP:
     """Distribution of the recording's trials at given sites: what the program observes ``y`` by.
 
     Raises:

@@ -1,7 +1,7 @@
 """Scales of delays and kernel parameters: how far a climb may step, from spectra of latents."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,14 +9,19 @@ from mrgp.inference.mode.whittle import heard, of_delay, of_kernel
 from mrgp.parts.readout import LOADINGS
 from mrgp.recordings.recording import MultiRegionData
 
+if TYPE_CHECKING:
+    from mrgp.families.gaussian_process import GaussianProcesses
+
 WIDEST_STEP = 0.3  # of log timescales: what nothing is known of
 LEAST_SLOPE = 1e-3  # of a log timescale by its free coordinate
 
 
-def scales_of_dynamics(model: Any, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def scales_of_dynamics(
+    model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
     """Approximate posterior sd of delays and kernel parameters, in unconstrained coordinates.
 
-    ``model`` is a :class:`mrgp.families.gaussian_process.GaussianProcesses`. See ``inference.mode.whittle``.
+    See ``inference.mode.whittle``.
     """
     layout, bounds = data.layout, model.timescale_bounds
     assignment, loadings = model.assignment(layout), np.asarray(sites[LOADINGS.name])

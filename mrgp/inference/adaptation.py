@@ -31,7 +31,7 @@ LONG = 256  # steps from which on it pays to find out when the gains have settle
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
-def begin(driver: Driver) -> State:
+def begin(driver: Driver) -> State[Model]:
     """Prepare the model for the recording, and find sites to begin from.
 
     The sites are those of a checkpoint, of an earlier fit, or of a search, of which the notes say what it has found.
@@ -78,7 +78,7 @@ def keeps_window(given: Model, model: Model, layout: Layout) -> bool:
 class Place(NamedTuple):
     """Other lags to climb from: the model made for them, the sites, and notes."""
 
-    model: Any
+    model: Model
     sites: dict[str, Any]
     notes: list[str]
 
@@ -96,11 +96,11 @@ class Adaptation:
     climbs: int = 0
 
     @classmethod
-    def of(cls, driver: Driver, state: State) -> Self:
+    def of(cls, driver: Driver, state: State[Model]) -> Self:
         """Adaptation of a run that begins from ``state``."""
         return cls(keeps_window(driver.model, state.model, driver.data.layout))
 
-    def revised(self, driver: Driver, state: State) -> bool:
+    def revised(self, driver: Driver, state: State[Model]) -> bool:
         """Give ``state`` a model that suits the end of its climb; return True if it was another one."""
         changed, why = _revised(state.model, driver.data, state.complete, self.keeps_window)
         if why is None:
@@ -109,7 +109,7 @@ class Adaptation:
         state.model = settled(changed, driver.data, state.complete)
         return True
 
-    def elsewhere(self, driver: Driver, state: State) -> Place | None:
+    def elsewhere(self, driver: Driver, state: State[Model]) -> Place | None:
         """Look for lags from which a climb may end higher, once in a run; None if there are none."""
         if state.home is not None:
             return None
@@ -121,7 +121,7 @@ class Adaptation:
         model, told = _at_other_lags(state.model, moved, driver.data, sites, self.keeps_window)
         return Place(model, sites, [*state.notes, *told])
 
-    def goes_on[S: State](self, state: S) -> S:
+    def goes_on[S: State[Model]](self, state: S) -> S:
         """Count a climb, after which another one is to come, unless that was the last."""
         self.climbs += 1
         if self.climbs == MOST_ROUNDS:

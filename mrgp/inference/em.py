@@ -212,7 +212,7 @@ def _stationary_loss(x: Array, moments: Moments, n_trials: int) -> tuple[Array, 
 
 
 @dataclass(kw_only=True)
-class Cycle(State):
+class Cycle(State[Model]):
     """State after an E-step.
 
     Attributes:

@@ -16,13 +16,13 @@ from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.optimise import LogJoint, Objective, maximise
-from mrgp.inference.run import Run, State
+from mrgp.inference.run import Model, Run, State
 
 ROUGH = 1.0  # nats: of a climb that only brings latents to where the sites held at first may follow
 
 
 @dataclass(kw_only=True)
-class Climb(State):
+class Climb(State[Model]):
     """State between two climbs.
 
     Attributes:
@@ -96,7 +96,7 @@ def _climb(driver: Driver, state: Climb) -> str:
     return ascent.reason
 
 
-def _curvature_of(driver: Driver, model: Any, sites: Mapping[str, Any], name: str) -> np.ndarray:
+def _curvature_of(driver: Driver, model: Model, sites: Mapping[str, Any], name: str) -> np.ndarray:
     """Curvature of the site ``name``, also where it is fixed."""
     frozen = tuple(site for site in frozen_sites(model, driver.options) if site != name)
     data = driver.data

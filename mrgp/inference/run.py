@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
+import xarray as xr
 
 from mrgp.inference.mode.curvature import Curvature, Diagonal
 from mrgp.inference.optimise import INTERRUPTED
+from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Likelihood
 from mrgp.parts.delays.base import Delays, Extent
 from mrgp.parts.emissions import Emission
@@ -79,7 +82,7 @@ class Start(Protocol):
 
 
 @dataclass(kw_only=True)
-class State:
+class State[M: AnyModel]:
     """Place that a run has reached; methods add fields of their own.
 
     Attributes:
@@ -93,7 +96,7 @@ class State:
         home: Where the run had converged before it tried another place.
     """
 
-    model: Any
+    model: M
     sites: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     trace: list[float] = field(default_factory=list)
@@ -185,7 +188,7 @@ class Checkpoint:
         phase: Of the fit that was read: "start", or what it was doing when the file was written; None if none was.
     """
 
-    def __init__(self, options: Options, model: Any, data: MultiRegionData) -> None:
+    def __init__(self, options: Options, model: "AnyModel", data: MultiRegionData) -> None:
         self.path = path = options.checkpoint
         settings = model.asked.to_settings()
         held = {name: value.tolist() for name, value in options.fixed.items()}
@@ -193,7 +196,7 @@ class Checkpoint:
         self.last = -np.inf
         self.phase: str | None = None
 
-    def read(self, model: Any) -> tuple[Any, dict[str, np.ndarray]] | None:
+    def read[M: AnyModel](self, model: M) -> tuple[M, dict[str, np.ndarray]] | None:
         """Return the model and sites in the file, or None if there is none.
 
         A file of another fit is an error.
@@ -212,7 +215,7 @@ class Checkpoint:
         self.phase = phase
         return model.with_settings(choices), sites
 
-    def write(self, model: Any, sites: Mapping[str, Any], phase: str = "climb", force: bool = False) -> None:
+    def write(self, model: "AnyModel", sites: Mapping[str, Any], phase: str = "climb", force: bool = False) -> None:
         """Write ``model`` and ``sites``, at most every few seconds unless ``force`` is set."""
         if self.path is None or (not force and time.monotonic() - self.last < CHECKPOINT_SECONDS):
             return
@@ -247,6 +250,7 @@ class AnyModel(Protocol):
     def with_settings(self, settings: Mapping[str, Any]) -> Self: ...
     def prepared(self, data: MultiRegionData) -> Self: ...
     def why_no_maximum(self, data: MultiRegionData) -> Sentence | None: ...
+    def log_likelihood(self, data: MultiRegionData, params: Mapping[str, Any]) -> xr.DataArray: ...
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]: ...
 
 
@@ -287,6 +291,8 @@ class Model(AnyModel, Protocol):
     held_at_first: ClassVar[tuple[str, ...]]
 
     @property
+    def n_across(self) -> int: ...
+    @property
     def kernel(self) -> Kernel: ...
     @property
     def delays(self) -> Delays: ...
@@ -302,4 +308,4 @@ class Model(AnyModel, Protocol):
     def fitting(self) -> Fitting[Self]: ...
 
     def assignment(self, layout: Layout) -> LatentLayout: ...
-    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
+    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP | CountGP: ...

@@ -216,8 +216,8 @@ class OnFactors(NamedTuple):
     """
 
     compressed: Compressed
-    near: Any
-    far: Any
+    near: Model
+    far: Model
     sites: dict[str, Any]
 
 

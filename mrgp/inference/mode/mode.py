@@ -16,7 +16,7 @@ from mrgp.inference.mode.coordinates import Coordinates, Whitened
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.mode.given_loadings import Given, Reduced
 from mrgp.inference.optimise import LogJoint, Objective, constrain, unconstrain
-from mrgp.inference.run import Run, State
+from mrgp.inference.run import Model, Run, State
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import shared_variance
@@ -100,7 +100,7 @@ class Mode:
 
 
 @dataclass(kw_only=True)
-class Posterior(State):
+class Posterior(State[Model]):
     """State of a method that draws from the posterior around a maximum.
 
     Attributes:

@@ -29,7 +29,7 @@ from mrgp.inference.adaptation import Adaptation, Place, begin, doubts, frozen_s
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
-from mrgp.inference.run import BOUND, Options, Quantity, Run, State
+from mrgp.inference.run import BOUND, Model, Options, Quantity, Run, State
 from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
 from mrgp.likelihoods.likelihood import Spectral
@@ -49,7 +49,7 @@ COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents see
 
 
 @dataclass(kw_only=True)
-class Rounds(State):
+class Rounds(State[Model]):
     """State between rounds, its sites without alpha, which follows from them.
 
     Attributes:
