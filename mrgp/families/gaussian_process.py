@@ -22,6 +22,8 @@ from mrgp.families.latents_in_bins import typical_latents
 from mrgp.families.model import Model
 from mrgp.families.observation import distribution_at, observe
 from mrgp.families.tables import Tables
+from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Kalman, Likelihood, Parameters
 from mrgp.likelihoods.statespace.assemble import Prior, Space
 from mrgp.likelihoods.statespace.lift import check_own
@@ -177,11 +179,8 @@ class GaussianProcesses(Model, abstract=True):
         parameters = Parameters(emission.loadings, emission.noise, emission.offset, delay, across, within)
         observe(self, data, emission, parameters)
 
-    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
-        """Distribution of the recording's trials at given sites.
-
-        It is a ``DelayedGP``, or of counts a ``CountGP``.
-        """
+    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP | CountGP:
+        """Distribution of the recording's trials at given sites."""
         return distribution_at(self, data, sites)
 
     def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> GaussianConditional:

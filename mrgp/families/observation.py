@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 from numpyro import handlers
 
+from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Parameters
 from mrgp.parts.readout import Readout
@@ -47,7 +48,7 @@ def observe(model: "GaussianProcesses", data: MultiRegionData, emission: Readout
         numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
 
 
-def distribution_at(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> Any:
+def distribution_at(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP | CountGP:
     """Distribution of the recording's trials at given sites: what the program observes ``y`` by.
 
     Raises:

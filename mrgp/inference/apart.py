@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.inference.run import AnyModel
+from mrgp.inference.run import Model
 from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.recording import MultiRegionData
 
 OUT_OF_SIGHT = 100.0  # trials: a delay at which nothing is in common, for kernels that forget within some trials
 
 
-def worth_of_sharing(model: AnyModel, data: MultiRegionData, sites: Mapping[str, Any], bound: float) -> np.ndarray:
+def worth_of_sharing(model: Model, data: MultiRegionData, sites: Mapping[str, Any], bound: float) -> np.ndarray:
     """Return the nats that each latent gains by delays beyond ``bound`` (seconds), (latent,).
 
     The gain is the log-likelihood that is lost where the regions behind, and those ahead, by more than the bound share

@@ -12,6 +12,8 @@ import xarray as xr
 
 from mrgp.inference.mode.curvature import Curvature, Diagonal
 from mrgp.inference.optimise import INTERRUPTED
+from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Likelihood
 from mrgp.parts.delays.base import Delays, Extent
 from mrgp.parts.emissions import Emission
@@ -215,9 +217,7 @@ class Checkpoint:
         self.phase = phase
         return model.with_settings(choices), sites
 
-    def write(
-        self, model: "AnyModel", sites: Mapping[str, Any], phase: str = "climb", force: bool = False
-    ) -> None:
+    def write(self, model: "AnyModel", sites: Mapping[str, Any], phase: str = "climb", force: bool = False) -> None:
         """Write ``model`` and ``sites``, at most every few seconds unless ``force`` is set."""
         if self.path is None or (not force and time.monotonic() - self.last < CHECKPOINT_SECONDS):
             return
@@ -317,4 +317,4 @@ class Model(AnyModel, Protocol):
     def fitting(self) -> Fitting[Self]: ...
 
     def assignment(self, layout: Layout) -> LatentLayout: ...
-    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Any: ...
+    def likelihood_at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP | CountGP: ...

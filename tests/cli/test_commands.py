@@ -470,7 +470,7 @@ def test_a_fit_goes_on_from_another(run, save, tmp_path):
     code, _, err = run(*common, "--out", tmp_path / "c", "--start", tmp_path / "absent.nc")
     assert (code, "there is no file" in sentence(err)) == (FAILED, True)
     code, _, err = run(*common[:-3], 2, *common[-2:], "--out", tmp_path / "c", "--start", tmp_path / "a" / "fit.nc")
-    assert (code, "fit a preset with the same latents" in sentence(err)) == (FAILED, True)
+    assert (code, "fit a model with the same latents" in sentence(err)) == (FAILED, True)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_density_is_that_of_noise_correlated_over_time(small_model, kind, gaps):
     mask, missing = gapless(gaps)
     y = np.random.default_rng(2).multivariate_normal(mean, S, 4).reshape(4, 7, 5) * mask
     own = {"window": Window(14, 1, 2, (-0.5,)), "order": 6} if kind == "markov" else {}
-    distribution = getattr(model, kind)(missing=missing, phi=jnp.asarray(AUTOCORRELATION), **own)
+    distribution = getattr(model, kind)(missing=missing, autocorrelation=jnp.asarray(AUTOCORRELATION), **own)
     got = distribution.log_prob(jnp.asarray(y))
     flat, seen = y.reshape(4, -1), mask.reshape(4, -1)
     wanted = [
@@ -123,7 +123,7 @@ def test_smoothed_readouts_are_those_of_conditioning(small_model):
     mean, S, signal, own, C = moments_by_hand(model, correlation=matern52)
     mask, missing = gapless("ragged hidden")
     y = np.random.default_rng(3).multivariate_normal(mean, S, 4).reshape(4, 7, 5) * mask
-    distribution = model.markov(EXACT, order=6, missing=missing, phi=jnp.asarray(AUTOCORRELATION))
+    distribution = model.markov(EXACT, order=6, missing=missing, autocorrelation=jnp.asarray(AUTOCORRELATION))
     got = distribution.posterior(jnp.asarray(y))
     big = np.kron(np.eye(7), C)
     for trial in range(4):
@@ -141,7 +141,7 @@ def test_samples_are_correlated_over_time(small_model, kind):
     model = small_model()
     mean, S, *_ = moments_by_hand(model)
     own = {"window": Window(14, 1, 2, (-0.5,)), "order": 6} if kind == "markov" else {}
-    distribution = getattr(model, kind)(phi=jnp.asarray(AUTOCORRELATION), **own)
+    distribution = getattr(model, kind)(autocorrelation=jnp.asarray(AUTOCORRELATION), **own)
     draws = np.asarray(distribution.sample(jax.random.key(0), (20000,))).reshape(20000, -1)
     # Five standard errors of a covariance of 20000 draws.
     size = np.sqrt(np.diag(S))
@@ -161,7 +161,7 @@ def test_an_exact_lift_is_exact(small_model):
 
 def test_no_memory_is_white_noise(small_model):
     model, y = small_model(), jnp.asarray(np.random.default_rng(4).standard_normal((3, 7, 5)))
-    none = model.dense(phi=jnp.zeros(2)).log_prob(y)
+    none = model.dense(autocorrelation=jnp.zeros(2)).log_prob(y)
     np.testing.assert_allclose(none, model.dense().log_prob(y), atol=1e-9)
 
 
