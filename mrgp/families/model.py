@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 
 from mrgp.families.earlier_settings import translated
+from mrgp.inference.density import free_sites
 from mrgp.inference.driver import drive
 from mrgp.inference.method import Method
-from mrgp.inference.optimise import free_sites
 from mrgp.inference.run import Options
 from mrgp.part import Part, chosen
 from mrgp.parts.emissions import Emission

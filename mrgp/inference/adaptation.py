@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mrgp.inference.density import free_sites
 from mrgp.inference.driver import Driver
-from mrgp.inference.optimise import free_sites
 from mrgp.inference.run import Model, Options, Start, State
 from mrgp.inference.search import elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import quietened

@@ -12,11 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mrgp.inference.adaptation import Adaptation, begin, doubts, frozen_sites
+from mrgp.inference.density import LogJoint
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.mode.curvature import diagonal
-from mrgp.inference.optimise import LogJoint, Objective, maximise
+from mrgp.inference.optimise import Objective, maximise
 from mrgp.inference.run import Model, Run, State
+from mrgp.inference.surrogates import quicker
 
 ROUGH = 1.0  # nats: of a climb that only brings latents to where the sites held at first may follow
 
@@ -80,13 +82,15 @@ def _climb(driver: Driver, state: Climb) -> str:
     options = driver.options
     scale = {**state.model.fitting.scales(driver.data, state.sites), **state.still}
     frozen = frozen_sites(state.model, options)
+    tolerance = max(options.tolerance, ROUGH) if state.still else options.tolerance
     ascent = maximise(
         Objective(LogJoint(state.model), driver.data, state.sites, scale, frozen),
-        tolerance=max(options.tolerance, ROUGH) if state.still else options.tolerance,
+        tolerance=tolerance,
         max_iterations=options.max_iterations,
         spent=state.iterations + (state.home.iterations if state.home is not None else 0),
         progress="climbing log p(y, parameters)" if options.progress else None,
         on_iteration=lambda sites: driver.keep(replace(state, sites=sites)),
+        ahead=quicker(state.model.emission, driver.data, tolerance),
     )
     state.sites = ascent.sites
     state.trace += ascent.trace

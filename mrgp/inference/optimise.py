@@ -8,7 +8,7 @@ where expectation-maximization needs thousands. The objective never increases.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,20 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from numpyro import handlers
-from numpyro.distributions import biject_to
-from numpyro.infer.util import log_density
 from scipy.optimize import minimize
 from tqdm import tqdm
 
+from mrgp.inference.density import Density, Sites, constrain, unconstrain
 from mrgp.likelihoods.best_gaussian import TOLERANCE
-from mrgp.likelihoods.bound import CountGP
-from mrgp.runtime.workers import TRACING
-
-type Sites = dict[str, Array]
 
 INTERRUPTED = "interrupted"  # the reason of what the user stopped
 MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
@@ -60,120 +53,6 @@ class Ascent:
     reason: str = ""
     evaluations: int = 0
     wall_s: float = 0.0
-
-
-def _somewhere(site: dict[str, Any]) -> Any:
-    """Some value in the support of a free site, None for other sites.
-
-    A draw would be compiled for every shape.
-    """
-    if site["type"] != "sample" or site["is_observed"]:
-        return None
-    transform = biject_to(site["fn"].support)
-    return transform(np.zeros(transform.inverse_shape(site["fn"].shape())))
-
-
-def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
-    """Find the unobserved sites of ``model``, at values of no meaning.
-
-    They are as NumPyro traces them.
-    """
-    placed = handlers.substitute(handlers.seed(model, 0), substitute_fn=_somewhere)
-    with TRACING, numpyro.validation_enabled(False):
-        trace = handlers.trace(placed).get_trace(data)
-    return {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
-
-
-def transforms_of(model: Callable[..., None], data: Any, frozen: Collection[str]) -> dict[str, Any]:
-    """Transforms from the real line to the supports of the sites of ``model``.
-
-    Unobserved sites have one each, unless they are ``frozen``.
-    """
-    free = free_sites(model, data)
-    return {name: biject_to(site["fn"].support) for name, site in free.items() if name not in frozen}
-
-
-def unconstrain(transforms: Mapping[str, Any], sites: Mapping[str, Any]) -> Sites:
-    """Map sites to the real line, site by site."""
-    return {name: transforms[name].inv(jnp.asarray(sites[name])) for name in transforms}
-
-
-def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
-    """Inverse of :func:`unconstrain`."""
-    return {name: transforms[name](free[name]) for name in transforms}
-
-
-def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:
-    """Log density in the prior of the sites ``names``, given all others."""
-    known = {name: jnp.asarray(value) for name, value in sites.items()}
-    return float(_prior_density(model, tuple(names), known, data))
-
-
-@partial(jax.jit, static_argnums=(0, 1))  # as one program: op by op the model's own arrays take seconds to compile
-def _prior_density(model: Callable[..., None], names: tuple[str, ...], sites: Sites, data: Any) -> Array:
-    trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=sites)).get_trace(data)
-    return jnp.asarray(sum(jnp.sum(trace[name]["fn"].log_prob(sites[name])) for name in names))
-
-
-class Density:
-    """Log density to be maximised; hashable, so that equal ones share a compiled function."""
-
-    def __call__(self, sites: Sites, data: Any) -> Array:
-        """Log density in nats."""
-        raise NotImplementedError
-
-    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
-        """Transforms from the real line to the supports of the sites that are not ``frozen``."""
-        raise NotImplementedError
-
-    def first_guess(self, sites: Sites, data: Any) -> Any:
-        """Start of the search inside the density; None if there is nothing to search for."""
-        return None
-
-    def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
-        """Log density, and a start for the search at other sites nearby.
-
-        A search inside the density ends where a step gains less than ``within`` nats.
-        """
-        return self(sites, data), None
-
-
-@dataclass(frozen=True)
-class LogJoint(Density):
-    """log p(y, sites) of a NumPyro program that takes ``data``."""
-
-    model: Callable[..., None]
-
-    def __call__(self, sites: Sites, data: Any) -> Array:
-        return log_density(self.model, (data,), {}, sites)[0]
-
-    def first_guess(self, sites: Sites, data: Any) -> Any:
-        """Start of the search for q in a bound of counts; None for other models."""
-        observed = self._trace(sites, data).get("y")  # a program of known loadings has none
-        if observed is None or not isinstance(observed["fn"], CountGP):
-            return None
-        return observed["fn"].first_guess(observed["value"])
-
-    def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
-        if guess is None:
-            return self(sites, data), None
-        total: Any = 0.0
-        for site in self._trace(sites, data).values():
-            if site["type"] != "sample":
-                continue
-            if site["is_observed"]:
-                scores, guess = site["fn"].bound_from(site["value"], guess, within)
-            else:
-                scores = site["fn"].log_prob(site["value"])
-            total += scores.sum()
-        return total, guess
-
-    def _trace(self, sites: Sites, data: Any) -> dict[str, Any]:
-        return handlers.trace(handlers.substitute(self.model, data=sites)).get_trace(data)
-
-    def transforms(self, data: Any, frozen: Collection[str]) -> dict[str, Any]:
-        """Transforms of the unobserved sites that are not ``frozen``."""
-        return transforms_of(self.model, data, frozen)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -274,11 +153,13 @@ def maximise(
     patience: int = PATIENCE,
     progress: str | None = None,
     on_iteration: Callable[[Sites], None] | None = None,
+    ahead: Callable[[Objective], Iterator[tuple[np.ndarray, float]]] | None = None,
 ) -> Ascent:
     """Climb until the gain over ``patience`` iterations is below ``tolerance`` nats.
 
     The climb begins at the objective's start. ``max_iterations`` are those of a whole fit, of which earlier climbs have
     ``spent`` some. ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
+    ``ahead`` is a quicker way up, as far as it goes: it yields places, each higher than the one before, and losses.
     """
     started = time.perf_counter()
     trace: list[float] = []
@@ -286,17 +167,19 @@ def maximise(
     state = {"reason": f"stopped after {max_iterations} iterations", "converged": False}
     bar = tqdm(desc=progress, unit=" iterations", disable=progress is None, leave=False, mininterval=0.5)
 
-    def after(intermediate_result: Any) -> None:
+    def reached(x: np.ndarray, value: float) -> None:
         nonlocal best
-        value = -float(intermediate_result.fun)
         if value >= trace[-1]:  # not where a search inside the density was a little less exact than the one before
-            best = np.array(intermediate_result.x)
+            best = np.array(x)
         trace.append(max(value, trace[-1]))
         objective.within = float(np.clip(SHARE * (trace[-1] - trace[-2]), TOLERANCE, ROUGHEST))
         bar.update()
         bar.set_postfix_str(f"log p = {trace[-1]:.2f}")
         if on_iteration is not None:
             on_iteration(objective.sites(best))
+
+    def after(intermediate_result: Any) -> None:
+        reached(intermediate_result.x, -float(intermediate_result.fun))
         if len(trace) > patience and trace[-1] - trace[-1 - patience] < tolerance:
             state.update(reason=f"gain below {tolerance:g} nats over {patience} iterations", converged=True)
             raise StopIteration
@@ -310,6 +193,10 @@ def maximise(
     trace.append(-first)
     begun = -np.inf
     try:
+        for place, loss in () if ahead is None else ahead(objective):
+            reached(place, -loss)
+            if len(trace) > max_iterations - spent:
+                break
         while True:
             result = minimize(
                 objective.walled(first), best, jac=True, method="L-BFGS-B", callback=after,

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mrgp.inference.apart import worth_of_sharing
+from mrgp.inference.density import LogJoint
 from mrgp.inference.lags import FEWEST_BINS
-from mrgp.inference.optimise import INTERRUPTED, Ascent, LogJoint, Objective, maximise
+from mrgp.inference.optimise import INTERRUPTED, Ascent, Objective, maximise
 from mrgp.inference.profile import better_lags
 from mrgp.inference.run import Model, Options
 from mrgp.inference.start import Compressed, compress, decompress

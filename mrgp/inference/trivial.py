@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.inference.optimise import INTERRUPTED, free_sites, prior_density
+from mrgp.inference.density import free_sites, prior_density
+from mrgp.inference.optimise import INTERRUPTED
 from mrgp.inference.run import AnyModel, Options, Run, Start
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import of_neurons

@@ -30,6 +30,7 @@ from numpyro.util import is_prng_key
 from mrgp.likelihoods.base import DelayedGP, Drawn, mean_given
 from mrgp.likelihoods.best_gaussian import Groups, Guess, Problem
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
+from mrgp.likelihoods.surrogate import Surrogate, log_density, surrogate_of
 from mrgp.parts.emissions.counts import Counts, prediction
 from mrgp.parts.loadings import readout_loadings
 
@@ -103,6 +104,18 @@ class CountGP(Distribution):
         expected = expected + problem.seen(self.counts.normalizer(problem.y)).sum((0, 2))
         scores = expected - log_sites + self.latent.normalizer(told)
         return scores, Guess(told.vectors, q.precision)
+
+    def surrogate(self, value: Array, guess: Guess, within: Array | float) -> Surrogate:
+        """Make the Gaussian surrogate of the bound of trials (trial, time, neuron).
+
+        The search for q begins with ``guess``.
+        """
+        problem = self._problem(value)
+        return surrogate_of(problem, problem.best(guess, within))
+
+    def near(self, value: Array, surrogate: Surrogate) -> Array:
+        """Log density of a surrogate that was made at parameters nearby, of all trials together."""
+        return log_density(self._problem(value), surrogate)
 
     def _problem(self, value: Array) -> Problem:
         groups = Groups.of(self.latent, value.shape[0], self.shared_covariance)

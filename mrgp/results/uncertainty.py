@@ -13,12 +13,13 @@ import numpy as np
 import xarray as xr
 from scipy.stats import norm
 
+from mrgp.inference.density import LogJoint, prior_density, transforms_of
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.mode.evidence import laplace_evidence
 from mrgp.inference.mode.mode import unsettled
 from mrgp.inference.mode.moves import carried
-from mrgp.inference.optimise import LogJoint, Objective, prior_density, transforms_of
+from mrgp.inference.optimise import Objective
 from mrgp.inference.variational_bayes.bound import Bound, Setting
 from mrgp.parts.delays.bounds import pressing
 from mrgp.parts.delays.constant import DELAY

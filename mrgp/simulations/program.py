@@ -11,7 +11,7 @@ from jax import Array
 from numpyro import handlers
 
 from mrgp.families.gaussian_process import GaussianProcesses
-from mrgp.inference.optimise import free_sites
+from mrgp.inference.density import free_sites
 from mrgp.likelihoods.likelihood import Dense
 from mrgp.likelihoods.statespace.linear import START_MEAN, TRANSITION, LinearSpace, typical_system
 from mrgp.parts.loadings import RELEVANCE, relevance_of

@@ -25,7 +25,7 @@ from mrgp.models import DLAG, GPFA, MDLAG
 from scipy.special import gammaln, xlogy
 
 import mrgp
-from mrgp.inference.optimise import prior_density
+from mrgp.inference.density import prior_density
 from mrgp.metrics import split_trials
 from mrgp.parts.emissions import Poisson
 

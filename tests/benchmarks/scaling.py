@@ -80,7 +80,8 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     import jax
 
     import mrgp
-    from mrgp.inference.optimise import LogJoint, Objective
+    from mrgp.inference.density import LogJoint
+    from mrgp.inference.optimise import Objective
     from mrgp.likelihoods.kalman import settling_steps
 
     rng = np.random.default_rng(1)

@@ -12,7 +12,7 @@ import xarray as xr
 from mrgp.models import ADM, DLAG, GPFA, LDS, MDLAG
 
 import mrgp
-from mrgp.inference.optimise import free_sites
+from mrgp.inference.density import free_sites
 from mrgp.part import rebuilt
 from mrgp.parts.sites import site_of
 from mrgp.parts.symmetries import sites_of_truth

@@ -20,7 +20,8 @@ import mrgp
 from mrgp import metrics, studies
 from mrgp.cli.main import main
 from mrgp.inference.adaptation import begin, frozen_sites
-from mrgp.inference.optimise import LogJoint, Objective
+from mrgp.inference.density import LogJoint
+from mrgp.inference.optimise import Objective
 from mrgp.inference.run import State
 from mrgp.likelihoods.likelihood import Dense
 from mrgp.parts.delays.constant import DELAY, BoundedDelays

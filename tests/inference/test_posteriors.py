@@ -16,6 +16,7 @@ from numpyro.infer.util import log_density
 from scipy.special import logsumexp
 
 import mrgp
+from mrgp.inference.density import LogJoint, constrain
 from mrgp.inference.mode import mode as summit
 from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
 from mrgp.inference.mode.curvature import product_on, profile_curvature
@@ -23,7 +24,7 @@ from mrgp.inference.mode.given_loadings import Given, Reduced
 from mrgp.inference.mode.krylov import dense, log_determinant, softest
 from mrgp.inference.mode.mode import unsettled
 from mrgp.inference.mode.moves import carried
-from mrgp.inference.optimise import LogJoint, Objective, constrain
+from mrgp.inference.optimise import Objective
 from mrgp.simulations.simulate import simulate
 
 SMALL = {"max_delay": 0.06, "likelihood": "dense"}  # no loop over time: compiled in half the time

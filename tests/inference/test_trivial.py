@@ -9,7 +9,8 @@ from scipy import stats
 
 import mrgp
 from mrgp.inference import adaptation
-from mrgp.inference.optimise import Density, Objective, maximise
+from mrgp.inference.density import Density
+from mrgp.inference.optimise import Objective, maximise
 from mrgp.inference.run import Options, Run
 from mrgp.inference.trivial import SLACK, never_below_trivial, quietened
 from mrgp.parts.emissions import Gaussian, NegativeBinomial, Poisson

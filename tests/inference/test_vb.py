@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import digamma, gammaln
 
 import mrgp
-from mrgp.inference.optimise import free_sites
+from mrgp.inference.density import free_sites
 from mrgp.inference.variational_bayes import vb
 from mrgp.inference.variational_bayes.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of
 from mrgp.inference.variational_bayes.updates import revival, update

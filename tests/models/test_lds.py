@@ -16,7 +16,8 @@ from scipy.stats import multivariate_normal
 
 import mrgp
 from mrgp.families.model import Model
-from mrgp.inference.optimise import LogJoint, Objective, transforms_of
+from mrgp.inference.density import LogJoint, transforms_of
+from mrgp.inference.optimise import Objective
 from mrgp.inference.start import moving_average
 from mrgp.likelihoods.statespace.linear import (
     START_FLOOR,

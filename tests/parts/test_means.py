@@ -14,8 +14,9 @@ from scipy.stats import multivariate_normal
 import mrgp
 from mrgp.inference import search
 from mrgp.inference.adaptation import begin
+from mrgp.inference.density import free_sites
 from mrgp.inference.driver import Driver
-from mrgp.inference.optimise import Ascent, free_sites
+from mrgp.inference.optimise import Ascent
 from mrgp.inference.run import Options
 from mrgp.parts.around_shared import AroundShared
 from mrgp.parts.emissions.autocorrelated import noise_timescale_of

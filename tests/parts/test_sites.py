@@ -7,7 +7,7 @@ import pytest
 from numpyro import handlers
 
 import mrgp
-from mrgp.inference.optimise import free_sites
+from mrgp.inference.density import free_sites
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.sites import SITES, Site, of_neurons, site_of
 

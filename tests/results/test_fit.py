@@ -15,8 +15,9 @@ from numpyro.infer.util import log_density
 import mrgp
 from mrgp.families.model import Model
 from mrgp.inference import optimise as climbing
+from mrgp.inference.density import LogJoint
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
-from mrgp.inference.optimise import LogJoint, Objective
+from mrgp.inference.optimise import Objective
 from mrgp.parts.delays.bounds import widened
 from mrgp.parts.delays.constant import ConstantDelay
 from mrgp.parts.symmetries import sites_of_truth

@@ -15,9 +15,10 @@ from scipy.stats import norm
 
 import mrgp
 from mrgp.inference import optimise as climbing
+from mrgp.inference.density import LogJoint
 from mrgp.inference.mode.curvature import profile_curvature
 from mrgp.inference.mode.given_loadings import Given, Reduced
-from mrgp.inference.optimise import LogJoint, Objective, maximise
+from mrgp.inference.optimise import Objective, maximise
 from mrgp.simulations.simulate import simulate
 from mrgp.studies.bootstrap import refits as resampling
 from mrgp.studies.bootstrap.bootstrap_delays import bootstrap_delays

@@ -23,9 +23,10 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
 
+from mrgp.inference.density import Sites, constrain, transforms_of
 from mrgp.inference.mode.curvature import Curvature, product_on
 from mrgp.inference.mode.krylov import softest
-from mrgp.inference.optimise import Objective, Sites, constrain, transforms_of
+from mrgp.inference.optimise import Objective
 
 DYNAMICS, REST = "standard_dynamics", "standard_rest"  # the sites of x_theta and x_c
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
 
+from mrgp.inference.density import constrain
 from mrgp.inference.mode.curvature import Curvature, product_on
 from mrgp.inference.mode.krylov import log_determinant
-from mrgp.inference.optimise import Objective, constrain
+from mrgp.inference.optimise import Objective
 
 FAR = 500.0  # where the transform to a bounded site has reached its bounds
 

@@ -16,7 +16,7 @@ from jax import Array
 from numpyro import handlers
 from numpyro.distributions import constraints
 
-from mrgp.inference.optimise import Sites
+from mrgp.inference.density import Sites
 from mrgp.inference.run import Model
 from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.reduction import Information

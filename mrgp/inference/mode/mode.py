@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from mrgp.inference.adaptation import frozen_sites, settled
+from mrgp.inference.density import LogJoint, constrain, unconstrain
 from mrgp.inference.driver import Driver, drive
 from mrgp.inference.map import MAP
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.mode.given_loadings import Given, Reduced
-from mrgp.inference.optimise import LogJoint, Objective, constrain, unconstrain
+from mrgp.inference.optimise import Objective
 from mrgp.inference.run import Model, Run, State
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.latents import LatentLayout

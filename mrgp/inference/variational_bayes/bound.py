@@ -23,7 +23,7 @@ from jax.scipy.special import digamma, gammaln
 from numpyro import handlers
 from numpyro.distributions.transforms import IdentityTransform
 
-from mrgp.inference.optimise import Density, Sites, transforms_of
+from mrgp.inference.density import Density, Sites, transforms_of
 from mrgp.parts.loadings import RELEVANCE
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData

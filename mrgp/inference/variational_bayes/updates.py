@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mrgp.inference.optimise import Sites
+from mrgp.inference.density import Sites
 from mrgp.inference.variational_bayes.bound import Setting, alpha_posterior, priors_of, trace_of
 from mrgp.parts.loadings import readout_loadings
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET

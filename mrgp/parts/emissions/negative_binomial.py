@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array, random
-from jax.scipy.special import gammaln
 from scipy.stats import nbinom
 
 from mrgp.part import SAMPLED
 from mrgp.parts.emissions.base import OWN, Expected, Priors, moments_of_neurons
 from mrgp.parts.emissions.beginning_of_counts import CountsBeginning
 from mrgp.parts.emissions.counts import Counts
+from mrgp.parts.emissions.tables_of_counts import log_factorial, log_rising
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import OFFSET, Readout
 from mrgp.parts.sites import Site
@@ -61,9 +61,7 @@ class NegativeBinomial(Counts):
         return Expected(value, y - trials * found.share, trials * found.spread)
 
     def normalizer(self, y: Array) -> Array:
-        size = 1 / self.dispersion
-        rising = gammaln(y + size) - gammaln(size) + y * jnp.log(self.dispersion)
-        return rising - gammaln(y + 1)
+        return log_rising(y, jnp.broadcast_to(self.dispersion, y.shape[-1:])) - log_factorial(y)
 
     def draw(self, key: Array, eta: Array) -> Array:
         gamma_key, poisson_key = random.split(key)

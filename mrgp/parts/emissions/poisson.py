@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import Array, random
-from jax.scipy.special import gammaln
 
 from mrgp.parts.emissions.base import Expected
 from mrgp.parts.emissions.counts import Counts
+from mrgp.parts.emissions.tables_of_counts import log_factorial
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Poisson(Counts):
         return Expected(y * mean - rate, y - rate, rate)
 
     def normalizer(self, y: Array) -> Array:
-        return -gammaln(y + 1)
+        return -log_factorial(y)
 
     def draw(self, key: Array, eta: Array) -> Array:
         return random.poisson(key, jnp.exp(eta)).astype(eta.dtype)

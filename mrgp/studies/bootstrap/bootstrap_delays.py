@@ -25,8 +25,8 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
+from mrgp.inference.density import Sites
 from mrgp.inference.mode.given_loadings import Given
-from mrgp.inference.optimise import Sites
 from mrgp.inference.run import Model
 from mrgp.likelihoods.reduction import Information
 from mrgp.parts.delays.bounds import pressing

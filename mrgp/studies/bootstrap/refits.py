@@ -18,9 +18,10 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from mrgp.inference.density import LogJoint, Sites
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.mode.given_loadings import Given, Reduced
-from mrgp.inference.optimise import INTERRUPTED, LogJoint, Objective, Sites, maximise
+from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
 from mrgp.inference.run import Model
 from mrgp.likelihoods.recursions.smoother import synthetic_information
 from mrgp.likelihoods.reduction import Information

@@ -24,8 +24,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.inference.density import free_sites
 from mrgp.inference.method import Method
-from mrgp.inference.optimise import free_sites
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.delays.varying import DELAY_CHANGE
 from mrgp.parts.readout import LOADINGS

@@ -8,9 +8,10 @@ from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
 
 import mrgp
 from mrgp.families.scales import WIDEST_STEP
+from mrgp.inference.density import LogJoint, free_sites
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.mode.whittle import heard, of_delay, of_kernel, spectrum
-from mrgp.inference.optimise import LogJoint, Objective, free_sites
+from mrgp.inference.optimise import Objective
 from mrgp.parts.kernels import Matern32, RationalQuadratic, Spectral, SquaredExponential
 
 N_BINS = 200

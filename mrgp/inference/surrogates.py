@@ -1,0 +1,114 @@
+"""Climbs of a bound of counts by surrogates: Gaussian densities that agree with it where each was made.
+
+A surrogate has the bound's slopes at one place (:mod:`mrgp.likelihoods.surrogate`), and is climbed at the cost of a
+Gaussian likelihood, without a search for q. The bound is asked once in a round, where the climb of the surrogate ends:
+it never falls.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from scipy.optimize import minimize
+
+from mrgp.inference.density import Density, Sites, constrain
+from mrgp.inference.optimise import Objective
+from mrgp.parts.emissions import Emission
+from mrgp.recordings.recording import MultiRegionData
+
+FIRST, LEAST, MOST = 10, 4, 40  # L-BFGS iterations on a surrogate
+FAITHFUL, ENOUGH = 0.5, 0.05  # shares of the promised gain: above which a surrogate is trusted further, or followed
+HALVINGS = 4  # of a step that does not raise the bound
+LARGE = 3e5  # counts: of fewer a search for q takes less than the surrogate's compilation saves
+
+type Rounds = Callable[[Objective], Iterator[tuple[np.ndarray, float]]]
+
+
+def quicker(emission: Emission, data: MultiRegionData, tolerance: float) -> Rounds | None:
+    """Quicker way up the bound of a recording, where it has one that is worth its compilation; else None."""
+    if not emission.is_of_counts or data.values.size < LARGE:
+        return None
+    return partial(rounds, beside=emission.own_sites, tolerance=tolerance)
+
+
+def rounds(objective: Objective, beside: tuple[str, ...], tolerance: float) -> Iterator[tuple[np.ndarray, float]]:
+    """Climb from the objective's start; yields where every round has ended, and the loss there.
+
+    Rounds end where one gains less than ``tolerance`` nats, or where the bound does not follow its surrogate.
+
+    Args:
+        objective: Of a bound, at its start.
+        beside: Names of sites that surrogates say nothing of. They move along the bound's slope, as far as the scales
+            of the objective say.
+        tolerance: Nats.
+    """
+    here, most = np.zeros(objective.size), FIRST
+    loss, slope = objective(here)
+    own = {name: jnp.full_like(value, name in beside) for name, value in objective.origin.items()}
+    apart = np.asarray(ravel_pytree(own)[0])
+    while True:
+        surrogate = _surrogate(*_arguments(objective, here), objective.guess, objective.within)
+        near = partial(_evaluated, objective, surrogate)
+        base, own_slope = near(here)
+        unsaid = slope - own_slope  # of sites beside, and of what the search for q has left
+
+        def promised(x: np.ndarray, here=here, near=near, unsaid=unsaid) -> tuple[float, np.ndarray]:
+            value, gradient = near(x)
+            away = x - here
+            value += unsaid @ away + 0.5 * (apart * away) @ away
+            return value, gradient + unsaid + apart * away
+
+        found = minimize(promised, here, jac=True, method="L-BFGS-B", options={"maxcor": MOST, "maxiter": most})
+        expected = base - float(found.fun)
+        if not np.isfinite(expected) or expected <= 0:
+            return
+        for halving in range(HALVINGS):
+            there = here + 0.5**halving * (found.x - here)
+            tried, tried_slope = objective(there)
+            gained = loss - tried
+            if np.isfinite(tried) and gained > ENOUGH * 0.5**halving * expected:
+                break
+        else:
+            return
+        most = min(2 * most, MOST) if halving == 0 and gained > FAITHFUL * expected else max(most // 2, LEAST)
+        here, loss, slope = there, tried, tried_slope
+        yield here, loss
+        if gained < tolerance:
+            return
+
+
+def _evaluated(objective: Objective, surrogate: Any, x: np.ndarray) -> tuple[float, np.ndarray]:
+    value, gradient = _near(*_arguments(objective, x), surrogate)
+    return float(value), np.asarray(ravel_pytree(gradient)[0], float)
+
+
+def _arguments(objective: Objective, x: np.ndarray) -> tuple[Any, ...]:
+    moved = objective.unravel(jnp.asarray(x))
+    return objective.density, moved, objective.origin, objective.scale, objective.frozen, objective.data
+
+
+def _placed(density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any) -> Sites:
+    free = jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)
+    return {**constrain(density.transforms(data, frozen), free), **frozen}
+
+
+@partial(jax.jit, static_argnums=0)
+def _surrogate(
+    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any, within: float
+) -> Any:
+    return density.surrogate(_placed(density, x, origin, scale, frozen, data), data, guess, within)
+
+
+@partial(jax.jit, static_argnums=0)
+def _near(
+    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, surrogate: Any
+) -> tuple[Array, Sites]:
+    """Negative density of a surrogate, and its gradient."""
+    return jax.value_and_grad(
+        lambda x: -density.near(_placed(density, x, origin, scale, frozen, data), data, surrogate)
+    )(x)

@@ -1,0 +1,87 @@
+r"""Gaussian surrogate of a bound of counts: pseudo-observations of log-rates, near the parameters of one q.
+
+With eta' = E_q eta, s = E_q d log p / d eta and lambda = -E_q d^2 log p / d eta^2, averaged over the trials that share
+a covariance, every count is replaced by
+
+.. math::
+    \ell(\eta) = s (\eta - \eta') - \lambda (\eta - \eta')^2 / 2 .
+
+Integrated over x ~ N(0, K) it has the q that it was made from as its posterior, and where that q is the best one its
+slopes by loadings, offsets, delays and kernels are those of the bound: E_q[(y - e^eta) x] = s m - lambda V C' (Stein).
+What is far slower than a Gaussian likelihood, the search for q, is left out, while x is still integrated out.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from mrgp.likelihoods.best_gaussian import Fitted, Problem, information_of
+
+
+class Surrogate(NamedTuple):
+    """Pseudo-observations s + lambda eta' with precision lambda.
+
+    Attributes:
+        vectors: s + lambda eta', (time, trial, neuron).
+        precision: lambda, (time, pattern, neuron).
+        by_level: Sum of ``vectors`` over the trials of a condition, (time, condition, neuron).
+        weight: Sum of lambda over them.
+    """
+
+    vectors: Array
+    precision: Array
+    by_level: Array
+    weight: Array
+
+
+def surrogate_of(problem: Problem, q: Fitted) -> Surrogate:
+    """Make the surrogate of a bound around its q."""
+    C, groups, condition = problem.loadings, problem.groups, _conditions(problem)
+    precision = groups.mean(q.curvature)
+    level = jnp.broadcast_to(problem.level, (len(problem.y), *problem.level.shape[1:]))
+
+    def of_bin(bin_: tuple[Array, ...]) -> Array:
+        y, m, V, level, told, seen = bin_
+        eta = m @ C.T + level[condition]
+        variance = groups.of_trials(jnp.einsum("ni,gij,nj->gn", C, V, C)[None])[0]
+        slope = problem.counts.expected(y, eta, variance).slope
+        slope = slope if seen is None else slope * groups.of_trials(seen[None])[0]
+        return slope + groups.of_trials(told[None])[0] * eta
+
+    vectors = lax.map(of_bin, (problem.y, q.mean, q.covariance, level, precision, groups.seen))
+    weight = jnp.broadcast_to(groups.of_trials(precision), vectors.shape)
+    return Surrogate(vectors, precision, _summed(problem, vectors), _summed(problem, weight))
+
+
+def log_density(problem: Problem, surrogate: Surrogate) -> Array:
+    """Log density of all pseudo-observations together at the parameters of ``problem``, but for a constant."""
+    C, groups, level = problem.loadings, problem.groups, problem.level
+    constant = (surrogate.by_level * level - 0.5 * surrogate.weight * jnp.square(level)).sum()
+    vectors = surrogate.vectors @ C - _of_level(problem, surrogate.precision)
+    information = information_of(vectors, problem.in_readouts(surrogate.precision), groups)
+    return constant + problem.latent.normalizer(information).sum()
+
+
+def _of_level(problem: Problem, precision: Array) -> Array:
+    """C' lambda d of every trial, (time, trial, readout); trials of one pattern and one condition have it in common."""
+    C, groups, level, conditions = problem.loadings, problem.groups, problem.level, _conditions(problem)
+    if precision.shape[1] * level.shape[1] > problem.y.shape[1]:
+        return (groups.of_trials(precision) * level[:, conditions]) @ C
+    found = jnp.einsum("tgn,tcn,ni->tgci", precision, jnp.broadcast_to(level, (len(precision), *level.shape[1:])), C)
+    return found[:, groups.pattern, 0 if isinstance(conditions, slice) else conditions]
+
+
+def _conditions(problem: Problem) -> Array | slice:
+    """Condition of every trial, for levels (time, condition, neuron)."""
+    latent = problem.latent
+    return slice(0, 1) if latent.course is None or latent.condition is None else latent.condition
+
+
+def _summed(problem: Problem, array: Array) -> Array:
+    """Sum (time, trial, neuron) over the trials of each condition."""
+    conditions = _conditions(problem)
+    if isinstance(conditions, slice):
+        return array.sum(1, keepdims=True)
+    nothing = jnp.zeros((len(array), problem.level.shape[1], array.shape[2]), array.dtype)
+    return nothing.at[:, conditions].add(array)
