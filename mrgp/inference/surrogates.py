@@ -1,4 +1,4 @@
-"""Climbs of a bound of counts by surrogates: Gaussian densities that agree with it where each was made.
+"""Climbs of a bound of counts by surrogates: Gaussian densities with the same slopes.
 
 A surrogate has the bound's slopes at one place (:mod:`mrgp.likelihoods.surrogate`), and is climbed at the cost of a
 Gaussian likelihood, without a search for q. The bound is asked once in a round, where the climb of the surrogate ends:
@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 from mrgp.inference.density import Density, Sites, constrain
 from mrgp.inference.optimise import Objective
 from mrgp.parts.emissions import Emission
 from mrgp.recordings.recording import MultiRegionData
 
-FIRST, LEAST, MOST = 10, 4, 40  # L-BFGS iterations on a surrogate
-FAITHFUL, ENOUGH = 0.5, 0.05  # shares of the promised gain: above which a surrogate is trusted further, or followed
+FIRST, MOST = 10, 40  # L-BFGS iterations on a surrogate
+NEAR, FARTHEST = 8.0, 64.0  # scales of the objective: how far a round moves a coordinate
+FAITHFUL, ENOUGH, ODD = 0.5, 0.05, 4.0  # of the promised gain: trusted further, followed, not believed
 HALVINGS = 4  # of a step that does not raise the bound
 LARGE = 3e5  # counts: of fewer a search for q takes less than the surrogate's compilation saves
 
@@ -30,7 +31,7 @@ type Rounds = Callable[[Objective], Iterator[tuple[np.ndarray, float]]]
 
 
 def quicker(emission: Emission, data: MultiRegionData, tolerance: float) -> Rounds | None:
-    """Quicker way up the bound of a recording, where it has one that is worth its compilation; else None."""
+    """Quicker way up a bound, where it is worth its compilation; else None."""
     if not emission.is_of_counts or data.values.size < LARGE:
         return None
     return partial(rounds, beside=emission.own_sites, tolerance=tolerance)
@@ -39,7 +40,8 @@ def quicker(emission: Emission, data: MultiRegionData, tolerance: float) -> Roun
 def rounds(objective: Objective, beside: tuple[str, ...], tolerance: float) -> Iterator[tuple[np.ndarray, float]]:
     """Climb from the objective's start; yields where every round has ended, and the loss there.
 
-    Rounds end where one gains less than ``tolerance`` nats, or where the bound does not follow its surrogate.
+    Rounds end where one gains less than ``tolerance`` nats, or half of what its surrogate promised: where spikes are
+    few, latents are so uncertain that loadings change how uncertain, of which a surrogate knows nothing.
 
     Args:
         objective: Of a bound, at its start.
@@ -47,7 +49,7 @@ def rounds(objective: Objective, beside: tuple[str, ...], tolerance: float) -> I
             of the objective say.
         tolerance: Nats.
     """
-    here, most = np.zeros(objective.size), FIRST
+    here, most, radius = np.zeros(objective.size), FIRST, NEAR
     loss, slope = objective(here)
     own = {name: jnp.full_like(value, name in beside) for name, value in objective.origin.items()}
     apart = np.asarray(ravel_pytree(own)[0])
@@ -63,7 +65,9 @@ def rounds(objective: Objective, beside: tuple[str, ...], tolerance: float) -> I
             value += unsaid @ away + 0.5 * (apart * away) @ away
             return value, gradient + unsaid + apart * away
 
-        found = minimize(promised, here, jac=True, method="L-BFGS-B", options={"maxcor": MOST, "maxiter": most})
+        around = Bounds(here - radius, here + radius)
+        how = {"maxcor": MOST, "maxiter": most}
+        found = minimize(promised, here, jac=True, method="L-BFGS-B", bounds=around, options=how)
         expected = base - float(found.fun)
         if not np.isfinite(expected) or expected <= 0:
             return
@@ -71,15 +75,16 @@ def rounds(objective: Objective, beside: tuple[str, ...], tolerance: float) -> I
             there = here + 0.5**halving * (found.x - here)
             tried, tried_slope = objective(there)
             gained = loss - tried
-            if np.isfinite(tried) and gained > ENOUGH * 0.5**halving * expected:
+            if np.isfinite(tried) and ENOUGH * 0.5**halving < gained / expected < ODD:
                 break
         else:
             return
-        most = min(2 * most, MOST) if halving == 0 and gained > FAITHFUL * expected else max(most // 2, LEAST)
+        faithful = halving == 0 and gained > FAITHFUL * expected
         here, loss, slope = there, tried, tried_slope
         yield here, loss
-        if gained < tolerance:
+        if gained < tolerance or not faithful:
             return
+        most, radius = min(2 * most, MOST), min(2 * radius, FARTHEST)
 
 
 def _evaluated(objective: Objective, surrogate: Any, x: np.ndarray) -> tuple[float, np.ndarray]:

@@ -88,7 +88,7 @@ class Fitted(NamedTuple):
         covariance: V = (K^-1 + Lambda)^-1 at every time, (time, pattern, readout, readout).
         slope: Of the bound by m: C' E[d log p / d eta] - K^-1 m.
         curvature: -E[d^2 log p / d eta^2], (time, trial, neuron).
-        bound: Summed over trials, without what does not depend on q.
+        bound: Of every trial, (trial,), without what does not depend on q.
     """
 
     mean: Array
@@ -229,7 +229,7 @@ class Problem(NamedTuple):
         def climb(state: tuple[Fitted, Direction, Array, Array, Array]) -> tuple[Any, ...]:
             q, along, step, _, count = state
             tried, direction = self.step(moments, q, along, step)
-            gain = tried.bound - q.bound
+            gain = (tried.bound - q.bound).sum()
             better = gain >= 0  # not where it is not a number
             left = jax.tree.map(lambda guess, safe: jnp.where(count == 0, safe, guess), q, prior)
             q = jax.tree.map(lambda new, old: jnp.where(better, new, old), tried, left)
@@ -284,7 +284,7 @@ class Problem(NamedTuple):
         covariance = jnp.broadcast_to(jnp.eye(n_readouts, dtype=self.y.dtype), (*shape, n_readouts, n_readouts))
         found = self.expected(still, covariance)
         nothing = jnp.zeros((*shape, self.y.shape[2]), self.y.dtype)
-        return Fitted(still, still, nothing, covariance, found.slope, found.curvature, found.value.sum())
+        return Fitted(still, still, nothing, covariance, found.slope, found.curvature, found.value)
 
     def guess(self) -> Guess:
         """Guess a first q: counts as Gaussian around the log of their local average.
@@ -308,7 +308,8 @@ class Problem(NamedTuple):
         still = jnp.zeros_like(guess.vectors)
         nothing = jnp.zeros((*guess.precision.shape[:2], *[still.shape[-1]] * 2), still.dtype)
         curvature = jnp.broadcast_to(self.groups.of_trials(guess.precision), self.y.shape)
-        return Fitted(still, still, guess.precision, nothing, guess.vectors, curvature, jnp.asarray(-jnp.inf))
+        unknown = jnp.full(still.shape[1], -jnp.inf)
+        return Fitted(still, still, guess.precision, nothing, guess.vectors, curvature, unknown)
 
     def scored(
         self, mean: Array, dual: Array, precision: Array, inside: Array, covariance: Array, log_det: Array
@@ -318,11 +319,14 @@ class Problem(NamedTuple):
         ``inside`` is Lambda, and ``log_det`` is -log|I + K Lambda| / 2 of each trial.
         """
         found = self.expected(mean, covariance)
-        q = Fitted(mean, dual, precision, covariance, found.slope - dual, found.curvature, jnp.zeros(()))
+        q = Fitted(mean, dual, precision, covariance, found.slope - dual, found.curvature, found.value)
         # -KL = log Z - E_q[b' x - x' Lambda x / 2] with b = K^-1 m + Lambda m.
         spread = self.groups.of_trials(jnp.einsum("tgij,tgji->tg", inside, covariance))
-        minus_kl = log_det.sum() - 0.5 * (mean * dual).sum() + 0.5 * (spread * jnp.ones(mean.shape[:2])).sum()
-        return q._replace(bound=found.value.sum() + minus_kl)
+        widths = 0.5 * (spread * jnp.ones(mean.shape[:2])).sum(0)
+        minus_kl = log_det - 0.5 * (mean * dual).sum((0, 2)) + widths
+        # Where rates are astronomical a divergence below 0 is what rounding has made of it.
+        rounding = jnp.sqrt(jnp.finfo(mean.dtype).eps) * (1 + widths)
+        return q._replace(bound=jnp.where(minus_kl < rounding, found.value + minus_kl, -jnp.inf))
 
 
 def information_of(b: Array, precision: Array, groups: Groups) -> Information:

@@ -100,9 +100,10 @@ class CountGP(Distribution):
         spread = jnp.einsum("tgij,tgji->tg", told.precision, q.covariance)
         square = jnp.einsum("tbi,tbij,tbj->tb", q.mean, problem.groups.of_trials(told.precision), q.mean)
         log_sites = (told.vectors * q.mean).sum((0, 2)) - 0.5 * (square + problem.groups.of_trials(spread)).sum(0)
-        expected = problem.expected(q.mean, q.covariance).value
-        expected = expected + problem.seen(self.counts.normalizer(problem.y)).sum((0, 2))
-        scores = expected - log_sites + self.latent.normalizer(told)
+        terms = problem.seen(self.counts.normalizer(problem.y)).sum((0, 2))
+        scores = problem.expected(q.mean, q.covariance).value + terms - log_sites + self.latent.normalizer(told)
+        # It has the slopes of the bound, but where rates are huge it is a small difference of large numbers.
+        scores = scores + lax.stop_gradient(q.bound + terms - scores)
         return scores, Guess(told.vectors, q.precision)
 
     def surrogate(self, value: Array, guess: Guess, within: Array | float) -> Surrogate:

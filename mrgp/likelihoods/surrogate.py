@@ -1,4 +1,4 @@
-r"""Gaussian surrogate of a bound of counts: pseudo-observations of log-rates, near the parameters of one q.
+r"""Gaussian surrogate of a bound of counts: pseudo-observations of log-rates, near one q.
 
 With eta' = E_q eta, s = E_q d log p / d eta and lambda = -E_q d^2 log p / d eta^2, averaged over the trials that share
 a covariance, every count is replaced by
@@ -55,7 +55,7 @@ def surrogate_of(problem: Problem, q: Fitted) -> Surrogate:
 
 
 def log_density(problem: Problem, surrogate: Surrogate) -> Array:
-    """Log density of all pseudo-observations together at the parameters of ``problem``, but for a constant."""
+    """Log density of pseudo-observations at the parameters of ``problem``, but for a constant."""
     C, groups, level = problem.loadings, problem.groups, problem.level
     constant = (surrogate.by_level * level - 0.5 * surrogate.weight * jnp.square(level)).sum()
     vectors = surrogate.vectors @ C - _of_level(problem, surrogate.precision)
@@ -64,7 +64,10 @@ def log_density(problem: Problem, surrogate: Surrogate) -> Array:
 
 
 def _of_level(problem: Problem, precision: Array) -> Array:
-    """C' lambda d of every trial, (time, trial, readout); trials of one pattern and one condition have it in common."""
+    """C' lambda d of every trial, (time, trial, readout).
+
+    Trials of one pattern and one condition have it in common.
+    """
     C, groups, level, conditions = problem.loadings, problem.groups, problem.level, _conditions(problem)
     if precision.shape[1] * level.shape[1] > problem.y.shape[1]:
         return (groups.of_trials(precision) * level[:, conditions]) @ C

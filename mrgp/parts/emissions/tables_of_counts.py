@@ -1,4 +1,4 @@
-"""Terms of log p that depend on a count alone, or on it and its neuron: looked up, as most counts are small.
+"""Terms of log p of a count alone, or of it and its neuron: looked up, as most are small.
 
 A gamma function for every count costs as much as all else that a bound asks of it.
 """
@@ -20,7 +20,10 @@ def log_factorial(y: Array) -> Array:
 
 @jax.custom_jvp
 def log_rising(y: Array, dispersion: Array) -> Array:
-    """Sum over j < y of log(1 + j dispersion), for counts y (..., neuron) and ``dispersion`` (neuron,)."""
+    """Sum over j < y of log(1 + j dispersion).
+
+    Counts y are (..., neuron), ``dispersion`` is (neuron,).
+    """
 
     def plain(y: Array) -> Array:
         size = 1 / dispersion
