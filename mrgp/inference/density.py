@@ -64,6 +64,11 @@ def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
     return {name: transforms[name](free[name]) for name in transforms}
 
 
+def placed(transforms: Mapping[str, Any], x: Sites, origin: Sites, scale: Sites, frozen: Sites) -> Sites:
+    """Sites at ``origin`` + ``scale`` x on the real line, and those that are frozen."""
+    return {**constrain(transforms, jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)), **frozen}
+
+
 def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:
     """Log density in the prior of the sites ``names``, given all others."""
     known = {name: jnp.asarray(value) for name, value in sites.items()}

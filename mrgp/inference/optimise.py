@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-from mrgp.inference.density import Density, Sites, constrain, unconstrain
+from mrgp.inference.density import Density, Sites, placed, unconstrain
 from mrgp.likelihoods.best_gaussian import TOLERANCE
 
 INTERRUPTED = "interrupted"  # the reason of what the user stopped
@@ -30,6 +30,10 @@ PATIENCE = 4  # iterations over which the gain must stay below the tolerance
 SHARE, ROUGHEST = 0.01, 1.0  # of what the iteration before has gained, and nats: how exact a search inside a density is
 WALL = 100.0  # nats: below the start by more than this, a loss counts by its logarithm only
 BEYOND = 1e4  # nats: what counts as the loss where the density is no number
+
+
+type Rounds = Callable[[Objective, float, np.ndarray], Iterator[tuple[np.ndarray, float]]]
+"""Way up from an objective's start, of a loss and a slope: it yields places, each higher, and their losses."""
 
 
 @dataclass
@@ -64,8 +68,7 @@ def _objective(
     transforms = density.transforms(data, frozen)
 
     def negative(x: Sites) -> tuple[Array, Any]:
-        free = jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)
-        value, found = density.from_guess({**constrain(transforms, free), **frozen}, data, guess, within)
+        value, found = density.from_guess(placed(transforms, x, origin, scale, frozen), data, guess, within)
         return -value, found
 
     return jax.value_and_grad(negative, has_aux=True)(x)
@@ -109,10 +112,7 @@ class Objective:
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         self.evaluations += 1
-        moved = self.unravel(jnp.asarray(x))
-        (value, found), gradient = _objective(
-            self.density, moved, self.origin, self.scale, self.frozen, self.data, self.guess, self.within
-        )
+        (value, found), gradient = _objective(*self.arguments(x), self.guess, self.within)
         if self.follows and np.isfinite(value):
             self.guess = found
         return float(value), np.asarray(ravel_pytree(gradient)[0], float)
@@ -139,9 +139,14 @@ class Objective:
 
     def sites(self, x: np.ndarray) -> Sites:
         """Constrained sites at ``x``, frozen ones included."""
-        moved = self.unravel(jnp.asarray(x))
-        free = jax.tree.map(lambda o, s, v: o + s * v, self.origin, self.scale, moved)
-        return {**constrain(self.transforms, free), **self.frozen}
+        return placed(self.transforms, self.unravel(jnp.asarray(x)), self.origin, self.scale, self.frozen)
+
+    def arguments(self, x: np.ndarray) -> tuple[Density, Sites, Sites, Sites, Sites, Any]:
+        """Arguments of compiled functions of ``x``.
+
+        They are the density, the coordinates, their origin and scale, frozen sites, and the data.
+        """
+        return self.density, self.unravel(jnp.asarray(x)), self.origin, self.scale, self.frozen, self.data
 
 
 def maximise(
@@ -153,13 +158,13 @@ def maximise(
     patience: int = PATIENCE,
     progress: str | None = None,
     on_iteration: Callable[[Sites], None] | None = None,
-    ahead: Callable[[Objective], Iterator[tuple[np.ndarray, float]]] | None = None,
+    ahead: Rounds | None = None,
 ) -> Ascent:
     """Climb until the gain over ``patience`` iterations is below ``tolerance`` nats.
 
     The climb begins at the objective's start. ``max_iterations`` are those of a whole fit, of which earlier climbs have
     ``spent`` some. ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
-    ``ahead`` is a quicker way up, as far as it goes: it yields places, each higher than the one before, and losses.
+    ``ahead`` is a quicker way up, as far as it goes.
     """
     started = time.perf_counter()
     trace: list[float] = []
@@ -185,7 +190,7 @@ def maximise(
             raise StopIteration
 
     objective.follows = True  # of a climb, whose steps are short; a difference of two values needs two equal searches
-    first, _ = objective(best)
+    first, slope = objective(best)
     if not np.isfinite(first):
         raise FloatingPointError(
             "the log-likelihood is not finite at the start: check the recording's units, or give a start yourself"
@@ -193,7 +198,7 @@ def maximise(
     trace.append(-first)
     begun = -np.inf
     try:
-        for place, loss in () if ahead is None else ahead(objective):
+        for place, loss in () if ahead is None else ahead(objective, first, slope):
             reached(place, -loss)
             if len(trace) > max_iterations - spent:
                 break

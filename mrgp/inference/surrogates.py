@@ -16,8 +16,8 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from scipy.optimize import Bounds, minimize
 
-from mrgp.inference.density import Density, Sites, constrain
-from mrgp.inference.optimise import Objective
+from mrgp.inference.density import Density, Sites, placed
+from mrgp.inference.optimise import Objective, Rounds
 from mrgp.parts.emissions import Emission
 from mrgp.recordings.recording import MultiRegionData
 
@@ -27,8 +27,6 @@ FAITHFUL, ENOUGH, ODD = 0.5, 0.05, 4.0  # of the promised gain: trusted further,
 HALVINGS = 4  # of a step that does not raise the bound
 LARGE = 3e5  # counts: of fewer a search for q takes less than the surrogate's compilation saves
 
-type Rounds = Callable[[Objective], Iterator[tuple[np.ndarray, float]]]
-
 
 def quicker(emission: Emission, data: MultiRegionData, tolerance: float) -> Rounds | None:
     """Quicker way up a bound, where it is worth its compilation; else None."""
@@ -37,37 +35,34 @@ def quicker(emission: Emission, data: MultiRegionData, tolerance: float) -> Roun
     return partial(rounds, beside=emission.own_sites, tolerance=tolerance)
 
 
-def rounds(objective: Objective, beside: tuple[str, ...], tolerance: float) -> Iterator[tuple[np.ndarray, float]]:
+def rounds(
+    objective: Objective, loss: float, slope: np.ndarray, *, beside: tuple[str, ...], tolerance: float
+) -> Iterator[tuple[np.ndarray, float]]:
     """Climb from the objective's start; yields where every round has ended, and the loss there.
 
     Rounds end where one gains less than ``tolerance`` nats, or half of what its surrogate promised: where spikes are
     few, latents are so uncertain that loadings change how uncertain, of which a surrogate knows nothing.
 
     Args:
-        objective: Of a bound, at its start.
+        objective: Of a bound.
+        loss, slope: Of the objective at its start.
         beside: Names of sites that surrogates say nothing of. They move along the bound's slope, as far as the scales
             of the objective say.
         tolerance: Nats.
     """
     here, most, radius = np.zeros(objective.size), FIRST, NEAR
-    loss, slope = objective(here)
     own = {name: jnp.full_like(value, name in beside) for name, value in objective.origin.items()}
     apart = np.asarray(ravel_pytree(own)[0])
     while True:
-        surrogate = _surrogate(*_arguments(objective, here), objective.guess, objective.within)
+        surrogate = _surrogate(*objective.arguments(here), objective.guess, objective.within)
         near = partial(_evaluated, objective, surrogate)
         base, own_slope = near(here)
         unsaid = slope - own_slope  # of sites beside, and of what the search for q has left
 
-        def promised(x: np.ndarray, here=here, near=near, unsaid=unsaid) -> tuple[float, np.ndarray]:
-            value, gradient = near(x)
-            away = x - here
-            value += unsaid @ away + 0.5 * (apart * away) @ away
-            return value, gradient + unsaid + apart * away
-
-        around = Bounds(here - radius, here + radius)
-        how = {"maxcor": MOST, "maxiter": most}
-        found = minimize(promised, here, jac=True, method="L-BFGS-B", bounds=around, options=how)
+        found = minimize(
+            _promised, here, (near, here, unsaid, apart), jac=True, method="L-BFGS-B",
+            bounds=Bounds(here - radius, here + radius), options={"maxcor": MOST, "maxiter": most},
+        )  # fmt: skip
         expected = base - float(found.fun)
         if not np.isfinite(expected) or expected <= 0:
             return
@@ -87,26 +82,27 @@ def rounds(objective: Objective, beside: tuple[str, ...], tolerance: float) -> I
         most, radius = min(2 * most, MOST), min(2 * radius, FARTHEST)
 
 
+def _promised(
+    x: np.ndarray, near: Callable[[np.ndarray], tuple[float, np.ndarray]], here: np.ndarray, unsaid: np.ndarray,
+    apart: np.ndarray,
+) -> tuple[float, np.ndarray]:  # fmt: skip
+    """Loss and slope of a surrogate that was made at ``here``, with what it leaves unsaid."""
+    value, slope = near(x)
+    away = x - here
+    return value + unsaid @ away + 0.5 * (apart * away) @ away, slope + unsaid + apart * away
+
+
 def _evaluated(objective: Objective, surrogate: Any, x: np.ndarray) -> tuple[float, np.ndarray]:
-    value, gradient = _near(*_arguments(objective, x), surrogate)
+    value, gradient = _near(*objective.arguments(x), surrogate)
     return float(value), np.asarray(ravel_pytree(gradient)[0], float)
-
-
-def _arguments(objective: Objective, x: np.ndarray) -> tuple[Any, ...]:
-    moved = objective.unravel(jnp.asarray(x))
-    return objective.density, moved, objective.origin, objective.scale, objective.frozen, objective.data
-
-
-def _placed(density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any) -> Sites:
-    free = jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)
-    return {**constrain(density.transforms(data, frozen), free), **frozen}
 
 
 @partial(jax.jit, static_argnums=0)
 def _surrogate(
     density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any, within: float
 ) -> Any:
-    return density.surrogate(_placed(density, x, origin, scale, frozen, data), data, guess, within)
+    sites = placed(density.transforms(data, frozen), x, origin, scale, frozen)
+    return density.surrogate(sites, data, guess, within)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -114,6 +110,5 @@ def _near(
     density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, surrogate: Any
 ) -> tuple[Array, Sites]:
     """Negative density of a surrogate, and its gradient."""
-    return jax.value_and_grad(
-        lambda x: -density.near(_placed(density, x, origin, scale, frozen, data), data, surrogate)
-    )(x)
+    transforms = density.transforms(data, frozen)
+    return jax.value_and_grad(lambda x: -density.near(placed(transforms, x, origin, scale, frozen), data, surrogate))(x)

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.groups import Groups
 from mrgp.likelihoods.recursions.whole import ReadoutMoments
 from mrgp.likelihoods.reduction import Information
 from mrgp.parts.emissions.base import Expected
 from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.loadings import readout_loadings
-from mrgp.recordings.missing import exact_patterns
 
 TOLERANCE = 1e-3  # nats in all trials: a step gains a twentieth or less of the one before
 MOST_STEPS = 50
@@ -32,48 +32,6 @@ LEAST_STEP = 1e-4  # a step this short that does not raise the bound ends the cl
 TINY = 1e-12
 START_BINS = 9  # over which counts are averaged where q begins
 START_SHARE = 0.1  # of a neuron's mean count: the least rate there
-
-
-class Groups(NamedTuple):
-    """Groups of trials that share a covariance.
-
-    Attributes:
-        pattern: (trial,).
-        seen: (time, pattern, neuron), 1 where observed; None where everything was.
-        size: Trials of each pattern, at least 1, (pattern,).
-        alone: Whether every trial is its own pattern.
-    """
-
-    pattern: Array
-    seen: Array | None
-    size: Array
-    alone: bool
-
-    def of_trials(self, array: Array) -> Array:
-        """Expand (time, pattern, ...) to (time, trial or 1, ...)."""
-        return array if self.alone or array.shape[1] == 1 else array[:, self.pattern]
-
-    def mean(self, array: Array) -> Array:
-        """Average (time, trial, ...) over the trials of each pattern: (time, pattern, ...)."""
-        if self.alone:
-            return array
-        if len(self.size) == 1:
-            return array.mean(1, keepdims=True)
-        nothing = jnp.zeros((array.shape[0], len(self.size), *array.shape[2:]), array.dtype)
-        return nothing.at[:, self.pattern].add(array) / self.size.reshape(-1, *[1] * (array.ndim - 2))
-
-    @classmethod
-    def of(cls, latent: DelayedGP, n_trials: int, shared: bool) -> "Groups":
-        """Group trials by their pattern of missing data, or each by itself if not ``shared``."""
-        missing = exact_patterns(latent.patterns(n_trials), latent.n_bins, latent.event_shape[1])
-        observed, pattern = missing.observed, missing.pattern
-        count = 1 if observed is None else len(observed)
-        if not shared:
-            observed = None if observed is None else observed[pattern]
-            pattern, count = jnp.arange(n_trials), n_trials
-        size = jnp.zeros(count).at[pattern].add(1.0)
-        seen = None if observed is None else jnp.swapaxes(observed, 0, 1).astype(size.dtype)
-        return cls(pattern, seen, jnp.maximum(size, 1.0), not shared)
 
 
 class Fitted(NamedTuple):
@@ -175,6 +133,12 @@ class Problem(NamedTuple):
         latent = self.latent
         return latent.offset[None, None] if latent.course is None else jnp.swapaxes(latent.offset + latent.course, 0, 1)
 
+    @property
+    def conditions(self) -> Array | slice:
+        """Index of every trial's condition in :attr:`level`."""
+        latent = self.latent
+        return slice(0, 1) if latent.course is None or latent.condition is None else latent.condition
+
     def seen(self, array: Array) -> Array:
         """Set (time, trial, neuron) to zero where nothing was observed."""
         return array if self.groups.seen is None else array * self.groups.of_trials(self.groups.seen)
@@ -185,20 +149,30 @@ class Problem(NamedTuple):
         Bin after bin: what is computed of a bin's counts stays in the cache, which is worth a factor of four where the
         expectation takes a quadrature.
         """
-        C, groups, condition = self.loadings, self.groups, self.latent.condition
-        level = jnp.broadcast_to(self.level, (len(self.y), *self.level.shape[1:]))
-        of_trials = slice(0, 1) if self.latent.course is None or condition is None else condition
+        C = self.loadings
+        told = self.bin_by_bin(
+            lambda found, _: Told(found.value.sum(-1), found.slope @ C, found.curvature), mean, covariance
+        )
+        return told._replace(value=told.value.sum(0))
 
-        def of_bin(bin_: tuple[Array, ...]) -> Told:
+    def bin_by_bin[T](self, read: Callable[[Expected, Array], T], mean: Array, covariance: Array) -> T:
+        """Stack over time what ``read`` makes of each bin.
+
+        It is called with the bin's expectations and its mean log-rates, (trial, neuron) each.
+        """
+        C, groups = self.loadings, self.groups
+        level = jnp.broadcast_to(self.level, (len(self.y), *self.level.shape[1:]))
+
+        def of_bin(bin_: tuple[Array, ...]) -> T:
             y, m, V, level, seen = bin_
             variance = groups.of_trials(jnp.einsum("ni,gij,nj->gn", C, V, C)[None])[0]
-            found = self.counts.expected(y, m @ C.T + level[of_trials], variance)
+            eta = m @ C.T + level[self.conditions]
+            found = self.counts.expected(y, eta, variance)
             if seen is not None:
                 found = Expected(*(part * groups.of_trials(seen[None])[0] for part in found))
-            return Told(found.value.sum(-1), found.slope @ C, found.curvature)
+            return read(found, eta)
 
-        told = lax.map(of_bin, (self.y, mean, covariance, level, groups.seen))
-        return told._replace(value=told.value.sum(0))
+        return lax.map(of_bin, (self.y, mean, covariance, level, groups.seen))
 
     def in_readouts(self, precision: Array) -> Array:
         """Lambda = C' diag(lambda) C, (time, pattern, readout, readout)."""

@@ -28,7 +28,8 @@ from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
 from mrgp.likelihoods.base import DelayedGP, Drawn, mean_given
-from mrgp.likelihoods.best_gaussian import Groups, Guess, Problem
+from mrgp.likelihoods.best_gaussian import Guess, Problem
+from mrgp.likelihoods.groups import Groups
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
 from mrgp.likelihoods.surrogate import Surrogate, log_density, surrogate_of
 from mrgp.parts.emissions.counts import Counts, prediction

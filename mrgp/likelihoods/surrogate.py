@@ -14,7 +14,7 @@ What is far slower than a Gaussian likelihood, the search for q, is left out, wh
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from mrgp.likelihoods.best_gaussian import Fitted, Problem, information_of
 
@@ -37,19 +37,9 @@ class Surrogate(NamedTuple):
 
 def surrogate_of(problem: Problem, q: Fitted) -> Surrogate:
     """Make the surrogate of a bound around its q."""
-    C, groups, condition = problem.loadings, problem.groups, _conditions(problem)
-    precision = groups.mean(q.curvature)
-    level = jnp.broadcast_to(problem.level, (len(problem.y), *problem.level.shape[1:]))
-
-    def of_bin(bin_: tuple[Array, ...]) -> Array:
-        y, m, V, level, told, seen = bin_
-        eta = m @ C.T + level[condition]
-        variance = groups.of_trials(jnp.einsum("ni,gij,nj->gn", C, V, C)[None])[0]
-        slope = problem.counts.expected(y, eta, variance).slope
-        slope = slope if seen is None else slope * groups.of_trials(seen[None])[0]
-        return slope + groups.of_trials(told[None])[0] * eta
-
-    vectors = lax.map(of_bin, (problem.y, q.mean, q.covariance, level, precision, groups.seen))
+    groups, precision = problem.groups, problem.groups.mean(q.curvature)
+    slope, eta = problem.bin_by_bin(lambda found, eta: (found.slope, eta), q.mean, q.covariance)
+    vectors = slope + groups.of_trials(precision) * eta
     weight = jnp.broadcast_to(groups.of_trials(precision), vectors.shape)
     return Surrogate(vectors, precision, _summed(problem, vectors), _summed(problem, weight))
 
@@ -68,22 +58,16 @@ def _of_level(problem: Problem, precision: Array) -> Array:
 
     Trials of one pattern and one condition have it in common.
     """
-    C, groups, level, conditions = problem.loadings, problem.groups, problem.level, _conditions(problem)
+    C, groups, level, conditions = problem.loadings, problem.groups, problem.level, problem.conditions
     if precision.shape[1] * level.shape[1] > problem.y.shape[1]:
         return (groups.of_trials(precision) * level[:, conditions]) @ C
     found = jnp.einsum("tgn,tcn,ni->tgci", precision, jnp.broadcast_to(level, (len(precision), *level.shape[1:])), C)
     return found[:, groups.pattern, 0 if isinstance(conditions, slice) else conditions]
 
 
-def _conditions(problem: Problem) -> Array | slice:
-    """Condition of every trial, for levels (time, condition, neuron)."""
-    latent = problem.latent
-    return slice(0, 1) if latent.course is None or latent.condition is None else latent.condition
-
-
 def _summed(problem: Problem, array: Array) -> Array:
     """Sum (time, trial, neuron) over the trials of each condition."""
-    conditions = _conditions(problem)
+    conditions = problem.conditions
     if isinstance(conditions, slice):
         return array.sum(1, keepdims=True)
     nothing = jnp.zeros((len(array), problem.level.shape[1], array.shape[2]), array.dtype)

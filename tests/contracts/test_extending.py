@@ -599,6 +599,7 @@ def test_a_sequence_vae_of_ones_own_works_like_any_model(counts, tmp_path):
     np.testing.assert_allclose(read.log_likelihood(test), fit.log_likelihood(test), rtol=1e-9)
     assert fit.sample(3, 20).values.shape == (3, 20, 10)
     assert "Sequence" in str(fit)
+    assert {path.stem for path in mrgp.plots.save_figures(fit, tmp_path, test)} == {"convergence", "reconstruction"}
     with pytest.raises(ValueError, match="no latents between bins"):
         fit.latents(test, refine=2)
     with pytest.raises(ValueError, match="Sequence has no draws to leave trials out of: there are no delays"):

@@ -27,3 +27,6 @@ def test_terms_and_slopes_are_those_of_gamma_functions(largest):
     slope = (y - size * (digamma(y + size) - digamma(size))) / dispersion
     (got,) = pulled(jnp.asarray(weight))
     np.testing.assert_allclose(got[1:], (weight * slope).sum((0, 1))[1:], rtol=1e-8, atol=1e-8)
+    if largest < SIZE:
+        terms = [sum(j / (1 + j * 1e-6) for j in range(int(count))) for count in y[..., 0].ravel()]
+        np.testing.assert_allclose(got[0], weight[..., 0].ravel() @ terms, rtol=1e-9)
