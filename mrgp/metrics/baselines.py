@@ -9,13 +9,17 @@ Y being the training residuals y - c, and s_h^2 their variance around the predic
 centre itself. The fit keeps only the moments of the residuals, so that any neurons can be held out afterwards.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from mrgp.metrics.component_regression import component_regression
+from mrgp.metrics.scorer import Scorer
+from mrgp.metrics.tables_of_hidden import entries_to_score, hidden_neurons, of_trials, prediction, require_neurons
+from mrgp.parts.emissions.counts import uncounted
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -69,30 +73,24 @@ class Baseline:
         """
         center, mask = self._center(data), data.mask
         residual = np.where(mask, np.asarray(data.values) - center, 0.0)
-        hidden = ~mask.any((0, 1))
+        hidden = hidden_neurons(data)
         weights, variance = self._regression(hidden)
         mean = center + residual
         mean[..., hidden] += residual[..., ~hidden] @ weights
         spread = np.where(hidden, np.sqrt(variance), np.sqrt(self.variance))
-        arrays = {}
-        for region, part in data.layout.region_slices.items():
-            dims = ("trial", "time", f"neuron_{region}")
-            arrays[f"{region}_mean"] = (dims, mean[..., part])
-            arrays[f"{region}_sd"] = (dims, np.broadcast_to(spread[part], mean[..., part].shape))
-        return xr.Dataset(arrays, {"trial": np.arange(data.n_trials), "time": data.times})
+        return prediction(data, mean, np.broadcast_to(spread, mean.shape))
 
     def log_predictive(self, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:
         """log p of the neurons that ``given`` hides and ``seen`` does not, in nats, (trial,).
 
         Entries are independent.
         """
-        predicted, target = self.predict(given), ~given.mask.any((0, 1)) & seen.mask.any((0, 1))
-        scored = seen.mask & target
+        predicted = self.predict(given)
         mean, sd = (
             np.concatenate([predicted[f"{name}_{what}"].values for name in self.layout.regions], -1)
             for what in ("mean", "sd")
         )
-        return _gaussian(np.asarray(seen.values), mean, sd**2, scored)
+        return _gaussian(np.asarray(seen.values), mean, sd**2, entries_to_score(seen, given))
 
     def log_likelihood(self, data: MultiRegionData) -> xr.DataArray:
         """log p of every trial in nats, (trial,), all entries independent around their centres.
@@ -106,9 +104,7 @@ class Baseline:
 
     def _center(self, data: MultiRegionData) -> np.ndarray:
         """Centre of every neuron, (trial or 1, time or 1, neuron)."""
-        # What trials are trials of concerns the model of a mean, and not which neurons there are.
-        if replace(data.layout, conditions=()) != replace(self.layout, conditions=()):
-            raise DataError(f"the recording has {data.layout}, but {self.name} is of {self.layout}")
+        require_neurons(self.name, self.layout, data)
         if 1 < self.center.shape[1] < data.n_bins:
             raise DataError(
                 f"trials have {data.n_bins} bins, but {self.name} was made from {self.center.shape[1]}: train on "
@@ -182,10 +178,17 @@ def psth_and_ridge(
     return _baseline("PSTH + ridge", train, "psth", True, strength, condition)
 
 
-def baselines(train: MultiRegionData, condition: str | None = None) -> dict[str, Baseline]:
-    """Make the three baselines that belong into every report, by name."""
-    made = training_psth(train, condition), ridge(train), psth_and_ridge(train, condition=condition)
-    return {baseline.name: baseline for baseline in made}
+def baselines(train: MultiRegionData, condition: str | None = None) -> dict[str, Scorer]:
+    """Make the baselines that belong into every report, by name.
+
+    Three are for all recordings; of spike counts :func:`component_regression` is the fourth.
+    """
+    made = [training_psth(train, condition), ridge(train), psth_and_ridge(train, condition=condition)]
+    table: dict[str, Scorer] = {baseline.name: baseline for baseline in made}
+    if not uncounted(train).any():
+        counted = component_regression(train)
+        table[counted.name] = counted
+    return table
 
 
 def _baseline(
@@ -249,7 +252,4 @@ def _missed(moments: np.ndarray, hidden: np.ndarray, weights: np.ndarray) -> np.
 def _gaussian(values: np.ndarray, mean: np.ndarray, variance: np.ndarray, scored: np.ndarray) -> xr.DataArray:
     """log N(values; mean, variance) summed over the entries scored, (trial,)."""
     density = -0.5 * ((values - mean) ** 2 / variance + np.log(2 * np.pi * variance))
-    total = np.where(scored, density, 0.0).sum((1, 2))
-    return xr.DataArray(total, {"trial": np.arange(len(total))}, ("trial",), "log_predictive", {"units": "nats"})
-
-
+    return of_trials(density, scored)

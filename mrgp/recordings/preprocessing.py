@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter1d
 
 from mrgp.recordings.checks import DataError, warn
@@ -126,12 +126,21 @@ def smooth_over_time(data: MultiRegionData, sd: float) -> MultiRegionData:
     if bins > data.n_bins:
         seconds = data.n_bins * data.bin_width
         raise DataError(f"smoothing by {sd:g} s is longer than the trials, {seconds:g} s: give it in seconds")
-    values, mask = data.with_nan(), data.mask
-    weighted = gaussian_filter1d(np.where(mask, values, 0.0), bins, axis=1, mode="constant", truncate=REACH)
-    seen = mask[:1, :, :1] if data.is_complete else mask
-    weights = gaussian_filter1d(seen.astype(float), bins, axis=1, mode="constant", truncate=REACH)
+    return data.with_values(gaussian_average(np.asarray(data.values), data.mask, bins))
+
+
+def gaussian_average(
+    values: Float[np.ndarray, "trial time neuron"], mask: Bool[np.ndarray, "trial time neuron"], sd: float
+) -> Float[np.ndarray, "trial time neuron"]:
+    """Average over time with Gaussian weights of ``sd`` bins, as above.
+
+    ``mask`` is True where an entry was observed; there is NaN elsewhere.
+    """
+    weighted = gaussian_filter1d(np.where(mask, values, 0.0), sd, axis=1, mode="constant", truncate=REACH)
+    seen = mask[:1, :, :1] if mask.all() else mask
+    weights = gaussian_filter1d(seen.astype(float), sd, axis=1, mode="constant", truncate=REACH)
     with np.errstate(invalid="ignore", divide="ignore"):  # where nothing is observed within reach
-        return data.with_values(np.where(mask, weighted / weights, np.nan))
+        return np.where(mask, weighted / weights, np.nan)
 
 
 def remove_mean(

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
+from jaxtyping import Bool
 from scipy.special import gammaln, xlogy
 
 from mrgp.part import SAMPLED
@@ -19,7 +20,7 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS, OFFSET, Readout
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import Argument
+from mrgp.runtime.sentences import Argument, Part
 
 
 class Counts(Emission, abstract=True):
@@ -140,16 +141,29 @@ def _with_sampled(unbound: Counts, values: tuple[Any, ...]) -> Counts:
 # ---- counts of a recording -------------------------------------------------------------------------------------------
 
 
-def require_counts(data: MultiRegionData) -> None:
-    """Raise DataError unless every value is a whole number, 0 or more."""
-    values = np.asarray(data.values)
-    wrong = (values < 0) | (values != np.round(values))
+GAUSSIAN_NOISE = ("give whole numbers of 0 or more, or use ", Argument("emission", "gaussian"))
+
+
+def require_counts(data: MultiRegionData, *remedy: Part) -> None:
+    """Raise DataError unless every value is a whole number, 0 or more.
+
+    Args:
+        data: The recording.
+        remedy: End of the message; none for that of a model.
+    """
+    wrong = uncounted(data)
     if not wrong.any():
         return
     entry = np.argwhere(wrong)[0].tolist()
     neuron, place = data.name_entry(*entry)
-    found = f"{neuron}: {values[*entry]:g} in {place} is no spike count; give whole numbers of 0 or more, or use "
-    raise DataError(found, Argument("emission", "gaussian"))
+    found = f"{neuron}: {np.asarray(data.values)[*entry]:g} in {place} is no spike count; "
+    raise DataError(found, *(remedy or GAUSSIAN_NOISE))
+
+
+def uncounted(data: MultiRegionData) -> Bool[np.ndarray, "trial time neuron"]:
+    """True where a value is no count: negative, or no whole number."""
+    values = np.asarray(data.values)
+    return (values < 0) | (values != np.round(values))
 
 
 def require_spikes(data: MultiRegionData) -> None:

@@ -63,7 +63,7 @@ def _bars(ax: Axes, table: xr.DataArray) -> None:
     count, values = table.sizes["predictor"], table.values
     width = 0.8 / count
     for m in range(count):
-        color = PALETTE[0] if m == 0 else tint(PALETTE[6], 0.25 + 0.2 * m)
+        color = PALETTE[0] if m == 0 else tint(PALETTE[6], 0.45 + 0.4 * (m - 1) / max(count - 2, 1))
         place = np.arange(values.shape[1]) + (m - (count - 1) / 2) * width
         ax.bar(place, np.nan_to_num(values[m]), 0.92 * width, color=color, label=str(table["predictor"].values[m]))
         for x, value in zip(place, values[m], strict=True):
