@@ -18,7 +18,7 @@ from mrgp.inference.driver import Driver
 from mrgp.inference.run import Model, Options, Start, State
 from mrgp.inference.search import elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import quietened
-from mrgp.likelihoods.kalman import settling_steps
+from mrgp.likelihoods.settling import settling_steps
 from mrgp.parts.delays.bounds import admitting, presses, widened
 from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.layout import Layout
@@ -27,7 +27,7 @@ from mrgp.recordings.recording import MultiRegionData
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
-LONG = 256  # steps from which on it pays to find out when the gains have settled
+LONG = 64  # steps from which on it pays to find out when the gains have settled
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
@@ -156,6 +156,8 @@ def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least
     if not model.likelihood.is_statespace or data.observed is not None:
         return model
     model = model.replace(likelihood=model.likelihood.replace(transient=None))
+    if data.n_bins < least:
+        return model
     distribution = model.likelihood_at(data, sites)
     if not distribution.gains_settle or data.n_bins // distribution.space.window.step < least:
         return model

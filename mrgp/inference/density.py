@@ -24,25 +24,32 @@ type Sites = dict[str, Array]
 
 
 def _somewhere(site: dict[str, Any]) -> Any:
-    """Some value in the support of a free site, None for other sites.
-
-    A draw would be compiled for every shape.
-    """
+    """Some value in the support of a free site, None for other sites."""
     if site["type"] != "sample" or site["is_observed"]:
         return None
     transform = biject_to(site["fn"].support)
     return transform(np.zeros(transform.inverse_shape(site["fn"].shape())))
 
 
-def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
-    """Find the unobserved sites of ``model``, at values of no meaning.
+def known_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
+    """Unobserved sites of ``model`` as NumPyro traces them, at values of no meaning.
 
-    They are as NumPyro traces them.
+    Their priors have numbers.
     """
-    placed = handlers.substitute(handlers.seed(model, 0), substitute_fn=_somewhere)
+    anywhere = handlers.substitute(handlers.seed(model, 0), substitute_fn=_somewhere)
     with TRACING, numpyro.validation_enabled(False):
-        trace = handlers.trace(placed).get_trace(data)
+        trace = handlers.trace(anywhere).get_trace(data)
     return {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+
+
+def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
+    """Unobserved sites of ``model``: their shapes and supports, without their numbers.
+
+    Nothing is computed: op by op, the arrays of a program take seconds to compile.
+    """
+    found: dict[str, Any] = {}
+    jax.eval_shape(lambda: found.update(known_sites(model, data)))
+    return found
 
 
 def transforms_of(model: Callable[..., None], data: Any, frozen: Collection[str]) -> dict[str, Any]:
@@ -62,11 +69,6 @@ def unconstrain(transforms: Mapping[str, Any], sites: Mapping[str, Any]) -> Site
 def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
     """Inverse of :func:`unconstrain`."""
     return {name: transforms[name](free[name]) for name in transforms}
-
-
-def placed(transforms: Mapping[str, Any], x: Sites, origin: Sites, scale: Sites, frozen: Sites) -> Sites:
-    """Sites at ``origin`` + ``scale`` x on the real line, and those that are frozen."""
-    return {**constrain(transforms, jax.tree.map(lambda o, s, v: o + s * v, origin, scale, x)), **frozen}
 
 
 def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:

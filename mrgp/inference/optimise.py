@@ -8,7 +8,7 @@ where expectation-maximization needs thousands. The objective never increases.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-from mrgp.inference.density import Density, Sites, placed, unconstrain
+from mrgp.inference.density import Density, Sites, constrain, unconstrain
 from mrgp.likelihoods.best_gaussian import TOLERANCE
 
 INTERRUPTED = "interrupted"  # the reason of what the user stopped
@@ -61,17 +61,30 @@ class Ascent:
 
 @partial(jax.jit, static_argnums=0)
 def _objective(
-    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any,
+    density: Density, x: Array, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any,
     within: float,
-) -> tuple[tuple[Array, Any], Sites]:  # fmt: skip
+) -> tuple[tuple[Array, Any], Array]:  # fmt: skip
     """Negative density, a guess for the next search, and gradient, at origin + scale * x."""
-    transforms = density.transforms(data, frozen)
 
-    def negative(x: Sites) -> tuple[Array, Any]:
-        value, found = density.from_guess(placed(transforms, x, origin, scale, frozen), data, guess, within)
+    def negative(x: Array) -> tuple[Array, Any]:
+        sites = sites_at(density, x, origin, scale, frozen, data)
+        value, found = density.from_guess(sites, data, guess, within)
         return -value, found
 
     return jax.value_and_grad(negative, has_aux=True)(x)
+
+
+@partial(jax.jit, static_argnums=0)
+def sites_at(density: Density, x: Array, origin: Sites, scale: Sites, frozen: Sites, data: Any) -> Sites:
+    """Constrained sites at origin + scale * x of a flat vector x, frozen ones included."""
+    steps = ravel_pytree(origin)[1](x)
+    free = {name: value + scale[name] * steps[name] for name, value in origin.items()}
+    return {**constrain(density.transforms(data, frozen), free), **frozen}
+
+
+@partial(jax.jit, static_argnums=0)
+def _origin(density: Density, sites: Sites, frozen: Sites, data: Any) -> Sites:
+    return unconstrain(density.transforms(data, frozen), sites)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -99,14 +112,15 @@ class Objective:
         self.density, self.data = density, jax.tree.map(jnp.asarray, data)
         self.frozen = {name: jnp.asarray(sites[name]) for name in frozen}
         self.transforms = density.transforms(data, self.frozen)
-        self.origin = unconstrain(self.transforms, sites)
+        arrays = {name: jnp.asarray(value) for name, value in sites.items()}
+        self.origin = _origin(density, arrays, self.frozen, self.data)
         self.scale = {
-            n: jnp.broadcast_to(jnp.asarray(scale.get(n, 1.0), v.dtype), v.shape) for n, v in self.origin.items()
+            name: jnp.asarray(np.broadcast_to(np.asarray(scale.get(name, 1.0), value.dtype), value.shape))
+            for name, value in self.origin.items()
         }
-        zero, self.unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, self.origin))
-        self.size = zero.size
+        self.size = sum(value.size for value in self.origin.values())
         self.evaluations = 0
-        self.guess = _first_guess(density, {name: jnp.asarray(value) for name, value in sites.items()}, self.data)
+        self.guess = _first_guess(density, arrays, self.data)
         self.follows = False  # whether each evaluation begins its search where the one before ended
         self.within = TOLERANCE  # nats: where a search inside the density ends
 
@@ -115,7 +129,7 @@ class Objective:
         (value, found), gradient = _objective(*self.arguments(x), self.guess, self.within)
         if self.follows and np.isfinite(value):
             self.guess = found
-        return float(value), np.asarray(ravel_pytree(gradient)[0], float)
+        return float(value), np.asarray(gradient, float)
 
     def walled(self, first: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         """Return the objective f with a wall: above ``first`` it grows by a logarithm only.
@@ -139,14 +153,28 @@ class Objective:
 
     def sites(self, x: np.ndarray) -> Sites:
         """Constrained sites at ``x``, frozen ones included."""
-        return placed(self.transforms, self.unravel(jnp.asarray(x)), self.origin, self.scale, self.frozen)
+        return sites_at(*self.arguments(x))
 
-    def arguments(self, x: np.ndarray) -> tuple[Density, Sites, Sites, Sites, Sites, Any]:
+    def arguments(self, x: np.ndarray) -> tuple[Density, np.ndarray, Sites, Sites, Sites, Any]:
         """Arguments of compiled functions of ``x``.
 
         They are the density, the coordinates, their origin and scale, frozen sites, and the data.
         """
-        return self.density, self.unravel(jnp.asarray(x)), self.origin, self.scale, self.frozen, self.data
+        return self.density, np.asarray(x, jnp.result_type(float)), self.origin, self.scale, self.frozen, self.data
+
+    def unravel(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut a flat vector into entries of the sites, in the order of raveled trees."""
+        ordered = sorted(self.origin)
+        cuts = np.split(np.asarray(x), np.cumsum([self.origin[name].size for name in ordered])[:-1])
+        return {name: cut.reshape(self.origin[name].shape) for name, cut in zip(ordered, cuts, strict=True)}
+
+    def ravel(self, tree: Mapping[str, Any]) -> np.ndarray:
+        """Join numbers for every entry of every site to a flat vector."""
+        return np.concatenate([np.zeros(0), *(np.ravel(tree[name]) for name in sorted(self.origin))])
+
+    def marks(self, names: Collection[str]) -> np.ndarray:
+        """Flat vector of 1 for the entries of the sites ``names``, and 0 for all others."""
+        return self.ravel({name: np.full(value.shape, float(name in names)) for name, value in self.origin.items()})
 
 
 def maximise(

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from mrgp.inference.apart import worth_of_sharing
@@ -21,6 +20,7 @@ from mrgp.inference.run import Model, Options
 from mrgp.inference.start import Compressed, compress, decompress
 from mrgp.parts.delays.bounds import are_read, clipped, far_reaching, if_free, levels, presses, reaching
 from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.kernels import correlations
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import of_neurons
 from mrgp.recordings.recording import MultiRegionData
@@ -172,7 +172,7 @@ def elsewhere(
     centred = compressed.data.values - compressed.data.center
     moves = better_lags(
         [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
-        lambda lag: np.asarray(near.kernel.correlation(jnp.asarray(lag), hyper)),
+        lambda lag: correlations(near.kernel, lag, hyper),
     )  # fmt: skip
     if not moves:
         return None, []

@@ -10,14 +10,12 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.flatten_util import ravel_pytree
 from scipy.optimize import Bounds, minimize
 
-from mrgp.inference.density import Density, Sites, placed
-from mrgp.inference.optimise import Objective, Rounds
+from mrgp.inference.density import Density, Sites
+from mrgp.inference.optimise import Objective, Rounds, sites_at
 from mrgp.parts.emissions import Emission
 from mrgp.recordings.recording import MultiRegionData
 
@@ -51,8 +49,7 @@ def rounds(
         tolerance: Nats.
     """
     here, most, radius = np.zeros(objective.size), FIRST, NEAR
-    own = {name: jnp.full_like(value, name in beside) for name, value in objective.origin.items()}
-    apart = np.asarray(ravel_pytree(own)[0])
+    apart = objective.marks(beside)
     while True:
         surrogate = _surrogate(*objective.arguments(here), objective.guess, objective.within)
         near = partial(_evaluated, objective, surrogate)
@@ -94,21 +91,23 @@ def _promised(
 
 def _evaluated(objective: Objective, surrogate: Any, x: np.ndarray) -> tuple[float, np.ndarray]:
     value, gradient = _near(*objective.arguments(x), surrogate)
-    return float(value), np.asarray(ravel_pytree(gradient)[0], float)
+    return float(value), np.asarray(gradient, float)
 
 
 @partial(jax.jit, static_argnums=0)
 def _surrogate(
-    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any, within: float
+    density: Density, x: Array, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any, within: float
 ) -> Any:
-    sites = placed(density.transforms(data, frozen), x, origin, scale, frozen)
-    return density.surrogate(sites, data, guess, within)
+    return density.surrogate(sites_at(density, x, origin, scale, frozen, data), data, guess, within)
 
 
 @partial(jax.jit, static_argnums=0)
 def _near(
-    density: Density, x: Sites, origin: Sites, scale: Sites, frozen: Sites, data: Any, surrogate: Any
-) -> tuple[Array, Sites]:
+    density: Density, x: Array, origin: Sites, scale: Sites, frozen: Sites, data: Any, surrogate: Any
+) -> tuple[Array, Array]:
     """Negative density of a surrogate, and its gradient."""
-    transforms = density.transforms(data, frozen)
-    return jax.value_and_grad(lambda x: -density.near(placed(transforms, x, origin, scale, frozen), data, surrogate))(x)
+
+    def negative(x: Array) -> Array:
+        return -density.near(sites_at(density, x, origin, scale, frozen, data), data, surrogate)
+
+    return jax.value_and_grad(negative)(x)

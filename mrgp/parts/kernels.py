@@ -13,8 +13,10 @@ and runs in every model: how it becomes a state space is decided in :mod:`mrgp.l
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -308,6 +310,16 @@ class Sum(Kernel):
     def correlation(self, lag: Array, hyper: Hyperparameters) -> Array:
         parts = [w * t.correlation(lag, hyper) for w, t in zip(self.weights, self.terms, strict=True)]
         return sum(parts[1:], parts[0])
+
+
+def correlations(kernel: Kernel, lag: np.ndarray, hyper: Hyperparameters) -> np.ndarray:
+    """Numbers of :meth:`Kernel.correlation`, computed as one program."""
+    return np.asarray(_correlations(kernel, np.asarray(lag, float), dict(hyper)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _correlations(kernel: Kernel, lag: Array, hyper: dict[str, Array]) -> Array:
+    return kernel.correlation(lag, hyper)
 
 
 def in_bins(hyper: Hyperparameters, bin_width: float) -> dict[str, Any]:

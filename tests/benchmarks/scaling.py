@@ -82,7 +82,7 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     import mrgp
     from mrgp.inference.density import LogJoint
     from mrgp.inference.optimise import Objective
-    from mrgp.likelihoods.kalman import settling_steps
+    from mrgp.likelihoods.settling import settling_steps
 
     rng = np.random.default_rng(1)
     regions = {f"region{r}": values for r, values in enumerate(recording(size))}

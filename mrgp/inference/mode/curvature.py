@@ -6,7 +6,7 @@ Schur complement
     S = H_tt - H_tc H_cc^-1 H_ct
 
 of the Hessian of -log p(y, parameters). No dense Hessian over c is formed: its products are differences of gradients,
-and H_cc^-1 is applied by conjugate gradients, fast because the objective's coordinates make H_cc nearly the identity.
+and H_cc^-1 is applied in a Krylov space, small because the objective's coordinates make H_cc nearly the identity.
 Where theta are many (the courses of delays in time), H_cc is taken as the identity for those, which costs nothing.
 """
 
@@ -14,18 +14,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from scipy.sparse.linalg import LinearOperator, cg
 from tqdm import tqdm
 
+from mrgp.inference.mode.krylov import schur_complement
 from mrgp.inference.optimise import Objective
 from mrgp.recordings.checks import warn
 
 DIFFERENCE = 1e-3  # in posterior standard deviations: third-order error 1e-3, round-off 1e-7 of 1e6 nats / 1e-3
 MOST_SOLVED = 60  # parameters; of more, H_cc is taken as the identity (standard deviations 1.3% off at the most, on the
 # small benchmark with varying delays)
-CG_TOLERANCE = 1e-2  # of each column; enters the curvature squared
-CG_ITERATIONS = 150
+ACCURACY = 2e-2  # of variances, at the worst: what is left of the solutions with H_cc
 ROUGH = 1e-3  # of the largest curvature: what the approximations of a likelihood may bend an undetermined direction
 
 type Diagonal = Callable[[str], np.ndarray]
@@ -70,13 +68,12 @@ def profile_curvature(
         known: Precision of a prior that is added to the unconstrained coordinates of a site, so that what the
             recording says nothing of is as wide as its prior.
     """
-    marks = {site: np.full(np.shape(value), float(site in names)) for site, value in objective.origin.items()}
-    few = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
+    few = np.flatnonzero(objective.marks(names))
     if few.size == 0:  # a model of white latents: nothing is asked for
         nothing = {site: np.zeros((0, *np.shape(value))) for site, value in objective.origin.items()}
         return Curvature((), np.zeros(0), np.zeros((0, 0)), True, nothing)
     rest = {site: np.zeros(np.shape(value)) for site, value in objective.origin.items()}
-    held = np.asarray(ravel_pytree(rest | {site: np.asarray(mask, float) for site, mask in (still or {}).items()})[0])
+    held = objective.ravel(rest | {site: np.asarray(mask, float) for site, mask in (still or {}).items()})
     many = np.setdiff1d(np.flatnonzero(held == 0), few)
     product = _hessian_product(objective)
 
@@ -85,7 +82,6 @@ def profile_curvature(
         whole[many] = np.ravel(v)
         return product(whole)[many]
 
-    operator = LinearOperator((len(many), len(many)), matvec=on_many, dtype=float)
     schur = np.empty((len(few), len(few)))
     columns = np.empty((len(many), len(few)))
     for j, index in enumerate(tqdm(few, desc="curvature", unit=" parameters", disable=not progress, leave=False)):
@@ -93,25 +89,21 @@ def profile_curvature(
         whole[index] = 1.0
         column = product(whole)
         schur[:, j], columns[:, j] = column[few], column[many]
-    failed = 0
-    solutions = columns.copy()
-    solved = _solved(objective, names) if len(many) else []
-    for j in tqdm(solved, desc="profiling", unit=" parameters", disable=not progress, leave=False):
-        if np.linalg.norm(columns[:, j]) > 0:
-            solutions[:, j], status = cg(operator, columns[:, j], rtol=CG_TOLERANCE, maxiter=CG_ITERATIONS)
-            failed += status != 0
+    solutions, solved = columns.copy(), _solved(objective, names)
+    corner = schur[np.ix_(solved, solved)]
+    _, solutions[:, solved], failed = schur_complement(on_many, corner, columns[:, solved], ACCURACY, progress)
     schur -= columns.T @ solutions
-    width = np.asarray(ravel_pytree(objective.scale)[0])[few]
+    width = objective.ravel(objective.scale)[few]
     values, vectors = np.linalg.eigh(0.5 * (schur + schur.T))
     floor = 1e-8 * max(values[-1], 1.0)
     sound = bool(values[0] > floor) and not failed
     if known:
         prior = {site: np.full(np.shape(value), known.get(site, 0.0)) for site, value in objective.origin.items()}
-        precision = np.asarray(ravel_pytree(prior)[0])[few] * width**2
+        precision = objective.ravel(prior)[few] * width**2
         sound = bool(values[0] > -ROUGH * values[-1]) and not failed
         values, vectors = np.linalg.eigh(vectors * np.maximum(values, 0.0) @ vectors.T + np.diag(precision))
     covariance = vectors / np.maximum(values, floor) @ vectors.T
-    center = np.asarray(ravel_pytree(objective.origin)[0])[few]
+    center = objective.ravel(objective.origin)[few]
     ordered = tuple(site for site in sorted(objective.origin) if site in names)  # the order of raveled trees
     if not sound:
         warn("the curvature at the maximum is not sound: intervals may be meaningless")
@@ -144,9 +136,8 @@ def diagonal(objective: Objective, name: str) -> np.ndarray:
     They are taken at the objective's start.
     """
     product = _hessian_product(objective)
-    marks = {site: np.full(np.shape(value), float(site == name)) for site, value in objective.origin.items()}
-    places = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
-    width = np.asarray(ravel_pytree(objective.scale)[0])
+    places = np.flatnonzero(objective.marks([name]))
+    width = objective.ravel(objective.scale)
     second = [product(np.eye(1, objective.size, place)[0])[place] / width[place] ** 2 for place in places]
     return np.reshape(second, np.shape(objective.origin[name]))
 
@@ -156,8 +147,7 @@ def product_on(objective: Objective, names: Collection[str]) -> Callable[[np.nda
 
     H is the Hessian at the objective's start, in scaled coordinates, raveled.
     """
-    marks = {site: np.full(np.shape(value), float(site in names)) for site, value in objective.origin.items()}
-    chosen = np.flatnonzero(np.asarray(ravel_pytree(marks)[0]) > 0)
+    chosen = np.flatnonzero(objective.marks(names))
     product = _hessian_product(objective)
 
     def on_chosen(v: np.ndarray) -> np.ndarray:

@@ -13,10 +13,9 @@ Latents are taken one by one, as if all others were known: enough to say how far
 
 from collections.abc import Collection
 
-import jax.numpy as jnp
 import numpy as np
 
-from mrgp.parts.kernels import Hyperparameters, Kernel
+from mrgp.parts.kernels import Hyperparameters, Kernel, correlations
 
 RELATIVE_STEP = 1e-3  # of a kernel parameter, over which its spectrum is differentiated
 
@@ -28,7 +27,7 @@ def spectrum(kernel: Kernel, hyper: Hyperparameters, n_bins: int) -> np.ndarray:
     """
     lag = np.arange(n_bins)[:, None]
     share = lag / n_bins
-    here, there = (np.asarray(kernel.correlation(jnp.asarray(lag - back, float), hyper)) for back in (0, n_bins))
+    here, there = (correlations(kernel, lag - back, hyper) for back in (0, n_bins))
     return np.maximum(np.fft.fft((1 - share) * here + share * there, axis=0).real, 0.0)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.families.gaussian_process import GaussianProcesses
-from mrgp.inference.density import free_sites
+from mrgp.inference.density import known_sites
 from mrgp.inference.method import Method
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.delays.varying import DELAY_CHANGE
@@ -146,7 +146,7 @@ def ranked_priors(model: GaussianProcesses, blank: MultiRegionData) -> dict[str,
     Raises:
         ValueError: the model has none of them.
     """
-    free, names = free_sites(model.prepared(blank), blank), model.tables.dynamics_sites(blank.layout)
+    free, names = known_sites(model.prepared(blank), blank), model.tables.dynamics_sites(blank.layout)
     if not names:
         raise ValueError(f"{type(model).__name__} has no delays or timescales to calibrate")
     return {name: free[name]["fn"] for name in names}
