@@ -214,17 +214,22 @@ def test_names_are_imported_when_asked_for():
 
 @pytest.mark.parametrize(
     "first",
-    ["import mrgp.parts.kernels", "import jax, mrgp", "from mrgp.models import DLAG"],
-)
+    [
+        pytest.param("import mrgp.parts.kernels", marks=pytest.mark.slow), "import jax, mrgp",
+        pytest.param("from mrgp.models import DLAG", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_double_precision_is_on_whatever_is_imported_first(first):
     assert fresh(f"{first}\nimport jax.numpy as jnp\nprint(jnp.zeros(1).dtype)") == ["float64"]
 
 
-LATER = ("mrgp.models", "mrgp.inference.optimise")
-LATE = ("mrgp.likelihoods", "mrgp.simulations.simulate", "mrgp.results.fit")  # those two import these, or these them
+LATE = (
+    "mrgp.inference.optimise",  # mrgp.models imports it
+    "mrgp.likelihoods", "mrgp.simulations.simulate", "mrgp.results.fit",  # those two import these, or these them
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("later", [*LATER, *(pytest.param(name, marks=pytest.mark.slow) for name in LATE)])
+@pytest.mark.parametrize("later", ["mrgp.models", *(pytest.param(name, marks=pytest.mark.slow) for name in LATE)])
 def test_numpyro_is_whole_where_arviz_came_first(later):
     """ArviZ leaves it to be loaded piece by piece, and a piece alone lacks the others."""
     script = f"import mrgp, arviz; import {later}, numpyro; print(numpyro.distributions.distribution.__name__)"

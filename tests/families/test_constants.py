@@ -46,8 +46,13 @@ def test_reduced_recording_is_the_same(pair):
     np.testing.assert_allclose(far.values, near.values, atol=1e-6)
 
 
-@pytest.mark.parametrize("likelihood", ["markov", "dense"])
-@pytest.mark.parametrize("mean", ["constant", "psth"])
+@pytest.mark.parametrize(
+    ("mean", "likelihood"),
+    [
+        pytest.param("constant", "markov", marks=pytest.mark.slow), ("constant", "dense"), ("psth", "markov"),
+        ("psth", "dense"),
+    ],
+)  # fmt: skip
 def test_likelihood_and_its_gradient(pair, likelihood, mean):
     plain, far = pair
     model = DLAG(n_across=1, n_within=1, likelihood=likelihood, mean=mean)
@@ -73,6 +78,7 @@ def test_likelihood_and_its_gradient(pair, likelihood, mean):
         np.testing.assert_allclose(slope_away[name], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("pair", [pytest.param("complete", marks=pytest.mark.slow), "ragged_holes"], indirect=True)
 def test_variational_bound_and_its_updates(pair):
     plain, far = pair
     model = MDLAG(n_across=2, likelihood="dense", max_delay=3 * BIN, shape=0.7, rate=0.4, offset_precision=0.2)
@@ -110,6 +116,7 @@ def test_a_program_of_ones_own_is_scored_from_its_origin():
     np.testing.assert_allclose(distribution.log_prob(plain.values), scores, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:a timescale is shorter", "ignore:a delay came close")
 def test_a_fit_is_that_of_the_same_values_without_the_constant():
     rng = np.random.default_rng(4)

@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import registry
 from mrgp.models import ADM, DLAG, GFA, GPFA, MDLAG, PCCA
 
 import mrgp
@@ -37,7 +38,17 @@ def sites_of(preset, delay=2.0):
     return preset.fitting.first_guess(sites, DATA)
 
 
-@pytest.mark.parametrize("preset", ["dlag", "adm", "mdlag", pytest.param("gpfa", marks=pytest.mark.slow)])
+ALIKE = {"rational_quadratic_2"}  # another power of the kernel before it; its state space is tested with all others
+
+
+@pytest.mark.parametrize(
+    "preset", ["dlag", *(pytest.param(preset, marks=pytest.mark.slow) for preset in ("adm", "mdlag", "gpfa"))]
+)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(one, marks=pytest.mark.slow) if one.name in ALIKE else one for one in registry.KERNELS],
+    indirect=True, ids=lambda case: case.name,
+)  # fmt: skip
 def test_each_preset_runs_with_each_kernel(preset, case):
     """The state space against the exact covariance; Matern exactly, at whole delays."""
     if preset != "dlag" and case.name not in ("matern32", "spectral_inferred", "users_own"):

@@ -49,6 +49,12 @@ def objective(request):
     return found
 
 
+@only(
+    argvalues=[
+        pytest.param("complete", marks=pytest.mark.slow), "conditions and holes", "dispersion",
+        pytest.param("state space", marks=pytest.mark.slow),
+    ]
+)  # fmt: skip
 def test_slopes_are_those_of_the_bound(objective):
     here = 0.3 * np.random.default_rng(1).standard_normal(objective.size)
     _, slope = objective(here)

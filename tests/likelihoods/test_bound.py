@@ -172,7 +172,9 @@ def test_moments_are_those_of_a_dense_gaussian(small_model, window):
 
 
 @pytest.mark.parametrize("offset", [-1.0, 3.0])
-@pytest.mark.parametrize("counts", [Poisson(), NegativeBinomial(jnp.array([0.5]))], ids=FAMILIES)
+@pytest.mark.parametrize(
+    "counts", [pytest.param(Poisson(), marks=pytest.mark.slow), NegativeBinomial(jnp.array([0.5]))], ids=FAMILIES
+)
 def test_the_bound_is_below_the_integral_and_close(small_model, offset, counts):
     """To 0.03 nats per trial of two bins, where every trial has a covariance of its own."""
     model = one_neuron(small_model, offset)

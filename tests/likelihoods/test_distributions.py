@@ -18,7 +18,7 @@ from numpyro.infer.util import log_density
 from scipy.stats import multivariate_normal
 
 from mrgp.likelihoods import DenseGP, MarkovGP
-from mrgp.likelihoods.kalman import settling_steps
+from mrgp.likelihoods.settling import settling_steps
 from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
 from mrgp.likelihoods.statespace.covariance import lifted_covariance
 from mrgp.likelihoods.statespace.lift import build_lift
@@ -145,13 +145,13 @@ def test_dense_is_the_normal_density_of_all_neurons(small_model, missing_data, m
 @pytest.mark.parametrize(
     ("window", "parallel", "delay_steps", "missing_kind"),
     [
-        (Window(6), False, 1, "complete"),
-        (Window(6), False, 1, "ragged"),
+        pytest.param(Window(6), False, 1, "complete", marks=pytest.mark.slow),
+        pytest.param(Window(6), False, 1, "ragged", marks=pytest.mark.slow),
         (Window(6), False, 1, "ragged_holes"),
         (Window(6), True, 7, "ragged_holes"),
         (Window(12, 1, 2), False, 7, "holes"),
         (Window(3, 3), False, 7, "ragged_holes"),
-        (Window(3, 3), True, 1, "complete"),
+        pytest.param(Window(3, 3), True, 1, "complete", marks=pytest.mark.slow),
         (Window(4, 2, shifts=(1.0, -0.7)), False, 1, "ragged_holes"),
     ],
     ids=str,
@@ -612,7 +612,7 @@ def test_sampling_needs_a_key(small_model, kind):
 @pytest.mark.parametrize(
     ("window", "parallel", "missing_kind"),
     [
-        (Window(6), False, "complete"),
+        pytest.param(Window(6), False, "complete", marks=pytest.mark.slow),
         (Window(6), True, "ragged_holes"),
         (Window(3, 3), False, "ragged"),
         (Window(6, shifts=(1.0, -0.7)), False, "complete"),

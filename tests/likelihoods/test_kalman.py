@@ -360,7 +360,7 @@ def test_single_precision_is_finite_and_close(parallel):
 # --- whole trials at once
 
 STILL = [name for name, settings in CASES.items() if not settings.get("moving")]
-FEW = {"one_step", "one_readout_one_trial"}  # between "constant" and "one_state_one_step"
+FEW = {"constant", "one_step", "one_readout_one_trial"}  # between "changing_precision" and "one_state_one_step"
 
 
 @jax.jit
@@ -457,7 +457,7 @@ def test_bright_bins_beside_missing_ones_are_no_failure():
 )
 @pytest.mark.parametrize(
     "missing_kind",
-    ["complete", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("holes", "ragged")), "ragged_holes"],
+    ["complete", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("holes", "ragged", "ragged_holes"))],
     indirect=True,
 )
 def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, missing_data, window, monkeypatch):

@@ -272,6 +272,7 @@ def test_a_fixed_delay_may_still_vary_around_it(bump):
     assert fit.converged
 
 
+@pytest.mark.slow
 def test_latents_of_one_region_only_need_no_delays():
     rng = np.random.default_rng(1)
     data = mrgp.MultiRegionData({name: rng.standard_normal((4, 15, 3)) for name in "AB"}, BIN)

@@ -55,6 +55,11 @@ def test_weights_are_those_of_gaussian_process_regression():
 
 
 @pytest.mark.parametrize("kind", ["dense", "markov"])
+@pytest.mark.parametrize(
+    "missing_kind",
+    [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("complete", "holes", "ragged")), "ragged_holes"],
+    indirect=True,
+)
 def test_a_course_moves_what_is_expected(small_model, missing_data, missing_kind, kind):
     """The density of y under a course is that of y - course without one, entry by entry."""
     model, rng = small_model(), np.random.default_rng(1)
@@ -444,7 +449,7 @@ def test_wrong_use_of_means():
 
 CONTRACT = [
     (LDS, {"n_across": 1, "mean": "psth"}),
-    (FA, {"n_across": 1, "mean": "psth"}),
+    pytest.param(FA, {"n_across": 1, "mean": "psth"}, marks=pytest.mark.slow),
     pytest.param(GFA, {"n_across": 1, "mean": "psth"}, marks=pytest.mark.slow),
     pytest.param(
         ADM, {"n_across": 1, "n_within": 0, "mean": "psth", "noise": "ar1", "likelihood": "dense", "max_delay": 0.06},
@@ -475,6 +480,7 @@ def test_what_a_fit_with_means_must_do(tmp_path, preset, choices):
         assert "timescale_across" in tree["posterior"]
 
 
+@pytest.mark.slow
 def test_noise_of_every_region_is_in_the_tree():
     data, _ = recording()
     model = DLAG(1, 0, noise="ar1", likelihood="dense", max_delay=0.06)

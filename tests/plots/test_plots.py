@@ -308,6 +308,7 @@ def test_convergence_says_what_was_climbed(fit, method, climbed):
     assert f"{climbed} = " in ax.get_title("left")
 
 
+@pytest.mark.slow
 def test_what_applies_is_saved(chosen, tmp_path):
     names = [path.stem for path in plots.save_figures(chosen, tmp_path, intervals=False)]
     assert names == ["convergence", "loadings", "delays", "shared_variance", "latents", "reconstruction"]

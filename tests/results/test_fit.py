@@ -124,6 +124,7 @@ def test_curvature_is_the_schur_complement_of_the_hessian():
     np.testing.assert_allclose(np.sqrt(np.diag(ours.covariance)), np.sqrt(np.diag(expected)), rtol=0.02)
 
 
+@pytest.mark.slow
 def test_swapping_regions_flips_the_delay(made, fit):
     data = made.data
     swapped = mrgp.MultiRegionData({"V2": data.region("V2"), "V1": data.region("V1")}, BIN)
@@ -188,6 +189,7 @@ def test_predict_reconstructs_and_fills_in(made, fit):
     assert np.sqrt(np.mean(standard**2)) < 2.0
 
 
+@pytest.mark.slow
 def test_samples_have_the_models_moments(fit):
     drawn = fit.sample(n_trials=400, n_bins=10, seed=1)
     variance = (fit.sites["loadings"] ** 2).sum(1) + fit.sites["noise"]
@@ -459,7 +461,7 @@ def test_warm_start_from_another_fit(made, fit):
     assert abs(again.trace[-1] - fit.trace[-1]) < 0.05
 
 
-@pytest.mark.parametrize("likelihood", ["dense", "spectral"])
+@pytest.mark.parametrize("likelihood", [pytest.param("dense", marks=pytest.mark.slow), "spectral"])
 def test_other_likelihoods_fit_too(likelihood):
     data = recording(n_bins=24, n_trials=12).data
     other = preset(likelihood=likelihood, window=None).fit(data, seed=0, n_starts=1, progress=False)

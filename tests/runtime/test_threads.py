@@ -30,6 +30,7 @@ def serial(data):
     return [MODEL.fit(data, seed=seed, **QUICK) for seed in range(2)]
 
 
+@pytest.mark.slow
 def test_fits_in_threads_are_those_of_one_by_one(data, serial):
     expected = serial[0].latents()
     jax.clear_caches()   # all have something to compile, which is when they would be in each other's way

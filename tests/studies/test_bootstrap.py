@@ -71,7 +71,10 @@ def resampled(fit):
     return bootstrap_delays(fit, n_samples=150, seed=1, progress=False)
 
 
-@pytest.mark.parametrize("likelihood", [mrgp.Kalman(registers=mrgp.Window(8)), "dense"], ids=["markov", "dense"])
+@pytest.mark.parametrize(
+    "likelihood", [pytest.param(mrgp.Kalman(registers=mrgp.Window(8)), marks=pytest.mark.slow), "dense"],
+    ids=["markov", "dense"],
+)  # fmt: skip
 def test_weights_are_repeated_trials(likelihood):
     made = recording(n_trials=5, n_bins=8, ragged=0.4, missing=0.2)
     model = MODEL.replace(likelihood=likelihood)

@@ -353,7 +353,8 @@ def test_a_kernel_s_own_parameters_are_drawn_too(fits, monkeypatch):
 
 
 EVERY = [
-    DLAG(1, (1, 0), emission="poisson"), DLAG(1, 0, mean="psth"), DLAG(1, 0, noise="ar1"), ADM(2, 0, mean="psth"),
+    pytest.param(DLAG(1, (1, 0), emission="poisson"), marks=pytest.mark.slow),
+    pytest.param(DLAG(1, 0, mean="psth"), marks=pytest.mark.slow), DLAG(1, 0, noise="ar1"), ADM(2, 0, mean="psth"),
     MDLAG(1, 1, shape=1.0, rate=1.0), GPFA(2, emission="negative_binomial"),
 ]  # fmt: skip
 
@@ -451,6 +452,7 @@ def test_dlag_end_to_end():
     assert float(np.abs(results["z"]).max()) < 4
 
 
+@pytest.mark.slow
 def test_a_command_line_calibrates(tmp_path, capsys, monkeypatch):
     place = tmp_path / "out"
     command = ["calibrate", "--out", str(place), "--n-within", "0", "--neurons", "5,4", "--trials", "8", "--bins", "20"]

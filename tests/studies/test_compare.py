@@ -25,14 +25,14 @@ CHOICES = {"max_delay": 0.06, "likelihood": "dense", "delay_timescale": 0.2}
 @pytest.fixture(scope="module")
 def made():
     return simulate(
-        regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=12, n_bins=25, timescale_across=0.08,
+        regions={"V1": 4, "V2": 4}, n_across=1, n_within=0, n_trials=10, n_bins=20, timescale_across=0.08,
         delay=np.array([[0.0], [-0.02]]), snr=2.0, seed=1,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def found(made):
-    return mrgp.compare_delays(made.data, n_across=1, n_within=0, n_draws=120, progress=False, **CHOICES)
+    return mrgp.compare_delays(made.data, n_across=1, n_within=0, n_draws=80, progress=False, **CHOICES)
 
 
 def test_a_clear_delay_is_found(found):

@@ -98,7 +98,10 @@ def gapless(kind, n_trials=4, n_bins=7, n_neurons=5):
     return mask, None if kind == "complete" else Missing(observed, jnp.asarray(pattern), length)
 
 
-@pytest.mark.parametrize("gaps", ["complete", "ragged", "hidden", "ragged hidden"])
+@pytest.mark.parametrize(
+    "gaps",
+    [*(pytest.param(gaps, marks=pytest.mark.slow) for gaps in ("complete", "ragged", "hidden")), "ragged hidden"],
+)
 @pytest.mark.parametrize("kind", ["dense", "markov"])
 def test_density_is_that_of_noise_correlated_over_time(small_model, kind, gaps):
     model = small_model()

@@ -338,6 +338,7 @@ def test_wrong_use_of_counts(tmp_path, capsys):
     assert "is no spike count; give whole numbers" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_line_fits_counts(tmp_path, capsys):
     data, _ = recording()
     path = tmp_path / "counts.npz"
