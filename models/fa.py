@@ -3,11 +3,12 @@
 Everitt 1984, An Introduction to Latent Variable Models.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.part import pinned
+from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.kernels import Kernel, White
 from mrgp.recordings.recording import MultiRegionData
 
@@ -23,10 +24,13 @@ class FA(GaussianProcesses):
 
     so that y(t) ~ N(d, C C' + diag R), and time plays no part: what GPFA becomes when its latents are white.
     Regions are one population here. The latents are known up to a rotation.
-    Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``.
+    Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``. With ``emission="poisson"`` the latents are of
+    log-rates, and y(t) is Poisson log-normal (Aitchison & Ho 1989).
     """
 
     kernel: Kernel = pinned(White(), "use GPFA for latents with a timescale")  # noqa: RUF009  a field
+    _: KW_ONLY
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
 
     pools_regions: ClassVar[bool] = True
     private_in: ClassVar[str] = "PCCA"

@@ -3,11 +3,12 @@
 Klami et al. 2015, IEEE Trans. Neural Netw. Learn. Syst. 26, 2136-2147.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from mrgp.families.gaussian_process import SAME, GaussianProcesses
 from mrgp.part import pinned
+from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.kernels import Kernel, White
 from mrgp.parts.loadings import Loadings, Relevance
 from mrgp.recordings.recording import MultiRegionData
@@ -23,11 +24,14 @@ class GFA(GaussianProcesses):
 
     (eqs. 1-5), with alpha and phi ~ Gamma(shape, rate) and d ~ N(mean of the neuron, 1 / offset_precision).
     ``fit`` is variational Bayes and removes latents that no region reads. Sample sites: ``alpha`` (region, column),
-    ``loadings`` (neuron, column), ``noise``, ``offset``.
+    ``loadings`` (neuron, column), ``noise``, ``offset``. Of counts, whose log-rates the latents are, ``fit`` knows
+    method "map".
     """
 
     kernel: Kernel = pinned(White(), "use MDLAG for latents with a timescale")  # noqa: RUF009  a field
+    _: KW_ONLY
     loadings: Loadings = Relevance()  # noqa: RUF009  a frozen part
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
     gp_noise: float = SAME
 
     methods: ClassVar[tuple[str, ...]] = ("vb", "map")

@@ -26,6 +26,7 @@ from mrgp.likelihoods.statespace.linear import (
     slowest_first,
 )
 from mrgp.part import pinned
+from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -53,10 +54,12 @@ class LDS(GaussianProcesses):
     What is left, a rotation, ``fit`` chooses so that A is block triangular, its slowest mode first.
     Sample sites: ``transition`` (across_latent, across_latent), per bin; ``loadings`` (neuron, column), ``noise``,
     ``offset``. Timescales are those of the modes of A. Its entries have no posterior of their own, since they turn with
-    the coordinates of the states. ``fit`` knows method "map" and "em" (closed-form updates).
+    the coordinates of the states. ``fit`` knows method "map" and "em" (closed-form updates, of values with Gaussian
+    noise). Of counts the states drive log-rates (Macke et al. 2011).
     """
 
     start: FirstState = Stationary()  # noqa: RUF009  a frozen part
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
 
     gp_noise: float = pinned(1e-3)
 

@@ -3,11 +3,12 @@
 Bach & Jordan 2005, Tech. Rep. 688, UC Berkeley.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from mrgp.families.gaussian_process import SAME, GaussianProcesses
 from mrgp.part import pinned
+from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.kernels import Kernel, White
 from mrgp.recordings.recording import MultiRegionData
 
@@ -24,10 +25,12 @@ class PCCA(GaussianProcesses):
     Klami, Virtanen & Kaski 2013, J. Mach. Learn. Res. 14, 965-1003). Regions depend on each other through the
     shared latents alone, and time plays no part. ``n_within`` = N_r - 1 makes Psi_r a full covariance; fewer private
     latents are a check on overfitting. Latents are known up to a rotation among their kind.
-    Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``.
+    Sample sites: ``loadings`` (neuron, column), ``noise``, ``offset``. Of counts the latents are of log-rates.
     """
 
     kernel: Kernel = pinned(White(), "use DLAG for latents with a timescale")  # noqa: RUF009  a field
+    _: KW_ONLY
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
     gp_noise: float = SAME
 
     regions_needed: ClassVar[int] = 2

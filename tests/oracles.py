@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.special import gammaln
 
 JITTER = 1e-9   # of variance: copies of a latent at equal times are one
 
@@ -87,6 +88,29 @@ def linear(
         states.append(state)
         state = state @ transition.T + rng.standard_normal((n_trials, size)) @ np.linalg.cholesky(process_noise).T
     return np.stack(states, 1) @ loadings.T + offset
+
+
+def best_poisson_bound(
+    y: np.ndarray, mean: np.ndarray, prior: np.ndarray, loadings: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Highest bound E_q log p(y | x) - KL(q || N(0, prior)) of Poisson counts (entry,), over all Gaussians q of x.
+
+    With it comes the mean of that q.
+
+    Log-rates are ``mean`` + ``loadings`` x. At the best q its precision is prior^-1 + C' diag(rate) C, and the slope by
+    its mean is 0.
+    """
+    inverse, m, V = np.linalg.inv(prior), np.zeros(len(prior)), np.array(prior)
+    for _ in range(500):
+        rate = np.exp(mean + loadings @ m + 0.5 * np.einsum("ei,ij,ej->e", loadings, V, loadings))
+        wanted = np.linalg.inv(inverse + loadings.T @ (rate[:, None] * loadings))
+        V = 0.5 * (V + wanted)
+        m = m + 0.5 * wanted @ (loadings.T @ (y - rate) - inverse @ m)
+    volume = np.linalg.slogdet(prior)[1] - np.linalg.slogdet(V)[1]
+    divergence = np.trace(inverse @ V) + m @ inverse @ m - len(m) + volume
+    spread = 0.5 * np.einsum("ei,ij,ej->e", loadings, V, loadings)
+    eta = mean + loadings @ m
+    return float((y * eta - np.exp(eta + spread) - gammaln(y + 1)).sum() - 0.5 * divergence), m
 
 
 def assert_same_moments(one: np.ndarray, other: np.ndarray) -> None:

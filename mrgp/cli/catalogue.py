@@ -54,7 +54,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa"),
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
     "gp_noise": ("dlag", "adm", "mdlag", "gpfa"),
-    "emission": ("dlag", "adm", "mdlag", "gpfa"),
+    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "order": ("dlag", "adm", "mdlag", "gpfa"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),

@@ -10,7 +10,7 @@ from mrgp.parts.emissions.autocorrelated import with_noise
 from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.units import positive_seconds, seconds
-from mrgp.runtime.sentences import Argument, Refusal
+from mrgp.runtime.sentences import AR1, Argument, Refusal
 
 if TYPE_CHECKING:
     from mrgp.families.gaussian_process import GaussianProcesses
@@ -52,6 +52,10 @@ def checked_emission(model: "GaussianProcesses", noise: str | None) -> Emission:
     def check(emission: Emission) -> Emission:
         if (objection := model.likelihood.objection(emission)) is not None:
             raise Refusal(f"{name}: ", *objection)
+        read_before = model.kernel.has_timescale and not model.is_state_space
+        if emission.is_autocorrelated and model.likelihood.is_statespace and not read_before:
+            exact = () if model.is_state_space else (", or ", Argument("likelihood", "dense"))
+            raise Refusal(f"{name}: ", AR1, " is for latents with a timescale: take another model", *exact)
         return emission
 
     own = check(model.emission)

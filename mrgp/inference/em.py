@@ -239,6 +239,8 @@ class EM(Method):
     def objection(self, model: Any, data: MultiRegionData) -> Sentence | None:
         if model.mean.moves:
             return "method 'em' has no update for ", Argument("mean", model.mean.written_name()), ": use ", MAP
+        if model.emission.is_of_counts:
+            return "method 'em' has no update for ", Argument("emission", model.emission.written_name()), ": use ", MAP
         return super().objection(model, data)
 
     def init(self, driver: Driver) -> Cycle:

@@ -313,6 +313,20 @@ class DelayedGP(Distribution):
         return np.asarray(x), np.asarray(x)
 
     @property
+    def readout_covariance(self) -> Array:
+        """Prior covariance of readouts at one time, (time or 1, readout, readout).
+
+        It is right between those that one neuron reads.
+        """
+        size = self.prior.assignment.n_readouts
+        return jnp.eye(size, dtype=self.loadings.dtype)[None]
+
+    @property
+    def about_zero(self) -> Self:
+        """The same distribution with latents of mean 0; their mean is in the course."""
+        return self
+
+    @property
     def _mean_of_trials(self) -> Array:
         mean = self.trial_mean if self.batch_shape else self.trial_mean[0]
         return jnp.broadcast_to(mean, self.batch_shape + self.event_shape)

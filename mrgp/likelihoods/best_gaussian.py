@@ -111,7 +111,7 @@ class Problem(NamedTuple):
     Its groups are the trials that share a covariance.
 
     Attributes:
-        latent: Distribution of log-rates.
+        latent: Distribution of log-rates, with latents of mean 0.
         counts: Of counts given them.
         y: (time, trial, neuron), zero where missing.
         groups: Trials that share a covariance.
@@ -248,14 +248,11 @@ class Problem(NamedTuple):
         return self.scored(mean, dual, precision, inside, covariance, log_det), direction
 
     def prior(self) -> Fitted:
-        """Return q = p(x), with readouts of variance 1.
-
-        Readouts are independent of each other where the same neuron reads them.
-        """
+        """Return q = p(x)."""
         n_readouts = self.loadings.shape[1]
         still = jnp.zeros((*self.y.shape[:2], n_readouts), self.y.dtype)
         shape = (self.y.shape[0], len(self.groups.size))
-        covariance = jnp.broadcast_to(jnp.eye(n_readouts, dtype=self.y.dtype), (*shape, n_readouts, n_readouts))
+        covariance = jnp.broadcast_to(self.latent.readout_covariance[:, None], (*shape, n_readouts, n_readouts))
         found = self.expected(still, covariance)
         nothing = jnp.zeros((*shape, self.y.shape[2]), self.y.dtype)
         return Fitted(still, still, nothing, covariance, found.slope, found.curvature, found.value)

@@ -102,7 +102,7 @@ class CountGP(Distribution):
         square = jnp.einsum("tbi,tbij,tbj->tb", q.mean, problem.groups.of_trials(told.precision), q.mean)
         log_sites = (told.vectors * q.mean).sum((0, 2)) - 0.5 * (square + problem.groups.of_trials(spread)).sum(0)
         terms = problem.seen(self.counts.normalizer(problem.y)).sum((0, 2))
-        scores = problem.expected(q.mean, q.covariance).value + terms - log_sites + self.latent.normalizer(told)
+        scores = problem.expected(q.mean, q.covariance).value + terms - log_sites + problem.latent.normalizer(told)
         # It has the slopes of the bound, but where rates are huge it is a small difference of large numbers.
         scores = scores + lax.stop_gradient(q.bound + terms - scores)
         return scores, Guess(told.vectors, q.precision)
@@ -121,7 +121,7 @@ class CountGP(Distribution):
 
     def _problem(self, value: Array) -> Problem:
         groups = Groups.of(self.latent, value.shape[0], self.shared_covariance)
-        return Problem(self.latent, self.counts, jnp.swapaxes(value, 0, 1), groups)
+        return Problem(self.latent.about_zero, self.counts, jnp.swapaxes(value, 0, 1), groups)
 
     # ---- what it says ----------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class CountGP(Distribution):
         if not isinstance(self.latent, MarkovGP):
             raise TypeError("only the Markov likelihood smooths states: use likelihood='markov'")
         problem = self._problem(value)
-        return self.latent.posterior_of(problem.information(problem.best()))
+        return self.latent.with_start(problem.latent.posterior_of(problem.information(problem.best())))
 
     @property
     def gaussian(self) -> DelayedGP:

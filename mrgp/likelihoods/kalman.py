@@ -8,11 +8,10 @@ steps, the same state space is scored that way (see ``recursions.whole``): the s
 
 import copy
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, random
 
 from mrgp.likelihoods.base import DelayedGP
@@ -28,6 +27,7 @@ from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
 from mrgp.likelihoods.recursions.whole import ReadoutMoments, log_normalizer, moments, stationary_covariance
 from mrgp.likelihoods.reduction import Information
+from mrgp.likelihoods.statespace.about_zero import AboutZero, Start, prior_moments
 from mrgp.likelihoods.statespace.assemble import Space
 from mrgp.parts.emissions.autocorrelated import restored
 from mrgp.parts.loadings import readout_loadings
@@ -99,33 +99,55 @@ class MarkovGP(DelayedGP):
 
     @property
     def mean(self) -> Array:
-        moments = self._started()
-        return super().mean if moments is None else moments[0]
+        start = self._from_start()
+        if start is None:
+            return super().mean
+        drift = self._read_out(start.mean) @ readout_loadings(self.prior.assignment, self.loadings).T
+        return jnp.broadcast_to(drift, self.batch_shape + self.event_shape) + self._mean_of_trials
 
     @property
     def variance(self) -> Array:
-        moments = self._started()
-        return super().variance if moments is None else moments[1]
-
-    def _started(self) -> tuple[Array, Array] | None:
-        """Mean and variance of trials if the process is not stationary, else None.
-
-        Each is of the shape of the trials.
-        """
-        dynamics, readout = self.space.assemble(self.latents)
-        if dynamics.mean is None:
-            return None
-        size = readout.weights.shape[1]
-        nothing = jnp.zeros((self.n_bins, 1, size)), jnp.zeros((1, 1, size, size)), jnp.zeros(1, int)
-        gains = filter_gains(dynamics, readout, nothing[1], self.n_bins)
-        states = filter_means(gains, nothing[0], nothing[2], dynamics.mean)
-        W = readout.weights
-        mean = jnp.einsum("tis,ts->ti", jnp.broadcast_to(W, (self.n_bins, *W.shape[1:])), states[:, 0])
-        covariance = W @ gains.predicted[:, 0] @ jnp.swapaxes(W, -1, -2) + jax.vmap(jnp.diag)(readout.noise)
+        if self.space.is_stationary:
+            return super().variance
         C = readout_loadings(self.prior.assignment, self.loadings)
-        variance = jnp.einsum("ni,tij,nj->tn", C, covariance, C) + self.noise
-        shape = self.batch_shape + self.event_shape
-        return jnp.broadcast_to(mean @ C.T, shape) + self._mean_of_trials, jnp.broadcast_to(variance, shape)
+        variance = jnp.einsum("ni,tij,nj->tn", C, self.readout_covariance, C) + self.noise
+        return jnp.broadcast_to(variance, self.batch_shape + self.event_shape)
+
+    @property
+    def readout_covariance(self) -> Array:
+        start = self._from_start()
+        return super().readout_covariance if start is None else start.covariance
+
+    @property
+    def about_zero(self) -> Self:
+        start = self._from_start()
+        if start is None:
+            return self
+        other, drift = copy.copy(self), self._read_out(start.mean)
+        other.space = AboutZero(self.space)
+        other.course = drift @ readout_loadings(self.prior.assignment, self.loadings).T
+        other.course = other.course[None] if self.course is None else other.course + self.course
+        return other
+
+    def with_start(self, posterior: Posterior) -> Posterior:
+        """Posterior of this distribution from that of :attr:`about_zero`."""
+        start = self._from_start()
+        if start is None:
+            return posterior
+        states = posterior.state_mean + start.mean[:, None]
+        return posterior._replace(state_mean=states, readout_mean=posterior.readout_mean + self._read_out(start.mean))
+
+    def _read_out(self, states: Array) -> Array:
+        """Read readouts from states at all times, (time, readout)."""
+        _, readout = self.space.assemble(self.latents)
+        weights = jnp.broadcast_to(readout.weights, (len(states), *readout.weights.shape[1:]))
+        return jnp.einsum("tis,ts->ti", weights, states)
+
+    def _from_start(self) -> Start | None:
+        """Prior moments of a process that is not stationary, else None."""
+        if self.space.is_stationary:
+            return None
+        return prior_moments(*self.space.assemble(self.latents), self.n_bins)
 
     @property
     def _in_parallel(self) -> bool:
@@ -175,7 +197,7 @@ class MarkovGP(DelayedGP):
 
         False unless the process is stationary.
         """
-        stationary = dynamics.mean is None and readout.weights.shape[0] == 1
+        stationary = self.space.is_stationary and readout.weights.shape[0] == 1
         n_steps = -(-self.n_bins // self.space.window.step)
         size = n_steps * readout.weights.shape[1]
         cheaper = size**3 <= WORTH * n_steps * len(dynamics.transition) ** 3
@@ -317,28 +339,3 @@ class MarkovGP(DelayedGP):
         dynamics, readout = self.space.assemble(self.latents)
         n_steps = -(-self.n_bins // self.space.window.step)
         return self._in_bins(sample_prior(key, dynamics, readout, n_steps, n_trials).readouts)
-
-
-def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) -> int | None:
-    """Count the steps until the gains of a time-invariant model are constant.
-
-    They are if they change by no more than ``tolerance``; None if they never are.
-
-    Runs the covariance recursion once at the distribution's own (concrete) parameters and adds a margin, since the
-    number is used while a fit moves the parameters; the fit checks it again at its end.
-    """
-    # Gains depend on the patterns of missing entries, not on where trials end.
-    whole = distribution.with_missing(None)
-    information = whole._in_steps(whole.information(value))
-    dynamics, readout = distribution.space.assemble(distribution.latents)
-    if information.precision.shape[0] > 1 or readout.weights.shape[0] > 1:
-        return None
-    n_steps = information.vectors.shape[0]
-    closed = np.asarray(
-        jax.jit(filter_gains, static_argnums=3)(dynamics, readout, information.precision, n_steps).closed
-    )
-    change = np.abs(np.diff(closed, axis=0)).max(axis=(1, 2, 3))
-    late = np.flatnonzero(change > tolerance)
-    settled = 2 if len(late) == 0 else int(late[-1]) + 3
-    margin = settled + max(5, settled // 4)
-    return margin if margin < n_steps else None

@@ -177,7 +177,7 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         (["simulate", "--emission", "poisson", "--out", "x.npz"], "--emission is of a model: give --model NAME, or"),
         (["simulate", "demo", "--neurons", "3", "--out", "x.npz"], "--neurons is of a model: give --model NAME, or"),
         (["simulate", "demo", "--model", "lds", "--out", "x.npz"], "scenario demo has a model of its own"),
-        (["simulate", "--model", "lds", "--emission", "poisson", "--out", "x.npz"], "--emission is not for lds"),
+        (["simulate", "--model", "lds", "--noise", "ar1", "--out", "x.npz"], "--noise is not for lds"),
         (["simulate", "--model", "fa", "--n-within", "1", "--out", "x.npz"], "fa has no latents private to a region"),
         (["simulate", "--model", "fa", "--mean-timescale", "1", "--out", "x.nc"], "--mean-timescale is of --mean psth"),
         (["simulate", "--model", "dlag", "--n-within", "1,1,1", "--out", "x.npz"], "--n-within 1,1,1 is for 3 regions"),
@@ -426,7 +426,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize(
-    "model", [pytest.param(name, marks=pytest.mark.slow if name not in ("mdlag", "lds") else ()) for name in EVERY]
+    "model", [pytest.param(name, marks=() if name == "mdlag" else pytest.mark.slow) for name in EVERY]
 )
 def test_every_model_is_fitted_and_says_what_it_has(run, save, tmp_path, model):
     brief = ["--n-starts", "1", "--no-figures", "--no-intervals", "--max-iterations", "3"]
@@ -476,9 +476,14 @@ def test_a_fit_goes_on_from_another(run, save, tmp_path):
 @pytest.mark.parametrize(
     ("change", "options"),
     [
-        (lambda V1, V2: {"V1": V1[:1], "V2": V2[:1], "bin_width": 0.001}, []),
+        pytest.param(
+            lambda V1, V2: {"V1": V1[:1], "V2": V2[:1], "bin_width": 0.001}, [], marks=pytest.mark.slow
+        ),
         (lambda V1, V2: {"V1": holes(V1), "V2": holes(dead(V2))}, ["--bin-width", "0.1", "--drop-dead"]),
-        (lambda V1, V2: {"V2": V2[..., :1]}, ["--n-across", "2", "--n-within", "2,1", "--likelihood", "dense"]),
+        pytest.param(
+            lambda V1, V2: {"V2": V2[..., :1]}, ["--n-across", "2", "--n-within", "2,1", "--likelihood", "dense"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             lambda V1, V2: {},
             ["--model", "gpfa", "--n-within", "0", "--regions", "V2,V1", "--kernel", "matern32"],
@@ -486,7 +491,7 @@ def test_a_fit_goes_on_from_another(run, save, tmp_path):
         ),
     ],
     ids=["one-trial-1ms", "missing-dead-100ms", "more-latents-than-neurons", "gpfa"],
-)
+)  # fmt: skip
 def test_unusual_recordings_are_fitted(run, save, arrays, tmp_path, change, options):
     changed = {"bin_width": 0.02} | change(**arrays)
     code, out, err = run("fit", save(**changed), *MODEL, "--out", tmp_path / "out", *BRIEF, *options)
@@ -542,13 +547,21 @@ def test_fetch_says_where_the_recording_is(run, arrays, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "site"),
     [
-        (["--model", "lds", "--n-across", 2, "--start-state", "learned"], "start_mean"),
-        (["--model", "dlag", "--emission", "negative_binomial", "--neurons", "4,3", "--snr", 0.5], "dispersion"),
+        pytest.param(
+            ["--model", "lds", "--n-across", 2, "--start-state", "learned"], "start_mean", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["--model", "dlag", "--emission", "negative_binomial", "--neurons", "4,3", "--snr", 0.5], "dispersion",
+            marks=pytest.mark.slow,
+        ),
         (["--model", "gpfa", "--noise", "ar1", "--mean", "psth", "--conditions", "left,right"], "noise_timescale"),
-        (["--model", "adm", "--max-delay", 0.05, "--delay-timescale", 0.1, "--bin-width", 0.01], "delay_spread"),
+        pytest.param(
+            ["--model", "adm", "--max-delay", 0.05, "--delay-timescale", 0.1, "--bin-width", 0.01], "delay_spread",
+            marks=pytest.mark.slow,
+        ),
         (["--model", "mdlag", "--gp-noise", 0.01, "--kernel", "matern32", "--n-within", "1,0"], "alpha"),
     ],
-)
+)  # fmt: skip
 def test_every_model_can_be_simulated(run, tmp_path, options, site):
     code, printed, err = run("simulate", *options, "--n-trials", 4, "--n-bins", 10, "--out", tmp_path / "made.nc")
     assert (code, err) == (DONE, "")

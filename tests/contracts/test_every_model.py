@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import registry
 import xarray as xr
-from mrgp.models import ADM, DLAG, GPFA, LDS, MDLAG
+from mrgp.models import ADM, DLAG, FA, GPFA, LDS, MDLAG, PCCA
 
 import mrgp
 from mrgp.inference.density import free_sites
@@ -22,8 +22,13 @@ VARIANTS = [
     LDS(2, start="learned"), LDS(1, mean="psth"), DLAG(2, (1, 0), emission="poisson", mean="psth"),
     DLAG(1, 1, noise="ar1"), DLAG(1, 0, kernel=mrgp.Spectral()), GPFA(2, emission="negative_binomial"),
     ADM(2, 1, mean="psth", noise="ar1"), MDLAG(1, shape=1.0, rate=0.1, emission="poisson"),
+    LDS(2, start="learned", emission="poisson"), PCCA(1, 1, emission="negative_binomial"),
 ]  # fmt: skip
 """Models with parts that have sites of their own."""
+PARTLY = [DLAG(2, (1, 0), emission="poisson", mean="psth"), DLAG(1, 1, noise="ar1")]
+"""Those whose parts are in other variants too, simulated in slow tests."""
+OFTEN = (DLAG, FA, GPFA, LDS)
+"""Models that many other tests fit, save and convert: here in slow tests."""
 SMALL = {"regions": {"V1": 4, "V2": 3}, "n_trials": 24, "n_bins": 8, "conditions": ("a", "b"), "ragged": 0.3, "seed": 2}
 BRIEF = {"n_starts": 1, "max_iterations": 60, "progress": False}
 ORDER = np.random.default_rng(0).permutation(24)
@@ -59,6 +64,11 @@ def test_every_site_is_declared_with_its_axes_and_its_unit(model):
         assert all(own in (None, size) for own, size in zip(declared.shape(assignment), shape, strict=True)), site
 
 
+@pytest.mark.parametrize(
+    "model",
+    [*registry.MODELS, *(pytest.param(one, marks=pytest.mark.slow) if one in PARTLY else one for one in VARIANTS)],
+    indirect=True, ids=repr,
+)  # fmt: skip
 def test_it_is_simulated(model, tmp_path):
     made = simulated(model)
     data, truth, sites = made.data, made.truth, made.sites
@@ -99,7 +109,10 @@ def with_holes(data, order=slice(None)):
     return mrgp.MultiRegionData({name: array[order] for name, array in arrays.items()}, data.bin_width, **coords)
 
 
-@pytest.fixture(scope="module", params=registry.MODELS, ids=lambda model: type(model).__name__)
+@pytest.fixture(
+    scope="module", ids=lambda model: type(model).__name__,
+    params=[pytest.param(one, marks=pytest.mark.slow) if type(one) in OFTEN else one for one in registry.MODELS],
+)  # fmt: skip
 def case(request):
     """A model, a recording drawn from it, with holes, and a short fit."""
     made = simulated(request.param)

@@ -11,6 +11,7 @@ from mrgp.models import FA, GPFA, LDS
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density, potential_energy
+from oracles import best_poisson_bound
 from scipy.linalg import block_diag, solve_discrete_lyapunov
 from scipy.stats import multivariate_normal
 
@@ -19,6 +20,7 @@ from mrgp.families.model import Model
 from mrgp.inference.density import LogJoint, transforms_of
 from mrgp.inference.optimise import Objective
 from mrgp.inference.start import moving_average
+from mrgp.likelihoods import best_gaussian
 from mrgp.likelihoods.statespace.linear import (
     START_FLOOR,
     LinearSpace,
@@ -34,6 +36,7 @@ from mrgp.plots import plot_latents
 
 BIN = 0.02
 STARTS = ["stationary", "learned"]
+MOSTLY_LEARNED = [pytest.param("stationary", marks=pytest.mark.slow), "learned"]
 TURN = 0.3  # radians per bin
 SPIRAL = 0.93 * np.array([[np.cos(TURN), -np.sin(TURN)], [np.sin(TURN), np.cos(TURN)]])
 
@@ -120,6 +123,43 @@ def test_log_likelihood_is_the_normal_density(case, start, parallel):
     ]
     model = LDS(n_across=size, start=start, parallel=parallel)
     np.testing.assert_allclose(model.log_likelihood(data, sites), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_the_bound_of_counts_is_that_of_the_best_gaussian(start, monkeypatch):
+    """Of one trial, whose q has a covariance of its own: by matrices over the whole trial."""
+    monkeypatch.setattr(best_gaussian, "TOLERANCE", 1e-11)
+    sites = {name: 0.7 * value for name, value in random_sites(2, 4, start).items()}
+    mean, covariance, _, _ = joint(sites, 6)
+    rng, big = np.random.default_rng(4), np.kron(np.eye(6), sites["loadings"])
+    y = rng.poisson(2.0, (1, 6, 4)).astype(float)
+    data = mrgp.MultiRegionData({"A": y[..., :2], "B": y[..., 2:]}, BIN)
+    of_counts = {name: value for name, value in sites.items() if name != "noise"}
+    model = LDS(2, start=start, emission="poisson")
+    wanted, away = best_poisson_bound(y.ravel(), np.tile(sites["offset"], 6) + big @ mean, covariance, big)
+    np.testing.assert_allclose(model.log_likelihood(data, of_counts).values, wanted, rtol=1e-8)
+    q = model.likelihood_at(data, of_counts).posterior(jnp.asarray(data.values))
+    for states in (q.state_mean[:, 0], q.readout_mean[0]):
+        np.testing.assert_allclose(np.ravel(states), mean + away, atol=1e-5)
+
+
+def test_a_fit_of_counts_finds_the_turn_of_their_rates(tmp_path):
+    rng = np.random.default_rng(0)
+    states = np.zeros((40, 60, 2))
+    states[:, 0] = rng.standard_normal((40, 2))
+    root = np.linalg.cholesky(np.eye(2) - SPIRAL @ SPIRAL.T)
+    for t in range(59):
+        states[:, t + 1] = states[:, t] @ SPIRAL.T + rng.standard_normal((40, 2)) @ root.T
+    y = rng.poisson(np.exp(0.5 + states @ (0.6 * rng.standard_normal((2, 12))))).astype(float)
+    data = mrgp.MultiRegionData({"A": y[..., :6], "B": y[..., 6:]}, BIN)
+    fit = LDS(2, emission="poisson").fit(data, progress=False)
+    values = np.linalg.eigvals(fit.sites["transition"])
+    np.testing.assert_allclose(np.abs(values), 0.93, atol=0.02)
+    np.testing.assert_allclose(np.abs(np.angle(values)), TURN, atol=0.03)
+    fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_allclose(again.latents(data).across_mean, fit.latents().across_mean, atol=1e-8)
+    with pytest.raises(ValueError, match="'em' has no update for emission='poisson'"):
+        LDS(2, emission="poisson").fit(data, "em")
 
 
 def fitted(model, data, sites):
@@ -314,6 +354,7 @@ def test_map_recovers_the_eigenvalues(fits, start):
     assert fit.lift_error() == 0.0
 
 
+@pytest.mark.parametrize("start", MOSTLY_LEARNED, indirect=True)
 def test_em_ends_where_map_does(data, fits, start):
     """Also from far away, never down; priors are worth less than 0.05 nats here, EM's creep at its end 0.05."""
     far = {**fits[start].sites, "transition": 0.3 * np.eye(2), "offset": np.zeros(12), "noise": np.ones(12)}
@@ -329,6 +370,7 @@ def test_em_ends_where_map_does(data, fits, start):
     np.testing.assert_allclose(fit.timescales.across, fits[start].timescales.across, rtol=0.02)
 
 
+@pytest.mark.parametrize("start", MOSTLY_LEARNED, indirect=True)
 def test_gradient_is_that_of_finite_differences(fits, start):
     data, model, sites = spiral_recording(missing=True), fits[start].model, fits[start].sites
     objective = Objective(LogJoint(model), data, sites, model.fitting.scales(data, sites))
@@ -340,6 +382,7 @@ def test_gradient_is_that_of_finite_differences(fits, start):
     np.testing.assert_allclose(slope @ direction, difference, rtol=1e-6)
 
 
+@pytest.mark.parametrize("start", ["stationary", pytest.param("learned", marks=pytest.mark.slow)], indirect=True)
 def test_em_with_missing_data_ends_where_the_likelihood_is_flat(fits, start):
     """Each neuron's own bins, trials of different length: at the end the slope is gone, as Fisher's identity has it."""
     data = spiral_recording(missing=True)
@@ -400,6 +443,7 @@ def test_learned_start_finds_where_trials_begin(fits):
     np.testing.assert_allclose(mean, data.values[:, 0].mean(0), atol=5 * 0.7 / np.sqrt(20))
 
 
+@pytest.mark.parametrize("start", MOSTLY_LEARNED, indirect=True)
 def test_one_trial_and_one_latent_fit(start):
     data = spiral_recording(n_trials=1, n_bins=60)
     method = {"stationary": "em", "learned": "map"}[start]
@@ -429,6 +473,7 @@ def test_a_fit_serves_as_any_other(data, fits, start, tmp_path):
         fit.latents(refine=2)
 
 
+@pytest.mark.parametrize("start", MOSTLY_LEARNED, indirect=True)
 def test_potential_energy_is_finite_and_has_a_slope(data, fits, start):
     """What NUTS walks on: the free coordinates, their Jacobian included."""
     model, few = fits[start].model, data.select_trials(slice(0, 2))
@@ -447,6 +492,8 @@ def test_wrong_use_is_refused(data):
         LDS(n_across=2, kernel=mrgp.Matern12())
     with pytest.raises(ValueError, match="no use for gp_noise"):
         LDS(n_across=2, gp_noise=0.1)
+    with pytest.raises(ValueError, match="noise='ar1' is for latents with a timescale: take another model"):
+        LDS(n_across=2, noise="ar1")
     with pytest.raises(ValueError, match="'stationary' or 'learned'"):
         LDS(n_across=2, start="free")
     with pytest.raises(ValueError, match="no within latents"):

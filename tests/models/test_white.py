@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mrgp.models import DLAG, FA, PCCA
+from mrgp.models import DLAG, FA, GFA, GPFA, PCCA
 from numpyro import handlers
+from oracles import best_poisson_bound
 from scipy.stats import multivariate_normal
 
 import mrgp
 from mrgp.families.model import Model
+from mrgp.likelihoods import best_gaussian
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import Matern12, Spectral, SquaredExponential, Stretched, White
@@ -215,6 +217,53 @@ def test_gradient_is_finite():
     sites = {"loadings": jnp.ones((9, 2)), "noise": jnp.ones(9), "offset": jnp.zeros(9)}
     slope = jax.grad(lambda s: model.likelihood_at(data, s).log_prob(data.values).sum())(sites)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+
+
+@pytest.mark.parametrize("model", [FA(2, gp_noise=0.01), PCCA(1, 1, gp_noise=0.01)], ids=["FA", "PCCA"])
+def test_the_bound_of_counts_is_that_of_the_best_gaussian(model, monkeypatch):
+    """Bin by bin, as bins know nothing of each other; every region's copy of a latent has its own GP noise."""
+    monkeypatch.setattr(best_gaussian, "TOLERANCE", 1e-11)
+    model = model.replace(emission="poisson")
+    rng, pooled = np.random.default_rng(0), model.pools_regions
+    y = rng.poisson(2.0, (1, 5, 5)).astype(float)
+    data = mrgp.MultiRegionData({"V1": y[..., :3], "V2": y[..., 3:]}, BIN)
+    assignment = model.assignment(data.layout)
+    C, d = 0.7 * rng.standard_normal((5, assignment.n_columns)) * assignment.used, 0.3 * rng.standard_normal(5)
+    C_of_readouts = np.asarray(readout_loadings(assignment, jnp.asarray(C)))
+    prior = np.eye(2) if pooled else np.eye(4)
+    if not pooled:  # readouts: the shared latent in V1 and in V2, then the private ones
+        prior[0, 1] = prior[1, 0] = 0.99
+    wanted = sum(best_poisson_bound(one, d, prior, C_of_readouts)[0] for one in y[0])
+    found = model.log_likelihood(data, {"loadings": C, "offset": d}).values
+    np.testing.assert_allclose(found, wanted, rtol=1e-8)
+    dense = model.replace(likelihood="dense").log_likelihood(data, {"loadings": C, "offset": d}).values
+    np.testing.assert_allclose(dense, found, rtol=1e-8)
+
+
+@pytest.mark.parametrize("emission", ["poisson", pytest.param("negative_binomial", marks=pytest.mark.slow)])
+def test_factor_analysis_of_counts_finds_the_plane_of_log_rates(emission):
+    rng = np.random.default_rng(1)
+    C = 0.8 * rng.standard_normal((12, 2))
+    rate = np.exp(rng.standard_normal((40, 30, 2)) @ C.T)
+    rate = rate * rng.gamma(4, 0.25, rate.shape) if emission == "negative_binomial" else rate
+    y = rng.poisson(rate).astype(float)
+    data = mrgp.MultiRegionData({"V1": y[..., :6], "V2": y[..., 6:]}, BIN)
+    fit = FA(2, emission=emission).fit(data, progress=False)
+    both = np.concatenate([np.linalg.qr(part)[0] for part in (C, fit.sites["loadings"])], 1)
+    angles = np.arccos(np.clip(np.linalg.svd(both[:, :2].T @ both[:, 2:])[1], -1, 1))
+    assert angles.max() < 0.15
+    power = np.linalg.norm(fit.sites["loadings"]) / np.linalg.norm(C)
+    assert power == pytest.approx(1, abs=0.1)
+    assert fit.log_likelihood().sum() > FA(1, emission=emission).fit(data, progress=False).log_likelihood().sum() + 100
+
+
+def test_noise_with_a_memory_is_refused_where_bins_have_none(made):
+    for model in (FA(1), PCCA(1, 1), GFA(1), GPFA(1, kernel=White())):
+        with pytest.raises(ValueError, match="noise='ar1' is for latents with a timescale: take another model, or"):
+            model.replace(noise="ar1")
+    sites = {"loadings": np.ones((9, 1)), "noise": np.ones(9), "offset": np.zeros(9), "noise_timescale": [0.05]}
+    exact = FA(1, noise="ar1", likelihood="dense").log_likelihood(made.data, sites).values
+    assert np.isfinite(exact).all()
 
 
 def test_wrong_use_is_refused(made):

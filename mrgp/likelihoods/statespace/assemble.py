@@ -5,7 +5,7 @@ at once and laid out by products with identity matrices, which keeps the traced 
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +82,10 @@ class Space(Protocol):
     def window(self) -> Window:
         """Bins per step, and registers."""
 
+    @property
+    def is_stationary(self) -> bool:
+        """True if a trial begins anywhere in a process that always was."""
+
     def for_reading(self) -> Self:
         """Copy with latents that can be read between bins.
 
@@ -125,6 +129,7 @@ class StateSpace:
     window: Window
     within_registers: int = 0
     autocorrelated: bool = False
+    is_stationary: ClassVar[bool] = True
 
     @property
     def n_states(self) -> int:

@@ -12,6 +12,7 @@ state that grows with the number of regions; it is here to be compared with the 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +34,8 @@ class AutoregressiveSpace:
 
     prior: Prior
     order: int
+
+    is_stationary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.order < 1:

@@ -66,6 +66,11 @@ class LinearSpace:
         return self
 
     @property
+    def is_stationary(self) -> bool:
+        """True unless the first state is learned."""
+        return not self.learned_start
+
+    @property
     def window(self) -> Window:
         """One bin per step, no registers."""
         return Window(0)

@@ -1,0 +1,65 @@
+"""Processes that begin at a place of their own, and the same about a mean of 0."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, filter_gains, filter_means
+from mrgp.likelihoods.statespace.assemble import Latents, SignalReader, Space
+from mrgp.likelihoods.statespace.readout import Window
+
+
+class Start(NamedTuple):
+    """Prior moments at every time.
+
+    Attributes:
+        mean: Of states, (time, state).
+        covariance: Of readouts, (time, readout, readout).
+    """
+
+    mean: Array
+    covariance: Array
+
+
+def prior_moments(dynamics: Dynamics, readout: StateReadout, n_bins: int) -> Start:
+    """Compute the moments of states and readouts before anything is measured."""
+    size, W = readout.weights.shape[1], readout.weights
+    nothing = jnp.zeros((n_bins, 1, size)), jnp.zeros((1, 1, size, size)), jnp.zeros(1, int)
+    gains = filter_gains(dynamics, readout, nothing[1], n_bins)
+    states = filter_means(gains, nothing[0], nothing[2], dynamics.mean)[:, 0]
+    covariance = W @ gains.predicted[:, 0] @ jnp.swapaxes(W, -1, -2) + jax.vmap(jnp.diag)(readout.noise)
+    return Start(states, covariance)
+
+
+@dataclass(frozen=True)
+class AboutZero:
+    """State space ``space`` with a first state of mean 0."""
+
+    space: Space
+    is_stationary: bool = False
+
+    @property
+    def prior(self) -> Any:
+        """Prior that the state space represents."""
+        return self.space.prior
+
+    @property
+    def window(self) -> Window:
+        """Bins per step, and registers."""
+        return self.space.window
+
+    def for_reading(self) -> Self:
+        """Copy with latents that can be read between bins."""
+        return type(self)(self.space.for_reading())
+
+    def assemble(self, latents: Latents) -> tuple[Dynamics, StateReadout]:
+        """Build the dynamics, and the weights that read readouts from states."""
+        dynamics, readout = self.space.assemble(latents)
+        return dynamics._replace(mean=None), readout
+
+    def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
+        """Weights that read the latents of one kind from the state."""
+        return self.space.signal_reader(latents, kind, refine)
