@@ -55,7 +55,8 @@ class LDS(GaussianProcesses):
     Sample sites: ``transition`` (across_latent, across_latent), per bin; ``loadings`` (neuron, column), ``noise``,
     ``offset``. Timescales are those of the modes of A. Its entries have no posterior of their own, since they turn with
     the coordinates of the states. ``fit`` knows method "map" and "em" (closed-form updates, of values with Gaussian
-    noise). Of counts the states drive log-rates (Macke et al. 2011).
+    noise). Of counts the states drive log-rates (Macke et al. 2011), whose mean before anything is seen, exp(C A^t m0),
+    must be a number: a mode may grow, but not a thousandfold within a trial.
     """
 
     start: FirstState = Stationary()  # noqa: RUF009  a frozen part

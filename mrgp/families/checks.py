@@ -52,8 +52,8 @@ def checked_emission(model: "GaussianProcesses", noise: str | None) -> Emission:
     def check(emission: Emission) -> Emission:
         if (objection := model.likelihood.objection(emission)) is not None:
             raise Refusal(f"{name}: ", *objection)
-        read_before = model.kernel.has_timescale and not model.is_state_space
-        if emission.is_autocorrelated and model.likelihood.is_statespace and not read_before:
+        reads_bin_before = model.kernel.has_timescale and not model.is_state_space
+        if emission.is_autocorrelated and model.likelihood.is_statespace and not reads_bin_before:
             exact = () if model.is_state_space else (", or ", Argument("likelihood", "dense"))
             raise Refusal(f"{name}: ", AR1, " is for latents with a timescale: take another model", *exact)
         return emission

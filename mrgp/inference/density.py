@@ -49,6 +49,9 @@ def free_sites(model: Callable[..., None], data: Any) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     jax.eval_shape(lambda: found.update(known_sites(model, data)))
+    supports = [site["fn"].support for site in found.values()]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(supports)):
+        return known_sites(model, data)  # a program computes bounds of its own
     return found
 
 

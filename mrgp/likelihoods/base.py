@@ -289,7 +289,7 @@ class DelayedGP(Distribution):
         else:
             phi = self.autocorrelation[self.prior.assignment.region_of_neuron]
             y = restored(x @ C.T + jnp.sqrt((1 - phi**2) * self.noise) * white, phi)
-        return y.reshape(*shape, *self.event_shape) + self._mean_of_trials
+        return y.reshape(*shape, *self.event_shape) + self.mean_of_trials
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Draw all trials once, with the latents behind them; missing entries are drawn too.
@@ -327,13 +327,14 @@ class DelayedGP(Distribution):
         return self
 
     @property
-    def _mean_of_trials(self) -> Array:
+    def mean_of_trials(self) -> Array:
+        """Mean where latents are 0, in the shape of the trials."""
         mean = self.trial_mean if self.batch_shape else self.trial_mean[0]
         return jnp.broadcast_to(mean, self.batch_shape + self.event_shape)
 
     @property
     def mean(self) -> Array:
-        return self._mean_of_trials  # latents add nothing to it, unless a model says otherwise
+        return self.mean_of_trials  # latents add nothing to it, unless a model says otherwise
 
     @property
     def variance(self) -> Array:

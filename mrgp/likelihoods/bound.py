@@ -158,7 +158,7 @@ class CountGP(Distribution):
         latent_key, count_key = random.split(key)
         shape = (*sample_shape, *self.batch_shape)
         x = self.latent.sample_readouts(latent_key, int(np.prod(shape)))
-        eta = (x @ self._loadings.T).reshape(*shape, *self.event_shape) + self.latent.mean
+        eta = (x @ self._loadings.T).reshape(*shape, *self.event_shape) + self.latent.mean_of_trials
         return self.counts.draw(count_key, eta)
 
     def draw(self, rng: np.random.Generator) -> Drawn:
@@ -180,5 +180,5 @@ class CountGP(Distribution):
         return readout_loadings(self.latent.prior.assignment, self.latent.loadings)
 
     def _prior_prediction(self) -> tuple[Array, Array]:
-        power = jnp.broadcast_to(jnp.square(self._loadings).sum(-1), self.batch_shape + self.event_shape)
-        return prediction(self.counts, self.latent.mean, power)
+        power = jnp.einsum("ni,tij,nj->tn", self._loadings, self.latent.readout_covariance, self._loadings)
+        return prediction(self.counts, self.latent.mean, jnp.broadcast_to(power, self.batch_shape + self.event_shape))

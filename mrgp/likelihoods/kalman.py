@@ -103,7 +103,7 @@ class MarkovGP(DelayedGP):
         if start is None:
             return super().mean
         drift = self._read_out(start.mean) @ readout_loadings(self.prior.assignment, self.loadings).T
-        return jnp.broadcast_to(drift, self.batch_shape + self.event_shape) + self._mean_of_trials
+        return jnp.broadcast_to(drift, self.batch_shape + self.event_shape) + self.mean_of_trials
 
     @property
     def variance(self) -> Array:

@@ -12,7 +12,8 @@ from jax import Array
 from mrgp.likelihoods.kalman import MarkovGP
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 
-QUIET = 10  # steps without a change, and as many again as came before, after which none is to come
+QUIET = 10  # steps without a change, after which none is to come: beside as many as came before, and as there are
+# states, since what one region has measured another may read at the far end of the registers
 
 
 def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) -> int | None:
@@ -37,7 +38,7 @@ def settling_steps(distribution: MarkovGP, value: Any, tolerance: float = 1e-9) 
         predicted = 0.5 * (predicted + predicted.T)
         if before is None or np.abs(closed - before).max() > tolerance:
             late = step
-        elif step > 2 * late + QUIET:
+        elif step > max(2 * late, late + len(A)) + QUIET:
             break
         before = closed
     margin = late + 3 + max(5, (late + 3) // 4)

@@ -49,14 +49,14 @@ def sites_from(
     told = {site: _shaped(f"{name}: {site}", value, free[site]) for site, value in given.items()}
     assignment, (prior_key, system_key) = model.assignment(frame.layout), jax.random.split(key)
     design: dict[str, Any] = {}
-    loadings = np.asarray(told.get(LOADINGS.name, neurons.loadings))
+    loadings = turned = np.asarray(told.get(LOADINGS.name, neurons.loadings))
     if START_MEAN.name in free and TRANSITION.name not in told:
         space = LinearSpace(assignment, learned_start=True)
         design, change = space.normalised(typical_system(system_key, assignment.n_across))
-        loadings = loadings @ change
+        turned = loadings @ change
     if RELEVANCE.name in free:
         design[RELEVANCE.name] = relevance_of(assignment, loadings)
-    design |= {LOADINGS.name: loadings, **model.emission.sites_of(neurons.noise, neurons.level, loadings)}
+    design |= {LOADINGS.name: turned, **model.emission.sites_of(neurons.noise, neurons.level, loadings)}
     known = {site: jnp.asarray(value) for site, value in design.items() if site in free} | told
     program = handlers.substitute(handlers.seed(model, prior_key), data=known)
     with TRACING, numpyro.validation_enabled(False):

@@ -23,7 +23,7 @@ from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
 from mrgp.likelihoods.statespace.covariance import lifted_covariance
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window
-from mrgp.parts.kernels import Matern32, SquaredExponential
+from mrgp.parts.kernels import Matern12, Matern32, SquaredExponential
 from mrgp.parts.latents import LatentLayout
 
 KINDS = ["dense", "markov", "spectral"]
@@ -691,6 +691,21 @@ def test_gains_are_constant_after_the_settling_steps(small_model, missing_data):
     full = np.asarray(score(model.markov(), value))
     np.testing.assert_allclose(score(model.markov(transient=steps), value), full, rtol=0, atol=1e-7)
     assert np.abs(np.asarray(score(model.markov(transient=3), value)) - full).max() > 1e-3
+
+
+def test_gains_are_not_settled_before_a_delayed_region_has_read_all(small_model):
+    """Fast latents: gains rest, and move again after as many bins as delays differ by."""
+    model = small_model(
+        n_across=1, n_within=(0, 0), n_bins=120, timescale=(0.6, 0.8), kernel=Matern12(), max_delay=1.0, seed=3,
+    )  # fmt: skip
+    model.arguments |= {"delay": jnp.array([[[0.0], [30.0]]]), "noise": jnp.full(5, 0.05)}
+    markov = partial(model.markov, window=Window(62))
+    value = draw(model, n_trials=2)
+    steps = settling_steps(markov(), value)
+    assert 60 > steps > 30
+    full = np.asarray(score(markov(), value))
+    np.testing.assert_allclose(score(markov(transient=steps), value), full, rtol=0, atol=1e-6)
+    assert np.abs(np.asarray(score(markov(transient=14), value)) - full).max() > 0.1
 
 
 SINGLE = """

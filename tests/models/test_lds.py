@@ -142,6 +142,37 @@ def test_the_bound_of_counts_is_that_of_the_best_gaussian(start, monkeypatch):
         np.testing.assert_allclose(np.ravel(states), mean + away, atol=1e-5)
 
 
+def test_draws_of_counts_have_the_moments_of_the_model(start):
+    sites = {name: 0.4 * value for name, value in random_sites(2, 4, start).items() if name != "noise"}
+    mean, covariance, _, _ = joint({**sites, "noise": np.ones(4)}, 5)
+    big = np.kron(np.eye(5), sites["loadings"])
+    eta, power = np.tile(sites["offset"], 5) + big @ mean, np.einsum("ei,ij,ej->e", big, covariance, big)
+    rate = np.exp(eta + power / 2).reshape(5, 4)
+    spread = rate + rate**2 * np.expm1(power.reshape(5, 4))
+    any_counts = np.random.default_rng(0).poisson(1.0, (2, 2000, 5, 2))
+    data = mrgp.MultiRegionData(dict(zip("AB", any_counts, strict=True)), BIN)
+    counts = LDS(2, start=start, emission="poisson").likelihood_at(data, sites)
+    np.testing.assert_allclose(counts.mean[0], rate, rtol=1e-8)
+    np.testing.assert_allclose(counts.variance[0], spread, rtol=1e-8)
+    drawn = np.asarray(counts.sample(jax.random.key(0)))
+    assert (np.abs(drawn.mean(0) - rate) < 5 * np.sqrt(spread / 2000)).all()
+
+
+def test_slopes_of_a_bound_of_counts_are_those_of_finite_differences(start, monkeypatch):
+    monkeypatch.setattr(best_gaussian, "TOLERANCE", 1e-11)
+    sites = {name: 0.7 * value for name, value in random_sites(2, 4, start).items() if name != "noise"}
+    y = np.random.default_rng(4).poisson(2.0, (3, 5, 4)).astype(float)
+    y[1, 3:] = np.nan
+    y[2, 1, 2] = np.nan
+    data = mrgp.MultiRegionData({"A": y[..., :2], "B": y[..., 2:]}, BIN)
+    model = LDS(2, start=start, emission="poisson")
+    objective = Objective(LogJoint(model), data, sites, {})
+    objective.within = 1e-11
+    at, direction = np.zeros(objective.size), np.random.default_rng(1).standard_normal(objective.size)
+    up, down = (objective(at + step * direction)[0] for step in (1e-4, -1e-4))
+    np.testing.assert_allclose(objective(at)[1] @ direction, (up - down) / 2e-4, rtol=1e-5)
+
+
 def test_a_fit_of_counts_finds_the_turn_of_their_rates(tmp_path):
     rng = np.random.default_rng(0)
     states = np.zeros((40, 60, 2))

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from mrgp.inference.mode.krylov import schur_complement
+from mrgp.inference.mode.krylov import solve_for_schur
 from mrgp.inference.optimise import Objective
 from mrgp.recordings.checks import warn
 
 DIFFERENCE = 1e-3  # in posterior standard deviations: third-order error 1e-3, round-off 1e-7 of 1e6 nats / 1e-3
 MOST_SOLVED = 60  # parameters; of more, H_cc is taken as the identity (standard deviations 1.3% off at the most, on the
 # small benchmark with varying delays)
-ACCURACY = 2e-2  # of variances, at the worst: what is left of the solutions with H_cc
+ACCURACY = 2e-2  # of variances: what is left of the solutions with H_cc changes them by less (see krylov)
 ROUGH = 1e-3  # of the largest curvature: what the approximations of a likelihood may bend an undetermined direction
 
 type Diagonal = Callable[[str], np.ndarray]
@@ -79,7 +79,7 @@ def profile_curvature(
 
     def on_many(v: np.ndarray) -> np.ndarray:
         whole = np.zeros(objective.size)
-        whole[many] = np.ravel(v)
+        whole[many] = v
         return product(whole)[many]
 
     schur = np.empty((len(few), len(few)))
@@ -91,7 +91,7 @@ def profile_curvature(
         schur[:, j], columns[:, j] = column[few], column[many]
     solutions, solved = columns.copy(), _solved(objective, names)
     corner = schur[np.ix_(solved, solved)]
-    _, solutions[:, solved], failed = schur_complement(on_many, corner, columns[:, solved], ACCURACY, progress)
+    solutions[:, solved], failed = solve_for_schur(on_many, corner, columns[:, solved], ACCURACY, progress)
     schur -= columns.T @ solutions
     width = objective.ravel(objective.scale)[few]
     values, vectors = np.linalg.eigh(0.5 * (schur + schur.T))

@@ -15,8 +15,10 @@ type Product = Callable[[np.ndarray], np.ndarray]
 
 STEPS = 20
 EXACT = 400  # rows: below it as many products give the matrix itself, which costs no more than probing it
-MOST_PRODUCTS = 150  # for every column of a system
-FLAT = 0.01  # of the largest curvature: what is flatter need not be known as exactly
+MOST_PRODUCTS = 40  # for every column of a system
+FLAT = 1e-3  # of the largest curvature
+REPEATED = 1e-8  # length of a direction that the basis has already
+INDEFINITE = 1e-4  # of the largest eigenvalue: what differences of gradients may make of one of 0
 SOFTEST = 1e-3  # what is softer than this in scaled coordinates is no maximum that a Gaussian fits
 PROBES = 12
 SOFT = 60  # directions: loadings are known least along mixtures of latents, a few per region
@@ -45,43 +47,48 @@ def lanczos(product: Product, start: np.ndarray, steps: int = STEPS) -> tuple[np
     return basis, *np.linalg.eigh(T)
 
 
-def schur_complement(
+def solve_for_schur(
     product: Product, corner: np.ndarray, columns: np.ndarray, accuracy: float, progress: bool = False
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Compute S = D - B' A^-1 B for a corner D and several columns B at once.
+) -> tuple[np.ndarray, bool]:
+    """Compute X = A^-1 B for several columns B at once, as exactly as S = D - B' X asks for.
 
-    Returns S, A^-1 B, and True if it did not get there.
+    Returns X, and True if it did not get there, or A is not positive definite. D is ``corner``.
 
     All columns share one basis, in which A X = B is solved exactly, so that what a product found for one column serves
     the others (as in block conjugate gradients, O'Leary 1980). With the residuals R of B, S is then too large by
-    R' A^-1 R. The next product is of the mixture of residuals that matters most to S, until none changes a variance
-    under S by more than a share ``accuracy``, or by as much of the largest as FLAT says, were all that is left as soft
-    as the softest direction of A in the basis. It is not: what is reached is better by one to two orders.
+    R' A^-1 R. The next product is of the mixture of residuals that matters most to S. They end where no variance under
+    S would change by more than a share ``accuracy`` if all of R were along A's softest direction in the basis. Where S
+    is flatter than a share FLAT of its largest curvature, it is as exact as there.
     """
     size, count = columns.shape
     basis, image = np.zeros((size, 0)), np.zeros((size, 0))
-    answer, residual, softest_seen = np.zeros_like(columns), columns, 1.0
+    answer, residual, softest_seen, failed = np.zeros_like(columns), columns, 1.0, False
     bar = tqdm(desc="profiling", unit=" products", disable=not progress, leave=False)
-    while True:
+    while basis.shape[1] < size:
         schur = corner - columns.T @ answer
         values, vectors = np.linalg.eigh(0.5 * (schur + schur.T))
         weighted = residual @ vectors / np.sqrt(np.maximum(values, FLAT * max(values.max(initial=0.0), 1.0)))
         left, sizes, _ = np.linalg.svd(weighted, full_matrices=False)
-        enough = basis.shape[1] >= min(count, size)
-        settled = enough and sizes.max(initial=0.0) ** 2 <= accuracy * softest_seen
-        if settled or basis.shape[1] >= min(size, MOST_PRODUCTS * count):
+        left_over = sizes.max(initial=0.0) ** 2
+        if left_over == 0 or (basis.shape[1] >= count and left_over <= accuracy * softest_seen):
             break
-        vector = left[:, 0] - basis @ (basis.T @ left[:, 0])
-        vector = vector - basis @ (basis.T @ vector)
-        vector = vector / np.linalg.norm(vector)
+        vector = left[:, 0]
+        for _ in range(2):
+            vector = vector - basis @ (basis.T @ vector)
+        length = np.linalg.norm(vector)
+        failed = failed or basis.shape[1] >= MOST_PRODUCTS * count
+        if length < REPEATED or failed:
+            break
+        vector = vector / length
         basis, image = np.column_stack([basis, vector]), np.column_stack([image, product(vector)])
         known, turned = np.linalg.eigh(0.5 * (basis.T @ image + image.T @ basis))
+        failed = failed or known[0] < -INDEFINITE * known[-1]
         softest_seen = float(np.clip(known[0], SOFTEST, 1.0))
         weights = turned / known @ (turned.T @ (basis.T @ columns))
         answer, residual = basis @ weights, columns - image @ weights
         bar.update()
     bar.close()
-    return schur, answer, not (settled or basis.shape[1] == size)
+    return answer, failed
 
 
 def dense(product: Product, size: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, filter_gains, filter_means
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader, Space
 from mrgp.likelihoods.statespace.readout import Window
 
@@ -26,12 +26,16 @@ class Start(NamedTuple):
 
 def prior_moments(dynamics: Dynamics, readout: StateReadout, n_bins: int) -> Start:
     """Compute the moments of states and readouts before anything is measured."""
-    size, W = readout.weights.shape[1], readout.weights
-    nothing = jnp.zeros((n_bins, 1, size)), jnp.zeros((1, 1, size, size)), jnp.zeros(1, int)
-    gains = filter_gains(dynamics, readout, nothing[1], n_bins)
-    states = filter_means(gains, nothing[0], nothing[2], dynamics.mean)[:, 0]
-    covariance = W @ gains.predicted[:, 0] @ jnp.swapaxes(W, -1, -2) + jax.vmap(jnp.diag)(readout.noise)
-    return Start(states, covariance)
+    A, Q, P, first = dynamics
+    mean = jnp.zeros(len(A), A.dtype) if first is None else first
+
+    def step(now: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        mean, covariance = now
+        return (A @ mean, A @ covariance @ A.T + Q), now
+
+    _, (means, covariances) = jax.lax.scan(step, (mean, P), None, length=n_bins)
+    W = readout.weights
+    return Start(means, W @ covariances @ jnp.swapaxes(W, -1, -2) + jax.vmap(jnp.diag)(readout.noise))
 
 
 @dataclass(frozen=True)
