@@ -242,7 +242,7 @@ def test_wrong_use_of_memory():
     with pytest.raises(ValueError, match="noise='ar1' is of emission='gaussian'"):
         GPFA(1, noise="ar1", emission="poisson")
     for preset in (LDS, FA):
-        with pytest.raises(ValueError, match="has no use for noise"):
+        with pytest.raises(ValueError, match="noise='ar1' is for latents with a timescale"):
             preset(1, noise="ar1")
     data = simulate(regions={"A": 3, "B": 3}, n_across=1, n_within=0, n_trials=4, n_bins=10, seed=0).data
     with pytest.raises(ValueError, match="method 'vb' has no update for noise='ar1'"):

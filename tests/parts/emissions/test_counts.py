@@ -325,8 +325,8 @@ def test_wrong_use_of_counts(tmp_path, capsys):
         DLAG(1, 0, emission="binomial")
     with pytest.raises(ValueError, match="counts have no spectral likelihood"):
         DLAG(1, 0, emission="poisson", likelihood="spectral")
-    with pytest.raises(ValueError, match="FA has no use for emission"):
-        FA(1, emission="poisson")
+    with pytest.raises(ValueError, match="FA: counts have no spectral likelihood"):
+        FA(1, emission="poisson", likelihood="spectral")
     with pytest.raises(ValueError, match="MDLAG of counts has no use for offset_precision: leave it out"):
         MDLAG(1, emission="poisson", offset_precision=0.5)
     with pytest.raises(ValueError, match="counts are no fewer numbers given loadings"):
