@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import matplotlib
 import numpy as np
 import pytest
@@ -66,8 +67,9 @@ def test_committed_with_results(path):
 
 @pytest.fixture
 def _own_parts():
-    """Parts that a notebook defines are forgotten after it."""
+    """Parts that a notebook defines are forgotten after it, and so are its programs, as after a file of tests."""
     yield
+    jax.clear_caches()
     for family in FAMILIES.values():
         for name in [name for name, member in family._members.items() if member.__module__ == "__main__"]:
             del family._members[name]
