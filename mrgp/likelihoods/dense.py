@@ -15,7 +15,7 @@ from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.assemble import Prior
 from mrgp.likelihoods.statespace.covariance import exact_covariance
 from mrgp.parts.emissions.autocorrelated import remembering
-from mrgp.parts.kernels import Hyperparameters
+from mrgp.parts.kernels import Hyperparameters, correlations
 from mrgp.recordings.missing import Missing, exact_patterns
 
 JITTER = 1e-9
@@ -76,9 +76,9 @@ class DenseGP(DelayedGP):
         self, rng: np.random.Generator, points: np.ndarray, hyper: Hyperparameters, latent: int
     ) -> np.ndarray:
         """Draw one latent at ``points`` in time, bins; (trial, point)."""
-        lag = jnp.asarray(points[:, None] - points)[..., None]
-        own = {name: jnp.asarray(np.asarray(values)[[latent]]) for name, values in hyper.items()}
-        K = np.array(self.prior.kernel.correlation(lag, own)[..., 0])
+        lag = (points[:, None] - points)[..., None]
+        own = {name: np.asarray(values)[[latent]] for name, values in hyper.items()}
+        K = np.array(correlations(self.prior.kernel, lag, own)[..., 0])
         K[np.diag_indices_from(K)] += JITTER
         try:
             root = np.linalg.cholesky(K)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from mrgp.likelihoods.statespace.linear import START_ROOT
 from mrgp.metrics.metric import Metric, ScoredTrials, beside, plain
+from mrgp.parts.kernels import correlations
 from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.checks import DataError
 from mrgp.results.fit import Fit, of_processes
@@ -125,7 +126,7 @@ def copies_covariance(
     delays = fit.delays.values.reshape(*fit.delays.shape[:2], -1) / fit.layout.bin_width  # (region, latent, time)
     lag = (delays[second] - delays[first]).T
     hyper = fit.model.tables.hyperparameters(fit.sites, "across", fit.layout)
-    return shared * np.asarray(fit.model.kernel.correlation(lag, hyper)).mean(0)
+    return shared * correlations(fit.model.kernel, lag, hyper).mean(0)
 
 
 class VarianceExplained(Metric):

@@ -1,7 +1,7 @@
 """Processes that begin at a place of their own, and the same about a mean of 0."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,8 @@ class AboutZero:
     """State space ``space`` with a first state of mean 0."""
 
     space: Space
-    is_stationary: bool = False
+
+    is_stationary: ClassVar[bool] = False
 
     @property
     def prior(self) -> Any:
