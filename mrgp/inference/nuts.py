@@ -56,7 +56,8 @@ class NUTS(Method):
             "profiled": they take their best values given delays and timescales, to first order, so that what is drawn
             is the profile posterior of those. "following": the same, and then they are drawn from their posterior given
             each draw of those (see ``mode.moves``). "fixed": held at the maximum, where the recording enters
-            through as few numbers as there are latents; the fastest, and a little too sure. None: sampled up to 400
+            through as few numbers as there are latents (of counts, pseudo-observations made at the maximum); the
+            fastest, and a little too sure. None: sampled up to 400
             parameters in all, then profiled.
         target_accept: Probability of acceptance that the step is adapted to.
         max_tree_depth: Of a trajectory: at most 2 to this power steps.
@@ -86,8 +87,6 @@ class NUTS(Method):
 
     def init(self, driver: Driver) -> Chains:
         loadings = self.loadings
-        if driver.model.emission.is_of_counts and loadings == "fixed":
-            raise ValueError("nuts: counts are no fewer numbers given loadings: use loadings='profiled'")
         top = mode_of(driver)
         loadings = loadings or ("sampled" if top.objective.size <= FEW else "profiled")
         if loadings == "fixed":

@@ -31,7 +31,8 @@ from mrgp.likelihoods.base import DelayedGP, Drawn, mean_given
 from mrgp.likelihoods.best_gaussian import Guess, Problem
 from mrgp.likelihoods.groups import Groups
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
-from mrgp.likelihoods.surrogate import Surrogate, log_density, surrogate_of
+from mrgp.likelihoods.reduction import Information
+from mrgp.likelihoods.surrogate import Surrogate, information_in, log_density, surrogate_of
 from mrgp.parts.emissions.counts import Counts, prediction
 from mrgp.parts.loadings import readout_loadings
 
@@ -118,6 +119,31 @@ class CountGP(Distribution):
     def near(self, value: Array, surrogate: Surrogate) -> Array:
         """Log density of a surrogate that was made at parameters nearby, of all trials together."""
         return log_density(self._problem(value), surrogate)
+
+    # ---- given loadings and offsets ------------------------------------------------------------------------------
+
+    def information(self, value: Array) -> Information:
+        """Information of trials (trial, time, neuron) about the readouts, at the best q.
+
+        It is that of Gaussian pseudo-observations, with which :meth:`normalizer` has the slopes of the bound by delays
+        and kernels at the parameters of this distribution; away from them it is an approximation.
+        """
+        problem = self._problem(jnp.asarray(value, jnp.result_type(float)))
+        return information_in(problem, surrogate_of(problem, problem.best()))
+
+    def normalizer(self, information: Information) -> Array:
+        """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
+        return self.latent.about_zero.normalizer(information)
+
+    def sample_readouts(self, key: Array, n_trials: int) -> Array:
+        """Draw readouts x of log-rates from the model, (trial, time, readout)."""
+        return self.latent.sample_readouts(key, n_trials)
+
+    def with_delay(self, delay: Any) -> Self:
+        """Copy with other delays, (time or 1, region, across_latent) in bins."""
+        other = copy.copy(self)
+        other.latent = self.latent.with_delay(delay)
+        return other
 
     def _problem(self, value: Array) -> Problem:
         groups = Groups.of(self.latent, value.shape[0], self.shared_covariance)

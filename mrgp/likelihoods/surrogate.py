@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mrgp.likelihoods.best_gaussian import Fitted, Problem, information_of
+from mrgp.likelihoods.reduction import Information
 
 
 class Surrogate(NamedTuple):
@@ -46,11 +47,15 @@ def surrogate_of(problem: Problem, q: Fitted) -> Surrogate:
 
 def log_density(problem: Problem, surrogate: Surrogate) -> Array:
     """Log density of pseudo-observations at the parameters of ``problem``, but for a constant."""
-    C, groups, level = problem.loadings, problem.groups, problem.level
+    level = problem.level
     constant = (surrogate.by_level * level - 0.5 * surrogate.weight * jnp.square(level)).sum()
-    vectors = surrogate.vectors @ C - _of_level(problem, surrogate.precision)
-    information = information_of(vectors, problem.in_readouts(surrogate.precision), groups)
-    return constant + problem.latent.normalizer(information).sum()
+    return constant + problem.latent.normalizer(information_in(problem, surrogate)).sum()
+
+
+def information_in(problem: Problem, surrogate: Surrogate) -> Information:
+    """Information that pseudo-observations hold about the readouts, given loadings and offsets."""
+    vectors = surrogate.vectors @ problem.loadings - _of_level(problem, surrogate.precision)
+    return information_of(vectors, problem.in_readouts(surrogate.precision), problem.groups)
 
 
 def _of_level(problem: Problem, precision: Array) -> Array:

@@ -10,6 +10,7 @@ import mrgp
 from mrgp.inference import surrogates
 from mrgp.inference.density import LogJoint
 from mrgp.inference.map import MAP
+from mrgp.inference.mode.given_loadings import Given, Reduced
 from mrgp.inference.optimise import Objective, maximise
 from mrgp.simulations.simulate import simulate
 
@@ -68,6 +69,23 @@ def test_slopes_are_those_of_the_bound(objective):
     away = np.random.default_rng(2).standard_normal(objective.size)
     up, down = (surrogates._evaluated(objective, surrogate, here + step * away)[0] for step in (1e-5, -1e-5))
     assert (up - down) / 2e-5 == pytest.approx(own @ away, rel=1e-4, abs=1e-3)
+
+
+@only(argvalues=["complete", "conditions and holes", pytest.param("state space", marks=pytest.mark.slow)])
+def test_given_loadings_slopes_are_those_of_the_bound(objective):
+    model, data, sites = objective.density.model, objective.data, objective.sites(np.zeros(objective.size))
+    names = ("delay", "timescale_across", "timescale_within")
+    few = Objective(
+        LogJoint(Reduced(model)), Given.of(model, data, sites, names), {name: sites[name] for name in names},
+        objective.scale,
+    )  # fmt: skip
+    place = objective.unravel(np.arange(objective.size))
+    place = np.concatenate([np.ravel(place[name]) for name in few.origin]).astype(int)
+    objective(np.zeros(objective.size))
+    _, slope = objective(np.zeros(objective.size))
+    _, given = few(np.zeros(few.size))
+    np.testing.assert_allclose(given, slope[place], atol=0.02)  # of a search for q that ends within 1e-3 nats
+    assert np.abs(slope[place]).max() > 0.3
 
 
 @only(argvalues=["complete", *(pytest.param(way, marks=pytest.mark.slow) for way in ("dispersion", "state space"))])

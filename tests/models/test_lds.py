@@ -413,7 +413,8 @@ def test_gradient_is_that_of_finite_differences(fits, start):
     np.testing.assert_allclose(slope @ direction, difference, rtol=1e-6)
 
 
-@pytest.mark.parametrize("start", ["stationary", pytest.param("learned", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("start", STARTS, indirect=True)
 def test_em_with_missing_data_ends_where_the_likelihood_is_flat(fits, start):
     """Each neuron's own bins, trials of different length: at the end the slope is gone, as Fisher's identity has it."""
     data = spiral_recording(missing=True)

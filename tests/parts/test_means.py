@@ -54,7 +54,7 @@ def test_weights_are_those_of_gaussian_process_regression():
         np.testing.assert_allclose(got, expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["dense", "markov"])
+@pytest.mark.parametrize("kind", ["dense", pytest.param("markov", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "missing_kind",
     [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("complete", "holes", "ragged")), "ragged_holes"],

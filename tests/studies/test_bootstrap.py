@@ -211,6 +211,37 @@ def test_loadings_known_as_a_distribution(fit):
     np.testing.assert_allclose(gain, expected, rtol=1e-8)
 
 
+@pytest.mark.slow
+def test_counts_are_resampled_by_pseudo_observations():
+    model = DLAG(1, 0, emission="poisson", **SHORT)
+    sites = {"delay": np.array([[2 * BIN]]), "timescale_across": np.array([3 * BIN])}
+    made = simulate(
+        model, regions={"V1": 8, "V2": 7}, n_trials=50, n_bins=20, bin_width=BIN, seed=2, sites=sites, snr=0.5,
+    )  # fmt: skip
+    fit = model.fit(made.data, n_starts=1, progress=False)
+    names = fit.uncertain_sites
+    others = tuple(name for name in fit.sites if name not in names)
+    scales = model.fitting.scales(made.data, fit.sites)
+    bound = Objective(LogJoint(fit.model), made.data, fit.sites, scales, others)
+    bound.within = 1e-6
+    exact = profile_curvature(bound, names).covariance  # of the bound itself, q sought anew everywhere
+    for kind in ("trials", "parametric"):
+        found = bootstrap_delays(fit, n_samples=100, kind=kind, progress=False)
+        assert found.failures == 0
+        free = np.asarray(bound.transforms["delay"].inv(found.delays.values[:, 1, 0]))
+        # 7% from 100 samples; pseudo-observations stay where they were made, q does not: sds up to 10% less.
+        np.testing.assert_allclose(free.std(), np.sqrt(exact[0, 0]), rtol=0.3, err_msg=kind)
+        off = float(found.delays[:, 1, 0].mean() - fit.delays[1, 0]) / float(found.intervals().sd[1, 0])
+        assert abs(off) < 0.4
+    assert bool(found.significance["significant"])
+    with pytest.warns(UserWarning, match="too short"):
+        draws = fit.model.fit(
+            made.data, "nuts", start=fit, loadings="fixed", n_chains=1, n_warmup=60, n_draws=200, progress=False
+        )  # fmt: skip
+    free = np.asarray(bound.transforms["delay"].inv(draws.samples["delay"].ravel()))
+    np.testing.assert_allclose(free.std(), np.sqrt(exact[0, 0]), rtol=0.3)
+
+
 def test_every_pair_of_three_regions():
     delays = np.array([[0.0, 0.0], [1.5, 0.0], [1.5, -1.5]]) * BIN
     made = recording(

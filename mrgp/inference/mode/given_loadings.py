@@ -2,13 +2,16 @@ r"""A model whose loadings, noise and offsets are known.
 
 The recording enters through as many numbers as readouts. Given C, R and d all that a recording says of the latents is
 b = C' R^-1 (y - d) (see ``likelihoods.reduction``). It is computed once, and whatever is inferred of delays and kernel
-parameters then costs the same for ten neurons and for a thousand.
+parameters then costs the same for ten neurons and for a thousand. Counts do not reduce; of them pseudo-observations are
+kept, which say at the place where they were made what the bound of counts says (see ``likelihoods.surrogate``).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
@@ -19,6 +22,7 @@ from numpyro.distributions import constraints
 from mrgp.inference.density import Sites
 from mrgp.inference.run import Model
 from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.reduction import Information
 
 
@@ -40,11 +44,14 @@ class Given(NamedTuple):
     @classmethod
     def of(cls, model: Model, data: Any, sites: Mapping[str, Any], names: tuple[str, ...]) -> "Given":
         """Take everything but the sites ``names`` as known, and count every trial once."""
-        if model.emission.is_of_counts:
-            raise ValueError("counts do not reduce to a few numbers given loadings: let loadings vary")
-        information = model.likelihood_at(data, sites).information(jnp.asarray(data.values))
+        information = _information(model, data, {name: jnp.asarray(value) for name, value in sites.items()})
         emission = {name: jnp.asarray(value) for name, value in sites.items() if name not in names}
         return cls(data, emission, information, jnp.ones(data.n_trials))
+
+
+@partial(jax.jit, static_argnums=0)  # traced, as densities are: there every ragged trial has a q of its own
+def _information(model: Model, data: Any, sites: Sites) -> Information:
+    return model.likelihood_at(data, sites).information(jnp.asarray(data.values))
 
 
 class Scored(dist.Distribution):
@@ -55,7 +62,7 @@ class Scored(dist.Distribution):
 
     support = constraints.real
 
-    def __init__(self, likelihood: DelayedGP, given: Given) -> None:
+    def __init__(self, likelihood: DelayedGP | CountGP, given: Given) -> None:
         self.likelihood, self.given = likelihood, given
         super().__init__()
 

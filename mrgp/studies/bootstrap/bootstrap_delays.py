@@ -167,7 +167,8 @@ def bootstrap_delays(
 
     Loadings, noise and offsets are held, so intervals are those given them: a little narrower than the intervals of
     ``fit.delay_intervals``, where they follow. What they do not assume is that the model is true: trials that differ
-    more than the model says make them wider. Priors of delays and timescales count once, as in the fit.
+    more than the model says make them wider. Priors of delays and timescales count once, as in the fit. Of counts,
+    what is resampled are pseudo-observations of log-rates, made at the fit.
 
     Significance asks of every sample of trials whether the fit explains it better than the same parameters with the
     delay between two regions set to 0. In a pair with the first region, from which delays are measured, the other one
@@ -300,9 +301,7 @@ def _scores(model: Model, data: MultiRegionData, told: Information, sites: Sites
 
     A term that no delay changes is left out.
     """
-    likelihood = copy.copy(model.likelihood_at(data, sites))
-    likelihood.delay = delay
-    return likelihood.normalizer(told)
+    return model.likelihood_at(data, sites).with_delay(delay).normalizer(told)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

@@ -119,6 +119,7 @@ def test_density_is_that_of_noise_correlated_over_time(small_model, kind, gaps):
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-8 if kind == "dense" else 2e-3)
 
 
+@pytest.mark.slow
 def test_smoothed_readouts_are_those_of_conditioning(small_model):
     """Means are of signal and GP noise together, covariances of the signal and, beside it, of GP noise a priori."""
     model = small_model(kernel=mrgp.Matern52())

@@ -270,6 +270,7 @@ def test_a_start_of_courses_is_found_as_if_neuron_by_neuron():
         np.testing.assert_allclose(found[condition, neuron], shared + own, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_courses_of_few_spikes_do_not_explain_chance():
     """Sparse counts without a course, 5 trials of each of 12 conditions: new trials lose little to constant rates."""
     rng = np.random.default_rng(5)
@@ -329,8 +330,6 @@ def test_wrong_use_of_counts(tmp_path, capsys):
         FA(1, emission="poisson", likelihood="spectral")
     with pytest.raises(ValueError, match="MDLAG of counts has no use for offset_precision: leave it out"):
         MDLAG(1, emission="poisson", offset_precision=0.5)
-    with pytest.raises(ValueError, match="counts are no fewer numbers given loadings"):
-        TRUTH.fit(data, "nuts", loadings="fixed", progress=False)
     path = tmp_path / "broken.npz"
     mrgp.save_recording(broken, path)
     options = ["--n-across", "1", "--n-within", "0", "--emission", "poisson", "--out", str(tmp_path), "--quiet"]
