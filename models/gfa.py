@@ -24,8 +24,8 @@ class GFA(GaussianProcesses):
 
     (eqs. 1-5), with alpha and phi ~ Gamma(shape, rate) and d ~ N(mean of the neuron, 1 / offset_precision).
     ``fit`` is variational Bayes and removes latents that no region reads. Sample sites: ``alpha`` (region, column),
-    ``loadings`` (neuron, column), ``noise``, ``offset``. Of counts, whose log-rates the latents are, ``fit`` knows
-    method "map".
+    ``loadings`` (neuron, column), ``noise``, ``offset``. Of counts, whose log-rates the latents are, offsets are
+    points, and loadings have Laplace's approximation.
     """
 
     kernel: Kernel = pinned(White(), "use MDLAG for latents with a timescale")  # noqa: RUF009  a field

@@ -28,7 +28,7 @@ class MDLAG(GaussianProcesses):
 
     (eqs. 1-8 of the 2023 paper, in which d has mean 0, not that of the neuron), latents and delays as in DLAG.
     ``fit(method="vb")``, its default, is the paper's: latents that no region reads are removed. ``likelihood="dense"``
-    is mDLAG, "spectral" is fast-mDLAG.
+    is mDLAG, "spectral" is fast-mDLAG. Of counts, offsets are points, and loadings have Laplace's approximation.
     Sample sites, in seconds: those of DLAG, and ``alpha`` (region, column).
     """
 

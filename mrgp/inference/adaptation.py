@@ -7,7 +7,7 @@
 4. Once it has converged, other lags are looked at, and the climb goes on from a better one.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -19,8 +19,10 @@ from mrgp.inference.run import Model, Options, Start, State
 from mrgp.inference.search import elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import quietened
 from mrgp.likelihoods.settling import settling_steps
-from mrgp.parts.delays.bounds import admitting, presses, widened
+from mrgp.parts.delays.bounds import admitting, presses, shortest, widened
 from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.loadings import shared_variance
+from mrgp.parts.readout import LOADINGS
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -28,13 +30,16 @@ MARGIN = 0.8  # registers are made for timescales this much shorter than the sta
 MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
 LONG = 64  # steps from which on it pays to find out when the gains have settled
+type Search = Callable[[Model, MultiRegionData, Options], tuple[Model, dict[str, Any], list[str]]]
+
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
-def begin(driver: Driver) -> State[Model]:
+def begin(driver: Driver, searching: Search = search) -> State[Model]:
     """Prepare the model for the recording, and find sites to begin from.
 
-    The sites are those of a checkpoint, of an earlier fit, or of a search, of which the notes say what it has found.
+    The sites are those of a checkpoint, of an earlier fit, or of ``searching``, of which the notes say what it has
+    found.
     """
     data, options, store, start = driver.data, driver.options, driver.store, driver.start
     notes: list[str] = []
@@ -49,7 +54,7 @@ def begin(driver: Driver) -> State[Model]:
         if start is not None:
             model, sites = _from_fit(model, data, start)
         else:
-            model, sites, notes = search(model, data, options)
+            model, sites, notes = searching(model, data, options)
             sites = model.fitting.first_guess(sites, data)
             sites = quietened(sites, data) if options.quiet else sites
         sites = {**sites, **options.fixed}
@@ -173,10 +178,25 @@ def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed:
             f"registers or states are too few for a timescale found: {missed:.2g} of a latent's variance is misread; "
             "raise order, or give a finer window (see lift_error)"
         )
-    if DELAY.name not in fixed and presses(model.delays, sites, model.tables.extent(data.layout, data.n_bins)):
+    read = where_read(model, data, sites)
+    if DELAY.name not in fixed and presses(model.delays, read, model.tables.extent(data.layout, data.n_bins)):
         bound = 1e3 * model.delays.bound(data.bin_width)
         found.append(f"a delay is within 5% of max_delay, {bound:.0f} ms: it may be longer, or the latent not shared")
     return found
+
+
+def where_read(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], share: float = 0.0
+) -> dict[str, Any]:
+    """Shorten the delays that regions which do not read a latent leave open; return all sites.
+
+    A region reads a latent that explains more than a ``share`` of its shared variance.
+    """
+    if DELAY.name not in sites or model.delays.moves:
+        return dict(sites)
+    assignment = model.assignment(data.layout)
+    shares = shared_variance(assignment, np.asarray(sites[LOADINGS.name]), None)[:, : assignment.n_across]
+    return {**sites, DELAY.name: shortest(np.asarray(sites[DELAY.name]), shares > share)}
 
 
 def _revised(
@@ -186,7 +206,7 @@ def _revised(
 
     If the present model suits, return it and None.
     """
-    delays = widened(model.delays, sites, model.tables.extent(data.layout, data.n_bins))
+    delays = widened(model.delays, where_read(model, data, sites), model.tables.extent(data.layout, data.n_bins))
     if delays is not None and worth_following(model, data, sites):
         wider = model.replace(delays=delays)
         wider = wider if keep_window else wider.fitting.adapted(data, sites, 1.0)

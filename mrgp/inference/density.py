@@ -18,6 +18,8 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 
 from mrgp.likelihoods.bound import CountGP
+from mrgp.likelihoods.surrogate import log_density as surrogate_density
+from mrgp.likelihoods.surrogate import surrogate_of
 from mrgp.runtime.workers import TRACING
 
 type Sites = dict[str, Array]
@@ -131,7 +133,7 @@ class LogJoint(Density):
         observed = self._trace(sites, data).get("y")  # a program of known loadings has none
         if observed is None or not isinstance(observed["fn"], CountGP):
             return None
-        return observed["fn"].first_guess(observed["value"])
+        return observed["fn"].problem(observed["value"]).guess()
 
     def from_guess(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> tuple[Array, Any]:
         if guess is None:
@@ -142,11 +144,12 @@ class LogJoint(Density):
 
     def surrogate(self, sites: Sites, data: Any, guess: Any, within: Array | float) -> Any:
         observed = self._trace(sites, data)["y"]
-        return observed["fn"].surrogate(observed["value"], guess, within)
+        problem = observed["fn"].problem(observed["value"])
+        return surrogate_of(problem, problem.best(guess, within))
 
     def near(self, sites: Sites, data: Any, surrogate: Any) -> Array:
         observed, total = self._observed(sites, data)
-        return total + observed["fn"].near(observed["value"], surrogate)
+        return total + surrogate_density(observed["fn"].problem(observed["value"]), surrogate)
 
     def _observed(self, sites: Sites, data: Any) -> tuple[dict[str, Any], Array]:
         """Return the observed site, and the log density of all others."""

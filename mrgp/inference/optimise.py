@@ -103,11 +103,12 @@ class Objective:
         sites: Where to start, constrained.
         scale: About one posterior standard deviation of each site in its unconstrained coordinate.
         frozen: Names of sites held at their start.
+        guess: Where a search inside the density begins; None for its own first guess.
     """
 
     def __init__(
         self, density: Density, data: Any, sites: Mapping[str, Any], scale: Mapping[str, Any],
-        frozen: tuple[str, ...] = (),
+        frozen: tuple[str, ...] = (), guess: Any = None,
     ) -> None:  # fmt: skip
         self.density, self.data = density, jax.tree.map(jnp.asarray, data)
         self.frozen = {name: jnp.asarray(sites[name]) for name in frozen}
@@ -120,7 +121,7 @@ class Objective:
         }
         self.size = sum(value.size for value in self.origin.values())
         self.evaluations = 0
-        self.guess = _first_guess(density, arrays, self.data)
+        self.guess = _first_guess(density, arrays, self.data) if guess is None else guess
         self.follows = False  # whether each evaluation begins its search where the one before ended
         self.within = TOLERANCE  # nats: where a search inside the density ends
 

@@ -67,6 +67,7 @@ class Options:
     progress: bool
     fixed: Mapping[str, np.ndarray] = field(default_factory=dict)
     quiet: bool = False  # begin with small loadings (see ``trivial``)
+    search_iterations: int = 300  # at most, of every climb of the search for a start
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

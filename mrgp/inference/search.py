@@ -26,7 +26,7 @@ from mrgp.parts.sites import of_neurons
 from mrgp.recordings.recording import MultiRegionData
 
 SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
-SEARCH_ITERATIONS = 300
+BRIEF = 60  # iterations of a climb
 FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound that is twice as wide costs a latent's
 # state twice as much, and a latent that regions hardly share can be put anywhere
 PRESSING = 0.9  # of a bound: the delays that are on their way beyond it
@@ -78,6 +78,13 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
             lag = 1e3 * np.abs(farther.sites[DELAY.name]).max()
             notes.append(LONGER.format(lag))
     return model, {**guess, **_of_neurons(best, compressed, data)}, notes
+
+
+def briefly(
+    model: Model, data: MultiRegionData, options: Options
+) -> tuple[Model, dict[str, np.ndarray], list[str]]:
+    """Search by short climbs, where climbs under the same likelihood follow and are as fast."""
+    return search(model, data, replace(options, search_iterations=BRIEF))
 
 
 def _climbs(
@@ -255,7 +262,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     ascent = maximise(
         objective,
         tolerance=SEARCH_TOLERANCE,
-        max_iterations=SEARCH_ITERATIONS,
+        max_iterations=options.search_iterations,
         progress=title if options.progress else None,
     )
     if ascent.reason == INTERRUPTED:

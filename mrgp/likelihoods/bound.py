@@ -32,7 +32,7 @@ from mrgp.likelihoods.best_gaussian import Guess, Problem
 from mrgp.likelihoods.groups import Groups
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
 from mrgp.likelihoods.reduction import Information
-from mrgp.likelihoods.surrogate import Surrogate, information_in, log_density, surrogate_of
+from mrgp.likelihoods.surrogate import information_in, surrogate_of
 from mrgp.parts.emissions.counts import Counts, prediction
 from mrgp.parts.loadings import readout_loadings
 
@@ -81,10 +81,6 @@ class CountGP(Distribution):
         scores, _ = self.bound_from(value.reshape(int(np.prod(lead)), *value.shape[-2:]))
         return jnp.broadcast_to(scores.reshape(lead), jnp.broadcast_shapes(lead, self.batch_shape))
 
-    def first_guess(self, value: Array) -> Guess:
-        """Guess a first q for trials (trial, time, neuron)."""
-        return self._problem(value).guess()
-
     def bound_from(
         self, value: Array, guess: Guess | None = None, within: Array | float | None = None
     ) -> tuple[Array, Guess]:
@@ -95,8 +91,8 @@ class CountGP(Distribution):
         ``guess`` is that of a search at other parameters; the nearer they are, the sooner this one ends, which it does
         where a step gains less than ``within`` nats in all trials, ``best_gaussian.TOLERANCE`` unless given.
         """
-        problem = self._problem(value)
-        held = jax.tree.map(lax.stop_gradient, self)._problem(lax.stop_gradient(value))
+        problem = self.problem(value)
+        held = jax.tree.map(lax.stop_gradient, self).problem(lax.stop_gradient(value))
         q = lax.stop_gradient(held.best(guess, within))
         told = lax.stop_gradient(held.information(q))
         spread = jnp.einsum("tgij,tgji->tg", told.precision, q.covariance)
@@ -108,36 +104,20 @@ class CountGP(Distribution):
         scores = scores + lax.stop_gradient(q.bound + terms - scores)
         return scores, Guess(told.vectors, q.precision)
 
-    def surrogate(self, value: Array, guess: Guess, within: Array | float) -> Surrogate:
-        """Make the Gaussian surrogate of the bound of trials (trial, time, neuron).
-
-        The search for q begins with ``guess``.
-        """
-        problem = self._problem(value)
-        return surrogate_of(problem, problem.best(guess, within))
-
-    def near(self, value: Array, surrogate: Surrogate) -> Array:
-        """Log density of a surrogate that was made at parameters nearby, of all trials together."""
-        return log_density(self._problem(value), surrogate)
-
     # ---- given loadings and offsets ------------------------------------------------------------------------------
 
     def information(self, value: Array) -> Information:
         """Information of trials (trial, time, neuron) about the readouts, at the best q.
 
-        It is that of Gaussian pseudo-observations, with which :meth:`normalizer` has the slopes of the bound by delays
-        and kernels at the parameters of this distribution; away from them it is an approximation.
+        It is that of Gaussian pseudo-observations, with which the normalizer of :attr:`gaussian` has the slopes of the
+        bound by delays and kernels at the parameters of this distribution; away from them it is an approximation.
         """
-        problem = self._problem(jnp.asarray(value, jnp.result_type(float)))
+        problem = self.problem(value)
         return information_in(problem, surrogate_of(problem, problem.best()))
 
-    def normalizer(self, information: Information) -> Array:
-        """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,)."""
-        return self.latent.about_zero.normalizer(information)
-
-    def sample_readouts(self, key: Array, n_trials: int) -> Array:
-        """Draw readouts x of log-rates from the model, (trial, time, readout)."""
-        return self.latent.sample_readouts(key, n_trials)
+    def with_spread(self, spread: Array | None) -> Self:
+        """Itself: its q is that of the means of loadings, however well they are known."""
+        return self
 
     def with_delay(self, delay: Any) -> Self:
         """Copy with other delays, (time or 1, region, across_latent) in bins."""
@@ -145,7 +125,9 @@ class CountGP(Distribution):
         other.latent = self.latent.with_delay(delay)
         return other
 
-    def _problem(self, value: Array) -> Problem:
+    def problem(self, value: Array) -> Problem:
+        """Search for q of trials (trial, time, neuron)."""
+        value = jnp.asarray(value, jnp.result_type(float))
         groups = Groups.of(self.latent, value.shape[0], self.shared_covariance)
         return Problem(self.latent.about_zero, self.counts, jnp.swapaxes(value, 0, 1), groups)
 
@@ -158,7 +140,7 @@ class CountGP(Distribution):
         """
         if not isinstance(self.latent, MarkovGP):
             raise TypeError("only the Markov likelihood smooths states: use likelihood='markov'")
-        problem = self._problem(value)
+        problem = self.problem(value)
         return self.latent.with_start(problem.latent.posterior_of(problem.information(problem.best())))
 
     @property

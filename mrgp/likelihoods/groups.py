@@ -37,6 +37,13 @@ class Groups(NamedTuple):
         nothing = jnp.zeros((array.shape[0], len(self.size), *array.shape[2:]), array.dtype)
         return nothing.at[:, self.pattern].add(array) / self.size.reshape(-1, *[1] * (array.ndim - 2))
 
+    def total(self, array: Array) -> Array:
+        """Sum (trial, ...) over the trials of each pattern: (pattern, ...)."""
+        if self.alone:
+            return array
+        nothing = jnp.zeros((len(self.size), *array.shape[1:]), array.dtype)
+        return nothing.at[self.pattern].add(array)
+
     @classmethod
     def of(cls, latent: DelayedGP, n_trials: int, shared: bool) -> "Groups":
         """Group trials by their pattern of missing data, or each by itself if not ``shared``."""

@@ -128,15 +128,12 @@ class Relevance(Loadings):
     def objection_to_updates(self, emission: Emission) -> Sentence | None:
         if emission.is_autocorrelated:
             return "method 'vb' has no update for ", AR1, ": use ", MAP
-        if emission.is_of_counts:
-            return "method 'vb' has no updates for counts: use ", MAP, *_near(f"{TYPICAL_POWER:g}", ", with ")
         return None
 
     def objection(self, methods: Collection[str], emission: Emission, data: MultiRegionData) -> Sentence | None:
         variance = TYPICAL_POWER if emission.is_of_counts else float(np.mean(data.scale**2))
         if self.rate < LEAST_RATE * variance:
-            by_vb = "vb" in methods and not emission.is_of_counts
-            instead: Sentence = (Argument("method", "vb"), ", or ") if by_vb else ()
+            instead: Sentence = (Argument("method", "vb"), ", or ") if "vb" in methods else ()
             near = f"{variance:.2g}" if emission.is_of_counts else f"the recording's variance of {variance:.2g}"
             highest = " the density is highest where all loadings are zero: use "
             return "with ", Argument("rate", self.rate), highest, *instead, *_near(near)

@@ -20,7 +20,7 @@ from mrgp.inference.mode.evidence import laplace_evidence
 from mrgp.inference.mode.mode import unsettled
 from mrgp.inference.mode.moves import carried
 from mrgp.inference.optimise import Objective
-from mrgp.inference.variational_bayes.bound import Bound, Setting
+from mrgp.inference.variational_bayes.bound import climbed
 from mrgp.parts.delays.bounds import pressing
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.loadings import VANISHED, shared_variance
@@ -44,8 +44,7 @@ def curvature_at(fit: "GaussianProcessFit", data: MultiRegionData, progress: boo
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     if fit.loadings_covariance is None:
         return profile_curvature(Objective(LogJoint(fit.model), data, fit.sites, scale, frozen), names, progress)
-    setting = Setting.of(data, fit.sites[LOADINGS.name], fit.loadings_covariance)
-    objective = Objective(Bound(fit.model), setting, fit.sites, scale, frozen)
+    objective = climbed(fit.model, data, fit.sites, fit.loadings_covariance, scale, frozen)
     share = shared_variance(fit.assignment, fit.sites[LOADINGS.name], fit.loadings_covariance)
     # Loadings that have vanished do not follow delays.
     unread = (share < VANISHED)[fit.assignment.region_of_neuron] | ~fit.assignment.used

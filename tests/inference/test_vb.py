@@ -338,6 +338,7 @@ def test_loadings_that_were_wrongly_zeroed_come_back(shared_recording, fitted):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:a lag of")
 def test_delays_behind_the_second_region_and_a_region_of_noise():
     """One latent is not read by the first region, and none by the last."""
     made = simulate(
@@ -347,7 +348,8 @@ def test_delays_behind_the_second_region_and_a_region_of_noise():
     regions = {name: made.data.region(name) for name in "ABC"}
     regions["D"] = np.random.default_rng(6).standard_normal((25, 30, 8))
     data = mrgp.MultiRegionData(regions, BIN)
-    fit = MDLAG(n_across=2, likelihood="spectral", max_delay=0.1).fit(data, progress=False)
+    # Held: the first region's loadings are too small to say where the second latent is, and its delays would wander.
+    fit = MDLAG(n_across=2, likelihood="spectral", max_delay=0.1, hold_max_delay=True).fit(data, progress=False)
     second = int(np.flatnonzero(fit.shared_by().values[1])[0])
     assert fit.shared_by().values[:, second].tolist() == [False, True, True, False]
     assert not fit.shared_by().values[3].any()

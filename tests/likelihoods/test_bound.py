@@ -302,7 +302,7 @@ def test_searches_end_at_the_same_q_wherever_they_begin(small_model):
     distribution = CountGP(model.dense(n_trials=4), Poisson())
     y = draw(distribution)
     search = jax.jit(lambda distribution, y, guess: distribution.bound_from(y, guess))
-    fresh, guess = search(distribution, y, distribution.first_guess(jnp.asarray(y)))
+    fresh, guess = search(distribution, y, distribution.problem(jnp.asarray(y)).guess())
     np.testing.assert_allclose(fresh, scored(distribution, y), atol=1e-9)
     again, same = search(distribution, y, guess)
     np.testing.assert_allclose(again, fresh, atol=1e-8)

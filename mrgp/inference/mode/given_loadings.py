@@ -68,7 +68,7 @@ class Scored(dist.Distribution):
 
     def log_prob(self, value: Array) -> Array:
         """Weighted sum of the trials' scores, whatever ``value`` is."""
-        return (self.given.weights * self.likelihood.normalizer(self.given.information)).sum()
+        return (self.given.weights * self.likelihood.gaussian.normalizer(self.given.information)).sum()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from jax.scipy.special import digamma, gammaln
 from numpyro import handlers
 from numpyro.distributions.transforms import IdentityTransform
 
-from mrgp.inference.density import Density, Sites, transforms_of
+from mrgp.inference.density import Density, LogJoint, Sites, transforms_of
+from mrgp.inference.optimise import Objective
+from mrgp.inference.run import Model
 from mrgp.parts.loadings import RELEVANCE
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData
@@ -78,19 +80,24 @@ def priors_of(trace: Mapping[str, Any]) -> Conjugate:
         ValueError: the program's loadings, noise or offset have other priors.
     """
     wanted = {RELEVANCE.name: dist.Gamma, NOISE.name: dist.InverseGamma, OFFSET.name: dist.Normal}
-    found = {}
-    for name, family in wanted.items():
-        base = trace[name]["fn"] if name in trace else None
-        while isinstance(base, dist.Independent | dist.ExpandedDistribution):
-            base = base.base_dist
-        if not isinstance(base, family):
-            raise Refusal(
-                f"method 'vb' needs a {family.__name__} prior on the site {name!r}, as MDLAG has it; use ", MAP,
-            )
-        found[name] = base
+    found = {name: base_of(trace, name, family) for name, family in wanted.items()}
     alpha, noise, offset = found[RELEVANCE.name], found[NOISE.name], found[OFFSET.name]
     values = (alpha.concentration, alpha.rate, noise.concentration, noise.rate, offset.loc, offset.scale**-2.0)
     return Conjugate(*(jnp.asarray(value) for value in values))
+
+
+def base_of(sites: Mapping[str, Any], name: str, family: type) -> Any:
+    """Prior of the entries of a site of a trace.
+
+    Raises:
+        ValueError: it is of another family.
+    """
+    base = sites[name]["fn"] if name in sites else None
+    while isinstance(base, dist.Independent | dist.ExpandedDistribution):
+        base = base.base_dist
+    if not isinstance(base, family):
+        raise Refusal(f"method 'vb' needs a {family.__name__} prior on the site {name!r}, as MDLAG has it; use ", MAP)
+    return base
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,16 @@ class Mixed(Density):
         mixed = {**sites, LOADINGS.name: sites[LOADINGS.name] @ mixing}
         del mixed["mixing"]
         return mixed
+
+
+def climbed(
+    model: Model, data: MultiRegionData, sites: Mapping[str, Any], covariance: Any, scale: Mapping[str, Any],
+    frozen: tuple[str, ...],
+) -> Objective:  # fmt: skip
+    """Objective of the last climb of a fit, at its sites, given the covariances of loadings."""
+    if model.emission.is_of_counts:
+        return Objective(LogJoint(model), data, sites, scale, tuple(sorted({*frozen, RELEVANCE.name})))
+    return Objective(Bound(model), Setting.of(data, sites[LOADINGS.name], covariance), sites, scale, frozen)
 
 
 def _gamma_divergence(shape: Array, rate: Array, prior_shape: Array, prior_rate: Array) -> Array:

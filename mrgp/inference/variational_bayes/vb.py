@@ -30,7 +30,10 @@ from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
 from mrgp.inference.run import BOUND, Model, Options, Quantity, Run, State
+from mrgp.inference.search import briefly, search
+from mrgp.inference.variational_bayes import of_counts
 from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
+from mrgp.inference.variational_bayes.of_counts import CountRounds, told_of
 from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
 from mrgp.likelihoods.likelihood import Spectral
 from mrgp.parts.delays.bounds import admitting
@@ -88,6 +91,31 @@ class Rounds(State[Model]):
         loadings, spread = np.asarray(self.sites[LOADINGS.name]), np.asarray(self.setting.covariance)
         return shared_variance(self.assignment, loadings, spread)
 
+    def step(self, driver: Driver) -> "Rounds":
+        """Make rounds until they gain little, then adapt the model, or try another place."""
+        if self.phase == SPECTRAL:
+            _ascend(self, SPECTRAL_TOLERANCE, driver)
+            return replace(_handed_over(self, driver.data), trace=[])
+        _ascend(self, driver.options.tolerance, driver)
+        if not self.converged:
+            self.reason = driver.used_up
+            return self
+        if self.adaptation.revised(driver, self):
+            return self.adaptation.goes_on(self)
+        place = self.adaptation.elsewhere(driver, self)
+        self.reason = f"bound rose less than {driver.options.tolerance:g} nats in a round"
+        return self if place is None else self.adaptation.goes_on(_tried(self, place, driver.data))
+
+    def finish(self, driver: Driver) -> Run:
+        """Make the result, with the covariances of loadings."""
+        state = _handed_over(self, driver.data) if self.phase == SPECTRAL else self
+        sites = {name: np.asarray(value) for name, value in state.complete.items()}
+        notes = [*state.notes, *told_of(state.removed), *doubts(state.model, driver.data, sites, driver.options.fixed)]
+        return driver.result(
+            state, sites=sites, notes=tuple(notes), iterations=len(state.trace),
+            loadings_covariance=np.asarray(state.setting.covariance),
+        )  # fmt: skip
+
     def block(self, region: int | np.integer, column: int | np.integer) -> np.ndarray:
         """Mask of a region's loadings on one latent, (neuron, column) bool."""
         assignment = self.assignment
@@ -108,42 +136,24 @@ class VB(Method):
     def objection(self, model: Any, data: MultiRegionData) -> Sentence | None:
         return model.loadings.objection_to_updates(model.emission)
 
-    def init(self, driver: Driver) -> Rounds:
-        begun = begin(driver)
+    def init(self, driver: Driver) -> Rounds | CountRounds:
+        if driver.model.emission.is_of_counts:
+            return of_counts.begun(driver, self)
+        has_spectrum = driver.data.is_complete and not driver.model.delays.moves
+        begun = begin(driver, briefly if has_spectrum else search)
         model, fresh = begun.model, driver.start is None and driver.store.phase in (None, "start", SPECTRAL)
-        has_spectrum = driver.data.is_complete and not model.delays.moves
         under_spectral = fresh and has_spectrum and not model.likelihood.is_spectral
         fast = model.replace(likelihood=Spectral()) if under_spectral else model
         state = _entered(fast, driver.data, begun.sites, driver.options, Adaptation.of(driver, begun))
         state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase
         return state
 
-    def step(self, driver: Driver, state: Rounds) -> Rounds:
-        """Make rounds until they gain little, then adapt the model, or try another place."""
-        if state.phase == SPECTRAL:
-            _ascend(state, SPECTRAL_TOLERANCE, driver)
-            return replace(_handed_over(state, driver.data), trace=[])
-        _ascend(state, driver.options.tolerance, driver)
-        if not state.converged:
-            state.reason = driver.used_up
-            return state
-        if state.adaptation.revised(driver, state):
-            return state.adaptation.goes_on(state)
-        place = state.adaptation.elsewhere(driver, state)
-        state.reason = f"bound rose less than {driver.options.tolerance:g} nats in a round"
-        return state if place is None else state.adaptation.goes_on(_tried(state, place, driver.data))
+    def step(self, driver: Driver, state: Rounds | CountRounds) -> Rounds | CountRounds:
+        """Make rounds, then adapt the model, or try another place."""
+        return state.step(driver)
 
-    def finish(self, driver: Driver, state: Rounds) -> Run:
-        state = _handed_over(state, driver.data) if state.phase == SPECTRAL else state
-        sites = {name: np.asarray(value) for name, value in state.complete.items()}
-        notes = list(state.notes)
-        if state.removed:
-            notes.append(f"across latents removed because no region reads them: {state.removed}")
-        notes += doubts(state.model, driver.data, sites, driver.options.fixed)
-        return driver.result(
-            state, sites=sites, notes=tuple(notes), iterations=len(state.trace),
-            loadings_covariance=np.asarray(state.setting.covariance),
-        )  # fmt: skip
+    def finish(self, driver: Driver, state: Rounds | CountRounds) -> Run:
+        return state.finish(driver)
 
 
 def _tried(home: Rounds, place: Place, data: MultiRegionData) -> Rounds:

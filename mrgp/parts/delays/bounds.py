@@ -52,6 +52,20 @@ def clipped(delays: Delays, sites: Mapping[str, Any], bin_width: float, share: f
     return {**sites, DELAY.name: np.clip(np.asarray(sites[DELAY.name]), -most, most)}
 
 
+def shortest(delay: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """Delays (later_region, across_latent) moved to be as short as they can be.
+
+    Where region 1 does not read a latent, delays of the others are known up to a shift; where a region does not read
+    it, its delay is not known. ``read`` is (region, across_latent).
+    """
+    table = np.concatenate([np.zeros((1, delay.shape[1])), delay])
+    low = np.min(table, 0, where=read, initial=np.inf)
+    high = np.max(table, 0, where=read, initial=-np.inf)
+    middle = np.zeros(len(low))
+    np.add(0.5 * low, 0.5 * high, out=middle, where=read.any(0) & ~read[0])
+    return np.where(read, table - middle, 0.0)[1:]
+
+
 def reaching[D: Delays](delays: D, sites: Mapping[str, Any], extent: Extent) -> D:
     """Set the bound somewhat beyond the delays of ``sites``, at most at half a trial."""
     return delays.replace(longest=min(WIDER * _largest(sites), longest_in(extent)))

@@ -301,7 +301,7 @@ def _scores(model: Model, data: MultiRegionData, told: Information, sites: Sites
 
     A term that no delay changes is left out.
     """
-    return model.likelihood_at(data, sites).with_delay(delay).normalizer(told)
+    return model.likelihood_at(data, sites).with_delay(delay).gaussian.normalizer(told)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

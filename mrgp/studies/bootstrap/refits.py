@@ -148,6 +148,6 @@ def _drawn(model: Model, data: MultiRegionData, told: Information, sites: Sites,
     It is Lambda x + xi with xi ~ N(0, Lambda): no neuron has to be drawn.
     """
     latent_key, noise_key = jax.random.split(key)
-    readouts = model.likelihood_at(data, sites).sample_readouts(latent_key, data.n_trials)
+    readouts = model.likelihood_at(data, sites).gaussian.sample_readouts(latent_key, data.n_trials)
     vectors = synthetic_information(noise_key, jnp.swapaxes(readouts, 0, 1), told.precision, told.pattern)
     return vectors if told.valid is None else vectors * told.valid[..., None]
