@@ -32,7 +32,6 @@ from mrgp.inference.density import LogJoint, Sites
 from mrgp.inference.driver import Driven, Driver, drive
 from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
 from mrgp.inference.run import Model, Options, Run, State
-from mrgp.inference.surrogates import quicker
 from mrgp.inference.variational_bayes.relevances import NOWHERE, Known, Relevances
 from mrgp.likelihoods.of_loadings import OfLoadings, of_loadings
 from mrgp.parts.delays.bounds import clipped
@@ -44,7 +43,7 @@ from mrgp.recordings.recording import MultiRegionData
 
 ROUGH, EASED = 1.0, 0.1  # nats, and of what a round has gained: how exact the next climb is
 FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a climb, and their growth: relevances change ever less
-SEARCHED = 1.0  # nats a round: the search has only to find which region reads what
+SEARCHED, BRIEF = 0.02, 150  # nats a round and trial, and iterations: a search only finds which region reads what
 
 
 @dataclass(kw_only=True)
@@ -157,8 +156,7 @@ class CountRounds(State[Model]):
         scale[LOADINGS.name] = 1 / np.sqrt(told_by_counts[:, None] + alpha[assignment.region_of_neuron])
         frozen = tuple(sorted({*frozen_sites(model, options), RELEVANCE.name}))
         objective = Objective(LogJoint(model), data, sites, scale, frozen, self.guess)
-        ahead = quicker(model.emission, data, tolerance)
-        ascent = maximise(objective, tolerance=tolerance, max_iterations=longest, ahead=ahead)
+        ascent = maximise(objective, tolerance=tolerance, max_iterations=longest)
         self.guess = objective.guess
         found = {name: np.asarray(value) for name, value in ascent.sites.items() if name != RELEVANCE.name}
         self.evaluations += ascent.evaluations
@@ -199,10 +197,13 @@ def _searched(
         twin = twin.replace(likelihood=model.likelihood)
     dynamics = twin.tables.dynamics_sites(data.layout)
     fixed = {name: value for name, value in options.fixed.items() if name in dynamics}
-    tolerance = max(options.tolerance, SEARCHED)
+    brief = replace(
+        options, checkpoint=None, fixed=fixed, tolerance=max(options.tolerance, SEARCHED * data.n_trials),
+        max_iterations=min(options.max_iterations, BRIEF),
+    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there is to say is said of the end
-        run = drive(method, twin, values, replace(options, checkpoint=None, tolerance=tolerance, fixed=fixed))
+        run = drive(method, twin, values, brief)
     if run.reason == INTERRUPTED:
         raise KeyboardInterrupt
     left = run.model.n_across
