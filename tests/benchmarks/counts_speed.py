@@ -58,11 +58,11 @@ def main() -> None:
         return one(args.one, args.plain)
     rows = []
     for name in args.works.split(","):
-        for plain in (False, True) if args.plain else (False,):
+        for plain in (False, True) if args.plain and name != "relevance" else (False,):
             command = [sys.executable, __file__, "--one", name, *(["--plain"] if plain else [])]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             seconds, evaluations, reached, converged, delays = json.loads(done.stdout.splitlines()[-1])
-            how = "plain" if plain else "by surrogates"
+            how = "in rounds" if name == "relevance" else "plain" if plain else "by surrogates"
             rows.append([name, how, f"{seconds:.0f}", evaluations, f"{reached:.2f}", converged, delays])
             print(rows[-1], flush=True)
     header = ["work", "climb", "s", "evaluations", "log p(y, parameters) or bound, nats", "converged", "delays, ms"]
