@@ -35,11 +35,11 @@ type Search = Callable[[Model, MultiRegionData, Options], tuple[Model, dict[str,
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 
-def begin(driver: Driver, searching: Search = search) -> State[Model]:
+def begin(driver: Driver, searching: Search | None = None) -> State[Model]:
     """Prepare the model for the recording, and find sites to begin from.
 
-    The sites are those of a checkpoint, of an earlier fit, or of ``searching``, of which the notes say what it has
-    found.
+    The sites are those of a checkpoint, of an earlier fit, or of ``searching`` (:func:`mrgp.inference.search.search`
+    unless given), of which the notes say what it has found.
     """
     data, options, store, start = driver.data, driver.options, driver.store, driver.start
     notes: list[str] = []
@@ -54,10 +54,12 @@ def begin(driver: Driver, searching: Search = search) -> State[Model]:
         if start is not None:
             model, sites = _from_fit(model, data, start)
         else:
-            model, sites, notes = searching(model, data, options)
+            model, sites, notes = (searching or search)(model, data, options)
             sites = model.fitting.first_guess(sites, data)
             sites = quietened(sites, data) if options.quiet else sites
-        sites = {**sites, **options.fixed}
+        # A search may have left latents out, with what was held of them.
+        held = {name: value for name, value in options.fixed.items() if np.shape(sites[name]) == np.shape(value)}
+        sites = {**sites, **held}
         model = model.replace(delays=admitting(model.delays, sites, data.bin_width))
         store.write(model, sites, "start", force=True)
     if not keeps_window(given, model, data.layout):

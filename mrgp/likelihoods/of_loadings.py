@@ -37,7 +37,8 @@ class OfLoadings(NamedTuple):
 def of_loadings(problem: Problem, q: Fitted) -> OfLoadings:
     """Compute the derivatives of a bound by loadings at its q."""
     latent, groups, assignment = problem.latent, problem.groups, problem.latent.prior.assignment
-    place = _readouts(assignment)[assignment.region_of_neuron]  # (neuron, column)
+    of_region = _readouts(assignment)
+    place = of_region[assignment.region_of_neuron]  # (neuron, column)
     used = jnp.asarray(assignment.used, q.mean.dtype)
     own = latent.loadings * used
     found = problem.bin_by_bin(lambda found, _: (found.slope, found.curvature), q.mean, q.covariance)
@@ -45,8 +46,8 @@ def of_loadings(problem: Problem, q: Fitted) -> OfLoadings:
     def add(total: OfLoadings, bin_: tuple[Array, ...]) -> tuple[OfLoadings, None]:
         mean, V, slope, precision = bin_
         weight = groups.total(precision)  # (pattern, neuron)
-        blocks = V[:, place[:, :, None], place[:, None, :]]  # (pattern, neuron, column, column)
-        spread = jnp.einsum("gn,gncd->ncd", weight, blocks)
+        blocks = V[:, of_region[:, :, None], of_region[:, None, :]]  # (pattern, region, column, column)
+        spread = jnp.einsum("gn,rn,grcd->ncd", weight, assignment.member, blocks)
         x = mean[:, place]  # (trial, neuron, column)
         curvature = spread + jnp.einsum("bn,bnc,bnd->ncd", precision, x, x)
         first = jnp.einsum("bn,bnc->nc", slope, x) - jnp.einsum("ncd,nd->nc", spread, own)

@@ -24,6 +24,7 @@ VANISHED = 1e-3  # share of a region's shared variance, or of its noise: what ex
 SHARED = 0.02  # of a region's shared variance: below it a latent is not read there (Gokcen et al. 2023)
 AUDIBLE = 1e-3  # of its noise: a region whose latents explain less reads none (their demo's value)
 LEAST_RATE = 1e-3  # of alpha's prior, in squared data units: below it "map" runs to loadings of zero
+FLAT = 1e-9  # rate of alpha's prior up to which loadings of log-rates can be held at zero
 TYPICAL_POWER = 0.1  # of loadings of log-rates, squared: what relevance begins from
 UNREAD = 1e6  # of the precision of loadings that are read: loadings a thousandth as large
 VAGUE = 3.0  # prior sd of loadings in each region's units while a start is searched for
@@ -128,6 +129,8 @@ class Relevance(Loadings):
     def objection_to_updates(self, emission: Emission) -> Sentence | None:
         if emission.is_autocorrelated:
             return "method 'vb' has no update for ", AR1, ": use ", MAP
+        if emission.is_of_counts and self.rate > FLAT:
+            return "method 'vb' of counts needs ", Argument("rate", FLAT), " or less: use ", MAP
         return None
 
     def objection(self, methods: Collection[str], emission: Emission, data: MultiRegionData) -> Sentence | None:

@@ -10,6 +10,7 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 
 import mrgp
+from mrgp.inference.optimise import Ascent
 from mrgp.inference.variational_bayes import of_counts
 from mrgp.inference.variational_bayes.relevances import NOWHERE, Known, Relevances
 from mrgp.likelihoods.of_loadings import OfLoadings, of_loadings
@@ -126,6 +127,22 @@ def test_loadings_come_back_where_that_pays_enough():
     assert relevances.best(told, zero, held, 1e6)[0, 0] == NOWHERE
 
 
+def test_of_two_latents_that_say_the_same_one_stays():
+    rng = np.random.default_rng(5)
+    assignment = LatentLayout((6, 5), 2, (0, 0))
+    signal = rng.standard_normal((11, 1, 40))
+    root = np.concatenate([signal, signal + 0.01 * rng.standard_normal(signal.shape)], 1)
+    curvature = root @ np.swapaxes(root, 1, 2)
+    told = OfLoadings(np.einsum("ncd,nd->nc", curvature, rng.standard_normal((11, 2)) * [1.0, 0.0]), curvature)
+    relevances, zero = Relevances(assignment, 1e-12, 1e-12), np.zeros((11, 2))
+    for start in (np.ones((2, 2)), np.full((2, 2), NOWHERE)):
+        living = relevances.best(told, zero, start, 0.0) < NOWHERE
+        assert living.any(1).all()
+    silent = OfLoadings(0.0 * told.slope, curvature)
+    kept = relevances.best(silent, zero, np.array([[1.0, NOWHERE], [1.0, 1.0]]), np.inf, steady=True) < NOWHERE
+    np.testing.assert_array_equal(kept, [[True, False], [True, True]])
+
+
 def test_bound_is_below_the_integral_over_loadings_and_relevance():
     """One neuron with one latent, whose log-likelihood is -h (c - m)^2 / 2: the evidence by quadrature."""
     a, b, h, m = 2.0, 0.7, 12.0, 0.9
@@ -210,13 +227,12 @@ def test_a_fit_is_saved_goes_on_and_draws_latents(data, fit, tmp_path):
 
 def test_a_stopped_fit_goes_on_without_latents_it_removed(data, fit, tmp_path, monkeypatch):
     place = tmp_path / "fit.npz"
-    climbed, rounds = of_counts.CountRounds._climbed, []
+    climbed = of_counts.CountRounds._climbed
 
-    def stopping(*args):
-        rounds.append(0)
-        if len(rounds) == 3:
+    def stopping(self, *args):
+        if self.removed:
             raise KeyboardInterrupt
-        return climbed(*args)
+        return climbed(self, *args)
 
     settings = {"progress": False, "n_starts": 2, "tolerance": 0.05, "checkpoint": place}
     monkeypatch.setattr(of_counts.CountRounds, "_climbed", stopping)
@@ -229,6 +245,50 @@ def test_a_stopped_fit_goes_on_without_latents_it_removed(data, fit, tmp_path, m
         found = MODEL.fit(data, **settings)
     assert found.model.n_across == 2
     assert found.trace[-1] == pytest.approx(fit.trace[-1], abs=0.5)
+
+
+def test_a_round_that_loses_is_undone(data, monkeypatch):
+    climbed, ends = of_counts.CountRounds._climbed, []
+
+    def losing(self, *args):
+        told, value = climbed(self, *args)
+        ends.append((self.sites, self.known))
+        return told, value - 1e6 * (len(ends) > 4)
+
+    monkeypatch.setattr(of_counts.CountRounds, "_climbed", losing)
+    with pytest.warns(UserWarning, match="removed"):
+        fit = MODEL.fit(data, progress=False, n_starts=2, tolerance=0.05)
+    assert fit.converged
+    assert len(fit.trace) == 4
+    kept = [place for place, (sites, _) in enumerate(ends) if np.array_equal(sites["loadings"], fit.sites["loadings"])]
+    assert kept == [3]
+    np.testing.assert_array_equal(fit.loadings_covariance, ends[3][1].covariance)
+
+
+def test_what_is_no_number_is_no_bound(data, monkeypatch):
+    monkeypatch.setattr(of_counts, "maximise", lambda objective, **_: of_counts_nan(objective))
+    with pytest.raises(FloatingPointError, match="the bound is not finite"):
+        MODEL.fit(data, progress=False, n_starts=1, max_iterations=3)
+
+
+def of_counts_nan(objective):
+    return Ascent(objective.sites(np.zeros(objective.size)), np.nan, [np.nan])
+
+
+@pytest.mark.slow
+def test_fixed_sites_stay_where_latents_go(data):
+    with pytest.warns(UserWarning, match="removed"):
+        fit = MODEL.fit(data, fixed={"delay": 0.02}, progress=False, n_starts=2, tolerance=0.5)
+    assert fit.model.n_across == 2
+    np.testing.assert_array_equal(fit.sites["delay"], [[0.02, 0.02]])
+
+
+@pytest.mark.slow
+def test_a_delay_beyond_its_bound_is_found(data):
+    model = MODEL.replace(delays=mrgp.ConstantDelay(0.02))
+    with pytest.warns(UserWarning, match="max_delay widened"), pytest.warns(UserWarning, match="removed"):
+        fit = model.fit(data, progress=False, n_starts=2, tolerance=0.05)
+    assert float(fit.delays[1, fit.shared_by().values.all(0).argmax()]) == pytest.approx(0.04, abs=0.01)
 
 
 @pytest.mark.slow

@@ -42,16 +42,22 @@ class Given(NamedTuple):
     weights: Array
 
     @classmethod
-    def of(cls, model: Model, data: Any, sites: Mapping[str, Any], names: tuple[str, ...]) -> "Given":
-        """Take everything but the sites ``names`` as known, and count every trial once."""
-        information = _information(model, data, {name: jnp.asarray(value) for name, value in sites.items()})
+    def of(
+        cls, model: Model, data: Any, sites: Mapping[str, Any], names: tuple[str, ...], spread: Any = None
+    ) -> "Given":
+        """Take everything but the sites ``names`` as known, and count every trial once.
+
+        ``spread`` are the covariances of loadings that are known as a distribution, (neuron, column, column).
+        """
+        known = {name: jnp.asarray(value) for name, value in sites.items()}
+        information = _information(model, data, known, None if spread is None else jnp.asarray(spread))
         emission = {name: jnp.asarray(value) for name, value in sites.items() if name not in names}
         return cls(data, emission, information, jnp.ones(data.n_trials))
 
 
 @partial(jax.jit, static_argnums=0)  # traced, as densities are: there every ragged trial has a q of its own
-def _information(model: Model, data: Any, sites: Sites) -> Information:
-    return model.likelihood_at(data, sites).information(jnp.asarray(data.values))
+def _information(model: Model, data: Any, sites: Sites, spread: Array | None) -> Information:
+    return model.likelihood_at(data, sites).with_spread(spread).information(jnp.asarray(data.values))
 
 
 class Scored(dist.Distribution):

@@ -32,7 +32,7 @@ from mrgp.inference.density import LogJoint, Sites
 from mrgp.inference.driver import Driven, Driver, drive
 from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
 from mrgp.inference.run import Model, Options, Run, State
-from mrgp.inference.variational_bayes.relevances import NOWHERE, Known, Relevances
+from mrgp.inference.variational_bayes.relevances import MOST, NOWHERE, Known, Relevances
 from mrgp.likelihoods.of_loadings import OfLoadings, of_loadings
 from mrgp.parts.delays.bounds import clipped
 from mrgp.parts.delays.constant import DELAY
@@ -93,58 +93,68 @@ class CountRounds(State[Model]):
         """
         options, rough, steady, longest = driver.options, ROUGH, False, float(FIRST_CLIMB)
         told: OfLoadings | None = None  # the first climb keeps the relevances of the search
+        height = -np.inf  # of this model: one that is wider, or has fewer latents, has other priors
         self.converged = False
         while len(self.trace) < options.max_iterations:
             before, told_before = replace(self), told
             least = np.inf if steady else options.tolerance
-            changed = told is not None and self._relearned(told, driver.data, least, steady)
-            told, value = self._climbed(driver, max(options.tolerance, rough), int(longest))
+            try:
+                changed = told is not None and self._relearned(told, driver.data, least, steady)
+                told, value = self._climbed(driver, max(options.tolerance, rough), int(longest))
+            except KeyboardInterrupt:
+                if told_before is not None:
+                    self.sites, self.known = before.sites, before.known
+                raise
             longest *= LONGER
-            same = self.removed == before.removed  # latents that are left out take their priors with them
-            gained = value - before.height
-            if same and gained < 0:
-                self.model, self.sites, self.known, told = before.model, before.sites, before.known, told_before
+            gained = value - height
+            if gained < 0:
+                self.sites, self.known, told = before.sites, before.known, told_before
                 if rough <= options.tolerance and (steady or not changed):
                     self.converged = True
                     return
                 steady, rough = steady or changed, 0.0
                 continue
+            height = value
             self.trace.append(value)
             driver.show(1, value)
             driver.keep(self)
-            if same and gained < options.tolerance and rough <= options.tolerance:
+            if self._remove_unread(driver.data):
+                told, height, rough = None, -np.inf, ROUGH
+                continue
+            if gained < options.tolerance and rough <= options.tolerance:
                 self.converged = True
                 return
-            rough = EASED * max(gained, 0.0) if np.isfinite(gained) else ROUGH
+            rough = EASED * gained if np.isfinite(gained) else ROUGH
 
     def _relearned(self, told: OfLoadings, data: MultiRegionData, least: float, steady: bool) -> bool:
         """Find relevances; return True if loadings were held at zero or let go."""
         relevances, loadings = Relevances.of(self.model, data), np.asarray(self.sites[LOADINGS.name])
         before = self.known
-        alpha = relevances.best(told, loadings, before.alpha, least)
-        if steady or not (alpha < NOWHERE).any():
-            alpha = np.where(before.living, np.minimum(alpha, 0.99 * NOWHERE), NOWHERE)
+        alpha = relevances.best(told, loadings, before.alpha, least, steady=steady)
+        if not (alpha < NOWHERE).any():
+            alpha = np.where(before.living, np.minimum(alpha, MOST), NOWHERE)
         self.known = before._replace(alpha=alpha)
         changed = bool((self.known.living != before.living).any())
         self.sites = {**self.sites, LOADINGS.name: self._held(loadings, relevances.assignment)}
-        self._remove_unread(relevances.assignment, data)
         return changed
 
     def _held(self, loadings: np.ndarray, assignment: LatentLayout) -> np.ndarray:
         return loadings * self.known.living[assignment.region_of_neuron]
 
-    def _remove_unread(self, assignment: LatentLayout, data: MultiRegionData) -> None:
-        """Remove latents that no region reads, if others remain."""
+    def _remove_unread(self, data: MultiRegionData) -> bool:
+        """Remove latents that no region reads, if others remain; return True if there were any."""
+        assignment = self.model.assignment(data.layout)
         n_across, n_columns = assignment.n_across, assignment.n_columns
         keep = np.flatnonzero(self.known.living[:, :n_across].any(0))
         if len(keep) in (0, n_across):
-            return
+            return False
         columns = np.concatenate([keep, np.arange(n_across, n_columns)])
         self.model, self.sites = self.model.fitting.keeping(self.sites, data.layout, keep)
         covariance, alpha = self.known
         self.known = Known(covariance[:, columns][:, :, columns], alpha[:, columns])
         self.removed += n_across - len(keep)
         self.guess = None
+        return True
 
     def _climbed(self, driver: Driver, tolerance: float, longest: int) -> tuple[OfLoadings, float]:
         """Climb with relevances held; return what counts then say of loadings, and F."""
@@ -166,6 +176,8 @@ class CountRounds(State[Model]):
             raise KeyboardInterrupt
         told = _told(model, self.complete, data, self.guess)
         self.known = Known(relevances.covariance(told, alpha), alpha)
+        if not np.isfinite(ascent.log_joint):
+            raise FloatingPointError("the bound is not finite: check the recording's units")
         of_points = ascent.log_joint - relevances.prior(climbed, alpha)
         return told, of_points + relevances.score(told, self.sites[LOADINGS.name], self.known)
 

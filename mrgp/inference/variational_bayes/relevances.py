@@ -20,6 +20,7 @@ from mrgp.parts.loadings import RELEVANCE
 from mrgp.recordings.recording import MultiRegionData
 
 NOWHERE = 1e8  # relevance of loadings that are held at zero
+MOST = 0.9 * NOWHERE  # of loadings that are not held
 CYCLES = 10  # of relevances for one curvature
 GRID = np.logspace(-4, 4, 41)  # relevances from which the best is sought, in units of a block's mean curvature
 POLISH = 20  # steps from the best of the grid to the best of all
@@ -67,7 +68,8 @@ class Relevances:
         square = self._per_region(loadings**2)
         alpha = (2 * self.shape + self._size) / np.maximum(2 * self.rate + square, 1e-300)
         alpha = np.where(square > 0, np.minimum(alpha, NOWHERE), NOWHERE)
-        return Known(np.zeros((*loadings.shape, loadings.shape[1])), alpha)
+        wide = 1 / np.where(self.assignment.used, alpha[self.assignment.region_of_neuron], 1.0)
+        return Known(wide[:, :, None] * np.eye(loadings.shape[1]), alpha)
 
     def covariance(self, told: OfLoadings, alpha: np.ndarray) -> np.ndarray:
         """Covariances S of loadings, (neuron, column, column); the identity where they are not used."""
@@ -76,13 +78,16 @@ class Relevances:
         precision[:, diagonal, diagonal] += np.where(used, alpha[self.assignment.region_of_neuron], 1.0)
         return np.linalg.inv(precision)
 
-    def best(self, told: OfLoadings, loadings: np.ndarray, alpha: np.ndarray, least: float) -> np.ndarray:
+    def best(
+        self, told: OfLoadings, loadings: np.ndarray, alpha: np.ndarray, least: float, *, steady: bool = False
+    ) -> np.ndarray:
         """Best relevances for derivatives ``told`` at ``loadings``, (region, column).
 
         With Sigma the covariance of a neuron's loadings and mu their mean, s = 1 / Sigma_kk - alpha and q = mu_k /
         Sigma_kk are what its counts say of one, and relevance a gains 1/2 sum_n [log(a / (a + s)) + q^2 / (a + s)]
         over none (Tipping & Faul 2003, AISTATS, eqs. 17-18, summed over the neurons that share it). Loadings that are
-        at zero are let go where that is more than ``least`` nats; others go to zero where nothing is gained.
+        at zero are let go where that is more than ``least`` nats; others go to zero where nothing is gained. One latent
+        of a region comes or goes at a time, for others may then have more or less to explain; none if ``steady``.
         """
         used, region = self.assignment.used, self.assignment.region_of_neuron
         vector = told.slope + np.einsum("ncd,nd->nc", told.curvature, loadings)
@@ -97,11 +102,16 @@ class Relevances:
             gain = np.array([self._gain(s, q, a) for a in tried])
             place = gain.argmax(0)[None]
             found = np.take_along_axis(tried, place, 0)[0]
+            living = alpha < NOWHERE
+            found = np.where(living, alpha, found) if steady else found
             for _ in range(POLISH):
                 square = self._per_region(used * ((q / (found[region] + s)) ** 2 + 1 / (found[region] + s)))
                 found = (2 * self.shape + self._size) / np.maximum(2 * self.rate + square, 1e-300)
-            worth = np.take_along_axis(gain, place, 0)[0] > np.where(alpha < NOWHERE, 0.0, least)
-            alpha = np.where(worth & (self._size > 0), np.minimum(found, NOWHERE), NOWHERE)
+            beyond = np.take_along_axis(gain, place, 0)[0] - np.where(living, 0.0, least)
+            changing = ((beyond > 0) != living) & (self._size > 0) & (not steady)
+            most = np.where(changing, np.abs(beyond), -1.0)
+            chosen = changing & (np.arange(most.shape[1]) == most.argmax(1)[:, None])
+            alpha = np.where(living ^ chosen, np.minimum(found, MOST), NOWHERE)
         return alpha
 
     def score(self, told: OfLoadings, loadings: np.ndarray, known: Known) -> float:

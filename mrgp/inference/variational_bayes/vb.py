@@ -30,7 +30,7 @@ from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
 from mrgp.inference.run import BOUND, Model, Options, Quantity, Run, State
-from mrgp.inference.search import briefly, search
+from mrgp.inference.search import briefly
 from mrgp.inference.variational_bayes import of_counts
 from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
 from mrgp.inference.variational_bayes.of_counts import CountRounds, told_of
@@ -140,7 +140,7 @@ class VB(Method):
         if driver.model.emission.is_of_counts:
             return of_counts.begun(driver, self)
         has_spectrum = driver.data.is_complete and not driver.model.delays.moves
-        begun = begin(driver, briefly if has_spectrum else search)
+        begun = begin(driver, briefly if has_spectrum else None)
         model, fresh = begun.model, driver.start is None and driver.store.phase in (None, "start", SPECTRAL)
         under_spectral = fresh and has_spectrum and not model.likelihood.is_spectral
         fast = model.replace(likelihood=Spectral()) if under_spectral else model

@@ -237,10 +237,7 @@ def _given(fit: GaussianProcessFit, data: MultiRegionData, names: tuple[str, ...
 
     The recording itself is left out: it has then said all it can.
     """
-    given = Given.of(fit.model, data, fit.sites, names)
-    if fit.loadings_covariance is not None:  # method "vb" knows loadings as a distribution
-        likelihood = fit.model.likelihood_at(data, fit.sites).with_spread(jnp.asarray(fit.loadings_covariance))
-        given = given._replace(information=likelihood.information(jnp.asarray(data.values)))
+    given = Given.of(fit.model, data, fit.sites, names, fit.loadings_covariance)
     empty = copy.copy(data)
     empty.values = np.zeros(data.values.shape, bool)  # only its shape is read; an eighth of the memory
     return given._replace(data=empty)
