@@ -30,9 +30,10 @@ MARGIN = 0.8  # registers are made for timescales this much shorter than the sta
 MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
 LONG = 64  # steps from which on it pays to find out when the gains have settled
-type Search = Callable[[Model, MultiRegionData, Options], tuple[Model, dict[str, Any], list[str]]]
-
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
+
+type Search = Callable[[Model, MultiRegionData, Options], tuple[Model, dict[str, Any], list[str]]]
+"""From a model, a recording and options to a model and sites to begin from, and notes."""
 
 
 def begin(driver: Driver, searching: Search | None = None) -> State[Model]:

@@ -15,11 +15,9 @@ H up to how lambda itself changes.
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from mrgp.likelihoods.best_gaussian import Fitted, Problem
-from mrgp.parts.latents import LatentLayout
 
 
 class OfLoadings(NamedTuple):
@@ -37,7 +35,7 @@ class OfLoadings(NamedTuple):
 def of_loadings(problem: Problem, q: Fitted) -> OfLoadings:
     """Compute the derivatives of a bound by loadings at its q."""
     latent, groups, assignment = problem.latent, problem.groups, problem.latent.prior.assignment
-    of_region = _readouts(assignment)
+    of_region = assignment.readout_of_column
     place = of_region[assignment.region_of_neuron]  # (neuron, column)
     used = jnp.asarray(assignment.used, q.mean.dtype)
     own = latent.loadings * used
@@ -56,10 +54,3 @@ def of_loadings(problem: Problem, q: Fitted) -> OfLoadings:
     nothing = OfLoadings(jnp.zeros_like(own), jnp.zeros((*own.shape, own.shape[1]), own.dtype))
     total, _ = lax.scan(add, nothing, (q.mean, q.covariance, *found))
     return OfLoadings(total.slope * used, total.curvature * used[:, :, None] * used[:, None, :])
-
-
-def _readouts(assignment: LatentLayout) -> np.ndarray:
-    """Index of the readout of each column of loadings, (region, column); 0 for unused ones."""
-    table = np.zeros((assignment.n_regions, assignment.n_columns), int)
-    table[assignment.region_of_readout, assignment.column_of_readout] = np.arange(assignment.n_readouts)
-    return table

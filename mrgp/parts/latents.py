@@ -75,6 +75,13 @@ class LatentLayout:
         return np.concatenate([np.tile(np.arange(self.n_across), self.n_regions), *within]).astype(int)
 
     @property
+    def readout_of_column(self) -> np.ndarray:
+        """Index of the readout of each column of loadings, (region, column); 0 for unused ones."""
+        table = np.zeros((self.n_regions, self.n_columns), int)
+        table[self.region_of_readout, self.column_of_readout] = np.arange(self.n_readouts)
+        return table
+
+    @property
     def used(self) -> np.ndarray:
         """True for the columns of loadings that a neuron uses, (neuron, column).
 

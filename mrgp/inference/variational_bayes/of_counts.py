@@ -97,9 +97,8 @@ class CountRounds(State[Model]):
         self.converged = False
         while len(self.trace) < options.max_iterations:
             before, told_before = replace(self), told
-            least = np.inf if steady else options.tolerance
             try:
-                changed = told is not None and self._relearned(told, driver.data, least, steady)
+                changed = told is not None and self._relearned(told, driver, steady)
                 told, value = self._climbed(driver, max(options.tolerance, rough), int(longest))
             except KeyboardInterrupt:
                 if told_before is not None:
@@ -126,11 +125,11 @@ class CountRounds(State[Model]):
                 return
             rough = EASED * gained if np.isfinite(gained) else ROUGH
 
-    def _relearned(self, told: OfLoadings, data: MultiRegionData, least: float, steady: bool) -> bool:
+    def _relearned(self, told: OfLoadings, driver: Driver, steady: bool) -> bool:
         """Find relevances; return True if loadings were held at zero or let go."""
-        relevances, loadings = Relevances.of(self.model, data), np.asarray(self.sites[LOADINGS.name])
+        relevances, loadings = Relevances.of(self.model, driver.data), np.asarray(self.sites[LOADINGS.name])
         before = self.known
-        alpha = relevances.best(told, loadings, before.alpha, least, steady=steady)
+        alpha = relevances.best(told, loadings, before.alpha, driver.options.tolerance, steady=steady)
         if not (alpha < NOWHERE).any():
             alpha = np.where(before.living, np.minimum(alpha, MOST), NOWHERE)
         self.known = before._replace(alpha=alpha)
@@ -174,10 +173,10 @@ class CountRounds(State[Model]):
         self.sites = {**found, LOADINGS.name: self._held(climbed, assignment)}
         if ascent.reason == INTERRUPTED:
             raise KeyboardInterrupt
-        told = _told(model, self.complete, data, self.guess)
-        self.known = Known(relevances.covariance(told, alpha), alpha)
         if not np.isfinite(ascent.log_joint):
             raise FloatingPointError("the bound is not finite: check the recording's units")
+        told = _told(model, self.complete, data, self.guess)
+        self.known = Known(relevances.covariance(told, alpha), alpha)
         of_points = ascent.log_joint - relevances.prior(climbed, alpha)
         return told, of_points + relevances.score(told, self.sites[LOADINGS.name], self.known)
 

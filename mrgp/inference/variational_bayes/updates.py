@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mrgp.inference.density import Sites
 from mrgp.inference.variational_bayes.bound import Setting, alpha_posterior, priors_of, trace_of
-from mrgp.parts.loadings import readout_loadings
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData
 
@@ -69,8 +69,8 @@ def _columns_from_readouts(assignment: Any, dtype: Any) -> Array:
 
     The columns are those of a neuron's loadings.
     """
-    columns = jnp.eye(assignment.n_columns, dtype=dtype)[:, None] * jnp.ones((1, sum(assignment.n_neurons), 1))
-    return jnp.stack([readout_loadings(assignment, column) for column in columns], axis=1)
+    readout = assignment.readout_of_column[assignment.region_of_neuron][:, :, None]
+    return jnp.asarray(assignment.used[:, :, None] & (readout == np.arange(assignment.n_readouts)), dtype)
 
 
 @partial(jax.jit, static_argnums=0)
