@@ -18,7 +18,6 @@ from mrgp.inference.driver import Driver
 from mrgp.inference.run import Model, Options, Start, State
 from mrgp.inference.search import elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import quietened
-from mrgp.likelihoods.settling import settling_steps
 from mrgp.parts.delays.bounds import admitting, presses, shortest, widened
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.loadings import shared_variance
@@ -29,7 +28,6 @@ from mrgp.recordings.recording import MultiRegionData
 MARGIN = 0.8  # registers are made for timescales this much shorter than the start's
 MOST_ROUNDS = 8
 STILL_ADAPTING = f"the model was still being adapted after {MOST_ROUNDS} climbs: take this fit as the start of another"
-LONG = 64  # steps from which on it pays to find out when the gains have settled
 UNREAD = 0.01  # share of a latent's variance: ten times the default GP noise
 
 type Search = Callable[[Model, MultiRegionData, Options], tuple[Model, dict[str, Any], list[str]]]
@@ -65,7 +63,7 @@ def begin(driver: Driver, searching: Search | None = None) -> State[Model]:
         store.write(model, sites, "start", force=True)
     if not keeps_window(given, model, data.layout):
         model = model.fitting.adapted(data, sites, MARGIN)
-    return State(model=settled(model, data, sites), sites=sites, notes=notes)
+    return State(model=model, sites=sites, notes=notes)
 
 
 def _from_fit(model: Model, data: MultiRegionData, start: Start) -> tuple[Model, dict[str, Any]]:
@@ -115,7 +113,7 @@ class Adaptation:
         if why is None:
             return False
         state.notes.append(why)
-        state.model = settled(changed, driver.data, state.complete)
+        state.model = changed
         return True
 
     def elsewhere(self, driver: Driver, state: State[Model]) -> Place | None:
@@ -148,29 +146,12 @@ def _at_other_lags(
     wider = moved.delays.bound(data.bin_width) > model.delays.bound(data.bin_width)
     kept = keep_window and keeps_window(model, moved, data.layout)
     adapted = moved if kept else moved.fitting.adapted(data, sites, MARGIN)
-    return settled(adapted, data, sites), [wider_note(moved, data)] if wider else []
+    return adapted, [wider_note(moved, data)] if wider else []
 
 
 def frozen_sites(model: Model, options: Options) -> tuple[str, ...]:
     """Names of the sites that climbs leave alone."""
     return tuple(sorted({*options.fixed_names, *model.held}))
-
-
-def settled(model: Model, data: MultiRegionData, sites: Mapping[str, Any], least: int = LONG) -> Model:
-    """Set the number of steps after which the model's gains are constant.
-
-    This is only done under the Markov likelihood, where nothing is missing and trials have ``least`` steps or more.
-    """
-    if not model.likelihood.is_statespace or data.observed is not None:
-        return model
-    model = model.replace(likelihood=model.likelihood.replace(transient=None))
-    if data.n_bins < least:
-        return model
-    distribution = model.likelihood_at(data, sites)
-    if not distribution.gains_settle or data.n_bins // distribution.space.window.step < least:
-        return model
-    steps = settling_steps(distribution, np.asarray(data.values[:1]))
-    return model.replace(likelihood=model.likelihood.replace(transient=steps))
 
 
 def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed: Collection[str]) -> list[str]:
@@ -220,9 +201,4 @@ def _revised(
     mine, needed = model.likelihood.registers, fine.likelihood.registers
     if not keep_window and mine is not None and needed is not None and needed.spacing < mine.spacing:
         return fine, f"a timescale is shorter than the start's: registers refined to {needed.spacing:g} bins"
-    latest = settled(model, data, sites)
-    before, now = model.likelihood.transient, latest.likelihood.transient
-    if before is not None and (now is None or now > before):
-        later = f"transient raised from {before} to {now or 'all'} steps"
-        return latest, f"the gains settle later than at the start: {later}"
     return model, None

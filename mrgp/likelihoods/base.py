@@ -86,7 +86,6 @@ class DelayedGP(Distribution):
     }
     support = constraints.independent(constraints.real, 2)
     counts: ClassVar[Counts | None] = None  # what the latents are the log-rates of; None for values with Gaussian noise
-    gains_settle: ClassVar[bool] = False  # of a filter, where nothing is missing
     reparametrized_params: ClassVar[list[str]] = ["loadings", "noise", "offset", "delay"]
     pytree_data_fields: tuple[str, ...] = (
         "loadings", "noise", "offset", "delay", "across", "within", "missing", "spread", "course", "condition",

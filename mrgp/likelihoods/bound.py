@@ -53,7 +53,6 @@ class CountGP(Distribution):
     arg_constraints: ClassVar[dict[str, Any]] = {}
     pytree_data_fields = ("latent", "counts")
     pytree_aux_fields = ("shared_covariance",)
-    gains_settle: ClassVar[bool] = False  # every bin is measured as well as its counts are high
 
     def __init__(
         self, latent: DelayedGP, counts: Counts, *, shared_covariance: bool = True, validate_args: bool | None = None

@@ -8,7 +8,7 @@ steps, the same state space is scored that way (see ``recursions.whole``): the s
 
 import copy
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from mrgp.likelihoods.recursions.filter import (
 )
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
+from mrgp.likelihoods.recursions.steady import steady_log_normalizer
 from mrgp.likelihoods.recursions.whole import ReadoutMoments, log_normalizer, moments, stationary_covariance
 from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.about_zero import AboutZero, Start, prior_moments
@@ -33,7 +34,9 @@ from mrgp.parts.emissions.autocorrelated import restored
 from mrgp.parts.loadings import readout_loadings
 from mrgp.recordings.missing import Missing, exact_patterns
 
-WORTH = 10.0  # times steps x states^3: up to which readouts^3 of a trial, all bins together, cost less than a filter
+# A factor of all of a trial's readouts costs as much as this many times readouts^3, bins counted together:
+OF_FILTER = 10.0  # times steps x states^3, where covariances are followed through time
+OF_STEADY, SETTLING = 1.8, 30.0  # times (steps x trials + SETTLING x states) x states^2, where they are not
 MOST_NUMBERS = 2e7  # in the factors of all patterns together
 
 
@@ -78,23 +81,19 @@ class MarkovGP(DelayedGP):
         space: State space that represents the prior; its ``prior`` is the model.
         parallel: Scans in parallel blocks instead of sequential ones; None chooses by the device, and takes short
             trials at once.
-        transient: Steps after which the gains of a time-invariant model are taken as constant; None never.
     """
 
-    pytree_aux_fields = ("space", "parallel", "transient")
-    gains_settle: ClassVar[bool] = True
+    pytree_aux_fields = ("space", "parallel")
 
     def __init__(
         self,
         *parameters: Any,
         space: Space,
         parallel: bool | None = None,
-        transient: int | None = None,
         **named: Any,
     ) -> None:
         self.space = space
         self.parallel = parallel
-        self.transient = transient
         super().__init__(*parameters, prior=space.prior, **named)
 
     @property
@@ -176,32 +175,34 @@ class MarkovGP(DelayedGP):
         laid = laid.reshape(*laid.shape[:2], size, size)
         return information._replace(vectors=vectors, precision=laid)
 
-    def _filter(self, information: Information, transient: int | None) -> Filtered:
-        return self._filtered(*self.space.assemble(self.latents), self._in_steps(information), transient)
+    def _filter(self, information: Information) -> Filtered:
+        return self._filtered(*self.space.assemble(self.latents), self._in_steps(information))
 
-    def _filtered(
-        self, dynamics: Dynamics, readout: StateReadout, information: Information, transient: int | None
-    ) -> Filtered:
+    def _filtered(self, dynamics: Dynamics, readout: StateReadout, information: Information) -> Filtered:
         n_steps = information.vectors.shape[0]
         if self._in_parallel:
             gains = parallel_gains(dynamics, readout, information.precision, n_steps)
             means = parallel_means(gains, information.vectors, information.pattern, dynamics.mean)
         else:
-            constant = information.precision.shape[0] == 1 and readout.weights.shape[0] == 1
-            gains = filter_gains(dynamics, readout, information.precision, n_steps, transient if constant else None)
+            gains = filter_gains(dynamics, readout, information.precision, n_steps)
             means = filter_means(gains, information.vectors, information.pattern, dynamics.mean)
         return Filtered(dynamics, readout, gains, means, information)
 
-    def _is_short(self, dynamics: Dynamics, readout: StateReadout, n_patterns: int) -> bool:
+    def _is_short(self, dynamics: Dynamics, readout: StateReadout, n_patterns: int, trials: int | None = None) -> bool:
         """True if one factor of a whole trial costs less than the steps of a filter.
 
-        False unless the process is stationary.
+        The filter's gain is that of all steps where a number of ``trials`` is given. False unless the process is
+        stationary.
         """
         stationary = self.space.is_stationary and readout.weights.shape[0] == 1
-        n_steps = -(-self.n_bins // self.space.window.step)
+        n_steps, states = -(-self.n_bins // self.space.window.step), len(dynamics.transition)
         size = n_steps * readout.weights.shape[1]
-        cheaper = size**3 <= WORTH * n_steps * len(dynamics.transition) ** 3
-        return self.parallel is None and stationary and cheaper and n_patterns * size**2 <= MOST_NUMBERS
+        if trials is None:
+            cost = OF_FILTER * n_steps * states**3
+        else:
+            cost = OF_STEADY * (n_steps * trials + SETTLING * states) * states**2
+        cheaper = size**3 <= cost and n_patterns * size**2 <= MOST_NUMBERS
+        return self.parallel is None and stationary and cheaper
 
     def normalizer(self, information: Information) -> Array:
         if self.space.window.step > 1 and information.valid is not None:
@@ -209,11 +210,16 @@ class MarkovGP(DelayedGP):
             information = self._whole_steps(information)
         dynamics, readout = self.space.assemble(self.latents)
         stepped = self._in_steps(information)
-        n_steps, valid = stepped.vectors.shape[0], information.valid
-        if valid is None and self.transient is None and self._is_short(dynamics, readout, stepped.precision.shape[1]):
+        (n_steps, n_trials, _), valid = stepped.vectors.shape, information.valid
+        constant = stepped.precision.shape[0] == 1 and readout.weights.shape[0] == 1
+        steady = constant and self.space.is_stationary and not self._in_parallel
+        patterns = stepped.precision.shape[1]
+        if valid is None and self._is_short(dynamics, readout, patterns, n_trials if steady else None):
             V = stationary_covariance(dynamics, readout, n_steps)
             return log_normalizer(V, stepped.vectors, stepped.precision, stepped.pattern)
-        _, _, gains, means, _ = self._filtered(dynamics, readout, stepped, self.transient)
+        if steady:
+            return steady_log_normalizer(dynamics, readout, stepped.precision, stepped.vectors, stepped.pattern, valid)
+        _, _, gains, means, _ = self._filtered(dynamics, readout, stepped)
         terms = log_normalizer_terms(gains, readout, means, stepped.vectors, stepped.pattern)
         return terms.sum(0) if valid is None else (terms * valid).sum(0)
 
@@ -232,7 +238,7 @@ class MarkovGP(DelayedGP):
             return ReadoutMoments(means, bins.reshape(-1, *bins.shape[2:])[: self.n_bins], log_determinant)
 
         def by_filter(information: Information) -> ReadoutMoments:
-            _, _, gains, means, stepped = self._filtered(dynamics, readout, self._in_steps(information), None)
+            _, _, gains, means, stepped = self._filtered(dynamics, readout, self._in_steps(information))
             smoothed = smooth_means(gains, readout, means, stepped.vectors, stepped.pattern, self._in_parallel)
             spread = smooth_covariances(gains, readout, self._in_parallel).readouts
             return unstacked(smoothed.readouts, spread, gains.log_determinant.sum(0)[stepped.pattern])
@@ -274,7 +280,7 @@ class MarkovGP(DelayedGP):
     def with_space(self, space: Space) -> "MarkovGP":
         """Copy of this model and recording in another state space."""
         other = copy.copy(self)
-        other.space, other.transient = space, None
+        other.space = space
         return other
 
     def _in_bins(self, stacked: Array) -> Array:
@@ -292,7 +298,7 @@ class MarkovGP(DelayedGP):
 
         Returns the posterior of states and readouts.
         """
-        _, readout, gains, means, information = self._filter(information, None)
+        _, readout, gains, means, information = self._filter(information)
         smoothed = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
         spread = smooth_covariances(gains, readout, self._in_parallel)
         means, covariances = self._in_bins(smoothed.readouts), spread.readouts
@@ -317,7 +323,7 @@ class MarkovGP(DelayedGP):
 
         They are (draw, step, trial, state) and (draw, trial, time, readout).
         """
-        dynamics, readout, gains, means, information = self._filter(self._exact(value), None)
+        dynamics, readout, gains, means, information = self._filter(self._exact(value))
         n_steps, n_trials, _ = information.vectors.shape
         mean = smooth_means(gains, readout, means, information.vectors, information.pattern, self._in_parallel)
 

@@ -29,6 +29,7 @@ WHITE_ALONE: Sentence = (
     AR1, " is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'",
 )  # fmt: skip
 COUNTS_OTHERWISE: Sentence = "counts have no spectral likelihood: use ", MARKOV, ", or the dense one"
+EARLIER = ("transient",)  # settings of earlier versions, of which nothing is left to choose
 LIFTS = {"readout": True, "ar": False}  # and whether they read latents between bins
 
 
@@ -86,13 +87,11 @@ class Likelihood(Part, family="likelihood", tag="name", short=True):
         is_statespace: Whether latents are states, which have registers and gains, and can be smoothed.
         is_spectral: Whether latents are sums of frequencies, independent of each other.
         registers: Of the states, once they are chosen.
-        transient: Steps after which the gains count as settled, once that is known.
     """
 
     is_statespace: ClassVar[bool] = False
     is_spectral: ClassVar[bool] = False
     registers: Window | None = None
-    transient: int | None = None
 
     @property
     def reads_between_bins(self) -> bool:
@@ -140,20 +139,22 @@ class Kalman(Likelihood):
             "ar", bins that the autoregression remembers.
         registers: For the delays; None chooses them from kernel and the bound of delays.
         parallel: Scans in O(log time) depth; None chooses by the device.
-        transient: Steps after which the Kalman gains count as settled; a fit sets it where that is exact.
     """
 
     lift: Literal["readout", "ar"] = "readout"
     order: int = DEFAULT_ORDER
     registers: Window | None = None
     parallel: bool | None = None
-    transient: int | None = None
 
     known_as: ClassVar[str] = "markov"
     is_statespace: ClassVar[bool] = True
     short_forms: ClassVar[Mapping[str, str]] = {
         "lift": "lift", "order": "order", "window": "registers", "parallel": "parallel",
     }  # fmt: skip
+
+    @classmethod
+    def translated(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name not in EARLIER}
 
     def __post_init__(self) -> None:
         if self.lift not in LIFTS:
@@ -173,7 +174,7 @@ class Kalman(Likelihood):
         self, model: Represented, layout: Layout, parameters: Parameters, common: dict[str, Any]
     ) -> DelayedGP:
         space = model.state_space(layout)
-        return MarkovGP(*parameters, space=space, parallel=self.parallel, transient=self.transient, **common)
+        return MarkovGP(*parameters, space=space, parallel=self.parallel, **common)
 
     def state_space(self, latents: FittedLatents) -> Space:
         """Build the state space of latents, whose parameters tell registers if none are chosen."""
@@ -218,7 +219,7 @@ class Kalman(Likelihood):
         return max(missed_variance(states, self.registers, across, offsets), states.error)
 
     def unadapted(self) -> Self:
-        return self.replace(registers=None, transient=None)
+        return self.replace(registers=None)
 
     def _states(self, prior: Prior) -> Lift:
         return build_lift(prior.kernel, self.order)

@@ -10,16 +10,19 @@ so no neuron-by-neuron matrix is ever formed, and missing entries simply leave t
 copies of the across latents region by region, then every within latent.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from mrgp.parts.emissions.autocorrelated import innovations
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, centred, present
+
+BLOCK = 100_000  # numbers of a recording that are worked on at a time
 
 
 class Information(NamedTuple):
@@ -55,9 +58,9 @@ def reduce(
     C = readout_loadings(assignment, emission.loadings)
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]
-    vectors = jnp.swapaxes(values @ scaled, 0, 1)
-    rest = values if origin is None else centred(values, origin[None, None], None, missing)
-    squares, sums = (rest**2).sum(1), rest.sum(1)  # (trial, neuron)
+    rows = scaled.T  # so that their slope is a product of rows of the recording as they lie in memory
+    vectors = jnp.swapaxes(_trial_by_trial(lambda trial: trial @ rows.T, values), 0, 1)
+    squares, sums = _sums(values, missing, origin)
     whole = emission.offset if origin is None else origin + emission.offset
     length = missing.length
     valid = None if length is None else (jnp.arange(n_bins)[:, None] < length).astype(values.dtype)
@@ -106,3 +109,23 @@ def reduce_innovations(assignment: LatentLayout, emission: Readout, values: Arra
     return found._replace(constant=found.constant + 0.5 * neurons @ jnp.log1p(-(phi**2)))
 
 
+def _sums(values: Array, missing: Missing, origin: Array | None) -> tuple[Array, Array]:
+    """Sums over time of squares and values less ``origin``, (trial, neuron) each."""
+
+    def summed(trial: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+        value, pattern, length = trial
+        if origin is not None:
+            here = Missing(missing.observed, pattern[None], None if length is None else length[None])
+            value = centred(value[None], origin[None, None], None, here)[0]
+        return (value**2).sum(0), value.sum(0)
+
+    return _trial_by_trial(summed, values, missing.pattern, missing.length)
+
+
+def _trial_by_trial(function: Callable[..., Any], values: Array, *more: Any) -> Any:
+    """Apply a function of one trial to all, a few at a time.
+
+    The recording is read once, and no copy of it is made.
+    """
+    some = max(1, BLOCK // max(1, values[0].size))
+    return lax.map(function, (values, *more) if more else values, batch_size=some)

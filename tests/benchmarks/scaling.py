@@ -82,7 +82,6 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     import mrgp
     from mrgp.inference.density import LogJoint
     from mrgp.inference.optimise import Objective
-    from mrgp.likelihoods.settling import settling_steps
 
     rng = np.random.default_rng(1)
     regions = {f"region{r}": values for r, values in enumerate(recording(size))}
@@ -107,10 +106,6 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
         timescale_within=np.full(count * WITHIN, TIMESCALE * BIN),
         delays=delays,
     )
-    settled = None
-    if size.get("transient"):
-        settled = settling_steps(model.likelihood_at(data, sites), data.values[:1])
-        model = model.replace(likelihood=model.likelihood.replace(transient=settled))
     objective = Objective(LogJoint(model), data, sites, model.fitting.scales(data, sites))
     x = np.zeros(objective.size)
     before = peak_gb()
@@ -123,7 +118,7 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
         raise FloatingPointError("the likelihood or its gradient is not finite")
     states = model.state_space(data.layout).n_states
     return {
-        "seconds": seconds, "cpu": cpu, "compile": first - seconds, "peak": peak_gb(), "before": before, "settled": settled,
+        "seconds": seconds, "cpu": cpu, "compile": first - seconds, "peak": peak_gb(), "before": before,
         "parameters": objective.size, "states": states, "value": value, "slopes": np.abs(gradient).max(),
     }   # fmt: skip
 
@@ -189,29 +184,25 @@ def growth(names: Sequence[str], load: str, command: str) -> None:
     """Measure and record the series of ``names``."""
     rows, slopes, measured = [], [], {}
     for name in names:
-        for transient in (False, True) if name == "bins" else (False,):
-            label = f"{name}, settled gains" if transient else name
-            points = []
-            for size in SERIES[name]:
-                key = json.dumps({**BASE, **size, "transient": transient})
-                point = measured[key] = measured.get(key) or run({**size, "transient": transient})
-                points.append(point)
-                where = [label, *(f"{point[key]:,}" for key in BASE)]
-                settled = ("never" if point["settled"] is None else point["settled"]) if transient else ""
-                numbers = [f"{point['seconds']:.4f}", f"{point['cpu']:.4f}", f"{point['compile']:.1f}"]
-                memory = [f"{point['peak']:.2f}", f"{point['before']:.2f}"]
-                rows.append([*where, point["states"], f"{point['parameters']:,}", settled, *numbers, *memory])
-            slopes.append([label, f"{points[0][name]:,} to {points[-1][name]:,}", *exponents(name, points)])
+        points = []
+        for size in SERIES[name]:
+            key = json.dumps({**BASE, **size})
+            point = measured[key] = measured.get(key) or run(size)
+            points.append(point)
+            where = [name, *(f"{point[key]:,}" for key in BASE)]
+            numbers = [f"{point['seconds']:.4f}", f"{point['cpu']:.4f}", f"{point['compile']:.1f}"]
+            memory = [f"{point['peak']:.2f}", f"{point['before']:.2f}"]
+            rows.append([*where, point["states"], f"{point['parameters']:,}", *numbers, *memory])
+        slopes.append([name, f"{points[0][name]:,} to {points[-1][name]:,}", *exponents(name, points)])
     costs = ["seconds", "CPU s", "compilation s", "peak GB", "before GB"]
-    header = ["series", *BASE, "states", "parameters", "settled after", *costs]
+    header = ["series", *BASE, "states", "parameters", *costs]
     between = ["exponent, last two points", "of CPU s", "exponent, whole range", "of CPU s"]
     summary = table(["series", "range", *between], slopes)
     note = (
         f"DLAG, {ACROSS} across and {WITHIN} within latents per region, squared exponential of about {TIMESCALE:g} "
         f"bins, Window({REGISTERS}), order {ORDER}, sequential scan. Seconds: median of {REPEATS} evaluations of "
         "log p(y, parameters) and its gradient; CPU s: of all cores together. Peak memory of a process with this one "
-        "point, compilation included; 'before' is the peak up to the first evaluation (imports, data, settling). "
-        f"With settled gains, the last gain is kept after the steps given. {load}"
+        f"point, compilation included; 'before' is the peak up to the first evaluation (imports, data). {load}"
     )
     record("Cost of one likelihood and gradient", f"{summary}\n\n{table(header, rows)}\n\n{note}", command)
 

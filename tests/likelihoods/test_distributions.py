@@ -18,7 +18,6 @@ from numpyro.infer.util import log_density
 from scipy.stats import multivariate_normal
 
 from mrgp.likelihoods import DenseGP, MarkovGP
-from mrgp.likelihoods.settling import settling_steps
 from mrgp.likelihoods.statespace.assemble import Prior, StateSpace
 from mrgp.likelihoods.statespace.covariance import lifted_covariance
 from mrgp.likelihoods.statespace.lift import build_lift
@@ -680,32 +679,19 @@ def test_posterior_draws_have_the_posteriors_moments(small_model, missing_data):
         assert (np.abs(means - np.asarray(expected.state_mean[:, trial])) <= error).all()
 
 
-# --- settling gains, single precision, a published value
+# --- gains that never change, single precision, a published value
 
 
-def test_gains_are_constant_after_the_settling_steps(small_model, missing_data):
-    model = small_model(n_bins=150, timescale=(2.0, 4.0))
-    value = draw(model)
-    steps = settling_steps(model.markov(), value)
-    assert 5 < steps < 140
-    full = np.asarray(score(model.markov(), value))
-    np.testing.assert_allclose(score(model.markov(transient=steps), value), full, rtol=0, atol=1e-7)
-    assert np.abs(np.asarray(score(model.markov(transient=3), value)) - full).max() > 1e-3
-
-
-def test_gains_are_not_settled_before_a_delayed_region_has_read_all(small_model):
-    """Fast latents: gains rest, and move again after as many bins as delays differ by."""
+def test_a_steady_gain_gives_what_gains_of_every_step_give_where_a_delayed_region_reads_late(small_model):
+    """Fast latents, delays of thirty bins: what one region has measured another reads at the window's far end."""
     model = small_model(
         n_across=1, n_within=(0, 0), n_bins=120, timescale=(0.6, 0.8), kernel=Matern12(), max_delay=1.0, seed=3,
     )  # fmt: skip
     model.arguments |= {"delay": jnp.array([[[0.0], [30.0]]]), "noise": jnp.full(5, 0.05)}
     markov = partial(model.markov, window=Window(62))
     value = draw(model, n_trials=2)
-    steps = settling_steps(markov(), value)
-    assert 60 > steps > 30
-    full = np.asarray(score(markov(), value))
-    np.testing.assert_allclose(score(markov(transient=steps), value), full, rtol=0, atol=1e-6)
-    assert np.abs(np.asarray(score(markov(transient=14), value)) - full).max() > 0.1
+    every_step = score(markov(parallel=True), value)
+    np.testing.assert_allclose(score(markov(), value), every_step, rtol=1e-11)
 
 
 SINGLE = """

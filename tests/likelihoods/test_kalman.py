@@ -15,6 +15,7 @@ from mrgp.likelihoods import kalman as markov
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, filter_gains, filter_means, log_normalizer_terms
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
+from mrgp.likelihoods.recursions.steady import steady_covariance, steady_log_normalizer
 from mrgp.likelihoods.recursions.whole import log_normalizer, moments, stationary_covariance
 from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
 from mrgp.likelihoods.statespace.lift import build_lift
@@ -79,15 +80,15 @@ EVERY = pytest.mark.parametrize(
 )
 
 
-@partial(jax.jit, static_argnames=("parallel", "transient"))
-def normalizer(given, parallel=False, transient=None):
+@partial(jax.jit, static_argnames="parallel")
+def normalizer(given, parallel=False):
     """The log normalizer of each trial, (trial,)."""
     dynamics, readout, precision, b, pattern = given
     if parallel:
         gains = parallel_gains(dynamics, readout, precision, len(b))
         means = parallel_means(gains, b, pattern)
     else:
-        gains = filter_gains(dynamics, readout, precision, len(b), transient)
+        gains = filter_gains(dynamics, readout, precision, len(b))
         means = filter_means(gains, b, pattern)
     return log_normalizer_terms(gains, readout, means, b, pattern).sum(0)
 
@@ -201,15 +202,6 @@ def test_nothing_measured_leaves_the_prior():
     np.testing.assert_allclose(spread.states, stationary, rtol=1e-10, atol=1e-12)
 
 
-def test_gains_kept_after_they_settle_change_nothing():
-    given = problem(n_steps=80, trials=3, seed=7)
-    full, kept = normalizer(given), normalizer(given, transient=60)
-    np.testing.assert_allclose(kept, full, rtol=1e-10)   # gains settle by a factor 0.6 a step
-    early = normalizer(given, transient=2)
-    assert np.abs(np.asarray(early - full)).max() > 1e-6   # else the comparison above would say nothing
-    np.testing.assert_array_equal(normalizer(given, transient=80), full)
-
-
 @jax.jit
 def dense_gradient(given):
     """Gradient of the sum of all trials' dense formulas, by the arrays that are not indices."""
@@ -221,6 +213,14 @@ def dense_gradient(given):
     return jax.grad(total)(given[:4])
 
 
+def symmetrised(parts):
+    """Covariances and precisions only move symmetrically: that part of their gradient is defined."""
+    dynamics, readout, precision, b = parts
+    transition, *rest, _ = dynamics
+    sym = [0.5 * (m + jnp.swapaxes(m, -1, -2)) for m in (*rest, precision)]
+    return [transition, *readout, b, *sym]
+
+
 @pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
 def test_gradient_is_that_of_the_dense_formula_and_of_finite_differences(parallel):
     given = problem(**CASES["all_change"])
@@ -230,13 +230,6 @@ def test_gradient_is_that_of_the_dense_formula_and_of_finite_differences(paralle
         return normalizer(Problem(*parts, given.pattern), parallel).sum()
 
     gradient, expected = jax.jit(jax.grad(value))(variables), dense_gradient(given)
-
-    def symmetrised(parts):
-        """Covariances and precisions only move symmetrically: that part of their gradient is defined."""
-        dynamics, readout, precision, b = parts
-        transition, *rest, _ = dynamics
-        sym = [0.5 * (m + jnp.swapaxes(m, -1, -2)) for m in (*rest, precision)]
-        return [transition, *readout, b, *sym]
 
     for got, wanted in zip(symmetrised(gradient), symmetrised(expected), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8 * np.abs(np.asarray(wanted)).max())
@@ -255,6 +248,105 @@ def test_gradient_is_that_of_the_dense_formula_and_of_finite_differences(paralle
         difference = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step)
         # Truncation is step^4 x fifth derivative, round-off 1e-14 |value| / step: 1e-7 of a slope of 100.
         assert float((slopes[i] * direction).sum()) == pytest.approx(difference, rel=1e-6, abs=1e-6)
+
+
+# --- a gain that never changes
+
+
+@partial(jax.jit, static_argnames="ragged")
+def steady(given, ragged=False):
+    """The log normalizer of each trial, (trial,); ragged trials lose a step each."""
+    dynamics, readout, precision, b, pattern = given
+    valid = (np.arange(len(b))[:, None] < lengths(given)) * 1.0 if ragged else None
+    b = b if valid is None else b * valid[..., None]
+    return steady_log_normalizer(dynamics, readout, precision, b, pattern, valid)
+
+
+def lengths(given):
+    """Steps of ragged trials: the first has all of them, the next one less each, but one at the least."""
+    n_steps, n_trials = given.information.shape[:2]
+    return np.maximum(n_steps - np.arange(n_trials), 1)
+
+
+STEADY = {
+    "constant": {},
+    "one_pattern": {"n_steps": 13, "patterns": 1, "trials": 3, "seed": 8},
+    "long": {"n_steps": 40, "size": 7, "patterns": 3, "trials": 4, "seed": 9},
+    "one_readout_one_trial": CASES["one_readout_one_trial"],
+    "one_step": CASES["one_step"],
+    "one_state_one_step": CASES["one_state_one_step"],
+}
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_steady_normalizer_is_the_dense_formula_of_whole_and_ragged_trials(name):
+    given = problem(**STEADY[name])
+    trials = range(given.information.shape[1])
+    expected = [dense_normalizer(given, trial, np) for trial in trials]
+    np.testing.assert_allclose(steady(given), expected, rtol=1e-9, atol=1e-9)
+    cut = [given._replace(information=given.information[:n]) for n in lengths(given)]
+    expected = [dense_normalizer(one, trial, np) for one, trial in zip(cut, trials, strict=True)]
+    np.testing.assert_allclose(steady(given, ragged=True), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_steady_normalizer_of_a_start_that_is_known_and_of_one_that_is_not():
+    """Neither a start narrower than the steady covariance, nor one far wider, is one that the process itself has."""
+    given = problem(n_steps=9, patterns=1, seed=11)
+    for scale in (0.0, 1e-3, 1e4):
+        own = given._replace(dynamics=given.dynamics._replace(stationary=scale * given.dynamics.stationary))
+        expected = [dense_normalizer(own, trial, np) for trial in range(5)]
+        np.testing.assert_allclose(steady(own), expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
+def test_gradient_of_the_steady_normalizer_is_that_of_the_dense_formula(ragged):
+    given = problem(n_steps=7, seed=12)
+
+    def value(parts):
+        return steady(Problem(*parts, given.pattern), ragged).sum()
+
+    def dense(parts):
+        whole, ends = Problem(*parts, given.pattern), lengths(given) if ragged else np.full(5, 7)
+        cut = [whole._replace(information=whole.information[:n]) for n in ends]
+        return sum(dense_normalizer(one, trial) for trial, one in enumerate(cut))
+
+    gradient, expected = jax.grad(value)(given[:4]), jax.jit(jax.grad(dense))(given[:4])
+    for got, wanted in zip(symmetrised(gradient), symmetrised(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8 * np.abs(np.asarray(wanted)).max())
+
+
+def test_second_derivatives_of_the_steady_normalizer_are_those_of_the_filter():
+    given = problem(n_steps=8, size=3, readouts=2, patterns=1, trials=3, seed=13)
+
+    def hessian(score):
+        def total(A, W, root):
+            precision = root @ jnp.swapaxes(root, -1, -2)
+            own = given.dynamics._replace(transition=A), given.readout._replace(weights=W), precision
+            return score(Problem(*own, given.information, given.pattern)).sum()
+
+        root = jnp.linalg.cholesky(given.precision + 0.1 * jnp.eye(2))
+        return jax.jit(jax.hessian(total, (0, 1, 2)))(given.dynamics.transition, given.readout.weights, root)
+
+    for got, wanted in zip(jax.tree.leaves(hessian(steady)), jax.tree.leaves(hessian(normalizer)), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8 * np.abs(np.asarray(wanted)).max())
+
+
+def test_steady_covariance_rests_also_of_processes_as_slow_as_a_session():
+    """A million steps of memory, one state measured and one not, which keeps the covariance of its process."""
+    slow = np.exp(-1e-6)
+    A, P0 = np.diag([slow, slow, 0.5]), np.eye(3)
+    dynamics = Dynamics(*map(jnp.asarray, (A, P0 - A @ P0 @ A.T, P0)))
+    W, E, told = np.array([[1.0, 0.0, 1.0]]), np.array([0.1]), np.array([[[20.0]]])
+    P = np.asarray(jax.jit(steady_covariance)(dynamics, *map(jnp.asarray, (W, E, told))))[0]
+    V = W @ P @ W.T + np.diag(E)
+    filtered = P - P @ W.T @ np.linalg.inv(np.linalg.inv(told[0]) + V) @ W @ P
+    np.testing.assert_allclose(A @ filtered @ A.T + dynamics.process_noise, P, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(P[1], [0.0, 1.0, 0.0], atol=1e-8)
+    alone = Dynamics(*(jnp.asarray(part[:1, :1]) for part in dynamics[:3]))
+    p, R, q = float(steady_covariance(alone, W[:, :1], E, told)[0, 0, 0]), 0.15, float(alone.process_noise[0, 0])
+    # p = a^2 p R / (p + R) + q, a quadratic
+    linear = R * (1 - slow**2) - q
+    assert p == pytest.approx(0.5 * (-linear + np.sqrt(linear**2 + 4 * q * R)), rel=1e-9)
 
 
 # --- draws

@@ -558,17 +558,6 @@ def test_parameters_are_checked_by_name(made, fit):
         fit.model.log_likelihood(made.data, {**fit.sites, "delays": fit.sites["delay"]})
 
 
-@pytest.mark.slow
-def test_long_ragged_recording_settles_its_gains():
-    data = recording(n_trials=3, n_bins=300, ragged=0.2).data
-    assert data.length is not None
-    fitted = preset().fit(data, n_starts=1, progress=False, max_iterations=30, tolerance=100.0)
-    assert fitted.model.likelihood.transient is not None
-    whole = fitted.model.likelihood.replace(transient=None)
-    exact = fitted.model.replace(likelihood=whole).log_likelihood(data, fitted.sites)
-    np.testing.assert_allclose(fitted.log_likelihood(), exact, atol=1e-5)
-
-
 def test_latents_between_bins_know_both_neighbours():
     """A rough latent read half-way between two bins, against conditioning in the exact process."""
     data = recording(n_trials=2, n_bins=12, regions={"A": 4, "B": 4}).data

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.inference.adaptation import frozen_sites, settled
+from mrgp.inference.adaptation import frozen_sites
 from mrgp.inference.density import LogJoint, constrain, unconstrain
 from mrgp.inference.driver import Driver, drive
 from mrgp.inference.map import MAP
@@ -29,7 +29,6 @@ FEW = 400  # parameters that are all drawn unless the user says otherwise
 ENOUGH_TO_RANK = 2000  # draws in a calibration, where the prior's bound cuts most of them off
 
 FARTHEST = 8.0  # standard deviations that a delay may move before windows around the maximum lose sight of it
-SAMPLED_LONG = 100  # steps from which on thousands of likelihoods repay finding out when the gains have settled
 
 
 @dataclass
@@ -55,8 +54,7 @@ class Mode:
     def reduced(self, progress: bool) -> "Mode":
         """Return the mode with loadings, noise and offsets held at the maximum."""
         sites = self.run.sites
-        narrow = self.run.model.fitting.narrowed(self.data, sites, self.delay_reach())
-        model = settled(narrow, self.data, sites, SAMPLED_LONG)
+        model = self.run.model.fitting.narrowed(self.data, sites, self.delay_reach())
         names = [name for name in self.objective.origin if name in model.tables.dynamics_sites(self.data.layout)]
         given = Given.of(model, self.data, sites, tuple(names))
         program, few = Reduced(model), {name: sites[name] for name in names}

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mrgp.inference.adaptation import Adaptation, Place, begin, doubts, frozen_sites, settled
+from mrgp.inference.adaptation import Adaptation, Place, begin, doubts, frozen_sites
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
@@ -170,7 +170,7 @@ def _handed_over(state: Rounds, data: MultiRegionData) -> Rounds:
     adapted = state.later.replace(n_across=state.model.n_across, delays=delays)
     if not state.adaptation.keeps_window:
         adapted = adapted.fitting.adapted(data, state.sites, 1.0)
-    return replace(state, model=settled(adapted, data, state.complete), phase="climb")
+    return replace(state, model=adapted, phase="climb")
 
 
 def _entered(

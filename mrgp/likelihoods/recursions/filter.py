@@ -12,8 +12,8 @@ special case. The normalizer log E exp(sum_t b_t' x_t - x_t' Lambda_t x_t / 2) i
 log-likelihood.
 
 Covariances depend on Lambda but not on b: they are computed once per *pattern* of missing data and shared by its
-trials. Where nothing depends on time they converge within a few bins; ``transient`` says after how many steps the
-last gain may be kept. Arrays over time have a time axis of length 1 when they are constant.
+trials. Arrays over time have a time axis of length 1 when they are constant; where nothing depends on time, see
+``recursions.steady``.
 """
 
 from typing import Any, NamedTuple
@@ -104,7 +104,7 @@ def measurement_update(predicted: Array, weights: Array, noise: Array, precision
 
 
 def filter_gains(
-    dynamics: Dynamics, readout: StateReadout, precision: Array, n_steps: int, transient: int | None = None
+    dynamics: Dynamics, readout: StateReadout, precision: Array, n_steps: int
 ) -> Gains:
     """Run the covariance recursion once per pattern.
 
@@ -113,16 +113,13 @@ def filter_gains(
         readout: W and E.
         precision: Lambda, (time or 1, pattern, readout, readout).
         n_steps: Number of time steps.
-        transient: Steps after which gains are constant to tolerance (needs constant ``readout`` and
-            ``precision``); None runs them all.
 
     Returns:
-        Gains over min(n_steps, transient) steps; later steps share the last.
+        Gains of every step.
     """
-    steps = n_steps if transient is None else min(n_steps, transient)
     update = jax.vmap(measurement_update, in_axes=(0, None, None, 0))
     A = dynamics.transition
-    varying, constant = split_time((readout.weights, readout.noise, precision), steps)
+    varying, constant = split_time((readout.weights, readout.noise, precision), n_steps)
 
     def step(predicted: Array, inputs: tuple[Array, ...]) -> tuple[Array, Gains]:
         weights, noise, info = (c if v is None else v for v, c in zip(inputs, constant, strict=True))
@@ -132,7 +129,7 @@ def filter_gains(
         return following, Gains(predicted, closed, A @ new.gain, info, new.spread, new.log_determinant)
 
     start = jnp.broadcast_to(dynamics.stationary, (precision.shape[1], *dynamics.stationary.shape))
-    return lax.scan(step, start, varying, length=steps)[1]
+    return lax.scan(step, start, varying, length=n_steps)[1]
 
 
 def split_time(arrays: tuple[Array, ...], steps: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -162,26 +159,14 @@ def filter_means(gains: Gains, information: Array, pattern: Array, first: Array 
 
     ``first`` (state,) is the mean of s_0, None for zeros.
     """
-    steps = gains.closed.shape[0]
-    n_steps, n_trials, _ = information.shape
 
     def step(mean: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         closed, gain, b = inputs
         return per_trial(closed, mean, pattern) + per_trial(gain, b, pattern), mean
 
-    start = jnp.zeros((n_trials, gains.closed.shape[-1]), information.dtype)
+    start = jnp.zeros((information.shape[1], gains.closed.shape[-1]), information.dtype)
     start = start if first is None else start + first
-    mean, means = lax.scan(step, start, (gains.closed, gains.gain, information[:steps]))
-    if steps == n_steps:
-        return means
-    closed = gains.closed[-1]
-    drive = jax.vmap(per_trial, in_axes=(None, 0, None))(gains.gain[-1], information[steps:], pattern)
-
-    def steady(mean: Array, inflow: Array) -> tuple[Array, Array]:
-        return per_trial(closed, mean, pattern) + inflow, mean
-
-    _, later = lax.scan(steady, mean, drive, unroll=4)
-    return jnp.concatenate([means, later])
+    return lax.scan(step, start, (gains.closed, gains.gain, information))[1]
 
 
 def log_normalizer_terms(
@@ -192,7 +177,6 @@ def log_normalizer_terms(
     log E = b'mu - mu' Lambda mu / 2 + r' V (I + Lambda V)^-1 r / 2 - log|I + Lambda V| / 2,
     with mu = W m and r = b - Lambda mu.
     """
-    steps, n_steps = gains.closed.shape[0], means.shape[0]
 
     def part(weights: Array, precision: Array, spread: Array, log_determinant: Array, m: Array, b: Array) -> Array:
         mu = m @ weights.T
@@ -200,18 +184,7 @@ def log_normalizer_terms(
         quadratic = ((b + residual) * mu).sum(-1) + (residual * per_trial(spread, residual, pattern)).sum(-1)
         return 0.5 * quadratic + log_determinant[pattern]
 
-    weights = (
-        jnp.broadcast_to(readout.weights, (n_steps, *readout.weights.shape[1:]))
-        if readout.weights.shape[0] > 1
-        else readout.weights
-    )
-    early = (gains.precision, gains.spread, gains.log_determinant, means[:steps], information[:steps])
-    if weights.shape[0] > 1:
-        return jax.vmap(part)(weights, *early)
-    each = jax.vmap(part, in_axes=(None, 0, 0, 0, 0, 0))(weights[0], *early)
-    if steps == n_steps:
-        return each
-    late = jax.vmap(part, in_axes=(None, None, None, None, 0, 0))(
-        weights[0], gains.precision[-1], gains.spread[-1], gains.log_determinant[-1], means[steps:], information[steps:]
-    )
-    return jnp.concatenate([each, late])
+    constant = readout.weights.shape[0] == 1
+    weights = readout.weights[0] if constant else readout.weights
+    parts = (gains.precision, gains.spread, gains.log_determinant, means, information)
+    return jax.vmap(part, in_axes=(None if constant else 0, 0, 0, 0, 0, 0))(weights, *parts)

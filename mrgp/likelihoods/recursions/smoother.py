@@ -53,7 +53,7 @@ def smooth_means(
     """Posterior means of states and readouts given all information.
 
     Args:
-        gains: Of :func:`mrgp.likelihoods.recursions.filter.filter_gains` for every step (``transient=None``).
+        gains: Of :func:`mrgp.likelihoods.recursions.filter.filter_gains`.
         readout: W and E.
         means: Predicted means, (time, trial, state).
         information: b, (time, trial, readout).
