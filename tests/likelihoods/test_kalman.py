@@ -110,7 +110,7 @@ def run(given, parallel=False):
 
 def joint(given, xp=np):
     """Covariances of all states, states with readouts, and all readouts, time-major, by hand."""
-    (A, Q, P, _), (W, E), _, b, _ = given
+    (A, Q, P, *_), (W, E), _, b, _ = given
     steps, size = len(b), len(A)
     W, E = (xp.broadcast_to(m, (steps, *m.shape[1:])) for m in (W, E))
     blocks = [[None] * steps for _ in range(steps)]
@@ -216,7 +216,7 @@ def dense_gradient(given):
 def symmetrised(parts):
     """Covariances and precisions only move symmetrically: that part of their gradient is defined."""
     dynamics, readout, precision, b = parts
-    transition, *rest, _ = dynamics
+    transition, *rest = dynamics[:3]
     sym = [0.5 * (m + jnp.swapaxes(m, -1, -2)) for m in (*rest, precision)]
     return [transition, *readout, b, *sym]
 

@@ -20,20 +20,61 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
+
+
+class Shift(NamedTuple):
+    """Transition of some latents that each have a front of few states, and registers of what the front was.
+
+    Registers shift, but for the first, which the front fills; nothing of that needs a product of matrices.
+
+    Attributes:
+        from_front: What the front becomes, and the registers that it fills, (latent, row, front).
+        shifted: Number of registers of a latent that shift on.
+    """
+
+    from_front: Array
+    shifted: int
+
+    @property
+    def n_states(self) -> int:
+        latents, rows, _ = self.from_front.shape
+        return latents * (rows + self.shifted)
+
+    def advanced(self, states: Array) -> Array:
+        """States (state, column) one step later, but for noise."""
+        latents, rows, front = self.from_front.shape
+        each = states.reshape(latents, rows + self.shifted, states.shape[-1])
+        eye = jnp.eye(latents, dtype=states.dtype)
+        laid = jnp.einsum("kqp,kl->kqlp", self.from_front, eye).reshape(latents * rows, latents * front)
+        fronts = each[:, :front].reshape(latents * front, states.shape[-1])
+        filled = (laid @ fronts).reshape(latents, rows, states.shape[-1])
+        kept = each[:, front : front + self.shifted]
+        return jnp.concatenate([filled, kept], 1).reshape(states.shape)
 
 
 class Dynamics(NamedTuple):
     """Transition A (state, state), noise Q (state, state), and the law of the first state.
 
-    P0 (state, state), ``stationary`` unless a model learns it, and its mean m0 (state,), None for zeros.
+    P0 (state, state), ``stationary`` unless a model learns it, and its mean m0 (state,), None for zeros. Where states
+    are latents with registers, ``shifts`` say so, kind after kind of latents.
     """
 
     transition: Array
     process_noise: Array
     stationary: Array
     mean: Array | None = None
+    shifts: tuple[Shift, ...] = ()
+
+    def advanced(self, states: Array) -> Array:
+        """A s of states (state, column)."""
+        if not self.shifts:
+            return self.transition @ states
+        ends = np.cumsum([shift.n_states for shift in self.shifts])[:-1]
+        parts = jnp.split(states, ends)
+        return jnp.concatenate([shift.advanced(part) for shift, part in zip(self.shifts, parts, strict=True)])
 
 
 class StateReadout(NamedTuple):

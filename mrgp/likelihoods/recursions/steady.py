@@ -23,10 +23,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
-from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, measurement_update, per_trial, symmetric
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, measurement_update, symmetric
 
 DOUBLINGS = 40  # at the most
 RESTING = 4.0  # units of rounding: a covariance that moves by less has come to rest
@@ -52,21 +51,32 @@ def steady_log_normalizer(
     gain = A @ update.gain
 
     def ahead(mean: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
-        mu = mean @ W.T
-        residual = b - per_trial(told, mu, pattern)
-        return mean @ A.T + per_trial(gain, residual, pattern), (mu, residual)
+        mu = W @ mean
+        residual = b - _per_column(told, mu, pattern)
+        explained = _per_column(update.spread, residual, pattern)
+        term = 0.5 * ((b + residual) * mu + residual * explained).sum(0) + update.log_determinant[pattern]
+        innovation = residual - _per_column(told, explained, pattern)
+        return dynamics.advanced(mean) + _per_column(gain, residual, pattern), (term, innovation)
 
-    start = jnp.zeros((information.shape[1], len(A)), information.dtype)
-    mu, residual = lax.scan(ahead, start, information)[1]
-    along = jax.vmap(per_trial, in_axes=(None, 0, None))
-    explained = along(update.spread, residual, pattern)
-    terms = 0.5 * ((information + residual) * mu + residual * explained).sum(-1) + update.log_determinant[pattern]
-    innovation = residual - along(told, explained, pattern)
+    # Trials come last, so that registers, which only shift, shift as whole rows; products that could be taken of all
+    # steps at once are faster here than transposing what they are of.
+    start = jnp.zeros((len(A), information.shape[1]), information.dtype)
+    terms, innovation = lax.scan(ahead, start, jnp.swapaxes(information, 1, 2))[1]
     phi = symmetric(told - told @ update.spread @ told)
     closed, jump = A - gain @ told @ W, dynamics.stationary - P
     if valid is None:
         return terms.sum(0) + _of_jump(jump, W, closed, phi, innovation, pattern)
     return ((terms + _of_jump_by_step(jump, W, closed, phi, innovation, pattern)) * valid).sum(0)
+
+
+def _per_column(matrices: Array, vectors: Array, pattern: Array) -> Array:
+    """Apply (pattern, row, column) matrices to (column, trial) vectors.
+
+    Each trial has the matrix of its own pattern.
+    """
+    if matrices.shape[0] == 1:
+        return matrices[0] @ vectors
+    return jnp.einsum("bij,jb->ib", matrices[pattern], vectors)
 
 
 def steady_covariance(dynamics: Dynamics, weights: Array, noise: Array, precision: Array) -> Array:
@@ -79,16 +89,17 @@ def steady_covariance(dynamics: Dynamics, weights: Array, noise: Array, precisio
 
 
 def _of_jump(jump: Array, W: Array, closed: Array, phi: Array, innovation: Array, pattern: Array) -> Array:
-    """Gain of log Z by the jump at the start, of whole trials, (trial,)."""
-    n_steps = len(innovation)
-    told = _told_by_step(W, closed, n_steps)
-    if len(phi) == 1:
-        linear = jnp.einsum("tbi,tis->bs", innovation, told[:, 0])
-    else:
-        linear = jnp.einsum("tbi,tbis->bs", innovation, told[:, pattern])
-    system = jnp.eye(len(W.T), dtype=W.dtype) + jump @ _summed(W.T @ phi @ W, closed, n_steps)
-    settled = per_trial(jnp.linalg.solve(system, jump), linear, pattern)
-    return 0.5 * (linear * settled).sum(-1) - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
+    """Gain of log Z by the jump at the start, of whole trials, (trial,).
+
+    Innovations are (time, readout, trial).
+    """
+    told = _told_by_step(W, closed, len(innovation))  # (time, pattern, readout, state)
+    rows = jnp.swapaxes(told, 0, 1).reshape(len(phi), -1, told.shape[-1])
+    weighted = jnp.swapaxes(phi @ told, 0, 1).reshape(rows.shape)
+    linear = _per_column(_transposed(rows), innovation.reshape(-1, innovation.shape[-1]), pattern)
+    system = jnp.eye(rows.shape[-1], dtype=W.dtype) + jump @ (_transposed(rows) @ weighted)
+    settled = _per_column(jnp.linalg.solve(system, jump), linear, pattern)
+    return 0.5 * (linear * settled).sum(0) - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
 
 
 def _transposed(matrices: Array) -> Array:
@@ -99,23 +110,6 @@ def _told_by_step(W: Array, closed: Array, n_steps: int) -> Array:
     """W F^t for every t, (time, pattern, readout, state)."""
     first = jnp.broadcast_to(W, (len(closed), *W.shape))
     return lax.scan(lambda told, _: (told @ closed, told), first, None, length=n_steps)[1]
-
-
-def _summed(source: Array, closed: Array, n_steps: int) -> Array:
-    """Sum of F'^t source F^t over t < n_steps, by doubling.
-
-    Sums of 2^k steps are joined where bit k of ``n_steps`` is 1.
-    """
-
-    def doubled(state: tuple[Any, ...], bit: Any) -> tuple[tuple[Any, ...], None]:
-        found, through, source, closed = state
-        found = found + bit * (_transposed(through) @ source @ through)
-        through = bit * (through @ closed) + (1 - bit) * through
-        return (found, through, source + _transposed(closed) @ source @ closed, closed @ closed), None
-
-    bits = np.array([int(bit) for bit in reversed(f"{n_steps:b}")], source.dtype)
-    through = jnp.broadcast_to(jnp.eye(source.shape[-1], dtype=source.dtype), source.shape)
-    return lax.scan(doubled, (jnp.zeros_like(source), through, source, closed), bits)[0][0]
 
 
 def _of_jump_by_step(jump: Array, W: Array, closed: Array, phi: Array, innovation: Array, pattern: Array) -> Array:
@@ -135,15 +129,15 @@ def _of_jump_by_step(jump: Array, W: Array, closed: Array, phi: Array, innovatio
         spread = symmetric(read @ cross)
         system = eye + phi @ spread
         inverse = jnp.linalg.inv(system)
-        expected = per_trial(read, mean, pattern)
-        residual = u - per_trial(phi, expected, pattern)
-        moved = per_trial(inverse, residual, pattern)
-        quadratic = ((u + residual) * expected + residual * per_trial(spread, moved, pattern)).sum(-1)
+        expected = _per_column(read, mean, pattern)
+        residual = u - _per_column(phi, expected, pattern)
+        moved = _per_column(inverse, residual, pattern)
+        quadratic = ((u + residual) * expected + residual * _per_column(spread, moved, pattern)).sum(0)
         learned = cross @ inverse @ phi @ _transposed(cross)
-        law = mean + per_trial(cross, moved, pattern), symmetric(covariance - learned)
+        law = mean + _per_column(cross, moved, pattern), symmetric(covariance - learned)
         return law, 0.5 * quadratic - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
 
-    start = jnp.zeros((innovation.shape[1], len(W.T)), W.dtype), jump
+    start = jnp.zeros((len(W.T), innovation.shape[-1]), W.dtype), jump
     return lax.scan(step, start, (told, innovation))[1]
 
 

@@ -26,7 +26,7 @@ class Start(NamedTuple):
 
 def prior_moments(dynamics: Dynamics, readout: StateReadout, n_bins: int) -> Start:
     """Compute the moments of states and readouts before anything is measured."""
-    A, Q, P, first = dynamics
+    A, Q, P, first, _ = dynamics
     mean = jnp.zeros(len(A), A.dtype) if first is None else first
 
     def step(now: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

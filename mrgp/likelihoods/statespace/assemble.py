@@ -117,6 +117,11 @@ def join_diagonal(first: Array, second: Array) -> Array:
     return jnp.concatenate([top, bottom], axis=-2)
 
 
+def laid_out(across: Array, within: Array) -> Array:
+    """Lay (latent, row, column) blocks of both kinds of latents along the diagonal of one matrix."""
+    return join_diagonal(block_diagonal(across), block_diagonal(within))
+
+
 @dataclass(frozen=True)
 class StateSpace:
     """State space of a prior: the lift of its kernel and the window of registers; static.
@@ -167,7 +172,10 @@ class StateSpace:
         across = latent_blocks(self.lift, self.window, latents.across)
         within = latent_blocks(self.lift, self.within_window, latents.within)
         dynamics = Dynamics(
-            *(join_diagonal(block_diagonal(a), block_diagonal(w)) for a, w in zip(across, within, strict=True))
+            laid_out(across.transition, within.transition),
+            laid_out(across.process_noise, within.process_noise),
+            laid_out(across.stationary, within.stationary),
+            shifts=(across.shift, within.shift),
         )
 
         n_within = len(assignment.region_of_within)

@@ -20,7 +20,7 @@ from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
-from mrgp.likelihoods.statespace.assemble import Latents, Prior, SignalReader, block_diagonal, join_diagonal
+from mrgp.likelihoods.statespace.assemble import Latents, Prior, SignalReader, join_diagonal, laid_out
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import Hyperparameters
 from mrgp.runtime.sentences import READOUT, Refusal
@@ -62,16 +62,16 @@ class AutoregressiveSpace:
         regions, across, within = assignment.n_regions, assignment.n_across, sum(assignment.n_within)
         blocks_across = self._blocks(latents.across, latents.delay[0])
         blocks_within = self._blocks(latents.within, jnp.zeros((1, within)))
-        pairs = zip(blocks_across, blocks_within, strict=True)
-        dynamics = Dynamics(*(join_diagonal(block_diagonal(a), block_diagonal(w)) for a, w in pairs))
+        transition, noise, stationary = map(laid_out, blocks_across, blocks_within)
+        dynamics = Dynamics(transition, noise, stationary)
         now_across = np.einsum("rn,kl->rkln", np.eye(regions, order * regions), np.eye(across))
         now_within = np.einsum("n,jl->jln", np.eye(1, order)[0], np.eye(within))
         weights = join_diagonal(
             jnp.asarray(now_across.reshape(regions * across, across * order * regions)),
             jnp.asarray(now_within.reshape(within, within * order)),
         )
-        noise = jnp.full(assignment.n_readouts, eps)
-        return dynamics, StateReadout(np.sqrt(1 - eps) * weights[None], noise[None])
+        missed = jnp.full(assignment.n_readouts, eps)
+        return dynamics, StateReadout(np.sqrt(1 - eps) * weights[None], missed[None])
 
     def for_reading(self) -> "AutoregressiveSpace":
         """Refuse: the state knows only one side of a point between bins."""

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array, lax
 from jax.scipy.linalg import cho_factor, cho_solve
 
+from mrgp.likelihoods.recursions.filter import Shift
 from mrgp.likelihoods.statespace.lift import Lift
 from mrgp.part import Part
 from mrgp.parts.kernels import Hyperparameters
@@ -83,11 +84,13 @@ class LatentBlocks(NamedTuple):
         transition: (latent, state, state)
         process_noise: (latent, state, state)
         stationary: (latent, state, state), the covariance of the state.
+        shift: The transition once more, as what shifts and what does not.
     """
 
     transition: Array
     process_noise: Array
     stationary: Array
+    shift: Shift
 
 
 def latent_blocks(lift: Lift, window: Window, hyper: Hyperparameters) -> LatentBlocks:
@@ -124,7 +127,8 @@ def latent_blocks(lift: Lift, window: Window, hyper: Hyperparameters) -> LatentB
     fresh = p + max(min(m, n) - 1, 0)  # register m is the old front itself: no noise enters it
     noise = stationary[:, :fresh, :fresh] - from_z[:, :fresh] @ jnp.swapaxes(from_z[:, :fresh], -1, -2)
     rest = p + n - fresh
-    return LatentBlocks(rows, jnp.pad(noise, [(0, 0), (0, rest), (0, rest)]), stationary)
+    noise = jnp.pad(noise, [(0, 0), (0, rest), (0, rest)])
+    return LatentBlocks(rows, noise, stationary, Shift(from_z, n - min(m, n)))
 
 
 class Past(NamedTuple):

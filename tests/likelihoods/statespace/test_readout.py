@@ -65,9 +65,17 @@ class TestBlocks:
 
     def test_one_step_has_the_covariance_of_the_lift(self, name, window):
         """Fixes the transition itself, which the stationary covariance alone does not."""
-        F, _, G = (np.asarray(block) for block in blocks_of(name, window))
+        blocks = blocks_of(name, window)
+        F, G = np.asarray(blocks.transition), np.asarray(blocks.stationary)
         expected = covariance_by_hand(name, window, ahead=window.step)
         np.testing.assert_allclose(F @ G, expected, atol=1e-12)
+
+    def test_registers_shift_as_the_transition_says(self, name, window):
+        blocks = latent_blocks(lift_of(name), window, HYPER)
+        states = np.random.default_rng(0).standard_normal((*blocks.transition.shape[:2], 2))
+        shifted = blocks.shift.advanced(jnp.asarray(states.reshape(-1, 2)))
+        expected = np.asarray(blocks.transition) @ states
+        np.testing.assert_allclose(shifted, expected.reshape(-1, 2), rtol=1e-12, atol=1e-13)
 
     def test_process_noise_is_positive_semidefinite(self, name, window):
         noise = np.asarray(blocks_of(name, window).process_noise)
