@@ -25,7 +25,7 @@ from mrgp.likelihoods.recursions.filter import (
 )
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
-from mrgp.likelihoods.recursions.steady import steady_log_normalizer
+from mrgp.likelihoods.recursions.steady import Steady
 from mrgp.likelihoods.recursions.whole import ReadoutMoments, log_normalizer, moments, stationary_covariance
 from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.about_zero import AboutZero, Start, prior_moments
@@ -218,7 +218,8 @@ class MarkovGP(DelayedGP):
             V = stationary_covariance(dynamics, readout, n_steps)
             return log_normalizer(V, stepped.vectors, stepped.precision, stepped.pattern)
         if steady:
-            return steady_log_normalizer(dynamics, readout, stepped.precision, stepped.vectors, stepped.pattern, valid)
+            steady_filter = Steady.of(dynamics, readout, stepped.precision[0], n_steps)
+            return steady_filter.log_normalizer(stepped.vectors, stepped.pattern, valid)
         _, _, gains, means, _ = self._filtered(dynamics, readout, stepped)
         terms = log_normalizer_terms(gains, readout, means, stepped.vectors, stepped.pattern)
         return terms.sum(0) if valid is None else (terms * valid).sum(0)

@@ -15,7 +15,7 @@ from mrgp.likelihoods import kalman as markov
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, filter_gains, filter_means, log_normalizer_terms
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
-from mrgp.likelihoods.recursions.steady import steady_covariance, steady_log_normalizer
+from mrgp.likelihoods.recursions.steady import Steady, steady_covariance
 from mrgp.likelihoods.recursions.whole import log_normalizer, moments, stationary_covariance
 from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
 from mrgp.likelihoods.statespace.lift import build_lift
@@ -259,7 +259,7 @@ def steady(given, ragged=False):
     dynamics, readout, precision, b, pattern = given
     valid = (np.arange(len(b))[:, None] < lengths(given)) * 1.0 if ragged else None
     b = b if valid is None else b * valid[..., None]
-    return steady_log_normalizer(dynamics, readout, precision, b, pattern, valid)
+    return Steady.of(dynamics, readout, precision[0], len(b)).log_normalizer(b, pattern, valid)
 
 
 def lengths(given):

@@ -19,7 +19,7 @@ P is found by doubling (Chu, Fan, Lin & Wang 2004, Int. J. Control 77): each pas
 that ten or so stand for as many steps as a process remembers. Its derivative is that of a fixed point.
 """
 
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -32,41 +32,113 @@ RESTING = 4.0  # units of rounding: a covariance that moves by less has come to 
 POLISH = 2  # steps of the recursion itself, which damp what doubling has rounded
 
 
-def steady_log_normalizer(
-    dynamics: Dynamics, readout: StateReadout, precision: Array, information: Array, pattern: Array, valid: Array | None
-) -> Array:
-    """log E exp(sum_t b'x - x' Lambda x / 2) of each trial, (trial,).
+class Steady(NamedTuple):
+    """Filter with one gain for all steps, and the jump at the start of its trials.
 
-    Args:
-        dynamics: Of a stationary process that begins at mean 0.
-        readout: W and E, the same at every step: a time axis of length 1.
-        precision: Lambda, the same at every step, (1, pattern, readout, readout).
-        information: b, (time, trial, readout).
-        pattern: (trial,).
-        valid: (time, trial), 0 after a trial's last step, else 1; None where trials are equally long.
+    Arrays lead with patterns.
+
+    Attributes:
+        dynamics: Of the process.
+        weights: W, (readout, state).
+        precision: Lambda, (pattern, readout, readout).
+        gain: K, (pattern, state, readout).
+        spread: V (I + Lambda V)^-1, (pattern, readout, readout).
+        log_determinant: -log|I + Lambda V| / 2 of a step, (pattern,).
+        told: W F^t for every t, (time, pattern, readout, state).
+        phi: (pattern, readout, readout).
+        jump: D, (pattern, state, state).
     """
-    A, W, told = dynamics.transition, readout.weights[0], precision[0]
-    P = steady_covariance(dynamics, W, readout.noise[0], told)
-    update = jax.vmap(measurement_update, in_axes=(0, None, None, 0))(P, W, readout.noise[0], told)
-    gain = A @ update.gain
 
-    def ahead(mean: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
-        mu = W @ mean
-        residual = b - _per_column(told, mu, pattern)
-        explained = _per_column(update.spread, residual, pattern)
-        term = 0.5 * ((b + residual) * mu + residual * explained).sum(0) + update.log_determinant[pattern]
-        innovation = residual - _per_column(told, explained, pattern)
-        return dynamics.advanced(mean) + _per_column(gain, residual, pattern), (term, innovation)
+    dynamics: Dynamics
+    weights: Array
+    precision: Array
+    gain: Array
+    spread: Array
+    log_determinant: Array
+    told: Array
+    phi: Array
+    jump: Array
 
-    # Trials come last, so that registers, which only shift, shift as whole rows; products that could be taken of all
-    # steps at once are faster here than transposing what they are of.
-    start = jnp.zeros((len(A), information.shape[1]), information.dtype)
-    terms, innovation = lax.scan(ahead, start, jnp.swapaxes(information, 1, 2))[1]
-    phi = symmetric(told - told @ update.spread @ told)
-    closed, jump = A - gain @ told @ W, dynamics.stationary - P
-    if valid is None:
-        return terms.sum(0) + _of_jump(jump, W, closed, phi, innovation, pattern)
-    return ((terms + _of_jump_by_step(jump, W, closed, phi, innovation, pattern)) * valid).sum(0)
+    @classmethod
+    def of(cls, dynamics: Dynamics, readout: StateReadout, precision: Array, n_steps: int) -> Self:
+        """Find the gain of a stationary process that begins at mean 0, for trials of at most ``n_steps``.
+
+        W, E and Lambda (pattern, readout, readout) are the same at every step; so W and E have a time axis of length 1.
+        """
+        A, W, E = dynamics.transition, readout.weights[0], readout.noise[0]
+        P = steady_covariance(dynamics, W, E, precision)
+        update = jax.vmap(measurement_update, in_axes=(0, None, None, 0))(P, W, E, precision)
+        gain = A @ update.gain
+        closed = A - gain @ precision @ W
+        first = jnp.broadcast_to(W, (len(closed), *W.shape))
+        told = lax.scan(lambda told, _: (told @ closed, told), first, None, length=n_steps)[1]
+        phi = symmetric(precision - precision @ update.spread @ precision)
+        jump = dynamics.stationary - P
+        return cls(dynamics, W, precision, gain, update.spread, update.log_determinant, told, phi, jump)
+
+    def log_normalizer(self, information: Array, pattern: Array, valid: Array | None) -> Array:
+        """log E exp(sum_t b'x - x' Lambda x / 2) of each trial, (trial,).
+
+        Args:
+            information: b, (time, trial, readout).
+            pattern: (trial,).
+            valid: (time, trial), 0 after a trial's last step, else 1; None where trials are equally long.
+        """
+
+        def ahead(mean: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
+            mu = self.weights @ mean
+            residual = b - _per_column(self.precision, mu, pattern)
+            explained = _per_column(self.spread, residual, pattern)
+            term = 0.5 * ((b + residual) * mu + residual * explained).sum(0) + self.log_determinant[pattern]
+            innovation = residual - _per_column(self.precision, explained, pattern)
+            return self.dynamics.advanced(mean) + _per_column(self.gain, residual, pattern), (term, innovation)
+
+        # Trials come last, so that registers, which only shift, shift as whole rows; products that could be taken of
+        # all steps at once are faster here than transposing what they are of.
+        start = jnp.zeros((self.weights.shape[1], information.shape[1]), information.dtype)
+        terms, innovation = lax.scan(ahead, start, jnp.swapaxes(information, 1, 2))[1]
+        if valid is None:
+            return terms.sum(0) + self._of_jump(innovation, pattern)
+        return ((terms + self._of_jump_by_step(innovation, pattern)) * valid).sum(0)
+
+    def _of_jump(self, innovation: Array, pattern: Array) -> Array:
+        """Gain of log Z by the jump at the start, of whole trials, (trial,).
+
+        Innovations are (time, readout, trial).
+        """
+        states = self.weights.shape[1]
+        rows = jnp.swapaxes(self.told, 0, 1).reshape(len(self.phi), -1, states)
+        weighted = jnp.swapaxes(self.phi @ self.told, 0, 1).reshape(rows.shape)
+        linear = _per_column(_transposed(rows), innovation.reshape(-1, innovation.shape[-1]), pattern)
+        system = jnp.eye(states, dtype=rows.dtype) + self.jump @ (_transposed(rows) @ weighted)
+        settled = _per_column(jnp.linalg.solve(system, self.jump), linear, pattern)
+        return 0.5 * (linear * settled).sum(0) - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
+
+    def _of_jump_by_step(self, innovation: Array, pattern: Array) -> Array:
+        """Gain of log Z by the jump at the start, step by step, (time, trial).
+
+        It is for trials that end one by one. The steps learn of the jump one after another: its law N(mean, covariance)
+        is updated by the readouts W F^t delta.
+        """
+        eye = jnp.eye(len(self.weights), dtype=innovation.dtype)
+
+        def step(law: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+            mean, covariance = law
+            read, u = inputs
+            cross = covariance @ _transposed(read)
+            spread = symmetric(read @ cross)
+            system = eye + self.phi @ spread
+            inverse = jnp.linalg.inv(system)
+            expected = _per_column(read, mean, pattern)
+            residual = u - _per_column(self.phi, expected, pattern)
+            moved = _per_column(inverse, residual, pattern)
+            quadratic = ((u + residual) * expected + residual * _per_column(spread, moved, pattern)).sum(0)
+            learned = cross @ inverse @ self.phi @ _transposed(cross)
+            law = mean + _per_column(cross, moved, pattern), symmetric(covariance - learned)
+            return law, 0.5 * quadratic - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
+
+        start = jnp.zeros((self.weights.shape[1], innovation.shape[-1]), innovation.dtype), self.jump
+        return lax.scan(step, start, (self.told, innovation))[1]
 
 
 def _per_column(matrices: Array, vectors: Array, pattern: Array) -> Array:
@@ -79,6 +151,10 @@ def _per_column(matrices: Array, vectors: Array, pattern: Array) -> Array:
     return jnp.einsum("bij,jb->ib", matrices[pattern], vectors)
 
 
+def _transposed(matrices: Array) -> Array:
+    return jnp.swapaxes(matrices, -1, -2)
+
+
 def steady_covariance(dynamics: Dynamics, weights: Array, noise: Array, precision: Array) -> Array:
     """Predicted covariance at which the recursion rests, (pattern, state, state).
 
@@ -86,59 +162,6 @@ def steady_covariance(dynamics: Dynamics, weights: Array, noise: Array, precisio
     """
     rest = jax.vmap(_resting, in_axes=(None, None, None, None, 0))
     return rest(dynamics.transition, dynamics.process_noise, weights, noise, precision)
-
-
-def _of_jump(jump: Array, W: Array, closed: Array, phi: Array, innovation: Array, pattern: Array) -> Array:
-    """Gain of log Z by the jump at the start, of whole trials, (trial,).
-
-    Innovations are (time, readout, trial).
-    """
-    told = _told_by_step(W, closed, len(innovation))  # (time, pattern, readout, state)
-    rows = jnp.swapaxes(told, 0, 1).reshape(len(phi), -1, told.shape[-1])
-    weighted = jnp.swapaxes(phi @ told, 0, 1).reshape(rows.shape)
-    linear = _per_column(_transposed(rows), innovation.reshape(-1, innovation.shape[-1]), pattern)
-    system = jnp.eye(rows.shape[-1], dtype=W.dtype) + jump @ (_transposed(rows) @ weighted)
-    settled = _per_column(jnp.linalg.solve(system, jump), linear, pattern)
-    return 0.5 * (linear * settled).sum(0) - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
-
-
-def _transposed(matrices: Array) -> Array:
-    return jnp.swapaxes(matrices, -1, -2)
-
-
-def _told_by_step(W: Array, closed: Array, n_steps: int) -> Array:
-    """W F^t for every t, (time, pattern, readout, state)."""
-    first = jnp.broadcast_to(W, (len(closed), *W.shape))
-    return lax.scan(lambda told, _: (told @ closed, told), first, None, length=n_steps)[1]
-
-
-def _of_jump_by_step(jump: Array, W: Array, closed: Array, phi: Array, innovation: Array, pattern: Array) -> Array:
-    """Gain of log Z by the jump at the start, step by step, (time, trial).
-
-    It is for trials that end one by one.
-
-    The steps learn of the jump one after another: its law N(mean, covariance) is updated by the readouts W F^t delta.
-    """
-    told = _told_by_step(W, closed, len(innovation))
-    eye = jnp.eye(len(W), dtype=W.dtype)
-
-    def step(law: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
-        mean, covariance = law
-        read, u = inputs
-        cross = covariance @ _transposed(read)
-        spread = symmetric(read @ cross)
-        system = eye + phi @ spread
-        inverse = jnp.linalg.inv(system)
-        expected = _per_column(read, mean, pattern)
-        residual = u - _per_column(phi, expected, pattern)
-        moved = _per_column(inverse, residual, pattern)
-        quadratic = ((u + residual) * expected + residual * _per_column(spread, moved, pattern)).sum(0)
-        learned = cross @ inverse @ phi @ _transposed(cross)
-        law = mean + _per_column(cross, moved, pattern), symmetric(covariance - learned)
-        return law, 0.5 * quadratic - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
-
-    start = jnp.zeros((len(W.T), innovation.shape[-1]), W.dtype), jump
-    return lax.scan(step, start, (told, innovation))[1]
 
 
 @jax.custom_jvp
