@@ -38,7 +38,7 @@ def draw_sites(
     bound = model.delays.bound(layout.bin_width)
     delayed, lagged = assignment.n_regions > 1 and bound > 0, None
     if delayed and n_across and attempt % 2 == 0 and data.n_bins >= FEWEST_BINS:
-        centred = data.values - data.center
+        centred = data.floats - data.center
         smooth = moving_average(centred, SMOOTHED[attempt // 2 % len(SMOOTHED)])
         parts = [smooth[..., part] for part in layout.region_slices.values()]
         reach = NEAR_BOUND * bound / layout.bin_width

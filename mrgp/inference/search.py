@@ -176,7 +176,7 @@ def elsewhere(
     columns = here[LOADINGS.name]
     hyper = model.tables.hyperparameters(sites, "across", data.layout)
     level = levels(model.delays, sites, extent) / data.bin_width
-    centred = compressed.data.values - compressed.data.center
+    centred = compressed.data.floats - compressed.data.center
     moves = better_lags(
         [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
         lambda lag: correlations(near.kernel, lag, hyper),

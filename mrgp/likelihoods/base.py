@@ -179,6 +179,7 @@ class DelayedGP(Distribution):
 
         Missing entries are zero and stay so.
         """
+        value = jnp.asarray(value, jnp.result_type(float))
         if self.origin is None and self.course is None:
             return value
         mean, condition = jnp.broadcast_to(self.level, (1, 1, value.shape[-1])), None
@@ -266,7 +267,7 @@ class DelayedGP(Distribution):
 
         ``value`` is (..., time, neuron), with zeros where entries are missing.
         """
-        value = jnp.asarray(value, jnp.result_type(float))
+        value = jnp.asarray(value)
         lead = value.shape[:-2]
         if self.missing is not None and lead != self.batch_shape:
             raise ValueError(f"a recording with missing entries must be scored whole: {self.batch_shape}, not {lead}")

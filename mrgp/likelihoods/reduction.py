@@ -52,6 +52,7 @@ def reduce(
     recording is stored. Where the emission has a course, values are :func:`centred` by it before; where its noise
     remembers, they are reduced by :func:`reduce_innovations`.
     """
+    values = jnp.asarray(values, jnp.result_type(float))  # of integers, squares would wrap round
     C = readout_loadings(assignment, emission.loadings)
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]

@@ -141,7 +141,7 @@ def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -
     Each neuron is regressed on the modes: first with all trials and ``spread[0]`` (neuron,) a priori; where conditions
     have courses of their own, then with each condition's trials around the first, and ``spread[1]``.
     """
-    mask, values = data.mask, np.asarray(data.values)
+    mask, values = data.mask, data.floats
     level = np.log(np.asarray(mean_counts(data)))[:, None]
     shared = _regression(values.sum(0).T, mask.sum(0).T, level, modes, spread[0][:, None])
     change = np.tile(shared, (data.layout.n_conditions, 1, 1))

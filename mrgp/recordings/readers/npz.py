@@ -29,7 +29,7 @@ class Npz(Reader):
 
     @classmethod
     def write(cls, data: MultiRegionData, path: Path) -> None:
-        arrays: dict[str, Any] = {name: data.region(name) for name in data.layout.regions}
+        arrays: dict[str, Any] = {name: data.kept(name) for name in data.layout.regions}
         arrays |= {f"neuron_{name}": labels for name, labels in data.neuron_coords.items()}
         arrays |= {f"trial_{name}": values for name, values in data.trial_coords.items()}
         np.savez_compressed(path, bin_width=data.bin_width, **arrays)
