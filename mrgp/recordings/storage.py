@@ -61,6 +61,6 @@ def _holds(small: type, array: np.ndarray) -> bool:
 def _is_mapped(array: np.ndarray) -> bool:
     """True if an array's numbers lie in a file."""
     owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    return isinstance(owner, mmap.mmap)
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = getattr(owner, "base", None)
+    return owner is not None
