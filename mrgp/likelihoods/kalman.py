@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
 from mrgp.likelihoods.recursions.filter import (
     Dynamics,
     Gains,
@@ -213,9 +214,17 @@ class MarkovGP(DelayedGP):
         if valid is None and self.transient is None and self._is_short(dynamics, readout, stepped.precision.shape[1]):
             V = stationary_covariance(dynamics, readout, n_steps)
             return log_normalizer(V, stepped.vectors, stepped.precision, stepped.pattern)
-        _, _, gains, means, _ = self._filtered(dynamics, readout, stepped, self.transient)
-        terms = log_normalizer_terms(gains, readout, means, stepped.vectors, stepped.pattern)
-        return terms.sum(0) if valid is None else (terms * valid).sum(0)
+        one = stepped._replace(vectors=stepped.vectors[:, :1], pattern=stepped.pattern[:1])
+        gains = self._filtered(dynamics, readout, one, self.transient).gains  # which no trial changes
+        filtered = parallel_means if self._in_parallel else filter_means
+
+        def scores(vectors: Array, pattern: Array, valid: Array | None) -> Array:
+            means = filtered(gains, vectors, pattern, dynamics.mean)
+            terms = log_normalizer_terms(gains, readout, means, vectors, pattern)
+            return terms.sum(0) if valid is None else (terms * valid).sum(0)
+
+        size = size_of_blocks(stepped.vectors.shape[1], n_steps * len(dynamics.transition))
+        return in_blocks(scores, size, (1, 0, 1), stepped.vectors, stepped.pattern, valid)
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
         """Make a function that smooths, or takes the whole trial at once.

@@ -10,11 +10,13 @@ so no neuron-by-neuron matrix is ever formed, and missing entries simply leave t
 copies of the across latents region by region, then every within latent.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
+from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
 from mrgp.parts.emissions.autocorrelated import innovations
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
@@ -107,3 +109,24 @@ def reduce_innovations(assignment: LatentLayout, emission: Readout, values: Arra
     return found._replace(constant=found.constant + 0.5 * neurons @ jnp.log1p(-(phi**2)))
 
 
+type Reduced = Callable[[Array, Missing, Array | None], Information]
+"""From trials (trial, time, neuron), what is missing in them and their conditions to information."""
+
+
+def reduce_in_blocks(reduced: Reduced, values: Array, missing: Missing, condition: Array | None) -> Information:
+    """Reduce a large recording in blocks of trials; any other at once."""
+    n_trials, n_bins, n_neurons = values.shape
+    size = size_of_blocks(n_trials, n_bins * n_neurons)
+    if size == n_trials:
+        return reduced(values, missing, condition)
+    observed, pattern, length = missing
+
+    def of_block(values: Array, pattern: Array, length: Array | None, condition: Array | None) -> tuple[Array, Array]:
+        found = reduced(values, Missing(observed, pattern, length), condition)
+        return jnp.swapaxes(found.vectors, 0, 1), found.constant
+
+    vectors, constant = in_blocks(of_block, size, (0, 0, 0, 0), values, pattern, length, condition)
+    one = Missing(observed, pattern[:1], None if length is None else length[:1])
+    precision = reduced(values[:1], one, None if condition is None else condition[:1]).precision  # that of all trials
+    valid = None if length is None else (jnp.arange(n_bins)[:, None] < length).astype(vectors.dtype)
+    return Information(jnp.swapaxes(vectors, 0, 1), precision, pattern, valid, constant)
