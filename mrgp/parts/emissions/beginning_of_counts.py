@@ -15,6 +15,7 @@ from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import site_of
 from mrgp.recordings.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.thinning import thinned
 
 if TYPE_CHECKING:
     from mrgp.parts.emissions.base import Emission
@@ -91,7 +92,7 @@ def function_behind(mean: np.ndarray, data: MultiRegionData) -> Function:
     Raises:
         ValueError: of none that is known, such as one of z-scores.
     """
-    counts = data.with_nan()
+    counts = thinned(data).with_nan()
     seen = ~np.isnan(counts).all((0, 1))
     apart = {}
     for name, function in FUNCTIONS.items():
