@@ -103,7 +103,7 @@ def draw_system(model: LDS, rng: np.random.Generator, data: MultiRegionData, att
     width = smoothing(attempt)
     loadings = draw_loadings(rng, data, model.n_across, (0,), width)
     precision = loadings.T @ loadings + np.eye(model.n_across)  # pseudo-neurons have unit noise
-    scores = (data.values - data.center) @ np.linalg.solve(precision, loadings.T).T
+    scores = (data.floats - data.center) @ np.linalg.solve(precision, loadings.T).T
     A, T = first_order(scores)
     system = LinearSystem(A, np.eye(len(A)) - A @ A.T, np.zeros(len(A)), np.eye(len(A)))
     dynamics, change = model.state_space(data.layout).normalised(system)

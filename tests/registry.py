@@ -24,7 +24,7 @@ from mrgp.metrics.scores import R2, BitsPerBin, NormalisedError, PsthRmse, Trial
 from mrgp.metrics.variance import VarianceExplained
 from mrgp.part import Part
 from mrgp.parts.readout import Readout
-from mrgp.recordings.readers import Matlab, NetCDF, Npz, Nwb
+from mrgp.recordings.readers import Matlab, NetCDF, Npy, Npz, Nwb
 
 BIN_WIDTH = 0.02  # seconds
 
@@ -200,7 +200,7 @@ PARTS: dict[str, list[Part]] = {
         mrgp.MAP(), mrgp.EM(), mrgp.VB(), mrgp.Laplace(), mrgp.SVI(), mrgp.NUTS(), mrgp.AmortisedSVI(),
     ],
     "model": [*MODELS],
-    "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, NetCDF, Matlab, Nwb)],
+    "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Matlab, Nwb)],
     "metric": [
         PsthRmse(), TrialRmse(), R2(), NormalisedError(), BitsPerBin(), TrialLogLikelihood(), Reconstruction(),
         VarianceExplained(), SignalFlow(), Recovery(),

@@ -133,6 +133,7 @@ TRANSFORMS = ("sqrt", "anscombe")
 
 FORMATS = {
     ".npz": "one array (trials, bins, neurons) per region, by its name, and bin_width in seconds; NaN = missing",
+    ".npy": "one array (trials, bins, neurons), regions side by side, with --bin-width; mapped, not read",
     ".nc": "as `mrgp simulate` writes it",
     ".mat": "of the DLAG, mDLAG and pCCA toolboxes (seqTrue or Ytrain, binWidth in ms, yDims), or arrays as in an .npz",
     ".nwb": "sorted units and trials, counted in bins of --bin-width (needs pynwb)",
@@ -157,7 +158,7 @@ READING: dict[str, tuple[str, Any]] = {
 """Options on how some files are read: the values that each takes, and words for what is typed."""
 
 READING_HELP = {
-    "n_neurons": "per region, for a .mat file that does not say it",
+    "n_neurons": "per region, for a .npy file, or a .mat file that does not say it",
     "window": ".nwb: trials are this long around an event, such as -0.2 0.5 (from start_time to stop_time)",
     "align": ".nwb: the event, a column of the trials (start_time)",
     "trials": ".nwb: the table of trials (trials)",

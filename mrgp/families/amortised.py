@@ -83,7 +83,7 @@ class Amortised(Model, abstract=True):
         center = lax.stop_gradient(numpyro.param("input_center", jnp.asarray(data.center)))
         scale = lax.stop_gradient(numpyro.param("input_scale", jnp.asarray(data.scale)))
         # Neurons that never changed there say nothing, whatever they do later.
-        units = (jnp.asarray(data.values) - center) / jnp.maximum(scale, LEAST_SCALE)
+        units = (data.floats - center) / jnp.maximum(scale, LEAST_SCALE)
         values = jnp.where(scale > LEAST_SCALE, units, 0.0)
         return jnp.where(self.observed(data), values, 0.0)
 
@@ -104,7 +104,7 @@ class Amortised(Model, abstract=True):
         numpyro.deterministic(LATENTS, latents)
         eta = numpyro.deterministic(ETA, signal + readout.offset)
         values = self.emission.given(readout, eta).mask(self.observed(data)).to_event(2)
-        numpyro.sample("y", values, obs=jnp.asarray(data.values))
+        numpyro.sample("y", values, obs=data.floats)
 
     # ---- what inference and results ask --------------------------------------------------------------------------
 

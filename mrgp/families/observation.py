@@ -44,8 +44,10 @@ def observe(model: "GaussianProcesses", data: MultiRegionData, emission: Readout
         if emission.course is not None:
             common |= {"course": emission.course, "condition": seen.condition}
         likelihood = model.likelihood.distribution(model, data.layout, parameters, common)
-        counted = emission.counts is not None
-        numpyro.sample("y", CountGP(likelihood, emission.counts) if counted else likelihood, obs=seen.values)
+        if emission.counts is None:
+            numpyro.sample("y", likelihood, obs=seen.values)  # it makes numbers of what is kept, block by block
+        else:
+            numpyro.sample("y", CountGP(likelihood, emission.counts), obs=seen.floats)
 
 
 def distribution_at(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP | CountGP:

@@ -14,6 +14,7 @@ from mrgp.parts.emissions import Gaussian
 from mrgp.parts.means import MEAN_CHANGE
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.thinning import thinned
 
 if TYPE_CHECKING:
     from mrgp.families.gaussian_process import GaussianProcesses
@@ -38,7 +39,7 @@ def draw_sites(
     bound = model.delays.bound(layout.bin_width)
     delayed, lagged = assignment.n_regions > 1 and bound > 0, None
     if delayed and n_across and attempt % 2 == 0 and data.n_bins >= FEWEST_BINS:
-        centred = data.values - data.center
+        centred = data.floats - data.center
         smooth = moving_average(centred, SMOOTHED[attempt // 2 % len(SMOOTHED)])
         parts = [smooth[..., part] for part in layout.region_slices.values()]
         reach = NEAR_BOUND * bound / layout.bin_width
@@ -116,7 +117,7 @@ def completed(model: "GaussianProcesses", sites: Mapping[str, Any], data: MultiR
     sites = model.emission.beginning.from_nearly_gaussian(sites, data)
     wanted = (*model.emission.own_sites, *model.mean.own_sites)
     lacking = any(name not in sites for name in wanted)
-    guess = around_mean(model, data)[1] if lacking else {}
+    guess = around_mean(model, thinned(data))[1] if lacking else {}
     of_loadings = model.loadings.first_guess(data, model.assignment(data.layout), model.emission)
     of_delays = model.delays.first_guess(sites, model.tables.extent(data.layout, data.n_bins))
     return {**of_delays, **of_loadings, **guess, **sites}

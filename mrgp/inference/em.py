@@ -99,11 +99,11 @@ def expectation(model: Model, data: MultiRegionData, exact: Missing, sites: Mapp
     known = jnp.concatenate([m, jnp.ones((*m.shape[:2], 1))], axis=-1)  # [s; 1]
     padded = jnp.pad(covariance, [(0, 0), (0, 0), (0, 1), (0, 1)])
     if exact.observed is None:
-        y = data.values - data.center
+        y = data.floats - data.center
         square = (jnp.einsum("gt,gtij->ij", count, padded) + jnp.einsum("bti,btj->ij", known, known))[None]
     else:
         seen = exact.observed.astype(m.dtype)  # (pattern, time, neuron)
-        y = data.values - data.center * seen[exact.pattern]
+        y = data.floats - data.center * seen[exact.pattern]
         each = padded * count[..., None, None] + jnp.einsum("bg,bti,btj->gtij", member, known, known)
         square = jnp.einsum("gtn,gtij->nij", seen, each)
     return Moments(

@@ -57,7 +57,7 @@ def lagged_directions(
         greedy: Take the best lag; else one of its rivals at random.
     """
     white = [(y - y.mean((0, 1))) @ whitener(y, n_latents) for y in signals]
-    centred = np.asarray(raw.values) - raw.center
+    centred = raw.floats - raw.center
     edges = np.cumsum([0, *(y.shape[2] for y in signals)])
     n_bins = raw.n_bins
     reach = int(max(1, min(np.ceil(longest), FARTHEST * n_bins, n_bins - 2)))

@@ -24,6 +24,7 @@ from mrgp.parts.kernels import correlations
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import of_neurons
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.thinning import thinned
 
 SEARCH_TOLERANCE = 0.5  # nats: the search only has to rank its climbs
 BRIEF = 60  # iterations of a climb
@@ -32,6 +33,7 @@ FAR_PAYS = 5.0  # nats: what a delay beyond its bound has to gain, for a bound t
 PRESSING = 0.9  # of a bound: the delays that are on their way beyond it
 NEARLY = 0.95  # of a bound: where a climb begins from a lag that is farther
 LONGER = "a lag of {:.0f} ms explains the recording better than the max_delay that is held: raise max_delay"
+SOME = "the start was found on {} of {} trials, evenly spaced, as the recording is large"
 AGREEMENT = 1.0  # nats: two climbs that end this close have found the same optimum
 TINY = 1e-12  # seconds: of a bound of zero, which has no delays
 
@@ -57,6 +59,8 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
         climbs += _climbs(near, compressed, rng, options)
     best = max(climbs, key=_height)
     notes = []
+    if (used := compressed.data.n_trials) < data.n_trials:
+        notes.append(SOME.format(used, data.n_trials))
     if far != near and _beyond(near, best, compressed):
         within = clipped(near.delays, best.sites, data.bin_width)
         rivals = [climb for climb in climbs if not _beyond(near, climb, compressed)]
@@ -135,8 +139,11 @@ def _brought_back(far: Model, near: Model, climb: Ascent, compressed: Compressed
 
 
 def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, np.ndarray]]:
-    """Reduce the recording to factors around a guess of its mean; return that guess too."""
-    assignment = model.assignment(data.layout)
+    """Reduce the recording to factors around a guess of its mean; return that guess too.
+
+    Of a large recording some trials are enough for that.
+    """
+    assignment, data = model.assignment(data.layout), thinned(data)
     rest, guess = model.fitting.around_mean(data)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
     return compress(rest, assignment.n_neurons, wanted), guess
@@ -176,7 +183,7 @@ def elsewhere(
     columns = here[LOADINGS.name]
     hyper = model.tables.hyperparameters(sites, "across", data.layout)
     level = levels(model.delays, sites, extent) / data.bin_width
-    centred = compressed.data.values - compressed.data.center
+    centred = compressed.data.floats - compressed.data.center
     moves = better_lags(
         [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
         lambda lag: correlations(near.kernel, lag, hyper),

@@ -64,7 +64,7 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
         n_neurons: Neurons per population, in the order of ``data.values``: the model's idea of what a region is.
         n_factors: Latents that each population reads.
     """
-    centred = data.values - data.center
+    centred = data.floats - data.center
     if not data.is_complete:
         centred = np.where(data.mask, centred, 0.0)
     variance = centred.var(axis=(0, 1))
@@ -134,7 +134,7 @@ def draw_loadings(
     (pseudo-neuron, across_latent) are loadings of across latents that were found elsewhere.
     """
     parts = list(data.layout.region_slices.values())
-    centred = data.values - data.center
+    centred = data.floats - data.center
     slow = centred if width is None else moving_average(centred, width)
     flat = slow.reshape(-1, slow.shape[-1])
     found_in = [np.zeros((part.stop - part.start, 0)) for part in parts]

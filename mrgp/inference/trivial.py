@@ -20,6 +20,7 @@ from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import of_neurons
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.thinning import thinned
 
 RESTARTS = 2  # with other random numbers, from quiet starts, before a fit is given up
 SLACK = 1.0  # nats per neuron: what priors may cost a fit of a recording in which there is nothing to find
@@ -92,7 +93,8 @@ def _reaches(run: Run, data: MultiRegionData, has_priors: bool, needed: float) -
 
 def _refusal(run: Run, data: MultiRegionData) -> str:
     """Message about a failed fit that names the neuron whose parameters suit it least."""
-    mask, values = data.mask, np.asarray(data.values)
+    data = thinned(data)
+    mask, values = data.mask, data.floats
     mean, variance = run.model.conditional(data, run.sites).moments()
     with np.errstate(all="ignore"):
         scores = np.log(variance) + (values - mean) ** 2 / variance

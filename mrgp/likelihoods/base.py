@@ -20,7 +20,7 @@ from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
 from mrgp.likelihoods.recursions.whole import ReadoutMoments
-from mrgp.likelihoods.reduction import Information, reduce, reduce_innovations
+from mrgp.likelihoods.reduction import Information, reduce, reduce_in_blocks, reduce_innovations
 from mrgp.likelihoods.statespace.assemble import Latents
 from mrgp.parts.emissions.autocorrelated import remembering, restored
 from mrgp.parts.emissions.counts import Counts
@@ -178,19 +178,20 @@ class DelayedGP(Distribution):
 
         Missing entries are zero and stay so.
         """
+        return self._centred(value, self.patterns(value.shape[0]), self._condition_of(value))
+
+    def _centred(self, value: Array, missing: Missing, condition: Array | None) -> Array:
+        value = jnp.asarray(value, jnp.result_type(float))
         if self.origin is None and self.course is None:
             return value
-        mean, condition = jnp.broadcast_to(self.level, (1, 1, value.shape[-1])), None
-        if self.course is not None:
-            mean, condition = mean + self.course, self._condition_of(value)
-        return centred(value, mean, condition, self.patterns(value.shape[0]))
+        mean = jnp.broadcast_to(self.level, (1, 1, value.shape[-1]))
+        return centred(value, mean if self.course is None else mean + self.course, condition, missing)
 
     def _condition_of(self, value: Array) -> Array | None:
-        """Index of the condition of each trial of ``value`` (trial, time, neuron).
-
-        Trials may be the recording's several times over.
-        """
-        return None if self.condition is None else jnp.tile(self.condition, value.shape[0] // len(self.condition))
+        """Index of the condition of each trial; they may be the recording's several times over."""
+        if self.condition is None or self.course is None:
+            return None
+        return jnp.tile(self.condition, value.shape[0] // len(self.condition))
 
     def with_spread(self, spread: Array | None) -> Self:
         """Copy with loadings that are known only up to covariances (neuron, column, column).
@@ -248,16 +249,18 @@ class DelayedGP(Distribution):
     def information(self, value: Array) -> Information:
         """Reduce trials (trial, time, neuron) to information about the readouts.
 
-        Missing entries are zero.
+        Missing entries are zero. Numbers of any dtype become floating-point numbers block by block.
         """
-        missing, assignment = self.patterns(value.shape[0]), self.prior.assignment
+        return reduce_in_blocks(self._reduced, value, self.patterns(value.shape[0]), self._condition_of(value))
+
+    def _reduced(self, value: Array, missing: Missing, condition: Array | None) -> Information:
+        assignment = self.prior.assignment
         if self.autocorrelation is None:
             if self.course is None:
                 return reduce(assignment, self.emission, value, missing, self.origin)
-            return reduce(assignment, self.emission, self.centred(value), missing)
+            return reduce(assignment, self.emission, self._centred(value, missing, condition), missing)
         mean = self.offset[None, None] if self.course is None else self.offset + self.course
-        rest = centred(value, mean, None if self.course is None else self._condition_of(value), missing)
-        return reduce_innovations(assignment, self.emission, rest, missing)
+        return reduce_innovations(assignment, self.emission, centred(value, mean, condition, missing), missing)
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
@@ -265,14 +268,13 @@ class DelayedGP(Distribution):
 
         ``value`` is (..., time, neuron), with zeros where entries are missing.
         """
-        value = jnp.asarray(value, jnp.result_type(float))
+        value = jnp.asarray(value)
         lead = value.shape[:-2]
         if self.missing is not None and lead != self.batch_shape:
             raise ValueError(f"a recording with missing entries must be scored whole: {self.batch_shape}, not {lead}")
         information = self.information(value.reshape(int(np.prod(lead)), *value.shape[-2:]))
         scores = information.constant + self.normalizer(information)
-        shape = jnp.broadcast_shapes(lead, self.batch_shape)
-        return jnp.broadcast_to(scores.reshape(lead), shape)
+        return jnp.broadcast_to(scores.reshape(lead), jnp.broadcast_shapes(lead, self.batch_shape))
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw trials, sample_shape + (trial, time, neuron); missing entries are drawn too."""

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
+from mrgp.likelihoods.recursions import whole
 from mrgp.likelihoods.recursions.filter import (
     Dynamics,
     Gains,
@@ -26,18 +28,13 @@ from mrgp.likelihoods.recursions.filter import (
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
 from mrgp.likelihoods.recursions.steady import Steady
-from mrgp.likelihoods.recursions.whole import ReadoutMoments, log_normalizer, moments, stationary_covariance
+from mrgp.likelihoods.recursions.whole import ReadoutMoments, costs_less, stationary_covariance
 from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.about_zero import AboutZero, Start, prior_moments
 from mrgp.likelihoods.statespace.assemble import Space
 from mrgp.parts.emissions.autocorrelated import restored
 from mrgp.parts.loadings import readout_loadings
 from mrgp.recordings.missing import Missing, exact_patterns
-
-# A factor of all of a trial's readouts costs as much as this many times readouts^3, bins counted together:
-OF_FILTER = 10.0  # times steps x states^3, where covariances are followed through time
-OF_STEADY, SETTLING = 1.8, 30.0  # times (steps x trials + SETTLING x states) x states^2, where they are not
-MOST_NUMBERS = 2e7  # in the factors of all patterns together
 
 
 class Posterior(NamedTuple):
@@ -195,13 +192,8 @@ class MarkovGP(DelayedGP):
         stationary.
         """
         stationary = self.space.is_stationary and readout.weights.shape[0] == 1
-        n_steps, states = -(-self.n_bins // self.space.window.step), len(dynamics.transition)
-        size = n_steps * readout.weights.shape[1]
-        if trials is None:
-            cost = OF_FILTER * n_steps * states**3
-        else:
-            cost = OF_STEADY * (n_steps * trials + SETTLING * states) * states**2
-        cheaper = size**3 <= cost and n_patterns * size**2 <= MOST_NUMBERS
+        n_steps = -(-self.n_bins // self.space.window.step)
+        cheaper = costs_less(n_steps, readout.weights.shape[1], len(dynamics.transition), n_patterns, trials)
         return self.parallel is None and stationary and cheaper
 
     def normalizer(self, information: Information) -> Array:
@@ -216,13 +208,26 @@ class MarkovGP(DelayedGP):
         patterns = stepped.precision.shape[1]
         if valid is None and self._is_short(dynamics, readout, patterns, n_trials if steady else None):
             V = stationary_covariance(dynamics, readout, n_steps)
-            return log_normalizer(V, stepped.vectors, stepped.precision, stepped.pattern)
+            return whole.log_normalizer(V, stepped.vectors, stepped.precision, stepped.pattern)
         if steady:
-            steady_filter = Steady.of(dynamics, readout, stepped.precision[0], n_steps)
-            return steady_filter.log_normalizer(stepped.vectors, stepped.pattern, valid)
-        _, _, gains, means, _ = self._filtered(dynamics, readout, stepped)
-        terms = log_normalizer_terms(gains, readout, means, stepped.vectors, stepped.pattern)
-        return terms.sum(0) if valid is None else (terms * valid).sum(0)
+            scores = Steady.of(dynamics, readout, stepped.precision[0], n_steps).log_normalizer
+        else:
+            scores = self._by_gains(dynamics, readout, stepped)
+        size = size_of_blocks(n_trials, n_steps * len(dynamics.transition))
+        return in_blocks(scores, size, (1, 0, 1), stepped.vectors, stepped.pattern, valid)
+
+    def _by_gains(self, dynamics: Dynamics, readout: StateReadout, information: Information) -> Callable[..., Array]:
+        """Make a function that scores trials with the gains of their patterns, step after step."""
+        one = information._replace(vectors=information.vectors[:, :1], pattern=information.pattern[:1])
+        gains = self._filtered(dynamics, readout, one).gains  # which no trial changes
+        filtered = parallel_means if self._in_parallel else filter_means
+
+        def scores(vectors: Array, pattern: Array, valid: Array | None) -> Array:
+            means = filtered(gains, vectors, pattern, dynamics.mean)
+            terms = log_normalizer_terms(gains, readout, means, vectors, pattern)
+            return terms.sum(0) if valid is None else (terms * valid).sum(0)
+
+        return scores
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
         """Make a function that smooths, or takes the whole trial at once.
@@ -250,7 +255,7 @@ class MarkovGP(DelayedGP):
 
         def at_once(information: Information) -> ReadoutMoments:
             stepped = self._in_steps(information)
-            found = moments(V, stepped.vectors, stepped.precision, stepped.pattern)
+            found = whole.moments(V, stepped.vectors, stepped.precision, stepped.pattern)
             return unstacked(found.mean, found.covariance, found.log_determinant)
 
         return at_once
@@ -258,12 +263,8 @@ class MarkovGP(DelayedGP):
     def _whole_steps(self, information: Information) -> Information:
         valid = information.valid
         assert valid is not None
-        per_trial = (
-            jnp.broadcast_to(information.precision, (self.n_bins, *information.precision.shape[1:]))[
-                :, information.pattern
-            ]
-            * valid[:, :, None, None]
-        )
+        by_bin = jnp.broadcast_to(information.precision, (self.n_bins, *information.precision.shape[1:]))
+        per_trial = by_bin[:, information.pattern] * valid[:, :, None, None]
         return information._replace(precision=per_trial, pattern=jnp.arange(valid.shape[1]), valid=None)
 
     def _exact(self, value: Array) -> Information:

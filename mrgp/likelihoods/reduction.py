@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
 from mrgp.parts.emissions.autocorrelated import innovations
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
@@ -55,6 +56,7 @@ def reduce(
     recording is stored. Where the emission has a course, values are :func:`centred` by it before; where its noise
     remembers, they are reduced by :func:`reduce_innovations`.
     """
+    values = jnp.asarray(values, jnp.result_type(float))  # of integers, squares would wrap round
     C = readout_loadings(assignment, emission.loadings)
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]
@@ -129,3 +131,26 @@ def _trial_by_trial(function: Callable[..., Any], values: Array, *more: Any) -> 
     """
     some = max(1, BLOCK // max(1, values[0].size))
     return lax.map(function, (values, *more) if more else values, batch_size=some)
+
+
+type Reduced = Callable[[Array, Missing, Array | None], Information]
+"""From trials (trial, time, neuron), what is missing in them and their conditions to information."""
+
+
+def reduce_in_blocks(reduced: Reduced, values: Array, missing: Missing, condition: Array | None) -> Information:
+    """Reduce a large recording in blocks of trials; any other at once."""
+    n_trials, n_bins, n_neurons = values.shape
+    size = size_of_blocks(n_trials, n_bins * n_neurons)
+    if size == n_trials:
+        return reduced(values, missing, condition)
+    observed, pattern, length = missing
+
+    def of_block(values: Array, pattern: Array, length: Array | None, condition: Array | None) -> tuple[Array, Array]:
+        found = reduced(values, Missing(observed, pattern, length), condition)
+        return jnp.swapaxes(found.vectors, 0, 1), found.constant
+
+    vectors, constant = in_blocks(of_block, size, (0, 0, 0, 0), values, pattern, length, condition)
+    one = Missing(observed, pattern[:1], None if length is None else length[:1])
+    precision = reduced(values[:1], one, None if condition is None else condition[:1]).precision  # that of all trials
+    valid = None if length is None else (jnp.arange(n_bins)[:, None] < length).astype(vectors.dtype)
+    return Information(jnp.swapaxes(vectors, 0, 1), precision, pattern, valid, constant)

@@ -72,7 +72,7 @@ class Baseline:
             DataError: the recording has other neurons, or longer trials than a PSTH was seen for.
         """
         center, mask = self._center(data), data.mask
-        residual = np.where(mask, np.asarray(data.values) - center, 0.0)
+        residual = np.where(mask, data.floats - center, 0.0)
         hidden = hidden_neurons(data)
         weights, variance = self._regression(hidden)
         mean = center + residual
@@ -90,7 +90,7 @@ class Baseline:
             np.concatenate([predicted[f"{name}_{what}"].values for name in self.layout.regions], -1)
             for what in ("mean", "sd")
         )
-        return _gaussian(np.asarray(seen.values), mean, sd**2, entries_to_score(seen, given))
+        return _gaussian(seen.floats, mean, sd**2, entries_to_score(seen, given))
 
     def log_likelihood(self, data: MultiRegionData) -> xr.DataArray:
         """log p of every trial in nats, (trial,), all entries independent around their centres.
@@ -100,7 +100,7 @@ class Baseline:
         """
         if self.regress:
             raise ValueError(f"{self.name} predicts neurons from others: it has log_predictive, but no joint density")
-        return _gaussian(np.asarray(data.values), self._center(data), self.variance, data.mask)
+        return _gaussian(data.floats, self._center(data), self.variance, data.mask)
 
     def _center(self, data: MultiRegionData) -> np.ndarray:
         """Centre of every neuron, (trial or 1, time or 1, neuron)."""
@@ -185,7 +185,7 @@ def baselines(train: MultiRegionData, condition: str | None = None) -> dict[str,
     """
     made = [training_psth(train, condition), ridge(train), psth_and_ridge(train, condition=condition)]
     table: dict[str, Scorer] = {baseline.name: baseline for baseline in made}
-    if not uncounted(train).any():
+    if uncounted(train) is None:
         counted = component_regression(train)
         table[counted.name] = counted
     return table
@@ -201,7 +201,7 @@ def _baseline(
 ) -> Baseline:
     if strength is not None and not 0 <= strength < np.inf:
         raise ValueError(f"the strength of a ridge is 0 or more, not {strength}")
-    values, mask = np.asarray(train.values), train.mask
+    values, mask = train.floats, train.mask
     levels: tuple = ()
     place = np.zeros(train.n_trials, int)
     if condition is not None:

@@ -91,7 +91,7 @@ class ComponentRegression:
     def of(cls, train: MultiRegionData) -> Self:
         """Make the baseline from training trials; see :func:`component_regression`."""
         require_counts(train, *REMEDY)
-        values, mask = np.asarray(train.values), train.mask
+        values, mask = train.floats, train.mask
         # As in ridge regression: bins in which some neuron was not recorded would bias products of neurons.
         complete = mask.all(-1)
         if not complete.any():
@@ -122,7 +122,7 @@ class ComponentRegression:
         Entries are independent Poisson counts.
         """
         require_counts(seen, *REMEDY)
-        counts, scored = np.asarray(seen.values), entries_to_score(seen, given)
+        counts, scored = seen.floats, entries_to_score(seen, given)
         rate = np.where(scored, self._mean(given), 1.0)
         return of_trials(xlogy(counts, rate) - rate - gammaln(counts + 1), scored)
 
@@ -134,7 +134,7 @@ class ComponentRegression:
         """Counts where they are recorded, else what is expected, (trial, time, neuron)."""
         require_neurons(self.name, self.layout, data)
         require_counts(data, *REMEDY)
-        values, mask, hidden = np.asarray(data.values), data.mask, hidden_neurons(data)
+        values, mask, hidden = data.floats, data.mask, hidden_neurons(data)
         mean = np.where(mask, values, self.mean)
         if hidden.any():
             recorded = mask[..., ~hidden]

@@ -146,7 +146,7 @@ class PSTH(Mean):
         unit, usual = emission.beginning.unit_of_mean(data), np.asarray(emission.usual_spread_of_mean(data))
         modes = self.modes(data, duration)[:, :TELLING_MODES]
         size = (modes**2).sum(0)
-        given = np.asarray(data.values), data.mask, np.asarray(data.condition)
+        given = data.floats, data.mask, np.asarray(data.condition)
         averages = averages_of_conditions(*given, modes / np.sqrt(size), np.asarray(data.center), unit.value)
         likely = likely_spreads(averages, size, unit.least_noise) * unit.size
         return np.where(np.isnan(likely), usual, likely)[: data.layout.n_conditions]

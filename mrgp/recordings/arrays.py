@@ -86,7 +86,7 @@ def check_index(arrays: dict[str, Any], width: float) -> None:
 def read_region(name: str, value: Any) -> np.ndarray:
     """Read one region as a numeric array (trials, bins, neurons).
 
-    A list of trials (bins, neurons) is padded with NaN.
+    A list of trials (bins, neurons) is padded with NaN, so that trials of different length become float64.
     """
     if isinstance(value, list | tuple):
         places = [f"trial {b} of region {name}" for b in range(len(value))]
@@ -95,9 +95,12 @@ def read_region(name: str, value: Any) -> np.ndarray:
             shapes = ", ".join(sorted({str(trial.shape) for trial in trials}))
             raise DataError(f"region {name}: trials have shapes {shapes}; each must be (bins, neurons)")
         longest = max((len(trial) for trial in trials), default=0)
-        array = np.full((len(trials), longest, trials[0].shape[1] if trials else 0), np.nan)
+        whole = all(len(trial) == longest and trial.dtype == trials[0].dtype for trial in trials)
+        dtype = trials[0].dtype if trials and whole else np.float64
+        array = np.zeros((len(trials), longest, trials[0].shape[1] if trials else 0), dtype)
         for padded, trial in zip(array, trials, strict=True):
             padded[: len(trial)] = trial
+            padded[len(trial) :] = np.nan if len(trial) < longest else 0
     else:
         array = _numeric(f"region {name}", value)
     if array.ndim != 3:

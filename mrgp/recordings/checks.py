@@ -69,9 +69,12 @@ def neurons_named(name: str, places: np.ndarray, own: Neurons) -> str:
 
 def check_finite(name: str, array: np.ndarray, own: Neurons) -> None:
     """Raise DataError if a value is infinite."""
-    infinite = np.isinf(array) if array.dtype.kind == "f" else np.zeros(1)
-    if infinite.any():
-        trial, time, neuron = np.argwhere(infinite)[0]
+    if array.dtype.kind != "f":
+        return
+    for trial, values in enumerate(array):
+        if not np.isinf(values).any():
+            continue
+        time, neuron = np.argwhere(np.isinf(values))[0]
         where = f"{neurons_named(name, np.array([neuron]), own)}: infinite value in trial {trial}, bin {time}"
         raise DataError(f"{where}; put NaN where a value is missing")
 
@@ -83,10 +86,17 @@ def living_neurons(array: np.ndarray) -> np.ndarray:
 
     NaN is passed over.
     """
-    # fmax and fmin pass over NaN. Who moves in the first trial is alive, so that few need the long scan.
-    alive = np.fmax.reduce(array[0], axis=0) > np.fmin.reduce(array[0], axis=0)
-    still = array[:, :, ~alive]
-    alive[~alive] = np.fmax.reduce(still, axis=(0, 1)) > np.fmin.reduce(still, axis=(0, 1))
+    # fmax and fmin pass over NaN. Who moves in a trial is alive, so that later ones are read for few.
+    highest, lowest = (function.reduce(array[0], axis=0) for function in (np.fmax, np.fmin))
+    alive = highest > lowest
+    for trial in array[1:]:
+        still = np.flatnonzero(~alive)
+        if not still.size:
+            break
+        own = trial[:, still]
+        highest[still] = np.fmax(highest[still], np.fmax.reduce(own, axis=0))
+        lowest[still] = np.fmin(lowest[still], np.fmin.reduce(own, axis=0))
+        alive[still] = highest[still] > lowest[still]
     return alive
 
 
@@ -94,7 +104,7 @@ def check_living(name: str, array: np.ndarray, own: Neurons, alive: np.ndarray, 
     """Raise DataError that ends in ``remedy`` if a neuron is not ``alive``."""
     dead = np.flatnonzero(~alive)
     if dead.size:
-        never = dead[np.isnan(array[:, :, dead]).all(axis=(0, 1))]
+        never = dead[[bool(np.isnan(array[:, :, neuron]).all()) for neuron in dead]]
         what = "never observed (all NaN)" if never.size else "dead, the same value in every observed bin"
         raise DataError(f"{neurons_named(name, never if never.size else dead, own)}: {what}; ", *remedy)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float, Int, UInt64
+from jaxtyping import Int, Shaped, UInt64
 
 SIZE = 8  # bytes of a digest: two of a billion trials are one by chance with a probability of 3 percent
 
@@ -28,11 +28,14 @@ class Digests:
     whole: tuple[str, ...]
 
     @classmethod
-    def of(cls, values: Float[np.ndarray, "trial time neuron"]) -> Self:
-        """Compute the digests of values as they are, 0 where missing."""
-        rows = np.ascontiguousarray(np.swapaxes(values, 1, 2))
+    def of(cls, values: Shaped[np.ndarray, "trial time neuron"]) -> Self:
+        """Compute the digests of values, 0 where missing.
+
+        They are those of the values in double precision, however these are kept.
+        """
+        rows = (np.ascontiguousarray(trial.T, np.float64) for trial in np.asarray(values))
         each = b"".join(hashlib.blake2b(row, digest_size=SIZE).digest() for trial in rows for row in trial)
-        return cls(np.frombuffer(each, "<u8").reshape(rows.shape[:2]), whole_trials(values))
+        return cls(np.frombuffer(each, "<u8").reshape(len(values), values.shape[2]), whole_trials(values))
 
     @property
     def of_trials(self) -> tuple[str, ...]:
@@ -44,6 +47,7 @@ class Digests:
         return type(self)(self.of_neurons[trials], tuple(self.whole[trial] for trial in trials))
 
 
-def whole_trials(values: Float[np.ndarray, "trial time neuron"]) -> tuple[str, ...]:
+def whole_trials(values: Shaped[np.ndarray, "trial time neuron"]) -> tuple[str, ...]:
     """Compute one digest per trial, of all its values at once."""
-    return tuple(hashlib.blake2b(trial.tobytes(), digest_size=SIZE).hexdigest() for trial in np.asarray(values))
+    trials = (np.ascontiguousarray(trial, np.float64) for trial in np.asarray(values))
+    return tuple(hashlib.blake2b(trial, digest_size=SIZE).hexdigest() for trial in trials)

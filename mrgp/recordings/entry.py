@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from mrgp.recordings.arrays import arranged, check_index, read_region
 from mrgp.recordings.checks import DataError, check_finite, check_living, living_neurons, tell_left_out
 from mrgp.recordings.labels import Coords, check_names, labels_of, read_coords
 from mrgp.recordings.layout import CONDITION, Layout
 from mrgp.recordings.neurons import Neurons, all_of
+from mrgp.recordings.storage import kept_dtype, side_by_side
 from mrgp.recordings.units import read_bin_width
 from mrgp.runtime.sentences import Argument
 
@@ -22,7 +23,7 @@ class Contents(NamedTuple):
 
     Attributes:
         layout: Regions, neuron counts, bin width.
-        values: (trial, time, neuron), regions side by side, NaN where missing.
+        values: (trial, time, neuron), regions side by side, NaN where missing; in the dtype in which they are kept.
         neuron_coords: Region -> labels (neuron,).
         trial_coords: Name -> values (trial,).
         origin: Region -> where its neurons stood in the arrays that were brought.
@@ -41,6 +42,7 @@ def read_contents(
     neuron_coords: Mapping[str, ArrayLike] | None,
     trial_coords: Mapping[str, ArrayLike] | None,
     drop_dead: bool | None,
+    dtype: DTypeLike | None,
 ) -> Contents:
     """Read the arguments of :class:`mrgp.MultiRegionData`.
 
@@ -77,4 +79,4 @@ def read_contents(
         labels.update({name: labels[name][alive]} if name in labels else {})
     kinds = tuple(sorted(set(labels_of(trials.get(CONDITION, ())))))
     layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds)
-    return Contents(layout, np.concatenate(list(arrays.values()), axis=2, dtype=np.float64), labels, trials, origin)
+    return Contents(layout, side_by_side(arrays, kept_dtype(arrays, dtype)), labels, trials, origin)

@@ -12,6 +12,16 @@ import numpy as np
 from jax import Array
 
 
+def mask_of(values: np.ndarray) -> np.ndarray | None:
+    """Find which values (trial, time, neuron) are not NaN; None if all are numbers.
+
+    Integers always are.
+    """
+    if values.dtype.kind != "f" or not any(np.isnan(trial).any() for trial in values):
+        return None
+    return ~np.isnan(values)
+
+
 def share_patterns(mask: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
     """Describe a mask (trial, time, neuron) by as few patterns as are easily found.
 
@@ -58,7 +68,9 @@ def entries(missing: Missing, shape: tuple[int, ...]) -> Array:
 
 
 def written_out(missing: Missing, n_bins: int, n_neurons: int) -> np.ndarray:
-    """Mask of the observed entries, (trial, time, neuron), on the host."""
+    """Mask of the observed entries, (trial, time, neuron), on the host; not to be written to."""
+    if missing.observed is None and missing.length is None:
+        return np.broadcast_to(np.True_, (len(missing.pattern), n_bins, n_neurons))
     observed, length = _of_trials(missing, n_bins, n_neurons)
     return observed[missing.pattern] & (np.arange(n_bins) < length[:, None])[:, :, None]
 
@@ -83,10 +95,10 @@ def _of_trials(missing: Missing, n_bins: int, n_neurons: int) -> tuple[np.ndarra
 def mean_and_sd(values: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sd of each neuron over what was observed, (neuron,) each.
 
-    Two passes: however large the mean, the sd has all its digits.
+    Two passes: however large the mean, the sd has all its digits. Both are in double precision, trial by trial.
     """
     count: Any = np.maximum(values.shape[0] * values.shape[1] if mask is None else mask.sum(axis=(0, 1)), 1)
-    rough = values.sum(axis=(0, 1)) / count
+    rough = values.sum(axis=(0, 1), dtype=np.float64) / count
     shift, square = np.zeros_like(rough), np.zeros_like(rough)
     for trial, seen in zip(values, values if mask is None else mask, strict=True):
         rest = trial - rough if mask is None else np.where(seen, trial - rough, 0.0)

@@ -2,16 +2,33 @@
 
 import copy
 import hashlib
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.missing import Missing, share_missing, written_out
 from mrgp.runtime.display import Shown
+
+AT_ONCE = 2**23  # entries of a recording that are looked at together: 64 MiB in double precision
+
+
+class Block(NamedTuple):
+    """Trials that follow each other, as numbers to reckon with.
+
+    Attributes:
+        trials: Which.
+        values: float64 (trial, time, neuron), 0 where missing.
+        mask: True where an entry was observed, of the same shape; not to be written to.
+    """
+
+    trials: slice
+    values: Float[np.ndarray, "trial time neuron"]
+    mask: Bool[np.ndarray, "trial time neuron"]
 
 
 class Observations(Shown):
@@ -25,7 +42,9 @@ class Observations(Shown):
 
     Attributes:
         layout: regions, neuron counts, bin width.
-        values: float64 (trial, time, neuron), regions side by side, 0 where missing.
+        values: (trial, time, neuron), regions side by side, 0 where missing, as they are kept: counts as uint8 or
+            uint16, anything else as float64, or float32 where that was asked for. Differences and squares of integers
+            wrap round: reckon with :attr:`floats`, or with :meth:`blocks` of them.
         observed: bool (pattern, time, neuron); None when nothing is missing within any trial's length.
         pattern: int32 (trial,), the row of ``observed`` that a trial follows; zeros when there is none.
         length: int32 (trial,), 1 + last bin with any observed entry; None when every trial fills all bins.
@@ -37,7 +56,7 @@ class Observations(Shown):
     """
 
     layout: Layout
-    values: Float[np.ndarray, "trial time neuron"]
+    values: Shaped[np.ndarray, "trial time neuron"]
     observed: Bool[np.ndarray, "pattern time neuron"] | None
     pattern: Int[np.ndarray, "trial"]
     length: Int[np.ndarray, "trial"] | None
@@ -81,9 +100,29 @@ class Observations(Shown):
         """True where an entry was observed, (trial, time, neuron), written out on the host."""
         return written_out(self._missing, *self.values.shape[1:])
 
+    @property
+    def floats(self) -> Float[np.ndarray, "trial time neuron"]:
+        """Values in double precision, however they are kept; not to be written to.
+
+        Of integers a whole copy.
+        """
+        if isinstance(self.values, np.ndarray):
+            return np.asarray(self.values, np.float64)
+        return jnp.asarray(self.values, jnp.result_type(float))
+
+    def blocks(self, at_once: int = AT_ONCE) -> Iterator[Block]:
+        """Go through all trials, some ``at_once`` entries at a time and one trial at least."""
+        size = max(1, at_once // max(self.n_bins * self.values.shape[2], 1))
+        observed, pattern, length = self._missing
+        for start in range(0, self.n_trials, size):
+            trials = slice(start, start + size)
+            missing = Missing(observed, pattern[trials], None if length is None else length[trials])
+            values = np.asarray(self.values[trials], np.float64)
+            yield Block(trials, values, written_out(missing, *values.shape[1:]))
+
     def with_nan(self) -> Float[np.ndarray, "trial time neuron"]:
-        """Return ``values`` with NaN where missing; not to be written to."""
-        values = np.asarray(self.values)
+        """Return the values in double precision, NaN where missing; not to be written to."""
+        values = self.floats
         shown = values.view() if self.is_complete else np.where(self.mask, values, np.nan)
         shown.flags.writeable = False
         return shown
@@ -105,7 +144,9 @@ class Observations(Shown):
         It tells this recording from another.
         """
         digest = hashlib.sha256(repr((self.layout, self.values.shape)).encode())
-        for array in self.tree_flatten()[0]:
+        for block in self.blocks():  # the same however the values are kept
+            digest.update(np.ascontiguousarray(block.values))
+        for array in self.tree_flatten()[0][1:]:
             digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 

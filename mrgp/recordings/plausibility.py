@@ -31,7 +31,7 @@ def doubts(data: Any) -> Iterator[str]:
         spoken |= data.mask.mean(axis=(1, 2)) < MOSTLY
     silent, n_trials = int(np.sum(~spoken)), len(spoken)
     if FEW <= silent < n_trials and silent >= MANY_SILENT * n_trials:
-        typical = float(np.median(np.abs(data.values[spoken]).sum((1, 2))))
+        typical = float(np.median(np.concatenate([np.abs(b.values).sum((1, 2)) for b in data.blocks()])[spoken]))
         if typical >= BUSY:
             yield (
                 f"{silent} of {n_trials} trials hold no spike of any neuron, while the others hold {typical:.0f} each: "

@@ -126,7 +126,7 @@ def smooth_over_time(data: MultiRegionData, sd: float) -> MultiRegionData:
     if bins > data.n_bins:
         seconds = data.n_bins * data.bin_width
         raise DataError(f"smoothing by {sd:g} s is longer than the trials, {seconds:g} s: give it in seconds")
-    return data.with_values(gaussian_average(np.asarray(data.values), data.mask, bins))
+    return data.with_values(gaussian_average(data.floats, data.mask, bins))
 
 
 def gaussian_average(

@@ -7,8 +7,8 @@ from typing import Any, Self
 import jax
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
-from numpy.typing import ArrayLike
+from jaxtyping import Bool, Float, Shaped
+from numpy.typing import ArrayLike, DTypeLike
 
 from mrgp.recordings.arrays import choose
 from mrgp.recordings.card import card_of
@@ -18,7 +18,7 @@ from mrgp.recordings.digests import Digests, whole_trials
 from mrgp.recordings.entry import Contents, read_contents
 from mrgp.recordings.labels import Coords, conditions_among, labels_of
 from mrgp.recordings.layout import CONDITION, Layout
-from mrgp.recordings.missing import gapless, mean_and_sd, share_patterns
+from mrgp.recordings.missing import gapless, mask_of, mean_and_sd, share_patterns
 from mrgp.recordings.neurons import Neurons, all_of
 from mrgp.recordings.observations import Observations
 from mrgp.recordings.plausibility import doubts
@@ -47,6 +47,9 @@ class MultiRegionData(Observations):
         drop_dead: leave out neurons that never change or were never observed, with a warning that names them. False
             refuses them; None keeps them, for trials on which a fit to others is to be scored, and for counts, whose
             models know what a silent neuron says.
+        dtype: of what is kept. None keeps arrays of integers or truth values as uint8 or uint16 where these hold them,
+            an eighth of the memory, and anything else as float64; float32 keeps arrays that have no more digits, in
+            half of it. Whatever is computed is the same to the last digit.
 
     Two recordings are equal where they are the same object; of the same contents where ``fingerprint`` is the same.
 
@@ -71,8 +74,9 @@ class MultiRegionData(Observations):
         neuron_coords: Mapping[str, ArrayLike] | None = None,
         trial_coords: Mapping[str, ArrayLike] | None = None,
         drop_dead: bool | None = False,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        self._fill(read_contents(regions, bin_width, neuron_coords, trial_coords, drop_dead))
+        self._fill(read_contents(regions, bin_width, neuron_coords, trial_coords, drop_dead, dtype))
         for doubt in doubts(self):
             warn(doubt)
 
@@ -85,15 +89,22 @@ class MultiRegionData(Observations):
         origin = {name: all_of(n) for name, n in zip(layout.regions, layout.n_neurons, strict=True)}
         return object.__new__(cls)._fill(Contents(layout, values, {}, trial_coords or {}, origin))
 
-    def _fill(self, contents: Contents, trial_origin: np.ndarray | None = None) -> Self:
-        """Set all attributes; NaN in the values of ``contents`` is overwritten by 0 in place."""
-        self.layout, self.values, self.neuron_coords, self.trial_coords, self.origin = contents
+    def _fill(
+        self, contents: Contents, trial_origin: np.ndarray | None = None, mask: np.ndarray | None = None
+    ) -> Self:
+        """Set all attributes; what is missing in the values is overwritten by 0 in place.
+
+        That is what is NaN, or not in ``mask`` if there is one.
+        """
         layout, values, _, trials, _ = contents
+        if (mask := mask_of(values) if mask is None else mask) is not None and not values.flags.writeable:
+            values = values.copy()  # of a file
+        self.layout, self.values, self.neuron_coords, self.trial_coords, self.origin = contents._replace(values=values)
         self.trial_origin = np.arange(len(values)) if trial_origin is None else trial_origin
         self.observed, self.pattern, self.length = None, np.zeros(len(values), np.int32), None
         kinds = labels_of(trials[CONDITION]) if layout.conditions else [""] * len(values)
         self.condition = np.searchsorted(np.array(layout.conditions or ("",)), kinds).astype(np.int32)
-        if not (mask := ~np.isnan(values)).all():
+        if mask is not None and not mask.all():
             self.observed, self.pattern, self.length = share_patterns(mask)
             if self.length is not None and not self.length.all():
                 trial, where = self.name_trial(int(np.argmin(self.length))), ", ".join(layout.regions)
@@ -103,11 +114,16 @@ class MultiRegionData(Observations):
         self.center, self.scale = mean_and_sd(values, None if self.is_complete else mask)
         return self
 
-    def _copy(self, values: np.ndarray, trial_origin: np.ndarray | None = None, **changed: Any) -> Self:
-        """Make a recording of other ``values``, with NaN, and ``changed`` contents."""
+    def _copy(
+        self, values: np.ndarray, mask: np.ndarray | None, trial_origin: np.ndarray | None = None, **changed: Any
+    ) -> Self:
+        """Make a recording of other ``values`` and ``changed`` contents.
+
+        Values are missing where they are not in ``mask``; if it is None, where they are NaN.
+        """
         own = Contents(self.layout, values, dict(self.neuron_coords), dict(self.trial_coords), self.origin)
         origin = self.trial_origin if trial_origin is None else trial_origin
-        return object.__new__(type(self))._fill(own._replace(**changed), origin)
+        return object.__new__(type(self))._fill(own._replace(**changed), origin, mask)
 
     @classmethod
     def tree_unflatten(cls, static: tuple[Layout, int | None, bool], children: tuple[Any, ...]) -> Self:
@@ -150,14 +166,27 @@ class MultiRegionData(Observations):
         return labels
 
     def region(self, name: str) -> Float[np.ndarray, "trial time neuron"]:
-        """Return one region's values, NaN where missing."""
-        return self.with_nan()[:, :, self._columns(name)].copy()
+        """Return one region's values in double precision, NaN where missing."""
+        return self.kept(name).astype(np.float64)
+
+    def kept(self, name: str) -> Shaped[np.ndarray, "trial time neuron"]:
+        """Return one region's values as they are kept, not to be written to.
+
+        Where some are missing they have NaN, and integers are float64.
+        """
+        part = self._columns(name)
+        values = np.asarray(self.values)[:, :, part]
+        return values if self.is_complete else np.where(self.mask[:, :, part], values, np.nan)
 
     def with_values(self, values: Float[np.ndarray, "trial time neuron"]) -> Self:
         """Return the recording with other numbers of the same shape, NaN where missing."""
         if np.shape(values) != self.values.shape:
             raise DataError(f"values have shape {np.shape(values)}, the recording has {self.values.shape}")
-        changed = self._copy(np.array(values, np.float64))
+        return self._altered(np.array(values, np.float64), None)
+
+    def _altered(self, values: np.ndarray, mask: np.ndarray | None) -> Self:
+        """Make this recording of other ``values``, which keeps the digests that it had."""
+        changed = self._copy(values, mask)
         changed.batch_size, changed.known_as = self.batch_size, self.digests
         return changed
 
@@ -167,7 +196,8 @@ class MultiRegionData(Observations):
         if chosen.size == 0:
             raise DataError("select_trials was given no trial: choose at least one")
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
-        some = self._copy(self.with_nan()[chosen], self.trial_origin[chosen], trial_coords=trials)
+        mask = None if self.is_complete else self.mask[chosen]
+        some = self._copy(np.asarray(self.values)[chosen], mask, self.trial_origin[chosen], trial_coords=trials)
         some.known_as = None if self.known_as is None else self.known_as.of_some(chosen)
         return some
 
@@ -191,9 +221,10 @@ class MultiRegionData(Observations):
         layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
         # In the order of other recordings, so that sums over equal numbers are equal to the last digit.
-        values = np.ascontiguousarray(self.with_nan()[:, :, columns])
+        values = np.ascontiguousarray(np.asarray(self.values)[:, :, columns])
+        mask = None if self.is_complete else self.mask[:, :, columns]
         origin = {name: self.origin[name].only(chosen) for name, chosen in kept.items()}
-        some = self._copy(values, layout=layout, neuron_coords=labels, origin=origin)
+        some = self._copy(values, mask, layout=layout, neuron_coords=labels, origin=origin)
         if self.known_as is not None:
             some.known_as = Digests(self.known_as.of_neurons[:, columns], whole_trials(some.values))
         return some
@@ -206,8 +237,7 @@ class MultiRegionData(Observations):
     @property
     def living(self) -> dict[str, Bool[np.ndarray, "neuron"]]:
         """True for neurons that take two values or more in these trials, by region, (neuron,)."""
-        values = self.with_nan()
-        return {name: living_neurons(values[:, :, part]) for name, part in self.layout.region_slices.items()}
+        return {name: living_neurons(self.kept(name)) for name in self.layout.regions}
 
     def drop_dead(self, regions: Collection[str] | None = None) -> Self:
         """Leave out neurons that never change or were never observed in this recording.
@@ -226,9 +256,9 @@ class MultiRegionData(Observations):
     def require_living(self) -> None:
         """Raise DataError if a neuron never changes or was never observed in these trials."""
         remedy: tuple[Part, ...] = ("it says nothing in these trials: leave it out by ", LEAVE_OUT)
-        values, neurons = self.with_nan(), self.neurons
-        for name, part in self.layout.region_slices.items():
-            own = values[:, :, part]
+        neurons = self.neurons
+        for name in self.layout.regions:
+            own = self.kept(name)
             check_living(name, own, neurons[name], living_neurons(own), *remedy)
 
     def name_entry(self, trial: int, time: int, column: int) -> tuple[str, str]:
@@ -252,12 +282,12 @@ class MultiRegionData(Observations):
         Args:
             neurons: region name -> integers, booleans or a slice, by position within the region.
         """
-        values = self.with_nan().copy()
+        mask = self.mask.copy()
         for name, indices in neurons.items():
             part = self._columns(name)
             chosen = choose(part.stop - part.start, indices, f"neurons of region {name}")
-            values[:, :, chosen + part.start] = np.nan
-        return self.with_values(values)
+            mask[:, :, chosen + part.start] = False
+        return self._altered(np.array(self.values), mask)
 
     def among(self, conditions: tuple[str, ...]) -> Self:
         """Return the recording with other ``conditions`` in its layout, its own among them.
@@ -273,7 +303,8 @@ class MultiRegionData(Observations):
         if conditions and named != own:
             trials[CONDITION] = np.array(named)[self.condition]
         layout = replace(self.layout, conditions=conditions)
-        same = self._copy(self.with_nan().copy(), layout=layout, trial_coords=trials)
+        mask = None if self.is_complete else self.mask
+        same = self._copy(np.asarray(self.values), mask, layout=layout, trial_coords=trials)
         same.known_as = self.known_as
         return same
 
@@ -292,7 +323,7 @@ class MultiRegionData(Observations):
     def to_xarray(self) -> xr.Dataset:
         """Convert to a dataset with one variable (trial, time, neuron_<region>) per region.
 
-        Time and ``attrs["bin_width"]`` are in seconds.
+        Values are in double precision; time and ``attrs["bin_width"]`` are in seconds.
         """
         arrays = {name: self.region(name) for name in self.layout.regions}
         return to_dataset(arrays, self.times, self.bin_width, self.neuron_coords, self.trial_coords)

@@ -92,14 +92,18 @@ def from_spike_times(
     edges, n_bins = _bin_edges(_windows(start, stop, align, window), width, sum(map(len, units.values())))
     n_trials, longest = len(edges), edges.shape[1] - 1
     after = np.arange(longest) >= n_bins[:, None]
-    arrays = {name: np.empty((n_trials, longest, len(labels))) for name, labels in units.items()}
+    whole = spans is None and not after.any()  # else NaN says what is missing
+    dtype = np.min_scalar_type(max(train.size for train in times.values())) if whole else np.float64
+    arrays = {name: np.empty((n_trials, longest, len(labels)), dtype) for name, labels in units.items()}
     spoken = 0.0
     for name, labels in units.items():
         for column, label in enumerate(patient(labels, desc=f"counting spikes of {name}", unit=" units")):
-            counts = np.diff(np.searchsorted(times[label], edges)).astype(float)
+            counts = np.diff(np.searchsorted(times[label], edges))
             spoken += counts.sum()
-            missing = after if spans is None else after | ~_inside(edges, _intervals(label, spans[label]), width)
-            arrays[name][:, :, column] = np.where(missing, np.nan, counts)
+            arrays[name][:, :, column] = counts
+            if not whole:
+                missing = after if spans is None else after | ~_inside(edges, _intervals(label, spans[label]), width)
+                arrays[name][:, :, column][missing] = np.nan
     if spoken == 0:
         raise DataError(_nothing_counted([times[label] for labels in units.values() for label in labels], edges))
     coords = dict(trial_coords or {})

@@ -69,7 +69,7 @@ def build(
         for group, table in by_chain.items()
     }
     groups["prior"] = {name: np.asarray(value)[None] for name, value in tables[1].items()}
-    groups["observed_data"] = {"trial_mean": data.values.sum(1) / count}  # missing entries are 0
+    groups["observed_data"] = {"trial_mean": data.values.sum(1, dtype=float) / count}  # missing entries are 0
     groups["constant_data"] = {n: np.asarray(v) for n, v in fit.sites.items() if n not in (*shown, *PARTS)}
     if fit.sample_stats:
         chosen = np.linspace(0, fit.n_samples - 1, n_chains * n_draws).round().astype(int)

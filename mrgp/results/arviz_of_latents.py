@@ -29,7 +29,7 @@ def build(fit: "Fit", data: MultiRegionData, n_draws: int | None, seed: int, lat
     groups: dict[str, Any] = {
         "posterior": {"latents": drawn[None]},
         "posterior_predictive": {"trial_mean": replicas[None]},
-        "observed_data": {"trial_mean": data.values.sum(1) / count},  # missing entries are 0
+        "observed_data": {"trial_mean": data.values.sum(1, dtype=float) / count},  # missing entries are 0
         "constant_data": {name: np.asarray(value) for name, value in fit.sites.items()},
     }
     coords = {

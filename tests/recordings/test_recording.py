@@ -79,14 +79,6 @@ def test_the_users_array_is_neither_changed_nor_shared():
     assert not (data.values == 7.0).any()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, bool])
-def test_every_real_dtype_becomes_float64(dtype):
-    array = np.random.default_rng(1).integers(0, 2, (5, 8, 3)).astype(dtype)
-    data = MultiRegionData({"V1": array}, BIN_WIDTH)
-    assert data.values.dtype == np.float64
-    np.testing.assert_array_equal(data.values, array.astype(float))
-
-
 def test_jax_xarray_and_masked_arrays_are_accepted():
     array = np.random.default_rng(2).standard_normal((4, 5, 2))
     for given in (jnp.asarray(array), xr.DataArray(array)):

@@ -18,6 +18,12 @@ from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, per_trial
 JITTER = 4.0  # units of rounding for every readout, of a block's trace: what its root needs where it is singular
 
 
+# A trial's readouts, cubed, cost as much as a filter where they are
+OF_FILTER = 10.0  # times steps x states^3, where covariances are followed through time
+OF_STEADY, SETTLING = 1.8, 30.0  # times (steps x trials + SETTLING x states) x states^2, where they are not
+MOST_NUMBERS = 2e7  # in the factors of all patterns together
+
+
 class ReadoutMoments(NamedTuple):
     """Moments of readouts x given information exp(b' x - x' Lambda x / 2).
 
@@ -30,6 +36,19 @@ class ReadoutMoments(NamedTuple):
     mean: Array
     covariance: Array
     log_determinant: Array
+
+
+def costs_less(n_steps: int, readouts: int, states: int, n_patterns: int, trials: int | None) -> bool:
+    """True if one factor of a whole trial costs less than the steps of a filter.
+
+    The filter has one gain for all steps, and is run on so many ``trials``, unless they are None.
+    """
+    size = n_steps * readouts
+    if trials is None:
+        cost = OF_FILTER * n_steps * states**3
+    else:
+        cost = OF_STEADY * (n_steps * trials + SETTLING * states) * states**2
+    return size**3 <= cost and n_patterns * size**2 <= MOST_NUMBERS
 
 
 def stationary_covariance(dynamics: Dynamics, readout: StateReadout, n_steps: int) -> Array:

@@ -86,7 +86,7 @@ def noise_timescale_of(data: MultiRegionData, assignment: LatentLayout) -> np.nd
 
     It comes from the median over neurons of their correlation with themselves from bin to bin.
     """
-    rest = np.where(data.mask, data.values - data.center, 0.0)
+    rest = np.where(data.mask, data.floats - data.center, 0.0)
     kept = (rest[:, 1:] * rest[:, :-1]).sum((0, 1)) / np.maximum((rest[:, 1:] ** 2).sum((0, 1)), 1e-300)
     edges = np.cumsum([0, *assignment.n_neurons])
     typical = np.array([np.median(kept[a:b]) for a, b in pairwise(edges)])

@@ -138,8 +138,8 @@ class Emission(Part, family="emission", tag="name", short=True):
 
 def moments_of_neurons(data: MultiRegionData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Number of observed entries, mean and variance of each neuron; (neuron,) each."""
-    mask, values = data.mask, np.asarray(data.values)
-    seen = mask.sum((0, 1))
-    mean = values.sum((0, 1)) / np.maximum(seen, 1)
-    squares = np.where(mask, values - mean, 0.0) ** 2
-    return seen, mean, squares.sum((0, 1)) / np.maximum(seen, 1)
+    sums = [(block.mask.sum((0, 1)), block.values.sum((0, 1))) for block in data.blocks()]
+    seen, total = (np.sum(parts, axis=0) for parts in zip(*sums, strict=True))
+    mean = total / np.maximum(seen, 1)
+    squares = [(np.where(block.mask, block.values - mean, 0.0) ** 2).sum((0, 1)) for block in data.blocks()]
+    return seen, mean, np.sum(squares, axis=0) / np.maximum(seen, 1)

@@ -75,7 +75,7 @@ class Beginning:
         around the first, with ``spread[1]``. Here trials are averaged, and the averages smoothed as if all else were
         white noise.
         """
-        mask, values = data.mask, np.asarray(data.values)
+        mask, values = data.mask, data.floats
 
         def smoothed(trials: Any, around: np.ndarray, spread: np.ndarray) -> np.ndarray:
             count = mask[trials].sum(0)

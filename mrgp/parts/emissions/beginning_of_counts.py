@@ -15,6 +15,7 @@ from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.parts.sites import site_of
 from mrgp.recordings.preprocessing import TRANSFORMS, Transform, square_root
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.thinning import thinned
 
 if TYPE_CHECKING:
     from mrgp.parts.emissions.base import Emission
@@ -91,7 +92,7 @@ def function_behind(mean: np.ndarray, data: MultiRegionData) -> Function:
     Raises:
         ValueError: of none that is known, such as one of z-scores.
     """
-    counts = data.with_nan()
+    counts = thinned(data).with_nan()
     seen = ~np.isnan(counts).all((0, 1))
     apart = {}
     for name, function in FUNCTIONS.items():
@@ -141,7 +142,7 @@ def course_start(data: MultiRegionData, modes: np.ndarray, spread: np.ndarray) -
     Each neuron is regressed on the modes: first with all trials and ``spread[0]`` (neuron,) a priori; where conditions
     have courses of their own, then with each condition's trials around the first, and ``spread[1]``.
     """
-    mask, values = data.mask, np.asarray(data.values)
+    mask, values = data.mask, data.floats
     level = np.log(np.asarray(mean_counts(data)))[:, None]
     shared = _regression(values.sum(0).T, mask.sum(0).T, level, modes, spread[0][:, None])
     change = np.tile(shared, (data.layout.n_conditions, 1, 1))

@@ -10,7 +10,6 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
-from jaxtyping import Bool
 from scipy.special import gammaln, xlogy
 
 from mrgp.part import SAMPLED
@@ -69,8 +68,12 @@ class Counts(Emission, abstract=True):
     def trivial_log_likelihood(self, data: MultiRegionData) -> np.ndarray:
         """Log-likelihood of Poisson counts of each neuron's own mean, in nats, (neuron,)."""
         _, mean, _ = moments_of_neurons(data)
-        values = np.asarray(data.values)
-        return np.where(data.mask, xlogy(values, mean) - mean - gammaln(values + 1), 0.0).sum((0, 1))
+
+        def of_entries(counts: np.ndarray) -> np.ndarray:
+            return xlogy(counts, mean) - mean - gammaln(counts + 1)
+
+        scores = [np.where(block.mask, of_entries(block.values), 0.0).sum((0, 1)) for block in data.blocks()]
+        return np.sum(scores, axis=0)
 
     def unit(self, data: MultiRegionData) -> Array:
         return jnp.ones(data.values.shape[-1])
@@ -151,19 +154,26 @@ def require_counts(data: MultiRegionData, *remedy: Part) -> None:
         data: The recording.
         remedy: End of the message; none for that of a model.
     """
-    wrong = uncounted(data)
-    if not wrong.any():
+    if (entry := uncounted(data)) is None:
         return
-    entry = np.argwhere(wrong)[0].tolist()
     neuron, place = data.name_entry(*entry)
-    found = f"{neuron}: {np.asarray(data.values)[*entry]:g} in {place} is no spike count; "
+    found = f"{neuron}: {data.values[*entry]:g} in {place} is no spike count; "
     raise DataError(found, *(remedy or GAUSSIAN_NOISE))
 
 
-def uncounted(data: MultiRegionData) -> Bool[np.ndarray, "trial time neuron"]:
-    """True where a value is no count: negative, or no whole number."""
-    values = np.asarray(data.values)
-    return (values < 0) | (values != np.round(values))
+def uncounted(data: MultiRegionData) -> tuple[int, int, int] | None:
+    """Find the first trial, time and neuron of a value that is no count; None if there is none.
+
+    It is negative, or no whole number.
+    """
+    if data.values.dtype.kind == "u":
+        return None
+    for block in data.blocks():
+        wrong = (block.values < 0) | (block.values != np.round(block.values))
+        if wrong.any():
+            trial, time, neuron = np.argwhere(wrong)[0].tolist()
+            return trial + block.trials.start, time, neuron
+    return None
 
 
 def require_spikes(data: MultiRegionData) -> None:

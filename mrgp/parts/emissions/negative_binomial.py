@@ -82,7 +82,8 @@ class NegativeBinomial(Counts):
         mask, values = data.mask, np.asarray(data.values)
         for neuron in np.flatnonzero((variance > mean) & (mean > 0)):
             size = mean[neuron] ** 2 / (variance[neuron] - mean[neuron])
-            scores = nbinom.logpmf(values[..., neuron][mask[..., neuron]], size, size / (size + mean[neuron]))
+            counts = values[..., neuron][mask[..., neuron]].astype(float)
+            scores = nbinom.logpmf(counts, size, size / (size + mean[neuron]))
             own[neuron] = max(own[neuron], scores.sum())
         return own
 

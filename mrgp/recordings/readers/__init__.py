@@ -6,8 +6,9 @@ The members here are known by the suffixes of their files.
 
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.readers.npz import Npz
+from mrgp.recordings.readers.npy import Npy
 from mrgp.recordings.readers.netcdf import NetCDF
 from mrgp.recordings.readers.matlab import Matlab
 from mrgp.recordings.readers.nwb import Nwb
 
-__all__ = ["Matlab", "NetCDF", "Npz", "Nwb", "Reader"]
+__all__ = ["Matlab", "NetCDF", "Npy", "Npz", "Nwb", "Reader"]

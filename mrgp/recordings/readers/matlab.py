@@ -12,6 +12,7 @@ import numpy as np
 
 from mrgp.recordings.checks import DataError, damage_named
 from mrgp.recordings.readers.base import Reader
+from mrgp.recordings.readers.npy import PER_REGION
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Argument
 
@@ -52,7 +53,7 @@ class Matlab(Reader):
     )
     told: ClassVar[tuple[str, ...]] = ("n_neurons",)
 
-    n_neurons: Sequence[int] | None = Reader.option("per region, for a .mat file that does not say it", "N,N")
+    n_neurons: Sequence[int] | None = Reader.option(PER_REGION, "N,N")
 
     def read(self, path: Path) -> MultiRegionData:
         with damage_named(path):

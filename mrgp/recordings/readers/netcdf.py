@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mrgp.recordings.checks import damage_named
+from mrgp.recordings.datasets import to_dataset
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.recording import MultiRegionData
 
@@ -35,4 +36,6 @@ class NetCDF(Reader):
     def write(cls, data: MultiRegionData, path: Path) -> None:
         # The list of coordinates in such a file is divided by spaces.
         spaced = [name for name in data.trial_coords if any(map(str.isspace, name))]
-        data.to_xarray().reset_coords(spaced).to_netcdf(path, engine="h5netcdf")
+        arrays = {name: data.kept(name) for name in data.layout.regions}
+        dataset = to_dataset(arrays, data.times, data.bin_width, data.neuron_coords, data.trial_coords)
+        dataset.reset_coords(spaced).to_netcdf(path, engine="h5netcdf")

@@ -1,0 +1,129 @@
+"""Blocks of trials: the same numbers as all trials at once, in memory that does not grow with trials."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mrgp.likelihoods import blocks
+from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
+from mrgp.recordings.missing import Missing
+
+N_TRIALS, N_BINS = 11, 7  # a number of trials that no block divides
+SOUGHT = ("loadings", "noise", "offset", "delay")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Few numbers are many: blocks of three trials of 5 neurons, and of some trials of states."""
+
+    def shrink():
+        monkeypatch.setattr(blocks, "LARGE", 40)
+        monkeypatch.setattr(blocks, "AT_ONCE", 3 * N_BINS * 5)
+
+    return shrink
+
+
+def options_of(kind):
+    rng = np.random.default_rng(3)
+    if kind == "course":
+        return {"course": jnp.asarray(rng.standard_normal((2, N_BINS, 5))), "condition": jnp.arange(N_TRIALS) % 2}
+    if kind == "origin":
+        return {"origin": jnp.asarray(rng.standard_normal(5))}
+    if kind == "autocorrelation":
+        return {"autocorrelation": jnp.array([0.3, 0.6])}
+    return {}
+
+
+def scored(distribution, values):
+    """Log p of each trial, and the slopes of their weighted sum, so that no trial stands for another."""
+    weights = jnp.arange(1.0, N_TRIALS + 1)
+
+    def total(parameters):
+        for name, value in parameters.items():
+            setattr(distribution, name, value)
+        scores = distribution.log_prob(values)
+        return weights @ scores, scores
+
+    parameters = {name: getattr(distribution, name) for name in SOUGHT}
+    slopes, scores = jax.grad(total, has_aux=True)(parameters)
+    return scores, slopes
+
+
+@pytest.mark.parametrize("kind", ["plain", "origin", "course", "autocorrelation"])
+@pytest.mark.parametrize("likelihood", ["markov", "dense"])
+def test_blocks_change_no_number(kind, likelihood, missing_kind, missing_data, small_model, small_blocks):
+    if kind == "autocorrelation" and "holes" in missing_kind:
+        pytest.skip("noise that remembers needs trials without holes")
+    mask, missing = missing_data(missing_kind, N_TRIALS, N_BINS, 5)
+    values = jnp.asarray(mask * np.random.default_rng(0).integers(0, 256, mask.shape))
+    described = {"n_trials": N_TRIALS} if missing is None else {"missing": missing}
+    more = {"parallel": False} if likelihood == "markov" else {}
+
+    def distribution():
+        return getattr(small_model(n_bins=N_BINS), likelihood)(**described, **options_of(kind), **more)
+
+    expected, slopes = scored(distribution(), values.astype(float))
+    small_blocks()
+    assert size_of_blocks(N_TRIALS, N_BINS * 5) == 3
+    found, own = scored(distribution(), values.astype(jnp.uint8))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    for name in SOUGHT:
+        np.testing.assert_allclose(own[name], slopes[name], rtol=1e-9, atol=1e-9 * float(jnp.abs(slopes[name]).max()))
+
+
+def test_parallel_scans_in_blocks_change_no_number(small_model, small_blocks):
+    values = jnp.asarray(np.random.default_rng(0).standard_normal((N_TRIALS, N_BINS, 5)))
+    expected, slopes = scored(small_model(n_bins=N_BINS).markov(n_trials=N_TRIALS, parallel=True), values)
+    small_blocks()
+    found, own = scored(small_model(n_bins=N_BINS).markov(n_trials=N_TRIALS, parallel=True), values)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(own["delay"], slopes["delay"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 11])
+def test_blocks_are_joined_in_the_order_of_trials(size):
+    trials, along = jnp.arange(11.0), jnp.arange(22.0).reshape(2, 11)
+    first, second = in_blocks(lambda a, none, b: (2 * a, b.sum(0)), size, (0, 0, 1), trials, None, along)
+    np.testing.assert_array_equal(first, 2 * np.arange(11))
+    np.testing.assert_array_equal(second, np.asarray(along.sum(0)))
+
+
+def test_small_recordings_have_no_loop(small_model):
+    distribution = small_model(n_bins=N_BINS).dense(n_trials=N_TRIALS)
+    program = str(jax.make_jaxpr(distribution.information)(jnp.zeros((N_TRIALS, N_BINS, 5))))
+    assert "scan" not in program
+    assert "remat" not in program
+
+
+def test_memory_does_not_grow_with_the_recording(small_model, monkeypatch):
+    """Bytes of a program's own arrays, beside its arguments, for a value and its slopes."""
+    monkeypatch.setattr(blocks, "LARGE", 2**16)
+    monkeypatch.setattr(blocks, "AT_ONCE", 2**14)
+    model, needed = small_model((60, 60), n_bins=40), {}
+    for n_trials in (40, 160):
+        values = jax.ShapeDtypeStruct((n_trials, 40, 120), jnp.uint8)
+
+        def total(loadings, values, n_trials=n_trials):
+            distribution = model.markov(n_trials=n_trials)
+            distribution.loadings = loadings
+            return distribution.log_prob(values).sum()
+
+        compiled = jax.jit(jax.value_and_grad(total)).lower(model.arguments["loadings"], values).compile()
+        needed[n_trials] = compiled.memory_analysis().temp_size_in_bytes
+    readouts = 160 * 40 * (2 * 2 + 1) * 8  # what information about them takes
+    entries = 160 * 40 * 120
+    assert needed[160] - needed[40] < 12 * readouts
+    assert needed[160] - needed[40] < 0.5 * 8 * (entries - entries / 4)  # less than half of the trials as numbers
+    assert needed[160] < 8 * entries
+
+
+def test_precision_of_blocks_is_that_of_all_patterns(missing_data, small_model, small_blocks):
+    mask, missing = missing_data("holes", N_TRIALS, N_BINS, 5)
+    assert isinstance(missing, Missing)
+    expected = small_model(n_bins=N_BINS).markov(missing=missing).information(jnp.asarray(1.0 * mask))
+    small_blocks()
+    found = small_model(n_bins=N_BINS).markov(missing=missing).information(jnp.asarray(1.0 * mask))
+    np.testing.assert_allclose(found.precision, expected.precision, rtol=1e-13)
+    np.testing.assert_array_equal(found.pattern, expected.pattern)
+    np.testing.assert_allclose(found.vectors, expected.vectors, rtol=1e-12, atol=1e-13)
