@@ -110,13 +110,18 @@ class Gains(NamedTuple):
 class Update(NamedTuple):
     """Result of one measurement update.
 
-    L, V (I + Lambda V)^-1, -log|I + Lambda V| / 2, and the filtered covariance.
+    L, V (I + Lambda V)^-1, -log|I + Lambda V| / 2, the filtered covariance; H and J of (I + Lambda V)^-1 = J H, for
+    which V (I + Lambda V)^-1 = H'H; and Phi = (I + Lambda V)^-1 Lambda. Where Lambda is large, J (H r) has many more
+    digits than (J H) r.
     """
 
     gain: Array
     spread: Array
     log_determinant: Array
     filtered: Array
+    half: Array
+    back: Array
+    phi: Array
 
 
 def symmetric(matrix: Array) -> Array:
@@ -128,7 +133,8 @@ def measurement_update(predicted: Array, weights: Array, noise: Array, precision
     r"""Condition N(., P) on information with precision Lambda about W s + e, in Joseph form.
 
     With V = W P W' + E = S S' and B = I + S' Lambda S, everything follows from the Cholesky factor of B, whose
-    eigenvalues are at least 1: V (I + Lambda V)^-1 = S B^-1 S' and (I + Lambda V)^-1 = I - Lambda S B^-1 S'.
+    eigenvalues are at least 1: V (I + Lambda V)^-1 = S B^-1 S', (I + Lambda V)^-1 = S'^-1 B^-1 S', and that times
+    Lambda is S'^-1 (I - B^-1) S^-1.
     """
     cross = predicted @ weights.T
     root = jnp.linalg.cholesky(symmetric(weights @ cross) + jnp.diag(noise))
@@ -141,7 +147,15 @@ def measurement_update(predicted: Array, weights: Array, noise: Array, precision
     # Joseph: (I - L Lambda W) P (I - L Lambda W)' + L (Lambda + Lambda E Lambda) L', kept low-rank.
     left = predicted - weighted @ cross.T
     filtered = left - (left @ weights.T) @ weighted.T + weighted @ gain.T + (weighted * noise) @ weighted.T
-    return Update(gain, spread, -jnp.log(jnp.diagonal(factor)).sum(), symmetric(filtered))
+    inverse = solve_triangular(factor, eye, lower=True)
+    back = _of_transposed(root, inverse.T)
+    phi = symmetric(_of_transposed(root, _of_transposed(root, eye - inverse.T @ inverse).T))
+    return Update(gain, spread, -jnp.log(jnp.diagonal(factor)).sum(), symmetric(filtered), half, back, phi)
+
+
+def _of_transposed(root: Array, matrix: Array) -> Array:
+    """root'^-1 matrix of a lower triangular root."""
+    return solve_triangular(root, matrix, lower=True, trans=1)
 
 
 def filter_gains(

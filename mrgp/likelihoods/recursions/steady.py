@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, measurement_update, symmetric
+from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, Update, measurement_update, symmetric
 
 DOUBLINGS = 40  # at the most
 RESTING = 4.0  # units of rounding: a covariance that moves by less has come to rest
@@ -41,22 +41,18 @@ class Steady(NamedTuple):
         dynamics: Of the process.
         weights: W, (readout, state).
         precision: Lambda, (pattern, readout, readout).
-        gain: K, (pattern, state, readout).
-        spread: V (I + Lambda V)^-1, (pattern, readout, readout).
-        log_determinant: -log|I + Lambda V| / 2 of a step, (pattern,).
+        ahead: A P W', (pattern, state, readout).
+        update: Of every step.
         told: W F^t for every t, (time, pattern, readout, state).
-        phi: (pattern, readout, readout).
         jump: D, (pattern, state, state).
     """
 
     dynamics: Dynamics
     weights: Array
     precision: Array
-    gain: Array
-    spread: Array
-    log_determinant: Array
+    ahead: Array
+    update: Update
     told: Array
-    phi: Array
     jump: Array
 
     @classmethod
@@ -68,13 +64,11 @@ class Steady(NamedTuple):
         A, W, E = dynamics.transition, readout.weights[0], readout.noise[0]
         P = steady_covariance(dynamics, W, E, precision)
         update = jax.vmap(measurement_update, in_axes=(0, None, None, 0))(P, W, E, precision)
-        gain = A @ update.gain
-        closed = A - gain @ precision @ W
+        ahead = A @ P @ W.T
+        closed = A - ahead @ update.phi @ W
         first = jnp.broadcast_to(W, (len(closed), *W.shape))
         told = lax.scan(lambda told, _: (told @ closed, told), first, None, length=n_steps)[1]
-        phi = symmetric(precision - precision @ update.spread @ precision)
-        jump = dynamics.stationary - P
-        return cls(dynamics, W, precision, gain, update.spread, update.log_determinant, told, phi, jump)
+        return cls(dynamics, W, precision, ahead, update, told, dynamics.stationary - P)
 
     def log_normalizer(self, information: Array, pattern: Array, valid: Array | None) -> Array:
         """log E exp(sum_t b'x - x' Lambda x / 2) of each trial, (trial,).
@@ -85,18 +79,18 @@ class Steady(NamedTuple):
             valid: (time, trial), 0 after a trial's last step, else 1; None where trials are equally long.
         """
 
-        def ahead(mean: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
+        def step(mean: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
             mu = self.weights @ mean
             residual = b - _per_column(self.precision, mu, pattern)
-            explained = _per_column(self.spread, residual, pattern)
-            term = 0.5 * ((b + residual) * mu + residual * explained).sum(0) + self.log_determinant[pattern]
-            innovation = residual - _per_column(self.precision, explained, pattern)
-            return self.dynamics.advanced(mean) + _per_column(self.gain, residual, pattern), (term, innovation)
+            half = _per_column(self.update.half, residual, pattern)
+            term = 0.5 * ((b + residual) * mu + half**2).sum(0) + self.update.log_determinant[pattern]
+            innovation = _per_column(self.update.back, half, pattern)
+            return self.dynamics.advanced(mean) + _per_column(self.ahead, innovation, pattern), (term, innovation)
 
         # Trials come last, so that registers, which only shift, shift as whole rows; products that could be taken of
         # all steps at once are faster here than transposing what they are of.
         start = jnp.zeros((self.weights.shape[1], information.shape[1]), information.dtype)
-        terms, innovation = lax.scan(ahead, start, jnp.swapaxes(information, 1, 2))[1]
+        terms, innovation = lax.scan(step, start, jnp.swapaxes(information, 1, 2))[1]
         if valid is None:
             return terms.sum(0) + self._of_jump(innovation, pattern)
         return ((terms + self._of_jump_by_step(innovation, pattern)) * valid).sum(0)
@@ -107,8 +101,8 @@ class Steady(NamedTuple):
         Innovations are (time, readout, trial).
         """
         states = self.weights.shape[1]
-        rows = jnp.swapaxes(self.told, 0, 1).reshape(len(self.phi), -1, states)
-        weighted = jnp.swapaxes(self.phi @ self.told, 0, 1).reshape(rows.shape)
+        rows = jnp.swapaxes(self.told, 0, 1).reshape(len(self.update.phi), -1, states)
+        weighted = jnp.swapaxes(self.update.phi @ self.told, 0, 1).reshape(rows.shape)
         linear = _per_column(_transposed(rows), innovation.reshape(-1, innovation.shape[-1]), pattern)
         system = jnp.eye(states, dtype=rows.dtype) + self.jump @ (_transposed(rows) @ weighted)
         settled = _per_column(jnp.linalg.solve(system, self.jump), linear, pattern)
@@ -127,13 +121,13 @@ class Steady(NamedTuple):
             read, u = inputs
             cross = covariance @ _transposed(read)
             spread = symmetric(read @ cross)
-            system = eye + self.phi @ spread
+            system = eye + self.update.phi @ spread
             inverse = jnp.linalg.inv(system)
             expected = _per_column(read, mean, pattern)
-            residual = u - _per_column(self.phi, expected, pattern)
+            residual = u - _per_column(self.update.phi, expected, pattern)
             moved = _per_column(inverse, residual, pattern)
             quadratic = ((u + residual) * expected + residual * _per_column(spread, moved, pattern)).sum(0)
-            learned = cross @ inverse @ self.phi @ _transposed(cross)
+            learned = cross @ inverse @ self.update.phi @ _transposed(cross)
             law = mean + _per_column(cross, moved, pattern), symmetric(covariance - learned)
             return law, 0.5 * quadratic - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
 
@@ -197,19 +191,17 @@ def _step(P: Array, A: Array, Q: Array, W: Array, E: Array, told: Array) -> Arra
 def _resting_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     """Derivative of the fixed point: dP = F dP F' + what a step from the same P changes.
 
-    With Psi = (I + Lambda V)^-1 Lambda a step is A (P - P W' Psi W P) A' + Q, and
-    dPsi = (I + Lambda V)^-1 dLambda (I + V Lambda)^-1 - Psi dV Psi.
+    With Phi = (I + Lambda V)^-1 Lambda a step is A (P - P W' Phi W P) A' + Q, and
+    dPhi = (I + Lambda V)^-1 dLambda (I + V Lambda)^-1 - Phi dV Phi.
     """
     A, _, W, E, told = primals
     dA, dQ, dW, dE, dtold = tangents
     P = _resting(*primals)
     cross = P @ W.T
-    inverse = jnp.linalg.inv(jnp.eye(len(E), dtype=A.dtype) + told @ (W @ cross + jnp.diag(E)))  # (I + Lambda V)^-1
-    psi = inverse @ told
-    read = cross @ psi  # P W' Psi
+    update = measurement_update(P, W, E, told)
+    seen, read = (cross @ update.back) @ update.half, cross @ update.phi
     by_readout = P @ dW.T @ read.T
     dV = 2 * symmetric(dW @ cross) + jnp.diag(dE)
-    seen = cross @ inverse
     filtered = P - read @ cross.T
     change = read @ dV @ read.T - seen @ dtold @ seen.T - 2 * symmetric(by_readout)
     change = A @ change @ A.T + 2 * symmetric(dA @ filtered @ A.T) + dQ
