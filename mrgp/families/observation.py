@@ -31,7 +31,7 @@ def observe(model: "GaussianProcesses", data: MultiRegionData, emission: Readout
     """
     if (why := model.emission.unsuited(data)) is not None:
         raise DataError(f"{type(model).__name__}: ", *why)
-    n_bins, size = data.n_bins, data.batch_size
+    data, n_bins, size = data.trimmed, data.n_bins, data.batch_size
     with numpyro.plate("trial", data.n_trials, subsample_size=size) as index:
         seen = data if size is None else data.batch(index)
         holes: Any = (seen.observed, seen.pattern, seen.length)

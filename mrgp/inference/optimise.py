@@ -23,6 +23,8 @@ from tqdm import tqdm
 
 from mrgp.inference.density import Density, Sites, constrain, unconstrain
 from mrgp.likelihoods.best_gaussian import TOLERANCE
+from mrgp.recordings.observations import placed
+from mrgp.runtime.sharding import computing_over
 
 INTERRUPTED = "interrupted"  # the reason of what the user stopped
 MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
@@ -110,7 +112,7 @@ class Objective:
         self, density: Density, data: Any, sites: Mapping[str, Any], scale: Mapping[str, Any],
         frozen: tuple[str, ...] = (), guess: Any = None,
     ) -> None:  # fmt: skip
-        self.density, self.data = density, jax.tree.map(jnp.asarray, data)
+        self.density, (self.data, self.mesh) = density, placed(data)
         self.frozen = {name: jnp.asarray(sites[name]) for name in frozen}
         self.transforms = density.transforms(data, self.frozen)
         arrays = {name: jnp.asarray(value) for name, value in sites.items()}
@@ -127,7 +129,8 @@ class Objective:
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         self.evaluations += 1
-        (value, found), gradient = _objective(*self.arguments(x), self.guess, self.within)
+        with computing_over(self.mesh):
+            (value, found), gradient = _objective(*self.arguments(x), self.guess, self.within)
         if self.follows and np.isfinite(value):
             self.guess = found
         return float(value), np.asarray(gradient, float)

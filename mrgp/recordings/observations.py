@@ -2,17 +2,20 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int, Shaped
 
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.missing import Missing, share_missing, written_out
 from mrgp.runtime.display import Shown
+from mrgp.runtime.sharding import mesh_over, on_all, shared_out
 
 AT_ONCE = 2**23  # entries of a recording that are looked at together: 64 MiB in double precision
 
@@ -53,6 +56,8 @@ class Observations(Shown):
         scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
         is_gapless: Every neuron was observed in all bins of a trial, up to its end, or in none.
         batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
+        mesh: Devices among which its trials are shared out where densities are computed; None for the usual device.
+        n_spare: Trials at the end of the arrays that are none, so that devices have equally many.
     """
 
     layout: Layout
@@ -65,12 +70,14 @@ class Observations(Shown):
     scale: Float[np.ndarray, "neuron"]
     is_gapless: bool
     batch_size: int | None = None
+    mesh: Mesh | None = None
+    n_spare: int = 0
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None, bool]]:
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None, bool, int]]:
         arrays = (
             self.values, self.observed, self.pattern, self.length, self.condition, self.center, self.scale,
         )  # fmt: skip
-        return arrays, (self.layout, self.batch_size, self.is_gapless)
+        return arrays, (self.layout, self.batch_size, self.is_gapless, self.n_spare)
 
     @property
     def n_trials(self) -> int:
@@ -161,8 +168,37 @@ class Observations(Shown):
         batched.batch_size = n_trials
         return batched
 
+    def on(self, devices: Sequence[Any]) -> Self:
+        """Return the recording with its trials shared out among devices, such as ``jax.devices()``.
+
+        A fit to it computes each trial's density where the trial is. The devices may be those of several processes that
+        have the same recording and run the same program (see :mod:`mrgp.runtime.sharding`): each process puts the
+        trials of its own devices there, and reads no others of a recording that stays in its file.
+        """
+        shared = copy.copy(self)
+        shared.mesh = mesh_over(devices)
+        return shared
+
+    def placed(self) -> Self:
+        """Return the recording with arrays of JAX, where they are computed with."""
+        mesh = self.mesh
+        if mesh is None:
+            return jax.tree.map(jnp.asarray, self)
+        there = copy.copy(self)
+        there.n_spare = -self.n_trials % mesh.size
+        for name in ("values", "pattern", "condition", *(() if self.length is None else ("length",))):
+            setattr(there, name, shared_out(getattr(self, name), mesh))
+        for name in ("center", "scale", *(() if self.observed is None else ("observed",))):
+            setattr(there, name, on_all(getattr(self, name), mesh))
+        return there
+
+    @property
+    def trimmed(self) -> Self:
+        """The recording without spare trials."""
+        return self if self.n_spare == 0 else self.batch(slice(None, -self.n_spare))
+
     def batch(self, trials: Any) -> Self:
-        """Select the trials of one batch by position, which may be traced.
+        """Select the trials of one batch by position, which may be traced, or by a slice.
 
         Patterns, ``center`` and ``scale`` are of all trials.
         """
@@ -170,5 +206,26 @@ class Observations(Shown):
         chosen.values, chosen.pattern = jnp.asarray(self.values)[trials], jnp.asarray(self.pattern)[trials]
         chosen.condition = jnp.asarray(self.condition)[trials]
         chosen.length = None if self.length is None else jnp.asarray(self.length)[trials]
-        chosen.batch_size = None
+        chosen.batch_size, chosen.n_spare = None, 0
         return chosen
+
+
+def placed(tree: Any) -> tuple[Any, Mesh | None]:
+    """Put the arrays of a pytree where they are computed with.
+
+    Returns the mesh of the recording in it, too.
+    """
+    meshes = []
+
+    def put(part: Any) -> Any:
+        if not _is_recording(part):
+            return jnp.asarray(part)
+        meshes.append(part.mesh)
+        return part.placed()
+
+    there = jax.tree.map(put, tree, is_leaf=_is_recording)
+    return there, next((mesh for mesh in meshes if mesh is not None), None)
+
+
+def _is_recording(part: Any) -> bool:
+    return isinstance(part, Observations)

@@ -126,10 +126,10 @@ class MultiRegionData(Observations):
         return object.__new__(type(self))._fill(own._replace(**changed), origin, mask)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Layout, int | None, bool], children: tuple[Any, ...]) -> Self:
+    def tree_unflatten(cls, static: tuple[Layout, int | None, bool, int], children: tuple[Any, ...]) -> Self:
         # Children may be tracers or placeholders: nothing is checked or converted here.
         data = object.__new__(cls)
-        data.layout, data.batch_size, data.is_gapless = static
+        data.layout, data.batch_size, data.is_gapless, data.n_spare = static
         data.neuron_coords, data.trial_coords, data.origin, data.trial_origin = {}, {}, {}, np.arange(0)
         data.values, data.observed, data.pattern, data.length, data.condition, data.center, data.scale = children
         return data

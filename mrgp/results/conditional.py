@@ -25,7 +25,9 @@ from mrgp.parts.emissions.counts import prediction
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
 from mrgp.recordings.layout import Layout
+from mrgp.recordings.observations import placed
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sharding import computing_over, gathered
 
 
 class Signals(NamedTuple):
@@ -73,7 +75,9 @@ class GaussianConditional:
     loadings_covariance: np.ndarray | None = None
 
     def log_likelihood(self) -> np.ndarray:
-        return np.asarray(_trial_scores(self.model, self.data, {n: jnp.asarray(v) for n, v in self.sites.items()}))
+        data, mesh = placed(self.data)
+        with computing_over(mesh):
+            return np.asarray(_trial_scores(self.model, data, {n: jnp.asarray(v) for n, v in self.sites.items()}))
 
     @cached_property
     def states(self) -> MarkovGP | CountGP:
@@ -117,7 +121,7 @@ class GaussianConditional:
 
 @partial(jax.jit, static_argnums=0)
 def _trial_scores(model: Model, data: MultiRegionData, sites: dict[str, Array]) -> Array:
-    return model.likelihood_at(data, sites).log_prob(data.values)
+    return gathered(model.likelihood_at(data, sites).log_prob(data.trimmed.values))
 
 
 def within_names(layout: Layout, assignment: LatentLayout) -> list[str]:
