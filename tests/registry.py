@@ -187,7 +187,7 @@ PARTS: dict[str, list[Part]] = {
     ],
     "emission": [mrgp.Gaussian(), mrgp.AutocorrelatedGaussian(), mrgp.Poisson(), mrgp.NegativeBinomial()],
     "mean": [mrgp.Constant(), mrgp.PSTH(timescale=0.04)],
-    "loadings": [mrgp.Weak(), mrgp.Relevance(shape=1.0, rate=0.5)],
+    "loadings": [mrgp.Weak(), mrgp.Weak(signal_spread=0.5), mrgp.Relevance(shape=1.0, rate=0.5)],
     "delays": [
         mrgp.NoDelay(),
         mrgp.ConstantDelay(longest=0.05),

@@ -66,12 +66,27 @@ class Loadings(Part, family="loadings", tag="name", short=True):
 
 @dataclass(frozen=True)
 class Weak(Loadings):
-    """Weak prior of loadings: C ~ N(0, scale^2), with the scale of the emission."""
+    r"""Weak prior of loadings: C ~ N(0, scale^2), neuron by neuron.
+
+    Args:
+        signal_spread: Prior sd of what all latents together add to a neuron, sd(C x), in units of eta: the scale is
+            that over the root of the number of latents that the neuron reads. Of counts a number near 1 holds the
+            loadings of neurons that hardly fire, however many latents there are. None: every loading has the emission's
+            own scale, and what latents add grows with their number.
+    """
+
+    signal_spread: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.signal_spread is not None and not 0 < self.signal_spread < np.inf:
+            raise ValueError(f"signal_spread is a positive number, or None, not {self.signal_spread}")
 
     def sample(self, data: MultiRegionData, assignment: LatentLayout, emission: Emission) -> Readout:
-        scale = emission.loadings_scale(data)[:, None]
-        with numpyro.plate("neuron", data.values.shape[-1]):
-            weak = dist.Normal(0.0, scale).expand((len(scale), assignment.n_columns))
+        scale = emission.loadings_scale(data)
+        if self.signal_spread is not None:
+            scale = self.signal_spread * emission.unit(data) / np.sqrt(assignment.used.sum(1).clip(1))
+        with numpyro.plate("neuron", len(scale)):
+            weak = dist.Normal(0.0, scale[:, None]).expand((len(scale), assignment.n_columns))
             loadings = LOADINGS.sample(weak.to_event(1))
         return emission.sample(data, assignment, loadings)
 

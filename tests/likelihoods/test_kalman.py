@@ -11,7 +11,7 @@ import pytest
 from jax import random
 from scipy.linalg import block_diag, solve_discrete_lyapunov
 
-from mrgp.likelihoods import kalman as markov
+from mrgp.likelihoods.recursions import whole
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, filter_gains, filter_means, log_normalizer_terms
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
@@ -331,6 +331,48 @@ def test_second_derivatives_of_the_steady_normalizer_are_those_of_the_filter():
         np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8 * np.abs(np.asarray(wanted)).max())
 
 
+def in_long_double(given):
+    """Log normalizer of trials of one pattern, by a filter in numbers of 80 bits, which NumPy only multiplies."""
+    long = jax.tree.map(lambda array: np.asarray(array).astype(np.longdouble), given[:4])
+    (A, Q, P, *_), (W, E), precision, b = long
+    W, E, told, mean, total = W[0], E[0], precision[0, 0], np.zeros((b.shape[1], len(A)), np.longdouble), 0
+
+    def inverse(matrix):
+        rows = np.concatenate([matrix, np.eye(len(matrix))], 1)
+        pivots = []
+        for k in range(len(rows)):
+            best = k + np.abs(rows[k:, k]).argmax()
+            rows[[k, best]] = rows[[best, k]]
+            pivots.append(rows[k, k])
+            rows[k] /= rows[k, k]
+            others = np.arange(len(rows)) != k
+            rows[others] -= rows[others, k : k + 1] * rows[k]
+        return rows[:, len(rows) :], np.log(np.abs(np.array(pivots))).sum()
+
+    for vectors in b:
+        V = W @ P @ W.T + np.diag(E)
+        shrinkage, log_determinant = inverse(np.eye(len(E)) + told @ V)
+        mu = mean @ W.T
+        residual = vectors - mu @ told
+        innovation = residual @ shrinkage.T
+        total = total + 0.5 * ((vectors + residual) * mu + residual @ V * innovation).sum(-1) - 0.5 * log_determinant
+        mean = (mean + innovation @ W @ P) @ A.T
+        P = A @ (P - P @ W.T @ (shrinkage @ told) @ W @ P) @ A.T + Q
+    return total
+
+
+def test_steady_normalizer_keeps_its_digits_where_neurons_have_hardly_any_noise():
+    """Precisions of 1e8, as of neurons that a latent follows exactly: log Z is of 1e9 nats, and known to 1e-6."""
+    given = problem(n_steps=40, size=6, readouts=4, patterns=2, trials=5, seed=14)
+    x = given.information[:, 1::2]
+    precision = given.precision[:, 1:] + 1e8 * jnp.diag(jnp.array([1.0, 1.0, 0.0, 0.0]))
+    information = x + 1e8 * x * jnp.array([1.0, 1.0, 0.0, 0.0])
+    given = given._replace(precision=precision, information=information, pattern=jnp.zeros(2, int))
+    expected = in_long_double(given)
+    assert np.abs(expected).min() > 1e8
+    np.testing.assert_allclose(steady(given), expected.astype(float), rtol=4e-15)
+
+
 def test_steady_covariance_rests_also_of_processes_as_slow_as_a_session():
     """A million steps of memory, one state measured and one not, which keeps the covariance of its process."""
     slow = np.exp(-1e-6)
@@ -555,7 +597,7 @@ def test_bright_bins_beside_missing_ones_are_no_failure():
 def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, missing_data, window, monkeypatch):
     """The same numbers and slopes as by the filter, which is left only with trials of different lengths."""
     called = []
-    monkeypatch.setattr(markov, "log_normalizer", lambda *given: called.append(1) or log_normalizer(*given))
+    monkeypatch.setattr(whole, "log_normalizer", lambda *given: called.append(1) or log_normalizer(*given))
     model = small_model(n_across=2, n_within=(1, 0), n_bins=7)
     y = np.asarray(model.dense(n_trials=4).sample(random.key(0)))
     mask, missing = missing_data(missing_kind, *y.shape)
@@ -581,7 +623,7 @@ def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, mi
 
 
 def test_long_trials_are_left_to_the_filter(small_model, monkeypatch):
-    monkeypatch.setattr(markov, "log_normalizer", lambda *given: pytest.fail("a trial of 300 bins is not short"))
+    monkeypatch.setattr(whole, "log_normalizer", lambda *given: pytest.fail("a trial of 300 bins is not short"))
     model = small_model(n_across=1, n_within=(1, 1), n_bins=300)
     found = jax.eval_shape(model.markov(window=Window(4), n_trials=2, parallel=None).log_prob, np.zeros((2, 300, 5)))
     assert found.shape == (2,)

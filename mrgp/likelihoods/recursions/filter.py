@@ -26,7 +26,7 @@ from jax.scipy.linalg import solve_triangular
 
 
 class Shift(NamedTuple):
-    """Transition of some latents that each have a front of few states, and registers of what the front was.
+    """Transition of latents with a front of few states, and registers of what the front was.
 
     Registers shift, but for the first, which the front fills; nothing of that needs a product of matrices.
 

@@ -57,9 +57,10 @@ class Steady(NamedTuple):
 
     @classmethod
     def of(cls, dynamics: Dynamics, readout: StateReadout, precision: Array, n_steps: int) -> Self:
-        """Find the gain of a stationary process that begins at mean 0, for trials of at most ``n_steps``.
+        """Find the gain of a stationary process that begins at mean 0.
 
-        W, E and Lambda (pattern, readout, readout) are the same at every step; so W and E have a time axis of length 1.
+        Trials have at most ``n_steps``. W, E and Lambda (pattern, readout, readout) are the same at every step; so W
+        and E have a time axis of length 1.
         """
         A, W, E = dynamics.transition, readout.weights[0], readout.noise[0]
         P = steady_covariance(dynamics, W, E, precision)

@@ -118,7 +118,7 @@ def join_diagonal(first: Array, second: Array) -> Array:
 
 
 def laid_out(across: Array, within: Array) -> Array:
-    """Lay (latent, row, column) blocks of both kinds of latents along the diagonal of one matrix."""
+    """Lay blocks (latent, row, column) of both kinds of latents along one diagonal."""
     return join_diagonal(block_diagonal(across), block_diagonal(within))
 
 
