@@ -17,7 +17,7 @@ from common import delay_errors, peak_gb, record, table
 from mrgp.models import DLAG
 
 import mrgp
-from mrgp.inference.adaptation import MARGIN, settled
+from mrgp.inference.adaptation import MARGIN
 from mrgp.inference.density import LogJoint
 from mrgp.inference.optimise import Objective
 from mrgp.likelihoods.base import mean_given
@@ -62,7 +62,7 @@ def write(path: Path, layout: Layout, n_trials: int, n_bins: int, rng: np.random
 
 def evaluated(data: mrgp.MultiRegionData, sites: dict[str, np.ndarray]) -> tuple[float, float, float]:
     """Seconds until the first value and gradient beyond those of one, seconds of one, and log p."""
-    model = settled(MODEL.fitting.adapted(data, sites, MARGIN), data, sites)
+    model = MODEL.fitting.adapted(data, sites, MARGIN)
     objective = Objective(LogJoint(model), data, sites, model.fitting.scales(data, sites))
     seconds, values = [], []
     for step in range(1 + EVALUATIONS):
