@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mrgp.recordings.observations import LARGE
 from mrgp.runtime.sharding import by_share, n_shares
 
-LARGE = 2**25  # numbers of all trials: of more, a quarter of a GiB in double precision, trials go in blocks
 AT_ONCE = 2**20  # numbers of a block: what is made of them stays in the cache, which is worth a factor of two
 
 

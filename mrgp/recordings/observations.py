@@ -17,6 +17,7 @@ from mrgp.recordings.missing import Missing, share_missing, written_out
 from mrgp.runtime.display import Shown
 from mrgp.runtime.sharding import mesh_over, on_all, shared_out
 
+LARGE = 2**25  # entries: of more, a quarter of a GiB in double precision, none is made of the whole
 AT_ONCE = 2**23  # entries of a recording that are looked at together: 64 MiB in double precision
 
 
@@ -180,14 +181,18 @@ class Observations(Shown):
         return shared
 
     def placed(self) -> Self:
-        """Return the recording with arrays of JAX, where they are computed with."""
-        mesh = self.mesh
+        """Return the recording with arrays of JAX, where they are computed with.
+
+        Values that are not large become numbers in double precision once, and not at every evaluation.
+        """
+        mesh, there = self.mesh, copy.copy(self)
+        if self.values.size <= LARGE and isinstance(self.values, np.ndarray):
+            there.values = self.floats
         if mesh is None:
-            return jax.tree.map(jnp.asarray, self)
-        there = copy.copy(self)
+            return jax.tree.map(jnp.asarray, there)
         there.n_spare = -self.n_trials % mesh.size
         for name in ("values", "pattern", "condition", *(() if self.length is None else ("length",))):
-            setattr(there, name, shared_out(getattr(self, name), mesh))
+            setattr(there, name, shared_out(getattr(there, name), mesh))
         for name in ("center", "scale", *(() if self.observed is None else ("observed",))):
             setattr(there, name, on_all(getattr(self, name), mesh))
         return there
