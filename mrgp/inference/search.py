@@ -153,6 +153,7 @@ def _of_neurons(climb: Ascent, compressed: Compressed, data: MultiRegionData) ->
     """Sites of the neurons at the end of a climb on factors."""
     sites = {name: np.asarray(value) for name, value in climb.sites.items()}
     loadings, noise = decompress(compressed, sites[LOADINGS.name])
+    noise = np.where(noise > 0, noise, np.square(data.scale))  # of a neuron that is silent in all trials of the search
     return {**sites, LOADINGS.name: loadings, NOISE.name: noise, OFFSET.name: np.array(data.center)}
 
 

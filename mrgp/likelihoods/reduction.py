@@ -13,6 +13,7 @@ copies of the across latents region by region, then every within latent.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -22,6 +23,7 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, centred, present
+from mrgp.runtime.sharding import n_shares
 
 BLOCK = 100_000  # numbers of a recording that are worked on at a time
 
@@ -60,7 +62,7 @@ def reduce(
     C = readout_loadings(assignment, emission.loadings)
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]
-    rows = scaled.T  # so that their slope is a product of rows of the recording as they lie in memory
+    rows = scaled.T  # made outside the loop: its slope is summed there as rows x neurons, as the recording lies
     vectors = jnp.swapaxes(_trial_by_trial(lambda trial: trial @ rows.T, values), 0, 1)
     squares, sums = _sums(values, missing, origin)
     whole = emission.offset if origin is None else origin + emission.offset
@@ -127,8 +129,11 @@ def _sums(values: Array, missing: Missing, origin: Array | None) -> tuple[Array,
 def _trial_by_trial(function: Callable[..., Any], values: Array, *more: Any) -> Any:
     """Apply a function of one trial to all, a few at a time.
 
-    The recording is read once, and no copy of it is made.
+    The recording is read once, and no copy of it is made. Trials that devices share are taken at once: a loop over them
+    would bring each to all devices.
     """
+    if n_shares() > 1:
+        return jax.vmap(function)((values, *more) if more else values)
     some = max(1, BLOCK // max(1, values[0].size))
     return lax.map(function, (values, *more) if more else values, batch_size=some)
 

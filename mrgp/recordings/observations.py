@@ -169,10 +169,15 @@ class Observations(Shown):
         batched.batch_size = n_trials
         return batched
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "mesh": None}  # devices are those of one process
+
     def on(self, devices: Sequence[Any]) -> Self:
         """Return the recording with its trials shared out among devices, such as ``jax.devices()``.
 
-        A fit to it computes each trial's density where the trial is. The devices may be those of several processes that
+        Climbs of a fit (``"map"``, and what begins with one) and ``log_likelihood`` compute each trial's density where
+        the trial is; other methods compute on one device. A selection of trials or neurons is shared out anew. The
+        devices may be those of several processes that
         have the same recording and run the same program (see :mod:`mrgp.runtime.sharding`): each process puts the
         trials of its own devices there, and reads no others of a recording that stays in its file.
         """

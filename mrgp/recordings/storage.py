@@ -15,8 +15,8 @@ COUNTED = (np.uint8, np.uint16)  # in which whole numbers are kept, where they h
 def kept_dtype(arrays: Mapping[str, np.ndarray], wanted: DTypeLike | None) -> np.dtype:
     """Find the dtype in which the arrays of regions are kept together.
 
-    Integers and truth values are kept in the smallest of ``COUNTED`` that holds them all; everything else in double
-    precision, unless single precision is ``wanted`` of arrays that have no more.
+    Numbers of a dtype of ``COUNTED`` keep it; other integers and truth values are kept in the smallest that holds them
+    all; everything else in double precision, unless single precision is ``wanted`` of arrays that have no more.
 
     Raises:
         DataError: another dtype is wanted, or single precision would lose digits.
@@ -29,6 +29,9 @@ def kept_dtype(arrays: Mapping[str, np.ndarray], wanted: DTypeLike | None) -> np
             if not np.can_cast(array.dtype, dtype):
                 raise DataError(f"region {name} holds {array.dtype}, of which {dtype} loses digits: leave dtype out")
         return dtype
+    (first, *others) = {array.dtype for array in arrays.values()}
+    if first in COUNTED and not others:
+        return first
     if all(array.dtype.kind in "bui" for array in arrays.values()):
         for small in COUNTED:
             if all(_holds(small, array) for array in arrays.values()):
@@ -59,7 +62,9 @@ def _holds(small: type, array: np.ndarray) -> bool:
 
 
 def _is_mapped(array: np.ndarray) -> bool:
-    """True if an array's numbers lie in a file."""
+    """True if an array's numbers lie in a file, and cannot be changed through an array."""
+    if array.flags.writeable:
+        return False
     owner: Any = array
     while owner is not None and not isinstance(owner, mmap.mmap):
         owner = getattr(owner, "base", None)

@@ -19,7 +19,7 @@ import mrgp
 from mrgp.models import DLAG
 from mrgp.inference.density import LogJoint, known_sites
 from mrgp.inference.optimise import Objective, _objective
-from mrgp.likelihoods import blocks
+from mrgp.likelihoods import blocks, reduction
 from mrgp.recordings import observations
 from mrgp.runtime.sharding import computing_over
 
@@ -35,7 +35,7 @@ def recording(n_trials, ragged=False):
 def compared(model, data, in_blocks):
     jax.clear_caches()
     blocks.LARGE, blocks.AT_ONCE = (60, 2 * 120) if in_blocks else (2**25, 2**20)
-    observations.LARGE = blocks.LARGE
+    observations.LARGE, reduction.BLOCK = blocks.LARGE, 240
     model = model.prepared(data)
     sites = {name: site["fn"].sample(jax.random.key(3)) for name, site in known_sites(model, data).items()}
     alone, shared = (Objective(LogJoint(model), d, sites, {}) for d in (data, data.on(jax.devices())))
@@ -44,7 +44,7 @@ def compared(model, data, in_blocks):
     with computing_over(shared.mesh):
         lowered = _objective.lower(*shared.arguments(np.zeros(shared.size)), shared.guess, shared.within)
     program = lowered.compile().as_text()
-    of_trials = r"= (u8|f64)\\S*20,6\\S* (all-gather|all-to-all|all-reduce)"  # values, as they are kept or as numbers
+    of_trials = r"= (u8|f64)\\S*20,6\\S* (all-gather|all-to-all|all-reduce|collective)"  # values, kept or as numbers
     moved = [line for line in program.splitlines() if re.search(of_trials, line)]
     return {"value": abs(own - value) / abs(value), "slope": float(np.abs(its - slope).max() / np.abs(slope).max()),
             "scores": float(np.abs(scores[0] - scores[1]).max() / np.abs(scores[0]).max()), "moved": moved[:1],

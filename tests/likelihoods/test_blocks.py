@@ -50,8 +50,12 @@ def scored(distribution, values):
     return scores, slopes
 
 
-@pytest.mark.parametrize("kind", ["plain", "origin", "course", "autocorrelation"])
-@pytest.mark.parametrize("likelihood", ["markov", "dense"])
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kind", ["plain", slow("origin"), "course", slow("autocorrelation")])
+@pytest.mark.parametrize("likelihood", ["markov", slow("dense")])
 def test_blocks_change_no_number(kind, likelihood, missing_kind, missing_data, small_model, small_blocks):
     if kind == "autocorrelation" and "holes" in missing_kind:
         pytest.skip("noise that remembers needs trials without holes")
@@ -72,6 +76,7 @@ def test_blocks_change_no_number(kind, likelihood, missing_kind, missing_data, s
         np.testing.assert_allclose(own[name], slopes[name], rtol=1e-9, atol=1e-9 * float(jnp.abs(slopes[name]).max()))
 
 
+@pytest.mark.slow
 def test_parallel_scans_in_blocks_change_no_number(small_model, small_blocks):
     values = jnp.asarray(np.random.default_rng(0).standard_normal((N_TRIALS, N_BINS, 5)))
     expected, slopes = scored(small_model(n_bins=N_BINS).markov(n_trials=N_TRIALS, parallel=True), values)

@@ -49,7 +49,7 @@ KEPT = {
     "uint8": (np.array([0, 255], np.uint8), np.uint8),
     "int64 of a byte": (np.array([0, 255]), np.uint8),
     "int64 of two": (np.array([0, 256]), np.uint16),
-    "uint16 of a byte": (np.array([0, 3], np.uint16), np.uint8),
+    "uint16 of a byte": (np.array([0, 3], np.uint16), np.uint16),
     "int64 of more": (np.array([0, 65_536]), np.float64),
     "negative": (np.array([-1, 1]), np.float64),
     "float64": (np.array([0.0, 1.0]), np.float64),
@@ -181,7 +181,10 @@ MODELS = {
 METHODS = {"lds": "em", "mdlag": "vb"}
 
 
-@pytest.mark.parametrize("name", MODELS)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "dlag, dense"]
+
+
+@pytest.mark.parametrize("name", ["dlag, dense", *SLOW])
 @pytest.mark.filterwarnings("ignore")
 def test_a_fit_of_bytes_is_the_fit_of_their_numbers(name):
     model, method, briefly = MODELS[name], METHODS.get(name, "map"), {"max_iterations": 3, "n_starts": 2}

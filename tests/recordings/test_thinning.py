@@ -47,6 +47,20 @@ def test_conditions_keep_their_shares(enough_for):
     assert some.layout.conditions == ("a", "b", "c")
 
 
+@pytest.mark.parametrize("away", [False, True], ids=["silent", "not recorded"])
+def test_a_neuron_that_only_other_trials_have_is_fitted_too(enough_for, away):
+    counts = np.random.default_rng(0).normal(2, 1, (N_TRIALS, N_BINS, N_NEURONS))
+    counts[np.arange(N_TRIALS) != 1, :, 2] = np.nan if away else 0.0
+    data = MultiRegionData({"V1": counts[..., :2], "V2": counts[..., 2:]}, 0.02)
+    enough_for(5)
+    with pytest.warns(match="the start was found on 5 of 24 trials"):
+        fit = DLAG(1, 0).fit(data, progress=False, n_starts=1)
+    assert fit.converged  # above every neuron's own mean, or it would be refused
+    mean, variance = np.nanmean(counts[1, :, 2]), np.nanvar(counts[..., 2])
+    assert fit.sites["offset"][2] == pytest.approx(mean if away else mean / N_TRIALS, abs=0.5)
+    assert 0.01 * variance < fit.sites["noise"][2] < 2 * variance
+
+
 def test_a_start_takes_some_trials_and_the_fit_says_so(enough_for):
     latents = {"n_across": 1, "n_within": 0, "delay": [[0.0], [0.03]]}
     data = mrgp.simulate(regions={"V1": 5, "V2": 5}, n_trials=N_TRIALS, n_bins=30, **latents).data
