@@ -179,10 +179,10 @@ class MarkovGP(DelayedGP):
         n_steps = information.vectors.shape[0]
         if self._in_parallel:
             gains = parallel_gains(dynamics, readout, information.precision, n_steps)
-            means = parallel_means(gains, information.vectors, information.pattern, dynamics.mean)
+            means = parallel_means(dynamics, readout, gains, information.vectors, information.pattern)
         else:
             gains = filter_gains(dynamics, readout, information.precision, n_steps)
-            means = filter_means(gains, information.vectors, information.pattern, dynamics.mean)
+            means = filter_means(dynamics, readout, gains, information.vectors, information.pattern)
         return Filtered(dynamics, readout, gains, means, information)
 
     def _is_short(self, dynamics: Dynamics, readout: StateReadout, n_patterns: int, trials: int | None = None) -> bool:
@@ -223,7 +223,7 @@ class MarkovGP(DelayedGP):
         filtered = parallel_means if self._in_parallel else filter_means
 
         def scores(vectors: Array, pattern: Array, valid: Array | None) -> Array:
-            means = filtered(gains, vectors, pattern, dynamics.mean)
+            means = filtered(dynamics, readout, gains, vectors, pattern)
             terms = log_normalizer_terms(gains, readout, means, vectors, pattern)
             return terms.sum(0) if valid is None else (terms * valid).sum(0)
 
@@ -333,7 +333,7 @@ class MarkovGP(DelayedGP):
             prior_key, data_key = random.split(key)
             prior = sample_prior(prior_key, dynamics, readout, n_steps, n_trials)
             told = synthetic_information(data_key, prior.readouts, information.precision, information.pattern)
-            filtered = filter_means(gains, told, information.pattern, dynamics.mean)
+            filtered = filter_means(dynamics, readout, gains, told, information.pattern)
             back = smooth_means(gains, readout, filtered, told, information.pattern, self._in_parallel)
             states = mean.states + prior.states - back.states
             return states, self._in_bins(mean.readouts + prior.readouts - back.readouts)

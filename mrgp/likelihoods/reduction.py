@@ -11,11 +11,10 @@ copies of the across latents region by region, then every within latent.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
 from mrgp.parts.emissions.autocorrelated import innovations
@@ -23,7 +22,6 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, centred, present
-from mrgp.runtime.sharding import n_shares
 
 BLOCK = 100_000  # numbers of a recording that are worked on at a time
 
@@ -63,8 +61,9 @@ def reduce(
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]
     rows = scaled.T  # made outside the loop: its slope is summed there as rows x neurons, as the recording lies
-    vectors = jnp.swapaxes(_trial_by_trial(lambda trial: trial @ rows.T, values), 0, 1)
-    squares, sums = _sums(values, missing, origin)
+    size = max(1, min(len(values), BLOCK // max(1, values[0].size)))  # the recording is read once, and never copied
+    vectors = jnp.swapaxes(in_blocks(lambda trials: trials @ rows.T, size, (0,), values), 0, 1)
+    squares, sums = _sums(values, missing, origin, size)
     whole = emission.offset if origin is None else origin + emission.offset
     length = missing.length
     valid = None if length is None else (jnp.arange(n_bins)[:, None] < length).astype(values.dtype)
@@ -113,29 +112,15 @@ def reduce_innovations(assignment: LatentLayout, emission: Readout, values: Arra
     return found._replace(constant=found.constant + 0.5 * neurons @ jnp.log1p(-(phi**2)))
 
 
-def _sums(values: Array, missing: Missing, origin: Array | None) -> tuple[Array, Array]:
-    """Sums over time of squares and values less ``origin``, (trial, neuron) each."""
+def _sums(values: Array, missing: Missing, origin: Array | None, size: int) -> tuple[Array, Array]:
+    """Sum squares and values less ``origin`` over time, (trial, neuron) each, in blocks."""
 
-    def summed(trial: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
-        value, pattern, length = trial
+    def summed(trials: Array, pattern: Array, length: Array | None) -> tuple[Array, Array]:
         if origin is not None:
-            here = Missing(missing.observed, pattern[None], None if length is None else length[None])
-            value = centred(value[None], origin[None, None], None, here)[0]
-        return (value**2).sum(0), value.sum(0)
+            trials = centred(trials, origin[None, None], None, Missing(missing.observed, pattern, length))
+        return (trials**2).sum(1), trials.sum(1)
 
-    return _trial_by_trial(summed, values, missing.pattern, missing.length)
-
-
-def _trial_by_trial(function: Callable[..., Any], values: Array, *more: Any) -> Any:
-    """Apply a function of one trial to all, a few at a time.
-
-    The recording is read once, and no copy of it is made. Trials that devices share are taken at once: a loop over them
-    would bring each to all devices.
-    """
-    if n_shares() > 1:
-        return jax.vmap(function)((values, *more) if more else values)
-    some = max(1, BLOCK // max(1, values[0].size))
-    return lax.map(function, (values, *more) if more else values, batch_size=some)
+    return in_blocks(summed, size, (0, 0, 0), values, missing.pattern, missing.length)
 
 
 type Reduced = Callable[[Array, Missing, Array | None], Information]

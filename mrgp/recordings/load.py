@@ -27,8 +27,8 @@ def load_recording(
     - ``.npz`` or a mapping: one array (trials, bins, neurons) per region and the scalar ``bin_width``; also
       the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that :func:`save_recording` writes. Large arrays of a file
       that is not compressed are mapped (see :class:`mrgp.recordings.readers.Npz`).
-    - ``.npy``: one array (trials, bins, neurons), regions side by side, mapped and not read; ``n_neurons`` are the
-      neurons per region (see :class:`mrgp.recordings.readers.Npy`).
+    - ``.npy``: one array (trials, bins, neurons), regions side by side, mapped where it is uint8, uint16 or float64;
+      ``n_neurons`` are the neurons per region (see :class:`mrgp.recordings.readers.Npy`).
     - ``.nc``: as written from :meth:`MultiRegionData.to_xarray`.
     - ``.mat`` of the DLAG, mDLAG and pCCA toolboxes, or arrays as in an ``.npz``: see
       :class:`mrgp.recordings.readers.Matlab`. ``n_neurons`` are the neurons per region, where it does not say it.

@@ -176,8 +176,8 @@ class Observations(Shown):
         """Return the recording with its trials shared out among devices, such as ``jax.devices()``.
 
         Climbs of a fit (``"map"``, and what begins with one) and ``log_likelihood`` compute each trial's density where
-        the trial is; other methods compute on one device. A selection of trials or neurons is shared out anew. The
-        devices may be those of several processes that
+        the trial is; other methods compute on one device. A selection of trials or neurons is shared out among the same
+        devices, but a recording sent to another process is on none. The devices may be those of several processes that
         have the same recording and run the same program (see :mod:`mrgp.runtime.sharding`): each process puts the
         trials of its own devices there, and reads no others of a recording that stays in its file.
         """

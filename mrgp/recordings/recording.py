@@ -117,13 +117,12 @@ class MultiRegionData(Observations):
     def _copy(
         self, values: np.ndarray, mask: np.ndarray | None, trial_origin: np.ndarray | None = None, **changed: Any
     ) -> Self:
-        """Make a recording of other ``values`` and ``changed`` contents.
-
-        Values are missing where they are not in ``mask``; if it is None, where they are NaN.
-        """
+        """Make a recording of other contents, missing where not in ``mask``, or where NaN."""
         own = Contents(self.layout, values, dict(self.neuron_coords), dict(self.trial_coords), self.origin)
         origin = self.trial_origin if trial_origin is None else trial_origin
-        return object.__new__(type(self))._fill(own._replace(**changed), origin, mask)
+        other = object.__new__(type(self))._fill(own._replace(**changed), origin, mask)
+        other.mesh = self.mesh
+        return other
 
     @classmethod
     def tree_unflatten(cls, static: tuple[Layout, int | None, bool, int], children: tuple[Any, ...]) -> Self:

@@ -2,11 +2,16 @@
 
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
+
+import mrgp
 
 COMMON = """
 import json, re, sys
@@ -115,3 +120,11 @@ def test_two_processes_compute_and_fit_what_one_does():
         alone, shared = found["fits"]
         assert shared == pytest.approx(alone, rel=1e-9)
     assert first["fits"] == second["fits"]
+
+
+def test_selections_stay_on_their_devices_and_other_processes_have_none():
+    counts = np.random.default_rng(0).poisson(3.0, (4, 5, 3))
+    shared = mrgp.MultiRegionData({"V1": counts}, bin_width=0.02).on(jax.devices())
+    assert shared.select_trials([0, 2]).mesh == shared.mesh
+    assert shared.select_neurons({"V1": [1]}).mesh == shared.mesh
+    assert pickle.loads(pickle.dumps(shared)).mesh is None

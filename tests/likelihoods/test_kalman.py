@@ -86,10 +86,10 @@ def normalizer(given, parallel=False):
     dynamics, readout, precision, b, pattern = given
     if parallel:
         gains = parallel_gains(dynamics, readout, precision, len(b))
-        means = parallel_means(gains, b, pattern)
+        means = parallel_means(dynamics, readout, gains, b, pattern)
     else:
         gains = filter_gains(dynamics, readout, precision, len(b))
-        means = filter_means(gains, b, pattern)
+        means = filter_means(dynamics, readout, gains, b, pattern)
     return log_normalizer_terms(gains, readout, means, b, pattern).sum(0)
 
 
@@ -99,10 +99,10 @@ def run(given, parallel=False):
     dynamics, readout, precision, b, pattern = given
     if parallel:
         gains = parallel_gains(dynamics, readout, precision, len(b))
-        means = parallel_means(gains, b, pattern)
+        means = parallel_means(dynamics, readout, gains, b, pattern)
     else:
         gains = filter_gains(dynamics, readout, precision, len(b))
-        means = filter_means(gains, b, pattern)
+        means = filter_means(dynamics, readout, gains, b, pattern)
     scores = log_normalizer_terms(gains, readout, means, b, pattern).sum(0)
     smoothed = smooth_means(gains, readout, means, b, pattern, parallel)
     return scores, means, gains.predicted, smoothed, smooth_covariances(gains, readout, parallel)
@@ -361,7 +361,8 @@ def in_long_double(given):
     return total
 
 
-def test_steady_normalizer_keeps_its_digits_where_neurons_have_hardly_any_noise():
+@pytest.mark.parametrize("scores", [steady, normalizer], ids=["one_gain", "gains_of_steps"])
+def test_normalizer_keeps_its_digits_where_neurons_have_hardly_any_noise(scores):
     """Precisions of 1e8, as of neurons that a latent follows exactly: log Z is of 1e9 nats, and known to 1e-6."""
     given = problem(n_steps=40, size=6, readouts=4, patterns=2, trials=5, seed=14)
     x = given.information[:, 1::2]
@@ -370,7 +371,7 @@ def test_steady_normalizer_keeps_its_digits_where_neurons_have_hardly_any_noise(
     given = given._replace(precision=precision, information=information, pattern=jnp.zeros(2, int))
     expected = in_long_double(given)
     assert np.abs(expected).min() > 1e8
-    np.testing.assert_allclose(steady(given), expected.astype(float), rtol=4e-15)
+    np.testing.assert_allclose(scores(given), expected.astype(float), rtol=4e-15)
 
 
 def test_steady_covariance_rests_also_of_processes_as_slow_as_a_session():
@@ -443,10 +444,12 @@ def test_draws_from_the_posterior_have_its_moments(parallel):
     def draw(prior_key, data_key, given):
         dynamics, readout, precision, b, _ = given
         gains = filter_gains(dynamics, readout, precision, 3)
-        mean = smooth_means(gains, readout, filter_means(gains, b, given.pattern), b, given.pattern, parallel)
+        means = filter_means(dynamics, readout, gains, b, given.pattern)
+        mean = smooth_means(gains, readout, means, b, given.pattern, parallel)
         prior = sample_prior(prior_key, dynamics, readout, 3, N_DRAWS)
         told = synthetic_information(data_key, prior.readouts, precision, pattern)
-        back = smooth_means(gains, readout, filter_means(gains, told, pattern), told, pattern, parallel)
+        means = filter_means(dynamics, readout, gains, told, pattern)
+        back = smooth_means(gains, readout, means, told, pattern, parallel)
         return mean.readouts + prior.readouts - back.readouts
 
     drawn = np.swapaxes(np.asarray(draw(random.key(3), random.key(4), given)), 0, 1).reshape(N_DRAWS, -1)

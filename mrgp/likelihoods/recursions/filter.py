@@ -93,30 +93,34 @@ class Gains(NamedTuple):
     Attributes:
         predicted: P_t, covariance of s_t given the past, (..., state, state).
         closed: A (I - L Lambda W), the closed-loop transition, (..., state, state).
-        gain: A L with L = P W' (I + Lambda V)^-1, (..., state, readout).
+        gain: A L with L = P W' (I + Lambda V)^-1, V = W P W' + E, (..., state, readout).
+        ahead: A P W', (..., state, readout).
         precision: Lambda, (..., readout, readout).
-        spread: V (I + Lambda V)^-1 with V = W P W' + E, symmetric, (..., readout, readout).
+        half, back, phi: Of the :class:`Update`, (..., readout, readout).
         log_determinant: -log |I + Lambda V| / 2, (...).
     """
 
     predicted: Array
     closed: Array
     gain: Array
+    ahead: Array
     precision: Array
-    spread: Array
+    half: Array
+    back: Array
+    phi: Array
     log_determinant: Array
 
 
 class Update(NamedTuple):
     """Result of one measurement update.
 
-    L, V (I + Lambda V)^-1, -log|I + Lambda V| / 2, the filtered covariance; H and J of (I + Lambda V)^-1 = J H, for
-    which V (I + Lambda V)^-1 = H'H; and Phi = (I + Lambda V)^-1 Lambda. Where Lambda is large, J (H r) has many more
-    digits than (J H) r.
+    P W', L, -log|I + Lambda V| / 2, the filtered covariance; H and J of (I + Lambda V)^-1 = J H, for which
+    V (I + Lambda V)^-1 = H'H; and Phi = (I + Lambda V)^-1 Lambda. Where Lambda is large, J (H r) has many more digits
+    than (J H) r.
     """
 
+    cross: Array
     gain: Array
-    spread: Array
     log_determinant: Array
     filtered: Array
     half: Array
@@ -141,21 +145,28 @@ def measurement_update(predicted: Array, weights: Array, noise: Array, precision
     eye = jnp.eye(len(noise), dtype=root.dtype)
     factor = jnp.linalg.cholesky(eye + root.T @ precision @ root)
     half = solve_triangular(factor, root.T, lower=True)
-    spread = half.T @ half
-    gain = cross @ (eye - precision @ spread)
+    inverse = solve_triangular(factor, eye, lower=True)
+    back = _of_transposed(root, inverse.T)
+    gain = cross @ back @ half
     weighted = gain @ precision
     # Joseph: (I - L Lambda W) P (I - L Lambda W)' + L (Lambda + Lambda E Lambda) L', kept low-rank.
     left = predicted - weighted @ cross.T
     filtered = left - (left @ weights.T) @ weighted.T + weighted @ gain.T + (weighted * noise) @ weighted.T
-    inverse = solve_triangular(factor, eye, lower=True)
-    back = _of_transposed(root, inverse.T)
     phi = symmetric(_of_transposed(root, _of_transposed(root, eye - inverse.T @ inverse).T))
-    return Update(gain, spread, -jnp.log(jnp.diagonal(factor)).sum(), symmetric(filtered), half, back, phi)
+    return Update(cross, gain, -jnp.log(jnp.diagonal(factor)).sum(), symmetric(filtered), half, back, phi)
 
 
 def _of_transposed(root: Array, matrix: Array) -> Array:
     """root'^-1 matrix of a lower triangular root."""
     return solve_triangular(root, matrix, lower=True, trans=1)
+
+
+def gains_of(transition: Array, predicted: Array, weights: Array, precision: Array, update: Update) -> Gains:
+    """Gains of steps from their updates; leading axes broadcast."""
+    ahead = transition @ update.cross
+    closed = transition - ahead @ update.phi @ weights
+    parts = ahead, precision, update.half, update.back, update.phi, update.log_determinant
+    return Gains(predicted, closed, transition @ update.gain, *parts)
 
 
 def filter_gains(
@@ -179,9 +190,8 @@ def filter_gains(
     def step(predicted: Array, inputs: tuple[Array, ...]) -> tuple[Array, Gains]:
         weights, noise, info = (c if v is None else v for v, c in zip(inputs, constant, strict=True))
         new = update(predicted, weights, noise, info)
-        closed = A - (A @ new.gain) @ (info @ weights)
         following = symmetric(A @ new.filtered @ A.T) + dynamics.process_noise
-        return following, Gains(predicted, closed, A @ new.gain, info, new.spread, new.log_determinant)
+        return following, gains_of(A, predicted, weights, info, new)
 
     start = jnp.broadcast_to(dynamics.stationary, (precision.shape[1], *dynamics.stationary.shape))
     return lax.scan(step, start, varying, length=n_steps)[1]
@@ -207,21 +217,31 @@ def per_trial(matrices: Array, vectors: Array, pattern: Array) -> Array:
     return jnp.einsum("bij,bj->bi", matrices[pattern], vectors)
 
 
-def filter_means(gains: Gains, information: Array, pattern: Array, first: Array | None = None) -> Array:
+def filter_means(
+    dynamics: Dynamics, readout: StateReadout, gains: Gains, information: Array, pattern: Array
+) -> Array:
     """Predicted means E[s_t | b_0 .. b_{t-1}], (time, trial, state).
 
-    ``information`` is b, (time, trial, readout).
-
-    ``first`` (state,) is the mean of s_0, None for zeros.
+    ``information`` is b, (time, trial, readout). An innovation goes through both factors of (I + Lambda V)^-1, one
+    after the other: where Lambda is large, their product would leave few of its digits.
     """
+    varying, constant = split_time((readout.weights,), len(information))
 
-    def step(mean: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        closed, gain, b = inputs
-        return per_trial(closed, mean, pattern) + per_trial(gain, b, pattern), mean
+    def step(mean: Array, inputs: tuple[tuple[Any, ...], Gains, Array]) -> tuple[Array, Array]:
+        (own,), gain, b = inputs
+        weights = constant[0] if own is None else own
+        half = per_trial(gain.half, _residual(gain.precision, mean @ weights.T, b, pattern), pattern)
+        innovation = per_trial(gain.back, half, pattern)
+        return mean @ dynamics.transition.T + per_trial(gain.ahead, innovation, pattern), mean
 
     start = jnp.zeros((information.shape[1], gains.closed.shape[-1]), information.dtype)
-    start = start if first is None else start + first
-    return lax.scan(step, start, (gains.closed, gains.gain, information))[1]
+    start = start if dynamics.mean is None else start + dynamics.mean
+    return lax.scan(step, start, (varying, gains, information))[1]
+
+
+def _residual(precision: Array, mu: Array, information: Array, pattern: Array) -> Array:
+    """b - Lambda mu, (trial, readout)."""
+    return information - per_trial(precision, mu, pattern)
 
 
 def log_normalizer_terms(
@@ -229,17 +249,17 @@ def log_normalizer_terms(
 ) -> Array:
     """Contribution of each step to log E exp(b'x - x' Lambda x / 2), (time, trial).
 
-    log E = b'mu - mu' Lambda mu / 2 + r' V (I + Lambda V)^-1 r / 2 - log|I + Lambda V| / 2,
-    with mu = W m and r = b - Lambda mu.
+    log E = b'mu - mu' Lambda mu / 2 + |H r|^2 / 2 - log|I + Lambda V| / 2, with mu = W m, r = b - Lambda mu and
+    H'H = V (I + Lambda V)^-1.
     """
 
-    def part(weights: Array, precision: Array, spread: Array, log_determinant: Array, m: Array, b: Array) -> Array:
+    def part(weights: Array, precision: Array, half: Array, log_determinant: Array, m: Array, b: Array) -> Array:
         mu = m @ weights.T
-        residual = b - per_trial(precision, mu, pattern)
-        quadratic = ((b + residual) * mu).sum(-1) + (residual * per_trial(spread, residual, pattern)).sum(-1)
+        residual = _residual(precision, mu, b, pattern)
+        quadratic = ((b + residual) * mu).sum(-1) + (per_trial(half, residual, pattern) ** 2).sum(-1)
         return 0.5 * quadratic + log_determinant[pattern]
 
     constant = readout.weights.shape[0] == 1
     weights = readout.weights[0] if constant else readout.weights
-    parts = (gains.precision, gains.spread, gains.log_determinant, means, information)
+    parts = (gains.precision, gains.half, gains.log_determinant, means, information)
     return jax.vmap(part, in_axes=(None if constant else 0, 0, 0, 0, 0, 0))(weights, *parts)

@@ -14,7 +14,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mrgp.likelihoods.recursions.filter import Dynamics, Gains, StateReadout, measurement_update, per_trial, symmetric
+from mrgp.likelihoods.recursions.filter import (
+    Dynamics,
+    Gains,
+    StateReadout,
+    gains_of,
+    measurement_update,
+    per_trial,
+    symmetric,
+)
 
 
 def transposed(matrices: Array) -> Array:
@@ -136,10 +144,9 @@ def parallel_gains(dynamics: Dynamics, readout: StateReadout, precision: Array, 
     info = jnp.broadcast_to(precision, (n_steps, *precision.shape[1:]))
     update = jax.vmap(jax.vmap(measurement_update, in_axes=(None, None, None, 0)), in_axes=(None, 0, 0, 0))
     local = update(Q, weights, noise, info)
-    seen = A - local.gain @ info @ (weights @ A)[:, None]
-    phi = info - info @ local.spread @ info
     ahead = (weights @ A)[:, None]
-    told = symmetric(transposed(ahead) @ phi @ ahead)
+    seen = A - local.gain @ info @ ahead
+    told = symmetric(transposed(ahead) @ local.phi @ ahead)
     first = jax.vmap(measurement_update, in_axes=(None, None, None, 0))(
         dynamics.stationary, weights[0], noise[0], info[0]
     )
@@ -163,19 +170,21 @@ def parallel_gains(dynamics: Dynamics, readout: StateReadout, precision: Array, 
     start = jnp.broadcast_to(dynamics.stationary, (1, patterns, size, size))
     predicted = jnp.concatenate([start, following])
     final = jax.vmap(jax.vmap(measurement_update, in_axes=(0, None, None, 0)))(predicted, weights, noise, info)
-    closed = A - (A @ final.gain) @ info @ weights[:, None]
-    return Gains(predicted, closed, A @ final.gain, info, final.spread, final.log_determinant)
+    return gains_of(A, predicted, weights[:, None], info, final)
 
 
-def parallel_means(gains: Gains, information: Array, pattern: Array, first: Array | None = None) -> Array:
+def parallel_means(
+    dynamics: Dynamics, readout: StateReadout, gains: Gains, information: Array, pattern: Array
+) -> Array:
     """Compute predicted means in O(sqrt(time)) steps.
 
     The result is that of :func:`mrgp.likelihoods.recursions.filter.filter_means`.
     """
-    drive = jax.vmap(per_trial, in_axes=(0, 0, None))(gains.gain, information, pattern)
+    apply = jax.vmap(per_trial, in_axes=(0, 0, None))
+    drive = apply(gains.ahead, apply(gains.back, apply(gains.half, information, pattern), pattern), pattern)
     start = jnp.zeros_like(drive[:1])
-    if first is not None:
-        start = start + first
+    if dynamics.mean is not None:
+        start = start + dynamics.mean
         drive = drive.at[0].add(per_trial(gains.closed[0], start[0], pattern))
-    ahead = affine_scan(gains.closed, drive, pattern, reverse=False, parallel=True)
-    return jnp.concatenate([start, ahead[:-1]])
+    following = affine_scan(gains.closed, drive, pattern, reverse=False, parallel=True)
+    return jnp.concatenate([start, following[:-1]])

@@ -64,7 +64,7 @@ def smooth_means(
     apply = jax.vmap(per_trial, in_axes=(0, 0, None))
     mu = jnp.einsum("tis,tbs->tbi", weights, means)
     residual = information - apply(gains.precision, mu, pattern)
-    scaled = residual - apply(gains.precision, apply(gains.spread, residual, pattern), pattern)
+    scaled = apply(gains.back, apply(gains.half, residual, pattern), pattern)
     inflow = jnp.einsum("tis,tbi->tbs", weights, scaled)
     adjoint_closed = jnp.swapaxes(gains.closed, -1, -2)
     before = affine_scan(adjoint_closed, inflow, pattern, reverse=True, parallel=parallel)  # r_{t-1}
@@ -80,7 +80,7 @@ def smooth_covariances(gains: Gains, readout: StateReadout, parallel: bool = Fal
     steps = gains.closed.shape[0]
     weights = jnp.broadcast_to(readout.weights, (steps, *readout.weights.shape[1:]))
     noise = jnp.broadcast_to(readout.noise, (steps, readout.noise.shape[-1]))
-    phi = symmetric(gains.precision - gains.precision @ gains.spread @ gains.precision)
+    phi = gains.phi
     source = jnp.einsum("tis,tgij,tjr->tgsr", weights, phi, weights)
     before = congruence_scan(gains.closed, source, parallel=parallel)  # N_{t-1}
     after = jnp.concatenate([before[1:], jnp.zeros_like(before[:1])])

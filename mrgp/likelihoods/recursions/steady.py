@@ -25,7 +25,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, Update, measurement_update, symmetric
+from mrgp.likelihoods.recursions.filter import (
+    Dynamics,
+    Gains,
+    StateReadout,
+    gains_of,
+    measurement_update,
+    symmetric,
+)
 
 DOUBLINGS = 40  # at the most
 RESTING = 4.0  # units of rounding: a covariance that moves by less has come to rest
@@ -40,18 +47,14 @@ class Steady(NamedTuple):
     Attributes:
         dynamics: Of the process.
         weights: W, (readout, state).
-        precision: Lambda, (pattern, readout, readout).
-        ahead: A P W', (pattern, state, readout).
-        update: Of every step.
+        gains: Of every step, without a time axis.
         told: W F^t for every t, (time, pattern, readout, state).
         jump: D, (pattern, state, state).
     """
 
     dynamics: Dynamics
     weights: Array
-    precision: Array
-    ahead: Array
-    update: Update
+    gains: Gains
     told: Array
     jump: Array
 
@@ -65,11 +68,10 @@ class Steady(NamedTuple):
         A, W, E = dynamics.transition, readout.weights[0], readout.noise[0]
         P = steady_covariance(dynamics, W, E, precision)
         update = jax.vmap(measurement_update, in_axes=(0, None, None, 0))(P, W, E, precision)
-        ahead = A @ P @ W.T
-        closed = A - ahead @ update.phi @ W
-        first = jnp.broadcast_to(W, (len(closed), *W.shape))
-        told = lax.scan(lambda told, _: (told @ closed, told), first, None, length=n_steps)[1]
-        return cls(dynamics, W, precision, ahead, update, told, dynamics.stationary - P)
+        gains = gains_of(A, P, W, precision, update)
+        first = jnp.broadcast_to(W, (len(P), *W.shape))
+        told = lax.scan(lambda told, _: (told @ gains.closed, told), first, None, length=n_steps)[1]
+        return cls(dynamics, W, gains, told, dynamics.stationary - P)
 
     def log_normalizer(self, information: Array, pattern: Array, valid: Array | None) -> Array:
         """log E exp(sum_t b'x - x' Lambda x / 2) of each trial, (trial,).
@@ -82,11 +84,11 @@ class Steady(NamedTuple):
 
         def step(mean: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
             mu = self.weights @ mean
-            residual = b - _per_column(self.precision, mu, pattern)
-            half = _per_column(self.update.half, residual, pattern)
-            term = 0.5 * ((b + residual) * mu + half**2).sum(0) + self.update.log_determinant[pattern]
-            innovation = _per_column(self.update.back, half, pattern)
-            return self.dynamics.advanced(mean) + _per_column(self.ahead, innovation, pattern), (term, innovation)
+            residual = b - _per_column(self.gains.precision, mu, pattern)
+            half = _per_column(self.gains.half, residual, pattern)
+            term = 0.5 * ((b + residual) * mu + half**2).sum(0) + self.gains.log_determinant[pattern]
+            innovation = _per_column(self.gains.back, half, pattern)
+            return self.dynamics.advanced(mean) + _per_column(self.gains.ahead, innovation, pattern), (term, innovation)
 
         # Trials come last, so that registers, which only shift, shift as whole rows; products that could be taken of
         # all steps at once are faster here than transposing what they are of.
@@ -102,8 +104,8 @@ class Steady(NamedTuple):
         Innovations are (time, readout, trial).
         """
         states = self.weights.shape[1]
-        rows = jnp.swapaxes(self.told, 0, 1).reshape(len(self.update.phi), -1, states)
-        weighted = jnp.swapaxes(self.update.phi @ self.told, 0, 1).reshape(rows.shape)
+        rows = jnp.swapaxes(self.told, 0, 1).reshape(len(self.gains.phi), -1, states)
+        weighted = jnp.swapaxes(self.gains.phi @ self.told, 0, 1).reshape(rows.shape)
         linear = _per_column(_transposed(rows), innovation.reshape(-1, innovation.shape[-1]), pattern)
         system = jnp.eye(states, dtype=rows.dtype) + self.jump @ (_transposed(rows) @ weighted)
         settled = _per_column(jnp.linalg.solve(system, self.jump), linear, pattern)
@@ -122,13 +124,13 @@ class Steady(NamedTuple):
             read, u = inputs
             cross = covariance @ _transposed(read)
             spread = symmetric(read @ cross)
-            system = eye + self.update.phi @ spread
+            system = eye + self.gains.phi @ spread
             inverse = jnp.linalg.inv(system)
             expected = _per_column(read, mean, pattern)
-            residual = u - _per_column(self.update.phi, expected, pattern)
+            residual = u - _per_column(self.gains.phi, expected, pattern)
             moved = _per_column(inverse, residual, pattern)
             quadratic = ((u + residual) * expected + residual * _per_column(spread, moved, pattern)).sum(0)
-            learned = cross @ inverse @ self.update.phi @ _transposed(cross)
+            learned = cross @ inverse @ self.gains.phi @ _transposed(cross)
             law = mean + _per_column(cross, moved, pattern), symmetric(covariance - learned)
             return law, 0.5 * quadratic - 0.5 * jnp.linalg.slogdet(system)[1][pattern]
 

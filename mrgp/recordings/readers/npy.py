@@ -20,8 +20,8 @@ PER_REGION = "per region, for a .npy file, or a .mat file that does not say it"
 class Npy(Reader):
     """One array (trials, bins, neurons), in which several regions stand side by side.
 
-    Integers that fit into one or two bytes, and numbers in double precision of which none is missing, stay in the file
-    until they are needed: a recording of it takes no memory of its own.
+    Values of dtype uint8 or uint16, and numbers in double precision of which none is missing, stay in the file until
+    they are needed: a recording of it takes no memory of its own. Of any other dtype the recording is a copy.
 
     Args:
         regions: Names of all regions (default region1, region2, ...).
