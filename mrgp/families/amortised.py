@@ -5,7 +5,8 @@ r"""Amortised models: latents of any kind, inferred by a guide that is trained w
 
 A member of the family writes the program, ``__call__``, and the guide, ``guide``. Both sample the latents of a trial
 inside ``with self.trials(data) as some``, with everything but the trial in the event shape; ``some`` is the recording,
-or the batch of its trials that is looked at. Networks are ``numpyro.param`` in them, arrays or pytrees of arrays::
+or the batch of its trials that is looked at. What a trial tells the guide is ``self.inputs(some)``. Networks are
+entered outside the plate by :func:`mrgp.parts.networks.network`, or are ``numpyro.param``, pytrees of arrays::
 
     @dataclass(frozen=True)
     class Rotating(Amortised):
@@ -30,6 +31,7 @@ import numpyro
 from jax import Array, lax
 
 from mrgp.families.model import Model
+from mrgp.inference.amortised_bound import SCORED, SHOWN
 from mrgp.inference.amortised_parameters import Parameters
 from mrgp.inference.amortised_svi import AmortisedSVI
 from mrgp.parts.emissions import Emission, Gaussian
@@ -87,6 +89,20 @@ class Amortised(Model, abstract=True):
         values = jnp.where(scale > LEAST_SCALE, units, 0.0)
         return jnp.where(self.observed(data), values, 0.0)
 
+    def inputs(self, data: MultiRegionData) -> Array:
+        """What the guide is told of trials, (trial, time, 2 x neuron), in single precision.
+
+        Standardised values, 0 where the guide sees none, and 1 where it sees one. Values of a bin are the larger the
+        fewer are seen, so that their sum stays what it was. Of training some entries are hidden, which the program then
+        scores (coordinated dropout: Keshtkaran & Pandarinath 2019, NeurIPS), so that nothing is learned by copying, and
+        neurons that nobody has seen are predicted.
+        """
+        shown = numpyro.deterministic(SHOWN, jnp.asarray(True))
+        seen = self.observed(data) & shown
+        share = jnp.maximum(seen.mean(-1, keepdims=True), 1 / seen.shape[-1])
+        values = jnp.where(seen, self.standardised(data), 0.0) / share
+        return jnp.concatenate([values, seen], -1).astype(jnp.float32)
+
     def emission_sites(self, data: MultiRegionData) -> Readout:
         """Sample the emission's own parameters, and an offset for every neuron."""
         unread = jnp.zeros((data.layout.total_neurons, 1))
@@ -103,8 +119,8 @@ class Amortised(Model, abstract=True):
         """
         numpyro.deterministic(LATENTS, latents)
         eta = numpyro.deterministic(ETA, signal + readout.offset)
-        values = self.emission.given(readout, eta).mask(self.observed(data)).to_event(2)
-        numpyro.sample("y", values, obs=data.floats)
+        scored = self.observed(data) & numpyro.deterministic(SCORED, jnp.asarray(True))
+        numpyro.sample("y", self.emission.given(readout, eta).mask(scored).to_event(2), obs=data.floats)
 
     # ---- what inference and results ask --------------------------------------------------------------------------
 

@@ -27,32 +27,41 @@ class Terms(NamedTuple):
 
 type Trace = dict[str, dict[str, Any]]
 
+SHOWN, SCORED = "shown", "scored"  # deterministic sites: entries that the guide sees, and that the program scores
 
-def traces(model: WithGuide, values: Values, data: Any, key: Array) -> tuple[Trace, Trace]:
-    """Run the guide, and the program with the latents that it has drawn; return both traces."""
+
+def traces(model: WithGuide, values: Values, data: Any, key: Array, hidden: Array | None = None) -> tuple[Trace, Trace]:
+    """Run the guide, and the program with the latents that it has drawn; return both traces.
+
+    The guide does not see ``hidden`` entries (trial, time, neuron), and the program scores no others.
+    """
     guide_key, program_key = jax.random.split(key)
-    guide = handlers.substitute(handlers.seed(model.guide, guide_key), data=values.all)
+    known = values.all if hidden is None else {**values.all, SHOWN: ~hidden, SCORED: hidden}
+    guide = handlers.substitute(handlers.seed(model.guide, guide_key), data=known)
     drawn = handlers.trace(guide).get_trace(data)
-    program = handlers.substitute(handlers.seed(model, program_key), data=values.all)
+    program = handlers.substitute(handlers.seed(model, program_key), data=known)
     return drawn, handlers.trace(handlers.replay(program, drawn)).get_trace(data)
 
 
-def terms(model: WithGuide, values: Values, data: Any, key: Array) -> Terms:
+def terms(model: WithGuide, values: Values, data: Any, key: Array, hidden: Array | None = None) -> Terms:
     """Compute the terms of the bound with one draw of the guide.
 
-    A divergence that has a closed form needs no draw. Of a batch, terms are weighted to stand for all trials.
+    A divergence that has a closed form needs no draw. Of a batch, terms are weighted to stand for all trials; where
+    only ``hidden`` entries are scored, these stand for all.
     """
-    drawn, run = traces(model, values, data, key)
-    divergence, prior = jnp.zeros(()), jnp.zeros(())
+    drawn, run = traces(model, values, data, key, hidden)
+    likelihood, divergence, prior = jnp.zeros(()), jnp.zeros(()), jnp.zeros(())
     for name, site in run.items():
-        if site["type"] != "sample" or site["is_observed"]:
+        if site["type"] != "sample":
             continue
-        if is_of_trials(site):
+        own = site["fn"].log_prob(site["value"]) if site["is_observed"] or not is_of_trials(site) else None
+        if own is None:
             divergence = divergence + _weighted(site, _divergence(drawn[name]["fn"], site["fn"], site["value"]))
+        elif is_of_trials(site):
+            likelihood = likelihood + _weighted(site, own) / (1.0 if hidden is None or name != "y" else hidden.mean())
         else:
-            prior = prior + site["fn"].log_prob(site["value"]).sum()
-    y = run["y"]
-    return Terms(_weighted(y, y["fn"].log_prob(y["value"])), divergence, prior)
+            prior = prior + own.sum()
+    return Terms(likelihood, divergence, prior)
 
 
 def log_weights(drawn: Trace, run: Trace) -> Array:
