@@ -9,7 +9,8 @@ from mrgp.models.fa import FA
 from mrgp.models.gfa import GFA
 from mrgp.models.gpfa import GPFA
 from mrgp.models.lds import LDS
+from mrgp.models.lfads import LFADS
 from mrgp.models.mdlag import MDLAG
 from mrgp.models.pcca import PCCA
 
-__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "LDS", "MDLAG", "PCCA"]
+__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "LDS", "LFADS", "MDLAG", "PCCA"]

@@ -69,6 +69,7 @@ from .results.fit import Fit as Fit
 from .results.fit import load_fit as load_fit
 from .results.loo import leave_one_out as leave_one_out
 from .runtime.workers import process_pool as process_pool
+from .simulations.chaotic_network import chaotic_network as chaotic_network
 from .simulations.scenarios import simulate_scenario as simulate_scenario
 from .simulations.simulate import simulate as simulate
 from .studies.bootstrap.bootstrap_delays import Bootstrap as Bootstrap
@@ -83,5 +84,7 @@ from .studies.cross_validation.result import CrossValidation as CrossValidation
 from .studies.evaluation.evaluate import Evaluation as Evaluation
 from .studies.evaluation.evaluate import evaluate as evaluate
 from .studies.table_of_runs import aggregate as aggregate
+from .studies.tuning.tune import Tuning as Tuning
+from .studies.tuning.tune import tune as tune
 
 __version__: str

@@ -23,7 +23,7 @@ entered outside the plate by :func:`mrgp.parts.networks.network`, or are ``numpy
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ from jax import Array, lax
 
 from mrgp.families.model import Model
 from mrgp.inference.amortised_bound import SCORED, SHOWN
-from mrgp.inference.amortised_parameters import Parameters
+from mrgp.inference.amortised_parameters import unpacked
 from mrgp.inference.amortised_svi import AmortisedSVI
 from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.latents import LatentLayout
@@ -40,6 +40,8 @@ from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, entries
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.amortised_conditional import ETA, LATENTS, AmortisedConditional
+from mrgp.results.amortised_fit import AmortisedFit
+from mrgp.results.fit import Fit
 
 LEAST_SCALE = 1e-12  # in units of the recording: below it a neuron was the same in every bin
 
@@ -50,14 +52,21 @@ class Amortised(Model, abstract=True):
 
     Args:
         emission: An :class:`mrgp.Emission` or its name: the distribution of a value given eta.
+        refinement: Gradient steps by which what the guide says of a trial is bettered, wherever it is asked of a
+            recording; none in training.
     """
 
+    _: KW_ONLY
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
+    refinement: int = 0
 
+    fit_class: ClassVar[type[Fit]] = AmortisedFit
     methods: ClassVar[tuple[str, ...]] = (AmortisedSVI.written_name(),)
 
     def __post_init__(self) -> None:
         self.resolve()
+        if self.refinement < 0:
+            raise ValueError(f"refinement counts at least 0 steps, not {self.refinement}")
         if self.emission.is_autocorrelated:
             model = type(self).__name__
             raise ValueError(f"{model} takes the bins of a trial as independent given eta: use emission='gaussian'")
@@ -90,12 +99,12 @@ class Amortised(Model, abstract=True):
         return jnp.where(self.observed(data), values, 0.0)
 
     def inputs(self, data: MultiRegionData) -> Array:
-        """What the guide is told of trials, (trial, time, 2 x neuron), in single precision.
+        """Values and mask of trials as the guide sees them, (trial, time, 2 x neuron).
 
-        Standardised values, 0 where the guide sees none, and 1 where it sees one. Values of a bin are the larger the
-        fewer are seen, so that their sum stays what it was. Of training some entries are hidden, which the program then
-        scores (coordinated dropout: Keshtkaran & Pandarinath 2019, NeurIPS), so that nothing is learned by copying, and
-        neurons that nobody has seen are predicted.
+        They are in single precision: standardised values, 0 where the guide sees none, and 1 where it sees one. Values
+        of a bin are the larger the fewer are seen, so that their sum stays what it was. Of training some entries are
+        hidden, which the program then scores (coordinated dropout: Keshtkaran & Pandarinath 2019, NeurIPS), so that
+        nothing is learned by copying, and neurons that nobody has seen are predicted.
         """
         shown = numpyro.deterministic(SHOWN, jnp.asarray(True))
         seen = self.observed(data) & shown
@@ -125,4 +134,4 @@ class Amortised(Model, abstract=True):
     # ---- what inference and results ask --------------------------------------------------------------------------
 
     def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> AmortisedConditional:
-        return AmortisedConditional(self, data, Parameters.of(self, data).unpacked(sites))
+        return AmortisedConditional(self, data, unpacked(self, data, sites), self.refinement)

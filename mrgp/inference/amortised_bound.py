@@ -50,15 +50,16 @@ def terms(model: WithGuide, values: Values, data: Any, key: Array, hidden: Array
     only ``hidden`` entries are scored, these stand for all.
     """
     drawn, run = traces(model, values, data, key, hidden)
+    share = 1.0 if hidden is None else jnp.maximum(hidden.mean(), 1 / hidden.size)  # where none is hidden, none counts
     likelihood, divergence, prior = jnp.zeros(()), jnp.zeros(()), jnp.zeros(())
     for name, site in run.items():
         if site["type"] != "sample":
             continue
         own = site["fn"].log_prob(site["value"]) if site["is_observed"] or not is_of_trials(site) else None
         if own is None:
-            divergence = divergence + _weighted(site, _divergence(drawn[name]["fn"], site["fn"], site["value"]))
+            divergence = divergence + _weighted(site, divergence_of(drawn[name]["fn"], site["fn"], site["value"]))
         elif is_of_trials(site):
-            likelihood = likelihood + _weighted(site, own) / (1.0 if hidden is None or name != "y" else hidden.mean())
+            likelihood = likelihood + _weighted(site, own) / (share if name == "y" else 1.0)
         else:
             prior = prior + own.sum()
     return Terms(likelihood, divergence, prior)
@@ -75,7 +76,8 @@ def log_weights(drawn: Trace, run: Trace) -> Array:
     return total
 
 
-def _divergence(guide: Any, prior: Any, value: Array) -> Array:
+def divergence_of(guide: Any, prior: Any, value: Array) -> Array:
+    """Compute KL of q from the prior, (trial,), or estimate it by the draw ``value``."""
     try:
         return kl_divergence(guide, prior)
     except NotImplementedError:

@@ -5,8 +5,8 @@ are at their most likely value, in unconstrained coordinates while they are trai
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,8 @@ class Values(NamedTuple):
         return {**self.networks, **self.shared}
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Parameters of a program and its guide, for recordings of one layout.
+class Parameters(NamedTuple):
+    """Parameters of a program and its guide, inside code that is compiled.
 
     Attributes:
         first: Values that training begins from.
@@ -57,10 +56,11 @@ class Parameters:
     supports: dict[str, Any]
 
     @classmethod
-    def of(cls, model: WithGuide, data: Any, seed: int = 0) -> "Parameters":
+    def of(cls, model: WithGuide, data: Any, key: Array | None = None) -> Self:
         """Find the parameters by running program and guide once."""
-        programs = zip((model, model.guide), jax.random.split(jax.random.key(seed)), strict=True)
-        traces = [handlers.trace(handlers.seed(program, key)).get_trace(data) for program, key in programs]
+        keys = jax.random.split(jax.random.key(0) if key is None else key)
+        programs = zip((model, model.guide), keys, strict=True)
+        traces = [handlers.trace(handlers.seed(program, own)).get_trace(data) for program, own in programs]
         both = {name: site for trace in reversed(traces) for name, site in trace.items()}
         networks = {name: site["value"] for name, site in both.items() if site["type"] == "param"}
         shared = {
@@ -79,28 +79,49 @@ class Parameters:
         """Values at unconstrained coordinates."""
         return Values(free.networks, {n: biject_to(self.supports[n])(v) for n, v in free.shared.items()})
 
-    def packed(self, values: Values) -> dict[str, np.ndarray]:
-        """Values as arrays by name, a network's one by one."""
-        arrays = {name: np.asarray(value) for name, value in values.shared.items()}
-        for name, network in values.networks.items():
-            for place, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
-                arrays[_named(name, place)] = np.asarray(leaf)
-        return arrays
 
-    def unpacked(self, arrays: Mapping[str, Any]) -> Values:
-        """Values from arrays by name.
+@partial(jax.jit, static_argnums=0)
+def first_values(model: WithGuide, data: Any, key: Array) -> Values:
+    """Values that training begins from."""
+    return Parameters.of(model, data, key).first
 
-        Raises:
-            ValueError: arrays are missing, or of another shape.
-        """
-        shared = {name: _like(arrays, name, value) for name, value in self.first.shared.items()}
-        networks = {
-            name: jax.tree_util.tree_map_with_path(
-                lambda place, leaf, name=name: _like(arrays, _named(name, place), leaf), network
-            )
-            for name, network in self.first.networks.items()
-        }
-        return Values(networks, shared)
+
+@partial(jax.jit, static_argnums=0)
+def freed(model: WithGuide, data: Any, values: Values) -> Values:
+    """Unconstrained coordinates of values."""
+    return Parameters.of(model, data).free(values)
+
+
+@partial(jax.jit, static_argnums=0)
+def constrained(model: WithGuide, data: Any, free: Values) -> Values:
+    """Values at unconstrained coordinates."""
+    return Parameters.of(model, data).constrained(free)
+
+
+def packed(values: Values) -> dict[str, np.ndarray]:
+    """Values as arrays by name, a network's one by one."""
+    arrays = {name: np.asarray(value) for name, value in values.shared.items()}
+    for name, network in values.networks.items():
+        for place, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
+            arrays[_named(name, place)] = np.asarray(leaf)
+    return arrays
+
+
+def unpacked(model: WithGuide, data: Any, arrays: Mapping[str, Any]) -> Values:
+    """Values from arrays by name.
+
+    Raises:
+        ValueError: arrays are missing, or of another shape.
+    """
+    needed = jax.eval_shape(lambda data: Parameters.of(model, data).first, data)
+    shared = {name: _like(arrays, name, value) for name, value in needed.shared.items()}
+    networks = {
+        name: jax.tree_util.tree_map_with_path(
+            lambda place, leaf, name=name: _like(arrays, _named(name, place), leaf), network
+        )
+        for name, network in needed.networks.items()
+    }
+    return Values(networks, shared)
 
 
 def is_of_trials(site: Mapping[str, Any]) -> bool:
@@ -113,8 +134,8 @@ def _named(network: str, place: Any) -> str:
     return SEPARATOR.join([network, inside]) if inside else network
 
 
-def _like(arrays: Mapping[str, Any], name: str, first: Any) -> Array:
-    if name not in arrays or np.shape(arrays[name]) != np.shape(first):
+def _like(arrays: Mapping[str, Any], name: str, needed: Any) -> Array:
+    if name not in arrays or np.shape(arrays[name]) != needed.shape:
         held = f"of shape {np.shape(arrays[name])}" if name in arrays else "missing"
-        raise ValueError(f"parameter {name!r} is {held}, but the model needs {np.shape(first)}")
-    return jnp.asarray(arrays[name])
+        raise ValueError(f"parameter {name!r} is {held}, but the model needs {needed.shape}")
+    return jnp.asarray(arrays[name], needed.dtype)

@@ -1,8 +1,9 @@
 """Method "amortised_svi": an amortised model and its guide, trained on batches of trials.
 
 Adam climbs the bound of log p(y) (Kingma & Welling 2014, ICLR), of which the divergence of q from the prior is turned
-on over the first epochs: else q would stay at the prior, from which nothing can be learned. Some trials are kept apart;
-the parameters whose bound of these is highest are the result.
+on over the first epochs: else q would stay at the prior, from which nothing can be learned. A share of the entries is
+hidden from the guide, and only these are scored. Some trials are kept apart; the parameters whose bound of these is
+highest are the result.
 """
 
 import importlib
@@ -15,20 +16,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
 
-from mrgp.inference.amortised_bound import terms
-from mrgp.inference.amortised_parameters import Parameters, Values, WithGuide
+from mrgp.inference.amortised_bound import Terms, terms
+from mrgp.inference.amortised_parameters import (
+    Parameters,
+    Values,
+    WithGuide,
+    constrained,
+    first_values,
+    freed,
+    packed,
+    unpacked,
+)
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
-from mrgp.inference.run import BOUND, Quantity, Run, State
+from mrgp.inference.run import BOUND, Options, Quantity, Run, State
 from mrgp.recordings.recording import MultiRegionData
 
 FLOOR = 1e-3  # of the divergence's weight: from 0 the reconstruction jumps
 LONGEST_STEP = 5.0  # of the gradient, in its usual units: one trial of many spikes throws nothing off its way
+FIRST_EPOCHS = 3  # in which the steps grow to their length
 FEWEST_APART = 10  # trials, below which none is kept apart
 JUDGED = 8  # draws of the guide in a bound of the trials kept apart
-
+SHORTER = 0.3  # steps become, where the bound of the trials kept apart has not risen
 
 WARMING, TRAINED = "warming", "trained"  # phases of a run
+RUN = "run/"  # before the names of what only a checkpoint holds
 
 
 @dataclass(kw_only=True)
@@ -36,16 +48,15 @@ class Training(State):
     """State between two epochs.
 
     Attributes:
-        parameters: Of the model.
         free: Present unconstrained values; ``sites`` are those with the highest bound so far.
         optimiser: Its state.
         key: Of random numbers.
         epoch: Epochs so far.
         skipped: Steps that were left out since they were not finite.
-        since: Epochs since the bound was highest.
+        since: Epochs since the bound was highest, or steps became shorter.
+        shortened: How often steps became shorter.
     """
 
-    parameters: Parameters
     free: Values
     optimiser: Any
     key: Array
@@ -54,6 +65,31 @@ class Training(State):
     epoch: int = 0
     skipped: int = 0
     since: int = 0
+    shortened: int = 0
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        return "epoch", "skipped", "since", "shortened", "evaluations"
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Arrays of a checkpoint, from which a run goes on as if it had never stopped."""
+        leaves = jax.tree.leaves((self.free, self.optimiser))
+        arrays = {f"{RUN}{place}": leaf for place, leaf in enumerate(leaves)}
+        counts = {f"{RUN}{name}": getattr(self, name) for name in self.counters}
+        own = {f"{RUN}key": random.key_data(self.key), f"{RUN}trace": np.array(self.trace)}
+        return {**self.sites, **arrays, **counts, **own}
+
+    def go_on_from(self, kept: dict[str, np.ndarray], phase: str) -> None:
+        """Take the place of the run that a checkpoint was written by."""
+        leaves, structure = jax.tree.flatten((self.free, self.optimiser))
+        arrays = [jnp.asarray(kept[f"{RUN}{place}"], leaf.dtype) for place, leaf in enumerate(leaves)]
+        self.free, self.optimiser = jax.tree.unflatten(structure, arrays)
+        self.key, self.trace = random.wrap_key_data(jnp.asarray(kept[f"{RUN}key"])), list(kept[f"{RUN}trace"])
+        for name in self.counters:
+            setattr(self, name, int(kept[f"{RUN}{name}"]))
+        self.sites = {name: value for name, value in kept.items() if not name.startswith(RUN)}
+        self.phase, self.iterations = phase, self.epoch
 
 
 @dataclass(frozen=True)
@@ -63,15 +99,20 @@ class AmortisedSVI(Method):
     Args:
         learning_rate: Of Adam.
         batch_size: Trials of one step; all, if there are fewer.
+        hidden: Share of the entries that are hidden from the guide, anew in every step: in half of the trials whole
+            neurons, in the others single bins. 0 hides none, and scores all.
         warm_up: Epochs over which the divergence is turned on.
-        patience: Epochs without a higher bound of the trials kept apart, after which the training ends.
+        patience: Epochs without a higher bound of the trials kept apart, after which steps become shorter.
+        shortenings: How often steps become shorter, from where the bound was highest, before the training ends.
         apart: Share of the trials that are kept apart.
     """
 
     learning_rate: float = 3e-3
     batch_size: int = 64
+    hidden: float = 0.2
     warm_up: int = 50
-    patience: int = 50
+    patience: int = 25
+    shortenings: int = 2
     apart: float = 0.2
 
     climbs: ClassVar[Quantity] = BOUND
@@ -85,27 +126,36 @@ class AmortisedSVI(Method):
             raise ValueError(f"learning_rate is a positive number, not {self.learning_rate}")
         if not 0 <= self.apart < 1:
             raise ValueError(f"apart is a share of the trials in [0, 1), not {self.apart}")
+        if not 0 <= self.hidden < 1:
+            raise ValueError(f"hidden is a share of the entries in [0, 1), not {self.hidden}")
         for name in ("batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} counts at least 1, not {getattr(self, name)}")
+        for name in ("warm_up", "shortenings"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} counts at least 0, not {getattr(self, name)}")
+
+    def longest(self, options: Options) -> int:
+        return options.max_iterations
 
     def init(self, driver: Driver) -> Training:
         model, data, seed = driver.model, driver.data, driver.options.seed
-        parameters = Parameters.of(model, data, seed)
-        known = driver.store.read(model)
-        values = parameters.first
+        known, key = driver.store.read(model), random.key(seed)
         if driver.start is not None:
-            values = parameters.unpacked(driver.start.sites)
-        if known is not None:
-            values = parameters.unpacked(known[1])
+            values = unpacked(model, data, driver.start.sites)
+        else:
+            values = first_values(model, data, key)
         training, apart = self._split(data, seed)
-        free, key = parameters.free(values), random.key(seed)
+        free = freed(model, data, values)
         state = Training(
-            model=model, sites=parameters.packed(values), parameters=parameters, free=free, key=key,
-            optimiser=self._adam().init(free), training=training, apart=apart, phase=WARMING,
+            model=model, sites=packed(values), free=free, key=key, optimiser=_adam().init(free), training=training,
+            apart=apart, phase=WARMING,
         )  # fmt: skip
-        if driver.start is not None or driver.store.phase == TRAINED:  # it must not end below where it begins
-            state.phase, state.trace = TRAINED, [self._judge(driver, state, random.fold_in(key, 1))]
+        if known is not None:
+            assert driver.store.phase is not None
+            state.go_on_from(known[1], driver.store.phase)
+        elif driver.start is not None:  # it must not end below where it begins
+            state.phase, state.trace = TRAINED, [self._judge(driver, state, random.fold_in(key, 1))[0]]
         elif driver.options.max_iterations <= self.warm_up:
             most = f"max_iterations is {driver.options.max_iterations}, and warm_up {self.warm_up} epochs"
             raise ValueError(f"{most}: raise max_iterations, or lower warm_up")
@@ -116,28 +166,42 @@ class AmortisedSVI(Method):
         n_steps = -(-state.training.n_trials // self.batch_size)
         warming = state.phase == WARMING and state.epoch < self.warm_up
         weight = max(FLOOR, state.epoch / self.warm_up) if warming else 1.0
+        rate = self.learning_rate * SHORTER**state.shortened * min(1.0, (state.epoch + 1) / (FIRST_EPOCHS + 1))
         state.key, key, judge = random.split(state.key, 3)
-        trained = _epoch(self, state.model, n_steps, state.free, state.optimiser, state.training, key, weight)
+        of = state.free, state.optimiser, state.training
+        trained = _epoch(state.model, n_steps, self.hidden, *of, key, weight, rate)
         state.free, state.optimiser = trained[:2]
         state.skipped += int(trained[2])
         state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
         state.iterations = state.epoch
-        value = self._judge(driver, state, judge)
-        driver.show(1, value)
+        value, divergence = self._judge(driver, state, judge)
+        driver.show(1, value, f"KL = {divergence:.1f}")
         better = warming or value > state.height
         if better:
-            state.sites = state.parameters.packed(state.parameters.constrained(state.free))
+            state.sites = packed(constrained(state.model, state.training, state.free))
         if not warming:
             state.phase, state.since = TRAINED, 0 if better else state.since + 1
             state.trace += [value] if better else []
-        if better:
-            driver.keep(state)
+        self._shortened(state)
+        driver.keep(state)
         return self._ended(driver, state)
 
-    def _judge(self, driver: Driver, state: Training, key: Array) -> float:
-        """Bound of log p(y) by the trials kept apart, in nats of all trials."""
+    def _judge(self, driver: Driver, state: Training, key: Array) -> tuple[float, float]:
+        """Compute the bound by the trials kept apart, and the divergence in it.
+
+        Both are in nats of all trials.
+        """
         share = state.apart.n_trials / driver.data.n_trials
-        return float(_judged(state.model, state.free, state.apart, key)) / share
+        found = _judged(state.model, state.free, state.apart, key)
+        return float(found.likelihood - found.divergence) / share, float(found.divergence) / share
+
+    def _shortened(self, state: Training) -> None:
+        """Shorten the steps where the bound has not risen, and go back to where it was highest."""
+        if state.since >= self.patience and state.shortened < self.shortenings:
+            values = unpacked(state.model, state.training, state.sites)
+            state.free = freed(state.model, state.training, values)
+            state.optimiser = _adam().init(state.free)
+            state.shortened, state.since = state.shortened + 1, 0
 
     def finish(self, driver: Driver, state: Training) -> Run:
         if state.skipped:
@@ -162,28 +226,28 @@ class AmortisedSVI(Method):
             training = training.in_batches_of(self.batch_size)
         return training, apart
 
-    def _adam(self) -> Any:
-        optax = _optax()
-        return optax.chain(optax.clip_by_global_norm(LONGEST_STEP), optax.adam(self.learning_rate))
 
-
-def _optax() -> Any:
+def _adam() -> Any:
+    """Make Adam with steps of length one, which clips what is longer than usual."""
     try:
-        return importlib.import_module("optax")
+        optax = importlib.import_module("optax")
     except ImportError as error:
         raise ImportError("method 'amortised_svi' trains with optax: pip install 'mrgp[deep]'") from error
+    return optax.chain(optax.clip_by_global_norm(LONGEST_STEP), optax.scale_by_adam())
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _epoch(
-    method: AmortisedSVI, model: WithGuide, n_steps: int, free: Values, optimiser: Any, data: MultiRegionData,
-    key: Array, weight: Any,
+    model: WithGuide, n_steps: int, hidden: float, free: Values, optimiser: Any, data: MultiRegionData, key: Array,
+    weight: Any, rate: Any,
 ) -> tuple[Values, Any, Array]:  # fmt: skip
     """Take ``n_steps`` steps; return values, the optimiser's state, and how many were left out."""
-    adam, parameters = method._adam(), Parameters.of(model, data)
+    adam, parameters = _adam(), Parameters.of(model, data)
 
     def loss(free: Values, key: Array) -> Array:
-        found = terms(model, parameters.constrained(free), data, key)
+        key, own = random.split(key)
+        unseen = _hidden(own, hidden, data) if hidden else None
+        found = terms(model, parameters.constrained(free), data, key, unseen)
         return -(found.likelihood - weight * found.divergence + found.prior) / data.n_trials
 
     def step(carried: tuple[Values, Any], key: Array) -> tuple[tuple[Values, Any], Array]:
@@ -191,20 +255,29 @@ def _epoch(
         value, slope = jax.value_and_grad(loss)(values, key)
         change, moved = adam.update(slope, state, values)
         finite = jnp.isfinite(value) & jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slope)]))
-        there = (jax.tree.map(jnp.add, values, change), moved)
+        there = jax.tree.map(lambda old, by: (old - rate * by).astype(old.dtype), values, change), moved
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), there, (values, state)), ~finite
 
     (free, optimiser), left_out = jax.lax.scan(step, (free, optimiser), random.split(key, n_steps))
     return free, optimiser, left_out.sum()
 
 
+def _hidden(key: Array, share: float, data: MultiRegionData) -> Array:
+    """Draw the entries that are hidden from the guide, (trial, time, neuron).
+
+    In half of the trials they are whole neurons, in the others single bins.
+    """
+    n_trials = data.n_trials if data.batch_size is None else data.batch_size
+    by_trial, by_neuron, by_entry = random.split(key, 3)
+    whole = random.bernoulli(by_trial, 0.5, (n_trials, 1, 1))
+    neurons = random.bernoulli(by_neuron, share, (n_trials, 1, data.layout.total_neurons))
+    entries = random.bernoulli(by_entry, share, (n_trials, data.n_bins, data.layout.total_neurons))
+    return jnp.where(whole, neurons, entries)
+
+
 @partial(jax.jit, static_argnums=0)
-def _judged(model: WithGuide, free: Values, data: MultiRegionData, key: Array) -> Array:
-    """Bound of the trials kept apart in nats."""
-    parameters = Parameters.of(model, data)
-
-    def bound(key: Array) -> Array:
-        found = terms(model, parameters.constrained(free), data, key)
-        return found.likelihood - found.divergence
-
-    return jax.lax.map(bound, random.split(key, JUDGED)).mean()
+def _judged(model: WithGuide, free: Values, data: MultiRegionData, key: Array) -> Terms:
+    """Terms of the bound of the trials kept apart in nats."""
+    values = Parameters.of(model, data).constrained(free)
+    found = jax.lax.map(lambda key: terms(model, values, data, key), random.split(key, JUDGED))
+    return jax.tree.map(jnp.mean, found)

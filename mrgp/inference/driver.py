@@ -36,6 +36,7 @@ class Driven(Protocol):
     @classmethod
     def written_name(cls) -> str: ...
     def cannot_hold(self, names: Collection[str]) -> Sentence | None: ...
+    def longest(self, options: Options) -> int | None: ...
     def init(self, driver: "Driver") -> Any: ...
     def step(self, driver: "Driver", state: Any) -> Any: ...
     def finish(self, driver: "Driver", state: Any) -> Run: ...
@@ -70,8 +71,9 @@ class Driver:
         state = self.method.init(self)
         hidden = self.method.title is None or not self.options.progress
         self._bar = tqdm(
-            desc=self.method.title, unit=self.method.unit, disable=hidden, leave=False, mininterval=0.5
-        )
+            desc=self.method.title, unit=self.method.unit, disable=hidden, leave=False, mininterval=0.5,
+            total=self.method.longest(self.options),
+        )  # fmt: skip
         try:
             while state.reason is None:
                 state = self.method.step(self, state)
@@ -121,16 +123,16 @@ class Driver:
         """Reason of a run that has had all iterations it may take."""
         return f"stopped after {self.options.max_iterations} iterations"
 
-    def show(self, steps: int, value: float) -> None:
-        """Move the progress bar on by ``steps``, to ``value`` nats."""
+    def show(self, steps: int, value: float, more: str = "") -> None:
+        """Move the progress bar on by ``steps``, to ``value`` nats, with something ``more`` to say."""
         assert self._bar is not None
         self._bar.update(steps)
-        self._bar.set_postfix_str(f"{self.method.climbs.short} = {value:.2f}")
+        self._bar.set_postfix_str(", ".join([f"{self.method.climbs.short} = {value:.2f}", *([more] if more else [])]))
 
     def keep(self, state: State, force: bool = False) -> None:
         """Write the checkpoint, at most every few seconds unless ``force`` is set."""
         if state.home is None:  # a place that is only tried is no place to go on from
-            self.store.write(state.model, state.complete, state.phase, force)
+            self.store.write(state.model, state.kept, state.phase, force)
 
     def say(self, note: str) -> None:
         """Warn the user of a note, once in a run."""

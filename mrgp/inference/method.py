@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from mrgp.inference.driver import Driver
-from mrgp.inference.run import JOINT, AnyModel, Quantity, Run, State
+from mrgp.inference.run import JOINT, AnyModel, Options, Quantity, Run, State
 from mrgp.part import Part
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import MAP, Sentence
@@ -49,6 +49,10 @@ class Method(Part, family="method", tag="name", short=True):
     def objection(self, model: AnyModel, data: MultiRegionData) -> Sentence | None:
         """Reason why it cannot fit a model to a recording, or None."""
         return model.why_no_maximum(data)
+
+    def longest(self, options: Options) -> int | None:
+        """Largest number of steps of a run, for its progress bar; None where none is known."""
+        return None
 
     def init(self, driver: Driver) -> State:
         """State from which a run begins."""

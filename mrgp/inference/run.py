@@ -116,6 +116,11 @@ class State[M: AnyModel]:
         return self.sites
 
     @property
+    def kept(self) -> dict[str, Any]:
+        """Arrays that a checkpoint holds."""
+        return self.complete
+
+    @property
     def height(self) -> float:
         """Last value of the trace."""
         return self.trace[-1] if self.trace else -np.inf

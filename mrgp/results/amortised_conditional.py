@@ -1,24 +1,28 @@
-"""Latents and predictions of an amortised model for a recording, from draws of its guide."""
+"""Latents and predictions of an amortised model, from draws of the posterior of each trial."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 import numpyro.distributions as dist
 import xarray as xr
+from arviz_stats.base import array_stats
 from jax import Array, random
-from jax.scipy.special import logsumexp
 from numpyro import handlers
+from scipy.special import logsumexp
 
 from mrgp.inference.amortised_bound import Trace, log_weights, traces
-from mrgp.inference.amortised_parameters import Values, WithGuide
+from mrgp.inference.amortised_parameters import Values, WithGuide, is_of_trials
+from mrgp.inference.refinement import Refined, refined, traces_of
 from mrgp.recordings.recording import MultiRegionData
 
 LATENTS, ETA = "latents", "eta"  # deterministic sites of the program
-DRAWS = 200  # of the guide
+DRAWS = 200  # of the posterior
+ENOUGH = 0.5  # nats: standard error of log p(y) of a trial above which more draws are taken
+MOST = 1000  # draws
 SEED = 0  # what is said of a recording is the same each time
 
 
@@ -33,19 +37,50 @@ class AmortisedConditional:
         model: The program, and its guide.
         data: The recording.
         values: Of the parameters.
+        refinement: Gradient steps by which what the guide says of each trial is bettered.
     """
 
     model: WithGuide
     data: MultiRegionData
     values: Values
+    refinement: int = 0
+
+    @cached_property
+    def refined(self) -> Refined | None:
+        """Posterior of each trial after gradient steps; None where the guide's is taken as it is."""
+        if not self.refinement:
+            return None
+        return refined(self.model, self.values, self.data, random.key(SEED), self.refinement)
 
     def log_likelihood(self) -> np.ndarray:
-        """Importance-weighted bound of log p(y) of each trial in nats, (trial,).
+        """Importance-weighted bound of log p(y) of each trial in nats, (trial,)."""
+        return self.importance_weighted()["log_likelihood"].to_numpy()
 
-        log of the mean of p(y, z) / q(z | y) over draws of the guide (Burda et al. 2016, ICLR).
+    def importance_weighted(self) -> xr.Dataset:
+        """Bound log p(y) of each trial by weighted draws of its posterior.
+
+        log of the mean of p(y, z) / q(z | y) (Burda et al. 2016, ICLR), with draws until its standard error is below
+        half a nat in every trial, or a thousand.
+
+        Returns:
+            ``log_likelihood`` and ``standard_error`` in nats, ``pareto_k`` of the weights (Vehtari et al. 2024: above
+            0.7 the bound may be loose, and its error is not to be trusted) and ``effective_draws``, each (trial,);
+            ``n_draws`` as an attribute.
         """
-        weights = self._over_draws(_log_weights, DRAWS)
-        return np.asarray(logsumexp(weights, 0) - np.log(DRAWS))
+        weights = np.asarray(self._over_draws(_log_weights, DRAWS), float)
+        while (_relative_error(weights) >= ENOUGH).any() and len(weights) < MOST:
+            more = min(2 * len(weights), MOST) - len(weights)
+            weights = np.concatenate([weights, np.asarray(self._over_draws(_log_weights, more, len(weights)), float)])
+        shares = np.exp(weights - logsumexp(weights, 0))
+        tail = np.array([float(array_stats.psislw(own)[1]) for own in weights.T])
+        found = {
+            "log_likelihood": logsumexp(weights, 0) - np.log(len(weights)),
+            "standard_error": _relative_error(weights),
+            "pareto_k": tail,
+            "effective_draws": 1 / (shares**2).sum(0),
+        }
+        coords = {"trial": np.arange(weights.shape[1])}
+        return xr.Dataset({n: ("trial", v) for n, v in found.items()}, coords, {"n_draws": len(weights)})
 
     def latents(self, refine: int = 1) -> xr.Dataset:
         """Posterior mean and sd of the latents.
@@ -57,63 +92,112 @@ class AmortisedConditional:
         """
         if refine != 1:
             raise ValueError(f"{type(self.model).__name__} has no latents between bins: use refine=1")
-        x = np.asarray(self._over_draws(_latents, DRAWS))
+        mean, sd = self.of_site(LATENTS)
         dims = ("trial", "time", "across_latent")
-        coords = {"trial": np.arange(len(x[0])), "time": self.data.times, "across_latent": np.arange(x.shape[-1])}
-        return xr.Dataset({"across_mean": (dims, x.mean(0)), "across_sd": (dims, x.std(0))}, coords)
+        coords = {"trial": np.arange(len(mean)), "time": self.data.times, "across_latent": np.arange(mean.shape[-1])}
+        return xr.Dataset({"across_mean": (dims, mean), "across_sd": (dims, sd)}, coords)
+
+    @property
+    def sites_of_trials(self) -> tuple[str, ...]:
+        """Names of what trials have of their own: latents, and what follows from them."""
+        names: list[str] = []
+
+        def run(data: MultiRegionData) -> None:
+            program = handlers.substitute(handlers.seed(self.model, random.key(SEED)), data=self.values.all)
+            for name, site in handlers.trace(program).get_trace(data).items():
+                if is_of_trials(site) and site["type"] in ("sample", "deterministic") and np.ndim(site["value"]):
+                    names.append(name)
+
+        jax.eval_shape(run, self.data)
+        return tuple(name for name in names if name != "y")
+
+    def of_site(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and sd of a site of the trials, (trial, ...) each."""
+        drawn = np.asarray(self._over_draws(ValueOf(name), DRAWS), float)
+        return drawn.mean(0), drawn.std(0)
 
     def predictive(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of a new observation, each (trial, time, neuron)."""
-        mean, square = (np.asarray(part).mean(0) for part in self._over_draws(_moments, DRAWS))
+        mean, square = self._over_draws(_moments, DRAWS, averaged=True)
+        mean, square = np.asarray(mean), np.asarray(square)
         return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of every entry before anything was observed, from draws of the program."""
-        keys = random.split(random.key(SEED), DRAWS)
-
-        def one(key: Array) -> tuple[Array, Array]:
-            return _moments({}, handlers.trace(self._program(key)).get_trace(self.data), key, None)
-
-        mean, square = (np.asarray(part).mean(0) for part in jax.lax.map(one, keys))
+        mean, square = _of_program(self.model, self.values, self.data, random.split(random.key(SEED), DRAWS))
+        mean, square = np.asarray(mean), np.asarray(square)
         return mean, np.maximum(square - mean**2, 0.0)
-
-    def _program(self, key: Array) -> Any:
-        return handlers.substitute(handlers.seed(self.model, key), data=self.values.all)
 
     def sample(self, key: Array) -> np.ndarray:
         """Draw latents from the program, and values from these, (trial, time, neuron)."""
-        run = handlers.trace(self._program(key)).get_trace(self.data)
+        program = handlers.substitute(handlers.seed(self.model, key), data=self.values.all)
+        run = handlers.trace(program).get_trace(self.data)
         return np.asarray(_emission_of(run).sample(random.fold_in(key, 1)))
 
     def draws(self, n_draws: int, seed: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Draw latents from the guide, and weighted sums over time of new trials.
+        """Draw latents from the posterior, and weighted sums over time of new trials.
 
         ``weights`` are (trial, time, neuron); latents (draw, trial, time, latent), and sums (draw, trial, neuron).
         """
         latents, sums = self._over_draws(_replica, n_draws, seed, weights)
         return np.asarray(latents), np.asarray(sums)
 
-    def _over_draws(self, read: Read, n_draws: int, seed: int = SEED, also: Any = None) -> Any:
-        """Read something off every draw of the guide, (draw, ...)."""
+    def _over_draws(self, read: Read, n_draws: int, seed: int = SEED, also: Any = None, averaged: bool = False) -> Any:
+        """Read something off every draw of the posterior, (draw, ...), or its mean over them."""
         keys = random.split(random.key(seed), n_draws)
-        return _mapped(self.model, read, self.values, self.data, keys, also)
+        q = None if self.refined is None else self.refined.sites
+        return _mapped(self.model, read, averaged, self.values, self.data, q, keys, also)
 
 
-@partial(jax.jit, static_argnums=(0, 1))  # what is read is a function of the module, so that it is compiled once
-def _mapped(model: WithGuide, read: Read, values: Values, data: MultiRegionData, keys: Array, also: Any) -> Any:
+def _relative_error(weights: np.ndarray) -> np.ndarray:
+    """Standard error of the log of the mean of weights, given by their logarithms (draw, trial)."""
+    ratio = np.exp(weights - weights.max(0))
+    return ratio.std(0, ddof=1) / ratio.mean(0) / np.sqrt(len(weights))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))  # what is read is a function of the module, so that it is compiled once
+def _mapped(
+    model: WithGuide, read: Read, averaged: bool, values: Values, data: MultiRegionData, q: Any, keys: Array, also: Any
+) -> Any:
     def one(key: Array) -> Any:
-        guide_key, own_key = random.split(key)
-        return read(*traces(model, values, data, guide_key), own_key, also)
+        own, other = random.split(key)
+        both = traces(model, values, data, own) if q is None else traces_of(model, values, data, q, own)
+        return read(*both, other, also)
 
-    return jax.lax.map(one, keys)
+    return _mean_of(one, keys) if averaged else jax.lax.map(one, keys)
+
+
+def _mean_of(one: Callable[[Array], Any], keys: Array) -> Any:
+    """Mean over draws, which are made one after the other and not kept."""
+
+    def added(total: Any, key: Array) -> tuple[Any, None]:
+        return jax.tree.map(lambda sum, own: sum + own / len(keys), total, one(key)), None
+
+    zero = jax.tree.map(lambda shape: jax.numpy.zeros(shape.shape, shape.dtype), jax.eval_shape(one, keys[0]))
+    return jax.lax.scan(added, zero, keys)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _of_program(model: WithGuide, values: Values, data: MultiRegionData, keys: Array) -> tuple[Array, Array]:
+    def one(key: Array) -> tuple[Array, Array]:
+        program = handlers.substitute(handlers.seed(model, key), data=values.all)
+        return _moments({}, handlers.trace(program).get_trace(data), key, None)
+
+    return _mean_of(one, keys)
 
 
 def _log_weights(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
     return log_weights(drawn, run)
 
 
-def _latents(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
-    return run[LATENTS]["value"]
+@dataclass(frozen=True)
+class ValueOf:
+    """Read the value of a site off a draw; two of the same name are one program."""
+
+    name: str
+
+    def __call__(self, drawn: Trace, run: Trace, key: Array, also: None) -> Array:
+        return run[self.name]["value"]
 
 
 def _moments(drawn: Trace, run: Trace, key: Array, also: None) -> tuple[Array, Array]:

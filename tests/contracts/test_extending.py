@@ -578,7 +578,8 @@ def test_training_needs_optax(counts, monkeypatch):
 
 
 def test_a_sequence_vae_of_ones_own_works_like_any_model(counts, tmp_path):
-    quick = {"learning_rate": 1e-2, "batch_size": 16, "warm_up": 20, "patience": 20, "progress": False}
+    quick = {"learning_rate": 1e-2, "batch_size": 16, "warm_up": 20, "patience": 20, "shortenings": 0}
+    quick["progress"] = False
     train, test = counts.select_trials(slice(0, 50)), counts.select_trials(slice(50, None))
     model = Sequence()
     fit = model.fit(train, max_iterations=150, **quick)
@@ -621,7 +622,7 @@ def test_a_short_form_that_a_subclass_sets_is_the_one_it_names():
 
 
 def test_training_that_goes_on_ends_no_lower(counts):
-    quick = {"learning_rate": 1e-2, "batch_size": 16, "patience": 3, "progress": False}
+    quick = {"learning_rate": 1e-2, "batch_size": 16, "patience": 3, "shortenings": 0, "progress": False}
     with pytest.raises(ValueError, match="warm_up 50 epochs: raise max_iterations, or lower warm_up"):
         Sequence().fit(counts, max_iterations=40, **quick)
     fit = Sequence().fit(counts, max_iterations=60, warm_up=10, **quick)

@@ -10,6 +10,7 @@ import numpyro
 from jax import Array
 from numpyro.contrib.module import eqx_module
 
+QUIET = 0.1
 SPREAD = 1.0  # prior sd of a weight: it holds what data say nothing of, and is felt by nothing else
 
 
@@ -43,6 +44,15 @@ def network[T](name: str, make: Callable[[Array], T], spread: float = SPREAD) ->
     square = sum(((leaf / spread) ** 2).sum() for leaf in arrays)
     numpyro.factor(f"{name}_prior", -0.5 * jnp.asarray(square))
     return found
+
+
+def quiet(n_inputs: int, n_outputs: int, key: Array) -> Any:
+    """Make a linear layer without bias whose weights begin small.
+
+    It is for what neurons read: a training then begins at each neuron's own mean, which it must end above.
+    """
+    layer = layers().Linear(n_inputs, n_outputs, use_bias=False, key=key)
+    return jax.tree.map(lambda leaf: QUIET * leaf if _is_trained(leaf) else leaf, layer)
 
 
 def _is_trained(leaf: Any) -> bool:

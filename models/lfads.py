@@ -1,0 +1,121 @@
+r"""LFADS: rates of each trial by learned dynamics, from its start and inferred inputs.
+
+Pandarinath et al. (2018, Nat. Methods 15, 805-815); its dynamics by default after Sedler et al. (2023, NBDT).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpyro
+from jax import Array
+from numpyro import distributions as dist
+
+from mrgp.families.amortised import Amortised
+from mrgp.parts.emissions import Emission, Poisson
+from mrgp.parts.networks import BothWays, layers, network, over_time, quiet
+from mrgp.parts.networks.autoregression import Autoregression
+from mrgp.parts.networks.cells import Cell, Residual
+from mrgp.parts.sites import Site
+from mrgp.recordings.recording import MultiRegionData
+
+INPUT_TIMESCALE = Site("input_timescale", "input", unit="s")
+INPUT_SPREAD = Site("input_spread", "input")
+TYPICAL_TIMESCALE, TIMESCALE_SPREAD = 0.05, 1.0  # s, of inputs: prior median, and sd of its logarithm
+TYPICAL_SPREAD = 0.3  # of inputs, beside states of about 1: what is there without them is left to the dynamics
+LEAST_SD = 1e-3  # of the guide
+
+
+@dataclass(frozen=True)
+class LFADS(Amortised):
+    r"""Learned dynamics that start anew in every trial, and are driven by a few inferred inputs.
+
+    .. math::
+        g_0 = m + W_0 z, \quad z \sim N(0, I), \qquad u_i \sim AR(1), \qquad g_t = \mathrm{cell}(g_{t-1}, u_t), \qquad
+        f_t = W g_t, \qquad \eta_t = C f_t + d
+
+    Regions are one population: every neuron reads the factors f. The guide reads a trial forwards and backwards; of the
+    inputs it infers every bin from the whole trial, so that they see the bin that they explain: compare models by
+    hidden neurons, not by what they reconstruct. Sample sites: ``initial`` (trial; dim) and ``inputs`` (trial; time,
+    input); ``input_timescale`` in seconds, ``input_spread``, and those of the emission.
+
+    Args:
+        n_factors: Factors f that neurons read.
+        n_states: States g of the generator. Of dynamics "residual" take as many as the system has, or a few more.
+        n_inputs: Inferred inputs u; 0 for dynamics that nothing drives.
+        n_initial: Numbers z from which a trial starts.
+        dynamics: "residual", "gru" or a :class:`mrgp.parts.networks.cells.Cell`.
+        conditions: Whether the mean of z is another for each condition.
+        width: States of each of the guide's two networks.
+        emission: An :class:`mrgp.Emission` or its name.
+    """
+
+    n_factors: int = 20
+    n_states: int = 32
+    n_inputs: int = 1
+    n_initial: int = 32
+    dynamics: Cell = Residual()  # noqa: RUF009  a frozen part
+    conditions: bool = False
+    width: int = 64
+    emission: Emission = Poisson()  # noqa: RUF009  a frozen part
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("n_factors", 1), ("n_states", 1), ("n_inputs", 0), ("n_initial", 1), ("width", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} counts at least {least}, not {getattr(self, name)}")
+
+    @property
+    def knows_conditions(self) -> bool:
+        return self.conditions
+
+    def __call__(self, data: MultiRegionData) -> None:
+        readout = self.emission_sites(data)  # d, and what else the emission has
+        start = network("start", lambda key: layers().Linear(self.n_initial, self.n_states, key=key))  # W_0, m
+        cell = network("cell", lambda key: self.dynamics.make(self.n_inputs, self.n_states, key))
+        factors = network("factors", lambda key: layers().Linear(self.n_states, self.n_factors, False, key=key))  # W
+        neurons = network("neurons", lambda key: quiet(self.n_factors, data.layout.total_neurons, key))  # C
+        center = self._center(data)
+        law = self._law_of_inputs(data)
+        with self.trials(data) as some:
+            z = numpyro.sample("initial", dist.Normal(center[some.condition], 1.0).to_event(1))
+            u = numpyro.sample("inputs", law) if law is not None else jnp.zeros((*some.values.shape[:2], 0), z.dtype)
+            g = over_time(cell, jax.vmap(start)(z), u)
+            f = numpyro.deterministic("factors", jax.vmap(jax.vmap(factors))(g))
+            self.observe(some, jax.vmap(jax.vmap(neurons))(f), readout, latents=f)
+
+    def guide(self, data: MultiRegionData) -> None:
+        whole = network("whole", lambda key: BothWays.of(2 * data.layout.total_neurons, self.width, key))
+        initial = network("initial_head", lambda key: layers().Linear(2 * self.width, 2 * self.n_initial, key=key))
+        if self.n_inputs:
+            bins = network("bins", lambda key: BothWays.of(2 * data.layout.total_neurons, self.width, key))
+            inputs = network("inputs_head", lambda key: layers().Linear(2 * self.width, 2 * self.n_inputs, key=key))
+        with self.trials(data) as some:
+            seen = self.inputs(some)
+            numpyro.sample("initial", _gaussian(jax.vmap(initial)(whole(seen)[0])).to_event(1))
+            if self.n_inputs:
+                numpyro.sample("inputs", _gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1])).to_event(2))
+
+    def _center(self, data: MultiRegionData) -> Array:
+        """Mean of z in every condition, (condition, dim)."""
+        n_conditions = max(1, len(data.layout.conditions))
+        if not self.conditions:
+            return jnp.zeros((n_conditions, self.n_initial), jnp.float32)
+        return numpyro.param("initial_center", jnp.zeros((n_conditions, self.n_initial), jnp.float32))
+
+    def _law_of_inputs(self, data: MultiRegionData) -> Autoregression | None:
+        """Prior of the inputs, None if there are none."""
+        if not self.n_inputs:
+            return None
+        each = (self.n_inputs,)
+        median = jnp.log(TYPICAL_TIMESCALE)
+        timescale = INPUT_TIMESCALE.sample(dist.LogNormal(median, TIMESCALE_SPREAD).expand(each).to_event(1))
+        spread = INPUT_SPREAD.sample(dist.LogNormal(jnp.log(TYPICAL_SPREAD), 1.0).expand(each).to_event(1))
+        correlation = jnp.exp(-data.bin_width / timescale)
+        return Autoregression(correlation.astype(jnp.float32), spread.astype(jnp.float32), data.n_bins)
+
+
+def _gaussian(numbers: Array) -> dist.Normal:
+    """Gaussian of a guide, from means and the logarithms of sds side by side on the last axis."""
+    mean, log_sd = jnp.split(numbers, 2, -1)
+    return dist.Normal(mean, jnp.exp(log_sd - 1) + LEAST_SD)

@@ -1,0 +1,75 @@
+r"""Autoregressive law of inputs over the bins of a trial.
+
+.. math::
+    u_0 \sim N(0, s^2), \qquad u_t = a u_{t-1} + \sqrt{1 - a^2}\, s\, \epsilon_t
+"""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array, lax, random
+from numpyro.distributions import constraints
+from numpyro.distributions.kl import kl_divergence
+from numpyro.distributions.util import promote_shapes
+
+
+class Autoregression(dist.Distribution):
+    """Stationary autoregressive process of order 1 of every input, event (time, input).
+
+    Args:
+        correlation: a, of neighbouring bins, (input,).
+        spread: s, sd of an input, (input,).
+        n_bins: Bins of a trial.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {
+        "correlation": constraints.unit_interval,
+        "spread": constraints.positive,
+    }
+    support = constraints.real_matrix
+    reparametrized_params: ClassVar[list[str]] = ["correlation", "spread"]
+    pytree_aux_fields = ("n_bins",)
+    pytree_data_fields = ("correlation", "spread")
+
+    def __init__(self, correlation: Array, spread: Array, n_bins: int, *, validate_args: bool | None = None) -> None:
+        self.correlation, self.spread = promote_shapes(correlation, spread)
+        self.n_bins = n_bins
+        event = (n_bins, self.correlation.shape[-1])
+        super().__init__(batch_shape=(), event_shape=event, validate_args=validate_args)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
+        white = random.normal(key, (*sample_shape, *self.event_shape), self.correlation.dtype)
+        kick = self.spread * jnp.sqrt(1 - self.correlation**2)
+
+        def step(before: Array, own: Array) -> tuple[Array, Array]:
+            now = self.correlation * before + kick * own
+            return now, now
+
+        by_bin = jnp.moveaxis(white, -2, 0)
+        first = self.spread * by_bin[0]
+        later = lax.scan(step, first, by_bin[1:])[1]
+        return jnp.moveaxis(jnp.concatenate([first[None], later]), 0, -2)
+
+    def log_prob(self, value: Array) -> Array:
+        return self.expected_log_density(value, jnp.zeros_like(value))
+
+    def expected_log_density(self, mean: Array, variance: Array) -> Array:
+        """E log p(u) of inputs N(mean, variance) that are independent, (..., time, input) each."""
+        a, s2 = self.correlation, self.spread**2
+        kick = s2 * (1 - a**2)
+        first = mean[..., 0, :] ** 2 + variance[..., 0, :]
+        change = mean[..., 1:, :] - a * mean[..., :-1, :]
+        later = change**2 + variance[..., 1:, :] + a**2 * variance[..., :-1, :]
+        density = -0.5 * (first / s2 + jnp.log(2 * jnp.pi * s2)).sum(-1)
+        return density - 0.5 * (later / kick + jnp.log(2 * jnp.pi * kick)).sum((-1, -2))
+
+
+@kl_divergence.register(dist.Independent, Autoregression)
+def _(q: Any, p: Autoregression) -> Array:
+    """KL of independent Gaussians, Normal(...).to_event(2), from the process."""
+    base = q.base_dist
+    if not isinstance(base, dist.Normal) or q.reinterpreted_batch_ndims != 2:
+        raise NotImplementedError
+    entropy = 0.5 * jnp.log(2 * jnp.pi * jnp.e * base.scale**2)
+    return -entropy.sum((-1, -2)) - p.expected_log_density(base.loc, base.scale**2)

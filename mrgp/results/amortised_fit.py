@@ -1,0 +1,72 @@
+"""Fits of amortised models: errors of their bounds, and posteriors that are refined."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+import xarray as xr
+
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.amortised_conditional import AmortisedConditional
+from mrgp.results.fit import Fit
+from mrgp.results.fitted import FittedModel
+
+
+class FittedWithGuide(FittedModel, Protocol):
+    """Interface that the results need of a model with a guide."""
+
+    @property
+    def refinement(self) -> int: ...
+
+    def replace(self, **changes: Any) -> Self: ...
+    def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> AmortisedConditional: ...
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class AmortisedFit(Fit):
+    """Fit of a :class:`mrgp.families.amortised.Amortised`."""
+
+    model: FittedWithGuide
+
+    def conditional(self, data: MultiRegionData | None = None) -> AmortisedConditional:
+        """Return the model with the fit's parameters, given a recording."""
+        return self.model.conditional(self.recording(data), self.sites)
+
+    def refined(self, n_steps: int = 100) -> Self:
+        """Return the fit with gradient steps after the guide, for the posterior of each trial.
+
+        All that the fit says of a recording then follows from it: latents, predictions, bounds. 0 steps give back the
+        guide alone.
+        """
+        return replace(self, model=self.model.replace(refinement=n_steps))
+
+    def importance_weighted(self, data: MultiRegionData | None = None) -> xr.Dataset:
+        """Bound log p(y) of each trial, with its standard error and the Pareto k of the weights.
+
+        ``log_likelihood`` and ``standard_error`` in nats, ``pareto_k`` and ``effective_draws``, each (trial,). Where k
+        is above 0.7, refine the fit.
+        """
+        found = self.conditional(data).importance_weighted()
+        for name in ("log_likelihood", "standard_error"):
+            found[name].attrs["units"] = "nats"
+        return found
+
+    def posterior(self, site: str, data: MultiRegionData | None = None) -> xr.Dataset:
+        """Posterior mean and sd of a site of the trials, such as "inputs".
+
+        They are ``mean`` and ``sd``, (trial, ...).
+
+        Raises:
+            ValueError: the model has no such site.
+        """
+        recording = self.recording(data)
+        known = self.model.conditional(recording, self.sites)
+        if site not in (names := known.sites_of_trials):
+            raise ValueError(f"{type(self.model).__name__} has no site {site!r} of trials: it has {', '.join(names)}")
+        mean, sd = known.of_site(site)
+        timed = mean.ndim > 1 and mean.shape[1] == recording.n_bins
+        rest = [f"{site}_{axis}" for axis in range(mean.ndim - 1 - timed)]
+        dims = ("trial", *(["time"] if timed else []), *rest)
+        coords: dict[str, Any] = {"trial": np.arange(len(mean))} | ({"time": recording.times} if timed else {})
+        return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords)

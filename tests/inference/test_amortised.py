@@ -1,0 +1,281 @@
+"""Amortised inference against a model in which everything is known: static Gaussian latents, read linearly."""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import pytest
+from jax import random
+from numpyro import distributions as dist
+from numpyro.distributions import kl_divergence
+from scipy import stats
+
+import mrgp
+from mrgp.inference.amortised_bound import terms
+from mrgp.inference.amortised_parameters import first_values, freed, packed, unpacked
+from mrgp.inference.amortised_svi import AmortisedSVI, _hidden
+from mrgp.inference.refinement import bound_of_trials, refined
+from mrgp.parts.networks.autoregression import Autoregression
+from mrgp.results.amortised_conditional import AmortisedConditional
+
+C = np.array([[1.0, 0.5], [0.5, -1.0], [0.3, 0.6], [0.8, 0.0]])
+C[3, 1] = -(C[:3, 0] @ C[:3, 1]) / C[3, 0]  # columns are orthogonal: latents stay independent, given a trial
+NOISE = np.array([0.5, 0.5, 0.5, 0.5])
+N_BINS = 5
+
+
+@dataclass(frozen=True)
+class Static(mrgp.Amortised):
+    """x ~ N(0, I) for a whole trial, y = C x + d + e, and a guide that knows the form of the posterior."""
+
+    gain: float = 1.0  # of the guide's means: 1 is right
+
+    def __call__(self, data):
+        readout = self.emission_sites(data)
+        with self.trials(data) as some:
+            x = numpyro.sample("x", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+            signal = jnp.broadcast_to((x @ C.T)[:, None], some.values.shape)
+            self.observe(some, signal, readout, latents=jnp.broadcast_to(x[:, None], (len(x), data.n_bins, 2)))
+
+    def guide(self, data):
+        shift = numpyro.param("shift", jnp.zeros(2))
+        with self.trials(data) as some:
+            self.inputs(some)
+            told = (some.floats * self.observed(some)).sum(1) @ (C / NOISE[:, None])
+            precision = 1 + N_BINS * (C**2 / NOISE[:, None]).sum(0)
+            numpyro.sample("x", dist.Normal(self.gain * told / precision + shift, precision**-0.5).to_event(1))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _known():
+    yield
+    mrgp.families.model.Model._members.pop("static", None)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(12, 1, 2))
+    return mrgp.MultiRegionData({"V1": x @ C.T + np.sqrt(NOISE) * rng.normal(size=(12, N_BINS, 4))}, 0.02)
+
+
+@pytest.fixture(scope="module")
+def values(data):
+    first = first_values(Static(), data, random.key(0))
+    return first._replace(shared={"noise": jnp.asarray(NOISE), "offset": jnp.zeros(4)})
+
+
+def exact(data):
+    """log p(y) of each trial, from the dense Gaussian."""
+    whole = np.kron(np.ones((N_BINS, N_BINS)), C @ C.T) + np.kron(np.eye(N_BINS), np.diag(NOISE))
+    return stats.multivariate_normal(np.zeros(4 * N_BINS), whole).logpdf(data.values.reshape(data.n_trials, -1))
+
+
+def test_bound_is_log_p_where_the_guide_is_the_posterior(data, values):
+    weighted = AmortisedConditional(Static(), data, values).importance_weighted()
+    np.testing.assert_allclose(weighted.log_likelihood, exact(data), rtol=1e-12)
+    np.testing.assert_allclose(weighted.standard_error, 0.0, atol=1e-10)
+    assert weighted.attrs["n_draws"] == 200
+    q = {"x": dist.Normal(*posterior(data)).to_event(1)}
+    draws = [bound_of_trials(Static(), values, data, q, random.key(seed)) for seed in range(400)]
+    error = np.std(draws, axis=0) / np.sqrt(len(draws))
+    assert (np.abs(np.mean(draws, 0) - exact(data)) < 5 * error + 1e-9).all()
+
+
+def posterior(data):
+    told = data.values.sum(1) @ (C / NOISE[:, None])
+    precision = 1 + N_BINS * (C**2 / NOISE[:, None]).sum(0)
+    return jnp.asarray(told / precision), jnp.broadcast_to(precision**-0.5, told.shape)
+
+
+def test_importance_weights_mend_a_guide_that_is_off_and_tell_of_one_that_is_far_off(data, values):
+    near = AmortisedConditional(Static(gain=0.9), data, values).importance_weighted()
+    assert (np.abs(near.log_likelihood - exact(data)) < 5 * near.standard_error + 0.01).all()
+    assert (near.standard_error < 0.5).all()
+    far = AmortisedConditional(Static(gain=0.0), data, values).importance_weighted()
+    assert far.attrs["n_draws"] == 1000
+    assert (far.log_likelihood <= exact(data) + 3 * far.standard_error + 0.1).all()
+    assert far.pareto_k.max() > 0.7 > near.pareto_k.max()
+
+
+@pytest.mark.parametrize("gain", [0.0, 1.0])
+def test_refinement_finds_the_posterior_and_never_lowers_the_bound(data, values, gain):
+    found = refined(Static(gain=gain), values, data, random.key(0), 400)
+    mean, sd = posterior(data)
+    assert (found.gained >= 0).all()
+    base, moved = found.sites["x"].base_dist, np.asarray(found.gained) > 0
+    assert moved.sum() >= 10 * (1 - gain)
+    np.testing.assert_allclose(base.loc[moved], mean[moved], atol=0.2 * float(sd.max()))  # slopes are of one draw
+    np.testing.assert_allclose(base.scale[moved], sd[moved], rtol=0.1)
+    missed = kl_divergence(base, dist.Normal(mean, sd)).sum(-1)
+    assert (missed < 0.5).all()  # of trials that keep the guide's posterior, where no rise was clear
+    better = AmortisedConditional(Static(gain=gain), data, values, refinement=400).importance_weighted()
+    np.testing.assert_allclose(better.log_likelihood, exact(data), atol=0.1)
+    assert better.pareto_k.max() < 0.7
+
+
+def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):
+    model, keys = Static(), random.split(random.key(2), 300)
+    whole = jax.vmap(lambda key: terms(model, values, data, key))(keys)
+    np.testing.assert_allclose((whole.likelihood - whole.divergence).mean(), exact(data).sum(), rtol=0.01)
+    batch = data.in_batches_of(4)
+    some = jax.vmap(lambda key: terms(model, values, batch, key))(keys)
+    error = some.divergence.std() / np.sqrt(len(keys))
+    assert abs(some.divergence.mean() - whole.divergence.mean()) < 5 * error
+
+    def hiding(key):
+        own, other = random.split(key)
+        return terms(model, values, data, other, _hidden(own, 0.3, data))
+
+    masked = jax.vmap(hiding)(keys)
+    error = masked.likelihood.std() / np.sqrt(len(keys))
+    assert abs(masked.likelihood.mean() - whole.likelihood.mean()) < 5 * error  # for this guide sees what is hidden
+
+
+def test_hidden_entries_are_whole_neurons_in_half_of_the_trials():
+    data = mrgp.MultiRegionData({"V1": np.random.default_rng(0).normal(size=(400, 6, 20))}, 0.02)
+    hidden = np.asarray(_hidden(random.key(0), 0.25, data))
+    whole = (hidden == hidden[:, :1]).all((1, 2))
+    assert 0.4 < whole.mean() < 0.6
+    assert abs(hidden.mean() - 0.25) < 0.02
+    again = data.in_batches_of(7)
+    assert _hidden(random.key(0), 0.25, again).shape == (7, 6, 20)
+
+
+def test_what_a_guide_is_told_is_values_and_mask(data):
+    values = np.array(data.with_nan())
+    values[0, 1, 2] = np.nan
+    holes = mrgp.MultiRegionData({"V1": values}, 0.02)
+    told = {}
+
+    @dataclass(frozen=True)
+    class Told(Static):
+        def guide(self, data):
+            with self.trials(data) as some:
+                told["inputs"] = self.inputs(some)
+                numpyro.sample("x", dist.Normal(jnp.zeros((data.n_trials, 2)), 1.0).to_event(1))
+
+    with numpyro.handlers.seed(rng_seed=0):
+        Told().guide(holes)
+    mrgp.families.model.Model._members.pop("told", None)
+    inputs = np.asarray(told["inputs"])
+    assert inputs.dtype == np.float32
+    np.testing.assert_array_equal(inputs[..., 4:], holes.mask)
+    assert inputs[0, 1, 2] == 0
+    units = (values - holes.center) / holes.scale
+    np.testing.assert_allclose(inputs[0, 1, [0, 1, 3]], units[0, 1, [0, 1, 3]] * 4 / 3, rtol=1e-5)
+    np.testing.assert_allclose(inputs[1, :, :4], units[1], rtol=1e-5)
+
+
+QUICK = {"max_iterations": 40, "warm_up": 10, "progress": False, "batch_size": 4}
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_a_training_that_is_interrupted_goes_on_as_if_it_had_not_been(data, tmp_path, monkeypatch):
+    whole = Static().fit(data, **QUICK)
+    step = AmortisedSVI.step
+
+    def interrupted(self, driver, state):
+        if state.epoch == 17:
+            raise KeyboardInterrupt
+        return step(self, driver, state)
+
+    place = tmp_path / "run.npz"
+    monkeypatch.setattr(AmortisedSVI, "step", interrupted)
+    with pytest.warns(UserWarning, match="interrupted"):
+        part = Static().fit(data, checkpoint=place, **QUICK)
+    assert part.iterations == 17
+    assert place.is_file()
+    monkeypatch.setattr(AmortisedSVI, "step", step)
+    again = Static().fit(data, checkpoint=place, **QUICK)
+    assert not place.exists()
+    np.testing.assert_array_equal(again.trace, whole.trace)
+    for name, value in whole.sites.items():
+        np.testing.assert_array_equal(again.sites[name], value)
+
+
+def test_steps_become_shorter_before_a_training_ends(data):
+    fit = Static().fit(data, patience=3, shortenings=1, **{**QUICK, "max_iterations": 300})
+    assert fit.converged
+    assert fit.iterations >= 10 + 2 * 3
+    assert np.abs(fit.sites["shift"]).max() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"hidden": 1.0}, "hidden is a share"), ({"shortenings": -1}, "shortenings counts at least 0"),
+        ({"warm_up": -1}, "warm_up counts at least 0"), ({"patience": 0}, "patience counts at least 1"),
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        AmortisedSVI(**wrong)
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_a_fit_says_how_sure_its_bound_is_and_can_be_refined(data, tmp_path):
+    fit = Static(gain=0.8).fit(data, **QUICK)
+    refined_fit = fit.refined(100)
+    before, after = fit.importance_weighted(), refined_fit.importance_weighted()
+    assert float(after.effective_draws.mean()) > float(before.effective_draws.mean())
+    assert (after.standard_error <= before.standard_error + 0.01).all()
+    assert after.log_likelihood.attrs["units"] == "nats"
+    refined_fit.save(tmp_path / "fit.nc")
+    again = mrgp.load_fit(tmp_path / "fit.nc")
+    np.testing.assert_allclose(again.log_likelihood(data), after.log_likelihood, rtol=1e-9)
+    found = refined_fit.posterior("x")
+    assert found["mean"].dims == ("trial", "x_0")
+    latents = refined_fit.latents()
+    np.testing.assert_allclose(latents.across_mean[:, 0], found["mean"], rtol=1e-9)
+    with pytest.raises(ValueError, match="has no site 'z' of trials: it has x, latents"):
+        fit.posterior("z")
+
+
+def test_parameters_are_the_same_through_arrays_and_coordinates(data):
+    first = first_values(Static(), data, random.key(3))
+    again = unpacked(Static(), data, packed(first))
+    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    free = freed(Static(), data, first)
+    assert np.isfinite(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(free)])).all()
+    with pytest.raises(ValueError, match="parameter 'noise' is missing, but the model needs"):
+        unpacked(Static(), data, {name: value for name, value in packed(first).items() if name != "noise"})
+
+
+# --- inputs
+
+
+def test_autoregression_has_the_density_of_its_dense_gaussian_and_draws_from_it():
+    a, s, n = np.array([0.9, 0.2]), np.array([1.5, 0.4]), 6
+    law = Autoregression(jnp.asarray(a), jnp.asarray(s), n)
+    lags = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    covariances = [s[k] ** 2 * a[k] ** lags for k in range(2)]
+    u = np.random.default_rng(0).normal(size=(3, n, 2))
+    dense = sum(stats.multivariate_normal(np.zeros(n), covariances[k]).logpdf(u[..., k]) for k in range(2))
+    np.testing.assert_allclose(law.log_prob(jnp.asarray(u)), dense, rtol=1e-10)
+    drawn = np.asarray(law.sample(random.key(0), (20_000,)))
+    for k in range(2):
+        error = 5 * np.sqrt(2 / 20_000) * s[k] ** 2
+        np.testing.assert_allclose(np.cov(drawn[..., k].T), covariances[k], atol=error)
+    mean, sd = jnp.asarray(u), 0.1 + 0.5 * jnp.abs(jnp.asarray(u[::-1]))
+    found = kl_divergence(dist.Normal(mean, sd).to_event(2), law)
+    for b in range(3):
+        expected = 0.0
+        for k in range(2):
+            own, inverse = np.diag(np.asarray(sd)[b, :, k] ** 2), np.linalg.inv(covariances[k])
+            gap = np.linalg.slogdet(covariances[k])[1] - np.linalg.slogdet(own)[1] - n
+            expected += 0.5 * (np.trace(inverse @ own) + u[b, :, k] @ inverse @ u[b, :, k] + gap)
+        assert float(found[b]) == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(NotImplementedError):
+        kl_divergence(dist.Laplace(mean, sd).to_event(2), law)
+
+
+def test_recordings_without_refinement_keep_the_guide(data, values):
+    given = AmortisedConditional(Static(), data, values)
+    assert given.refined is None
+    assert replace(given, refinement=3).refined.gained.shape == (12,)
+    with pytest.raises(ValueError, match="refinement counts at least 0 steps, not -1"):
+        Static(refinement=-1)
