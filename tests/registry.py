@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG, PCCA
+from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, LFADS, MDLAG, PCCA
 from scipy import stats
 from scipy.special import gamma, gammaln, kv
 
@@ -23,6 +23,7 @@ from mrgp.metrics.recovery import Recovery
 from mrgp.metrics.scores import R2, BitsPerBin, NormalisedError, PsthRmse, TrialRmse
 from mrgp.metrics.variance import VarianceExplained
 from mrgp.part import Part
+from mrgp.parts.networks.cells import Gated, Residual
 from mrgp.parts.readout import Readout
 from mrgp.recordings.readers import Matlab, NetCDF, Npy, Npz, Nwb
 
@@ -178,6 +179,11 @@ MODELS = [
     GFA(1),
 ]
 
+"""Those with Gaussian latents, of which everything is known in closed form."""
+
+WITH_GUIDE = [LFADS(n_factors=2, n_states=3, n_initial=2, width=4)]
+"""Those whose latents are inferred by a guide."""
+
 # --- every member of every family
 
 PARTS: dict[str, list[Part]] = {
@@ -194,12 +200,13 @@ PARTS: dict[str, list[Part]] = {
         mrgp.VaryingDelay(longest=0.05, timescale=0.1, spread=0.01),
     ],
     "likelihood": [mrgp.Kalman(order=4), mrgp.Dense(), Spectral()],
+    "cell": [Residual(width=8), Gated()],
     "window": [mrgp.Window(6)],
     "start": [Stationary(), Learned()],
     "method": [
         mrgp.MAP(), mrgp.EM(), mrgp.VB(), mrgp.Laplace(), mrgp.SVI(), mrgp.NUTS(), mrgp.AmortisedSVI(),
     ],
-    "model": [*MODELS],
+    "model": [*MODELS, *WITH_GUIDE],
     "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Matlab, Nwb)],
     "metric": [
         PsthRmse(), TrialRmse(), R2(), NormalisedError(), BitsPerBin(), TrialLogLikelihood(), Reconstruction(),
