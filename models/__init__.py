@@ -10,6 +10,7 @@ from mrgp.models.gfa import GFA
 from mrgp.models.gpfa import GPFA
 from mrgp.models.lds import LDS
 from mrgp.models.mdlag import MDLAG
+from mrgp.models.neuralode import NeuralODE
 from mrgp.models.pcca import PCCA
 
-__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "LDS", "MDLAG", "PCCA"]
+__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "LDS", "MDLAG", "PCCA", "NeuralODE"]

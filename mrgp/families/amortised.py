@@ -55,6 +55,7 @@ class Amortised(Model, abstract=True):
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
 
     methods: ClassVar[tuple[str, ...]] = (AmortisedSVI.written_name(),)
+    first_horizon: ClassVar[float] = 1.0  # share of a trial's bins that training scores at first; all when it is warm
 
     def __post_init__(self) -> None:
         self.resolve()

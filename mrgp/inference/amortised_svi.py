@@ -115,9 +115,11 @@ class AmortisedSVI(Method):
         """Train for an epoch, and judge the parameters on the trials kept apart."""
         n_steps = -(-state.training.n_trials // self.batch_size)
         warming = state.phase == WARMING and state.epoch < self.warm_up
-        weight = max(FLOOR, state.epoch / self.warm_up) if warming else 1.0
+        warmth = state.epoch / self.warm_up if warming else 1.0
+        weight, first = max(FLOOR, warmth), state.model.first_horizon
+        horizon = np.ceil((first + (1 - first) * warmth) * state.training.n_bins)
         state.key, key, judge = random.split(state.key, 3)
-        trained = _epoch(self, state.model, n_steps, state.free, state.optimiser, state.training, key, weight)
+        trained = _epoch(self, state.model, n_steps, state.free, state.optimiser, state.training, key, weight, horizon)
         state.free, state.optimiser = trained[:2]
         state.skipped += int(trained[2])
         state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
@@ -177,13 +179,17 @@ def _optax() -> Any:
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _epoch(
     method: AmortisedSVI, model: WithGuide, n_steps: int, free: Values, optimiser: Any, data: MultiRegionData,
-    key: Array, weight: Any,
+    key: Array, weight: Any, horizon: Any,
 ) -> tuple[Values, Any, Array]:  # fmt: skip
-    """Take ``n_steps`` steps; return values, the optimiser's state, and how many were left out."""
+    """Take ``n_steps`` steps; return values, the optimiser's state, and how many were left out.
+
+    Bins before ``horizon`` are scored.
+    """
     adam, parameters = method._adam(), Parameters.of(model, data)
+    scored = (jnp.arange(data.n_bins) < horizon)[:, None]
 
     def loss(free: Values, key: Array) -> Array:
-        found = terms(model, parameters.constrained(free), data, key)
+        found = terms(model, parameters.constrained(free), data, key, scored=scored)
         return -(found.likelihood - weight * found.divergence + found.prior) / data.n_trials
 
     def step(carried: tuple[Values, Any], key: Array) -> tuple[tuple[Values, Any], Array]:
