@@ -1,4 +1,4 @@
-r"""Neural ordinary differential equation: the latents of a trial follow a flow that is learned.
+r"""Neural ordinary differential equation: latents follow a flow that is learned.
 
 .. math::
     z_b(0) \sim N(0, I), \qquad \tau \, \frac{dz_b}{dt} = f(z_b), \qquad \eta_b(t) = C z_b(t) + d, \qquad
@@ -73,7 +73,7 @@ class NeuralODE(Amortised):
     def __call__(self, data: MultiRegionData) -> None:
         readout, velocity = self.emission_sites(data), self._velocity(data)
         n_neurons, size = data.layout.total_neurons, self.n_latents
-        C = network("loadings", lambda key: layers().Linear(size, n_neurons, use_bias=False, key=key)).weight
+        C = network("readout", lambda key: layers().Linear(size, n_neurons, use_bias=False, key=key)).weight
         C = C * self._unit(data)[:, None]
         with self.trials(data) as some:
             start = numpyro.sample("initial", dist.Normal(jnp.zeros(size, jnp.float32), 1.0).to_event(1))
@@ -98,7 +98,7 @@ class NeuralODE(Amortised):
         values = Parameters.of(self, frame).unpacked(sites)
         with handlers.seed(rng_seed=0), handlers.substitute(data=values.all):
             velocity = self._velocity(frame)
-        return Dynamics(lambda z: velocity(jnp.asarray(z, jnp.float32)), self.n_latents)
+        return Dynamics(velocity, self.n_latents)
 
     def _velocity(self, data: MultiRegionData) -> Velocity:
         """Change of states (point, latent) per second."""
@@ -113,5 +113,5 @@ class NeuralODE(Amortised):
 
     def _unit(self, data: MultiRegionData) -> Array:
         """Unit of a neuron's loadings, of the recording that was fitted, (neuron,)."""
-        unit = numpyro.param("loadings_unit", jnp.asarray(self.emission.loadings_scale(data), jnp.float32))
+        unit = numpyro.param("readout_unit", jnp.asarray(self.emission.loadings_scale(data), jnp.float32))
         return lax.stop_gradient(unit)

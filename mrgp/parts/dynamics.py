@@ -1,4 +1,4 @@
-"""Learned dynamics: a velocity field of states, and its integration over the bins of a trial."""
+"""Learned dynamics: a velocity field of states, and its integration over bins."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -36,15 +36,14 @@ def integrated(velocity: Velocity, start: Array, gaps: Array, n_substeps: int = 
         n_substeps: Steps per gap, of equal size.
     """
 
-    def onward(z: Array, gap: Array) -> tuple[Array, Array]:
-        h = gap / n_substeps
-        for _ in range(n_substeps):
-            first = velocity(z)
-            second = velocity(z + h / 2 * first)
-            third = velocity(z + h / 2 * second)
-            fourth = velocity(z + h * third)
-            z = z + h / 6 * (first + 2 * second + 2 * third + fourth)
-        return z, z
+    def onward(z: Array, h: Array) -> tuple[Array, Array]:
+        first = velocity(z)
+        second = velocity(z + h / 2 * first)
+        third = velocity(z + h / 2 * second)
+        fourth = velocity(z + h * third)
+        there = z + h / 6 * (first + 2 * second + 2 * third + fourth)
+        return there, there
 
-    later = lax.scan(onward, start, jnp.asarray(gaps, start.dtype))[1]
+    steps = jnp.repeat(jnp.asarray(gaps, start.dtype) / n_substeps, n_substeps)
+    later = lax.scan(onward, start, steps)[1][n_substeps - 1 :: n_substeps]
     return jnp.swapaxes(jnp.concatenate([start[None], later]), 0, 1)

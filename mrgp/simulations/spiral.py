@@ -1,4 +1,4 @@
-"""Simulated spiral: three latents that turn round a stable fixed point, counted by Poisson neurons."""
+"""Simulated spiral: three latents turn round a stable fixed point; neurons are Poisson."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from mrgp.parts.dynamics import integrated
+from mrgp.parts.readout import LOADINGS, OFFSET
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.simulations.design import require
 from mrgp.simulations.simulation import SECONDS, Simulation
@@ -80,8 +81,8 @@ def simulate_spiral(
     counts = rng.poisson(np.exp(z @ C.T + d))
     data = MultiRegionData({"A": counts}, bin_width, drop_dead=None, times=times)
     arrays: dict[str, Any] = {
-        "latents": (("trial", "time", "latent"), z), "loadings": (("neuron", "latent"), C),
-        "offset": (("neuron",), d), "fixed_point": (("latent",), np.array(FIXED_POINT)),
+        "latents": (("trial", "time", "latent"), z), LOADINGS.name: (("neuron", "latent"), C),
+        OFFSET.name: (("neuron",), d), "fixed_point": (("latent",), np.array(FIXED_POINT)),
     }  # fmt: skip
     coords = {"time": ("time", data.times, SECONDS)}
     return Simulation(data, xr.Dataset(arrays, coords, {"bin_width": bin_width, "seed": seed}))
