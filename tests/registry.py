@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG, PCCA
+from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG, PCCA, NeuralODE
 from scipy import stats
 from scipy.special import gamma, gammaln, kv
 
@@ -178,6 +178,9 @@ MODELS = [
     GFA(1),
 ]
 
+NONLINEAR = [NeuralODE(n_latents=2, width=8, depth=1, reader=8)]
+"""Models of networks, which draw with what they have learned."""
+
 # --- every member of every family
 
 PARTS: dict[str, list[Part]] = {
@@ -199,7 +202,7 @@ PARTS: dict[str, list[Part]] = {
     "method": [
         mrgp.MAP(), mrgp.EM(), mrgp.VB(), mrgp.Laplace(), mrgp.SVI(), mrgp.NUTS(), mrgp.AmortisedSVI(),
     ],
-    "model": [*MODELS],
+    "model": [*MODELS, *NONLINEAR],
     "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Matlab, Nwb)],
     "metric": [
         PsthRmse(), TrialRmse(), R2(), NormalisedError(), BitsPerBin(), TrialLogLikelihood(), Reconstruction(),

@@ -103,8 +103,9 @@ WIDTH = 120
 
 
 def models() -> dict[str, type[GaussianProcesses]]:
-    """Every model by name, in the order of the help."""
-    known = {name.lower(): getattr(mrgp.models, name) for name in mrgp.models.__all__}
+    """Every model of Gaussian processes by name, in the order of the help."""
+    every = {name.lower(): getattr(mrgp.models, name) for name in mrgp.models.__all__}
+    known = {name: model for name, model in every.items() if issubclass(model, GaussianProcesses)}
     return {name: known[name] for name in [*WORDS, *sorted(known.keys() - WORDS.keys())]}
 
 

@@ -200,7 +200,7 @@ def _searched(velocity: Velocity, starts: Array) -> Array:
 
 
 def _modes(dynamics: Dynamics, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Growth per second and frequency in Hz of each mode at fixed points, (fixed_point, mode) each."""
+    """Growth per second and frequency in Hz of modes, (fixed_point, mode) each."""
     if not len(points):
         return np.empty(points.shape), np.empty(points.shape)
     jacobian = jax.vmap(jax.jacfwd(lambda z: dynamics.velocity(z[None])[0]))(jnp.asarray(points))

@@ -72,4 +72,5 @@ def _by_stability(points: xr.Dataset) -> list[tuple[str, np.ndarray]]:
 
 
 def _mark(ax: Axes, places: np.ndarray, kind: str) -> None:
-    ax.scatter(places[:, 0], places[:, 1], 64, marker=MARKERS[kind], color=FILLS[kind], edgecolors="black", zorder=5, label=kind)
+    look = {"marker": MARKERS[kind], "color": FILLS[kind], "edgecolors": "black"}
+    ax.scatter(places[:, 0], places[:, 1], 64, zorder=5, label=kind, **look)  # type: ignore[arg-type]

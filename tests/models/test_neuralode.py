@@ -35,7 +35,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def fit(made):
-    return SMALL.fit(made.data, max_iterations=60, **QUICK)
+    return SMALL.fit(made.data, max_iterations=100, **QUICK | {"patience": 20})
 
 
 # --- integration
@@ -222,7 +222,7 @@ def test_a_fit_learns_of_irregular_times(fit, made, tmp_path):
     data = made.data
     trivial = float(fit.model.emission.trivial_log_likelihood(data).sum())
     gain = float(fit.log_likelihood().sum()) - trivial
-    assert gain > 0.5 * (at_the_truth(made) - trivial)   # of what true log-rates gain, after sixty epochs
+    assert gain > 0.5 * (at_the_truth(made) - trivial)   # of what true log-rates gain, after a hundred epochs
     latents = fit.latents()
     assert latents["across_mean"].shape == (27, 26, 3)
     np.testing.assert_array_equal(latents["time"], TIMES)
