@@ -11,6 +11,7 @@ from mrgp.models.gpfa import GPFA
 from mrgp.models.lds import LDS
 from mrgp.models.lfads import LFADS
 from mrgp.models.mdlag import MDLAG
+from mrgp.models.neuralode import NeuralODE
 from mrgp.models.pcca import PCCA
 
-__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "LDS", "LFADS", "MDLAG", "PCCA"]
+__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "LDS", "LFADS", "MDLAG", "PCCA", "NeuralODE"]

@@ -3,21 +3,27 @@ r"""LFADS: rates of each trial by learned dynamics, from its start and inferred 
 Pandarinath et al. (2018, Nat. Methods 15, 805-815); its dynamics by default after Sedler et al. (2023, NBDT).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpyro
 from jax import Array
 from numpyro import distributions as dist
+from numpyro import handlers
 
 from mrgp.families.amortised import Amortised
+from mrgp.inference.amortised_parameters import unpacked
+from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission, Poisson
 from mrgp.parts.networks import BothWays, layers, network, over_time, quiet
 from mrgp.parts.networks.autoregression import Autoregression
 from mrgp.parts.networks.cells import Cell, Residual
 from mrgp.parts.sites import Site
-from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData, stand_in
 
 INPUT_TIMESCALE = Site("input_timescale", "input", unit="s")
 INPUT_SPREAD = Site("input_spread", "input")
@@ -36,7 +42,8 @@ class LFADS(Amortised):
 
     Regions are one population: every neuron reads the factors f. The guide reads a trial forwards and backwards; of the
     inputs it infers every bin from the whole trial, so that they see the bin that they explain: compare models by
-    hidden neurons, not by what they reconstruct. Sample sites: ``initial`` (trial; dim) and ``inputs`` (trial; time,
+    hidden neurons, not by what they reconstruct. ``fit.posterior("states")`` are the states g, whose fixed points
+    :func:`mrgp.metrics.fixed_points` finds. Sample sites: ``initial`` (trial; dim) and ``inputs`` (trial; time,
     input); ``input_timescale`` in seconds, ``input_spread``, and those of the emission.
 
     Args:
@@ -81,7 +88,8 @@ class LFADS(Amortised):
             z = numpyro.sample("initial", dist.Normal(center[some.condition], 1.0).to_event(1))
             u = numpyro.sample("inputs", law) if law is not None else jnp.zeros((*some.values.shape[:2], 0), z.dtype)
             g = over_time(cell, jax.vmap(start)(z), u)
-            f = numpyro.deterministic("factors", jax.vmap(jax.vmap(factors))(g))
+            g = numpyro.deterministic("states", g)
+            f = jax.vmap(jax.vmap(factors))(g)
             self.observe(some, jax.vmap(jax.vmap(neurons))(f), readout, latents=f)
 
     def guide(self, data: MultiRegionData) -> None:
@@ -95,6 +103,17 @@ class LFADS(Amortised):
             numpyro.sample("initial", _gaussian(jax.vmap(initial)(whole(seen)[0])).to_event(1))
             if self.n_inputs:
                 numpyro.sample("inputs", _gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1])).to_event(2))
+
+    def learned_dynamics(self, layout: Layout, sites: Mapping[str, Any]) -> Dynamics:
+        cell = unpacked(self, stand_in(layout), sites).networks["cell$params"]
+        with handlers.seed(rng_seed=0), handlers.substitute(data={"cell$params": cell}):
+            step = network("cell", lambda key: self.dynamics.make(self.n_inputs, self.n_states, key))
+
+        def velocity(states: Array) -> Array:
+            still = jnp.zeros((len(states), self.n_inputs), states.dtype)
+            return (step(states, still) - states) / layout.bin_width
+
+        return Dynamics(velocity, self.n_states, layout.bin_width)
 
     def _center(self, data: MultiRegionData) -> Array:
         """Mean of z in every condition, (condition, dim)."""

@@ -72,6 +72,7 @@ from .runtime.workers import process_pool as process_pool
 from .simulations.chaotic_network import chaotic_network as chaotic_network
 from .simulations.scenarios import simulate_scenario as simulate_scenario
 from .simulations.simulate import simulate as simulate
+from .simulations.spiral import simulate_spiral as simulate_spiral
 from .studies.bootstrap.bootstrap_delays import Bootstrap as Bootstrap
 from .studies.bootstrap.bootstrap_delays import bootstrap_delays as bootstrap_delays
 from .studies.calibration.calibrate import calibrate as calibrate

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, LFADS, MDLAG, PCCA
+from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, LFADS, MDLAG, PCCA, NeuralODE
 from scipy import stats
 from scipy.special import gamma, gammaln, kv
 
@@ -181,8 +181,11 @@ MODELS = [
 
 """Those with Gaussian latents, of which everything is known in closed form."""
 
-WITH_GUIDE = [LFADS(n_factors=2, n_states=3, n_initial=2, width=4)]
-"""Those whose latents are inferred by a guide."""
+WITH_GUIDE = [
+    LFADS(n_factors=2, n_states=3, n_initial=2, width=4),
+    NeuralODE(n_latents=2, width=8, depth=1, reader=8),
+]
+"""Those whose latents are inferred by a guide, and which draw with what they have learned."""
 
 # --- every member of every family
 

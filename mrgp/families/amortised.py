@@ -62,6 +62,7 @@ class Amortised(Model, abstract=True):
 
     fit_class: ClassVar[type[Fit]] = AmortisedFit
     methods: ClassVar[tuple[str, ...]] = (AmortisedSVI.written_name(),)
+    first_horizon: ClassVar[float] = 1.0  # share of a trial's bins that training scores at first; all when it is warm
 
     def __post_init__(self) -> None:
         self.resolve()

@@ -19,10 +19,12 @@ from mrgp.inference.driver import drive
 from mrgp.inference.method import Method
 from mrgp.inference.run import Options
 from mrgp.part import Part, chosen
+from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission
 from mrgp.parts.sites import site_of
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.times import require_regular
 from mrgp.recordings.units import seconds
 from mrgp.results.conditional import Conditional
 from mrgp.results.fit import CHOSEN, Fit
@@ -44,6 +46,7 @@ class Model(Part, family="model", tag="model"):
     regions_needed: ClassVar[int] = 1
     is_simulated: ClassVar[bool] = False  # by mrgp.simulate, which designs neurons and draws trials exactly
     pools_regions: ClassVar[bool] = False  # all neurons are one population
+    knows_times: ClassVar[bool] = False  # bins may be at irregular times
     found_by_fit: ClassVar[tuple[str, ...]] = ()  # choices that a fit may change for good
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
     """Ways to fit it, the default first."""
@@ -77,6 +80,14 @@ class Model(Part, family="model", tag="model"):
     def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Conditional:
         """Return the model with its parameters, given a recording."""
         raise NotImplementedError
+
+    def learned_dynamics(self, layout: Layout, sites: Mapping[str, Any]) -> Dynamics:
+        """Return the dynamics of latents that parameters stand for.
+
+        Raises:
+            ValueError: the model has learned none.
+        """
+        raise ValueError(f"{type(self).__name__} has no learned dynamics: use a model such as NeuralODE")
 
     @property
     def knows_conditions(self) -> bool:
@@ -118,6 +129,7 @@ class Model(Part, family="model", tag="model"):
         ``params`` come from ``fit.sites``, or of another program from ``model.params_from``. Of counts it is a lower
         bound, in which the trials given share the covariances of latents.
         """
+        self._check_times(data)
         self.emission.check_values(data)
         with TRACING:
             scores = self.conditional(data, params).log_likelihood()
@@ -208,7 +220,12 @@ class Model(Part, family="model", tag="model"):
         pseudo-neurons or fewer trials, has no names that a user would know.
         """
         data.require(self.regions_needed, type(self).__name__)
+        self._check_times(data)
         self.emission.check(data)
+
+    def _check_times(self, data: MultiRegionData) -> None:
+        if not self.knows_times:
+            require_regular(data.layout, type(self).__name__)
 
 
 def held_at(model: Model, fixed: Mapping[str, Any], data: MultiRegionData) -> dict[str, np.ndarray]:

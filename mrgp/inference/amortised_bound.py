@@ -30,26 +30,33 @@ type Trace = dict[str, dict[str, Any]]
 SHOWN, SCORED = "shown", "scored"  # deterministic sites: entries that the guide sees, and that the program scores
 
 
-def traces(model: WithGuide, values: Values, data: Any, key: Array, hidden: Array | None = None) -> tuple[Trace, Trace]:
+def traces(
+    model: WithGuide, values: Values, data: Any, key: Array, hidden: Array | None = None, scored: Array | None = None
+) -> tuple[Trace, Trace]:
     """Run the guide, and the program with the latents that it has drawn; return both traces.
 
-    The guide does not see ``hidden`` entries (trial, time, neuron), and the program scores no others.
+    The guide does not see ``hidden`` entries (trial, time, neuron), and the program scores no others. Where ``scored``
+    is given, it scores only entries that are True there, of a shape that entries broadcast with.
     """
     guide_key, program_key = jax.random.split(key)
     known = values.all if hidden is None else {**values.all, SHOWN: ~hidden, SCORED: hidden}
+    if scored is not None:
+        known = {**known, SCORED: scored & known.get(SCORED, True)}
     guide = handlers.substitute(handlers.seed(model.guide, guide_key), data=known)
     drawn = handlers.trace(guide).get_trace(data)
     program = handlers.substitute(handlers.seed(model, program_key), data=known)
     return drawn, handlers.trace(handlers.replay(program, drawn)).get_trace(data)
 
 
-def terms(model: WithGuide, values: Values, data: Any, key: Array, hidden: Array | None = None) -> Terms:
+def terms(
+    model: WithGuide, values: Values, data: Any, key: Array, hidden: Array | None = None, scored: Array | None = None
+) -> Terms:
     """Compute the terms of the bound with one draw of the guide.
 
     A divergence that has a closed form needs no draw. Of a batch, terms are weighted to stand for all trials; where
-    only ``hidden`` entries are scored, these stand for all.
+    only ``hidden`` entries are scored, these stand for all; ``scored`` entries stand for themselves.
     """
-    drawn, run = traces(model, values, data, key, hidden)
+    drawn, run = traces(model, values, data, key, hidden, scored)
     share = 1.0 if hidden is None else jnp.maximum(hidden.mean(), 1 / hidden.size)  # where none is hidden, none counts
     likelihood, divergence, prior = jnp.zeros(()), jnp.zeros(()), jnp.zeros(())
     for name, site in run.items():

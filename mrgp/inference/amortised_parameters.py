@@ -6,7 +6,7 @@ are at their most likely value, in unconstrained coordinates while they are trai
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ SEPARATOR = ":"  # between a network's name and the place of an array in it; a f
 
 class WithGuide(Protocol):
     """Interface that amortised inference needs of a model: its program, and its guide."""
+
+    first_horizon: ClassVar[float]
 
     def __call__(self, data: MultiRegionData) -> None: ...
     def guide(self, data: MultiRegionData) -> None: ...

@@ -165,11 +165,13 @@ class AmortisedSVI(Method):
         """Train for an epoch, and judge the parameters on the trials kept apart."""
         n_steps = -(-state.training.n_trials // self.batch_size)
         warming = state.phase == WARMING and state.epoch < self.warm_up
-        weight = max(FLOOR, state.epoch / self.warm_up) if warming else 1.0
+        warmth = state.epoch / self.warm_up if warming else 1.0
+        weight, first = max(FLOOR, warmth), state.model.first_horizon
+        horizon = np.ceil((first + (1 - first) * warmth) * state.training.n_bins)
         rate = self.learning_rate * SHORTER**state.shortened * min(1.0, (state.epoch + 1) / (FIRST_EPOCHS + 1))
         state.key, key, judge = random.split(state.key, 3)
         of = state.free, state.optimiser, state.training
-        trained = _epoch(state.model, n_steps, self.hidden, *of, key, weight, rate)
+        trained = _epoch(state.model, n_steps, self.hidden, *of, key, weight, rate, horizon)
         state.free, state.optimiser = trained[:2]
         state.skipped += int(trained[2])
         state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
@@ -239,15 +241,19 @@ def _adam() -> Any:
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _epoch(
     model: WithGuide, n_steps: int, hidden: float, free: Values, optimiser: Any, data: MultiRegionData, key: Array,
-    weight: Any, rate: Any,
+    weight: Any, rate: Any, horizon: Any,
 ) -> tuple[Values, Any, Array]:  # fmt: skip
-    """Take ``n_steps`` steps; return values, the optimiser's state, and how many were left out."""
+    """Take ``n_steps`` steps; return values, the optimiser's state, and how many were left out.
+
+    Bins before ``horizon`` are scored.
+    """
     adam, parameters = _adam(), Parameters.of(model, data)
+    scored = (jnp.arange(data.n_bins) < horizon)[:, None]
 
     def loss(free: Values, key: Array) -> Array:
         key, own = random.split(key)
         unseen = _hidden(own, hidden, data) if hidden else None
-        found = terms(model, parameters.constrained(free), data, key, unseen)
+        found = terms(model, parameters.constrained(free), data, key, unseen, scored)
         return -(found.likelihood - weight * found.divergence + found.prior) / data.n_trials
 
     def step(carried: tuple[Values, Any], key: Array) -> tuple[tuple[Values, Any], Array]:

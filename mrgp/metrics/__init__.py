@@ -9,6 +9,7 @@ from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rm
 from mrgp.metrics.likelihood import explained_variance, reconstruction, trial_log_likelihood
 from mrgp.metrics.variance import variance_explained
 from mrgp.metrics.flow import flow_matrix, signal_flow
+from mrgp.metrics.dynamics import fixed_points, flow_field
 from mrgp.metrics.prediction import cosmoothing, leave_region_out, log_predictive
 from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angles, recovery_errors, subspace_error
 from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
@@ -27,6 +28,8 @@ __all__ = [
     "delay_rmse",
     "dominant_modes",
     "explained_variance",
+    "fixed_points",
+    "flow_field",
     "flow_matrix",
     "hold_out_neurons",
     "leave_region_out",

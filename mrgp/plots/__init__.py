@@ -4,6 +4,7 @@ Each function returns a matplotlib Figure, and none shows it.
 """
 
 from mrgp.plots.delays import plot_delays
+from mrgp.plots.dynamics import plot_dynamics
 from mrgp.plots.flow import plot_flow
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.save import save_figures
@@ -14,6 +15,7 @@ __all__ = [
     "direction",
     "plot_convergence",
     "plot_delays",
+    "plot_dynamics",
     "plot_flow",
     "plot_latents",
     "plot_loadings",

@@ -171,10 +171,11 @@ def _asked(neurons: Mapping[str, Sequence[int]], scores: Mapping[str, np.ndarray
 
 
 def _trial_length(data: MultiRegionData, trial: int) -> float:
-    """Length of a trial in seconds."""
+    """End of a trial's last bin in seconds."""
     if not 0 <= trial < data.n_trials:
         raise ValueError(f"the recording has trials 0 to {data.n_trials - 1}, not {trial}")
-    return float(data.n_bins if data.length is None else data.length[trial]) * data.bin_width
+    n_bins = data.n_bins if data.length is None else int(data.length[trial])
+    return float(data.times[n_bins - 1] + data.bin_width)
 
 
 def _region(name: str) -> str:

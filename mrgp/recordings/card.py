@@ -16,6 +16,7 @@ def card_of(data: Any) -> Card:
     holes = "" if data.observed is None else f", {len(data.observed)} pattern(s) of missing entries"
     ragged = "" if data.length is None else ", trials of different length"
     sizes = f"{data.n_trials} trials x {data.n_bins} bins of {1e3 * data.bin_width:g} ms"
+    sizes += "" if data.layout.is_regular else " at irregular times"
     counts = zip(data.layout.regions, data.layout.n_neurons, strict=True)
     facts = {name: f"{n} neurons" for name, n in counts}
     if kinds := data.layout.conditions:

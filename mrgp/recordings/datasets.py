@@ -10,6 +10,7 @@ import xarray as xr
 from mrgp.recordings.arrays import arranged
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.labels import Coords, free_name
+from mrgp.recordings.units import IN_SECONDS
 
 
 def to_dataset(
@@ -51,6 +52,8 @@ def from_dataset(dataset: xr.Dataset) -> dict[str, Any]:
             raise DataError(f"region {name} must be a variable of the dataset with dimensions {dims}")
         arrays[name] = arranged(f"region {name}", dataset[name])
     labels = {name: array.coords[array.dims[2]] for name, array in arrays.items() if array.dims[2] in array.coords}
+    time = next((array.coords[array.dims[1]] for array in arrays.values() if array.dims[1] in array.coords), None)
+    timed = time is not None and (time.attrs.get("units") in IN_SECONDS or time.dtype.kind == "m")  # else counted
     # A file holds those as plain variables whose names its list of coordinates has no place for.
     axes = {array.dims[:1] for array in arrays.values()}
     of_trials = {str(name): array.values for name, array in dataset.variables.items() if array.dims in axes}
@@ -58,5 +61,6 @@ def from_dataset(dataset: xr.Dataset) -> dict[str, Any]:
         "regions": {name: array.values for name, array in arrays.items()},
         "bin_width": dataset.attrs["bin_width"],
         "neuron_coords": {name: array.values for name, array in labels.items()},
+        "times": time if timed else None,
         "trial_coords": {free_name(name, names) if name == "trial" else name: of for name, of in of_trials.items()},
     }

@@ -12,6 +12,7 @@ from mrgp.recordings.labels import Coords, check_names, labels_of, read_coords
 from mrgp.recordings.layout import CONDITION, Layout
 from mrgp.recordings.neurons import Neurons, all_of
 from mrgp.recordings.storage import kept_dtype, side_by_side
+from mrgp.recordings.times import read_times
 from mrgp.recordings.units import read_bin_width
 from mrgp.runtime.sentences import Argument
 
@@ -43,6 +44,7 @@ def read_contents(
     trial_coords: Mapping[str, ArrayLike] | None,
     drop_dead: bool | None,
     dtype: DTypeLike | None,
+    times: ArrayLike | None = None,
 ) -> Contents:
     """Read the arguments of :class:`mrgp.MultiRegionData`.
 
@@ -64,6 +66,7 @@ def read_contents(
                     f"region {name} has {size} {what} but region {first} has {wanted}: "
                     f"cut both to the same {what}, or put NaN where one is missing"
                 )
+    stamps = () if times is None else read_times(times, expected[1], width)
     labels = read_coords("neuron", neuron_coords, {name: a.shape[2] for name, a in arrays.items()})
     trials = read_coords("trial", trial_coords, dict.fromkeys(trial_coords or {}, expected[0]))
     origin = {name: all_of(array.shape[2]) for name, array in arrays.items()}
@@ -78,5 +81,5 @@ def read_contents(
         arrays[name], origin[name] = array[:, :, alive], origin[name].only(np.flatnonzero(alive))
         labels.update({name: labels[name][alive]} if name in labels else {})
     kinds = tuple(sorted(set(labels_of(trials.get(CONDITION, ())))))
-    layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds)
+    layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds, stamps)
     return Contents(layout, side_by_side(arrays, kept_dtype(arrays, dtype)), labels, trials, origin)

@@ -1,9 +1,9 @@
 """Layout of a recording: all that is fixed about it apart from its numbers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 CONDITION = "condition"  # the trial coordinate that says which trials share a mean response
 
@@ -19,20 +19,37 @@ class Layout:
         n_neurons: neurons per region, in the same order.
         bin_width: seconds per bin.
         conditions: what trials can be trials of, sorted; () where they are all of one kind.
+        times: start of each bin in seconds, in all trials; () where each begins as the one before it ends.
     """
 
     regions: tuple[str, ...]
     n_neurons: tuple[int, ...]
     bin_width: float
     conditions: tuple[str, ...] = ()
+    times: tuple[float, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         counts = zip(self.regions, self.n_neurons, strict=True)
-        return f"{', '.join(f'{name} ({n} neurons)' for name, n in counts)}, bins of {1e3 * self.bin_width:g} ms"
+        bins = f"bins of {1e3 * self.bin_width:g} ms{'' if self.is_regular else ' at irregular times'}"
+        return f"{', '.join(f'{name} ({n} neurons)' for name, n in counts)}, {bins}"
 
     def same_neurons(self, other: "Layout") -> bool:
-        """True if ``other`` is equal to this layout, conditions left aside."""
-        return replace(self, conditions=other.conditions) == other
+        """True if ``other`` is equal to this layout, conditions and times left aside."""
+        return replace(self, conditions=other.conditions, times=other.times) == other
+
+    @property
+    def is_regular(self) -> bool:
+        """True if each bin begins as the one before it ends."""
+        return not self.times
+
+    def starts(self, n_bins: int) -> Float[np.ndarray, "time"]:
+        """Return the start of each of ``n_bins`` bins in seconds, (time,).
+
+        Those beyond ``times`` follow each other.
+        """
+        known = np.array(self.times[:n_bins])
+        first = known[-1] + self.bin_width if len(known) else 0.0
+        return np.concatenate([known, first + np.arange(n_bins - len(known)) * self.bin_width])
 
     @property
     def n_regions(self) -> int:

@@ -25,8 +25,9 @@ def load_recording(
     """Load a recording from a file, by its suffix, or from a mapping.
 
     - ``.npz`` or a mapping: one array (trials, bins, neurons) per region and the scalar ``bin_width``; also
-      the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that :func:`save_recording` writes. Large arrays of a file
-      that is not compressed are mapped (see :class:`mrgp.recordings.readers.Npz`).
+      ``times`` of irregular bins, and the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that
+      :func:`save_recording` writes. Large arrays of a file that is not compressed are mapped (see
+      :class:`mrgp.recordings.readers.Npz`).
     - ``.npy``: one array (trials, bins, neurons), regions side by side, mapped where it is uint8, uint16 or float64;
       ``n_neurons`` are the neurons per region (see :class:`mrgp.recordings.readers.Npy`).
     - ``.nc``: as written from :meth:`MultiRegionData.to_xarray`.

@@ -95,8 +95,8 @@ class Observations(Shown):
 
     @property
     def times(self) -> Float[np.ndarray, "time"]:
-        """Start of each bin in seconds, bin 0 at 0."""
-        return np.arange(self.n_bins) * self.bin_width
+        """Start of each bin in seconds; bin 0 at 0 where they are regular."""
+        return self.layout.starts(self.n_bins)
 
     @property
     def is_complete(self) -> bool:
@@ -152,6 +152,7 @@ class Observations(Shown):
         It tells this recording from another.
         """
         digest = hashlib.sha256(repr((self.layout, self.values.shape)).encode())
+        digest.update(np.array(self.layout.times).tobytes())  # of none, nothing
         for block in self.blocks():  # the same however the values are kept
             digest.update(np.ascontiguousarray(block.values))
         for array in self.tree_flatten()[0][1:]:

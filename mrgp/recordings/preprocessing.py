@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.recording import LEAVE_OUT, MultiRegionData
+from mrgp.recordings.times import require_regular
 from mrgp.recordings.units import one_time
 
 REACH = 4.0  # sd: the kernel's weight beyond is 6e-5 of the whole
@@ -123,6 +124,7 @@ def smooth_over_time(data: MultiRegionData, sd: float) -> MultiRegionData:
         raise DataError(f"the smoothing is {given!r}: give {wanted}")
     if bins < LEAST_SMOOTHING:
         raise DataError(f"smoothing by {sd:g} s does nothing to bins of {data.bin_width:g} s: leave it out")
+    require_regular(data.layout, "smoothing")
     if bins > data.n_bins:
         seconds = data.n_bins * data.bin_width
         raise DataError(f"smoothing by {sd:g} s is longer than the trials, {seconds:g} s: give it in seconds")

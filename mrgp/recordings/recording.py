@@ -50,6 +50,8 @@ class MultiRegionData(Observations):
         dtype: of what is kept. None keeps arrays of integers or truth values as uint8 or uint16 where these hold them,
             an eighth of the memory, and anything else as float64; float32 keeps arrays that have no more digits, in
             half of it. Whatever is computed is the same to the last digit.
+        times: start of each bin in seconds, in all trials, where bins do not follow each other, (bins,). Few models
+            take such a recording; the others say so.
 
     Two recordings are equal where they are the same object; of the same contents where ``fingerprint`` is the same.
 
@@ -75,8 +77,9 @@ class MultiRegionData(Observations):
         trial_coords: Mapping[str, ArrayLike] | None = None,
         drop_dead: bool | None = False,
         dtype: DTypeLike | None = None,
+        times: ArrayLike | None = None,
     ) -> None:
-        self._fill(read_contents(regions, bin_width, neuron_coords, trial_coords, drop_dead, dtype))
+        self._fill(read_contents(regions, bin_width, neuron_coords, trial_coords, drop_dead, dtype, times))
         for doubt in doubts(self):
             warn(doubt)
 
@@ -217,7 +220,7 @@ class MultiRegionData(Observations):
             raise DataError("select_neurons was asked to leave out every neuron: keep at least one")
         columns = np.concatenate([chosen + parts[name].start for name, chosen in kept.items()])
         counts = tuple(chosen.size for chosen in kept.values())
-        layout = Layout(tuple(kept), counts, self.bin_width, self.layout.conditions)
+        layout = replace(self.layout, regions=tuple(kept), n_neurons=counts)
         labels = {name: coord[kept[name]] for name, coord in self.neuron_coords.items() if name in kept}
         # In the order of other recordings, so that sums over equal numbers are equal to the last digit.
         values = np.ascontiguousarray(np.asarray(self.values)[:, :, columns])
@@ -256,8 +259,7 @@ class MultiRegionData(Observations):
         """Raise DataError if a neuron never changes or was never observed in these trials."""
         remedy: tuple[Part, ...] = ("it says nothing in these trials: leave it out by ", LEAVE_OUT)
         neurons = self.neurons
-        for name in self.layout.regions:
-            own = self.kept(name)
+        for name, own in ((name, self.kept(name)) for name in self.layout.regions):
             check_living(name, own, neurons[name], living_neurons(own), *remedy)
 
     def name_entry(self, trial: int, time: int, column: int) -> tuple[str, str]:
@@ -296,10 +298,8 @@ class MultiRegionData(Observations):
         """
         if conditions == self.layout.conditions:
             return self
-        own = self.layout.conditions
-        named = conditions_among(own, conditions, self.condition)
-        trials = dict(self.trial_coords)
-        if conditions and named != own:
+        named, trials = conditions_among(self.layout.conditions, conditions, self.condition), dict(self.trial_coords)
+        if conditions and named != self.layout.conditions:
             trials[CONDITION] = np.array(named)[self.condition]
         layout = replace(self.layout, conditions=conditions)
         mask = None if self.is_complete else self.mask

@@ -45,6 +45,7 @@ def write(fit: "Fit", path: Path) -> None:
     header = {
         "settings": fit.model.to_settings(),
         "layout": [list(layout.regions), list(layout.n_neurons), layout.bin_width, list(layout.conditions)],
+        "times": list(layout.times),
         "n_bins": fit.n_bins,
         "run": [
             fit.method,
@@ -104,7 +105,7 @@ def read(path: Path) -> dict[str, Any]:
     values = {str(name): value.values for name, value in dataset.data_vars.items()}
     return {
         "model": model,
-        "layout": Layout(tuple(regions), tuple(counts), bin_width, tuple(*conditions)),
+        "layout": Layout(tuple(regions), tuple(counts), bin_width, tuple(*conditions), tuple(header.get("times", ()))),
         "n_bins": header["n_bins"],
         "sites": _with_spread({name: value for name, value in values.items() if name not in skip and "." not in name}),
         "samples": _after("samples.", values) or None,

@@ -19,6 +19,7 @@ from mrgp.recordings.labels import labels_of
 from mrgp.recordings.layout import CONDITION, Layout
 from mrgp.recordings.neurons import Neurons
 from mrgp.recordings.recording import MultiRegionData, stand_in
+from mrgp.recordings.times import require_regular
 from mrgp.results import arviz_of_latents
 from mrgp.results import file as fit_file
 from mrgp.results.conditional import Conditional
@@ -126,7 +127,7 @@ class Fit(Shown, Run[FittedModel]):
     @property
     def time_coords(self) -> dict[str, Any]:
         """Start of every bin in seconds."""
-        return {"time": np.arange(self.n_bins) * self.layout.bin_width}
+        return {"time": self.layout.starts(self.n_bins)}
 
     @property
     def n_parameters(self) -> int:
@@ -151,6 +152,8 @@ class Fit(Shown, Run[FittedModel]):
             data = data.among(self.layout.conditions)
         if not data.layout.same_neurons(self.layout):
             raise DataError(f"the recording has {data.layout}, but the fit is of {self.layout}")
+        if not self.model.knows_times:
+            require_regular(data.layout, type(self.model).__name__)
         if (why := self.model.emission.unsuited(data)) is not None:
             raise DataError(f"{type(self.model).__name__}: ", *why)
         return data

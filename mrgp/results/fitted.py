@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from mrgp.inference.run import AnyModel, Model, Tables
+from mrgp.parts.dynamics import Dynamics
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.conditional import Conditional
@@ -19,10 +20,12 @@ class FittedModel(AnyModel, Protocol):
 
     fit_class: ClassVar[type["Fit"]]
     pools_regions: ClassVar[bool]
+    knows_times: ClassVar[bool]
 
     @property
     def knows_conditions(self) -> bool: ...
 
+    def learned_dynamics(self, layout: Layout, sites: Mapping[str, Any]) -> Dynamics: ...
     def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Conditional: ...
 
 

@@ -79,7 +79,7 @@ class Reader(Part, family="reader"):
 
         Args:
             arrays: Region -> (trials, bins, neurons), or a list with (bins, neurons) of each trial; ``bin_width``;
-                ``neuron_<region>`` and ``trial_<name>``, one label each.
+                ``times`` (bins,) in seconds; ``neuron_<region>`` and ``trial_<name>``, one label each.
             source: The name of the file, for messages.
 
         Raises:
@@ -87,11 +87,14 @@ class Reader(Part, family="reader"):
         """
         bin_width, regions = self.bin_width, self.regions
         found, labels, trials = {}, {}, {}
+        times = None
         for name, value in arrays.items():
             n_dims = 3 if isinstance(value, list | tuple) else np.ndim(value)  # lists: trials of different length
             kind, _, rest = str(name).partition("_")
             if name == "bin_width":
                 bin_width = value if bin_width is None else bin_width
+            elif name == "times" and n_dims == 1:
+                times = value
             elif n_dims == 3:
                 found[name] = value
             elif n_dims == 1 and kind == "neuron" and rest in arrays:
@@ -113,7 +116,7 @@ class Reader(Part, family="reader"):
         chosen = {name: found[name] for name in names}
         labels = {name: labels[name] for name in names if name in labels}
         return MultiRegionData(
-            chosen, bin_width, neuron_coords=labels, trial_coords=trials, drop_dead=self.drop_dead
+            chosen, bin_width, neuron_coords=labels, trial_coords=trials, drop_dead=self.drop_dead, times=times
         )
 
     @staticmethod

@@ -21,9 +21,10 @@ LOCAL_HEADER = struct.Struct("<26xHH")  # of an archive's member: lengths of its
 class Npz(Reader):
     """Arrays (trials, bins, neurons), one per region, and the scalar ``bin_width``.
 
-    There may be the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that :func:`mrgp.save_recording` writes. Large
-    arrays that are not compressed are mapped: a single region stays in the file until it is needed, several are copied
-    side by side once. So are large recordings written.
+    There may be ``times``, the start of each bin in seconds where bins do not follow each other, and the 1-D labels
+    ``neuron_<region>`` and ``trial_<name>`` that :func:`mrgp.save_recording` writes. Large arrays that are not
+    compressed are mapped: a single region stays in the file until it is needed, several are copied side by side once.
+    So are large recordings written.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".npz",)
@@ -40,6 +41,7 @@ class Npz(Reader):
         arrays: dict[str, Any] = {name: data.kept(name) for name in data.layout.regions}
         arrays |= {f"neuron_{name}": labels for name, labels in data.neuron_coords.items()}
         arrays |= {f"trial_{name}": values for name, values in data.trial_coords.items()}
+        arrays |= {} if data.layout.is_regular else {"times": data.times}
         save = np.savez if data.values.nbytes > LARGE else np.savez_compressed
         save(path, bin_width=data.bin_width, **arrays)
 

@@ -1,0 +1,49 @@
+"""Learned dynamics: a velocity field of states, and its integration over bins."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+type Velocity = Callable[[Array], Array]
+
+
+class Dynamics(NamedTuple):
+    """Dynamics that a model has learned, without inputs.
+
+    Attributes:
+        velocity: From states (point, state) to their change per second, of the same shape.
+        n_states: Size of a state.
+        step: Seconds of a step where the model goes from bin to bin, so that a state moves by ``step * velocity`` at
+            once; None where it moves continuously.
+    """
+
+    velocity: Velocity
+    n_states: int
+    step: float | None = None
+
+
+def integrated(velocity: Velocity, start: Array, gaps: Array, n_substeps: int = 1) -> Array:
+    """Integrate dz/dt = velocity(z) by the Runge-Kutta method of order 4, (trial, time, state).
+
+    The error of a step of size h is of order h^5, of a state at a given time of order h^4.
+
+    Args:
+        velocity: From states (trial, state) to their change per unit of time.
+        start: States at the first bin, (trial, state).
+        gaps: Time from each bin to the next, (time - 1,).
+        n_substeps: Steps per gap, of equal size.
+    """
+
+    def onward(z: Array, h: Array) -> tuple[Array, Array]:
+        first = velocity(z)
+        second = velocity(z + h / 2 * first)
+        third = velocity(z + h / 2 * second)
+        fourth = velocity(z + h * third)
+        there = z + h / 6 * (first + 2 * second + 2 * third + fourth)
+        return there, there
+
+    steps = jnp.repeat(jnp.asarray(gaps, start.dtype) / n_substeps, n_substeps)
+    later = lax.scan(onward, start, steps)[1][n_substeps - 1 :: n_substeps]
+    return jnp.swapaxes(jnp.concatenate([start[None], later]), 0, 1)

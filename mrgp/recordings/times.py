@@ -1,0 +1,49 @@
+"""Time stamps of bins, for recordings whose bins do not follow each other."""
+
+from typing import Any
+
+import numpy as np
+
+from mrgp.recordings.arrays import SAME_STEP
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.units import seconds
+
+
+def read_times(times: Any, n_bins: int, width: float) -> tuple[float, ...]:
+    """Read the start of every bin in seconds; () where each begins as the one before it ends.
+
+    Args:
+        times: In seconds, or with a unit of time, (time,).
+        n_bins: Of the longest trial.
+        width: Seconds per bin.
+
+    Raises:
+        DataError: they are not one number per bin, or do not increase.
+    """
+    starts = seconds("times", times)
+    if starts.shape != (n_bins,):
+        raise DataError(f"times have shape {starts.shape}: give one start per bin, ({n_bins},), the same in all trials")
+    if not np.isfinite(starts).all():
+        raise DataError(f"times have no number for bin {int(np.argmin(np.isfinite(starts)))}: give it, or cut the bin")
+    steps = np.diff(starts)
+    if (steps <= 0).any():
+        late = int(np.argmax(steps <= 0)) + 1
+        step = f"bin {late} begins at {starts[late]:g} s, after one that begins at {starts[late - 1]:g} s"
+        raise DataError(f"times do not increase: {step}: sort the bins by time, and give each once")
+    return () if follow_each_other(starts, width) else tuple(starts.tolist())
+
+
+def follow_each_other(starts: np.ndarray, width: float) -> bool:
+    """True if every bin begins as the one before it ends."""
+    return bool((np.abs(np.diff(starts) - width) <= SAME_STEP * width).all())
+
+
+def require_regular(layout: Layout, what: str) -> None:
+    """Raise DataError if bins are at irregular times, which ``what`` cannot use."""
+    if layout.is_regular:
+        return
+    gaps = np.diff(layout.times)
+    found = f"times have steps of {1e3 * gaps.min():g} to {1e3 * gaps.max():g} ms, and bins last"
+    mend = "leave times out, with NaN in the bins that are missing, or use NeuralODE"
+    raise DataError(f"{what} needs bins that follow each other, but {found} {1e3 * layout.bin_width:g} ms: {mend}")
