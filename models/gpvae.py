@@ -34,7 +34,7 @@ from mrgp.results.structured_fit import StructuredConditional, StructuredFit
 READOUTS = "readouts"  # the site of the latents of trials
 SHORTEST_READ = 0.05  # s: registers read delayed latents of this timescale and longer as well as the GP noise allows
 CONTEXT = 3  # bins on either side from which a factor knows how high rates are about now
-FIRST_ROOT = -1.0  # log of the root of a factor's precision: below what the prior says of a bin
+FIRST_ROOT = 1.0  # log of the root of a factor's precision: networks first learn from what is hardly uncertain
 LOG_ROOTS = (-10.0, 10.0)  # of which an exponential is a number that double precision can work with
 
 type Sizes = tuple[int, ...]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax import Array, random
+from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from scipy.stats import norm
@@ -18,7 +19,7 @@ from mrgp.likelihoods.structured import Factors, MarkovPosterior, MarkovPrior
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import LATENTS, AmortisedConditional
+from mrgp.results.amortised_conditional import AmortisedConditional
 from mrgp.results.conditional import within_names
 from mrgp.results.fit import Fit
 
@@ -141,13 +142,13 @@ class StructuredFit(Fit):
         shared = {name: jnp.asarray(self.sites[name]) for name in names}
         supports = {name: fn.support for name, fn in _sites_of(model, data, shared).items()}
         free = {name: biject_to(supports[name]).inv(value) for name, value in shared.items()}
-        flat, unravel = jax.flatten_util.ravel_pytree(free)
+        flat, unravel = ravel_pytree(free)
         batches = [slice(start, start + AT_ONCE) for start in range(0, data.n_trials, AT_ONCE)]
 
         def slope(at: Array) -> np.ndarray:
             parts = (_slope(model, data, unravel(at), jax.tree.map(lambda a, b=b: a[b], factors)) for b in batches)
-            sums = [np.asarray(jax.flatten_util.ravel_pytree(part)[0]) for part in parts]
-            return np.sum(sums, 0) + np.asarray(jax.flatten_util.ravel_pytree(_prior_slope(model, data, unravel(at)))[0])
+            sums = [np.asarray(ravel_pytree(part)[0]) for part in parts]
+            return np.sum(sums, 0) + np.asarray(ravel_pytree(_prior_slope(model, data, unravel(at)))[0])
 
         steps = STEP * np.eye(len(flat))
         second = np.array([(slope(flat + step) - slope(flat - step)) / (2 * STEP) for step in steps])
@@ -179,7 +180,8 @@ class StructuredFit(Fit):
         arrays = {}
         for site, bounds in found.items():
             kind = site.rpartition("_")[2]
-            arrays |= {f"{kind}_{end}": (f"{kind}_latent", b) for end, b in zip(("lower", "upper"), bounds, strict=True)}
+            named = zip(("lower", "upper"), bounds, strict=True)
+            arrays |= {f"{kind}_{end}": (f"{kind}_latent", values) for end, values in named}
         return self.timescales.assign(arrays)
 
     def _intervals(

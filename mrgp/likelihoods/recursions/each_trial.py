@@ -1,8 +1,8 @@
 r"""Filter and smoother for trials that each have covariances of their own.
 
-The model is that of ``recursions.filter``, with weights that are constant, and measurements are given by roots F of
-their precisions, Lambda_t = F F', and h_t = F' c_t, c being what was measured: exp(-|F' x - h|^2 / 2). With V = W P W' +
-E, P W' =: C and the Cholesky factor L of I + F' V F, all of one update follows from
+The model is that of ``recursions.filter``, with weights that are constant, and measurements c are given by roots F of
+their precisions, Lambda_t = F F', and h_t = F' c_t: exp(-|F' x - h|^2 / 2). With C = P W', V = W C + E, and the
+Cholesky factor L of I + F' V F, all of one update follows from
 
     J = L^-1 F',   D = C J',   w = L^-1 (h - F' mu),      P <- P - D D',   m <- m + D w,
     log E exp(-|F' x - h|^2 / 2) = -|w|^2 / 2 - log |L|,

@@ -94,7 +94,8 @@ class ByRegion(Emission):
             alone = LatentLayout(own.layout.n_neurons, 1, (0,))
             with handlers.scope(prefix=region, divider=DIVIDER):
                 readouts[region] = self._of(region).sample(own, alone, loadings[part], priors)
-        noise, offset = (jnp.concatenate(parts) for parts in zip(*((r.noise, r.offset) for r in readouts.values())))
+        noise = jnp.concatenate([own.noise for own in readouts.values()])
+        offset = jnp.concatenate([own.offset for own in readouts.values()])
         return Readout(loadings, noise, offset, counts=readouts)
 
     def given(self, readout: Readout, eta: Array) -> dist.Distribution:
