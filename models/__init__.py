@@ -8,10 +8,11 @@ from mrgp.models.dlag import DLAG
 from mrgp.models.fa import FA
 from mrgp.models.gfa import GFA
 from mrgp.models.gpfa import GPFA
+from mrgp.models.gpvae import GPVAE
 from mrgp.models.lds import LDS
 from mrgp.models.lfads import LFADS
 from mrgp.models.mdlag import MDLAG
 from mrgp.models.neuralode import NeuralODE
 from mrgp.models.pcca import PCCA
 
-__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "LDS", "LFADS", "MDLAG", "PCCA", "NeuralODE"]
+__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "PCCA", "NeuralODE"]

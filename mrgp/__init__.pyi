@@ -25,6 +25,7 @@ from .parts.delays.constant import ConstantDelay as ConstantDelay
 from .parts.delays.none import NoDelay as NoDelay
 from .parts.delays.varying import VaryingDelay as VaryingDelay
 from .parts.emissions import AutocorrelatedGaussian as AutocorrelatedGaussian
+from .parts.emissions import ByRegion as ByRegion
 from .parts.emissions import Emission as Emission
 from .parts.emissions import Gaussian as Gaussian
 from .parts.emissions import NegativeBinomial as NegativeBinomial

@@ -130,12 +130,14 @@ class EmissionCase:
     emission: mrgp.Emission
     written: Callable[[np.ndarray, np.ndarray], np.ndarray]
     known: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    regions: dict[str, slice] = field(default_factory=dict)
 
     @property
     def readout(self) -> Readout:
         """Its parameters, of latents that no neuron reads."""
         zero = jnp.zeros(5)
-        counts = self.emission if self.emission.is_of_counts else None
+        own = {name: Readout(zero[p, None], jnp.asarray(VARIANCE)[p], zero[p]) for name, p in self.regions.items()}
+        counts = self.emission if self.emission.is_of_counts else own or None
         return Readout(zero[:, None], jnp.asarray(VARIANCE), zero, counts=counts)
 
 
@@ -162,6 +164,13 @@ EMISSIONS = [
         mrgp.NegativeBinomial(jnp.asarray(DISPERSION)),
         lambda y, eta: log_negative_binomial(y, eta, DISPERSION),
         lambda y, eta: stats.nbinom.logpmf(y, 1 / DISPERSION, 1 / (1 + DISPERSION * np.exp(eta))),
+    ),
+    EmissionCase(
+        "by_region",
+        mrgp.ByRegion(("V1", "V2"), (mrgp.Gaussian(), mrgp.Gaussian())),
+        lambda y, eta: -0.5 * ((y - eta) ** 2 / VARIANCE + np.log(2 * np.pi * VARIANCE)),
+        lambda y, eta: stats.norm.logpdf(y, eta, np.sqrt(VARIANCE)),
+        {"V1": slice(0, 2), "V2": slice(2, 5)},
     ),
 ]
 """Those whose entries are independent given eta."""
@@ -194,7 +203,8 @@ PARTS: dict[str, list[Part]] = {
         *(case.kernel for case in KERNELS if case.name != "users_own"), mrgp.White(), 2.0 * mrgp.Matern32(),
         mrgp.Stretched(mrgp.Matern12(), 2.0),
     ],
-    "emission": [mrgp.Gaussian(), mrgp.AutocorrelatedGaussian(), mrgp.Poisson(), mrgp.NegativeBinomial()],
+    "emission": [mrgp.Gaussian(), mrgp.AutocorrelatedGaussian(), mrgp.Poisson(), mrgp.NegativeBinomial(),
+                 mrgp.ByRegion(("V1", "V2"), (mrgp.Gaussian(), mrgp.NegativeBinomial()))],
     "mean": [mrgp.Constant(), mrgp.PSTH(timescale=0.04)],
     "loadings": [mrgp.Weak(), mrgp.Weak(signal_spread=0.5), mrgp.Relevance(shape=1.0, rate=0.5)],
     "delays": [

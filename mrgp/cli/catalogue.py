@@ -14,6 +14,7 @@ MODELS = {
     "fa": "one population of white latents",
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
+    "gpvae": "Latents of DLAG whose readout is a network for every region.",
 }
 """Models, and what they are."""
 
@@ -26,16 +27,17 @@ METHODS: dict[str, tuple[str, ...]] = {
     "fa": ("map",),
     "pcca": ("map",),
     "gfa": ("vb", "map"),
+    "gpvae": ("amortised_svi",),
 }
 """Models, and how each can be fitted, its default first."""
 
-ALL_METHODS = ("map", "vb", "em", "laplace", "svi", "nuts")
+ALL_METHODS = ("map", "vb", "em", "laplace", "svi", "nuts", "amortised_svi")
 """Every way to fit."""
 
 POSTERIOR = ("laplace", "svi", "nuts")
 """Methods that draw from a posterior."""
 
-HOLD_NOTHING = ("em",)
+HOLD_NOTHING = ("em", "amortised_svi")
 """Methods that update every parameter, so that none can be fixed."""
 
 INFERRED: dict[str, tuple[str, ...]] = {
@@ -44,18 +46,18 @@ INFERRED: dict[str, tuple[str, ...]] = {
 """Methods, and the parameters that each infers, so that they cannot be fixed."""
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
-    "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa"),
+    "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa", "gpvae"),
     "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "noise": ("dlag", "adm", "mdlag", "gpfa"),
-    "max_delay": ("dlag", "adm", "mdlag"),
+    "max_delay": ("dlag", "adm", "mdlag", "gpvae"),
     "hold_max_delay": ("dlag", "adm", "mdlag"),
-    "kernel": ("dlag", "adm", "mdlag", "gpfa"),
-    "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa"),
+    "kernel": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
+    "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
-    "gp_noise": ("dlag", "adm", "mdlag", "gpfa"),
-    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
-    "order": ("dlag", "adm", "mdlag", "gpfa"),
+    "gp_noise": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
+    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae"),
+    "order": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),
     "typical_spread": ("adm",),

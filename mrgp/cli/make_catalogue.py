@@ -23,7 +23,7 @@ from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.inference.method import Method
 from mrgp.likelihoods.likelihood import Kalman
 from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
-from mrgp.part import Part
+from mrgp.part import Part, alone
 from mrgp.parts.emissions.autocorrelated import NOISES
 from mrgp.parts.kernels import Kernel, Matern52
 from mrgp.parts.loadings import Relevance
@@ -81,6 +81,9 @@ LEFT_OUT = {
     "duration": "set by the fit",
     "loadings": "the model says it, and shape and rate its settings",
     "delays": "the model says it, and max_delay and others its settings",
+    "hidden": "of networks, chosen in Python",
+    "encoder": "of networks, chosen in Python",
+    "refinement": "of guides, chosen in Python",
 }
 """Choices of models that are no options, and why."""
 
@@ -103,9 +106,9 @@ WIDTH = 120
 
 
 def models() -> dict[str, type[GaussianProcesses]]:
-    """Every model of Gaussian latents by name, in the order of the help: those that options describe."""
+    """Every model that options describe by name, in the order of the help: those with a number of across latents."""
     zoo = [getattr(mrgp.models, name) for name in mrgp.models.__all__]
-    known = {model.__name__.lower(): model for model in zoo if issubclass(model, GaussianProcesses)}
+    known = {model.__name__.lower(): model for model in zoo if "n_across" in {field.name for field in fields(model)}}
     return {name: known[name] for name in [*WORDS, *sorted(known.keys() - WORDS.keys())]}
 
 
@@ -161,7 +164,7 @@ def choices(option: str, model: type[GaussianProcesses]) -> tuple[str, ...]:
     if isinstance(annotation, type) and issubclass(annotation, Part) and annotation.short:
         usual = type(getattr(model(), FIELDS.get(option, option)))
         reached = {noise for noise in NOISES.values() if noise is not usual}  # by `noise`
-        return tuple(part.written_name() for part in annotation.members().values() if part not in reached)
+        return tuple(part.written_name() for part in alone(annotation) if part not in reached)
     inner = annotation.type if isinstance(annotation, InitVar) else annotation
     named = next((kind for kind in (inner, *typing.get_args(inner)) if typing.get_origin(kind) is typing.Literal), None)
     return () if named is None else typing.get_args(named)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mrgp.likelihoods.likelihood import FittedLatents
 from mrgp.parts.emissions.autocorrelated import NOISE_TIMESCALE
-from mrgp.parts.kernels import in_bins
+from mrgp.parts.kernels import Kernel, in_bins
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -19,14 +19,19 @@ SHORTEST_EXPECTED = 1.4  # bins: what registers are made for before data have sp
 
 def typical_latents(model: "GaussianProcesses", layout: Layout) -> FittedLatents:
     """Latents with timescales of SHORTEST_EXPECTED bins, and the means of all other priors."""
-    typical: dict[str, np.ndarray] = {
-        name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
-        for name, value in model.kernel.parameters().items()
-    }
-    hyper = in_bins({**typical, "timescale": np.array([SHORTEST_EXPECTED * layout.bin_width])}, layout.bin_width)
+    hyper = typical_hyperparameters(model.kernel, SHORTEST_EXPECTED * layout.bin_width, layout.bin_width)
     bound = model.delays.bound(layout.bin_width) / layout.bin_width
     read = np.zeros((1, 1)), bound, model.emission.is_autocorrelated
     return FittedLatents(model.prior(layout), hyper, hyper, *read)
+
+
+def typical_hyperparameters(kernel: Kernel, timescale: float, bin_width: float) -> dict[str, np.ndarray]:
+    """Parameters of one latent in bins, (1,): a timescale in seconds, and the means of all other priors."""
+    typical: dict[str, np.ndarray] = {
+        name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
+        for name, value in kernel.parameters().items()
+    }
+    return in_bins({**typical, "timescale": np.array([timescale])}, bin_width)
 
 
 def latents_at(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> FittedLatents:

@@ -9,5 +9,6 @@ from mrgp.parts.emissions.gaussian import Gaussian
 from mrgp.parts.emissions.autocorrelated import AutocorrelatedGaussian
 from mrgp.parts.emissions.poisson import Poisson
 from mrgp.parts.emissions.negative_binomial import NegativeBinomial
+from mrgp.parts.emissions.by_region import ByRegion
 
-__all__ = ["AutocorrelatedGaussian", "Emission", "Gaussian", "NegativeBinomial", "Poisson"]
+__all__ = ["AutocorrelatedGaussian", "ByRegion", "Emission", "Gaussian", "NegativeBinomial", "Poisson"]
