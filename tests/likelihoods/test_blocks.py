@@ -7,6 +7,9 @@ import pytest
 
 from mrgp.likelihoods import blocks
 from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
+from mrgp.likelihoods.bound import CountGP
+from mrgp.parts.emissions.negative_binomial import NegativeBinomial
+from mrgp.parts.emissions.poisson import Poisson
 from mrgp.recordings.missing import Missing
 
 N_TRIALS, N_BINS = 11, 7  # a number of trials that no block divides
@@ -132,3 +135,64 @@ def test_precision_of_blocks_is_that_of_all_patterns(missing_data, small_model, 
     np.testing.assert_allclose(found.precision, expected.precision, rtol=1e-13)
     np.testing.assert_array_equal(found.pattern, expected.pattern)
     np.testing.assert_allclose(found.vectors, expected.vectors, rtol=1e-12, atol=1e-13)
+
+
+def bound_and_slopes(model, counts, values, more):
+    """Bounds of all trials from their first guess, slopes of their weighted sum, and the q that was found."""
+    weights = jnp.arange(1.0, N_TRIALS + 1)
+
+    def total(parameters):
+        latent = model.markov(**more, parallel=False)
+        for name in ("loadings", "offset", "delay"):
+            setattr(latent, name, parameters[name])
+        emission = NegativeBinomial(parameters["dispersion"]) if counts == "nb" else Poisson()
+        distribution = CountGP(latent, emission)
+        scores, q = distribution.bound_from(values, distribution.problem(values).guess())
+        return weights @ scores, (scores, q)
+
+    parameters = {**{name: model.arguments[name] for name in ("loadings", "offset", "delay")}, "dispersion": jnp.full(5, 0.3)}
+    slopes, (scores, q) = jax.jit(jax.grad(total, has_aux=True))(parameters)
+    return scores, slopes, q
+
+
+@pytest.mark.parametrize(
+    "counts, kind, missing_kind",
+    [
+        ("poisson", "course", "ragged_holes"),
+        pytest.param("poisson", "plain", "complete", marks=pytest.mark.slow),
+        pytest.param("nb", "plain", "holes", marks=pytest.mark.slow),
+        pytest.param("nb", "course", "complete", marks=pytest.mark.slow),
+    ],
+)
+def test_counts_a_bin_at_a_time_change_no_bound(counts, kind, missing_kind, missing_data, small_model, small_blocks):
+    mask, missing = missing_data(missing_kind, N_TRIALS, N_BINS, 5)
+    values = jnp.asarray(mask * np.random.default_rng(0).poisson(2.0, mask.shape))
+    more = {"n_trials": N_TRIALS} if missing is None else {"missing": missing}
+    more |= options_of(kind)
+    model = small_model(n_bins=N_BINS)
+    expected, slopes, q = bound_and_slopes(model, counts, values.astype(float), more)
+    small_blocks()
+    found, own, other = bound_and_slopes(model, counts, values.astype(jnp.uint8), more)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(other.precision, q.precision, rtol=1e-9, atol=1e-12)
+    for name, slope in slopes.items():
+        np.testing.assert_allclose(own[name], slope, rtol=1e-9, atol=1e-9 * float(jnp.abs(slope).max()))
+
+
+def test_memory_of_a_bound_does_not_grow_with_the_counts(small_model, monkeypatch):
+    """Bytes of a program's own arrays for a bound and its slopes grow with trials x bins x latents."""
+    monkeypatch.setattr(blocks, "LARGE", 2**16)
+    monkeypatch.setattr(blocks, "AT_ONCE", 2**14)
+    model, needed = small_model((60, 60), n_bins=40), {}
+    for n_trials in (40, 160):
+        values = jax.ShapeDtypeStruct((n_trials, 40, 120), jnp.uint8)
+
+        def total(loadings, values, n_trials=n_trials):
+            latent = model.markov(n_trials=n_trials)
+            latent.loadings = loadings
+            return CountGP(latent, Poisson()).log_prob(values).sum()
+
+        compiled = jax.jit(jax.value_and_grad(total)).lower(model.arguments["loadings"], values).compile()
+        needed[n_trials] = compiled.memory_analysis().temp_size_in_bytes
+    entries = 120 * 40 * 120  # of the trials that are more
+    assert needed[160] - needed[40] < 2 * 8 * entries, needed
