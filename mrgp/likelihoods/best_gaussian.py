@@ -76,7 +76,10 @@ class Problem(NamedTuple):
 
     @property
     def is_large(self) -> bool:
-        """True if nothing is stored of all counts in double precision: it is made of a bin at a time, and again."""
+        """True if nothing of all counts is stored in double precision.
+
+        It is made of a bin at a time, and made again where it is needed again.
+        """
         return is_large(self.y.size)
 
     def expected(self, mean: Array, covariance: Array) -> Told:

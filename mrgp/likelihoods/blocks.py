@@ -18,7 +18,7 @@ AT_ONCE = 2**20  # numbers of a block: what is made of them stays in the cache, 
 
 
 def is_large(numbers: int) -> bool:
-    """True if so many numbers are worked on in parts, and never written out in double precision."""
+    """True if so many numbers are worked on in parts, and never stored in double precision."""
     return numbers > LARGE
 
 

@@ -126,7 +126,7 @@ class CountGP(Distribution):
         return other
 
     def problem(self, value: Array) -> Problem:
-        """Search for q of trials (trial, time, neuron) of any dtype, whose bins become floating-point numbers."""
+        """Search for q of trials (trial, time, neuron), which may be of any dtype."""
         value = jnp.asarray(value)
         groups = Groups.of(self.latent, value.shape[0], self.shared_covariance)
         return Problem(self.latent.about_zero, self.counts, value, groups)
