@@ -44,10 +44,8 @@ def observe(model: "GaussianProcesses", data: MultiRegionData, emission: Readout
         if emission.course is not None:
             common |= {"course": emission.course, "condition": seen.condition}
         likelihood = model.likelihood.distribution(model, data.layout, parameters, common)
-        if emission.counts is None:
-            numpyro.sample("y", likelihood, obs=seen.values)  # it makes numbers of what is kept, block by block
-        else:
-            numpyro.sample("y", CountGP(likelihood, emission.counts), obs=seen.floats)
+        observed = likelihood if emission.counts is None else CountGP(likelihood, emission.counts)
+        numpyro.sample("y", observed, obs=seen.values)  # it makes numbers of what is kept, part by part
 
 
 def distribution_at(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP | CountGP:

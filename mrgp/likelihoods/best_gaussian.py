@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.blocks import is_large
+from mrgp.likelihoods.gaussians import Direction, Fitted, Guess, Told
 from mrgp.likelihoods.groups import Groups
 from mrgp.likelihoods.recursions.whole import ReadoutMoments
 from mrgp.likelihoods.reduction import Information
@@ -34,75 +36,8 @@ START_BINS = 9  # over which counts are averaged where q begins
 START_SHARE = 0.1  # of a neuron's mean count: the least rate there
 
 
-class Fitted(NamedTuple):
-    """A Gaussian q, with the derivatives that improve it.
-
-    Vectors of readouts are (time, trial, readout).
-
-    Attributes:
-        mean: m = E[x].
-        dual: K^-1 m, K being the prior covariance of x.
-        precision: lambda, (time, pattern, neuron).
-        covariance: V = (K^-1 + Lambda)^-1 at every time, (time, pattern, readout, readout).
-        slope: Of the bound by m: C' E[d log p / d eta] - K^-1 m.
-        curvature: -E[d^2 log p / d eta^2], (time, trial, neuron).
-        bound: Of every trial, (trial,), without what does not depend on q.
-    """
-
-    mean: Array
-    dual: Array
-    precision: Array
-    covariance: Array
-    slope: Array
-    curvature: Array
-    bound: Array
-
-
-class Guess(NamedTuple):
-    """First q of the search: prior times exp(b' x - x' Lambda x / 2).
-
-    Lambda = C' diag(lambda) C.
-
-    Attributes:
-        vectors: b, (time, trial, readout).
-        precision: lambda, (time, pattern, neuron).
-    """
-
-    vectors: Array
-    precision: Array
-
-
-class Direction(NamedTuple):
-    """Conjugate direction of the means, (time, trial, readout), with its dual.
-
-    ``slope`` and ``power`` are for the next direction.
-
-    Attributes:
-        mean, dual: p and K^-1 p.
-        slope: The slope it was made from.
-        power: slope' V slope, (trial,).
-    """
-
-    mean: Array
-    dual: Array
-    slope: Array
-    power: Array
-
-
-class Told(NamedTuple):
-    """Expected log likelihood of counts under q, and its derivatives.
-
-    It is E_q log p(y | eta) of each trial, without terms that do not depend on eta.
-
-    Attributes:
-        value: (trial,).
-        slope: By the mean of x, C' E_q[d log p / d eta], (time, trial, readout).
-        curvature: -E_q[d^2 log p / d eta^2], (time, trial, neuron).
-    """
-
-    value: Array
-    slope: Array
-    curvature: Array
+type Seen = Callable[[Array], Array]
+"""Sets (trial, neuron) to zero where nothing was observed."""
 
 
 class Problem(NamedTuple):
@@ -113,7 +48,7 @@ class Problem(NamedTuple):
     Attributes:
         latent: Distribution of log-rates, with latents of mean 0.
         counts: Of counts given them.
-        y: (time, trial, neuron), zero where missing.
+        y: (trial, time, neuron), zero where missing, as the recording keeps them.
         groups: Trials that share a covariance.
     """
 
@@ -139,9 +74,13 @@ class Problem(NamedTuple):
         latent = self.latent
         return slice(0, 1) if latent.course is None or latent.condition is None else latent.condition
 
-    def seen(self, array: Array) -> Array:
-        """Set (time, trial, neuron) to zero where nothing was observed."""
-        return array if self.groups.seen is None else array * self.groups.of_trials(self.groups.seen)
+    @property
+    def is_large(self) -> bool:
+        """True if nothing of all counts is stored in double precision.
+
+        It is made of a bin at a time, and made again where it is needed again.
+        """
+        return is_large(self.y.size)
 
     def expected(self, mean: Array, covariance: Array) -> Told:
         """E_q log p(y | eta) and its derivatives, for the moments of x under q.
@@ -150,29 +89,55 @@ class Problem(NamedTuple):
         expectation takes a quadrature.
         """
         C = self.loadings
-        told = self.bin_by_bin(
-            lambda found, _: Told(found.value.sum(-1), found.slope @ C, found.curvature), mean, covariance
-        )
+
+        def read(found: Expected, _: Array) -> Told:
+            curvature = None if self.is_large else found.curvature
+            return Told(found.value.sum(-1), found.slope @ C, self.groups.mean(found.curvature[None])[0], curvature)
+
+        told = self.bin_by_bin(read, mean, covariance)
         return told._replace(value=told.value.sum(0))
 
-    def bin_by_bin[T](self, read: Callable[[Expected, Array], T], mean: Array, covariance: Array) -> T:
+    def bin_by_bin[T](self, read: Callable[..., T], mean: Array, covariance: Array, *more: Array) -> T:
         """Stack over time what ``read`` makes of each bin.
 
-        It is called with the bin's expectations and its mean log-rates, (trial, neuron) each.
+        It is called with the bin's expectations, its mean log-rates, (trial, neuron) each, and its part of ``more``.
         """
         C, groups = self.loadings, self.groups
-        level = jnp.broadcast_to(self.level, (len(self.y), *self.level.shape[1:]))
 
-        def of_bin(bin_: tuple[Array, ...]) -> T:
-            y, m, V, level, seen = bin_
+        def of_bin(y: Array, level: Array, seen: Seen, m: Array, V: Array, *own: Array) -> T:
             variance = groups.of_trials(jnp.einsum("ni,gij,nj->gn", C, V, C)[None])[0]
-            eta = m @ C.T + level[self.conditions]
+            eta = m @ C.T + level
             found = self.counts.expected(y, eta, variance)
-            if seen is not None:
-                found = Expected(*(part * groups.of_trials(seen[None])[0] for part in found))
-            return read(found, eta)
+            return read(Expected(*(seen(part) for part in found)), eta, *own)
 
-        return lax.map(of_bin, (self.y, mean, covariance, level, groups.seen))
+        return self.over_bins(of_bin, mean, covariance, *more)
+
+    def over_bins[T](self, of_bin: Callable[..., T], *arrays: Array) -> T:
+        """Stack over time what ``of_bin`` makes of each bin.
+
+        It is called with the bin's counts, (trial, neuron), its log-rates if latents are zero, a function that sets to
+        zero where nothing was observed, and its part of ``arrays``. Of a large recording a bin is made again for
+        slopes.
+        """
+        groups, n_bins = self.groups, self.y.shape[1]
+        level = jnp.broadcast_to(self.level, (n_bins, *self.level.shape[1:]))
+
+        def of_parts(parts: tuple[Any, ...]) -> T:
+            bin_, level, there, *own = parts
+            y = lax.dynamic_index_in_dim(self.y, bin_, 1, keepdims=False).astype(level.dtype)
+
+            def seen(array: Array) -> Array:
+                return array if there is None else array * groups.of_trials(there[None])[0]
+
+            return of_bin(y, level[self.conditions], seen, *own)
+
+        again = jax.checkpoint(of_parts, prevent_cse=False) if self.is_large else of_parts
+        return lax.map(again, (jnp.arange(n_bins), level, groups.seen, *arrays))
+
+    @property
+    def normalizers(self) -> Array:
+        """Terms of each trial's log p(y | eta) that do not depend on eta, (trial,)."""
+        return self.over_bins(lambda y, _, seen: seen(self.counts.normalizer(y)).sum(-1)).sum(0)
 
     def in_readouts(self, precision: Array) -> Array:
         """Lambda = C' diag(lambda) C, (time, pattern, readout, readout)."""
@@ -232,7 +197,7 @@ class Problem(NamedTuple):
         Preconditioned by V the slope is a Newton direction, but for lambda being a mean over trials; conjugate
         directions (Polak & Ribiere) make up for that, each as long as the trial's own curvature says.
         """
-        precision = q.precision + step * (self.groups.mean(q.curvature) - q.precision)
+        precision = q.precision + step * (q.wanted - q.precision)
         inside = self.in_readouts(precision)
         newton, covariance, log_det = moments(information_of(q.slope, inside, self.groups))
         dual = q.slope - jnp.einsum("tbij,tbj->tbi", self.groups.of_trials(inside), newton)
@@ -241,46 +206,65 @@ class Problem(NamedTuple):
         turned = turned[:, None]
         direction = Direction(newton + turned * along.mean, dual + turned * along.dual, q.slope, power)
         rise = (q.slope * direction.mean).sum((0, 2))
-        bend = (q.curvature * jnp.square(direction.mean @ self.loadings.T)).sum((0, 2))
-        bend = bend + (direction.dual * direction.mean).sum((0, 2))
+        bend = self._bend(q, direction.mean) + (direction.dual * direction.mean).sum((0, 2))
         length = (step * rise / jnp.maximum(bend, TINY))[:, None]
         mean, dual = q.mean + length * direction.mean, q.dual + length * direction.dual
         return self.scored(mean, dual, precision, inside, covariance, log_det), direction
 
+    def _bend(self, q: Fitted, along: Array) -> Array:
+        """Curvature of -E_q log p along a direction of each trial's means, (trial,)."""
+        C, groups = self.loadings, self.groups
+        if q.curvature is not None:
+            return (q.curvature * jnp.square(along @ C.T)).sum((0, 2))
+
+        def read(found: Expected, _: Array, guessed: Array, along: Array) -> Array:
+            curvature = jnp.where(q.is_guess, groups.of_trials(guessed[None])[0], found.curvature)
+            return (curvature * jnp.square(along @ C.T)).sum(-1)
+
+        return self.bin_by_bin(read, q.mean, q.covariance, q.precision, along).sum(0)
+
     def prior(self) -> Fitted:
         """Return q = p(x)."""
-        n_readouts = self.loadings.shape[1]
-        still = jnp.zeros((*self.y.shape[:2], n_readouts), self.y.dtype)
-        shape = (self.y.shape[0], len(self.groups.size))
-        covariance = jnp.broadcast_to(self.latent.readout_covariance[:, None], (*shape, n_readouts, n_readouts))
+        n_trials, n_bins, n_neurons = self.y.shape
+        n_readouts, groups = self.loadings.shape[1], len(self.groups.size)
+        still = jnp.zeros((n_bins, n_trials, n_readouts), self.loadings.dtype)
+        covariance = self.latent.readout_covariance[:, None]
+        covariance = jnp.broadcast_to(covariance, (n_bins, groups, n_readouts, n_readouts))
         found = self.expected(still, covariance)
-        nothing = jnp.zeros((*shape, self.y.shape[2]), self.y.dtype)
-        return Fitted(still, still, nothing, covariance, found.slope, found.curvature, found.value)
+        nothing, no = jnp.zeros((n_bins, groups, n_neurons), still.dtype), jnp.zeros((), bool)
+        return Fitted(still, still, nothing, covariance, found.slope, found.wanted, found.curvature, found.value, no)
 
     def guess(self) -> Guess:
         """Guess a first q: counts as Gaussian around the log of their local average.
 
         The average is over nearby bins and the trials of a pattern.
         """
-        mean_count = self.groups.mean(self.y)
-        seen = jnp.ones_like(mean_count) if self.groups.seen is None else self.groups.seen
-        overall = (self.groups.size[:, None] * mean_count).sum((0, 1)) / jnp.maximum(
-            (self.groups.size[:, None] * seen).sum((0, 1)), 1.0
+        groups = self.groups
+        mean_count = self.over_bins(lambda y, *_: groups.mean(y[None])[0])
+        there = jnp.ones_like(mean_count) if groups.seen is None else groups.seen
+        overall = (groups.size[:, None] * mean_count).sum((0, 1)) / jnp.maximum(
+            (groups.size[:, None] * there).sum((0, 1)), 1.0
         )
-        nearby = _moving_sum(mean_count) / jnp.maximum(_moving_sum(seen), 1.0)
+        nearby = _moving_sum(mean_count) / jnp.maximum(_moving_sum(there), 1.0)
         rate = jnp.maximum(nearby, START_SHARE * overall + TINY)
-        precision, log_rate = rate * seen, self.groups.of_trials(jnp.log(rate))
-        level = jnp.swapaxes(self.latent.trial_mean, 0, 1)
-        nu = self.seen(self.y - self.groups.of_trials(rate) * (1 - log_rate + level))
-        return Guess(nu @ self.loadings, precision)
+
+        def told(y: Array, level: Array, seen: Seen, rate: Array) -> Array:
+            each, log_rate = groups.of_trials(rate[None])[0], groups.of_trials(jnp.log(rate)[None])[0]
+            return seen(y - each * (1 - log_rate + level)) @ self.loadings
+
+        return Guess(self.over_bins(told, rate), rate * there)
 
     def _before(self, guess: Guess) -> Fitted:
         """Make the state from which one step leads to the q of a guess."""
         still = jnp.zeros_like(guess.vectors)
         nothing = jnp.zeros((*guess.precision.shape[:2], *[still.shape[-1]] * 2), still.dtype)
-        curvature = jnp.broadcast_to(self.groups.of_trials(guess.precision), self.y.shape)
-        unknown = jnp.full(still.shape[1], -jnp.inf)
-        return Fitted(still, still, guess.precision, nothing, guess.vectors, curvature, unknown)
+        curvature = None
+        if not self.is_large:
+            shape = (*still.shape[:2], self.y.shape[2])
+            curvature = jnp.broadcast_to(self.groups.of_trials(guess.precision), shape)
+        unknown, yes = jnp.full(still.shape[1], -jnp.inf), jnp.ones((), bool)
+        wanted = guess.precision
+        return Fitted(still, still, wanted, nothing, guess.vectors, wanted, curvature, unknown, yes)
 
     def scored(
         self, mean: Array, dual: Array, precision: Array, inside: Array, covariance: Array, log_det: Array
@@ -290,7 +274,8 @@ class Problem(NamedTuple):
         ``inside`` is Lambda, and ``log_det`` is -log|I + K Lambda| / 2 of each trial.
         """
         found = self.expected(mean, covariance)
-        q = Fitted(mean, dual, precision, covariance, found.slope - dual, found.curvature, found.value)
+        slope, no = found.slope - dual, jnp.zeros((), bool)
+        q = Fitted(mean, dual, precision, covariance, slope, found.wanted, found.curvature, found.value, no)
         # -KL = log Z - E_q[b' x - x' Lambda x / 2] with b = K^-1 m + Lambda m.
         spread = self.groups.of_trials(jnp.einsum("tgij,tgji->tg", inside, covariance))
         widths = 0.5 * (spread * jnp.ones(mean.shape[:2])).sum(0)

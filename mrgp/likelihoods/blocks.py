@@ -17,9 +17,14 @@ from mrgp.runtime.sharding import by_share, n_shares
 AT_ONCE = 2**20  # numbers of a block: what is made of them stays in the cache, which is worth a factor of two
 
 
+def is_large(numbers: int) -> bool:
+    """True if so many numbers are worked on in parts, and never stored in double precision."""
+    return numbers > LARGE
+
+
 def size_of_blocks(n_trials: int, per_trial: int) -> int:
     """Number of trials that are computed together, given the numbers that each needs."""
-    if n_trials * per_trial <= LARGE:
+    if not is_large(n_trials * per_trial):
         return n_trials
     return min(n_trials, max(1, AT_ONCE // per_trial))
 

@@ -28,7 +28,8 @@ from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
 from mrgp.likelihoods.base import DelayedGP, Drawn, mean_given
-from mrgp.likelihoods.best_gaussian import Guess, Problem
+from mrgp.likelihoods.best_gaussian import Problem
+from mrgp.likelihoods.gaussians import Guess
 from mrgp.likelihoods.groups import Groups
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
 from mrgp.likelihoods.reduction import Information
@@ -73,7 +74,7 @@ class CountGP(Distribution):
 
         ``value`` is (..., time, neuron), with zeros where entries are missing.
         """
-        value = jnp.asarray(value, jnp.result_type(float))
+        value = jnp.asarray(value)
         lead = value.shape[:-2]
         if self.latent.missing is not None and lead != self.batch_shape:
             raise ValueError(f"a recording with missing entries must be scored whole: {self.batch_shape}, not {lead}")
@@ -97,7 +98,7 @@ class CountGP(Distribution):
         spread = jnp.einsum("tgij,tgji->tg", told.precision, q.covariance)
         square = jnp.einsum("tbi,tbij,tbj->tb", q.mean, problem.groups.of_trials(told.precision), q.mean)
         log_sites = (told.vectors * q.mean).sum((0, 2)) - 0.5 * (square + problem.groups.of_trials(spread)).sum(0)
-        terms = problem.seen(self.counts.normalizer(problem.y)).sum((0, 2))
+        terms = problem.normalizers
         scores = problem.expected(q.mean, q.covariance).value + terms - log_sites + problem.latent.normalizer(told)
         # It has the slopes of the bound, but where rates are huge it is a small difference of large numbers.
         scores = scores + lax.stop_gradient(q.bound + terms - scores)
@@ -125,10 +126,10 @@ class CountGP(Distribution):
         return other
 
     def problem(self, value: Array) -> Problem:
-        """Search for q of trials (trial, time, neuron)."""
-        value = jnp.asarray(value, jnp.result_type(float))
+        """Search for q of trials (trial, time, neuron), which may be of any dtype."""
+        value = jnp.asarray(value)
         groups = Groups.of(self.latent, value.shape[0], self.shared_covariance)
-        return Problem(self.latent.about_zero, self.counts, jnp.swapaxes(value, 0, 1), groups)
+        return Problem(self.latent.about_zero, self.counts, value, groups)
 
     # ---- what it says ----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mrgp.likelihoods.best_gaussian import Fitted, Problem
+from mrgp.likelihoods.best_gaussian import Problem
+from mrgp.likelihoods.gaussians import Fitted
 
 
 class OfLoadings(NamedTuple):

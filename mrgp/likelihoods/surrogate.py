@@ -16,7 +16,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from mrgp.likelihoods.best_gaussian import Fitted, Problem, information_of
+from mrgp.likelihoods.best_gaussian import Problem, information_of
+from mrgp.likelihoods.gaussians import Fitted
 from mrgp.likelihoods.reduction import Information
 
 
@@ -38,7 +39,7 @@ class Surrogate(NamedTuple):
 
 def surrogate_of(problem: Problem, q: Fitted) -> Surrogate:
     """Make the surrogate of a bound around its q."""
-    groups, precision = problem.groups, problem.groups.mean(q.curvature)
+    groups, precision = problem.groups, q.wanted
     slope, eta = problem.bin_by_bin(lambda found, eta: (found.slope, eta), q.mean, q.covariance)
     vectors = slope + groups.of_trials(precision) * eta
     weight = jnp.broadcast_to(groups.of_trials(precision), vectors.shape)
@@ -64,7 +65,7 @@ def _of_level(problem: Problem, precision: Array) -> Array:
     Trials of one pattern and one condition have it in common.
     """
     C, groups, level, conditions = problem.loadings, problem.groups, problem.level, problem.conditions
-    if precision.shape[1] * level.shape[1] > problem.y.shape[1]:
+    if precision.shape[1] * level.shape[1] > problem.y.shape[0]:
         return (groups.of_trials(precision) * level[:, conditions]) @ C
     found = jnp.einsum("tgn,tcn,ni->tgci", precision, jnp.broadcast_to(level, (len(precision), *level.shape[1:])), C)
     return found[:, groups.pattern, 0 if isinstance(conditions, slice) else conditions]

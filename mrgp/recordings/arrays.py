@@ -86,7 +86,7 @@ def check_index(arrays: dict[str, Any], width: float) -> None:
 def read_region(name: str, value: Any) -> np.ndarray:
     """Read one region as a numeric array (trials, bins, neurons).
 
-    A list of trials (bins, neurons) is padded with NaN, so that trials of different length become float64.
+    A list of trials (bins, neurons) is padded with NaN, so that integers of trials of different length become float64.
     """
     if isinstance(value, list | tuple):
         places = [f"trial {b} of region {name}" for b in range(len(value))]
@@ -95,8 +95,9 @@ def read_region(name: str, value: Any) -> np.ndarray:
             shapes = ", ".join(sorted({str(trial.shape) for trial in trials}))
             raise DataError(f"region {name}: trials have shapes {shapes}; each must be (bins, neurons)")
         longest = max((len(trial) for trial in trials), default=0)
-        whole = all(len(trial) == longest and trial.dtype == trials[0].dtype for trial in trials)
-        dtype = trials[0].dtype if trials and whole else np.float64
+        alike = all(trial.dtype == trials[0].dtype for trial in trials)
+        holds = alike and all(len(trial) == longest or trial.dtype.kind == "f" for trial in trials)  # NaN, too
+        dtype = trials[0].dtype if trials and holds else np.float64
         array = np.zeros((len(trials), longest, trials[0].shape[1] if trials else 0), dtype)
         for padded, trial in zip(array, trials, strict=True):
             padded[: len(trial)] = trial
@@ -132,7 +133,8 @@ def _numeric(where: str, value: Any) -> np.ndarray:
     try:
         # A masked array would lose its mask in np.asarray without a word.
         masked = isinstance(value, np.ma.MaskedArray)
-        array = np.ma.filled(value.astype(np.float64), np.nan) if masked else np.asarray(value)
+        whole = masked and value.dtype.kind != "f"  # which hold no NaN
+        array = np.ma.filled(value.astype(np.float64) if whole else value, np.nan) if masked else np.asarray(value)
     except (TypeError, ValueError) as error:
         raise DataError(f"{where} is not one array of numbers ({error}): convert it first") from error
     if array.dtype.kind not in "biuf":

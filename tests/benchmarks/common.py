@@ -5,13 +5,17 @@ Each command prints a table and replaces its own section of RESULTS.md, beside t
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import resource
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +69,22 @@ def record(section: str, body: str, command: str) -> None:
     temporary = RESULTS.with_suffix(".tmp")
     temporary.write_text(new.rstrip() + "\n")
     temporary.replace(RESULTS)
+
+
+def in_fresh_process(script: str, name: str, limit: float | None = None) -> Any:
+    """The last line that ``script --one name`` prints, read as JSON: nothing compiled is kept from before.
+
+    None where it takes more than ``limit`` seconds; an end with its errors where it fails.
+    """
+    fresh = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    command = [sys.executable, script, "--one", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=fresh, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def delay_errors(delays: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

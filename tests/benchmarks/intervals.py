@@ -7,12 +7,10 @@ Nothing compiled is kept from before: compilation is in every number. Evaluation
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 
-from common import record, reference, table
+from common import in_fresh_process, record, reference, table
 from mrgp.models import DLAG
 
 import mrgp
@@ -51,10 +49,7 @@ def main() -> None:
         return one(args.one)
     rows = []
     for name in args.recordings.split(","):
-        fresh = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0"}
-        command = [sys.executable, __file__, "--one", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=fresh)
-        *seconds, of_fit, of_intervals, reached = json.loads(done.stdout.splitlines()[-1])
+        *seconds, of_fit, of_intervals, reached = in_fresh_process(__file__, name)
         rows.append([name, *(f"{value:.1f}" for value in seconds), of_fit, of_intervals, f"{reached:.4f}"])
         print(rows[-1], flush=True)
     header = ["recording", "fit s", "latents s", "intervals s", "evaluations, fit", "intervals", "log p(y, parameters), nats"]

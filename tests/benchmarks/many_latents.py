@@ -10,7 +10,6 @@ trial, the same trials. npx: MDLAG(30) of a recording drawn from a published fit
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import record, reference, table
+from common import in_fresh_process, record, reference, table
 from mrgp.models import GFA, MDLAG
 from scipy.optimize import linear_sum_assignment
 
@@ -96,17 +95,11 @@ def main() -> None:
         return one(args.one)
     rows = []
     for name in args.works.split(","):
-        fresh = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0"}
-        command = [sys.executable, __file__, "--one", name]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, env=fresh, timeout=args.limit)
-        except subprocess.TimeoutExpired:
+        got = in_fresh_process(__file__, name, args.limit)
+        if got is None:
             rows.append([name, f"over {args.limit:.0f}", WORKS[name], *[""] * 5])
             print(rows[-1], flush=True)
             continue
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        got = json.loads(done.stdout.splitlines()[-1])
         truth = f"{got['found']} of {got['active']}, {got['sets']} with its regions" if "sets" in got else ""
         off = f"{got['delay']:.1f} ms, {100 * got['timescale']:.1f}%" if "sets" in got else ""
         rows.append([name, f"{got['s']:.0f}", WORKS[name], got["evaluations"], f"{got['height']:.1f}", got["latents"], truth, off])

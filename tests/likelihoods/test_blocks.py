@@ -7,6 +7,9 @@ import pytest
 
 from mrgp.likelihoods import blocks
 from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
+from mrgp.likelihoods.bound import CountGP
+from mrgp.parts.emissions.negative_binomial import NegativeBinomial
+from mrgp.parts.emissions.poisson import Poisson
 from mrgp.recordings.missing import Missing
 
 N_TRIALS, N_BINS = 11, 7  # a number of trials that no block divides
@@ -101,21 +104,24 @@ def test_small_recordings_have_no_loop(small_model):
     assert "remat" not in program
 
 
+def needed_by(score, n_trials, model):
+    """Bytes of a program's own arrays, beside its arguments, for a value and its slopes by loadings."""
+    values = jax.ShapeDtypeStruct((n_trials, model.n_bins, sum(model.prior.assignment.n_neurons)), jnp.uint8)
+
+    def total(loadings, values):
+        latent = model.markov(n_trials=n_trials)
+        latent.loadings = loadings
+        return score(latent).log_prob(values).sum()
+
+    compiled = jax.jit(jax.value_and_grad(total)).lower(model.arguments["loadings"], values).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
 def test_memory_does_not_grow_with_the_recording(small_model, monkeypatch):
-    """Bytes of a program's own arrays, beside its arguments, for a value and its slopes."""
     monkeypatch.setattr(blocks, "LARGE", 2**16)
     monkeypatch.setattr(blocks, "AT_ONCE", 2**14)
-    model, needed = small_model((60, 60), n_bins=40), {}
-    for n_trials in (40, 160):
-        values = jax.ShapeDtypeStruct((n_trials, 40, 120), jnp.uint8)
-
-        def total(loadings, values, n_trials=n_trials):
-            distribution = model.markov(n_trials=n_trials)
-            distribution.loadings = loadings
-            return distribution.log_prob(values).sum()
-
-        compiled = jax.jit(jax.value_and_grad(total)).lower(model.arguments["loadings"], values).compile()
-        needed[n_trials] = compiled.memory_analysis().temp_size_in_bytes
+    model = small_model((60, 60), n_bins=40)
+    needed = {n_trials: needed_by(lambda latent: latent, n_trials, model) for n_trials in (40, 160)}
     readouts = 160 * 40 * (2 * 2 + 1) * 8  # what information about them takes
     entries = 160 * 40 * 120
     assert needed[160] - needed[40] < 12 * readouts
@@ -132,3 +138,60 @@ def test_precision_of_blocks_is_that_of_all_patterns(missing_data, small_model, 
     np.testing.assert_allclose(found.precision, expected.precision, rtol=1e-13)
     np.testing.assert_array_equal(found.pattern, expected.pattern)
     np.testing.assert_allclose(found.vectors, expected.vectors, rtol=1e-12, atol=1e-13)
+
+
+def bound_and_slopes(model, counts, values, more):
+    """Bounds of all trials from their first guess, slopes of their weighted sum, and the q that was found."""
+    weights = jnp.arange(1.0, N_TRIALS + 1)
+
+    def total(parameters):
+        latent = model.markov(**more, parallel=False)
+        for name in ("loadings", "offset", "delay"):
+            setattr(latent, name, parameters[name])
+        emission = NegativeBinomial(parameters["dispersion"]) if counts == "nb" else Poisson()
+        distribution = CountGP(latent, emission)
+        scores, q = distribution.bound_from(values, distribution.problem(values).guess())
+        return weights @ scores, (scores, q)
+
+    parameters = {name: model.arguments[name] for name in ("loadings", "offset", "delay")}
+    parameters["dispersion"] = jnp.full(5, 0.3)
+    slopes, (scores, q) = jax.jit(jax.grad(total, has_aux=True))(parameters)
+    return scores, slopes, q
+
+
+@pytest.mark.parametrize(
+    ("counts", "kind", "missing_kind"),
+    [
+        ("poisson", "course", "ragged_holes"),
+        pytest.param("poisson", "plain", "complete", marks=pytest.mark.slow),
+        pytest.param("nb", "plain", "holes", marks=pytest.mark.slow),
+        pytest.param("nb", "course", "complete", marks=pytest.mark.slow),
+    ],
+)
+def test_counts_a_bin_at_a_time_change_no_bound(counts, kind, missing_kind, missing_data, small_model, small_blocks):
+    mask, missing = missing_data(missing_kind, N_TRIALS, N_BINS, 5)
+    values = jnp.asarray(mask * np.random.default_rng(0).poisson(2.0, mask.shape))
+    more = {"n_trials": N_TRIALS} if missing is None else {"missing": missing}
+    more |= options_of(kind)
+    model = small_model(n_bins=N_BINS)
+    expected, slopes, q = bound_and_slopes(model, counts, values.astype(float), more)
+    small_blocks()
+    found, own, other = bound_and_slopes(model, counts, values.astype(jnp.uint8), more)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(other.precision, q.precision, rtol=1e-9, atol=1e-12)
+    for name, slope in slopes.items():
+        np.testing.assert_allclose(own[name], slope, rtol=1e-9, atol=1e-9 * float(jnp.abs(slope).max()))
+
+
+def test_memory_of_a_bound_does_not_grow_with_the_counts(small_model, monkeypatch):
+    """It grows by some thirty vectors of readouts of each trial and bin, and by a bin's counts, beside 600 neurons."""
+    model = small_model((300, 300), n_bins=40)
+    more = 120 * 40 * 600 * 8  # bytes that the counts of 120 more trials take as numbers
+
+    def growth():
+        needed = [needed_by(lambda latent: CountGP(latent, Poisson()), n_trials, model) for n_trials in (40, 160)]
+        return needed[1] - needed[0]
+
+    assert growth() > 2 * more  # of a small recording, at once
+    monkeypatch.setattr(blocks, "LARGE", 2**16)
+    assert growth() < 0.6 * more

@@ -90,6 +90,18 @@ def test_single_precision_is_kept_where_asked_for_and_nothing_is_lost():
     assert MultiRegionData({"V1": np.resize([0, 1], (3, 5, 1))}, BIN_WIDTH, dtype=float).values.dtype == np.float64
 
 
+def test_single_precision_of_trials_of_different_length_and_of_masked_ones_is_kept():
+    rng = np.random.default_rng(0)
+    trials = [rng.standard_normal((bins, 3)).astype(np.float32) for bins in (6, 4, 6)]
+    masked = np.ma.masked_less(rng.standard_normal((4, 6, 3)).astype(np.float32), -0.5)
+    for regions, doubles in ((trials, [trial.astype(float) for trial in trials]), (masked, masked.astype(float))):
+        single = MultiRegionData({"V1": regions}, BIN_WIDTH, dtype=np.float32)
+        assert single.values.dtype == np.float32
+        np.testing.assert_array_equal(single.with_nan(), MultiRegionData({"V1": doubles}, BIN_WIDTH).with_nan())
+        assert not single.is_complete
+        assert MultiRegionData({"V1": regions}, BIN_WIDTH).values.dtype == np.float64  # unless it is asked for
+
+
 def test_trials_of_one_length_in_a_list_stay_integers_and_others_get_nan():
     trials = list(np.resize([0, 1, 2], (4, 7, 2)))
     assert MultiRegionData({"V1": trials}, BIN_WIDTH, drop_dead=None).values.dtype == np.uint8

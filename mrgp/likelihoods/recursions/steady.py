@@ -93,7 +93,10 @@ class Steady(NamedTuple):
         # Trials come last, so that registers, which only shift, shift as whole rows; products that could be taken of
         # all steps at once are faster here than transposing what they are of.
         start = jnp.zeros((self.weights.shape[1], information.shape[1]), information.dtype)
-        terms, innovation = lax.scan(step, start, jnp.swapaxes(information, 1, 2))[1]
+        # Of a step only its mean is kept for slopes; what else it makes costs less to make again than to keep: arrays
+        # of 32 MiB and more are fresh pages at every evaluation, which takes as long as the filter.
+        lean = jax.checkpoint(step, prevent_cse=False)
+        terms, innovation = lax.scan(lean, start, jnp.swapaxes(information, 1, 2))[1]
         if valid is None:
             return terms.sum(0) + self._of_jump(innovation, pattern)
         return ((terms + self._of_jump_by_step(innovation, pattern)) * valid).sum(0)
