@@ -60,6 +60,7 @@ class NeuralODE(Amortised):
     emission: Emission = Poisson()  # noqa: RUF009  a frozen part
 
     knows_times: ClassVar[bool] = True
+    has_dynamics: ClassVar[bool] = True
     first_horizon: ClassVar[float] = 0.2  # a long trajectory of a field that is still wrong leads nowhere
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ class Model(Part, family="model", tag="model"):
     is_simulated: ClassVar[bool] = False  # by mrgp.simulate, which designs neurons and draws trials exactly
     pools_regions: ClassVar[bool] = False  # all neurons are one population
     knows_times: ClassVar[bool] = False  # bins may be at irregular times
+    has_dynamics: ClassVar[bool] = False  # of latents, learned
     found_by_fit: ClassVar[tuple[str, ...]] = ()  # choices that a fit may change for good
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
     """Ways to fit it, the default first."""

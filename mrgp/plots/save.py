@@ -6,7 +6,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mrgp.metrics.dynamics import fixed_points, flow_field
 from mrgp.plots.delays import plot_delays
+from mrgp.plots.dynamics import plot_dynamics
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 from mrgp.plots.style import DPI
@@ -26,7 +28,8 @@ def save_figures(
 
     Each is replaced whole. They are ``convergence``, unless the fit is of draws; ``loadings``; ``delays`` if the model
     has any; ``shared_variance`` if it finds out which regions read which latent; ``latents``, if they are Gaussian
-    processes, and ``reconstruction`` if there is a recording, which is ``data`` or the fit's own.
+    processes, and ``reconstruction`` if there is a recording, which is ``data`` or the fit's own; then ``dynamics`` too
+    if the model learns them, of two states or more.
 
     Args:
         fit: Of any model.
@@ -47,6 +50,8 @@ def save_figures(
             figures["latents"] = plot_latents(fit, data=data)
     if has_data:
         figures["reconstruction"] = plot_reconstruction(fit, data)
+    if has_data and fit.model.has_dynamics and fit.model.learned_dynamics(fit.layout, fit.sites).n_states > 1:
+        figures["dynamics"] = plot_dynamics(flow_field(fit, data), fixed_points(fit, data))
     paths = {name: Path(folder) / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         save_figure(figure, paths[name])

@@ -21,6 +21,7 @@ class FittedModel(AnyModel, Protocol):
     fit_class: ClassVar[type["Fit"]]
     pools_regions: ClassVar[bool]
     knows_times: ClassVar[bool]
+    has_dynamics: ClassVar[bool]
 
     @property
     def knows_conditions(self) -> bool: ...

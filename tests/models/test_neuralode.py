@@ -13,7 +13,7 @@ from scipy.stats import poisson
 import mrgp
 from mrgp.inference import amortised_svi
 from mrgp.inference.amortised_bound import terms, traces
-from mrgp.inference.amortised_parameters import Parameters
+from mrgp.inference.amortised_parameters import first_values
 from mrgp.metrics import fixed_points, flow_field
 from mrgp.parts.dynamics import Dynamics, integrated
 from mrgp.simulations.spiral import simulate_spiral, spiral_velocity
@@ -164,7 +164,7 @@ def test_smoothing_refuses_irregular_times(made):
 
 def traced(model, data, hidden=None, scored=None, start=None):
     """Latents, and log p(y) of every entry that is scored, 0 elsewhere, at the values that training begins from."""
-    values = Parameters.of(model, data).first
+    values = first_values(model, data, jax.random.key(0))
     if start is not None:
         values.networks["initial"] = start   # a value for the site, in program and guide
 
@@ -192,7 +192,7 @@ def test_bins_left_out_and_bins_missing_are_one_thing():
 
 def test_training_scores_only_bins_within_the_horizon(made):
     data = made.data
-    model, values = SMALL, Parameters.of(SMALL, made.data).first
+    model, values = SMALL, first_values(SMALL, made.data, jax.random.key(0))
     scored = (jnp.arange(data.n_bins) < 5)[:, None]
     found = jax.jit(lambda scored: terms(model, values, data, jax.random.key(0), scored=scored))(scored)
     entries = traced(model, data)[1]
@@ -206,7 +206,7 @@ def test_training_scores_only_bins_within_the_horizon(made):
 def test_the_horizon_grows_with_the_warm_up(made, monkeypatch):
     horizons = []
 
-    def epoch(method, model, n_steps, free, optimiser, data, key, weight, horizon):
+    def epoch(model, n_steps, hidden, free, optimiser, data, key, weight, rate, horizon):
         horizons.append(int(horizon))
         return free, optimiser, 0
 
@@ -251,7 +251,7 @@ def test_a_fit_is_of_other_times_too(fit):
     assert drawn.values.shape == (5, 26, 20)
 
 
-def test_figures_of_a_fit_have_units_and_a_legend(fit):
+def test_figures_of_a_fit_have_units_and_a_legend(fit, tmp_path):
     field, points = flow_field(fit, n_points=9), fixed_points(fit, n_starts=20)
     assert field["velocity"].shape == (9, 9, 2)
     assert field["states"].shape == (27, 26, 2)
@@ -260,6 +260,8 @@ def test_figures_of_a_fit_have_units_and_a_legend(fit):
     assert "speed (latent units per s)" in labels
     assert any("of variance)" in label for label in labels)
     assert mrgp.plots.plot_dynamics(field).axes
+    written = {path.stem for path in mrgp.plots.save_figures(fit, tmp_path)}
+    assert written == {"convergence", "reconstruction", "dynamics"}
 
 
 @pytest.mark.slow
@@ -300,7 +302,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 def known(velocity, states, n_states=2, step=None):
     """Something like a fit, of a model whose dynamics are known; and states."""
-    model = SimpleNamespace(dynamics=lambda layout, sites: Dynamics(velocity, n_states, step))
+    model = SimpleNamespace(learned_dynamics=lambda layout, sites: Dynamics(velocity, n_states, step))
     return SimpleNamespace(model=model, layout=None, sites={}), np.asarray(states)
 
 
