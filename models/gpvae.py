@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -148,7 +149,7 @@ class GPVAE(Amortised):
         nets = []
         for r, region in enumerate(data.layout.regions):
             sizes = len(_readouts_of(layout, r)), *self.hidden_of(region), layout.n_neurons[r]
-            nets.append(network(f"readout_{r}", lambda key, sizes=sizes: Perceptron.of(sizes, key, offset=False)))
+            nets.append(network(f"readout_{r}", partial(Perceptron.of, sizes, offset=False)))
         with self.trials(data) as some:
             x = numpyro.sample(READOUTS, self._prior(data, some.n_trials, latents))
             parts = [net(x[..., _readouts_of(layout, r)]) for r, net in enumerate(nets)]
@@ -159,8 +160,8 @@ class GPVAE(Amortised):
         nets = []
         for r, n_neurons in enumerate(layout.n_neurons):
             sizes, count = (2 * n_neurons, *self.encoder), len(_readouts_of(layout, r))
-            made = sizes, count + count * (count + 1) // 2, CONTEXT
-            nets.append(network(f"encoder_{r}", lambda key, made=made: AroundBins.of(*made, key)))
+            made = partial(AroundBins.of, sizes, count + count * (count + 1) // 2, CONTEXT)
+            nets.append(network(f"encoder_{r}", made))
         with self.trials(data) as some:
             factors = self._factors(nets, self.inputs(some), layout)
             numpyro.sample(READOUTS, MarkovPosterior(self._prior(data, some.n_trials, latents), factors))

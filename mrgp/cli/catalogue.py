@@ -14,7 +14,7 @@ MODELS = {
     "fa": "one population of white latents",
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
-    "gpvae": "Latents of DLAG whose readout is a network for every region.",
+    "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
 }
 """Models, and what they are."""
 

@@ -45,6 +45,7 @@ WORDS = {
     "fa": "one population of white latents",
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
+    "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
 }
 """Models in the order of the help; words may lean on those before. A model that is not here comes last, with the first
 line of its docstring."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +15,35 @@ from numpyro.distributions import biject_to
 from scipy.stats import norm
 
 from mrgp.inference.amortised_bound import Trace
+from mrgp.inference.amortised_parameters import WithGuide
+from mrgp.likelihoods.statespace.assemble import Latents, Space
 from mrgp.likelihoods.structured import Factors, MarkovPosterior, MarkovPrior
+from mrgp.parts.delays.base import Delays
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.latents import LatentLayout
+from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.amortised_conditional import AmortisedConditional
 from mrgp.results.conditional import within_names
 from mrgp.results.fit import Fit
+from mrgp.results.fitted import FittedModel, FittedTables
 
 AT_ONCE = 64  # trials whose log Z is differentiated together
 STEP = 1e-3  # of an unconstrained coordinate, for the second derivative
 EDGE = 0.95  # of the bound of delays: one beyond it was stopped by the bound, not by the recording
+
+
+class ProcessesWithGuide(WithGuide, FittedModel, Protocol):
+    """Interface that results need of Gaussian processes with a guide."""
+
+    @property
+    def delays(self) -> Delays: ...
+    @property
+    def tables(self) -> FittedTables: ...
+
+    def assignment(self, layout: Layout) -> LatentLayout: ...
+    def latent_sites(self, data: MultiRegionData) -> Latents: ...
+    def state_space(self, layout: Layout) -> Space: ...
 
 
 class Spread(NamedTuple):
@@ -51,6 +69,8 @@ class Spread(NamedTuple):
 class StructuredConditional(AmortisedConditional):
     """Gaussian processes behind networks, given a recording."""
 
+    model: ProcessesWithGuide
+
     def latents(self, refine: int = 1) -> xr.Dataset:
         """Posterior mean and sd of the latents, on region 1's clock.
 
@@ -66,7 +86,7 @@ class StructuredConditional(AmortisedConditional):
         mean, variance = (np.asarray(part)[0] for part in self._over_draws(_moments_of_q, 1))
         columns = {"across": np.arange(layout.n_across)}
         columns["within"] = layout.n_regions * layout.n_across + np.arange(sum(layout.n_within))
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for kind, places in columns.items():
             dims = ("trial", "time", f"{kind}_latent")
             arrays |= {f"{kind}_mean": (dims, mean[..., places]), f"{kind}_sd": (dims, np.sqrt(variance[..., places]))}
@@ -98,6 +118,8 @@ def _factors_of_q(drawn: Trace, run: Trace, key: Array, also: None) -> Factors:
 @dataclass(kw_only=True, eq=False, repr=False)
 class StructuredFit(Fit):
     """Fit of Gaussian processes behind networks."""
+
+    model: ProcessesWithGuide
 
     @property
     def assignment(self) -> LatentLayout:
@@ -136,9 +158,9 @@ class StructuredFit(Fit):
         linear networks log Z has the curvature of log p(y); else it is an approximation.
         """
         data = self.recording(data)
-        given: Any = self.conditional(data)
+        given: Any = self.conditional(data)  # of this class's own
         model, factors = self.model, given.factors()
-        names = self.model.tables.dynamics_sites(self.layout)
+        names = model.tables.dynamics_sites(self.layout)
         shared = {name: jnp.asarray(self.sites[name]) for name in names}
         supports = {name: fn.support for name, fn in _sites_of(model, data, shared).items()}
         free = {name: biject_to(supports[name]).inv(value) for name, value in shared.items()}
@@ -156,7 +178,8 @@ class StructuredFit(Fit):
         precision = -0.5 * (second + second.T)
         certain = np.linalg.eigvalsh(precision).min(initial=np.inf) > 0
         sds = np.sqrt(np.diag(np.linalg.inv(precision))) if certain else np.full(len(flat), np.nan)
-        return Spread({n: np.asarray(v) for n, v in free.items()}, jax.tree.map(np.asarray, unravel(sds)), supports)
+        values, sds_by_site = (jax.tree.map(np.asarray, unravel(jnp.asarray(part))) for part in (flat, sds))
+        return Spread(values, sds_by_site, supports)
 
     def delay_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None) -> xr.Dataset:
         """Delays with an equal-tailed interval (``lower``, ``upper``) in seconds, (region, across_latent).
@@ -177,7 +200,7 @@ class StructuredFit(Fit):
         """Equal-tailed intervals of timescales in seconds: ``across_lower``, ``across_upper``, ``within_lower``, ..."""
         sites = [name for name in self.model.tables.dynamics_sites(self.layout) if name.startswith("timescale")]
         found = self._intervals(tuple(sites), probability, data)
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for site, bounds in found.items():
             kind = site.rpartition("_")[2]
             named = zip(("lower", "upper"), bounds, strict=True)
@@ -195,7 +218,7 @@ class StructuredFit(Fit):
         return {site: (spread.quantiles(site, tail), spread.quantiles(site, 1 - tail)) for site in sites}
 
 
-def _latents(model: Any, data: MultiRegionData, shared: Any) -> tuple[Any, Any]:
+def _latents(model: ProcessesWithGuide, data: MultiRegionData, shared: Any) -> tuple[Latents, dict[str, Any]]:
     """Parameters of the processes at values of their sites, and the sites' distributions."""
     run = handlers.substitute(handlers.seed(model.latent_sites, random.key(0)), data=shared)
     with handlers.trace() as sites:
@@ -203,11 +226,11 @@ def _latents(model: Any, data: MultiRegionData, shared: Any) -> tuple[Any, Any]:
     return latents, {name: site["fn"] for name, site in sites.items() if site["type"] == "sample"}
 
 
-def _sites_of(model: Any, data: MultiRegionData, shared: Any) -> Any:
+def _sites_of(model: ProcessesWithGuide, data: MultiRegionData, shared: Any) -> Any:
     return _latents(model, data, shared)[1]
 
 
-def _constrained(model: Any, data: MultiRegionData, free: Any) -> Any:
+def _constrained(model: ProcessesWithGuide, data: MultiRegionData, free: Any) -> Any:
     first = {name: jnp.ones_like(value) for name, value in free.items()}
     fns = _sites_of(model, data, first)
     return {name: biject_to(fns[name].support)(value) for name, value in free.items()}
@@ -215,7 +238,7 @@ def _constrained(model: Any, data: MultiRegionData, free: Any) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 @partial(jax.grad, argnums=2)
-def _slope(model: Any, data: MultiRegionData, free: Any, factors: Factors) -> Array:
+def _slope(model: ProcessesWithGuide, data: MultiRegionData, free: Any, factors: Factors) -> Array:
     """Slope of the sum of log Z of trials."""
     latents, _ = _latents(model, data, _constrained(model, data, free))
     prior = MarkovPrior(latents, model.state_space(data.layout), data.n_bins, len(factors.centers))
@@ -224,7 +247,7 @@ def _slope(model: Any, data: MultiRegionData, free: Any, factors: Factors) -> Ar
 
 @partial(jax.jit, static_argnums=0)
 @partial(jax.grad, argnums=2)
-def _prior_slope(model: Any, data: MultiRegionData, free: Any) -> Array:
+def _prior_slope(model: ProcessesWithGuide, data: MultiRegionData, free: Any) -> Array:
     """Slope of the prior's log density."""
     shared = _constrained(model, data, free)
     return sum((fn.log_prob(shared[name]).sum() for name, fn in _sites_of(model, data, shared).items()), jnp.zeros(()))
