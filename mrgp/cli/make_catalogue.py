@@ -107,7 +107,7 @@ WIDTH = 120
 
 
 def models() -> dict[str, type[GaussianProcesses]]:
-    """Every model that options describe by name, in the order of the help: those with a number of across latents."""
+    """Every model with a number of across latents by name, in the order of the help."""
     zoo = [getattr(mrgp.models, name) for name in mrgp.models.__all__]
     known = {model.__name__.lower(): model for model in zoo if "n_across" in {field.name for field in fields(model)}}
     return {name: known[name] for name in [*WORDS, *sorted(known.keys() - WORDS.keys())]}

@@ -1,4 +1,4 @@
-r"""Spikes of a chaotic network of rate units: fast nonlinear dynamics that no smooth linear latents have.
+r"""Spikes of a chaotic network of rate units, which has fast nonlinear dynamics.
 
 .. math::
     \tau\, \dot x = -x + g W \tanh(x) + b\, p(t), \qquad W_{ij} \sim N(0, 1/n)
@@ -92,7 +92,10 @@ def chaotic_network(
 
 @jax.jit
 def _course(weights: Array, into: Array, start: Array, drive: Array, step: float) -> Array:
-    """States after every bin, (trial, time, unit); ``step`` in time constants, drive (trial, time)."""
+    """States after every bin, (trial, time, unit).
+
+    ``step`` is in time constants; drive (trial, time).
+    """
 
     def euler(state: Array, push: Array) -> Array:
         return state + step * (-state + jnp.tanh(state) @ weights.T + push[:, None] * into)
