@@ -62,6 +62,20 @@ def scored(fit: mrgp.Fit, test: mrgp.MultiRegionData, truth: np.ndarray) -> list
     return [f"{r2.min():.3f}", f"{cosine.mean():.3f}", off, f"{stability} ({modes})", str(points.sizes["fixed_point"])]
 
 
+def written(args: argparse.Namespace, width: float, rows: list[list]) -> None:
+    """Record the rows that there are."""
+    header = ["seed", "bins", *BARS, "stability (growth per s)", "fixed points", "epochs", "s", "peak GB"]
+    true = "The true fixed point is stable, with growths of -0.40, -0.40 and -0.67 per second."
+    bars = f"Bars: R2 >= {BARS['R2']}, cosine >= {BARS['cosine']}, fixed point within {BARS['fixed point']}."
+    sizes = f"{args.axis**3} trials x {args.bins} bins of {1e3 * width:g} ms, {args.neurons} neurons"
+    record(
+        f"Neural ODE on a spiral, {args.bins} bins",
+        f"{sizes}. {bars} {true}\n\n{table(header, rows)}",
+        f"python tests/benchmarks/neural_ode.py --seeds {args.seeds} --bins {args.bins} --epochs {args.epochs}"
+        f" --neurons {args.neurons} --axis {args.axis}",
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("seeds", 3), ("bins", 251), ("epochs", 150), ("neurons", 150), ("axis", 7)):
@@ -83,17 +97,7 @@ def main() -> None:
             seconds = time.perf_counter() - began
             found = scored(fit, data.select_trials(is_test), truth[is_test])
             rows.append([seed, what, *found, fit.iterations, f"{seconds:.0f}", f"{peak_gb():.2f}"])
-            print(rows[-1], flush=True)
-    header = ["seed", "bins", *BARS, "stability (growth per s)", "fixed points", "epochs", "s", "peak GB"]
-    true = "The true fixed point is stable, with growths of -0.40, -0.40 and -0.67 per second."
-    bars = f"Bars: R2 >= {BARS['R2']}, cosine >= {BARS['cosine']}, fixed point within {BARS['fixed point']}."
-    sizes = f"{args.axis**3} trials x {args.bins} bins of {1e3 * width:g} ms, {args.neurons} neurons"
-    record(
-        f"Neural ODE on a spiral, {args.bins} bins",
-        f"{sizes}. {bars} {true}\n\n{table(header, rows)}",
-        f"python tests/benchmarks/neural_ode.py --seeds {args.seeds} --bins {args.bins} --epochs {args.epochs}"
-        f" --neurons {args.neurons} --axis {args.axis}",
-    )
+            written(args, width, rows)  # so that a run that is stopped leaves what it has found
 
 
 if __name__ == "__main__":
