@@ -1,4 +1,4 @@
-"""Delayed Gaussian processes behind networks, for regions of any kind (after Gondur et al. 2024, ICLR)."""
+"""Delayed Gaussian processes behind networks (after Gondur et al. 2024, ICLR)."""
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
@@ -170,7 +170,10 @@ class GPVAE(Amortised):
         return MarkovPrior(latents, self.state_space(data.layout), data.n_bins, n_trials)
 
     def _factors(self, nets: list[AroundBins], inputs: Array, layout: LatentLayout) -> Factors:
-        """Factors of bins from what the guide sees, region by region; the fewer neurons are seen, the weaker."""
+        """Factors of bins from what the guide sees, region by region.
+
+        The fewer neurons are seen, the weaker they are.
+        """
         values, seen = jnp.split(inputs, 2, -1)
         total = jnp.maximum(seen.mean(-1, keepdims=True), 1 / seen.shape[-1])  # by which values were divided
         size, edges = layout.n_readouts, np.cumsum(layout.n_neurons)[:-1]
@@ -207,10 +210,10 @@ def _sizes(hidden: Any) -> Any:
 
 
 def _readouts_of(layout: LatentLayout, region: int) -> np.ndarray:
-    """Indices of the readouts of a region: its copies of the across latents, then its own latents."""
+    """Indices of a region's readouts: copies of across latents, then its own latents."""
     return np.flatnonzero(layout.region_of_readout == region)
 
 
 def _shown(layout: LatentLayout) -> np.ndarray:
-    """Readouts that show the latents: the first region's copies of the across latents, then all within latents."""
+    """Indices of readouts that show latents: the first region's copies, then all within."""
     return np.r_[: layout.n_across, layout.n_regions * layout.n_across : layout.n_readouts]

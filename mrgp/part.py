@@ -99,14 +99,14 @@ class Part:
         """
         if isinstance(value, str) and _plain(value) in cls._members:
             member = cls.members()[_plain(value)]
-            if member not in alone(cls):
+            if any(field.default is dataclasses.MISSING for field in _settings_of(member)):
                 raise ValueError(f"{cls.family} {value!r} has settings: give {member.__name__}(...) with them")
             return member()
         if not isinstance(value, cls) and not cls.short:
             first = next(iter(cls.members().values())).__name__
             raise TypeError(f"{cls.family} must be an mrgp.{cls.__name__} such as mrgp.{first}(), not {value!r}")
         if not isinstance(value, cls):
-            *others, last = (repr(member.written_name()) for member in alone(cls))
+            *others, last = (repr(member.written_name()) for member in cls.members().values())
             raise ValueError(f"{cls.family} is {', '.join(others)} or {last}, not {value!r}")
         return value
 
@@ -247,12 +247,6 @@ class Part:
         chosen: type[Any] = cls.member(values.pop(cls.tag)) if cls.tag else cls
         families, values = _families_in(chosen), chosen.translated(values)  # type: ignore[arg-type]
         return chosen(**{key: _read(value, families.get(key, cls)) for key, value in values.items()})
-
-
-def alone[P: Part](family: type[P]) -> list[type[P]]:
-    """Members of a family whose name alone says what they are: all their settings have defaults."""
-    members = family.members().values()
-    return [m for m in members if all(f.default is not dataclasses.MISSING for f in _settings_of(m))]
 
 
 def chosen(part: object, always: Collection[str] = ()) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, LFADS, MDLAG, PCCA, NeuralODE
+from mrgp.models import ADM, DLAG, FA, GFA, GPFA, GPVAE, LDS, LFADS, MDLAG, PCCA, NeuralODE
 from scipy import stats
 from scipy.special import gamma, gammaln, kv
 
@@ -193,6 +193,7 @@ MODELS = [
 WITH_GUIDE = [
     LFADS(n_factors=2, n_states=3, n_initial=2, width=4),
     NeuralODE(n_latents=2, width=8, depth=1, reader=8),
+    GPVAE(1, 1, hidden=(8,), encoder=(8,)),
 ]
 """Those whose latents are inferred by a guide, and which draw with what they have learned."""
 

@@ -10,7 +10,7 @@ import re
 import typing
 import warnings
 from collections.abc import Sequence
-from dataclasses import InitVar, fields
+from dataclasses import MISSING, InitVar, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.inference.method import Method
 from mrgp.likelihoods.likelihood import Kalman
 from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
-from mrgp.part import Part, alone
+from mrgp.part import Part
 from mrgp.parts.emissions.autocorrelated import NOISES
 from mrgp.parts.kernels import Kernel, Matern52
 from mrgp.parts.loadings import Relevance
@@ -169,6 +169,11 @@ def choices(option: str, model: type[GaussianProcesses]) -> tuple[str, ...]:
     inner = annotation.type if isinstance(annotation, InitVar) else annotation
     named = next((kind for kind in (inner, *typing.get_args(inner)) if typing.get_origin(kind) is typing.Literal), None)
     return () if named is None else typing.get_args(named)
+
+
+def alone(family: type[Part]) -> list[type[Part]]:
+    """Members of a family that need no settings beside their name."""
+    return [m for m in family.members().values() if all(f.default is not MISSING for f in fields(m))]  # type: ignore
 
 
 def readers() -> list[type[Reader]]:

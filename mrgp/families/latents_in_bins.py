@@ -26,7 +26,10 @@ def typical_latents(model: "GaussianProcesses", layout: Layout) -> FittedLatents
 
 
 def typical_hyperparameters(kernel: Kernel, timescale: float, bin_width: float) -> dict[str, np.ndarray]:
-    """Parameters of one latent in bins, (1,): a timescale in seconds, and the means of all other priors."""
+    """Parameters of one latent in bins, (1,): its timescale, and means of other priors.
+
+    The timescale is given in seconds.
+    """
     typical: dict[str, np.ndarray] = {
         name: np.atleast_1d(np.asarray(value if isinstance(value, float) else value.mean, float))
         for name, value in kernel.parameters().items()

@@ -100,7 +100,8 @@ class AmortisedSVI(Method):
         learning_rate: Of Adam.
         batch_size: Trials of one step; all, if there are fewer.
         hidden: Share of the entries that are hidden from the guide, anew in every step: in half of the trials whole
-            neurons, in the others single bins. 0 hides none, and scores all.
+            neurons, in the others single bins; and the share of trials in which a whole region is hidden. 0 hides none,
+            and scores all.
         warm_up: Epochs over which the divergence is turned on.
         patience: Epochs without a higher bound of the trials kept apart, after which steps become shorter.
         shortenings: How often steps become shorter, from where the bound was highest, before the training ends.
@@ -271,14 +272,20 @@ def _epoch(
 def _hidden(key: Array, share: float, data: MultiRegionData) -> Array:
     """Draw the entries that are hidden from the guide, (trial, time, neuron).
 
-    In half of the trials they are whole neurons, in the others single bins.
+    In half of the trials they are whole neurons, in the others single bins; and in some, as many as a share of all
+    trials, a whole region besides, where there are several.
     """
     n_trials = data.n_trials if data.batch_size is None else data.batch_size
-    by_trial, by_neuron, by_entry = random.split(key, 3)
+    n_regions, n_neurons = data.layout.n_regions, data.layout.total_neurons
+    by_trial, by_neuron, by_entry, by_region, chosen = random.split(key, 5)
     whole = random.bernoulli(by_trial, 0.5, (n_trials, 1, 1))
-    neurons = random.bernoulli(by_neuron, share, (n_trials, 1, data.layout.total_neurons))
-    entries = random.bernoulli(by_entry, share, (n_trials, data.n_bins, data.layout.total_neurons))
-    return jnp.where(whole, neurons, entries)
+    neurons = random.bernoulli(by_neuron, share, (n_trials, 1, n_neurons))
+    entries = random.bernoulli(by_entry, share, (n_trials, data.n_bins, n_neurons))
+    hidden = jnp.where(whole, neurons, entries)
+    if n_regions == 1:
+        return hidden
+    region = jnp.asarray(data.layout.region_of_neuron) == random.randint(chosen, (n_trials, 1, 1), 0, n_regions)
+    return hidden | (region & random.bernoulli(by_region, share, (n_trials, 1, 1)))
 
 
 @partial(jax.jit, static_argnums=0)

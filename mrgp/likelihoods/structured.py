@@ -1,4 +1,4 @@
-r"""Structured q of amortised models: exact posteriors of Markov Gaussian processes, given factors from an encoder.
+r"""Structured q: exact posteriors of Markov Gaussian processes given factors of bins.
 
 x are the readouts of delayed Gaussian processes (:mod:`mrgp.likelihoods.base`), p(x) their prior. An encoder gives
 every bin of every trial a Gaussian factor exp(-(x_t - c_t)' Lambda_t (x_t - c_t) / 2), and
@@ -188,7 +188,10 @@ class MarkovPosterior(Distribution):
         return mean + (root @ white)[..., 0]
 
     def _joint(self, key: Array) -> Array:
-        """Draw from the prior, with factors of its own, corrected by the smoothed mean of the difference."""
+        """Draw readouts jointly over time.
+
+        A draw from the prior with factors of its own is corrected by the smoothed mean of the difference.
+        """
         prior_key, factor_key = random.split(key)
         first, roots = self.prior.sample(prior_key), self.factors.roots
         measured = _by_root(roots, first) + random.normal(factor_key, first.shape, first.dtype)

@@ -1,4 +1,4 @@
-"""Fits of Gaussian processes behind networks: latents in closed form, delays and timescales with intervals."""
+"""Fits of Gaussian processes behind networks: latents, delays and timescales."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -24,16 +24,16 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.amortised_conditional import AmortisedConditional
+from mrgp.results.amortised_fit import AmortisedFit, FittedWithGuide
 from mrgp.results.conditional import within_names
-from mrgp.results.fit import Fit
-from mrgp.results.fitted import FittedModel, FittedTables
+from mrgp.results.fitted import FittedTables
 
 AT_ONCE = 64  # trials whose log Z is differentiated together
 STEP = 1e-3  # of an unconstrained coordinate, for the second derivative
 EDGE = 0.95  # of the bound of delays: one beyond it was stopped by the bound, not by the recording
 
 
-class ProcessesWithGuide(WithGuide, FittedModel, Protocol):
+class ProcessesWithGuide(WithGuide, FittedWithGuide, Protocol):
     """Interface that results need of Gaussian processes with a guide."""
 
     @property
@@ -116,7 +116,7 @@ def _factors_of_q(drawn: Trace, run: Trace, key: Array, also: None) -> Factors:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class StructuredFit(Fit):
+class StructuredFit(AmortisedFit):
     """Fit of Gaussian processes behind networks."""
 
     model: ProcessesWithGuide
@@ -133,7 +133,10 @@ class StructuredFit(Fit):
 
     @property
     def delays(self) -> xr.DataArray:
-        """Delays in seconds, (region, across_latent). Positive means that the region lags the first one."""
+        """Delays in seconds, (region, across_latent).
+
+        Positive means that the region lags the first one.
+        """
         table = self.model.tables.delays(self.sites, self.layout, self.n_bins)
         coords = {"region": list(self.layout.regions), "across_latent": np.arange(self.assignment.n_across)}
         return xr.DataArray(table, coords, tuple(coords), DELAY.name, {"units": "s"})
@@ -182,10 +185,10 @@ class StructuredFit(Fit):
         return Spread(values, sds_by_site, supports)
 
     def delay_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None) -> xr.Dataset:
-        """Delays with an equal-tailed interval (``lower``, ``upper``) in seconds, (region, across_latent).
+        """Delays in seconds with equal-tailed intervals, (region, across_latent).
 
-        See :meth:`spread`. A delay that has come within 5% of ``max_delay`` has no interval (NaN): the bound stopped
-        it, not the recording. Those of the first region are 0.
+        They are ``delay``, ``lower`` and ``upper``; see :meth:`spread`. A delay that has come within 5% of
+        ``max_delay`` has no interval (NaN): the bound stopped it, not the recording. Those of the first region are 0.
         """
         bounds = self._intervals((DELAY.name,), probability, data)[DELAY.name]
         delay, longest = self.delays, self.model.delays.bound(self.layout.bin_width)
@@ -194,10 +197,13 @@ class StructuredFit(Fit):
         for name, values in zip(("lower", "upper"), bounds, strict=True):
             whole = np.concatenate([np.zeros_like(values[:1]), np.where(stopped, np.nan, values)])
             arrays[name] = delay.copy(data=whole)
-        return xr.Dataset({"delay": delay, **arrays}, attrs={"units": "s"})
+        return xr.Dataset({DELAY.name: delay, **arrays}, attrs={"units": "s"})
 
     def timescale_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None) -> xr.Dataset:
-        """Equal-tailed intervals of timescales in seconds: ``across_lower``, ``across_upper``, ``within_lower``, ..."""
+        """Timescales in seconds with equal-tailed intervals.
+
+        They are ``across``, ``across_lower``, ``across_upper``, and the same of ``within``.
+        """
         sites = [name for name in self.model.tables.dynamics_sites(self.layout) if name.startswith("timescale")]
         found = self._intervals(tuple(sites), probability, data)
         arrays: dict[str, Any] = {}

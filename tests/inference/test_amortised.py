@@ -142,6 +142,12 @@ def test_hidden_entries_are_whole_neurons_in_half_of_the_trials():
     assert abs(hidden.mean() - 0.25) < 0.02
     again = data.in_batches_of(7)
     assert _hidden(random.key(0), 0.25, again).shape == (7, 6, 20)
+    values = np.random.default_rng(0).normal(size=(400, 6, 20))
+    regions = mrgp.MultiRegionData({"V1": values[..., :12], "V2": values[..., 12:]}, 0.02)
+    hidden = np.asarray(_hidden(random.key(0), 0.25, regions))
+    first, second = hidden[..., :12].all((1, 2)), hidden[..., 12:].all((1, 2))
+    assert not (first & second).any()
+    assert 0.15 < (first | second).mean() < 0.35
 
 
 def test_what_a_guide_is_told_is_values_and_mask(data):

@@ -64,7 +64,10 @@ def steps_of(dynamics: Dynamics, readout: StateReadout, roots: Array) -> Steps:
 def smoothed_means(
     dynamics: Dynamics, readout: StateReadout, roots: Array, steps: Steps, measured: Array
 ) -> tuple[Array, Array]:
-    """Posterior means of readouts, (time, readout, trial), and innovations w, of h (time, readout, trial)."""
+    """Posterior means of readouts, and innovations w, each (time, readout, trial).
+
+    ``measured`` is h, (time, readout, trial).
+    """
     A, W, E = dynamics.transition, readout.weights[0], readout.noise[0][:, None]
 
     def forward(m: Array, given: tuple[Array, Array, Steps]) -> tuple[Array, tuple[Array, Array]]:

@@ -1,4 +1,4 @@
-"""Emissions of their own for every region: images with Gaussian noise beside counts, for example."""
+"""Emissions of their own for every region, such as images beside counts."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -23,7 +23,9 @@ DIVIDER = "_"  # between a region and a site, ``images_noise``: a file's names c
 
 @dataclass(frozen=True)
 class ByRegion(Emission):
-    """One emission for each region; models with networks take it, as a mapping region -> emission.
+    """One emission for each region.
+
+    Models with networks take it as a mapping region -> emission.
 
     The sites of a region begin with its name, ``images_noise``.
 

@@ -52,7 +52,10 @@ class AroundBins(NamedTuple):
 
     @classmethod
     def of(cls, sizes: tuple[int, ...], n_outputs: int, reach: int, key: Array) -> Self:
-        """Make one with inputs and hidden units of these ``sizes``, and ``reach`` neighbours on either side."""
+        """Make one with inputs and hidden units of these ``sizes``.
+
+        A bin has ``reach`` neighbours on either side.
+        """
         first, second = random.split(key)
         width = sizes[-1]
         return cls(Perceptron.of(sizes, first), Perceptron.of(((2 * reach + 1) * width, width, n_outputs), second))

@@ -321,7 +321,8 @@ def test_wrong_use_of_counts(tmp_path, capsys):
     broken = data.with_values(np.where(data.values == data.values.max(), 0.5, data.values))
     with pytest.raises(mrgp.DataError, match=r"region V\d, neuron \d+: 0.5 in trial \d+, bin \d+ is no spike count"):
         TRUTH.fit(broken, progress=False)
-    message = "emission is 'gaussian', 'autocorrelated_gaussian', 'poisson' or 'negative_binomial', not 'binomial'"
+    names = "'gaussian', 'autocorrelated_gaussian', 'poisson', 'negative_binomial' or 'by_region'"
+    message = f"emission is {names}, not 'binomial'"
     with pytest.raises(ValueError, match=message):
         DLAG(1, 0, emission="binomial")
     with pytest.raises(ValueError, match="counts have no spectral likelihood"):
