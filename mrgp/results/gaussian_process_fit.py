@@ -24,6 +24,7 @@ from mrgp.results.conditional import GaussianConditional
 from mrgp.results.fit import Fit
 from mrgp.results.fitted import FittedProcesses
 from mrgp.results.summary import of_any, of_latents
+from mrgp.results.timescales import timescale_table
 from mrgp.runtime.display import Rows
 from mrgp.runtime.workers import TRACING
 
@@ -91,12 +92,7 @@ class GaussianProcessFit(Fit):
     @property
     def timescales(self) -> xr.Dataset:
         """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
-        tables = {
-            kind: (f"{kind}_latent", self.model.tables.timescales(self.sites, kind, self.layout))
-            for kind in ("across", "within")
-        }
-        coords = {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names}
-        return xr.Dataset(tables, coords, {"units": "s"})
+        return timescale_table(self.model.tables, self.sites, self.layout, self.within_names)
 
     @property
     def loadings(self) -> dict[str, xr.DataArray]:

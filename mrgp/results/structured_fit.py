@@ -27,6 +27,7 @@ from mrgp.results.amortised_conditional import AmortisedConditional
 from mrgp.results.amortised_fit import AmortisedFit, FittedWithGuide
 from mrgp.results.conditional import within_names
 from mrgp.results.fitted import FittedTables
+from mrgp.results.timescales import timescale_table
 
 AT_ONCE = 64  # trials whose log Z is differentiated together
 STEP = 1e-3  # of an unconstrained coordinate, for the second derivative
@@ -144,12 +145,7 @@ class StructuredFit(AmortisedFit):
     @property
     def timescales(self) -> xr.Dataset:
         """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
-        tables = {
-            kind: (f"{kind}_latent", self.model.tables.timescales(self.sites, kind, self.layout))
-            for kind in ("across", "within")
-        }
-        coords = {"across_latent": np.arange(self.assignment.n_across), "within_latent": self.within_names}
-        return xr.Dataset(tables, coords, {"units": "s"})
+        return timescale_table(self.model.tables, self.sites, self.layout, self.within_names)
 
     # ---- uncertainty ---------------------------------------------------------------------------------------------
 
