@@ -159,13 +159,14 @@ def bound_and_slopes(model, counts, values, more):
     return scores, slopes, q
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("counts", "kind", "missing_kind"),
     [
         ("poisson", "course", "ragged_holes"),
-        pytest.param("poisson", "plain", "complete", marks=pytest.mark.slow),
-        pytest.param("nb", "plain", "holes", marks=pytest.mark.slow),
-        pytest.param("nb", "course", "complete", marks=pytest.mark.slow),
+        ("poisson", "plain", "complete"),
+        ("nb", "plain", "holes"),
+        ("nb", "course", "complete"),
     ],
 )
 def test_counts_a_bin_at_a_time_change_no_bound(counts, kind, missing_kind, missing_data, small_model, small_blocks):
@@ -183,6 +184,7 @@ def test_counts_a_bin_at_a_time_change_no_bound(counts, kind, missing_kind, miss
         np.testing.assert_allclose(own[name], slope, rtol=1e-9, atol=1e-9 * float(jnp.abs(slope).max()))
 
 
+@pytest.mark.slow
 def test_memory_of_a_bound_does_not_grow_with_the_counts(small_model, monkeypatch):
     """It grows by some thirty vectors of readouts of each trial and bin, and by a bin's counts, beside 600 neurons."""
     model = small_model((300, 300), n_bins=40)

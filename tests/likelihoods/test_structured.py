@@ -166,6 +166,7 @@ def test_weighted_draws_give_log_p_of_gaussian_values():
     assert (np.abs(estimate - np.asarray(gp.log_prob(y))) < 5 * error).all()
 
 
+@pytest.mark.slow
 def test_the_best_factors_reach_the_bound_of_counts():
     model = make_model(n_neurons=(8, 7), n_across=1, n_within=(1, 1), n_bins=6)
     gp = model.markov(n_trials=N_TRIALS)

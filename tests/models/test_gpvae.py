@@ -49,6 +49,7 @@ def untrained(model, data):
     return StructuredConditional(model=model, data=data, values=Values(networks, shared))
 
 
+@pytest.mark.slow
 def test_regions_have_emissions_and_networks_of_their_own(mixed):
     model = GPVAE(1, (1, 2), emission=BOTH, hidden={"images": (5, 6), "spikes": ()}, encoder=(8,))
     assert model.emission == ByRegion(("images", "spikes"), (mrgp.Gaussian(), mrgp.Poisson()))

@@ -65,6 +65,7 @@ def test_the_program_is_the_recursion_written_out(data, dynamics):
     np.testing.assert_allclose(run["eta"], eta, atol=2e-5)  # single precision, twenty steps
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_a_fit_is_above_each_neurons_mean_and_goes_through_files(data, tmp_path):
     fit = LFADS(**SMALL).fit(data.select_trials(slice(0, 50)), **QUICK)
@@ -86,6 +87,7 @@ def test_a_fit_is_above_each_neurons_mean_and_goes_through_files(data, tmp_path)
     assert tree["constant_data"]["input_timescale"].dims == ("input",)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_holes_ragged_and_short_trials_silent_neurons_and_large_counts_are_taken(data):
     counts = np.array(data.floats)
@@ -95,14 +97,14 @@ def test_holes_ragged_and_short_trials_silent_neurons_and_large_counts_are_taken
     counts[4, :, 5:] = np.nan
     counts[5, 3:] = np.nan  # a trial of three bins
     rough = mrgp.MultiRegionData({"V1": counts[..., :7], "V2": counts[..., 7:]}, BIN, drop_dead=None)
-    model = LFADS(**SMALL, emission="negative_binomial")
-    fit = model.fit(rough, **{**QUICK, "max_iterations": 25})
+    fit = LFADS(**SMALL).fit(rough, **QUICK)
     assert np.isfinite(fit.log_likelihood()).all()
     assert np.isfinite(fit.predict()["V1_mean"]).all()
     one = fit.log_likelihood(rough.select_trials([5]))
     assert np.isfinite(one).all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_one_trial_one_neuron_gaussian_values_and_conditions(data):
     one = mrgp.MultiRegionData({"V1": np.array(data.floats)[:1, :, :1]}, BIN)
