@@ -86,7 +86,9 @@ class LFADS(Amortised):
         law = self._law_of_inputs(data)
         with self.trials(data) as some:
             z = numpyro.sample("initial", dist.Normal(center[some.condition], 1.0).to_event(1))
-            u = numpyro.sample("inputs", law) if law is not None else jnp.zeros((*some.values.shape[:2], 0), z.dtype)
+            u = jnp.zeros((*some.values.shape[:2], 0), z.dtype)
+            if law is not None:
+                u = numpyro.sample("inputs", Autoregression(*law, data.n_bins, some.length))
             g = over_time(cell, jax.vmap(start)(z), u)
             g = numpyro.deterministic("states", g)
             f = jax.vmap(jax.vmap(factors))(g)
@@ -102,7 +104,10 @@ class LFADS(Amortised):
             seen = self.inputs(some)
             numpyro.sample("initial", _gaussian(jax.vmap(initial)(whole(seen)[0])).to_event(1))
             if self.n_inputs:
-                numpyro.sample("inputs", _gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1])).to_event(2))
+                q = _gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1]))
+                if some.length is not None:  # bins after a trial's end cost nothing
+                    q = q.mask((jnp.arange(data.n_bins) < some.length[:, None])[..., None])
+                numpyro.sample("inputs", q.to_event(2))
 
     def learned_dynamics(self, layout: Layout, sites: Mapping[str, Any]) -> Dynamics:
         cell = unpacked(self, stand_in(layout), sites).networks["cell$params"]
@@ -113,7 +118,7 @@ class LFADS(Amortised):
             still = jnp.zeros((len(states), self.n_inputs), states.dtype)
             return (step(states, still) - states) / layout.bin_width
 
-        return Dynamics(velocity, self.n_states, layout.bin_width)
+        return Dynamics(velocity, self.n_states, layout.bin_width, "states")
 
     def _center(self, data: MultiRegionData) -> Array:
         """Mean of z in every condition, (condition, dim)."""
@@ -122,8 +127,8 @@ class LFADS(Amortised):
             return jnp.zeros((n_conditions, self.n_initial), jnp.float32)
         return numpyro.param("initial_center", jnp.zeros((n_conditions, self.n_initial), jnp.float32))
 
-    def _law_of_inputs(self, data: MultiRegionData) -> Autoregression | None:
-        """Prior of the inputs, None if there are none."""
+    def _law_of_inputs(self, data: MultiRegionData) -> tuple[Array, Array] | None:
+        """Correlation of neighbouring bins and spread of every input, None if there are none."""
         if not self.n_inputs:
             return None
         each = (self.n_inputs,)
@@ -131,7 +136,7 @@ class LFADS(Amortised):
         timescale = INPUT_TIMESCALE.sample(dist.LogNormal(median, TIMESCALE_SPREAD).expand(each).to_event(1))
         spread = INPUT_SPREAD.sample(dist.LogNormal(jnp.log(TYPICAL_SPREAD), 1.0).expand(each).to_event(1))
         correlation = jnp.exp(-data.bin_width / timescale)
-        return Autoregression(correlation.astype(jnp.float32), spread.astype(jnp.float32), data.n_bins)
+        return correlation.astype(jnp.float32), spread.astype(jnp.float32)
 
 
 def _gaussian(numbers: Array) -> dist.Normal:

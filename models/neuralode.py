@@ -28,6 +28,7 @@ from mrgp.inference.amortised_parameters import unpacked
 from mrgp.parts.dynamics import Dynamics, Velocity, integrated
 from mrgp.parts.emissions import Emission, Poisson
 from mrgp.parts.networks import BothWays, layers, network
+from mrgp.recordings.arrays import SAME_STEP
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
 from mrgp.recordings.units import positive_seconds
@@ -45,7 +46,7 @@ class NeuralODE(Amortised):
         n_latents: Latents, of all regions together.
         width: Units of each hidden layer of the field f.
         depth: Hidden layers of the field f.
-        n_substeps: Runge-Kutta steps from a bin to the next; more where the flow turns by a radian or more in a bin.
+        n_substeps: Runge-Kutta steps of a bin's width; more where the flow turns by a radian or more in a bin.
         timescale: tau in seconds, in which a state moves by f; None to learn it, from a tenth of a trial on.
         reader: States of each of the two recurrent networks of the guide.
         emission: An :class:`mrgp.Emission` or its name.
@@ -78,8 +79,13 @@ class NeuralODE(Amortised):
         C = C * self._unit(data)[:, None]
         with self.trials(data) as some:
             start = numpyro.sample("initial", dist.Normal(jnp.zeros(size, jnp.float32), 1.0).to_event(1))
-            z = integrated(velocity, start, jnp.diff(data.times), self.n_substeps)
+            z = integrated(velocity, start, np.diff(data.times), self._steps_of_gaps(data))
             self.observe(some, z @ C.T, readout, latents=z)
+
+    def _steps_of_gaps(self, data: MultiRegionData) -> np.ndarray:
+        """Number of Runge-Kutta steps to each bin from the one before: the more, the longer it is before it."""
+        bins = np.ceil(np.diff(data.times) / data.bin_width - SAME_STEP)
+        return self.n_substeps * np.maximum(bins, 1).astype(int)
 
     def guide(self, data: MultiRegionData) -> None:
         nn, size = layers(), self.reader

@@ -34,7 +34,7 @@ from mrgp.families.model import Model
 from mrgp.inference.amortised_bound import SCORED, SHOWN
 from mrgp.inference.amortised_parameters import unpacked
 from mrgp.inference.amortised_svi import AmortisedSVI
-from mrgp.parts.emissions import Emission, Gaussian
+from mrgp.parts.emissions import ByRegion, Emission, Gaussian
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, entries
@@ -65,6 +65,8 @@ class Amortised(Model, abstract=True):
     first_horizon: ClassVar[float] = 1.0  # share of a trial's bins that training scores at first; all when it is warm
 
     def __post_init__(self) -> None:
+        if isinstance(self.emission, Mapping):
+            object.__setattr__(self, "emission", ByRegion.of(self.emission))
         self.resolve()
         if self.refinement < 0:
             raise ValueError(f"refinement counts at least 0 steps, not {self.refinement}")

@@ -49,15 +49,16 @@ def traces(
 
 
 def terms(
-    model: WithGuide, values: Values, data: Any, key: Array, hidden: Array | None = None, scored: Array | None = None
-) -> Terms:
+    model: WithGuide, values: Values, data: Any, key: Array, hidden: Array | None = None, scored: Array | None = None,
+    share: float = 1.0,
+) -> Terms:  # fmt: skip
     """Compute the terms of the bound with one draw of the guide.
 
     A divergence that has a closed form needs no draw. Of a batch, terms are weighted to stand for all trials; where
-    only ``hidden`` entries are scored, these stand for all; ``scored`` entries stand for themselves.
+    only ``hidden`` entries are scored, the expected ``share`` of all, these stand for all; ``scored`` entries stand for
+    themselves.
     """
     drawn, run = traces(model, values, data, key, hidden, scored)
-    share = 1.0 if hidden is None else jnp.maximum(hidden.mean(), 1 / hidden.size)  # where none is hidden, none counts
     likelihood, divergence, prior = jnp.zeros(()), jnp.zeros(()), jnp.zeros(())
     for name, site in run.items():
         if site["type"] != "sample":

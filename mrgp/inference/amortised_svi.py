@@ -51,6 +51,8 @@ class Training(State):
         free: Present unconstrained values; ``sites`` are those with the highest bound so far.
         optimiser: Its state.
         key: Of random numbers.
+        training, apart: Trials that are fitted to, and those that judge.
+        seed: Of the run.
         epoch: Epochs so far.
         skipped: Steps that were left out since they were not finite.
         since: Epochs since the bound was highest, or steps became shorter.
@@ -62,6 +64,7 @@ class Training(State):
     key: Array
     training: MultiRegionData
     apart: MultiRegionData
+    seed: int
     epoch: int = 0
     skipped: int = 0
     since: int = 0
@@ -69,7 +72,7 @@ class Training(State):
 
     @property
     def counters(self) -> tuple[str, ...]:
-        return "epoch", "skipped", "since", "shortened", "evaluations"
+        return "seed", "epoch", "skipped", "since", "shortened", "evaluations"
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -99,9 +102,9 @@ class AmortisedSVI(Method):
     Args:
         learning_rate: Of Adam.
         batch_size: Trials of one step; all, if there are fewer.
-        hidden: Share of the entries that are hidden from the guide, anew in every step: in half of the trials whole
-            neurons, in the others single bins; and the share of trials in which a whole region is hidden. 0 hides none,
-            and scores all.
+        hidden_share: Share of the entries that are hidden from the guide, anew in every step: in half of the trials
+            whole neurons, in the others single bins; and the share of trials in which a whole region is hidden. 0
+            hides none, and scores all.
         warm_up: Epochs over which the divergence is turned on.
         patience: Epochs without a higher bound of the trials kept apart, after which steps become shorter.
         shortenings: How often steps become shorter, from where the bound was highest, before the training ends.
@@ -110,7 +113,7 @@ class AmortisedSVI(Method):
 
     learning_rate: float = 3e-3
     batch_size: int = 64
-    hidden: float = 0.2
+    hidden_share: float = 0.2
     warm_up: int = 50
     patience: int = 25
     shortenings: int = 2
@@ -127,8 +130,8 @@ class AmortisedSVI(Method):
             raise ValueError(f"learning_rate is a positive number, not {self.learning_rate}")
         if not 0 <= self.apart < 1:
             raise ValueError(f"apart is a share of the trials in [0, 1), not {self.apart}")
-        if not 0 <= self.hidden < 1:
-            raise ValueError(f"hidden is a share of the entries in [0, 1), not {self.hidden}")
+        if not 0 <= self.hidden_share < 1:
+            raise ValueError(f"hidden_share is a share of the entries in [0, 1), not {self.hidden_share}")
         for name in ("batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} counts at least 1, not {getattr(self, name)}")
@@ -141,7 +144,10 @@ class AmortisedSVI(Method):
 
     def init(self, driver: Driver) -> Training:
         model, data, seed = driver.model, driver.data, driver.options.seed
-        known, key = driver.store.read(model), random.key(seed)
+        known = driver.store.read(model)
+        if known is not None:
+            seed = int(known[1][f"{RUN}seed"])  # trials kept apart then must not be trained on now
+        key = random.key(seed)
         if driver.start is not None:
             values = unpacked(model, data, driver.start.sites)
         else:
@@ -150,13 +156,13 @@ class AmortisedSVI(Method):
         free = freed(model, data, values)
         state = Training(
             model=model, sites=packed(values), free=free, key=key, optimiser=_adam().init(free), training=training,
-            apart=apart, phase=WARMING,
+            apart=apart, phase=WARMING, seed=seed,
         )  # fmt: skip
         if known is not None:
             assert driver.store.phase is not None
             state.go_on_from(known[1], driver.store.phase)
         elif driver.start is not None:  # it must not end below where it begins
-            state.phase, state.trace = TRAINED, [self._judge(driver, state, random.fold_in(key, 1))[0]]
+            state.phase, state.trace = TRAINED, [self._judge(driver, state, free, random.fold_in(key, 1))[0]]
         elif driver.options.max_iterations <= self.warm_up:
             most = f"max_iterations is {driver.options.max_iterations}, and warm_up {self.warm_up} epochs"
             raise ValueError(f"{most}: raise max_iterations, or lower warm_up")
@@ -170,15 +176,14 @@ class AmortisedSVI(Method):
         weight, first = max(FLOOR, warmth), state.model.first_horizon
         horizon = np.ceil((first + (1 - first) * warmth) * state.training.n_bins)
         rate = self.learning_rate * SHORTER**state.shortened * min(1.0, (state.epoch + 1) / (FIRST_EPOCHS + 1))
-        state.key, key, judge = random.split(state.key, 3)
+        following, key, judge = random.split(state.key, 3)
         of = state.free, state.optimiser, state.training
-        trained = _epoch(state.model, n_steps, self.hidden, *of, key, weight, rate, horizon)
-        state.free, state.optimiser = trained[:2]
-        state.skipped += int(trained[2])
-        state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
-        state.iterations = state.epoch
-        value, divergence = self._judge(driver, state, judge)
+        free, optimiser, skipped = _epoch(state.model, n_steps, self.hidden_share, *of, key, weight, rate, horizon)
+        value, divergence = self._judge(driver, state, free, judge)
         driver.show(1, value, f"KL = {divergence:.1f}")
+        state.key, state.free, state.optimiser = following, free, optimiser  # all at once: Ctrl-C keeps whole epochs
+        state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
+        state.iterations, state.skipped = state.epoch, state.skipped + int(skipped)
         better = warming or value > state.height
         if better:
             state.sites = packed(constrained(state.model, state.training, state.free))
@@ -189,13 +194,13 @@ class AmortisedSVI(Method):
         driver.keep(state)
         return self._ended(driver, state)
 
-    def _judge(self, driver: Driver, state: Training, key: Array) -> tuple[float, float]:
+    def _judge(self, driver: Driver, state: Training, free: Values, key: Array) -> tuple[float, float]:
         """Compute the bound by the trials kept apart, and the divergence in it.
 
         Both are in nats of all trials.
         """
         share = state.apart.n_trials / driver.data.n_trials
-        found = _judged(state.model, state.free, state.apart, key)
+        found = _judged(state.model, free, state.apart, key)
         return float(found.likelihood - found.divergence) / share, float(found.divergence) / share
 
     def _shortened(self, state: Training) -> None:
@@ -225,6 +230,8 @@ class AmortisedSVI(Method):
         order = np.random.default_rng(seed).permutation(data.n_trials)
         apart = data.select_trials(np.sort(order[:count])) if count else data
         training = data.select_trials(np.sort(order[count:])) if count else data
+        for part in (training, apart):  # a neuron that is still in some of them has the unit of all
+            part.center, part.scale = data.center, data.scale
         if training.n_trials > self.batch_size:
             training = training.in_batches_of(self.batch_size)
         return training, apart
@@ -250,11 +257,12 @@ def _epoch(
     """
     adam, parameters = _adam(), Parameters.of(model, data)
     scored = (jnp.arange(data.n_bins) < horizon)[:, None]
+    expected = hidden_share_of(hidden, data.layout.n_regions) if hidden else 1.0
 
     def loss(free: Values, key: Array) -> Array:
         key, own = random.split(key)
         unseen = _hidden(own, hidden, data) if hidden else None
-        found = terms(model, parameters.constrained(free), data, key, unseen, scored)
+        found = terms(model, parameters.constrained(free), data, key, unseen, scored, expected)
         return -(found.likelihood - weight * found.divergence + found.prior) / data.n_trials
 
     def step(carried: tuple[Values, Any], key: Array) -> tuple[tuple[Values, Any], Array]:
@@ -267,6 +275,11 @@ def _epoch(
 
     (free, optimiser), left_out = jax.lax.scan(step, (free, optimiser), random.split(key, n_steps))
     return free, optimiser, left_out.sum()
+
+
+def hidden_share_of(share: float, n_regions: int) -> float:
+    """Compute the share of entries that is hidden on average (see ``_hidden``)."""
+    return share if n_regions == 1 else 1 - (1 - share) * (1 - share / n_regions)
 
 
 def _hidden(key: Array, share: float, data: MultiRegionData) -> Array:

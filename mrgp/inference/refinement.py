@@ -56,10 +56,9 @@ def refined(model: WithGuide, values: Values, data: Any, key: Array, n_steps: in
 
     def step(carried: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], None]:
         free, state = carried
-        change, moved = adam.update(jax.grad(loss)(free, key), state)
-        there = jax.tree.map(jnp.add, free, change), moved
-        finite = jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(there[0])]))
-        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), there, (free, state)), None
+        slopes = jax.tree.map(lambda slope: jnp.nan_to_num(slope, posinf=0.0, neginf=0.0), jax.grad(loss)(free, key))
+        change, state = adam.update(slopes, state)  # a number without a slope stays where it is
+        return (jax.tree.map(jnp.add, free, change), state), None
 
     start = {name: _free(_base(fn)) for name, fn in first.items()}
     (free, _), _ = jax.lax.scan(step, (start, adam.init(start)), random.split(own_key, n_steps))
@@ -113,7 +112,7 @@ def traces_of(
 
 def _base(fn: Any) -> dist.Distribution:
     """Distribution whose parameters are arrays over trials."""
-    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):
+    while isinstance(fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
         fn = fn.base_dist
     return fn
 
@@ -133,6 +132,8 @@ def _with(fn: Any, free: dict[str, Array]) -> dist.Distribution:
         return dist.Independent(_with(fn.base_dist, free), fn.reinterpreted_batch_ndims)
     if isinstance(fn, dist.ExpandedDistribution):
         return _with(fn.base_dist, free).expand(fn.batch_shape)
+    if isinstance(fn, dist.MaskedDistribution):
+        return _with(fn.base_dist, free).mask(fn._mask)
     leaves, structure = jax.tree.flatten(fn)
     moved = jax.tree.unflatten(structure, leaves)
     for name, value in free.items():

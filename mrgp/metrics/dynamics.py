@@ -3,7 +3,7 @@
 They are of any model that gives its :class:`mrgp.parts.dynamics.Dynamics`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -165,7 +165,8 @@ def _visited(fit: Fit, data: MultiRegionData | None, states: ArrayLike | None) -
         seen = fit.recording(data)
         lengths = np.full(seen.n_trials, seen.n_bins) if seen.length is None else seen.length
         lasts = np.arange(seen.n_bins) < lengths[:, None]
-        own = np.where(lasts[..., None], fit.latents(seen)["across_mean"].values, np.nan)
+        posterior: Any = fit.conditional(seen)  # of a model with a guide: no other has learned dynamics
+        own = np.where(lasts[..., None], posterior.of_site(dynamics.site)[0], np.nan)
     else:
         own = np.asarray(states, float)
     if own.ndim != 3 or own.shape[2] != dynamics.n_states:

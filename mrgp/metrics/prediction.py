@@ -123,7 +123,8 @@ def condition_of(data: MultiRegionData, condition: str | None) -> Int[np.ndarray
 def log_predictive(fit: Scorer, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:
     """log p of what only ``seen`` has, given what ``given`` has, in nats, (trial,).
 
-    For a fit the difference of two marginal log-likelihoods; baselines know it in closed form.
+    The difference of two marginal log-likelihoods, but of baselines, which know it in closed form, and of models with a
+    guide, which estimate it by draws.
     """
     if hasattr(fit, "log_predictive"):
         return fit.log_predictive(seen, given)

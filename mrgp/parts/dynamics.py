@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 type Velocity = Callable[[Array], Array]
@@ -17,14 +18,16 @@ class Dynamics(NamedTuple):
         n_states: Size of a state.
         step: Seconds of a step where the model goes from bin to bin, so that a state moves by ``step * velocity`` at
             once; None where it moves continuously.
+        site: Deterministic site of the program that has the states, (trial, time, state).
     """
 
     velocity: Velocity
     n_states: int
     step: float | None = None
+    site: str = "latents"
 
 
-def integrated(velocity: Velocity, start: Array, gaps: Array, n_substeps: int = 1) -> Array:
+def integrated(velocity: Velocity, start: Array, gaps: Array | np.ndarray, n_substeps: int | np.ndarray = 1) -> Array:
     """Integrate dz/dt = velocity(z) by the Runge-Kutta method of order 4, (trial, time, state).
 
     The error of a step of size h is of order h^5, of a state at a given time of order h^4.
@@ -33,7 +36,7 @@ def integrated(velocity: Velocity, start: Array, gaps: Array, n_substeps: int = 
         velocity: From states (trial, state) to their change per unit of time.
         start: States at the first bin, (trial, state).
         gaps: Time from each bin to the next, (time - 1,).
-        n_substeps: Steps per gap, of equal size.
+        n_substeps: Steps of equal size, in every gap as many, or (time - 1,).
     """
 
     def onward(z: Array, h: Array) -> tuple[Array, Array]:
@@ -44,6 +47,7 @@ def integrated(velocity: Velocity, start: Array, gaps: Array, n_substeps: int = 
         there = z + h / 6 * (first + 2 * second + 2 * third + fourth)
         return there, there
 
-    steps = jnp.repeat(jnp.asarray(gaps, start.dtype) / n_substeps, n_substeps)
-    later = lax.scan(onward, start, steps)[1][n_substeps - 1 :: n_substeps]
+    counts = np.broadcast_to(n_substeps, np.shape(gaps))
+    steps = jnp.repeat(jnp.asarray(gaps, start.dtype) / counts, counts, total_repeat_length=int(counts.sum()))
+    later = lax.scan(onward, start, steps.astype(start.dtype))[1][np.cumsum(counts) - 1]
     return jnp.swapaxes(jnp.concatenate([start[None], later]), 0, 1)

@@ -50,7 +50,7 @@ class AmortisedConditional:
         """Posterior of each trial after gradient steps; None where the guide's is taken as it is."""
         if not self.refinement:
             return None
-        return refined(self.model, self.values, self.data, random.key(SEED), self.refinement)
+        return refined(self.model, self.values, self.data, random.fold_in(random.key(SEED), 1), self.refinement)
 
     def log_likelihood(self) -> np.ndarray:
         """Importance-weighted bound of log p(y) of each trial in nats, (trial,)."""
@@ -81,6 +81,16 @@ class AmortisedConditional:
         }
         coords = {"trial": np.arange(weights.shape[1])}
         return xr.Dataset({n: ("trial", v) for n, v in found.items()}, coords, {"n_draws": len(weights)})
+
+    def log_predictive(self, seen: MultiRegionData) -> np.ndarray:
+        """Estimate log p of what only ``seen`` has, given the recording, in nats, (trial,).
+
+        log of the mean of p(y | z) over draws of the posterior, weighted by importance; a difference of two bounds
+        would be the larger the looser the one of fewer neurons is.
+        """
+        draws = self._over_draws(_weights_of_both, MOST, also=(seen.floats, seen.mask & ~self.data.mask))
+        given, hidden = (np.asarray(part, float) for part in draws)
+        return logsumexp(given + hidden, 0) - logsumexp(given, 0)
 
     def latents(self, refine: int = 1) -> xr.Dataset:
         """Posterior mean and sd of the latents.
@@ -188,6 +198,13 @@ def _of_program(model: WithGuide, values: Values, data: MultiRegionData, keys: A
 
 def _log_weights(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
     return log_weights(drawn, run)
+
+
+def _weights_of_both(drawn: Trace, run: Trace, key: Array, also: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Weights of a draw, and log p of hidden entries given it, (trial,) each."""
+    values, hidden = also
+    density = _emission_of(run).log_prob(jax.numpy.where(hidden, values, 0.0))
+    return log_weights(drawn, run), jax.numpy.where(hidden, density, 0.0).sum((1, 2))
 
 
 @dataclass(frozen=True)

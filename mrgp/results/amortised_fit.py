@@ -52,6 +52,11 @@ class AmortisedFit(Fit):
             found[name].attrs["units"] = "nats"
         return found
 
+    def log_predictive(self, seen: MultiRegionData, given: MultiRegionData) -> xr.DataArray:
+        """Estimate log p of what only ``seen`` has, given what ``given`` has, in nats, (trial,)."""
+        scores = self.conditional(given).log_predictive(self.recording(seen))
+        return xr.DataArray(scores, {"trial": np.arange(len(scores))}, ("trial",), "log_predictive", {"units": "nats"})
+
     def posterior(self, site: str, data: MultiRegionData | None = None) -> xr.Dataset:
         """Posterior mean and sd of a site of the trials, such as "inputs".
 
@@ -65,7 +70,7 @@ class AmortisedFit(Fit):
         if site not in (names := known.sites_of_trials):
             raise ValueError(f"{type(self.model).__name__} has no site {site!r} of trials: it has {', '.join(names)}")
         mean, sd = known.of_site(site)
-        timed = mean.ndim > 1 and mean.shape[1] == recording.n_bins
+        timed = mean.ndim > 2 and mean.shape[1] == recording.n_bins
         rest = [f"{site}_{axis}" for axis in range(mean.ndim - 1 - timed)]
         dims = ("trial", *(["time"] if timed else []), *rest)
         coords: dict[str, Any] = {"trial": np.arange(len(mean))} | ({"time": recording.times} if timed else {})

@@ -127,7 +127,7 @@ def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):
 
     def hiding(key):
         own, other = random.split(key)
-        return terms(model, values, data, other, _hidden(own, 0.3, data))
+        return terms(model, values, data, other, _hidden(own, 0.3, data), share=0.3)
 
     masked = jax.vmap(hiding)(keys)
     error = masked.likelihood.std() / np.sqrt(len(keys))
@@ -175,6 +175,16 @@ def test_what_a_guide_is_told_is_values_and_mask(data):
     np.testing.assert_allclose(inputs[1, :, :4], units[1], rtol=1e-5)
 
 
+def test_log_predictive_is_that_of_the_dense_gaussian(data, values):
+    given = data.without({"V1": [0, 3]})
+    fit = AmortisedConditional(Static(), given, values, refinement=200)
+    whole = np.kron(np.ones((N_BINS, N_BINS)), C @ C.T) + np.kron(np.eye(N_BINS), np.diag(NOISE))
+    seen = np.tile([False, True, True, False], N_BINS)
+    part = stats.multivariate_normal(np.zeros(seen.sum()), whole[np.ix_(seen, seen)])
+    y = data.values.reshape(data.n_trials, -1)
+    np.testing.assert_allclose(fit.log_predictive(data), exact(data) - part.logpdf(y[:, seen]), atol=0.4)  # 1000 draws
+
+
 QUICK = {"max_iterations": 40, "warm_up": 10, "progress": False, "batch_size": 4}
 
 
@@ -212,7 +222,7 @@ def test_steps_become_shorter_before_a_training_ends(data):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"hidden": 1.0}, "hidden is a share"), ({"shortenings": -1}, "shortenings counts at least 0"),
+        ({"hidden_share": 1.0}, "hidden_share is a share"), ({"shortenings": -1}, "shortenings counts at least 0"),
         ({"warm_up": -1}, "warm_up counts at least 0"), ({"patience": 0}, "patience counts at least 1"),
     ],
 )  # fmt: skip
@@ -275,6 +285,16 @@ def test_autoregression_has_the_density_of_its_dense_gaussian_and_draws_from_it(
             gap = np.linalg.slogdet(covariances[k])[1] - np.linalg.slogdet(own)[1] - n
             expected += 0.5 * (np.trace(inverse @ own) + u[b, :, k] @ inverse @ u[b, :, k] + gap)
         assert float(found[b]) == pytest.approx(expected, rel=1e-9)
+    length = jnp.array([6, 3, 1])
+    ragged = Autoregression(jnp.asarray(a), jnp.asarray(s), n, length)
+    there = (jnp.arange(n) < length[:, None])[..., None]
+    for b, last in enumerate([6, 3, 1]):
+        short = Autoregression(jnp.asarray(a), jnp.asarray(s), last)
+        q = dist.Normal(mean[b : b + 1, :last], sd[b : b + 1, :last]).to_event(2)
+        masked = kl_divergence(dist.Normal(mean, sd).mask(there).to_event(2), ragged)[b]
+        np.testing.assert_allclose(masked, kl_divergence(q, short)[0], rtol=1e-9)
+        density = ragged.log_prob(jnp.asarray(u))[b]
+        np.testing.assert_allclose(density, short.log_prob(jnp.asarray(u)[b, :last]), rtol=1e-9)
     with pytest.raises(NotImplementedError):
         kl_divergence(dist.Laplace(mean, sd).to_event(2), law)
 

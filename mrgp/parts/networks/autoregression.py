@@ -20,7 +20,8 @@ class Autoregression(dist.Distribution):
     Args:
         correlation: a, of neighbouring bins, (input,).
         spread: s, sd of an input, (input,).
-        n_bins: Bins of a trial.
+        n_bins: Bins of the longest trial.
+        length: Bins of each trial, (trial,), after which nothing counts; None where all are as long.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
@@ -30,16 +31,27 @@ class Autoregression(dist.Distribution):
     support = constraints.real_matrix
     reparametrized_params: ClassVar[list[str]] = ["correlation", "spread"]
     pytree_aux_fields = ("n_bins",)
-    pytree_data_fields = ("correlation", "spread")
+    pytree_data_fields = ("correlation", "spread", "length")
 
-    def __init__(self, correlation: Array, spread: Array, n_bins: int, *, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, correlation: Array, spread: Array, n_bins: int, length: Any = None, *,
+        validate_args: bool | None = None,
+    ) -> None:  # fmt: skip
         self.correlation, self.spread = promote_shapes(correlation, spread)
-        self.n_bins = n_bins
+        self.n_bins, self.length = n_bins, length
         event = (n_bins, self.correlation.shape[-1])
-        super().__init__(batch_shape=(), event_shape=event, validate_args=validate_args)
+        super().__init__(() if length is None else length.shape, event, validate_args=validate_args)
+
+    @property
+    def there(self) -> Array:
+        """1 in bins of a trial, 0 after its end, (time,) or (trial, time)."""
+        bins = jnp.arange(self.n_bins)
+        lasts = jnp.ones(self.n_bins) if self.length is None else bins < self.length[:, None]
+        return jnp.asarray(lasts, self.correlation.dtype)
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
-        white = random.normal(key, (*sample_shape, *self.event_shape), self.correlation.dtype)
+        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
+        white = random.normal(key, shape, self.correlation.dtype)
         kick = self.spread * jnp.sqrt(1 - self.correlation**2)
 
         def step(before: Array, own: Array) -> tuple[Array, Array]:
@@ -62,14 +74,15 @@ class Autoregression(dist.Distribution):
         change = mean[..., 1:, :] - a * mean[..., :-1, :]
         later = change**2 + variance[..., 1:, :] + a**2 * variance[..., :-1, :]
         density = -0.5 * (first / s2 + jnp.log(2 * jnp.pi * s2)).sum(-1)
-        return density - 0.5 * (later / kick + jnp.log(2 * jnp.pi * kick)).sum((-1, -2))
+        return density - 0.5 * ((later / kick + jnp.log(2 * jnp.pi * kick)).sum(-1) * self.there[..., 1:]).sum(-1)
 
 
 @kl_divergence.register(dist.Independent, Autoregression)
 def _(q: Any, p: Autoregression) -> Array:
-    """KL of independent Gaussians, Normal(...).to_event(2), from the process."""
+    """KL of independent Gaussians, Normal(...).to_event(2), masked or not, from the process."""
     base = q.base_dist
+    base = base.base_dist if isinstance(base, dist.MaskedDistribution) else base  # by what p says is there
     if not isinstance(base, dist.Normal) or q.reinterpreted_batch_ndims != 2:
         raise NotImplementedError
     entropy = 0.5 * jnp.log(2 * jnp.pi * jnp.e * base.scale**2)
-    return -entropy.sum((-1, -2)) - p.expected_log_density(base.loc, base.scale**2)
+    return -(entropy.sum(-1) * p.there).sum(-1) - p.expected_log_density(base.loc, base.scale**2)
