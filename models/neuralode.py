@@ -83,7 +83,7 @@ class NeuralODE(Amortised):
             self.observe(some, z @ C.T, readout, latents=z)
 
     def _steps_of_gaps(self, data: MultiRegionData) -> np.ndarray:
-        """Number of Runge-Kutta steps to each bin from the one before: the more, the longer it is before it."""
+        """Number of Runge-Kutta steps from each bin to the next, more over a longer gap."""
         bins = np.ceil(np.diff(data.times) / data.bin_width - SAME_STEP)
         return self.n_substeps * np.maximum(bins, 1).astype(int)
 
