@@ -582,10 +582,10 @@ def test_a_sequence_vae_of_ones_own_works_like_any_model(counts, tmp_path):
     quick["progress"] = False
     train, test = counts.select_trials(slice(0, 50)), counts.select_trials(slice(50, None))
     model = Sequence()
-    fit = model.fit(train, max_iterations=150, **quick)
+    fit = model.fit(train, max_iterations=400, **quick)
     own = float(model.emission.trivial_log_likelihood(test).sum())
     assert float(fit.log_likelihood(test).sum()) > own + 300   # nats of ten trials
-    again = model.fit(train, max_iterations=150, **quick)
+    again = model.fit(train, max_iterations=400, **quick)
     np.testing.assert_array_equal(again.trace, fit.trace)
     evaluation = mrgp.evaluate(fit, test, train, n_masks=1, progress=False)
     r2 = evaluation.cosmoothing["r2"].mean([dim for dim in evaluation.cosmoothing["r2"].dims if dim != "predictor"])
