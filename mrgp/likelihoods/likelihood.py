@@ -28,6 +28,7 @@ NARROW_MISSED = 0.01  # of the GP noise: what narrow windows may miss. With all 
 WHITE_ALONE: Sentence = (
     AR1, " is for likelihood 'markov' with lift 'readout' and one bin per step, or 'dense'",
 )  # fmt: skip
+BY_REGION: Sentence = ("no likelihood integrates latents out where regions have emissions of their own: use GPVAE",)
 COUNTS_OTHERWISE: Sentence = "counts have no spectral likelihood: use ", MARKOV, ", or the dense one"
 EARLIER = ("transient",)  # settings of earlier versions, of which nothing is left to choose
 LIFTS = {"readout": True, "ar": False}  # and whether they read latents between bins
@@ -100,7 +101,7 @@ class Likelihood(Part, family="likelihood", tag="name", short=True):
 
     def objection(self, emission: Emission) -> Sentence | None:
         """Reason why the likelihood has no density of an emission, or None."""
-        return None
+        return None if emission.is_uniform else BY_REGION
 
     def distribution(
         self, model: Represented, layout: Layout, parameters: Parameters, common: dict[str, Any]
@@ -168,7 +169,9 @@ class Kalman(Likelihood):
 
     def objection(self, emission: Emission) -> Sentence | None:
         coarse = self.registers is not None and self.registers.step > 1
-        return WHITE_ALONE if emission.is_autocorrelated and (coarse or not self.reads_between_bins) else None
+        if emission.is_autocorrelated and (coarse or not self.reads_between_bins):
+            return WHITE_ALONE
+        return super().objection(emission)
 
     def distribution(
         self, model: Represented, layout: Layout, parameters: Parameters, common: dict[str, Any]
@@ -263,7 +266,7 @@ class Spectral(Likelihood):
     def objection(self, emission: Emission) -> Sentence | None:
         if emission.is_autocorrelated:
             return WHITE_ALONE
-        return COUNTS_OTHERWISE if emission.is_of_counts else None
+        return COUNTS_OTHERWISE if emission.is_of_counts else super().objection(emission)
 
     def distribution(
         self, model: Represented, layout: Layout, parameters: Parameters, common: dict[str, Any]

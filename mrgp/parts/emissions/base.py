@@ -59,6 +59,7 @@ class Emission(Part, family="emission", tag="name", short=True):
     """
 
     is_of_counts: ClassVar[bool] = False  # latents drive log-rates
+    is_uniform: ClassVar[bool] = True  # all neurons have the same family of distributions
     is_autocorrelated: ClassVar[bool] = False  # noise is correlated over time
     own_sites: ClassVar[tuple[str, ...]] = ()  # beside loadings, noise and offset
     loading_spread: ClassVar[float]

@@ -37,6 +37,7 @@ class ByRegion(Emission):
     regions: tuple[str, ...]
     emissions: tuple[Emission, ...]
 
+    is_uniform: ClassVar[bool] = False
     is_of_counts: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
