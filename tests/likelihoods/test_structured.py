@@ -78,6 +78,7 @@ def test_densities_are_relative_to_the_prior():
         np.testing.assert_allclose(q.log_prob(x)[trial] - prior.log_prob(x)[trial], expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_prior", [False, True])
 def test_draws_are_joint_over_time(of_prior):
     _, prior, factors = made(n_bins=4)
@@ -145,6 +146,7 @@ def test_factors_can_be_set_anew():
     np.testing.assert_allclose(moved.mean, expected.mean)
 
 
+@pytest.mark.slow
 def test_weighted_draws_give_log_p_of_gaussian_values():
     model, prior, _ = made(n_bins=5, n_trials=4, kernel=mrgp.Matern32())
     gp = model.markov(n_trials=4)

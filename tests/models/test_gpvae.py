@@ -66,6 +66,7 @@ def test_regions_have_emissions_and_networks_of_their_own(mixed):
     assert (y[..., :4] != np.round(y[..., :4])).all()
 
 
+@pytest.mark.slow
 def test_a_region_of_which_nothing_is_seen_is_left_to_the_prior(mixed):
     model = GPVAE(0, 1, emission=BOTH, encoder=(8,))
     hidden = {"images": mixed.with_nan()[..., :4].copy(), "spikes": mixed.with_nan()[..., 4:].copy()}

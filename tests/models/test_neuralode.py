@@ -218,6 +218,7 @@ def test_the_horizon_grows_with_the_warm_up(made, monkeypatch):
 # --- a fit
 
 
+@pytest.mark.slow
 def test_a_fit_learns_of_irregular_times(fit, made, tmp_path):
     data = made.data
     trivial = float(fit.model.emission.trivial_log_likelihood(data).sum())
@@ -241,6 +242,7 @@ def at_the_truth(made):
     return float(poisson.logpmf(made.data.floats, np.exp(eta)).sum())
 
 
+@pytest.mark.slow
 def test_a_fit_is_of_other_times_too(fit):
     other = simulate_spiral(20, 2, n_bins=30, bin_width=BIN, rate=15.0, seed=1).data
     latents = fit.latents(other)
@@ -251,6 +253,7 @@ def test_a_fit_is_of_other_times_too(fit):
     assert drawn.values.shape == (5, 26, 20)
 
 
+@pytest.mark.slow
 def test_figures_of_a_fit_have_units_and_a_legend(fit, tmp_path):
     field, points = flow_field(fit, n_points=9), fixed_points(fit, n_starts=20)
     assert field["velocity"].shape == (9, 9, 2)

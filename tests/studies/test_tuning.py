@@ -50,6 +50,7 @@ QUICK = {"max_iterations": 60, "warm_up": 10, "patience": 60, "batch_size": 16, 
 TRIED = {"weight": [0.2, 2.0], "learning_rate": [0.03]}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_the_setting_that_recordings_were_made_with_is_chosen_and_a_search_goes_on(data, tmp_path, monkeypatch):
     found = mrgp.tune(Levels(), data, TRIED, n_seeds=2, out=tmp_path, **QUICK)
