@@ -213,6 +213,7 @@ def test_the_end_of_a_fit_is_where_every_factor_is_best(data, fit):
     assert not sites["loadings"][held].any()
 
 
+@pytest.mark.slow
 def test_a_fit_is_saved_goes_on_and_draws_latents(data, fit, tmp_path):
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")

@@ -215,6 +215,7 @@ def test_a_fit_of_bytes_is_the_fit_of_their_numbers(name):
         np.testing.assert_allclose(mine.predict(small)["V1_mean"], mine.predict(large)["V1_mean"], rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_scores_of_baselines_and_fits_are_those_of_double_precision():
     small, large = twins(n_trials=10)
