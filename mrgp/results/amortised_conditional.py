@@ -72,7 +72,8 @@ class AmortisedConditional:
             more = min(2 * len(weights), MOST) - len(weights)
             weights = np.concatenate([weights, np.asarray(self._over_draws(_log_weights, more, len(weights)), float)])
         shares = np.exp(weights - logsumexp(weights, 0))
-        tail = np.array([float(array_stats.psislw(own)[1]) for own in weights.T])
+        with np.errstate(all="ignore"):  # where one draw has all the weight, the tail is of no finite shape
+            tail = np.array([float(array_stats.psislw(own)[1]) for own in weights.T])
         found = {
             "log_likelihood": logsumexp(weights, 0) - np.log(len(weights)),
             "standard_error": _relative_error(weights),
