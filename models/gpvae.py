@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jax import Array, lax
+from jax import Array
 
 from mrgp.families.amortised import Amortised
 from mrgp.families.checks import assigned, check_numbers
@@ -144,8 +144,7 @@ class GPVAE(Amortised):
 
     def __call__(self, data: MultiRegionData) -> None:
         latents, layout = self.latent_sites(data), self.assignment(data.layout)  # delta, g_k, w_rj ~ GP(0, k)
-        readout = self.emission_sites(data)
-        unit = lax.stop_gradient(numpyro.param("unit", jnp.asarray(self.emission.unit(data))))
+        readout, unit = self.emission_sites(data), self.unit(data)
         nets = []
         for r, region in enumerate(data.layout.regions):
             sizes = len(_readouts_of(layout, r)), *self.hidden_of(region), layout.n_neurons[r]

@@ -5,7 +5,7 @@ Pandarinath et al. (2018, Nat. Methods 15, 805-815); its dynamics by default aft
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from mrgp.families.amortised import Amortised
 from mrgp.inference.amortised_parameters import unpacked
 from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission, Poisson
-from mrgp.parts.networks import BothWays, layers, network, over_time, quiet
+from mrgp.parts.networks import BothWays, gaussian, layers, network, over_time, quiet
 from mrgp.parts.networks.autoregression import Autoregression
 from mrgp.parts.networks.cells import Cell, Residual
 from mrgp.parts.sites import Site
@@ -29,7 +29,6 @@ INPUT_TIMESCALE = Site("input_timescale", "input", unit="s")
 INPUT_SPREAD = Site("input_spread", "input")
 TYPICAL_TIMESCALE, TIMESCALE_SPREAD = 0.05, 1.0  # s, of inputs: prior median, and sd of its logarithm
 TYPICAL_SPREAD = 0.3  # of inputs, beside states of about 1: what is there without them is left to the dynamics
-LEAST_SD = 1e-3  # of the guide
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,11 @@ class LFADS(Amortised):
         g_0 = m + W_0 z, \quad z \sim N(0, I), \qquad u_i \sim AR(1), \qquad g_t = \mathrm{cell}(g_{t-1}, u_t), \qquad
         f_t = W g_t, \qquad \eta_t = C f_t + d
 
-    Regions are one population: every neuron reads the factors f. The guide reads a trial forwards and backwards; of the
-    inputs it infers every bin from the whole trial, so that they see the bin that they explain: compare models by
-    hidden neurons, not by what they reconstruct. ``fit.posterior("states")`` are the states g, whose fixed points
-    :func:`mrgp.metrics.fixed_points` finds. Sample sites: ``initial`` (trial; dim) and ``inputs`` (trial; time,
-    input); ``input_timescale`` in seconds, ``input_spread``, and those of the emission.
+    Regions are one population: every neuron reads the factors f. C is in units of the emission. The guide reads a trial
+    forwards and backwards; of the inputs it infers every bin from the whole trial, so that they see the bin that they
+    explain: compare models by hidden neurons, not by what they reconstruct. ``fit.posterior("states")`` are the states
+    g, whose fixed points :func:`mrgp.metrics.fixed_points` finds. Sample sites: ``initial`` (trial; dim) and ``inputs``
+    (trial; time, input); ``input_timescale`` in seconds, ``input_spread``, and those of the emission.
 
     Args:
         n_factors: Factors f that neurons read.
@@ -66,6 +65,8 @@ class LFADS(Amortised):
     width: int = 64
     emission: Emission = Poisson()  # noqa: RUF009  a frozen part
 
+    has_dynamics: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("n_factors", 1), ("n_states", 1), ("n_inputs", 0), ("n_initial", 1), ("width", 1)):
@@ -77,7 +78,7 @@ class LFADS(Amortised):
         return self.conditions
 
     def __call__(self, data: MultiRegionData) -> None:
-        readout = self.emission_sites(data)  # d, and what else the emission has
+        readout, unit = self.emission_sites(data), self.unit(data)  # d, and what else the emission has
         start = network("start", lambda key: layers().Linear(self.n_initial, self.n_states, key=key))  # W_0, m
         cell = network("cell", lambda key: self.dynamics.make(self.n_inputs, self.n_states, key))
         factors = network("factors", lambda key: layers().Linear(self.n_states, self.n_factors, False, key=key))  # W
@@ -92,7 +93,7 @@ class LFADS(Amortised):
             g = over_time(cell, jax.vmap(start)(z), u)
             g = numpyro.deterministic("states", g)
             f = jax.vmap(jax.vmap(factors))(g)
-            self.observe(some, jax.vmap(jax.vmap(neurons))(f), readout, latents=f)
+            self.observe(some, unit * jax.vmap(jax.vmap(neurons))(f), readout, latents=f)
 
     def guide(self, data: MultiRegionData) -> None:
         whole = network("whole", lambda key: BothWays.of(2 * data.layout.total_neurons, self.width, key))
@@ -102,9 +103,9 @@ class LFADS(Amortised):
             inputs = network("inputs_head", lambda key: layers().Linear(2 * self.width, 2 * self.n_inputs, key=key))
         with self.trials(data) as some:
             seen = self.inputs(some)
-            numpyro.sample("initial", _gaussian(jax.vmap(initial)(whole(seen)[0])).to_event(1))
+            numpyro.sample("initial", gaussian(jax.vmap(initial)(whole(seen)[0])).to_event(1))
             if self.n_inputs:
-                q = _gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1]))
+                q = gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1]))
                 if some.length is not None:  # bins after a trial's end cost nothing
                     q = q.mask((jnp.arange(data.n_bins) < some.length[:, None])[..., None])
                 numpyro.sample("inputs", q.to_event(2))
@@ -137,9 +138,3 @@ class LFADS(Amortised):
         spread = INPUT_SPREAD.sample(dist.LogNormal(jnp.log(TYPICAL_SPREAD), 1.0).expand(each).to_event(1))
         correlation = jnp.exp(-data.bin_width / timescale)
         return correlation.astype(jnp.float32), spread.astype(jnp.float32)
-
-
-def _gaussian(numbers: Array) -> dist.Normal:
-    """Gaussian of a guide, from means and the logarithms of sds side by side on the last axis."""
-    mean, log_sd = jnp.split(numbers, 2, -1)
-    return dist.Normal(mean, jnp.exp(log_sd - 1) + LEAST_SD)

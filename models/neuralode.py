@@ -20,21 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax import Array, lax
 from numpyro import handlers
 
 from mrgp.families.amortised import Amortised
 from mrgp.inference.amortised_parameters import unpacked
-from mrgp.parts.dynamics import Dynamics, Velocity, integrated
+from mrgp.parts.dynamics import Dynamics, Velocity, integrated, steps_of
 from mrgp.parts.emissions import Emission, Poisson
-from mrgp.parts.networks import BothWays, layers, network
-from mrgp.recordings.arrays import SAME_STEP
+from mrgp.parts.networks import BothWays, gaussian, layers, network
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
 from mrgp.recordings.units import positive_seconds
 
 SHARE = 0.1  # of a trial, the timescale from which training begins: a field of size 1 then moves a state ten units
-NARROW = 1.0  # log of how much narrower than its prior the guide's posterior begins
 
 
 @final
@@ -76,16 +73,12 @@ class NeuralODE(Amortised):
         readout, velocity = self.emission_sites(data), self._velocity(data)
         n_neurons, size = data.layout.total_neurons, self.n_latents
         C = network("readout", lambda key: layers().Linear(size, n_neurons, use_bias=False, key=key)).weight
-        C = C * self._unit(data)[:, None]
+        C = C * self.unit(data).astype(C.dtype)[:, None]
         with self.trials(data) as some:
             start = numpyro.sample("initial", dist.Normal(jnp.zeros(size, jnp.float32), 1.0).to_event(1))
-            z = integrated(velocity, start, np.diff(data.times), self._steps_of_gaps(data))
+            gaps = np.diff(data.times)
+            z = integrated(velocity, start, gaps, steps_of(gaps, data.bin_width, self.n_substeps))
             self.observe(some, z @ C.T, readout, latents=z)
-
-    def _steps_of_gaps(self, data: MultiRegionData) -> np.ndarray:
-        """Number of Runge-Kutta steps from each bin to the next, more over a longer gap."""
-        bins = np.ceil(np.diff(data.times) / data.bin_width - SAME_STEP)
-        return self.n_substeps * np.maximum(bins, 1).astype(int)
 
     def guide(self, data: MultiRegionData) -> None:
         nn, size = layers(), self.reader
@@ -97,8 +90,7 @@ class NeuralODE(Amortised):
             told = self.inputs(some)
             gaps = jnp.broadcast_to(jnp.asarray(since, told.dtype)[:, None], (*told.shape[:2], 1))
             read = jax.vmap(jax.vmap(mixed))(jnp.concatenate([told, gaps], -1))
-            mean, log_sd = jnp.split(jax.vmap(head)(reader(read)[0]), 2, -1)
-            numpyro.sample("initial", dist.Normal(mean, jnp.exp(log_sd - NARROW)).to_event(1))
+            numpyro.sample("initial", gaussian(jax.vmap(head)(reader(read)[0])).to_event(1))
 
     def learned_dynamics(self, layout: Layout, sites: Mapping[str, Any]) -> Dynamics:
         frame = stand_in(layout)
@@ -117,8 +109,3 @@ class NeuralODE(Amortised):
         else:
             rate = jnp.float32(1 / self.timescale)
         return lambda z: rate * jax.vmap(f)(z)
-
-    def _unit(self, data: MultiRegionData) -> Array:
-        """Unit of a neuron's loadings, of the recording that was fitted, (neuron,)."""
-        unit = numpyro.param("readout_unit", jnp.asarray(self.emission.loadings_scale(data), jnp.float32))
-        return lax.stop_gradient(unit)

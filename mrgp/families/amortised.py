@@ -115,6 +115,10 @@ class Amortised(Model, abstract=True):
         values = jnp.where(seen, self.standardised(data), 0.0) / share
         return jnp.concatenate([values, seen], -1).astype(jnp.float32)
 
+    def unit(self, data: MultiRegionData) -> Array:
+        """Unit in which eta is measured, of the recording that the model was fitted to, (neuron,)."""
+        return lax.stop_gradient(numpyro.param("unit", jnp.asarray(self.emission.unit(data))))
+
     def emission_sites(self, data: MultiRegionData) -> Readout:
         """Sample the emission's own parameters, and an offset for every neuron."""
         unread = jnp.zeros((data.layout.total_neurons, 1))

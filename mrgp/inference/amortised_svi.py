@@ -6,7 +6,6 @@ hidden from the guide, and only these are scored. Some trials are kept apart; th
 highest are the result.
 """
 
-import importlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -30,6 +29,7 @@ from mrgp.inference.amortised_parameters import (
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.run import BOUND, Options, Quantity, Run, State
+from mrgp.recordings.checks import need
 from mrgp.recordings.recording import MultiRegionData
 
 FLOOR = 1e-3  # of the divergence's weight: from 0 the reconstruction jumps
@@ -41,6 +41,7 @@ SHORTER = 0.3  # steps become, where the bound of the trials kept apart has not 
 
 WARMING, TRAINED = "warming", "trained"  # phases of a run
 RUN = "run/"  # before the names of what only a checkpoint holds
+COUNTERS = "seed", "epoch", "skipped", "since", "shortened", "evaluations"  # of a training, which it holds
 
 
 @dataclass(kw_only=True)
@@ -71,15 +72,11 @@ class Training(State):
     shortened: int = 0
 
     @property
-    def counters(self) -> tuple[str, ...]:
-        return "seed", "epoch", "skipped", "since", "shortened", "evaluations"
-
-    @property
     def kept(self) -> dict[str, Any]:
         """Arrays of a checkpoint, from which a run goes on as if it had never stopped."""
         leaves = jax.tree.leaves((self.free, self.optimiser))
         arrays = {f"{RUN}{place}": leaf for place, leaf in enumerate(leaves)}
-        counts = {f"{RUN}{name}": getattr(self, name) for name in self.counters}
+        counts = {f"{RUN}{name}": getattr(self, name) for name in COUNTERS}
         own = {f"{RUN}key": random.key_data(self.key), f"{RUN}trace": np.array(self.trace)}
         return {**self.sites, **arrays, **counts, **own}
 
@@ -89,7 +86,7 @@ class Training(State):
         arrays = [jnp.asarray(kept[f"{RUN}{place}"], leaf.dtype) for place, leaf in enumerate(leaves)]
         self.free, self.optimiser = jax.tree.unflatten(structure, arrays)
         self.key, self.trace = random.wrap_key_data(jnp.asarray(kept[f"{RUN}key"])), list(kept[f"{RUN}trace"])
-        for name in self.counters:
+        for name in COUNTERS:
             setattr(self, name, int(kept[f"{RUN}{name}"]))
         self.sites = {name: value for name, value in kept.items() if not name.startswith(RUN)}
         self.phase, self.iterations = phase, self.epoch
@@ -239,10 +236,7 @@ class AmortisedSVI(Method):
 
 def _adam() -> Any:
     """Make Adam with steps of length one, which clips what is longer than usual."""
-    try:
-        optax = importlib.import_module("optax")
-    except ImportError as error:
-        raise ImportError("method 'amortised_svi' trains with optax: pip install 'mrgp[deep]'") from error
+    optax = need("optax", f"method {AmortisedSVI.written_name()!r}", "deep")
     return optax.chain(optax.clip_by_global_norm(LONGEST_STEP), optax.scale_by_adam())
 
 

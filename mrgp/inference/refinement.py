@@ -5,7 +5,6 @@ is won back by moving the numbers of q(z | y) themselves (Kim et al. 2018, ICML)
 resembles (neurons hidden, half the length) gain most.
 """
 
-import importlib
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,8 +16,9 @@ from jax import Array, random
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
-from mrgp.inference.amortised_bound import Trace, divergence_of
+from mrgp.inference.amortised_bound import Program, terms_of_trials, traces
 from mrgp.inference.amortised_parameters import Values, WithGuide, is_of_trials
+from mrgp.recordings.checks import need
 
 STEP = 0.05  # of Adam at first, in units of the latents and in logarithms of sds; it shrinks to nothing
 COMPARED = 16  # draws by which q before and after is compared
@@ -44,7 +44,7 @@ def refined(model: WithGuide, values: Values, data: Any, key: Array, n_steps: in
     A trial whose bound has not clearly risen keeps what the guide says. Sites of a guide are taken as independent, each
     with the distribution that one draw of the others gives it.
     """
-    optax = importlib.import_module("optax")
+    optax = need("optax", "the refinement of a posterior", "deep")
     adam = optax.adam(optax.cosine_decay_schedule(STEP, n_steps))
     guide_key, own_key, judge_key = random.split(key, 3)
     guide = handlers.substitute(handlers.seed(model.guide, guide_key), data=values.all)
@@ -82,32 +82,19 @@ def bound_of_trials(
     model: WithGuide, values: Values, data: Any, q: dict[str, dist.Distribution], key: Array
 ) -> Array:
     """Bound of log p(y) of each trial in nats, (trial,), with one draw of ``q``."""
-    drawn, run = traces_of(model, values, data, q, key)
-    bound = jnp.zeros(())
-    for name, site in run.items():
-        if site["type"] != "sample" or not is_of_trials(site):
-            continue
-        if site["is_observed"]:
-            bound = bound + site["fn"].log_prob(site["value"])
-        else:
-            bound = bound - divergence_of(drawn[name]["fn"], site["fn"], site["value"])
-    return bound
+    of = terms_of_trials(*traces(model, values, data, key, guide=guide_of(q)))
+    return of.likelihood - of.divergence
 
 
-def traces_of(
-    model: WithGuide, values: Values, data: Any, q: dict[str, dist.Distribution], key: Array
-) -> tuple[Trace, Trace]:
-    """Draw latents from ``q``, and run the program with them; return both traces."""
-    own, program_key = random.split(key)
+def guide_of(q: dict[str, dist.Distribution]) -> Program:
+    """Guide that draws the sites of trials from ``q``."""
 
     def guide(data: Any) -> None:
         with numpyro.plate("trial", data.n_trials):
             for name, fn in q.items():
                 numpyro.sample(name, fn)
 
-    drawn = handlers.trace(handlers.seed(guide, own)).get_trace(data)
-    program = handlers.substitute(handlers.seed(model, program_key), data=values.all)
-    return drawn, handlers.trace(handlers.replay(program, drawn)).get_trace(data)
+    return guide
 
 
 def _base(fn: Any) -> dist.Distribution:

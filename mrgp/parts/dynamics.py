@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from mrgp.recordings.arrays import SAME_STEP
+
 type Velocity = Callable[[Array], Array]
 
 
@@ -51,3 +53,17 @@ def integrated(velocity: Velocity, start: Array, gaps: Array | np.ndarray, n_sub
     steps = jnp.repeat(jnp.asarray(gaps, start.dtype) / counts, counts, total_repeat_length=int(counts.sum()))
     later = lax.scan(onward, start, steps.astype(start.dtype))[1][np.cumsum(counts) - 1]
     return jnp.swapaxes(jnp.concatenate([start[None], later]), 0, 1)
+
+
+def steps_of(gaps: np.ndarray, bin_width: float, n_substeps: int) -> np.ndarray:
+    """Number of Runge-Kutta steps from each bin to the next, more over a longer gap.
+
+    The result is (time - 1,).
+
+    Args:
+        gaps: Seconds from the start of each bin to that of the next, (time - 1,).
+        bin_width: Seconds.
+        n_substeps: Steps of a gap of one bin's width.
+    """
+    bins = np.ceil(gaps / bin_width - SAME_STEP)
+    return n_substeps * np.maximum(bins, 1).astype(int)

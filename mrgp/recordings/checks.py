@@ -49,14 +49,17 @@ def damage_named(path: Path) -> Iterator[None]:
         raise DataError(f"{path.name} is damaged or is no recording ({reason}): get it again") from error
 
 
-def need(module: str, what_for: str) -> Any:
-    """Import an optional module; raise DataError that says how to install it if it is absent."""
+def need(module: str, what_for: str, extra: str = "nwb") -> Any:
+    """Import an optional module; raise DataError that says how to install it if it is absent.
+
+    ``extra`` is the one of mrgp's extras that has it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it has to say to programmers
             return importlib.import_module(module)
     except ImportError as error:
-        remedy = f"pip install {module}, or mrgp with its extra [nwb]"
+        remedy = f"pip install {module}, or mrgp with its extra [{extra}]"
         raise DataError(f"{what_for} needs {module}, which is not installed ({error}): {remedy}") from error
 
 

@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 
 from mrgp.inference.amortised_bound import Trace, log_weights, traces
 from mrgp.inference.amortised_parameters import Values, WithGuide, is_of_trials
-from mrgp.inference.refinement import Refined, refined, traces_of
+from mrgp.inference.refinement import Refined, guide_of, refined
 from mrgp.recordings.recording import MultiRegionData
 
 LATENTS, ETA = "latents", "eta"  # deterministic sites of the program
@@ -172,7 +172,7 @@ def _mapped(
 ) -> Any:
     def one(key: Array) -> Any:
         own, other = random.split(key)
-        both = traces(model, values, data, own) if q is None else traces_of(model, values, data, q, own)
+        both = traces(model, values, data, own, guide=None if q is None else guide_of(q))
         return read(*both, other, also)
 
     return _mean_of(one, keys) if averaged else jax.lax.map(one, keys)

@@ -6,7 +6,6 @@ r"""Spikes of a chaotic network of rate units, which has fast nonlinear dynamics
 The benchmark of Sussillo et al. (2016) and Pandarinath et al. (2018, Nat. Methods 15): chaos for g above 1.
 """
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ from jax import Array, lax
 
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.units import positive_seconds
-from mrgp.simulations.design import require
+from mrgp.simulations.design import positive
 from mrgp.simulations.simulation import Simulation
 
 STEPS = 10  # of Euler's rule in a bin
@@ -59,13 +58,13 @@ def chaotic_network(
         ``pulse`` (trial,), the bin of the input, -1 where there is none.
 
     Raises:
-        ValueError: a number is not positive.
+        ValueError: a number is not positive and finite.
     """
     for name, value in (
         ("gain", gain), ("n_units", n_units), ("n_conditions", n_conditions), ("n_repeats", n_repeats),
         ("n_bins", n_bins), ("largest_rate", largest_rate),
     ):  # fmt: skip
-        require(value > 0, f"{name} is positive, not {value}")
+        positive(name, value)
     tau, width = positive_seconds("time_constant", time_constant), positive_seconds("bin_width", bin_width)
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=(n_units, n_units)) / np.sqrt(n_units)
@@ -80,7 +79,7 @@ def chaotic_network(
     expected = largest_rate * width * share
     counts = rng.poisson(expected).astype(np.uint16)
     names = np.array([f"{c:0{len(str(n_conditions - 1))}d}" for c in condition])
-    data = MultiRegionData({"network": counts}, bin_width=width, trial_coords={"condition": names})
+    data = MultiRegionData({"network": counts}, bin_width=width, drop_dead=None, trial_coords={"condition": names})
     dims = ("trial", "time", "neuron")
     truth = xr.Dataset(
         {"log_rate": (dims, np.log(expected)), "state": (dims, state), "pulse": ("trial", pulse)},

@@ -9,10 +9,10 @@ import xarray as xr
 from jax import Array
 from numpy.typing import ArrayLike
 
-from mrgp.parts.dynamics import integrated
+from mrgp.parts.dynamics import integrated, steps_of
 from mrgp.parts.readout import LOADINGS, OFFSET
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.simulations.design import require
+from mrgp.simulations.design import positive, require
 from mrgp.simulations.simulation import SECONDS, Simulation
 
 TURNS = 0.6  # per second, around the fixed point
@@ -22,7 +22,7 @@ DECAY_OF_THIRD = 1.5  # seconds
 PUSH = 0.3  # per second and squared radius, on the third latent
 FIXED_POINT = (0.0, 0.0, 0.0)
 FARTHEST = 1.5  # start of a latent, in the units in which a neuron's loadings are drawn
-FINE = 10  # steps of integration in a bin
+FINE = 10  # steps of integration in a bin's width
 
 
 def spiral_velocity(states: ArrayLike) -> Array:
@@ -65,17 +65,18 @@ def simulate_spiral(
         (neuron) of log counts per bin, and ``fixed_point`` (latent).
 
     Raises:
-        ValueError: a size is not positive.
+        ValueError: a size is not positive, or a number not positive and finite.
     """
     for name, size in (("n_neurons", n_neurons), ("per_axis", per_axis), ("n_bins", n_bins)):
         require(size >= 1, f"{name} counts at least 1, not {size}")
     for name, value in (("bin_width", bin_width), ("rate", rate), ("spread", spread)):
-        require(value > 0, f"{name} is positive, not {value}")
+        positive(name, value)
     rng = np.random.default_rng(seed)
     starts = np.stack(np.meshgrid(*[np.linspace(-FARTHEST, FARTHEST, per_axis)] * 3), -1).reshape(-1, 3)
     begins = np.arange(n_bins) * bin_width if times is None else np.asarray(times, float)
-    run = jax.jit(lambda z, gaps: integrated(spiral_velocity, z, gaps, FINE))
-    z = np.asarray(run(rng.permutation(starts), np.diff(begins)))
+    gaps = np.diff(begins)
+    run = jax.jit(lambda z: integrated(spiral_velocity, z, gaps, steps_of(gaps, bin_width, FINE)))
+    z = np.asarray(run(rng.permutation(starts)))
     C = rng.normal(0, spread, (n_neurons, 3))
     d = np.log(rate * bin_width) + rng.normal(0, 0.5, n_neurons)
     counts = rng.poisson(np.exp(z @ C.T + d))

@@ -573,7 +573,8 @@ def counts():
 
 def test_training_needs_optax(counts, monkeypatch):
     monkeypatch.setitem(sys.modules, "optax", None)
-    with pytest.raises(ImportError, match=r"trains with optax: pip install 'mrgp\[deep\]'"):
+    told = r"method 'amortised_svi' needs optax, which is not installed .* or mrgp with its extra \[deep\]"
+    with pytest.raises(mrgp.DataError, match=told):
         Sequence().fit(counts, progress=False)
 
 

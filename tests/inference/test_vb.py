@@ -332,8 +332,10 @@ def test_loadings_that_were_wrongly_zeroed_come_back(shared_recording, fitted):
     both = int(np.flatnonzero(fitted.shared_by().values.all(0))[0])
     sites = {**fitted.sites, "loadings": fitted.sites["loadings"].copy()}
     sites["loadings"][10:, both] = 0.0
-    fit = fitted.model.fit(shared_recording.data, start=dataclasses.replace(fitted, sites=sites), progress=False)
-    assert fit.trace[-1] == pytest.approx(fitted.trace[-1], abs=1.0)  # both stop where a round gains less than 0.01
+    start = dataclasses.replace(fitted, sites=sites)
+    fit = fitted.model.fit(shared_recording.data, start=start, tolerance=1e-4, progress=False)
+    assert fit.trace[0] < fitted.trace[-1] - 1000
+    assert fit.trace[-1] == pytest.approx(fitted.trace[-1], abs=0.1)  # that one stopped where a round gained 0.01
     assert {tuple(column) for column in fit.shared_by().values.T} == {tuple(column) for column in SHARED_BY.T}
 
 

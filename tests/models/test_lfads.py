@@ -1,5 +1,6 @@
 """LFADS: its law written out by hand, and fits of small recordings."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from mrgp.models import LFADS
 from numpyro import handlers
 
 import mrgp
+from mrgp.inference.amortised_bound import terms
 from mrgp.inference.amortised_parameters import first_values
 from mrgp.parts.networks.cells import Cell, Gated, Residual
 
@@ -63,6 +65,24 @@ def test_the_program_is_the_recursion_written_out(data, dynamics):
         factors.append(g @ np.asarray(nets["factors$params"].weight).T)
     eta = np.stack(factors, 1) @ np.asarray(out.weight).T + np.asarray(run["offset"])
     np.testing.assert_allclose(run["eta"], eta, atol=2e-5)  # single precision, twenty steps
+
+
+def test_values_in_other_units_change_nothing_but_the_units():
+    """The bound at the beginning, of values times a factor of each neuron: it differs by the Jacobian."""
+    factors = np.array([1e-3, 0.5, 40.0, 7.0])
+    values = np.random.default_rng(3).normal([0.0, 2.0, -1.0, 0.5], size=(6, 10, 4))
+    model, compiled = LFADS(**SMALL, emission="gaussian"), jax.jit(terms, static_argnums=0)
+
+    def bound(values):
+        data = mrgp.MultiRegionData({"V1": values}, BIN)
+        first = first_values(model, data, random.key(1))
+        return [float(term) for term in compiled(model, first, data, random.key(2))]
+
+    (plain, divergence, prior), (other, same, moved) = bound(values), bound(values * factors)
+    jacobian = np.log(factors).sum()
+    assert other == pytest.approx(plain - 6 * 10 * jacobian, rel=1e-5)  # networks are in single precision
+    assert same == pytest.approx(divergence, rel=1e-5)
+    assert moved == pytest.approx(prior - 3 * jacobian, rel=1e-6)  # a variance and an offset of every neuron
 
 
 @pytest.mark.slow
