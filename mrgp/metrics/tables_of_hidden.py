@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.times import require_same_times
 
 
 def hidden_neurons(data: MultiRegionData) -> Bool[np.ndarray, "neuron"]:
@@ -20,12 +21,14 @@ def entries_to_score(seen: MultiRegionData, given: MultiRegionData) -> Bool[np.n
 
 
 def require_neurons(name: str, layout: Layout, data: MultiRegionData) -> None:
-    """Raise DataError if the recording has other neurons than the baseline of that name.
+    """Raise DataError if the recording has other neurons or times than a baseline.
 
     What trials are trials of concerns the model of a mean, and not which neurons there are.
     """
     if not data.layout.same_neurons(layout):
         raise DataError(f"the recording has {data.layout}, but {name} is of {layout}")
+    other = f"the recording has bins at other times than {name} is of: score one with the same times"
+    require_same_times(data, layout, other)
 
 
 def prediction(

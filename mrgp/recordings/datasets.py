@@ -10,7 +10,8 @@ import xarray as xr
 from mrgp.recordings.arrays import arranged
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.labels import Coords, free_name
-from mrgp.recordings.units import IN_SECONDS
+from mrgp.recordings.times import follow_each_other
+from mrgp.recordings.units import IN_SECONDS, read_bin_width, seconds
 
 
 def to_dataset(
@@ -33,16 +34,18 @@ def to_dataset(
     return xr.Dataset(variables, coords, {"bin_width": bin_width, "regions": json.dumps(list(arrays))})
 
 
-def from_dataset(dataset: xr.Dataset) -> dict[str, Any]:
+def from_dataset(dataset: xr.Dataset, bin_width: float | None = None) -> dict[str, Any]:
     """Read the arguments of a recording off its dataset.
 
-    Without ``attrs["regions"]`` every variable is a region.
+    Without ``attrs["regions"]`` every variable is a region. With a ``bin_width`` other than the dataset's, bins that
+    follow each other there do so here.
 
     Raises:
         DataError: there is no bin width, or a region is no variable of three dimensions.
     """
-    if "bin_width" not in dataset.attrs:
+    if bin_width is None and "bin_width" not in dataset.attrs:
         raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
+    own = dataset.attrs.get("bin_width", bin_width)
     every = [str(name) for name, array in dataset.data_vars.items() if array.ndim != 1]
     names = json.loads(dataset.attrs.get("regions", "null")) or every
     arrays = {}
@@ -54,13 +57,14 @@ def from_dataset(dataset: xr.Dataset) -> dict[str, Any]:
     labels = {name: array.coords[array.dims[2]] for name, array in arrays.items() if array.dims[2] in array.coords}
     time = next((array.coords[array.dims[1]] for array in arrays.values() if array.dims[1] in array.coords), None)
     timed = time is not None and (time.attrs.get("units") in IN_SECONDS or time.dtype.kind == "m")  # else counted
+    irregular = timed and not follow_each_other(seconds("times", time), read_bin_width(own))
     # A file holds those as plain variables whose names its list of coordinates has no place for.
     axes = {array.dims[:1] for array in arrays.values()}
     of_trials = {str(name): array.values for name, array in dataset.variables.items() if array.dims in axes}
     return {
         "regions": {name: array.values for name, array in arrays.items()},
-        "bin_width": dataset.attrs["bin_width"],
+        "bin_width": own if bin_width is None else bin_width,
         "neuron_coords": {name: array.values for name, array in labels.items()},
-        "times": time if timed else None,
+        "times": time if irregular else None,
         "trial_coords": {free_name(name, names) if name == "trial" else name: of for name, of in of_trials.items()},
     }

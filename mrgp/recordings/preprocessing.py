@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.recording import LEAVE_OUT, MultiRegionData
-from mrgp.recordings.times import require_regular
+from mrgp.recordings.times import require_regular, require_same_times
 from mrgp.recordings.units import one_time
 
 REACH = 4.0  # sd: the kernel's weight beyond is 6e-5 of the whole
@@ -164,7 +164,7 @@ def remove_mean(
 
     Raises:
         DataError: there is no such coordinate, a condition has a single trial or is not among the reference's, or the
-            reference has other neurons or bins.
+            reference has other neurons, or bins at other times.
 
     Warns:
         Entries that only one trial of its condition has (or none of the reference) become missing: their residual would
@@ -248,3 +248,6 @@ def _require_same(data: MultiRegionData, reference: MultiRegionData, *, bins: bo
     if wanted != found or (bins and data.n_bins != reference.n_bins):
         ours, theirs = (" ".join(repr(recording).split()) for recording in (data, reference))
         raise DataError(f"the reference has other regions, neurons or bins ({theirs}) than the recording ({ours})")
+    if bins:
+        other = "the reference has bins at other times than the recording: take one with the same times"
+        require_same_times(data, reference.layout, other)

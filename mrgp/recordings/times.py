@@ -7,6 +7,7 @@ import numpy as np
 from mrgp.recordings.arrays import SAME_STEP
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
+from mrgp.recordings.observations import Observations
 from mrgp.recordings.units import seconds
 
 
@@ -35,8 +36,20 @@ def read_times(times: Any, n_bins: int, width: float) -> tuple[float, ...]:
 
 
 def follow_each_other(starts: np.ndarray, width: float) -> bool:
-    """True if every bin begins as the one before it ends."""
-    return bool((np.abs(np.diff(starts) - width) <= SAME_STEP * width).all())
+    """True if every bin begins as the one before it ends.
+
+    Starts that were stored in single precision are as far off as they were rounded.
+    """
+    with np.errstate(over="ignore"):
+        single = np.asarray(starts, np.float32)
+    rounded = float(np.spacing(np.abs(single).max(initial=0))) if np.array_equal(single, starts) else 0.0
+    return bool((np.abs(np.diff(starts) - width) <= SAME_STEP * width + rounded).all())
+
+
+def require_same_times(data: Observations, layout: Layout, message: str) -> None:
+    """Raise DataError with a message if bins of a recording are not where those of a layout are."""
+    if not np.array_equal(data.times, layout.starts(data.n_bins)):
+        raise DataError(message)
 
 
 def require_regular(layout: Layout, what: str) -> None:

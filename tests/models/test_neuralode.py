@@ -15,6 +15,7 @@ from mrgp.inference import amortised_svi
 from mrgp.inference.amortised_bound import terms, traces
 from mrgp.inference.amortised_parameters import first_values
 from mrgp.metrics import fixed_points, flow_field
+from mrgp.metrics.baselines import training_psth
 from mrgp.parts.dynamics import Dynamics, integrated
 from mrgp.simulations.spiral import simulate_spiral, spiral_velocity
 
@@ -122,6 +123,44 @@ def test_regular_times_are_as_none():
     milliseconds = mrgp.MultiRegionData({"A": values}, 0.02, times=np.array([0, 20, 40, 80, 90, 95], "m8[ms]"))
     np.testing.assert_allclose(milliseconds.times, [0, 0.02, 0.04, 0.08, 0.09, 0.095])
     np.testing.assert_allclose(milliseconds.layout.starts(8)[-2:], [0.115, 0.135])
+
+
+def test_times_of_single_precision_are_regular_and_irregular_as_they_were():
+    values = RNG.poisson(1.0, (2, 40, 3))
+    starts = 60 + np.arange(40) * 0.001   # s, of which single precision has steps of 4e-6
+    single = starts.astype(np.float32)
+    assert np.abs(np.diff(single.astype(float)) - 0.001).max() > 1e-3 * 0.001
+    assert mrgp.MultiRegionData({"A": values}, 0.001, times=single).layout.is_regular
+    moved = np.r_[starts[:20], starts[20:] + 2e-5]
+    for times in (moved, moved.astype(np.float32), 1.7e9 + np.r_[0, np.arange(2, 41)] * 0.001):
+        assert not mrgp.MultiRegionData({"A": values}, 0.001, times=times).layout.is_regular
+
+
+def test_a_file_with_another_bin_width_is_as_regular_as_by_its_own(made, tmp_path):
+    plain = mrgp.MultiRegionData({"A": made.data.region("A")}, BIN)
+    for data, name in ((plain, "plain.nc"), (made.data, "irregular.nc")):
+        mrgp.save_recording(data, tmp_path / name)
+    wider = mrgp.load_recording(tmp_path / "plain.nc", bin_width=0.1)
+    assert wider.layout.is_regular
+    np.testing.assert_allclose(wider.times, 0.1 * np.arange(26))
+    same_times(mrgp.load_recording(tmp_path / "irregular.nc", bin_width=0.1))
+
+
+def test_means_of_other_times_are_refused(made):
+    data = made.data
+    moved = mrgp.MultiRegionData({"A": data.region("A")}, BIN, times=TIMES * 1.5)
+    plain = mrgp.MultiRegionData({"A": data.region("A")}, BIN)
+    for other in (moved, plain):
+        with pytest.raises(mrgp.DataError, match="the reference has bins at other times than the recording"):
+            mrgp.remove_mean(data, reference=other)
+        with pytest.raises(mrgp.DataError, match="has bins at other times than training PSTH is of: score one with"):
+            training_psth(data).predict(other)
+    same_times(mrgp.remove_mean(data, reference=data.select_trials(slice(0, 20))))
+    assert np.isfinite(training_psth(data).log_likelihood(data)).all()
+    # The bins that there are count: those before the first gap are at the same times in both.
+    first = int(np.argmax(np.diff(TIMES) > 1.5 * BIN)) + 1
+    short = mrgp.MultiRegionData({"A": data.region("A")[:, :first]}, BIN)
+    assert np.isfinite(training_psth(data).log_likelihood(short)).all()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mrgp.recordings.checks import damage_named
-from mrgp.recordings.datasets import to_dataset
+from mrgp.recordings.datasets import from_dataset, to_dataset
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.recording import MultiRegionData
 
@@ -28,9 +28,8 @@ class NetCDF(Reader):
                 with h5py.File(path) as file:  # of files that fail here, h5netcdf prints a traceback
                     file.attrs.get("_nc3_strict")
             dataset = xr.load_dataset(path, engine="h5netcdf" if hdf5 else "scipy")
-            dataset.attrs |= {} if self.bin_width is None else {"bin_width": self.bin_width}
             dataset.attrs |= {} if self.regions is None else {"regions": json.dumps(list(self.regions))}
-            return MultiRegionData.from_xarray(dataset, drop_dead=self.drop_dead)
+            return MultiRegionData(**from_dataset(dataset, self.bin_width), drop_dead=self.drop_dead)
 
     @classmethod
     def write(cls, data: MultiRegionData, path: Path) -> None:
