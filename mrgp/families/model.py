@@ -147,9 +147,9 @@ class Model(Part, family="model", tag="model"):
         seed: int = 0,
         start: Fit | None = None,
         fixed: Mapping[str, Any] | None = None,
-        n_starts: int = 6,
-        tolerance: float = 0.01,
-        max_iterations: int = 1000,
+        n_starts: int = Options.n_starts,
+        tolerance: float = Options.tolerance,
+        max_iterations: int = Options.max_iterations,
         checkpoint: str | Path | None = None,
         progress: bool = True,
         **settings: Any,
@@ -184,8 +184,9 @@ class Model(Part, family="model", tag="model"):
         Raises:
             DataError: the recording does not suit the model, or the fit ended below the model in which every neuron has
                 its own mean, and its variance or rate, from three starts; the message names the neuron to look at.
-            ValueError: unknown method or setting, or a ``start`` of another shape, of values that are no known function
-                of these counts, or with delays beyond a ``max_delay`` that is held.
+            ValueError: unknown method or setting, an option that the method has no use for, or a ``start`` of another
+                shape, of values that are no known function of these counts, or with delays beyond a ``max_delay`` that
+                is held.
         """
         self.check(data)
         method = Method.chosen(self.methods[0] if method is None else method, settings, self)

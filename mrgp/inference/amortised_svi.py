@@ -6,6 +6,8 @@ hidden from the guide, and only these are scored. Some trials are kept apart; th
 highest are the result.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -119,6 +121,10 @@ class AmortisedSVI(Method):
     climbs: ClassVar[Quantity] = BOUND
     listed: ClassVar[bool] = True
     holds_sites: ClassVar[bool] = False
+    unused: ClassVar[Mapping[str, str]] = {
+        "n_starts": "a training begins once; to choose among seeds, use mrgp.tune(model, data, tried, n_seeds=...)",
+        "tolerance": "trials kept apart say when a training ends; to end it sooner, lower patience or max_iterations",
+    }
     title: ClassVar[str | None] = "training"
     unit: ClassVar[str] = " epochs"
 
@@ -135,6 +141,10 @@ class AmortisedSVI(Method):
         for name in ("warm_up", "shortenings"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} counts at least 0, not {getattr(self, name)}")
+
+    @property
+    def settings_of_run(self) -> Mapping[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def longest(self, options: Options) -> int:
         return options.max_iterations

@@ -4,7 +4,7 @@ It sees to progress bar, Ctrl-C, checkpoint, tolerance and notes. A method (:cla
 where to begin, what a step is, and what comes out in the end.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -35,7 +35,10 @@ class Driven(Protocol):
 
     @classmethod
     def written_name(cls) -> str: ...
+    @property
+    def settings_of_run(self) -> Mapping[str, Any]: ...
     def cannot_hold(self, names: Collection[str]) -> Sentence | None: ...
+    def has_no_use_for(self, options: Options) -> Sentence | None: ...
     def longest(self, options: Options) -> int | None: ...
     def init(self, driver: "Driver") -> Any: ...
     def step(self, driver: "Driver", state: Any) -> Any: ...
@@ -58,7 +61,7 @@ class Driver:
     ) -> None:
         self.method, self.data, self.options, self.start = method, data, options, start
         self.model: Any = model  # what a method asks of it is between the two
-        self.store = Checkpoint(options, model, data)
+        self.store = Checkpoint(options, model, data, method.settings_of_run)
         self._said: set[str] = set()
         self._bar: tqdm | None = None
 
@@ -72,7 +75,7 @@ class Driver:
         hidden = self.method.title is None or not self.options.progress
         self._bar = tqdm(
             desc=self.method.title, unit=self.method.unit, disable=hidden, leave=False, mininterval=0.5,
-            total=self.method.longest(self.options),
+            total=self.method.longest(self.options), initial=state.iterations,
         )  # fmt: skip
         try:
             while state.reason is None:
@@ -164,10 +167,10 @@ def drive(
     of a posterior is never below the trivial model (see :mod:`mrgp.inference.trivial`).
 
     Raises:
-        Refusal: the method infers a site that ``options`` hold.
+        Refusal: the method infers a site that ``options`` hold, or has no use for one of them.
         DataError: the fit ended below the trivial model.
     """
-    if (why := method.cannot_hold(options.fixed)) is not None:
+    if (why := method.cannot_hold(options.fixed) or method.has_no_use_for(options)) is not None:
         raise Refusal(*why)
     fit = partial(_fit, method)
     guarded = fit if method.gives_draws else never_below_trivial(method.climbs.has_priors)(fit)

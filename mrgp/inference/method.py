@@ -8,7 +8,7 @@ from mrgp.inference.driver import Driver
 from mrgp.inference.run import JOINT, AnyModel, Options, Quantity, Run, State
 from mrgp.part import Part
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import MAP, Sentence
+from mrgp.runtime.sentences import MAP, Argument, Sentence
 
 
 class Method(Part, family="method", tag="name", short=True):
@@ -25,6 +25,7 @@ class Method(Part, family="method", tag="name", short=True):
             sure they are.
         infers: Sites that cannot be held at a value, since the method has a distribution of its own for them.
         holds_sites: Whether any site can be held.
+        unused: Options of a fit that it has no use for, and what to do instead of each.
         removes_latents: Whether it leaves out latents that no region reads.
         listed: Whether only models that name it among their ``methods`` have it.
         draws_all: How to get draws of everything that is inferred, for messages.
@@ -38,6 +39,7 @@ class Method(Part, family="method", tag="name", short=True):
     ends_at_maximum: ClassVar[bool] = False
     infers: ClassVar[tuple[str, ...]] = ()
     holds_sites: ClassVar[bool] = True
+    unused: ClassVar[Mapping[str, str]] = {}
     removes_latents: ClassVar[bool] = False
     listed: ClassVar[bool] = False
     draws_all: ClassVar[str] = "score held-out trials by mrgp.cross_validate"
@@ -74,6 +76,19 @@ class Method(Part, family="method", tag="name", short=True):
         if inferred := sorted(set(self.infers) & set(names)):
             return f"{itself} infers {', '.join(inferred)}: fix delays or kernel parameters, or use ", MAP
         return None
+
+    def has_no_use_for(self, options: Options) -> Sentence | None:
+        """Reason why options that are not the default mean nothing to it, or None."""
+        for field in dataclasses.fields(options):
+            if field.name in self.unused and getattr(options, field.name) != field.default:
+                itself = f"method {self.written_name()!r} has no use for "
+                return itself, Argument(field.name), f": {self.unused[field.name]}"
+        return None
+
+    @property
+    def settings_of_run(self) -> Mapping[str, Any]:
+        """Settings by name that a run cannot change as it goes on from its checkpoint."""
+        return {}
 
     # ---- names ---------------------------------------------------------------------------------------------------
 

@@ -60,11 +60,11 @@ class Options:
     """Options of :meth:`mrgp.families.model.Model.fit`."""
 
     seed: int
-    n_starts: int
-    tolerance: float
-    max_iterations: int
-    checkpoint: Path | None
-    progress: bool
+    n_starts: int = 6
+    tolerance: float = 0.01
+    max_iterations: int = 1000
+    checkpoint: Path | None = None
+    progress: bool = True
     fixed: Mapping[str, np.ndarray] = field(default_factory=dict)
     quiet: bool = False  # begin with small loadings (see ``trivial``)
     search_iterations: int = 300  # at most, of every climb of the search for a start
@@ -192,15 +192,24 @@ class Checkpoint:
 
     With them are kept the choices that the fit has made for the model, by its ``found_by_fit``.
 
+    Args:
+        options: Of the fit.
+        model: As the user gave it.
+        data: The recording.
+        settings: Of the method, those that a run cannot change on its way, by name.
+
     Attributes:
         phase: Of the fit that was read: "start", or what it was doing when the file was written; None if none was.
     """
 
-    def __init__(self, options: Options, model: "AnyModel", data: MultiRegionData) -> None:
+    def __init__(
+        self, options: Options, model: "AnyModel", data: MultiRegionData, settings: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = path = options.checkpoint
-        settings = model.asked.to_settings()
+        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {}), default=float))
+        asked = model.asked.to_settings()
         held = {name: value.tolist() for name, value in options.fixed.items()}
-        self.key = json.dumps([settings, held, data.fingerprint if path else ""], default=str)
+        self.key = json.dumps([asked, held, data.fingerprint if path else ""], default=str)
         self.last = -np.inf
         self.phase: str | None = None
 
@@ -214,12 +223,14 @@ class Checkpoint:
         try:
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 sites = {name: stored[name] for name in stored.files if name != "header"}
-                key, phase, choices = json.loads(str(stored["header"]))
+                key, phase, choices, *settings = json.loads(str(stored["header"]))
         except Exception as error:
             raise ValueError(f"{self.path} is not a readable checkpoint: remove it to start afresh") from error
         if key != self.key:
             other = "belongs to another model, recording or version of mrgp"
             raise ValueError(f"{self.path} {other}: remove it to start afresh")
+        if (difference := _difference(settings[0] if settings else {}, self.settings)) is not None:
+            raise ValueError(f"{self.path} is of a run with {difference}: give the same, or remove it to start afresh")
         self.phase = phase
         return model.with_settings(choices), sites
 
@@ -229,7 +240,7 @@ class Checkpoint:
             return
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in sites.items()}
         choices = {name: value for name, value in model.to_settings().items() if name in model.found_by_fit}
-        header = np.array(json.dumps([self.key, phase, choices]))
+        header = np.array(json.dumps([self.key, phase, choices, self.settings]))
         write_atomically(self.path, lambda file: np.savez(file, header=header, **arrays))
         self.last = time.monotonic()
 
@@ -237,6 +248,14 @@ class Checkpoint:
         """Remove the file, as the fit is done."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """Say which settings of a checkpoint are not those asked for; None if they are the same."""
+    if theirs == ours:
+        return None
+    others = [name for name in ours if name in theirs and theirs[name] != ours[name]]
+    return ", ".join(f"{name}={theirs[name]}, not {ours[name]}" for name in others) or "other settings"
 
 
 class Moments(Protocol):

@@ -11,6 +11,7 @@ from jax import random
 from numpyro import distributions as dist
 from numpyro.distributions import kl_divergence
 from scipy import stats
+from tqdm import tqdm
 
 import mrgp
 from mrgp.inference.amortised_bound import terms
@@ -188,28 +189,59 @@ def test_log_predictive_is_that_of_the_dense_gaussian(data, values):
 QUICK = {"max_iterations": 40, "warm_up": 10, "progress": False, "batch_size": 4}
 
 
-@pytest.mark.filterwarnings("ignore:the fit has not converged")
-def test_a_training_that_is_interrupted_goes_on_as_if_it_had_not_been(data, tmp_path, monkeypatch):
-    whole = Static().fit(data, **QUICK)
-    step = AmortisedSVI.step
+@pytest.fixture
+def stopped(data, tmp_path, monkeypatch):
+    """Checkpoint of a training that was interrupted after 17 epochs."""
+    step, place = AmortisedSVI.step, tmp_path / "run.npz"
 
     def interrupted(self, driver, state):
         if state.epoch == 17:
             raise KeyboardInterrupt
         return step(self, driver, state)
 
-    place = tmp_path / "run.npz"
     monkeypatch.setattr(AmortisedSVI, "step", interrupted)
     with pytest.warns(UserWarning, match="interrupted"):
         part = Static().fit(data, checkpoint=place, **QUICK)
-    assert part.iterations == 17
-    assert place.is_file()
     monkeypatch.setattr(AmortisedSVI, "step", step)
-    again = Static().fit(data, checkpoint=place, **QUICK)
-    assert not place.exists()
+    assert part.iterations == 17
+    return place
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_a_training_that_is_interrupted_goes_on_as_if_it_had_not_been(data, stopped):
+    assert stopped.is_file()
+    whole = Static().fit(data, **QUICK)
+    again = Static().fit(data, checkpoint=stopped, **QUICK)
+    assert not stopped.exists()
     np.testing.assert_array_equal(again.trace, whole.trace)
     for name, value in whole.sites.items():
         np.testing.assert_array_equal(again.sites[name], value)
+
+
+def test_a_training_goes_on_with_its_own_settings_only(data, stopped):
+    for settings, told in (
+        ({"learning_rate": 0.01}, r"is of a run with learning_rate=0.003, not 0.01: give the same, or remove it"),
+        ({"hidden_share": 0.1, "apart": 0.3}, r"with hidden_share=0.2, not 0.1, apart=0.2, not 0.3: give the same"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            Static().fit(data, checkpoint=stopped, **QUICK, **settings)
+    assert stopped.is_file()
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_the_bar_of_a_resumed_training_begins_where_it_was(data, stopped, monkeypatch):
+    bars = []
+    monkeypatch.setattr("mrgp.inference.driver.tqdm", lambda **told: bars.append(told) or tqdm(**told))
+    Static().fit(data, checkpoint=stopped, **QUICK)
+    assert (bars[0]["initial"], bars[0]["total"]) == (17, 40)
+
+
+def test_options_that_mean_nothing_to_a_training_are_refused(data):
+    told = "method 'amortised_svi' has no use for n_starts: a training begins once; to choose among seeds"
+    with pytest.raises(ValueError, match=told):
+        Static().fit(data, n_starts=3, **QUICK)
+    with pytest.raises(ValueError, match=r"has no use for tolerance: trials kept apart say when .* lower patience"):
+        Static().fit(data, tolerance=1.0, **QUICK)
 
 
 def test_steps_become_shorter_before_a_training_ends(data):

@@ -82,6 +82,19 @@ def test_the_setting_that_recordings_were_made_with_is_chosen_and_a_search_goes_
         mrgp.tune(Levels(), data, TRIED, out=tmp_path, **{**QUICK, "patience": 5})
 
 
+def test_short_forms_are_settings_of_the_model(data, monkeypatch):
+    delays = []
+
+    def fit(self, *given, **how):
+        delays.append((self.delays, how.keys() & {"max_delay"}))
+        raise FloatingPointError("not now")
+
+    monkeypatch.setattr(mrgp.models.GPVAE, "fit", fit)
+    with pytest.raises(ValueError, match="no fit succeeded; the first: not now"):
+        mrgp.tune(mrgp.models.GPVAE(1, 0), data, {"max_delay": [0.05, 0.1]}, **QUICK)
+    assert delays == [(mrgp.ConstantDelay(longest), set()) for longest in (0.05, 0.1)]
+
+
 def test_what_cannot_be_tried_is_refused_before_any_fit(data):
     for tried, told in (
         ({}, "tried has no values"), ({"weight": []}, "tried has no values"),

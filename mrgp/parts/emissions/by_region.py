@@ -106,15 +106,6 @@ class ByRegion(Emission):
         parts = zip(readout.counts.items(), jnp.split(eta, edges, -1), strict=True)
         return SideBySide(tuple(self._of(region).given(own, part) for (region, own), part in parts))
 
-    # ---- what inference asks -------------------------------------------------------------------------------------
-
-    def noise_of(self, sites: Mapping[str, Any]) -> Any:
-        parts = []
-        for region, emission in zip(self.regions, self.emissions, strict=True):
-            start = region + DIVIDER
-            parts.append(emission.noise_of({n[len(start) :]: v for n, v in sites.items() if n.startswith(start)}))
-        return jnp.concatenate(parts)
-
 
 class SideBySide(dist.Distribution):
     """Distributions of entries (..., neuron) side by side along the last axis."""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from mrgp.families.amortised import Amortised
 from mrgp.inference.method import Method
+from mrgp.part import short_names
 from mrgp.recordings.folds import deal_folds
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
@@ -47,7 +48,7 @@ class Job:
 
     def divided(self, values: Sequence[Any]) -> tuple[Amortised, dict[str, Any]]:
         """Model and settings of its fit, with values for the names that are tried."""
-        own = {field.name for field in dataclasses.fields(self.model)}
+        own = {field.name for field in dataclasses.fields(self.model)} | {*short_names(type(self.model))}  # type: ignore[arg-type]
         given = dict(zip(self.names, values, strict=True))
         model = self.model.replace(**{name: value for name, value in given.items() if name in own})
         return model, {**self.settings, **{name: value for name, value in given.items() if name not in own}}
@@ -109,8 +110,8 @@ def tune(
     Args:
         model: What is not tried stays as it has it.
         data: The recording.
-        tried: Values to try by name: fields of the model, such as ``n_factors``, or settings of its fit, such as
-            ``learning_rate``. All combinations are fitted.
+        tried: Values to try by name: fields of the model or their short forms, such as ``n_factors`` or ``max_delay``,
+            or settings of its fit, such as ``learning_rate``. All combinations are fitted.
         n_seeds: Fits of each combination: the end of a training depends on where it begins.
         executor: Any of ``concurrent.futures``, such as :func:`mrgp.process_pool`; None for this process.
         out: A folder that keeps every fit's score as it is done: the same call goes on where it was stopped.
