@@ -57,7 +57,7 @@ def slow(name):
     return pytest.param(name, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind", ["plain", slow("origin"), "course", slow("autocorrelation")])
+@pytest.mark.parametrize("kind", ["plain", *map(slow, ("origin", "course", "autocorrelation"))])
 @pytest.mark.parametrize("likelihood", ["markov", slow("dense")])
 def test_blocks_change_no_number(kind, likelihood, missing_kind, missing_data, small_model, small_blocks):
     if kind == "autocorrelation" and "holes" in missing_kind:
@@ -117,6 +117,7 @@ def needed_by(score, n_trials, model):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(small_model, monkeypatch):
     monkeypatch.setattr(blocks, "LARGE", 2**16)
     monkeypatch.setattr(blocks, "AT_ONCE", 2**14)

@@ -19,6 +19,7 @@ from mrgp.parts.loadings import readout_loadings
 N_TRIALS = 3
 posterior = jax.jit(MarkovPosterior)
 draws = jax.jit(lambda distribution, key: distribution.sample(key, (20_000,)))
+draw = jax.jit(lambda distribution, key: distribution.sample(key))
 
 
 def made(n_trials=N_TRIALS, seed=0, **options):
@@ -70,7 +71,7 @@ def test_moments_and_divergence_are_those_of_the_dense_gaussian(options):
 def test_densities_are_relative_to_the_prior():
     _, prior, factors = made()
     q = posterior(prior, factors)
-    x = draws(q, random.key(0))[0]
+    x = draw(q, random.key(0))
     for trial in range(N_TRIALS):
         mean, S, V, _ = dense(prior, factors, trial)
         flat = np.asarray(x[trial]).ravel()
@@ -95,6 +96,7 @@ def test_draws_are_joint_over_time(of_prior):
         assert (np.abs(np.cov(x.T) - S) < 5 * error).all()
 
 
+@pytest.mark.slow
 def test_slopes_of_the_divergence():
     _, prior, factors = made(n_across=1, n_within=(1, 0), n_bins=4)
     latents = prior.latents
@@ -117,6 +119,7 @@ def test_slopes_of_the_divergence():
         np.testing.assert_allclose((ahead - behind) / (2 * step), along, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_slopes_of_draws_are_those_of_each_bins_mean_and_covariance():
     _, prior, factors = made(n_bins=3, n_across=1, n_within=(1, 0))
     key = random.key(3)

@@ -106,6 +106,7 @@ def test_what_cannot_be_tried_is_refused_before_any_fit(data):
         mrgp.tune(Levels(), data, TRIED, n_seeds=0, **QUICK)
 
 
+@pytest.mark.slow
 def test_a_fit_that_fails_is_told_of_and_not_chosen(data, monkeypatch):
     fit = Levels.fit
 
