@@ -12,6 +12,9 @@ from mrgp.metrics.flow import flow_matrix, signal_flow
 from mrgp.metrics.dynamics import fixed_points, flow_field
 from mrgp.metrics.prediction import cosmoothing, leave_region_out, log_predictive
 from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angles, recovery_errors, subspace_error
+from mrgp.metrics.communication import (
+    effectome_cosine, false_edge_ratio, input_r2, message_r2, transmission_delay_rmse,
+)  # fmt: skip
 from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
 from mrgp.parts.matching import delay_rmse
 from mrgp.recordings.splits import Split, hold_out_neurons, neuron_masks, split_trials
@@ -27,15 +30,19 @@ __all__ = [
     "cosmoothing",
     "delay_rmse",
     "dominant_modes",
+    "effectome_cosine",
     "explained_variance",
+    "false_edge_ratio",
     "fixed_points",
     "flow_field",
     "flow_matrix",
     "hold_out_neurons",
+    "input_r2",
     "leave_region_out",
     "log_predictive",
     "match_loadings",
     "matched_delays",
+    "message_r2",
     "neuron_masks",
     "pooled_r_squared",
     "predictive_modes",
@@ -47,6 +54,7 @@ __all__ = [
     "signal_flow",
     "split_trials",
     "subspace_error",
+    "transmission_delay_rmse",
     "trial_log_likelihood",
     "trial_rmse",
     "variance_explained",
