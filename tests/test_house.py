@@ -28,7 +28,6 @@ FOREIGN = {
     "mrgp/families/model.py": 2,  # constraints of NumPyro
     "mrgp/inference/mode/moves.py": 1,  # programs of NumPyro
     "mrgp/cli/shared_arguments.py": 1,  # options of a command line
-    "mrgp/cli/shared.py": 1,
     "mrgp/studies/calibration/calibrate.py": 1,  # whatever settings hold, for a file
     "mrgp/studies/cross_validation/sweep.py": 1,
 }

@@ -4,7 +4,17 @@ import argparse
 from typing import Any
 
 from mrgp.cli.argument_types import bounds, count, counts, positive, positive_count, sizes
-from mrgp.cli.catalogue import CALIBRATED, COUNTED, DEFAULTS, KERNELS, MEANT_FOR, METHODS, NEEDS_WITHIN, POSTERIOR
+from mrgp.cli.catalogue import (
+    CALIBRATED,
+    COUNTED,
+    DEFAULTS,
+    KERNELS,
+    MEANT_FOR,
+    METHODS,
+    NEEDS_WITHIN,
+    POSTERIOR,
+    WITH_GUIDE,
+)
 from mrgp.cli.shared import Misuse, build_model, make_folder, resumable, said, watched
 from mrgp.cli.shared_arguments import add_choices, add_out, add_quiet, alone, listed, meant_for, misplaced
 
@@ -61,6 +71,8 @@ truth as often as they say."""
 
 def not_calibrated(args: argparse.Namespace) -> str | None:
     """Refuse a model that cannot be calibrated, or misplaced options: a sentence, or None."""
+    if args.model in WITH_GUIDE:
+        return f"{args.model} infers latents by a guide: fit it, and check these in Python by mrgp.calibrate_latents"
     if args.model not in CALIBRATED:
         those = f"{listed(CALIBRATED[:-1])} or {CALIBRATED[-1]}"
         return f"{args.model} has no delays or timescales with a posterior: calibrate {those}"
@@ -84,7 +96,7 @@ def run_calibrate(args: argparse.Namespace) -> None:
     if args.emission in COUNTED:
         blank = blank.with_values(np.abs(np.round(blank.values)))
     try:
-        model = build_model(args, blank)
+        model: Any = build_model(args, blank)
     except DataError as error:
         raise Misuse(f"{said(error)} (--neurons N,N)") from error
     make_folder(args.out)

@@ -15,8 +15,25 @@ MODELS = {
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
     "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
+    "lfads": "one population with learned dynamics, driven by inputs that are inferred",
+    "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
 }
 """Models, and what they are."""
+
+CLASSES = {
+    "dlag": "DLAG",
+    "adm": "ADM",
+    "mdlag": "MDLAG",
+    "gpfa": "GPFA",
+    "lds": "LDS",
+    "fa": "FA",
+    "pcca": "PCCA",
+    "gfa": "GFA",
+    "gpvae": "GPVAE",
+    "lfads": "LFADS",
+    "neuralode": "NeuralODE",
+}
+"""Models, and their classes."""
 
 METHODS: dict[str, tuple[str, ...]] = {
     "dlag": ("map", "laplace", "svi", "nuts"),
@@ -28,6 +45,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "pcca": ("map",),
     "gfa": ("vb", "map"),
     "gpvae": ("amortised_svi",),
+    "lfads": ("amortised_svi",),
+    "neuralode": ("amortised_svi",),
 }
 """Models, and how each can be fitted, its default first."""
 
@@ -45,7 +64,19 @@ INFERRED: dict[str, tuple[str, ...]] = {
 }
 """Methods, and the parameters that each infers, so that they cannot be fixed."""
 
+UNUSED: dict[str, tuple[str, ...]] = {
+    "amortised_svi": ("n_starts", "tolerance"),
+}
+"""Methods, and the options of runs that have no effect on each."""
+
+OF_METHODS: dict[str, tuple[str, ...]] = {
+    "batch_size": ("svi", "amortised_svi"),
+    "warm_up": ("amortised_svi",),
+}
+"""Options that are settings of methods, and the methods."""
+
 MEANT_FOR: dict[str, tuple[str, ...]] = {
+    "n_across": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae"),
     "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa", "gpvae"),
     "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
@@ -56,7 +87,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
     "gp_noise": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
-    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae"),
+    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "lfads", "neuralode"),
     "order": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),
@@ -64,11 +95,20 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "shape": ("mdlag", "gfa"),
     "rate": ("mdlag", "gfa"),
     "start_state": ("lds",),
+    "n_latents": ("neuralode",),
+    "n_factors": ("lfads",),
+    "n_states": ("lfads",),
+    "n_inputs": ("lfads",),
+    "n_initial": ("lfads",),
+    "dynamics": ("lfads",),
+    "condition_means": ("lfads",),
+    "refinement": ("gpvae", "lfads", "neuralode"),
 }
 """Options that describe a model, and the models that have a use for each."""
 
 FIELDS = {
     "start_state": "start",
+    "condition_means": "conditions",
 }
 """Choices of models that the command line has under another name."""
 
@@ -79,6 +119,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "emission": ("gaussian", "poisson", "negative_binomial"),
     "lift": ("readout", "ar"),
     "start_state": ("stationary", "learned"),
+    "dynamics": ("residual", "gru"),
 }
 """Options that take one of several names."""
 
@@ -95,17 +136,37 @@ DEFAULTS: dict[str, Any] = {
     "shape": 1e-12,
     "rate": 1e-12,
     "start_state": "stationary",
+    "n_latents": 3,
+    "n_factors": 20,
+    "n_states": 32,
+    "n_inputs": 1,
+    "n_initial": 32,
+    "dynamics": "residual",
     "n_starts": 6,
     "tolerance": 0.01,
     "max_iterations": 1000,
+    "batch_size": 64,
+    "warm_up": 50,
 }
 """Values of options where none is typed."""
+
+OWN_DEFAULTS: dict[str, dict[str, Any]] = {
+    "emission": {"lfads": "poisson", "neuralode": "poisson"},
+    "order": {"gpvae": 4},
+}
+"""The same, of models of which they are other values."""
 
 NEEDS_WITHIN = ("dlag", "adm", "pcca")
 """Models that compare regions, so that private latents are part of the question."""
 
 CALIBRATED = ("dlag", "adm", "mdlag", "gpfa")
 """Models whose delays and kernel parameters can be drawn from a posterior."""
+
+SIMULATED = ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa")
+"""Models from which a recording can be drawn before they are fitted."""
+
+WITH_GUIDE = ("gpvae", "lfads", "neuralode")
+"""Models whose latents are inferred by a guide."""
 
 COUNTED = ("poisson", "negative_binomial")
 """Emissions of spike counts."""

@@ -21,7 +21,6 @@ from mrgp.cli.shared_arguments import (
 
 if TYPE_CHECKING:
     from mrgp import MultiRegionData
-    from mrgp.families.gaussian_process import GaussianProcesses
 
 CROSS_VALIDATED = """DIR receives tasks.json, which grows with every fit, and in the end summary.json, scores.csv,
 scores.nc and cv.png. The same command goes on where it was stopped, also with more candidates.
@@ -64,6 +63,9 @@ the smallest within one standard error of the best is chosen."""
 def not_cross_validated(args: argparse.Namespace) -> str | None:
     """Refuse options that contradict each other: a sentence, or None."""
     model = args.model
+    if model not in MEANT_FOR["n_across"]:
+        sizes = f"{model} has no latents that all regions share, the numbers of which cv compares"
+        return f"{sizes}: choose its sizes in Python by mrgp.tune"
     if (wrong := misplaced(args)) is not None:
         return wrong
     if args.search and model not in MEANT_FOR["n_within"]:
@@ -110,7 +112,7 @@ def run_cv(args: argparse.Namespace) -> None:
         print(f"summary.json, scores.csv, scores.nc and cv.png are in {args.out}")
 
 
-def base_of(args: argparse.Namespace, data: "MultiRegionData") -> "GaussianProcesses":
+def base_of(args: argparse.Namespace, data: "MultiRegionData") -> Any:
     """Build the model whose latents are varied; refuse candidates that do not suit the data."""
     from mrgp.families.model import held_at
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from mrgp.cli.argument_types import count, counts
-from mrgp.cli.catalogue import FORMATS, MEANT_FOR, NEEDS_WITHIN
+from mrgp.cli.argument_types import count, counts, flag, positive_count
+from mrgp.cli.catalogue import DEFAULTS, FORMATS, MEANT_FOR, NEEDS_WITHIN, OF_METHODS
 from mrgp.cli.shared import Failure, Misuse, build_model, finish, given, load, make_folder, preprocessing, said, watched
 from mrgp.cli.shared_arguments import (
     add_division,
@@ -19,10 +19,13 @@ from mrgp.cli.shared_arguments import (
     add_run,
     divided_twice,
     listed,
+    meant_for,
     miscounted,
     misplaced,
+    unset,
     unsuited,
 )
+from mrgp.runtime.sentences import joined
 
 LINE = 84  # letters of a line of the help, as wide as the rest of it
 KNOWN = "\n".join(fill(f"  {suffix:<6}{about}", LINE, subsequent_indent=8 * " ") for suffix, about in FORMATS.items())
@@ -42,11 +45,16 @@ def add_fit(commands: Any) -> None:
     add_out(fit)
 
     add = add_model(fit)
-    add("--n-across", type=count, required=True, metavar="K", help="latents that all regions share")
-    may = " and ".join(model for model in MEANT_FOR["n_within"] if model not in NEEDS_WITHIN)
+    text = f"latents that all regions share; needed by {meant_for('n_across')}"
+    add("--n-across", type=count, metavar="K", help=text)
+    may = joined([model for model in MEANT_FOR["n_within"] if model not in NEEDS_WITHIN], "and")
     text = "latents private to a region: one number for all, or one per region; "
     add("--n-within", type=counts, metavar="W[,W..]", help=f"{text}{listed(NEEDS_WITHIN)} need it, {may} may")
-    add_method(fit)
+    add = add_method(fit)
+    text = f"{listed(OF_METHODS['batch_size'])}: trials of one step (all; amortised_svi: {DEFAULTS['batch_size']})"
+    add("--batch-size", type=positive_count, metavar="N", help=text)
+    text = f"{listed(OF_METHODS['warm_up'])}: epochs until the whole bound counts, fewer than --max-iterations "
+    add("--warm-up", type=count, metavar="N", help=text + f"({DEFAULTS['warm_up']})")
 
     add_recording(fit)
     add_division(fit, "keep these trials from the fit, for mrgp evaluate")
@@ -63,9 +71,11 @@ def contradiction(args: argparse.Namespace) -> str | None:
     model = args.model
     if (wrong := misplaced(args) or divided_twice(args)) is not None:
         return wrong
+    if model in MEANT_FOR["n_across"] and args.n_across is None:
+        return f"the following arguments are required: {flag('n_across')}"
     if model in NEEDS_WITHIN and args.n_within is None:
         return f"{model} needs --n-within, the latents private to each region: such as 2, or 17,1, or 0 for none"
-    return unsuited(args)
+    return unsuited(args) or unset(args)
 
 
 def run_fit(args: argparse.Namespace) -> None:
@@ -88,7 +98,7 @@ def run_fit(args: argparse.Namespace) -> None:
     progress = not args.quiet and watched()
     if not args.quiet:
         print(f"{data}\n{f'going on from {checkpoint}' if checkpoint.is_file() else 'fitting'} ...", flush=True)
-    settings = given(args, ("method", "seed", "n_starts", "tolerance", "max_iterations"))
+    settings = given(args, ("method", "seed", "n_starts", "tolerance", "max_iterations", *OF_METHODS))
     fit = None
     try:
         fit = model.fit(data, start=start, fixed=fixed, checkpoint=checkpoint, progress=progress, **settings)

@@ -9,7 +9,6 @@ import json
 import re
 import typing
 import warnings
-from collections.abc import Sequence
 from dataclasses import MISSING, InitVar, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 
 import mrgp.models
-from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.cli.reading_options import help_of_reading, only_for, options_of_reading, readers
+from mrgp.families.model import Model
 from mrgp.inference.method import Method
 from mrgp.likelihoods.likelihood import Kalman
 from mrgp.likelihoods.statespace.rational import SQUARED_EXPONENTIAL
@@ -30,7 +30,6 @@ from mrgp.parts.loadings import Relevance
 from mrgp.parts.means import PSTH
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.preprocessing import TRANSFORMS
-from mrgp.recordings.readers import Reader
 from mrgp.recordings.recording import stand_in
 from mrgp.runtime.files import write_atomically
 from mrgp.studies.calibration.calibrate import methods_with_draws, ranked_priors
@@ -46,11 +45,14 @@ WORDS = {
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
     "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
+    "lfads": "one population with learned dynamics, driven by inputs that are inferred",
+    "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
 }
 """Models in the order of the help; words may lean on those before. A model that is not here comes last, with the first
 line of its docstring."""
 
 OPTIONS: dict[str, Any] = {
+    "n_across": 2,
     "n_within": 1,
     "mean": "psth",
     "mean_timescale": 0.1,
@@ -69,33 +71,40 @@ OPTIONS: dict[str, Any] = {
     "shape": 1.0,
     "rate": 1.0,
     "start_state": "learned",
+    "n_latents": 2,
+    "n_factors": 2,
+    "n_states": 2,
+    "n_inputs": 2,
+    "n_initial": 2,
+    "dynamics": "gru",
+    "condition_means": True,
+    "refinement": 10,
 }
 """Options that describe a model, each with a value other than the default, by which a model is asked whether it has a
 use for it. The first of several that are out of place is the one that an error names."""
 
-FIELDS = {"start_state": "start"}  # `mrgp fit --start` is a fit to go on from
+FIELDS = {"start_state": "start", "condition_means": "conditions"}
+"""Options of another name: `mrgp fit --start` is a fit to go on from, `mrgp simulate --conditions` are their names."""
+
+OF_METHODS = ("batch_size", "warm_up")  # settings of methods that are options
 
 WITH: dict[str, dict[str, Any]] = {"mean_timescale": {"mean": "psth"}}  # settings of another option's value
 
 LEFT_OUT = {
-    "n_across": "of every model, and asked for apart",
     "duration": "set by the fit",
     "loadings": "the model says it, and shape and rate its settings",
     "delays": "the model says it, and max_delay and others its settings",
     "hidden": "of networks, chosen in Python",
     "encoder": "of networks, chosen in Python",
-    "refinement": "of guides, chosen in Python",
+    "reader": "of networks, chosen in Python",
+    "width": "of networks, chosen in Python",
+    "depth": "of networks, chosen in Python",
+    "n_substeps": "of networks, chosen in Python: one is enough for flows that a bin can follow",
+    "timescale": "of networks, chosen in Python: it is learned",
 }
 """Choices of models that are no options, and why."""
 
-TYPED: dict[Any, str] = {
-    str: "text",
-    str | None: "text",
-    str | Sequence[str] | None: "text",
-    tuple[float, float] | None: "numbers",
-    Sequence[int] | None: "counts",
-}
-"""Types of a reader's options, and which values are typed for them."""
+NO_DEFAULT = {"n_across"}  # is asked for
 
 SHORT = {"noise"}  # a short form of another choice, whose first name is the default
 
@@ -106,10 +115,10 @@ FILE = Path(__file__).with_name("catalogue.py")
 WIDTH = 120
 
 
-def models() -> dict[str, type[GaussianProcesses]]:
-    """Every model with a number of across latents by name, in the order of the help."""
-    zoo = [getattr(mrgp.models, name) for name in mrgp.models.__all__]
-    known = {model.__name__.lower(): model for model in zoo if "n_across" in {field.name for field in fields(model)}}
+def models() -> dict[str, type[Any]]:
+    """Every model by name, in the order of the help."""
+    zoo: list[type[Model]] = [getattr(mrgp.models, name) for name in mrgp.models.__all__]
+    known = {model.written_name(): model for model in zoo}
     return {name: known[name] for name in [*WORDS, *sorted(known.keys() - WORDS.keys())]}
 
 
@@ -124,7 +133,7 @@ def kernels() -> dict[str, type[Kernel]]:
     return named
 
 
-def is_for(option: str, model: type[GaussianProcesses]) -> bool:
+def is_for(option: str, model: type[Any]) -> bool:
     """True if a model has an option, and works with a value that is not the default."""
     field, value = FIELDS.get(option, option), OPTIONS[option]
     if field not in inspect.signature(model).parameters:
@@ -132,7 +141,7 @@ def is_for(option: str, model: type[GaussianProcesses]) -> bool:
     if option in NEED_TIMESCALES and not model().kernel.has_timescale:
         return False
     try:
-        changed = model(1, **{field: value}, **WITH.get(option, {}))
+        changed = model(**{field: value}, **WITH.get(option, {}))
         changed.assignment(BLANK.layout)
         if isinstance(value, str):  # another program or another likelihood: is there one?
             check_density(changed)
@@ -141,7 +150,7 @@ def is_for(option: str, model: type[GaussianProcesses]) -> bool:
     return True
 
 
-def check_density(model: GaussianProcesses) -> None:
+def check_density(model: Model) -> None:
     """Raise ValueError if a model has no density of a recording. Nothing is computed."""
     program = handlers.seed(model.prepared(BLANK), 0)
     with warnings.catch_warnings():
@@ -149,7 +158,7 @@ def check_density(model: GaussianProcesses) -> None:
         jax.eval_shape(lambda: log_density(program, (BLANK,), {}, {})[0])
 
 
-def can_be_calibrated(model: type[GaussianProcesses]) -> bool:
+def can_be_calibrated(model: type[Any]) -> bool:
     """True if a method draws delays or timescales from a posterior."""
     if not set(methods_with_draws()) & set(model.methods):
         return False
@@ -159,7 +168,7 @@ def can_be_calibrated(model: type[GaussianProcesses]) -> bool:
         return False
 
 
-def choices(option: str, model: type[GaussianProcesses]) -> tuple[str, ...]:
+def choices(option: str, model: type[Any]) -> tuple[str, ...]:
     """Names that an option takes, none where it takes values."""
     annotation: Any = typing.get_type_hints(model)[FIELDS.get(option, option)]
     if isinstance(annotation, type) and issubclass(annotation, Part) and annotation.short:
@@ -176,41 +185,44 @@ def alone(family: type[Part]) -> list[type[Part]]:
     return [m for m in family.members().values() if all(f.default is not MISSING for f in fields(m))]  # type: ignore
 
 
-def readers() -> list[type[Reader]]:
-    """Every reader of the package, in the order of the help."""
-    return [reader for reader in Reader.members().values() if reader.__module__.startswith("mrgp.")]
-
-
-def options_of_reading() -> dict[str, tuple[str, Any]]:
-    """Options of single readers: the values that each takes, and words for what is typed."""
-    own = [option for reader in readers() for option in fields(reader) if option.name in reader.own_options()]
-    return {option.name: (TYPED[option.type], option.metadata["typed"]) for option in own}
-
-
-def help_of_reading() -> dict[str, str]:
-    """Options of single readers and their help, which names the files that it is only for."""
-    alone = {option: f"{', '.join(suffixes)}: " for option, suffixes in only_for().items()}
-    own = [option for reader in readers() for option in fields(reader) if option.name in reader.own_options()]
-    return {option.name: f"{alone.get(option.name, '')}{option.metadata['about']}" for option in own}
-
-
-def only_for() -> dict[str, tuple[str, ...]]:
-    """Options of single readers that are refused for other files, and the files of each."""
-    named = {option: reader.suffixes for reader in readers() for option in reader.own_options()}
-    told = {option for reader in readers() for option in reader.told}
-    return {option: suffixes for option, suffixes in named.items() if option not in told}
-
-
 def defaults(meant_for: dict[str, list[str]]) -> dict[str, Any]:
     """Defaults of options, of the first model that each is for, and of a fit's arguments."""
-    own = {option: getattr(models()[names[0]](), FIELDS.get(option, option)) for option, names in meant_for.items()}
+    of_options = {option: models()[names[0]] for option, names in meant_for.items() if option not in NO_DEFAULT}
+    own = {option: default_of(option, model) for option, model in of_options.items()}
     own |= {"mean_timescale": PSTH().timescale, "shape": Relevance().shape, "rate": Relevance().rate}
-    own |= {name: value.written_name() for name, value in own.items() if isinstance(value, Part) and value.short}
     own |= {name: choices(name, models()[meant_for[name][0]])[0] for name, value in own.items() if name in SHORT}
     own["kernel"] = next(name for name, kernel in kernels().items() if isinstance(own["kernel"], kernel))
-    of_fit = inspect.signature(GaussianProcesses.fit).parameters
+    of_fit = inspect.signature(Model.fit).parameters
     own |= {name: of_fit[name].default for name in ("n_starts", "tolerance", "max_iterations")}
+    own |= {setting: getattr(Method.member(ways[-1])(), setting) for setting, ways in settings_of_methods().items()}
     return {name: value for name, value in own.items() if value}
+
+
+def default_of(option: str, model: type[Any]) -> Any:
+    """Value of an option of a model where none is typed, as it is typed."""
+    value = getattr(model(), FIELDS.get(option, option))
+    return value.written_name() if isinstance(value, Part) and value.short else value
+
+
+def own_defaults(meant_for: dict[str, list[str]], usual: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Defaults of models that differ from those of the first model that an option is for."""
+    named = {option: names for option, names in meant_for.items() if option in usual and option not in SHORT}
+    own = {o: {name: default_of(o, models()[name]) for name in names[1:]} for o, names in named.items()}
+    plain = {o: {n: v for n, v in by.items() if isinstance(v, str | int | float)} for o, by in own.items()}
+    differing = {o: {n: v for n, v in by.items() if v != usual[o]} for o, by in plain.items()}
+    return {option: by_model for option, by_model in differing.items() if by_model}
+
+
+def built_in_methods() -> dict[str, type[Method]]:
+    """Methods of the package that a model has, by name."""
+    ways = [way for way in Method.members().values() if way.__module__.startswith("mrgp.")]
+    return {way.written_name(): way for way in ways if any(way.is_for(model()) for model in models().values())}
+
+
+def settings_of_methods() -> dict[str, list[str]]:
+    """Settings that are options, and the methods that have each."""
+    named = {name: {f.name for f in fields(way)} for name, way in built_in_methods().items()}  # type: ignore[arg-type]
+    return {setting: [name for name, own in named.items() if setting in own] for setting in OF_METHODS}
 
 
 def entries() -> list[tuple[str, str, Any, str]]:
@@ -224,11 +236,12 @@ def entries() -> list[tuple[str, str, Any, str]]:
     named = {option: choices(option, known[names[0]]) for option, names in meant_for.items()}
     counted = [e for e in named["emission"] if known[meant_for["emission"][0]](1, emission=e).emission.is_of_counts]  # type: ignore
     needing = [name for name in meant_for["n_within"] if known[name].regions_needed > 1]
-    built_in = [way for way in Method.members().values() if way.__module__.startswith("mrgp.")]
-    ways = {way.written_name(): way for way in built_in if any(way.is_for(model()) for model in known.values())}
+    ways, usual = built_in_methods(), defaults(meant_for)
+    with_guide = [n for n, model in known.items() if all(ways[method].trains_guide for method in model.methods)]
     tuples = "dict[str, tuple[str, ...]]"
     return [
         ("MODELS", "", words, "Models, and what they are."),
+        ("CLASSES", "", {name: model.__name__ for name, model in known.items()}, "Models, and their classes."),
         ("METHODS", tuples, {name: model.methods for name, model in known.items()},
             "Models, and how each can be fitted, its default first."),
         ("ALL_METHODS", "", list(ways), "Every way to fit."),
@@ -238,14 +251,22 @@ def entries() -> list[tuple[str, str, Any, str]]:
             "Methods that update every parameter, so that none can be fixed."),
         ("INFERRED", tuples, {name: way.infers for name, way in ways.items() if way.infers},
             "Methods, and the parameters that each infers, so that they cannot be fixed."),
+        ("UNUSED", tuples, {name: tuple(way.unused) for name, way in ways.items() if way.unused},
+            "Methods, and the options of runs that have no effect on each."),
+        ("OF_METHODS", tuples, settings_of_methods(), "Options that are settings of methods, and the methods."),
         ("MEANT_FOR", tuples, meant_for, "Options that describe a model, and the models that have a use for each."),
         ("FIELDS", "", FIELDS, "Choices of models that the command line has under another name."),
         ("CHOICES", tuples, {option: names for option, names in named.items() if names},
             "Options that take one of several names."),
-        ("DEFAULTS", "dict[str, Any]", defaults(meant_for), "Values of options where none is typed."),
+        ("DEFAULTS", "dict[str, Any]", usual, "Values of options where none is typed."),
+        ("OWN_DEFAULTS", "dict[str, dict[str, Any]]", own_defaults(meant_for, usual),
+            "The same, of models of which they are other values."),
         ("NEEDS_WITHIN", "", needing, "Models that compare regions, so that private latents are part of the question."),
         ("CALIBRATED", "", [name for name, model in known.items() if can_be_calibrated(model)],
             "Models whose delays and kernel parameters can be drawn from a posterior."),
+        ("SIMULATED", "", [name for name, model in known.items() if model.is_simulated],
+            "Models from which a recording can be drawn before they are fitted."),
+        ("WITH_GUIDE", "", with_guide, "Models whose latents are inferred by a guide."),
         ("COUNTED", "", counted, "Emissions of spike counts."),
         ("KERNELS", "", {name: kernel.__name__ for name, kernel in kernels().items()}, "Kernels, and their classes."),
         ("SETTINGS", "", {option: entry for option, others in WITH.items() for entry in others.items()},
@@ -268,10 +289,13 @@ def entries() -> list[tuple[str, str, Any, str]]:
     ]  # fmt: skip
 
 
-def written(value: Any) -> str:
+def written(value: Any, inside: bool = False) -> str:
     """Source of a value: tables a row a line, everything else on one line."""
+    if isinstance(value, dict) and inside:
+        return f"{{{', '.join(f'{written(key)}: {written(entry)}' for key, entry in value.items())}}}"
     if isinstance(value, dict):
-        return "".join(["{\n", *(f"    {written(key)}: {written(entry)},\n" for key, entry in value.items()), "}"])
+        rows = (f"    {written(key)}: {written(entry, inside=True)},\n" for key, entry in value.items())
+        return "".join(["{\n", *rows, "}"])
     if isinstance(value, list | tuple):
         inner = ", ".join(map(written, value))
         return f"({inner},)" if len(value) == 1 else f"({inner})"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mrgp.cli.argument_types import count, counts, flag, names, positive, positive_count, sizes
-from mrgp.cli.catalogue import MEANT_FOR, METHODS, NEEDS_WITHIN, WRITTEN
+from mrgp.cli.catalogue import MEANT_FOR, METHODS, NEEDS_WITHIN, SIMULATED, WRITTEN
 from mrgp.cli.shared import Misuse, finish, given, make_folder, make_model, said, watched
 from mrgp.cli.shared_arguments import (
     MODEL_OPTIONS,
@@ -68,7 +68,7 @@ def run_fetch(args: argparse.Namespace) -> None:
 
 
 OF_FITS = ("hold_max_delay", "shape", "rate")  # options of models that say nothing of what is drawn
-OF_MODELS = tuple(option for option in MODEL_OPTIONS if option not in OF_FITS)
+OF_MODELS = tuple(o for o in MODEL_OPTIONS if o not in OF_FITS and not set(SIMULATED).isdisjoint(MEANT_FOR[o]))
 DESIGNED = ("n_across", "n_within", "neurons", "bin_width", "snr", "conditions")  # by a scenario too, in its own way
 TEXTS = {
     "max_delay": f"{meant_for('max_delay')}: delays are drawn up to it (5 bins)",

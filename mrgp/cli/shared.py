@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrgp.cli.argument_types import typed
-from mrgp.cli.catalogue import COUNTED, FIELDS, KERNELS, MEANT_FOR, READING
+from mrgp.cli.catalogue import CLASSES, COUNTED, FIELDS, KERNELS, MEANT_FOR, READING
+from mrgp.cli.shared_arguments import default_of
 from mrgp.runtime.sentences import Refusal
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from mrgp import Fit, MultiRegionData
-    from mrgp.families.gaussian_process import GaussianProcesses
+    from mrgp.families.model import Model
+    from mrgp.parts.latents import LatentLayout
 
 RECORDING = ("bin_width", "regions", "drop_dead", *READING)  # options on how a file is read
 
@@ -92,7 +94,7 @@ def divided(args: argparse.Namespace, data: "MultiRegionData") -> "tuple[MultiRe
     return data.select_trials(~chosen), data.select_trials(chosen)
 
 
-def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "GaussianProcesses":
+def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "Model":
     """Build the model that the arguments describe; refuse one that does not suit the recording."""
     import mrgp
 
@@ -100,26 +102,27 @@ def build_model(args: argparse.Namespace, data: "MultiRegionData") -> "GaussianP
     model = make_model(args)
     try:
         model.check(data)
-        assignment = model.assignment(data.layout)
+        latents = model.assignment(data.layout)
         if (objection := model.objection(args.method or model.methods[0], data)) is not None:
             raise Refusal(f"{type(model).__name__}: ", *objection)
     except mrgp.DataError:
         raise
     except ValueError as error:
         raise Misuse(said(error)) from error
-    check_latents(assignment)
+    if latents is not None:
+        check_latents(latents)
     return model
 
 
-def make_model(args: argparse.Namespace) -> "GaussianProcesses":
+def make_model(args: argparse.Namespace) -> "Model":
     """Make the model that the arguments describe, for whatever recording."""
     import mrgp
 
-    choices = {FIELDS.get(option, option): value for option, value in given(args, ("n_across", *MEANT_FOR)).items()}
+    choices = {FIELDS.get(option, option): value for option, value in given(args, MEANT_FOR).items()}
     if "kernel" in choices:
         choices["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
     try:
-        return getattr(mrgp.models, args.model.upper())(**choices)
+        return getattr(mrgp.models, CLASSES[args.model])(**choices)
     except ValueError as error:
         raise Misuse(said(error)) from error
 
@@ -132,9 +135,14 @@ def read(args: argparse.Namespace, path: Path | None = None, **changed: Any) -> 
     import mrgp
 
     asked = {name: getattr(args, name) for name in RECORDING} | changed
-    if asked["drop_dead"] is False and getattr(args, "emission", None) in COUNTED:
+    if asked["drop_dead"] is False and _is_of_counts(args):
         asked["drop_dead"] = None
     return mrgp.load_recording(path or args.file, **asked)
+
+
+def _is_of_counts(args: argparse.Namespace) -> bool:
+    """True if the arguments have a model whose values are counts."""
+    return "model" in args and (args.emission or default_of("emission", args.model)) in COUNTED
 
 
 def read_known(args: argparse.Namespace, fit: "Fit", path: Path | None = None) -> "MultiRegionData":
@@ -180,7 +188,7 @@ def check_seconds(args: argparse.Namespace, data: "MultiRegionData") -> None:
         raise Misuse(f"{wrong}: give it in seconds, 0.1 for 100 ms")
 
 
-def check_latents(assignment: Any) -> None:
+def check_latents(assignment: "LatentLayout") -> None:
     """Refuse more latents than neurons."""
     latents, neurons = assignment.n_across + sum(assignment.n_within), sum(assignment.n_neurons)
     if latents > neurons:
@@ -224,7 +232,8 @@ def finish(
         state = "converged" if fit.converged else "NOT converged"
         state += f" after {fit.iterations} iterations, {fit.wall_s:.0f} s"
         reached = f"log p(y | parameters) = {total:.2f} nats"
-        if fit.method_class.climbs.is_bound and not fit.method_class.gives_draws:
+        if fit.method_class.climbs.is_bound and not fit.method_class.gives_draws and len(fit.trace):
             reached += f", {fit.climbed} = {fit.trace[-1]:.2f} nats"
-        print(f"{state}; {reached}\n\n{table(fit, bounds, truth)}\n")
+        tables = table(fit, bounds, truth)
+        print(f"{state}; {reached}\n{tables and f'\n{tables}\n'}")
         print(f"summary.json, fit.nc{' and figures' * figures} are in {folder}")

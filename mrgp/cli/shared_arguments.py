@@ -30,15 +30,20 @@ from mrgp.cli.catalogue import (
     MEANT_FOR,
     METHODS,
     MODELS,
+    OF_METHODS,
     ONLY_FOR,
     ORDERS,
+    OWN_DEFAULTS,
     POSTERIOR,
     READING,
     READING_HELP,
     SETTINGS,
     TRANSFORMS,
+    UNUSED,
 )
 from mrgp.runtime.sentences import joined
+
+FEW = 4  # models that are named rather than those beside them
 
 TYPES: dict[str, dict[str, Any]] = {"text": {}, "numbers": {"type": number, "nargs": 2}, "counts": {"type": sizes}}
 """Values that options on reading take."""
@@ -53,8 +58,22 @@ def listed(names: Iterable[str]) -> str:
 
 
 def meant_for(option: str) -> str:
-    """Names of the models that an option is for."""
-    return listed(MEANT_FOR[option])
+    """Names of the models that an option is for, or is not for if these are few."""
+    others = [model for model in METHODS if model not in MEANT_FOR[option]]
+    return f"all but {listed(others)}" if len(others) < FEW else listed(MEANT_FOR[option])
+
+
+def default_of(option: str, model: str) -> Any:
+    """Value of an option of a model where none is typed; None if nothing is to be said of it."""
+    return OWN_DEFAULTS.get(option, {}).get(model, DEFAULTS.get(option))
+
+
+def defaults_of(option: str) -> str:
+    """Values of an option where none is typed, as its help says them."""
+    own: dict[Any, list[str]] = {}
+    for model, value in OWN_DEFAULTS.get(option, {}).items():
+        own.setdefault(value, []).append(model)
+    return "; ".join([str(DEFAULTS[option]), *(f"{listed(models)}: {value}" for value, models in own.items())])
 
 
 def fitted_by(method: str) -> str:
@@ -88,9 +107,9 @@ def add_run(command: Parser) -> Callable[..., Any]:
     add = command.add_argument_group("run").add_argument
     add("--seed", type=count, default=0, help="of all that is random (%(default)s)")
     add("--n-starts", type=positive_count, metavar="N", help=f"starts to try ({DEFAULTS['n_starts']})")
-    text = "done when the last few iterations together gained less than this (%(default)s)"
-    add("--tolerance", type=positive, default=DEFAULTS["tolerance"], metavar="NATS", help=text)
-    text = "at most (%(default)s)"
+    text = f"done when the last few iterations together gained less than this ({DEFAULTS['tolerance']})"
+    add("--tolerance", type=positive, metavar="NATS", help=text)
+    text = "at most; epochs, of models with networks (%(default)s)"
     add("--max-iterations", type=positive_count, default=DEFAULTS["max_iterations"], metavar="N", help=text)
     return add
 
@@ -131,7 +150,7 @@ def add_model(command: Parser) -> Callable[..., Any]:
 
 def about_models() -> str:
     """Names of the models and what they are, a line each."""
-    return "\n".join(f"{name:<8}{words}" for name, words in MODELS.items())
+    return "\n".join(f"{name:<10}{words}" for name, words in MODELS.items())
 
 
 def add_choices(add: Callable[..., Any], options: Iterable[str], texts: Mapping[str, str] = {}) -> None:
@@ -159,28 +178,45 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
         "and longest timescale in seconds (none, but 0.1 s is typical)"},
     "gp_noise": {"type": positive, "metavar": "SHARE", "help": f"{meant_for('gp_noise')}: white share of every "
         f"latent's variance, between 0 and 1 ({DEFAULTS['gp_noise']})"},
-    "mean": {"choices": CHOICES["mean"], "help": "constant, or psth: a smooth course over the trial of every neuron, "
-        f"for every condition where the file has trial_condition ({DEFAULTS['mean']})"},
-    "mean_timescale": {"type": positive, "metavar": "SECONDS", "help": "how fast the mean of psth may change "
-        f"({DEFAULTS['mean_timescale']})"},
+    "mean": {"choices": CHOICES["mean"], "help": f"{meant_for('mean')}: constant, or psth: a smooth course over "
+        f"the trial of every neuron, for every condition where the file has trial_condition ({DEFAULTS['mean']})"},
+    "mean_timescale": {"type": positive, "metavar": "SECONDS", "help": f"{meant_for('mean_timescale')}: how fast the "
+        f"mean of psth may change ({DEFAULTS['mean_timescale']})"},
     "noise": {"choices": CHOICES["noise"], "help": f"{meant_for('noise')}: private noise is new in every bin, or ar1: "
         f"correlated, as in smoothed counts ({DEFAULTS['noise']})"},
-    "emission": {"choices": CHOICES["emission"], "help": f"{meant_for('emission')}: values with Gaussian noise, or "
-        f"spike counts ({DEFAULTS['emission']})"},
+    "emission": {"choices": CHOICES["emission"], "help": "values with Gaussian noise, or spike counts "
+        f"({defaults_of('emission')})"},
     "start_state": {"choices": CHOICES["start_state"], "help": f"{meant_for('start_state')}: a trial begins anywhere "
         f"in a process that always was, or where it is learned to begin ({DEFAULTS['start_state']})"},
     "shape": {"type": positive, "metavar": "A", "help": f"{meant_for('shape')}: of the Gamma priors of relevance and "
         f"noise precision ({DEFAULTS['shape']:g}: none to speak of)"},
     "rate": {"type": positive, "metavar": "B", "help": f"{meant_for('rate')}: the same ({DEFAULTS['rate']:g})"},
+    "n_latents": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_latents')}: latents that follow the "
+        f"flow ({DEFAULTS['n_latents']})"},
+    "n_factors": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_factors')}: factors that neurons "
+        f"read ({DEFAULTS['n_factors']})"},
+    "n_states": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_states')}: states of the dynamics "
+        f"({DEFAULTS['n_states']})"},
+    "n_inputs": {"type": count, "metavar": "K", "help": f"{meant_for('n_inputs')}: inputs that are inferred; 0: "
+        f"nothing drives the dynamics ({DEFAULTS['n_inputs']})"},
+    "n_initial": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_initial')}: numbers that say where "
+        f"a trial starts ({DEFAULTS['n_initial']})"},
+    "dynamics": {"choices": CHOICES["dynamics"], "help": f"{meant_for('dynamics')}: network that moves the states on "
+        f"({DEFAULTS['dynamics']})"},
+    "condition_means": {"action": "store_true", "default": None, "help": f"{meant_for('condition_means')}: trials "
+        "start around a mean of their condition (one for all)"},
+    "refinement": {"type": count, "metavar": "N", "help": f"{meant_for('refinement')}: gradient steps that better "
+        "what the guide says of each trial, after training (0)"},
 }  # fmt: skip
 """Options that describe a model, in the order of the help, as ``add_argument`` takes them."""
 
 
-def add_method(command: Parser) -> None:
-    """Add the method and the options on how it computes."""
+def add_method(command: Parser) -> Callable[..., Any]:
+    """Add the method and how it computes; returns what adds others to their group."""
     add = command.add_argument_group("method").add_argument
     text = f"map: most likely parameters; vb: variational Bayes, for {fitted_by('vb')} (their default); "
-    text += f"em: for {fitted_by('em')}; posteriors of {fitted_by(POSTERIOR[0])}: {listed(POSTERIOR)}"
+    text += f"em: for {fitted_by('em')}; posteriors of {fitted_by(POSTERIOR[0])}: {listed(POSTERIOR)}; amortised_svi: "
+    text += f"networks and a guide that infers latents, for {fitted_by('amortised_svi')} (their only one)"
     add("--method", choices=ALL_METHODS, help=text)
     text = "hold a parameter at a value in seconds or data units, such as delay=0; can be repeated"
     add("--fixed", type=site, action="append", default=[], metavar="SITE=VALUE", help=text)
@@ -190,7 +226,8 @@ def add_method(command: Parser) -> None:
     add("--lift", choices=CHOICES["lift"], help=text)
     low, high = ORDERS[DEFAULTS["lift"]]
     text = f"states per latent of the markov likelihood, {low} to {high}: more are closer to the kernel "
-    add("--order", type=positive_count, metavar="N", help=text + f"({DEFAULTS['order']}); with --lift ar, bins")
+    add("--order", type=positive_count, metavar="N", help=text + f"({defaults_of('order')}); with --lift ar, bins")
+    return add
 
 
 # --- what cannot be meant together
@@ -233,6 +270,8 @@ def unsuited(args: argparse.Namespace) -> str | None:
     if args.method not in (None, *METHODS[model]):
         return f"--method {args.method} is not for {model}: it has {listed(METHODS[model])}"
     method, names = args.method or METHODS[model][0], [name for name, _ in args.fixed]
+    if idle := [name for name in UNUSED.get(method, ()) if getattr(args, name) is not None]:
+        return f"{flag(idle[0])} has no effect on --method {method}, which {model} is fitted by: leave it out"
     if method in HOLD_NOTHING and names:
         return f"--method {method} updates every parameter: for --fixed, take --method map"
     if inferred := sorted(set(INFERRED.get(method, ())) & set(names)):
@@ -244,6 +283,18 @@ def unsuited(args: argparse.Namespace) -> str | None:
     low, high = ORDERS.get(args.lift or DEFAULTS["lift"], (1, math.inf))
     if args.order is not None and not low <= args.order <= high:
         return f"--order is {low} to {high}, not {args.order} (bins remembered, any number, with --lift ar)"
+    return None
+
+
+def unset(args: argparse.Namespace) -> str | None:
+    """Refuse settings of another method: a sentence, or None."""
+    method = args.method or METHODS[args.model][0]
+    for setting, methods in OF_METHODS.items():
+        if getattr(args, setting) is not None and method not in methods:
+            return f"{flag(setting)} is of --method {' and '.join(methods)}, not of {method}: leave it out"
+    warm_up = DEFAULTS["warm_up"] if args.warm_up is None else args.warm_up
+    if method in OF_METHODS["warm_up"] and args.start is None and args.max_iterations <= warm_up:
+        return f"--max-iterations {args.max_iterations} ends within the --warm-up of {warm_up}: change one of them"
     return None
 
 

@@ -21,6 +21,7 @@ from mrgp.inference.run import Options
 from mrgp.part import Part, chosen
 from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.sites import site_of
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -89,6 +90,14 @@ class Model(Part, family="model", tag="model"):
             ValueError: the model has learned none.
         """
         raise ValueError(f"{type(self).__name__} has no learned dynamics: use a model such as NeuralODE")
+
+    def assignment(self, layout: Layout) -> LatentLayout | None:
+        """Layout of latents among the neurons of a recording; None if they are of no region.
+
+        Raises:
+            ValueError: the numbers of latents are for other regions.
+        """
+        return None
 
     @property
     def knows_conditions(self) -> bool:

@@ -125,6 +125,7 @@ class AmortisedSVI(Method):
         "n_starts": "a training begins once; to choose among seeds, use mrgp.tune(model, data, tried, n_seeds=...)",
         "tolerance": "trials kept apart say when a training ends; to end it sooner, lower patience or max_iterations",
     }
+    trains_guide: ClassVar[bool] = True
     title: ClassVar[str | None] = "training"
     unit: ClassVar[str] = " epochs"
 

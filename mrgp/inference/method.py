@@ -28,6 +28,7 @@ class Method(Part, family="method", tag="name", short=True):
         unused: Options of a fit that it has no use for, and what to do instead of each.
         removes_latents: Whether it leaves out latents that no region reads.
         listed: Whether only models that name it among their ``methods`` have it.
+        trains_guide: Whether it trains a guide, which infers the latents of a trial from the trial.
         draws_all: How to get draws of everything that is inferred, for messages.
         for_calibration: Settings under which its draws are calibrated.
         title, unit: Of the progress bar, what is done and what is counted; no bar without a title.
@@ -42,6 +43,7 @@ class Method(Part, family="method", tag="name", short=True):
     unused: ClassVar[Mapping[str, str]] = {}
     removes_latents: ClassVar[bool] = False
     listed: ClassVar[bool] = False
+    trains_guide: ClassVar[bool] = False
     draws_all: ClassVar[str] = "score held-out trials by mrgp.cross_validate"
     for_calibration: ClassVar[Mapping[str, Any]] = {}
     title: ClassVar[str | None] = None

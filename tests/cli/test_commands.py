@@ -15,7 +15,7 @@ import xarray as xr
 import mrgp
 from mrgp.cli import catalogue, make_catalogue
 from mrgp.cli import main as cli
-from mrgp.cli.catalogue import KERNELS, MEANT_FOR
+from mrgp.cli.catalogue import KERNELS, MEANT_FOR, OF_METHODS
 from mrgp.cli.evaluate import read_truth
 from mrgp.cli.main import build_parser
 from mrgp.inference.optimise import Objective
@@ -27,6 +27,7 @@ from mrgp.simulations.simulate import simulate
 
 DONE, FAILED, MISUSED = 0, 1, 2
 FIT = ["fit", "x.npz", "--n-across", "1", "--model"]
+FREE = ["fit", "x.npz", "--model", "neuralode", "--out", "o"]
 MODEL = ["--n-across", "1", "--n-within", "1,0"]
 QUICK = ["--n-starts", "1", "--no-figures", "--no-intervals"]
 BRIEF = [*QUICK, "--max-iterations", "3", "--quiet"]
@@ -79,16 +80,17 @@ def test_help_explains_every_option(run, command):
 
 def test_defaults_are_those_of_the_library():
     parser = build_parser()
+    unsaid = {*MEANT_FOR, *OF_METHODS, "method", "n_starts", "tolerance"} - {"n_across"}
     typed = vars(parser.parse_args(["fit", "x.npz", "--n-across", "1", "--out", "o"]))
     taken = {name: p.default for name, p in inspect.signature(mrgp.models.DLAG.fit).parameters.items()}
-    for name in ("seed", "tolerance", "max_iterations"):
+    for name in ("seed", "max_iterations"):
         assert typed[name] == taken[name]
-    assert [typed[name] for name in (*MEANT_FOR, "method", "n_starts")] == [None] * (len(MEANT_FOR) + 2)
+    assert [typed[name] for name in unsaid] == [None] * len(unsaid)
     # What help says of the others, which are left to the library.
     helps = " ".join(a.help for a in parser._subparsers._group_actions[0].choices["fit"]._actions).split("(")
     adm, mdlag = mrgp.models.ADM(), mrgp.models.MDLAG()
     said = [adm.likelihood.written_name(), adm.lift, f"{adm.order}", f"{adm.gp_noise}", f"{mdlag.loadings.rate:g}"]
-    said += [str(taken["n_starts"]), mrgp.models.LDS().start.written_name()]
+    said += [str(taken["n_starts"]), str(taken["tolerance"]), mrgp.models.LDS().start.written_name()]
     assert [word for word in said if not any(part.startswith(word) for part in helps)] == []
     assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
 
@@ -148,7 +150,7 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
     [
         ([], "required: COMMAND"),
         (["predict"], "invalid choice: 'predict'"),
-        (["fit"], "required: FILE, --out, --n-across"),
+        (["fit"], "required: FILE, --out"),
         (["fit", "x.npz", *MODEL], "required: --out"),
         (["fit", "x.npz", "--out", "o"], "required: --n-across"),
         (["fit", "x.npz", *MODEL, "--out"], "--out: expected one argument"),
@@ -166,6 +168,16 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         ([*FIT, "lds", "--out", "o", "--method", "em", "--fixed", "noise=1"], "em updates every parameter"),
         ([*FIT, "fa", "--out", "o", "--fixed", "noise=1", "--fixed", "noise=2"], "--fixed gives noise two values"),
         ([*FIT, "fa", "--out", "o", "--start", "x.nc", "--n-starts", "2"], "--n-starts is of the search"),
+        ([*FIT, "lfads", "--out", "o"], "--n-across is not for lfads, but for dlag, adm, mdlag"),
+        ([*FIT, "fa", "--out", "o", "--n-factors", "2"], "--n-factors is not for fa, but for lfads"),
+        ([*FIT, "fa", "--out", "o", "--batch-size", "2"], "--batch-size is of --method svi and amortised_svi, not"),
+        ([*FREE, "--n-starts", "2"], "--n-starts has no effect on --method amortised_svi, which neuralode is"),
+        ([*FREE, "--tolerance", "0.1"], "--tolerance has no effect on --method amortised_svi"),
+        ([*FREE, "--fixed", "noise=1"], "amortised_svi updates every parameter"),
+        ([*FREE, "--max-iterations", "9"], "--max-iterations 9 ends within the --warm-up of 50: change one of them"),
+        ([*FREE, "--n-latents", "0"], "--n-latents: '0' is not a whole number, 1 or more"),
+        (["cv", "x.npz", "--model", "lfads", "--out", "o"], "choose its sizes in Python by mrgp.tune"),
+        (["calibrate", "--model", "gpvae", "--out", "o"], "check these in Python by mrgp.calibrate_latents"),
         (["fetch"], "required: name"),
         (["fetch", "v9"], "invalid choice: 'v9'"),
         (["fetch", "v1v2", "--out", "x.csv"], "cannot write x.csv: give --out a path that ends in .npz or .nc"),
@@ -453,6 +465,51 @@ def test_every_model_is_fitted_and_says_what_it_has(run, save, tmp_path, model):
         assert (fit.model.start.written_name(), fit.method) == ("learned", "em")
     if model == "gfa":
         assert (fit.model.loadings.shape, fit.model.loadings.rate, fit.method) == (1.0, 1.0, "map")
+
+
+LEARNED = {
+    "lfads": ["--n-factors", 3, "--n-states", 4, "--n-inputs", 1, "--n-initial", 4, "--dynamics", "gru"],
+    "neuralode": ["--n-latents", 2, "--emission", "negative_binomial", "--refinement", 2],
+}
+
+
+@pytest.fixture
+def waves(save):
+    """A recording of counts whose rates follow a wave that starts anywhere, 24 trials x 20 bins."""
+    rng = np.random.default_rng(0)
+    wave = np.sin(np.arange(20) / 3 + rng.uniform(0, 6, (24, 1)))[..., None]
+    return save(**{name: rng.poisson(np.exp(wave * rng.normal(0, 0.7, n))) for name, n in (("V1", 6), ("V2", 5))})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", LEARNED)
+def test_models_with_networks_are_fitted_and_evaluated(run, waves, tmp_path, model):
+    out = tmp_path / "out"
+    brief = ["--max-iterations", 60, "--warm-up", 5, "--batch-size", 4, "--no-figures", "--test-trials", "20:24"]
+    code, printed, err = run("fit", waves, "--model", model, *LEARNED[model], *brief, "--out", out)
+    assert code == DONE, err
+    assert "stopped after 60 iterations" in err
+    assert "NOT converged after 60 iterations" in printed
+    summary, fit = json.loads((out / "summary.json").read_text()), mrgp.load_fit(out / "fit.nc")
+    assert (summary["model"], fit.method) == (model, "amortised_svi")
+    assert type(fit.model).__name__ == catalogue.CLASSES[model]
+    data = mrgp.load_recording(waves).select_trials(slice(20))
+    assert summary["log_likelihood"] == pytest.approx(float(fit.log_likelihood(data).sum()), rel=1e-6)
+    if model == "lfads":
+        assert (fit.model.n_states, fit.model.n_inputs, fit.model.dynamics.written_name()) == (4, 1, "gru")
+        assert fit.model.emission.written_name() == "poisson"
+    else:
+        assert (fit.model.n_latents, fit.model.refinement) == (2, 2)
+        assert fit.model.emission.written_name() == "negative_binomial"
+    brief = ["--test-trials", "20:24", "--masks", 1, "--out", tmp_path / "test"]
+    code, printed, err = run("evaluate", out / "fit.nc", waves, *brief)
+    assert code == DONE, err
+    scores = json.loads((tmp_path / "test" / "summary.json").read_text())
+    assert scores["kind"] == "evaluation"
+    assert "4 trials that the fit has not seen" in printed
+    predictors = xr.load_dataset(tmp_path / "test" / "evaluation.nc", group="cosmoothing")["predictor"].values
+    assert predictors[0] == catalogue.CLASSES[model]
+    assert len(predictors) > 2
 
 
 def test_a_fit_goes_on_from_another(run, save, tmp_path):
