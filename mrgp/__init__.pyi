@@ -81,6 +81,7 @@ from .simulations.three_flows import three_flows as three_flows
 from .studies.bootstrap.bootstrap_delays import Bootstrap as Bootstrap
 from .studies.bootstrap.bootstrap_delays import bootstrap_delays as bootstrap_delays
 from .studies.calibration.calibrate import calibrate as calibrate
+from .studies.calibration.calibrate_latents import calibrate_latents as calibrate_latents
 from .studies.compare.compare_delays import DelayComparison as DelayComparison
 from .studies.compare.compare_delays import Hypothesis as Hypothesis
 from .studies.compare.compare_delays import compare_delays as compare_delays

@@ -1,6 +1,6 @@
 """Latents and predictions of an amortised model, from draws of the posterior of each trial."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,6 +20,7 @@ from mrgp.inference.refinement import Refined, guide_of, refined
 from mrgp.recordings.recording import MultiRegionData
 
 LATENTS, ETA = "latents", "eta"  # deterministic sites of the program
+VALUES = "y"  # the site that is observed
 DRAWS = 200  # of the posterior
 ENOUGH = 0.5  # nats: standard error of log p(y) of a trial above which more draws are taken
 MOST = 1000  # draws
@@ -111,16 +112,25 @@ class AmortisedConditional:
     @property
     def sites_of_trials(self) -> tuple[str, ...]:
         """Names of what trials have of their own: latents, and what follows from them."""
-        names: list[str] = []
+        return tuple(self._is_sampled)
+
+    @property
+    def latent_sites(self) -> tuple[str, ...]:
+        """Names of the latents of trials, which the program samples."""
+        return tuple(name for name, sampled in self._is_sampled.items() if sampled)
+
+    @cached_property
+    def _is_sampled(self) -> dict[str, bool]:
+        """Sites of trials, and whether they are sampled or follow from those that are."""
+        found: dict[str, bool] = {}
 
         def run(data: MultiRegionData) -> None:
             program = handlers.substitute(handlers.seed(self.model, random.key(SEED)), data=self.values.all)
-            for name, site in handlers.trace(program).get_trace(data).items():
-                if is_of_trials(site) and site["type"] in ("sample", "deterministic") and np.ndim(site["value"]):
-                    names.append(name)
+            for name, site in _of_trials(handlers.trace(program).get_trace(data)).items():
+                found[name] = site["type"] == "sample"
 
         jax.eval_shape(run, self.data)
-        return tuple(name for name in names if name != "y")
+        return found
 
     def of_site(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and sd of a site of the trials, (trial, ...) each."""
@@ -141,9 +151,30 @@ class AmortisedConditional:
 
     def sample(self, key: Array) -> np.ndarray:
         """Draw latents from the program, and values from these, (trial, time, neuron)."""
+        return self.drawn(key)[VALUES]
+
+    def drawn(self, key: Array) -> dict[str, np.ndarray]:
+        """Draw trials from the program: their sites by name, and values ``y``, (trial, ...)."""
         program = handlers.substitute(handlers.seed(self.model, key), data=self.values.all)
         run = handlers.trace(program).get_trace(self.data)
-        return np.asarray(_emission_of(run).sample(random.fold_in(key, 1)))
+        sites = {name: site["value"] for name, site in _of_trials(run).items()}
+        sites[VALUES] = _emission_of(run).sample(random.fold_in(key, 1))
+        return {name: np.asarray(value) for name, value in sites.items()}
+
+    def projected(self, directions: Mapping[str, np.ndarray], n_draws: int, seed: int) -> dict[str, np.ndarray]:
+        """Project sites of trials, for every draw of the posterior.
+
+        ``directions`` are (projection, size) of some sites, by name. Projections are (draw, trial, projection) each;
+        ``y`` is log p(y | latents) of the draw in nats, (draw, trial, 1).
+        """
+        return {n: np.asarray(v) for n, v in self._over_draws(_projected, n_draws, seed, dict(directions)).items()}
+
+    def projected_at(self, latents: Mapping[str, np.ndarray], directions: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Project sites of trials at given latents, (trial, projection); see :meth:`projected`."""
+        known = {**self.values.all, **{name: latents[name] for name in self.latent_sites}}
+        program = handlers.substitute(handlers.seed(self.model, random.key(SEED)), data=known)
+        run = handlers.trace(program).get_trace(self.data)
+        return {name: np.asarray(value) for name, value in _projected({}, run, random.key(SEED), directions).items()}
 
     def draws(self, n_draws: int, seed: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Draw latents from the posterior, and weighted sums over time of new trials.
@@ -229,9 +260,21 @@ def _replica(drawn: Trace, run: Trace, key: Array, weights: Array) -> tuple[Arra
     return run[LATENTS]["value"], (_emission_of(run).sample(key) * weights).sum(1)
 
 
+def _projected(drawn: Trace, run: Trace, key: Array, directions: Mapping[str, Any]) -> dict[str, Array]:
+    """Projections of sites, and log p of values given latents, (trial, projection) each."""
+    values = {name: run[name]["value"].reshape(-1, along.shape[-1]) @ along.T for name, along in directions.items()}
+    return values | {VALUES: run[VALUES]["fn"].log_prob(run[VALUES]["value"])[:, None]}
+
+
+def _of_trials(run: Trace) -> Trace:
+    """Sites of trials but for the values, with what follows from them."""
+    own = {name: site for name, site in run.items() if is_of_trials(site) and name != VALUES}
+    return {n: s for n, s in own.items() if s["type"] in ("sample", "deterministic") and jax.numpy.ndim(s["value"])}
+
+
 def _emission_of(run: Trace) -> dist.Distribution:
     """Distribution of values given eta, entry by entry, whether observed or not."""
-    given = run["y"]["fn"]
+    given = run[VALUES]["fn"]
     while isinstance(given, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
         given = given.base_dist
     return given

@@ -234,17 +234,9 @@ class Fit(Shown, Run[FittedModel]):
 
         ``conditions`` are those of its trials; None for all conditions in turn.
         """
-        frame = stand_in(self.layout, n_trials, n_bins)
-        if conditions is not None:
-            if len(conditions) != n_trials:
-                raise ValueError(f"conditions are {len(conditions)} for {n_trials} trials: give one for each")
-            own = replace(self.layout, conditions=tuple(sorted(set(labels_of(conditions)))))
-            frame = MultiRegionData.unchecked(own, frame.values, {CONDITION: np.asarray(conditions)})
-            frame = frame.among(self.layout.conditions)
+        frame = frame_of(self, n_trials, n_bins, conditions)
         drawn = np.asarray(self.conditional(frame).sample(jax.random.key(seed)))
-        made = frame.with_values(drawn)
-        made.known_as = None
-        return made
+        return filled(frame, drawn)
 
     def to_arviz(
         self,
@@ -307,6 +299,31 @@ class Fit(Shown, Run[FittedModel]):
         An existing file is replaced only once the new one is complete.
         """
         fit_file.write(self, Path(path))
+
+
+def frame_of(fit: Fit, n_trials: int, n_bins: int, conditions: Sequence[str] | None = None) -> MultiRegionData:
+    """Make a recording of zeros of the neurons of a fit.
+
+    Its trials are of ``conditions``, one each, or of all in turn.
+
+    Raises:
+        ValueError: there is not one condition for each trial.
+    """
+    frame = stand_in(fit.layout, n_trials, n_bins)
+    if conditions is None:
+        return frame
+    if len(conditions) != n_trials:
+        raise ValueError(f"conditions are {len(conditions)} for {n_trials} trials: give one for each")
+    own = replace(fit.layout, conditions=tuple(sorted(set(labels_of(conditions)))))
+    frame = MultiRegionData.unchecked(own, frame.values, {CONDITION: np.asarray(conditions)})
+    return frame.among(fit.layout.conditions)
+
+
+def filled(frame: MultiRegionData, values: np.ndarray) -> MultiRegionData:
+    """Fill a frame with values that were drawn: a recording that nobody takes for the fit's."""
+    made = frame.with_values(values)
+    made.known_as = None
+    return made
 
 
 def of_processes(fit: Fit) -> "TypeGuard[GaussianProcessFit]":

@@ -32,6 +32,7 @@ class Static(mrgp.Amortised):
     """x ~ N(0, I) for a whole trial, y = C x + d + e, and a guide that knows the form of the posterior."""
 
     gain: float = 1.0  # of the guide's means: 1 is right
+    stretch: float = 1.0  # of the guide's sds
 
     def __call__(self, data):
         readout = self.emission_sites(data)
@@ -46,7 +47,8 @@ class Static(mrgp.Amortised):
             self.inputs(some)
             told = (some.floats * self.observed(some)).sum(1) @ (C / NOISE[:, None])
             precision = 1 + N_BINS * (C**2 / NOISE[:, None]).sum(0)
-            numpyro.sample("x", dist.Normal(self.gain * told / precision + shift, precision**-0.5).to_event(1))
+            mean, sd = self.gain * told / precision + shift, self.stretch * precision**-0.5
+            numpyro.sample("x", dist.Normal(mean, sd).to_event(1))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -280,6 +282,32 @@ def test_a_fit_says_how_sure_its_bound_is_and_can_be_refined(data, tmp_path):
     np.testing.assert_allclose(latents.across_mean[:, 0], found["mean"], rtol=1e-9)
     with pytest.raises(ValueError, match="has no site 'z' of trials: it has x, latents"):
         fit.posterior("z")
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_ranks_of_latents_are_uniform_where_the_guide_is_the_posterior(data, values):
+    trained = Static().fit(data, **QUICK)
+    fit = replace(trained, sites={**trained.sites, **packed(values)})
+    right = mrgp.calibrate_latents(fit)
+    assert list(right.results["quantity"].values) == ["x 0", "x 1", "eta 0", "eta 1", "eta 2", "log p(y | latents)"]
+    table = right.table
+    assert list(table.index) == list(right.results["quantity"].values)
+    assert (table["p"] > 0.005).all()  # one of six is below in 3 of 100 recordings
+    assert (np.abs(table["mean_square_z"] - 1) < 4 * np.sqrt(2 / 200)).iloc[:5].all()
+    for p in (50, 80, 90):
+        assert (np.abs(table[f"covered_{p}"] - p / 100) < 4 * table[f"error_{p}"].iloc[0]).all()
+    narrow = replace(fit, model=Static(stretch=0.5))
+    wrong = mrgp.calibrate_latents(narrow).table
+    assert (wrong.loc[["x 0", "x 1", "eta 0", "eta 1", "eta 2"], "p"] < 1e-6).all()
+    assert not wrong.loc["x 0":"eta 2", "ecdf_inside"].any()
+    assert wrong.loc[["x 0", "x 1"], "mean_square_z"].mean() == pytest.approx(4.0, rel=0.2)
+    mended = mrgp.calibrate_latents(narrow.refined(200)).table  # but for trials whose bound has not clearly risen
+    assert (mended["ecdf_distance"] < wrong["ecdf_distance"]).all()
+    assert mended.loc[["x 0", "x 1"], "mean_square_z"].mean() < 2.0
+    assert "intervals hold the truth in % of trials" in right.report()
+    assert "n_failed" not in right.summary()
+    with pytest.raises(ValueError, match="draws counts at least 1, not 0"):
+        mrgp.calibrate_latents(fit, draws=0)
 
 
 def test_parameters_are_the_same_through_arrays_and_coordinates(data):

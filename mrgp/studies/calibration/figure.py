@@ -18,6 +18,11 @@ CHANCE = 0.99   # of one bar of the histogram to be inside its band
 BAND = "0.87"   # grey of what chance allows
 
 
+def counted_in(results: xr.Dataset) -> str:
+    """Word for the simulations of a calibration: fits, or trials of one fit."""
+    return str(results.attrs.get("counted", "fits"))
+
+
 @styled
 def plot_calibration(results: xr.Dataset) -> Figure:
     """Plot ranks, their ECDF and coverage, one row per kind of quantity.
@@ -44,7 +49,7 @@ def plot_calibration(results: xr.Dataset) -> Figure:
         _coverage(axes[row, 2], part["inside"], color)
         count = part.sizes["quantity"]
         each = "" if count == 1 else f"{count} × "
-        title = f"{kind}: {each}{part.sizes['simulation']} fits"
+        title = f"{kind}: {each}{part.sizes['simulation']} {counted_in(results)}"
         axes[row, 0].set_title(title, loc="left", fontweight="bold")
     axes[0, 1].set_title("ECDF of ranks − uniform", loc="left")
     axes[0, 2].set_title("coverage − nominal", loc="left")

@@ -107,7 +107,8 @@ def summarised(results: xr.Dataset) -> pd.DataFrame:
     that hold the truth, and ``error_50`` to ``error_95``, its binomial standard deviation if calibrated; ``mean_z`` and
     ``mean_square_z`` of (posterior mean - truth) / posterior sd, 0 and about 1 if calibrated.
 
-    Rows that take quantities together count them as independent, which those of one simulation are only nearly.
+    Rows that take quantities together count them as independent, which those of one simulation are only nearly; where
+    the attribute ``independent`` is 0 there are none.
 
     Args:
         results: ``rank``, ``z`` (simulation, quantity) and ``inside`` (simulation, quantity, probability), NaN where
@@ -119,6 +120,8 @@ def summarised(results: xr.Dataset) -> pd.DataFrame:
 def _groups(results: xr.Dataset) -> dict[str, Bool[np.ndarray, "quantity"]]:
     names, kinds = results["quantity"].values, results["kind"].values
     groups = {str(name): names == name for name in names}
+    if not results.attrs.get("independent", True):
+        return groups
     several = {str(kind): kinds == kind for kind in dict.fromkeys(kinds) if (kinds == kind).sum() > 1}
     groups |= {f"{kind} ({TOTAL})": chosen for kind, chosen in several.items()}
     return groups | ({TOTAL: np.ones(len(names), bool)} if len(names) > 1 else {})

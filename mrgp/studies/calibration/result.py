@@ -19,7 +19,7 @@ from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import warn
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_atomically, write_json
-from mrgp.studies.calibration.figure import plot_calibration
+from mrgp.studies.calibration.figure import counted_in, plot_calibration
 from mrgp.studies.calibration.rank_tests import PROBABILITIES, summarised
 
 FILE = "simulations.json"
@@ -35,7 +35,8 @@ class Calibration(Shown):
             posterior ``mean`` and ``sd``, ``rank`` of the truth among ``draws`` draws, ``z`` = (mean - truth) / sd,
             and ``inside`` (simulation, quantity, probability), whether the central interval holds the truth; all but
             the truth NaN where the fit failed. By simulation: ``converged``, ``widened`` (the fit raised max_delay),
-            ``seconds``, ``failure`` (why, or ""). Coordinate ``kind`` (quantity).
+            ``seconds``, ``failure`` (why, or ""). Coordinate ``kind`` (quantity). Where one fit was asked about trials
+            drawn from it, they are the simulations, and the last four are not there.
         settings: All that the simulations depend on, JSON-ready.
         notes: Warnings of the fits, and how many had each.
     """
@@ -50,7 +51,14 @@ class Calibration(Shown):
     @property
     def failures(self) -> dict[int, str]:
         """Reasons why fits failed, by the number of the simulation."""
+        if not self._has_fits:
+            return {}
         return {i: str(why) for i, why in enumerate(self.results["failure"].values) if why}
+
+    @property
+    def _has_fits(self) -> bool:
+        """True if every simulation was fitted."""
+        return "failure" in self.results
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -66,23 +74,29 @@ class Calibration(Shown):
 
     def summary(self) -> dict[str, Any]:
         """Settings, counts and table, ready for JSON."""
+        return {
+            "settings": self.settings,
+            "n_simulations": self.results.sizes["simulation"],
+            **(self._of_fits() if self._has_fits else {}),
+            "table": {str(name): {k: _plain(v) for k, v in row.items()} for name, row in self.table.T.items()},
+        }
+
+    def _of_fits(self) -> dict[str, Any]:
+        """Counts of fits, and what they said."""
         results = self.results
         fitted = results["failure"].values == ""
         return {
-            "settings": self.settings,
-            "n_simulations": results.sizes["simulation"],
             "n_failed": len(self.failures),
             "n_not_converged": int((~results["converged"].values[fitted]).sum()),
             "n_widened": int(results["widened"].values.sum()),
             "seconds_median": float(np.median(results["seconds"])),
             "failures": self.failures,
             "notes": self.notes,
-            "table": {str(name): {k: _plain(v) for k, v in row.items()} for name, row in self.table.T.items()},
         }
 
     def report(self) -> str:
         """Format the table as text for a screen."""
-        told, shown = self.summary(), {}
+        shown = {}
         for name, row in self.table.T.items():
             covered = {f"{100 * p:g}%": f"{100 * row[f'covered_{100 * p:g}']:.1f}" for p in PROBABILITIES}
             shown[name] = {
@@ -95,11 +109,15 @@ class Calibration(Shown):
         )
         lines = [
             pd.DataFrame(shown).T.to_string(),
-            f"intervals hold the truth in % of fits; of one quantity with an error of {errors}",
+            f"intervals hold the truth in % of {counted_in(self.results)}; of one quantity with an error of {errors}",
             "ECDF: ! outside of its simultaneous 95% band",
-            f"{told['n_simulations']} simulations, {told['n_failed']} fits failed, {told['n_not_converged']} did not "
-            f"converge, {told['n_widened']} widened max_delay, {told['seconds_median']:.1f} s each",
         ]
+        if self._has_fits:
+            told = self.summary()
+            lines.append(
+                f"{told['n_simulations']} simulations, {told['n_failed']} fits failed, {told['n_not_converged']} did "
+                f"not converge, {told['n_widened']} widened max_delay, {told['seconds_median']:.1f} s each"
+            )
         if self.failures:
             i, why = next(iter(self.failures.items()))
             lines.append(f"failed fits are left out of the table; the first, of simulation {i}: {why}")
@@ -124,6 +142,18 @@ def gathered_from(done: list[dict[str, Any]], quantities: Mapping[str, str], set
         if len(failures) == len(done):
             raise FloatingPointError(f"all {len(done)} fits failed; the first: {failures[0]}")
         warn(f"{len(failures)} of {len(done)} fits failed and are left out: {failures[0]}")
+    results = tabulated(done, quantities, {"draws": settings["draws"], "method": settings["method"]})
+    own = ("converged", "widened", "seconds", "failure")
+    results = results.assign({name: ("simulation", np.array([record[name] for record in done])) for name in own})
+    notes = Counter(note for record in done for note in record["notes"])
+    return Calibration(results, settings, dict(notes.most_common()))
+
+
+def tabulated(done: list[dict[str, Any]], quantities: Mapping[str, str], attrs: Mapping[str, Any]) -> xr.Dataset:
+    """Tabulate judgements of posteriors, NaN where there is none.
+
+    ``quantities`` are names and kinds.
+    """
     empty = np.full(len(quantities), np.nan)
     dims = ("simulation", "quantity")
 
@@ -132,13 +162,9 @@ def gathered_from(done: list[dict[str, Any]], quantities: Mapping[str, str], set
 
     tables: dict[str, Any] = {name: (dims, gathered(name)) for name in ("truth", "rank", "mean", "sd", "z")}
     tables["inside"] = ((*dims, "probability"), gathered("inside", np.full((len(empty), len(PROBABILITIES)), np.nan)))
-    for name in ("converged", "widened", "seconds", "failure"):
-        tables[name] = ("simulation", np.array([record[name] for record in done]))
     coords = {"simulation": np.arange(len(done)), "quantity": list(quantities), "probability": list(PROBABILITIES),
               "kind": ("quantity", list(quantities.values()))}  # fmt: skip
-    results = xr.Dataset(tables, coords, {"draws": settings["draws"], "method": settings["method"]})
-    notes = Counter(note for record in done for note in record["notes"])
-    return Calibration(results, settings, dict(notes.most_common()))
+    return xr.Dataset(tables, coords, attrs)
 
 
 def _plain(value: Any) -> Any:
