@@ -96,7 +96,8 @@ def read_truth(path: Path) -> "xr.Dataset":
     except Exception as error:  # whatever a reader raises on a broken file
         raise DataError(f"{path.name} is damaged or is no truth of a simulation ({error})") from error
     if missing := sorted({"delay", "loadings", "timescale_across", "timescale_within"} - set(truth.variables)):
-        raise DataError(f"{path.name} has no {missing[0]}: give the truth that mrgp simulate wrote")
+        remedy = "give the truth that mrgp simulate wrote, of a model with loadings"
+        raise DataError(f"{path.name} has no {missing[0]}: {remedy}")
     return truth
 
 

@@ -82,8 +82,8 @@ TEXTS = {
 
 def add_simulate(commands: Any) -> None:
     """Add the command ``mrgp simulate``."""
-    about = """Draw a recording exactly: one of the scenarios of a model with delays, or of any model with --model.
-The truth goes beside it, into NAME_truth.nc."""
+    about = """Draw a recording: one of the scenarios of a model with delays, of a model with --model, whose
+parameters are drawn too, or of a fit with --fit. The truth goes beside it, into NAME_truth.nc."""
     simulate = commands.add_parser("simulate", help="make a recording whose truth is known", description=about)
     unasked: dict[str, Any] = dict.fromkeys(MEANT_FOR)
     simulate.set_defaults(parser=simulate, checks=(not_simulated,), **unasked)
@@ -92,11 +92,13 @@ The truth goes beside it, into NAME_truth.nc."""
     add("--list", action="store_true", help="show the scenarios")
     add("--out", type=Path, metavar="FILE", help=f"the recording: {A_PATH}")
     add("--seed", type=count, default=0, help="another seed, another recording (%(default)s)")
+    add("--fit", type=Path, metavar="FIT.nc", help="instead of a scenario: a fit of any model, as mrgp fit wrote it")
     add("--n-trials", type=positive_count, metavar="N", help="instead of the scenario's, or of 50")
-    add("--n-bins", type=positive_count, metavar="N", help="bins per trial, instead of the scenario's, or of 100")
+    text = "bins per trial, instead of the scenario's or the fit's, or of 100"
+    add("--n-bins", type=positive_count, metavar="N", help=text)
 
-    add = simulate.add_argument_group("model", about_models()).add_argument
-    text = f"instead of a scenario: {listed(METHODS)}; what is not said below is drawn from its priors"
+    add = simulate.add_argument_group("model", about_models(SIMULATED)).add_argument
+    text = f"instead of a scenario: {listed(SIMULATED)}; what is not said below is drawn from its priors"
     add("--model", choices=METHODS, metavar="NAME", help=text)
     add("--n-across", type=count, metavar="K", help="latents that all regions share (1)")
     text = f"latents private to a region: one number for all, or one per region ({listed(NEEDS_WITHIN)}: 1, else 0)"
@@ -112,10 +114,16 @@ The truth goes beside it, into NAME_truth.nc."""
 def not_simulated(args: argparse.Namespace) -> str | None:
     """Refuse options that are of no model, or not of this one: a sentence, or None."""
     asked = [flag(option) for option in (*DESIGNED, *OF_MODELS) if getattr(args, option) is not None]
+    if args.fit is not None:
+        asked += ["--model"] if args.model is not None else []
+        asked += [f"scenario {args.scenario}"] if args.scenario is not None else []
+        return f"--fit draws from a fit as it is: leave {asked[0]} out" if asked else None
     if args.model is None:
         return f"{asked[0]} is of a model: give --model NAME, or leave {asked[0]} out" if asked else None
     if args.scenario is not None:
         return f"scenario {args.scenario} has a model of its own: leave it out, or leave --model out"
+    if args.model not in SIMULATED:
+        return f"{args.model} draws with what it has learned: fit it, and give --fit FIT.nc instead of --model"
     return misplaced(args) or alone(args)
 
 
@@ -128,13 +136,17 @@ def run_simulate(args: argparse.Namespace) -> None:
     if args.list:
         print(*SCENARIOS, sep="\n")
         return
-    if args.out is None or (args.scenario is None and args.model is None):
+    if args.out is None or (args.scenario is None and args.model is None and args.fit is None):
         listing = "(`mrgp simulate --list` shows the scenarios)"
-        raise Misuse(f"simulate needs SCENARIO and --out FILE {listing}, or --model NAME and --out FILE")
+        others = "or --model NAME and --out FILE, or --fit FIT.nc and --out FILE"
+        raise Misuse(f"simulate needs SCENARIO and --out FILE {listing}, {others}")
     check_suffix(args.out)
     changed = given(args, ("n_trials", "n_bins"))
+    fit = None if args.fit is None else mrgp.load_fit(args.fit)
     try:
-        if args.model is None:
+        if fit is not None:
+            recording = mrgp.simulate_from(fit, seed=args.seed, **changed)
+        elif args.model is None:
             recording = simulate_scenario(args.scenario, seed=args.seed, **changed)
         else:
             recording = mrgp.simulate(**of_a_model(args), seed=args.seed, **changed)

@@ -148,9 +148,9 @@ def add_model(command: Parser) -> Callable[..., Any]:
     return add
 
 
-def about_models() -> str:
-    """Names of the models and what they are, a line each."""
-    return "\n".join(f"{name:<10}{words}" for name, words in MODELS.items())
+def about_models(names: Iterable[str] = MODELS) -> str:
+    """Names of models and what they are, a line each."""
+    return "\n".join(f"{name:<10}{MODELS[name]}" for name in names)
 
 
 def add_choices(add: Callable[..., Any], options: Iterable[str], texts: Mapping[str, str] = {}) -> None:

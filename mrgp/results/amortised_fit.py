@@ -70,8 +70,13 @@ class AmortisedFit(Fit):
         if site not in (names := known.sites_of_trials):
             raise ValueError(f"{type(self.model).__name__} has no site {site!r} of trials: it has {', '.join(names)}")
         mean, sd = known.of_site(site)
-        timed = mean.ndim > 2 and mean.shape[1] == recording.n_bins
-        rest = [f"{site}_{axis}" for axis in range(mean.ndim - 1 - timed)]
-        dims = ("trial", *(["time"] if timed else []), *rest)
-        coords: dict[str, Any] = {"trial": np.arange(len(mean))} | ({"time": recording.times} if timed else {})
+        dims = dims_of_trials(site, mean, recording.n_bins)
+        coords: dict[str, Any] = {"trial": np.arange(len(mean))} | ({"time": recording.times} if "time" in dims else {})
         return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords)
+
+
+def dims_of_trials(site: str, values: np.ndarray, n_bins: int) -> tuple[str, ...]:
+    """Names of the axes of a site of trials, of which the first is the trial."""
+    timed = values.ndim > 2 and values.shape[1] == n_bins
+    rest = [f"{site}_{axis}" for axis in range(values.ndim - 1 - timed)]
+    return ("trial", *(["time"] if timed else []), *rest)

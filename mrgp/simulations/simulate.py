@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.parts.kernels import Kernel, SquaredExponential
+from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import NOISE
 from mrgp.recordings.layout import CONDITION, Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
@@ -139,7 +140,7 @@ def simulate(
         attrs |= {"gp_noise": plain.gp_noise, "kernel": type(plain.kernel or SquaredExponential()).__name__}
     else:
         name = type(model).__name__
-        require(model.is_simulated, f"{name} draws with what it has learned: fit it, and take fit.sample")
+        require(model.is_simulated, f"{name} draws with what it has learned: fit it, and use mrgp.simulate_from(fit)")
         taken = f"{', '.join(own)}: the model says that, or its sites do; leave it out, or leave model out"
         require(not own, taken)
         attrs["model"] = json.dumps(model.to_settings(), default=str)
@@ -147,8 +148,7 @@ def simulate(
     if delays is None:  # neurons are the same, whether delays are drawn here or by the program
         rng.random((assignment.n_regions, assignment.n_across))
     readers = readers_of(shared_by, assignment, populations(model, layout))
-    longest = MAX_POINTS // (assignment.n_regions if assignment.n_across else 1)
-    require(n_bins <= longest, f"n_bins = {n_bins} is too long to draw exactly: take trials of <= {longest}")
+    check_length(assignment, n_bins)
     given = dict(sites or {})
     typical_noise = positive("noise", given.get(NOISE.name, noise), layout.total_neurons)
     ratio = positive("snr", snr, layout.n_regions)
@@ -165,6 +165,12 @@ def simulate(
     table = model.tables.delays(values, layout, n_bins) if delays is None else delays
     data = _recording(frame, drawn.values, observed(drawn.values.shape, ragged, missing, rng))
     return Simulation(data, truth_of(model, frame, values, drawn, table, readers, attrs), values)
+
+
+def check_length(assignment: LatentLayout, n_bins: int) -> None:
+    """Raise ValueError if trials are too long for a dense factor."""
+    longest = MAX_POINTS // (assignment.n_regions if assignment.n_across else 1)
+    require(n_bins <= longest, f"n_bins = {n_bins} is too long to draw exactly: take trials of <= {longest}")
 
 
 def _recording(frame: MultiRegionData, values: np.ndarray, kept: np.ndarray) -> MultiRegionData:

@@ -36,8 +36,9 @@ class Simulation(Shown):
             every other site of the model, under its name, with its dims and units. For every
             bin, kept or not: the smooth latents ``across`` (trial, time, across_latent), on region 1's clock,
             and ``within`` (trial, time, within_latent); ``readouts`` (trial, time, readout), delayed and with
-            GP noise. Coordinates ``region_of_neuron``, ``_within``, ``_readout`` name regions. Attributes
-            ``bin_width`` (s), ``seed``, and ``gp_noise``, ``kernel``, or ``model`` where one was given.
+            GP noise. Of a fit with a guide instead the sites of trials, ``eta`` (trial, time, neuron) among them, and
+            the parameters that have names. Coordinates ``region_of_neuron``, ``_within``, ``_readout`` name regions.
+            Attributes ``bin_width`` (s), ``seed``, and ``gp_noise``, ``kernel``, or ``model`` where one was given.
         sites: The same parameters as the model's program takes them, such as by ``model.log_likelihood``.
     """
 
@@ -90,7 +91,7 @@ def truth_of(
     arrays: dict[str, Any] = {DELAY.name: (("region", "across_latent", "time")[: delays.ndim], delays, SECONDS)}
     sizes = {"region": layout.n_regions}
     for name, value in (absent | {name: sites[name] for name in sites if name != DELAY.name}).items():
-        arrays[name] = _labelled(name, value, sizes)
+        arrays[name] = labelled(name, value, sizes)
     if DELAY_CHANGE.name in sites:
         arrays[LEVEL] = (DELAY.dims, sites[DELAY.name], SECONDS)
     arrays |= {
@@ -113,7 +114,7 @@ def truth_of(
     return xr.Dataset(arrays, coords, {**attrs, "bin_width": layout.bin_width})
 
 
-def _labelled(name: str, value: np.ndarray, sizes: dict[str, int]) -> tuple[Sequence[str], np.ndarray, dict[str, str]]:
+def labelled(name: str, value: np.ndarray, sizes: dict[str, int]) -> tuple[Sequence[str], np.ndarray, dict[str, str]]:
     """Return a site with its dims and units.
 
     A dim that another site has of another size gets a name of its own.

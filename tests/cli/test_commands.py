@@ -194,6 +194,10 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         (["simulate", "--model", "fa", "--mean-timescale", "1", "--out", "x.nc"], "--mean-timescale is of --mean psth"),
         (["simulate", "--model", "dlag", "--n-within", "1,1,1", "--out", "x.npz"], "--n-within 1,1,1 is for 3 regions"),
         (["simulate", "--model", "gpfa", "--hold-max-delay", "--out", "x.npz"], "unrecognized arguments"),
+        (["simulate", "--model", "lfads", "--out", "x.npz"], "fit it, and give --fit FIT.nc instead of --model"),
+        (["simulate", "--fit", "x.nc", "--model", "lds", "--out", "x.npz"], "draws from a fit as it is: leave --model"),
+        (["simulate", "demo", "--fit", "x.nc", "--out", "x.npz"], "leave scenario demo out"),
+        (["simulate", "--fit", "x.nc", "--snr", "2", "--out", "x.npz"], "leave --snr out"),
         (["simulate", "other", "--out", "x.npz"], "there is no scenario 'other': choose from dlag, dlag_ssm"),
         (["simulate", "demo", "--out", "x.npz", "--n-trials", "0"], "--n-trials: '0' is not a whole number, 1 or more"),
         (["simulate", "demo", "--out", "x.npz", "--n-bins", "x"], "--n-bins"),
@@ -354,6 +358,12 @@ def test_simulate_fit_and_load(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(summary["delay_intervals"]["lower"], bounds["lower"])
     np.testing.assert_allclose(summary["delay_intervals"]["upper"], bounds["upper"])
     delay, lower, upper = (1e3 * float(bounds[name][1, 0]) for name in ("delay", "lower", "upper"))
+    code, drawn, err = run("simulate", "--fit", out / "fit.nc", "--n-trials", 3, "--out", tmp_path / "drawn.npz")
+    assert (code, err) == (DONE, "")
+    assert "3 trials x 20 bins of 20 ms" in drawn
+    truth = read_truth(tmp_path / "drawn_truth.nc")
+    np.testing.assert_allclose(truth["delay"], fit.delays)
+    assert truth["across"].shape == (3, 20, 1)
     row = next(line for line in printed.splitlines() if line.split()[:1] == ["0"])
     assert row.endswith("V2 lags V1" if lower > 0 else "V2 leads V1" if upper < 0 else "unclear")
     assert f"{delay:+.1f}" in row
@@ -510,6 +520,11 @@ def test_models_with_networks_are_fitted_and_evaluated(run, waves, tmp_path, mod
     predictors = xr.load_dataset(tmp_path / "test" / "evaluation.nc", group="cosmoothing")["predictor"].values
     assert predictors[0] == catalogue.CLASSES[model]
     assert len(predictors) > 2
+    code, printed, err = run("simulate", "--fit", out / "fit.nc", "--n-trials", 3, "--out", tmp_path / "drawn.nc")
+    assert (code, err) == (DONE, "")
+    truth, made = xr.load_dataset(tmp_path / "drawn_truth.nc"), mrgp.load_recording(tmp_path / "drawn.nc")
+    assert truth["eta"].shape == made.values.shape == (3, 20, 11)
+    assert truth["initial"].sizes["trial"] == 3
 
 
 def test_a_fit_goes_on_from_another(run, save, tmp_path):

@@ -606,7 +606,7 @@ def test_a_sequence_vae_of_ones_own_works_like_any_model(counts, tmp_path):
         fit.latents(test, refine=2)
     with pytest.raises(ValueError, match="Sequence has no draws to leave trials out of: there are no delays"):
         mrgp.leave_one_out(fit, test, progress=False)
-    with pytest.raises(ValueError, match=r"Sequence draws with what it has learned: fit it, and take fit.sample"):
+    with pytest.raises(ValueError, match="Sequence draws with what it has learned: fit it, and use"):
         mrgp.simulate(model, regions={"V1": 6, "V2": 4})
     with pytest.raises(ValueError, match="method is one of amortised_svi for Sequence, not 'map'"):
         model.fit(train, "map")

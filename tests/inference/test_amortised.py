@@ -310,6 +310,21 @@ def test_ranks_of_latents_are_uniform_where_the_guide_is_the_posterior(data, val
         mrgp.calibrate_latents(fit, draws=0)
 
 
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_a_recording_drawn_from_a_fit_comes_with_its_latents(data, values):
+    trained = Static().fit(data, **QUICK)
+    fit = replace(trained, sites={**trained.sites, **packed(values)})
+    made = mrgp.simulate_from(fit, 400, 6, seed=3)
+    assert made.truth["x"].dims == ("trial", "x_0")
+    assert made.truth["eta"].dims == ("trial", "time", "neuron")
+    np.testing.assert_allclose(made.truth["eta"][:, 0], made.truth["x"].values @ C.T, atol=1e-12)
+    error = 5 * np.sqrt(2 / (400 * 6)) * NOISE
+    assert (np.abs((made.data.values - made.truth["eta"].values).var((0, 1)) - NOISE) < error).all()
+    assert (np.abs(np.cov(made.truth["x"].values.T) - np.eye(2)) < 5 * np.sqrt(2 / 400)).all()
+    np.testing.assert_array_equal(made.truth["noise"], NOISE)
+    np.testing.assert_array_equal(fit.sample(400, 6, seed=3).values, made.data.values)
+
+
 def test_parameters_are_the_same_through_arrays_and_coordinates(data):
     first = first_values(Static(), data, random.key(3))
     again = unpacked(Static(), data, packed(first))
