@@ -4,7 +4,7 @@ Pandarinath et al. (2018, Nat. Methods 15, 805-815); its dynamics by default aft
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import jax
@@ -63,6 +63,7 @@ class LFADS(Amortised):
     dynamics: Cell = Residual()  # noqa: RUF009  a frozen part
     conditions: bool = False
     width: int = 64
+    _: KW_ONLY
     emission: Emission = Poisson()  # noqa: RUF009  a frozen part
 
     has_dynamics: ClassVar[bool] = True

@@ -12,7 +12,7 @@ Assumed are dynamics without inputs and without noise: a trial that is perturbed
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, final
 
 import jax
@@ -55,6 +55,7 @@ class NeuralODE(Amortised):
     n_substeps: int = 1
     timescale: float | None = None
     reader: int = 64
+    _: KW_ONLY
     emission: Emission = Poisson()  # noqa: RUF009  a frozen part
 
     knows_times: ClassVar[bool] = True

@@ -95,6 +95,13 @@ def test_defaults_are_those_of_the_library():
     assert all(issubclass(getattr(mrgp, name), mrgp.Kernel) for name in KERNELS.values())
 
 
+def test_the_size_of_a_model_comes_first():
+    """As in README: no field of a family is before it."""
+    firsts = {name: next(iter(inspect.signature(getattr(mrgp.models, cls)).parameters)) for name, cls in
+        catalogue.CLASSES.items()}  # fmt: skip
+    assert firsts == dict.fromkeys(MEANT_FOR["n_across"], "n_across") | {"lfads": "n_factors", "neuralode": "n_latents"}
+
+
 def test_catalogue_is_what_the_classes_say():
     """After a change of models, kernels or methods, run `python -m mrgp.cli.make_catalogue`."""
     assert Path(catalogue.__file__).read_text() == make_catalogue.catalogue()
