@@ -71,10 +71,10 @@ from .results.fit import load_fit as load_fit
 from .results.loo import leave_one_out as leave_one_out
 from .runtime.workers import process_pool as process_pool
 from .simulations.chaotic_network import chaotic_network as chaotic_network
+from .simulations.from_fit import simulate_from as simulate_from
 from .simulations.memory_ring import memory_ring as memory_ring
 from .simulations.pass_decision import pass_decision as pass_decision
 from .simulations.random_networks import random_networks as random_networks
-from .simulations.from_fit import simulate_from as simulate_from
 from .simulations.scenarios import simulate_scenario as simulate_scenario
 from .simulations.simulate import simulate as simulate
 from .simulations.spiral import simulate_spiral as simulate_spiral

@@ -48,7 +48,7 @@ def test_candidates_folds_and_settings_are_as_typed(run, file, tasks, tmp_path):
     job = tasks[0][0]
     assert (job.model.kernel, job.model.max_delay) == (mrgp.Matern32(), 0.08)
     settings = {"fixed": {"timescale_across": 0.1}, "n_starts": 2, "seed": 4}
-    assert job.settings == settings | {"tolerance": 0.01, "max_iterations": 1000}
+    assert job.settings == settings | {"max_iterations": 1000}
     assert [np.bincount(job.folds[part], minlength=3).max() for part in (slice(8), slice(8, 12))] == [3, 2]
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"tasks.json", "summary.json", "scores.csv", "scores.nc", "cv.png"}
