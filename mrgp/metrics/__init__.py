@@ -15,6 +15,8 @@ from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angl
 from mrgp.metrics.communication import (
     effectome_cosine, false_edge_ratio, input_r2, message_r2, transmission_delay_rmse,
 )  # fmt: skip
+from mrgp.metrics.lagged_regression import lagged_regression
+from mrgp.metrics.reduced_rank import reduced_rank_regression
 from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
 from mrgp.parts.matching import delay_rmse
 from mrgp.recordings.splits import Split, hold_out_neurons, neuron_masks, split_trials
@@ -38,6 +40,7 @@ __all__ = [
     "flow_matrix",
     "hold_out_neurons",
     "input_r2",
+    "lagged_regression",
     "leave_region_out",
     "log_predictive",
     "match_loadings",
@@ -51,6 +54,7 @@ __all__ = [
     "r_squared",
     "reconstruction",
     "recovery_errors",
+    "reduced_rank_regression",
     "signal_flow",
     "split_trials",
     "subspace_error",
