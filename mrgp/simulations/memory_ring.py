@@ -20,7 +20,7 @@ from mrgp.simulations.talking import (
 
 LATE = 2  # bins, after which a stimulus is passed on
 GAIN = 0.9  # of the recurrent weights: near the edge of chaos, networks remember for longest
-LEAK = 0.5  # of a unit in a bin
+LEAK = 0.8  # of a unit in a bin
 DRIVE = 1.0  # norm of what a stimulus or message of norm 1 gives to units: their rates then have an sd of about 0.4
 TRAINING = (128, 60)  # trials and bins at least, on which what is sent is fitted
 RIDGE = 1e-4  # of the units' mean variance: rates have no noise
