@@ -67,6 +67,7 @@ def run_fetch(args: argparse.Namespace) -> None:
         print(f"written to {args.out}")
 
 
+NETWORKS = ("memory_ring", "pass_decision", "three_flows", "random_networks")  # functions of mrgp
 OF_FITS = ("hold_max_delay", "shape", "rate")  # options of models that say nothing of what is drawn
 OF_MODELS = tuple(o for o in MODEL_OPTIONS if o not in OF_FITS and not set(SIMULATED).isdisjoint(MEANT_FOR[o]))
 DESIGNED = ("n_across", "n_within", "neurons", "bin_width", "snr", "conditions")  # by a scenario too, in its own way
@@ -83,7 +84,8 @@ TEXTS = {
 def add_simulate(commands: Any) -> None:
     """Add the command ``mrgp simulate``."""
     about = """Draw a recording: one of the scenarios of a model with delays, of a model with --model, whose
-parameters are drawn too, or of a fit with --fit. The truth goes beside it, into NAME_truth.nc."""
+parameters are drawn too, of a fit with --fit, or of a network of regions that talk with
+--network. The truth goes beside it, into NAME_truth.nc."""
     simulate = commands.add_parser("simulate", help="make a recording whose truth is known", description=about)
     unasked: dict[str, Any] = dict.fromkeys(MEANT_FOR)
     simulate.set_defaults(parser=simulate, checks=(not_simulated,), **unasked)
@@ -93,8 +95,10 @@ parameters are drawn too, or of a fit with --fit. The truth goes beside it, into
     add("--out", type=Path, metavar="FILE", help=f"the recording: {A_PATH}")
     add("--seed", type=count, default=0, help="another seed, another recording (%(default)s)")
     add("--fit", type=Path, metavar="FIT.nc", help="instead of a scenario: a fit of any model, as mrgp fit wrote it")
-    add("--n-trials", type=positive_count, metavar="N", help="instead of the scenario's, or of 50")
-    text = "bins per trial, instead of the scenario's or the fit's, or of 100"
+    text = f"instead of a scenario, regions that send each other messages: {listed(NETWORKS)}"
+    add("--network", choices=NETWORKS, metavar="NAME", help=text)
+    add("--n-trials", type=positive_count, metavar="N", help="instead of those of what is drawn; of a model or fit 50")
+    text = "bins per trial, instead of those of what is drawn; of a model 100"
     add("--n-bins", type=positive_count, metavar="N", help=text)
 
     add = simulate.add_argument_group("model", about_models(SIMULATED)).add_argument
@@ -115,9 +119,13 @@ def not_simulated(args: argparse.Namespace) -> str | None:
     """Refuse options that are of no model, or not of this one: a sentence, or None."""
     asked = [flag(option) for option in (*DESIGNED, *OF_MODELS) if getattr(args, option) is not None]
     if args.fit is not None:
+        asked += [f"--network {args.network}"] if args.network is not None else []
         asked += ["--model"] if args.model is not None else []
         asked += [f"scenario {args.scenario}"] if args.scenario is not None else []
         return f"--fit draws from a fit as it is: leave {asked[0]} out" if asked else None
+    if args.network is not None and (args.scenario or args.model) is not None:
+        other = f"scenario {args.scenario}" if args.model is None else f"--model {args.model}"
+        return f"{other} says what is drawn, and so does --network: leave one out"
     if args.model is None:
         return f"{asked[0]} is of a model: give --model NAME, or leave {asked[0]} out" if asked else None
     if args.scenario is not None:
@@ -128,7 +136,7 @@ def not_simulated(args: argparse.Namespace) -> str | None:
 
 
 def run_simulate(args: argparse.Namespace) -> None:
-    """Draw the recording of a scenario or of a model; write it and its truth."""
+    """Draw the recording of a scenario, model or network; write it and its truth."""
     import mrgp
     from mrgp.runtime.files import write_atomically
     from mrgp.simulations.scenarios import SCENARIOS, simulate_scenario
@@ -136,16 +144,17 @@ def run_simulate(args: argparse.Namespace) -> None:
     if args.list:
         print(*SCENARIOS, sep="\n")
         return
-    if args.out is None or (args.scenario is None and args.model is None and args.fit is None):
+    if args.out is None or (args.scenario or args.model or args.network or args.fit) is None:
         listing = "(`mrgp simulate --list` shows the scenarios)"
-        others = "or --model NAME and --out FILE, or --fit FIT.nc and --out FILE"
-        raise Misuse(f"simulate needs SCENARIO and --out FILE {listing}, {others}")
+        raise Misuse(f"simulate needs --out FILE and SCENARIO {listing}, --model NAME, --network NAME or --fit FIT.nc")
     check_suffix(args.out)
     changed = given(args, ("n_trials", "n_bins"))
     fit = None if args.fit is None else mrgp.load_fit(args.fit)
     try:
         if fit is not None:
             recording = mrgp.simulate_from(fit, seed=args.seed, **changed)
+        elif args.network is not None:
+            recording = getattr(mrgp, args.network)(seed=args.seed, **changed)
         elif args.model is None:
             recording = simulate_scenario(args.scenario, seed=args.seed, **changed)
         else:

@@ -18,6 +18,7 @@ from mrgp.cli import main as cli
 from mrgp.cli.catalogue import KERNELS, MEANT_FOR, OF_METHODS
 from mrgp.cli.evaluate import read_truth
 from mrgp.cli.main import build_parser
+from mrgp.cli.recordings import NETWORKS
 from mrgp.inference.optimise import Objective
 from mrgp.part import rebuilt
 from mrgp.recordings.readers.public import fetch_v1v2
@@ -188,14 +189,19 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         (["fetch"], "required: name"),
         (["fetch", "v9"], "invalid choice: 'v9'"),
         (["fetch", "v1v2", "--out", "x.csv"], "cannot write x.csv: give --out a path that ends in .npz or .nc"),
-        (["simulate"], "simulate needs SCENARIO and --out FILE"),
-        (["simulate", "demo"], "simulate needs SCENARIO and --out FILE"),
+        (["simulate"], "simulate needs --out FILE and SCENARIO"),
+        (["simulate", "demo"], "simulate needs --out FILE and SCENARIO"),
         (["simulate", "demo", "--out", "x.mat"], "cannot write x.mat"),
         (["simulate", "--model", "lds"], "or --model NAME and --out FILE"),
         (["simulate", "--model", "plds", "--out", "x.npz"], "invalid choice: 'plds'"),
         (["simulate", "--emission", "poisson", "--out", "x.npz"], "--emission is of a model: give --model NAME, or"),
         (["simulate", "demo", "--neurons", "3", "--out", "x.npz"], "--neurons is of a model: give --model NAME, or"),
         (["simulate", "demo", "--model", "lds", "--out", "x.npz"], "scenario demo has a model of its own"),
+        (["simulate", "demo", "--network", "memory_ring", "--out", "x.npz"], "scenario demo says what is drawn"),
+        (["simulate", "--model", "lds", "--network", "memory_ring"], "--model lds says what is drawn"),
+        (["simulate", "--network", "ring", "--out", "x.npz"], "invalid choice: 'ring'"),
+        (["simulate", "--network", "memory_ring", "--n-bins", "3", "--out", "x.npz"], "n_bins is 3"),
+        (["simulate", "--network", "memory_ring"], "or --network"),
         (["simulate", "--model", "lds", "--noise", "ar1", "--out", "x.npz"], "--noise is not for lds"),
         (["simulate", "--model", "fa", "--n-within", "1", "--out", "x.npz"], "fa has no latents private to a region"),
         (["simulate", "--model", "fa", "--mean-timescale", "1", "--out", "x.nc"], "--mean-timescale is of --mean psth"),
@@ -655,6 +661,20 @@ def test_every_model_can_be_simulated(run, tmp_path, options, site):
         strict=True)), n_trials=4, n_bins=10, bin_width=data.bin_width, conditions=data.layout.conditions,
         snr=0.5 if "--snr" in options else 1.0)  # fmt: skip
     np.testing.assert_allclose(same.data.values, data.values, atol=1e-9)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_can_be_simulated(run, tmp_path, network):
+    code, printed, err = run(
+        "simulate", "--network", network, "--n-trials", 4, "--n-bins", 30, "--seed", 2, "--out", tmp_path / "made.nc"
+    )
+    assert (code, err) == (0, "")
+    assert f"its truth to {tmp_path / 'made_truth.nc'}" in printed
+    same = getattr(mrgp, network)(n_trials=4, n_bins=30, seed=2)
+    made = mrgp.load_recording(tmp_path / "made.nc", drop_dead=None)
+    assert np.array_equal(made.values, same.data.values)
+    with xr.open_dataset(tmp_path / "made_truth.nc", engine="h5netcdf") as truth:
+        assert np.array_equal(truth["messages"].values, same.truth["messages"].values)
 
 
 def test_list_shows_the_scenarios(run):
