@@ -13,30 +13,33 @@ from jax import Array
 
 from mrgp.families.amortised import Amortised
 from mrgp.families.checks import assigned, check_numbers
+from mrgp.families.factors_of_bins import factors_of_bins, n_outputs, readouts_of
 from mrgp.families.latents_in_bins import typical_hyperparameters
+from mrgp.families.starts import first_sites
 from mrgp.families.tables import Tables
+from mrgp.likelihoods.expansion import slopes
 from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
 from mrgp.likelihoods.statespace.lift import build_lift, check_own
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.likelihoods.statespace.registers import missed_variance
-from mrgp.likelihoods.structured import Factors, MarkovPosterior, MarkovPrior
+from mrgp.likelihoods.structured import MarkovPosterior, MarkovPrior
 from mrgp.parts.delays.base import Delays
 from mrgp.parts.delays.constant import ConstantDelay
 from mrgp.parts.emissions import ByRegion, Emission, Gaussian
 from mrgp.parts.kernels import Kernel, SquaredExponential
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.networks import AroundBins, Perceptron, network
+from mrgp.parts.readout import LOADINGS
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.fit import Fit
-from mrgp.results.structured_fit import StructuredConditional, StructuredFit
+from mrgp.results.amortised_conditional import LatentsShown
+from mrgp.results.processes_with_guide import OfProcesses
 
 READOUTS = "readouts"  # the site of the latents of trials
+WEIGHT = "readout_{}$params:layers:0:weight"  # of a linear readout, among the parameters of a fit
 SHORTEST_READ = 0.05  # s: registers read delayed latents of this timescale and longer as well as the GP noise allows
 CONTEXT = 3  # bins on either side from which a factor knows how high rates are about now
-FIRST_ROOT = 1.0  # log of the root of a factor's precision: networks first learn from what is hardly uncertain
-LOG_ROOTS = (-10.0, 10.0)  # of which an exponential is a number that double precision can work with
 
 type Sizes = tuple[int, ...]
 
@@ -52,7 +55,11 @@ class GPVAE(Amortised):
     with u the units of the emission. Regions may be modalities: images with Gaussian noise, spikes with Poisson counts.
     q is structured (:mod:`mrgp.likelihoods.structured`): a network of each region turns what is seen of it around a bin
     into a Gaussian factor of the region's latents in this bin, and q is the exact posterior of the processes given all
-    factors. A bin, or a region, of which nothing is seen has no factor.
+    factors. Where the readout is linear no network is needed: the factor is log p(y), expanded around the mean of q
+    (:mod:`mrgp.likelihoods.expansion`), and of Gaussian values q is the posterior itself. A bin, or a region, of which
+    nothing is seen has no factor. Training begins where a climb of DLAG would: at the lags at which
+    regions repeat each other, and with linear readouts of what they share. If all readouts are linear, fit with
+    ``hidden_share=0, warm_up=0``: q is no network, and has nothing to learn by heart.
 
     Sample sites, in seconds: ``delay`` (region - 1, across_latent), ``timescale_across``, ``timescale_within``, and
     those of the emission; the rest are networks.
@@ -65,7 +72,8 @@ class GPVAE(Amortised):
         emission: An :class:`mrgp.Emission` or its name, or a mapping region -> emission.
         hidden: Hidden units of the layers of each readout, or a mapping region -> hidden units; () for a linear one,
             as DLAG has it.
-        encoder: Hidden units of the layers by which a factor is read from a bin; at least one layer.
+        encoder: Hidden units of the layers by which a factor is read from a bin, where the readout is not linear; at
+            least one layer.
         order: States that approximate one latent whose kernel has no exact state space, 2 to 6.
         gp_noise: Share of white noise in every latent's copy (eps).
         timescale_bounds: Shortest and longest timescale in seconds; None for a log-normal prior around 0.1 s.
@@ -85,7 +93,7 @@ class GPVAE(Amortised):
     timescale_bounds: tuple[float, float] | None = None
     max_delay: InitVar[float | None] = None
 
-    fit_class: ClassVar[type[Fit]] = StructuredFit
+    latents_shown: ClassVar[LatentsShown] = OfProcesses()
     duration: ClassVar[float | None] = None  # nothing has a course over the trial
 
     def __post_init__(self, max_delay: float | None) -> None:  # type: ignore[override]
@@ -144,73 +152,67 @@ class GPVAE(Amortised):
 
     def __call__(self, data: MultiRegionData) -> None:
         latents, layout = self.latent_sites(data), self.assignment(data.layout)  # delta, g_k, w_rj ~ GP(0, k)
-        readout, unit = self.emission_sites(data), self.unit(data)
-        nets = []
-        for r, region in enumerate(data.layout.regions):
-            sizes = len(_readouts_of(layout, r)), *self.hidden_of(region), layout.n_neurons[r]
-            nets.append(network(f"readout_{r}", partial(Perceptron.of, sizes, offset=False)))
+        readout = self.emission_sites(data)
+        nets, unit = self._readouts(data)
         with self.trials(data) as some:
             x = numpyro.sample(READOUTS, self._prior(data, some.n_trials, latents))
-            parts = [net(x[..., _readouts_of(layout, r)]) for r, net in enumerate(nets)]
+            parts = [net(x[..., readouts_of(layout, r)]) for r, net in enumerate(nets)]
             self.observe(some, unit * jnp.concatenate(parts, -1), readout, x[..., _shown(layout)])
 
     def guide(self, data: MultiRegionData) -> None:
         latents, layout = self.latent_sites(data), self.assignment(data.layout)
-        nets = []
+        readout, (readouts, unit) = self.emission_sites(data), self._readouts(data)
+        units = jnp.split(unit, np.cumsum(layout.n_neurons)[:-1])
+        loadings = [own[:, None] * net.layers[0].weight if net.is_linear else None
+                    for own, net in zip(units, readouts, strict=True)]  # fmt: skip
+        nets: list[AroundBins | None] = []
         for r, n_neurons in enumerate(layout.n_neurons):
-            sizes, count = (2 * n_neurons, *self.encoder), len(_readouts_of(layout, r))
-            made = partial(AroundBins.of, sizes, count + count * (count + 1) // 2, CONTEXT)
-            nets.append(network(f"encoder_{r}", made))
+            sizes, outputs = (2 * n_neurons, *self.encoder), n_outputs(len(readouts_of(layout, r)))
+            made = partial(AroundBins.of, sizes, outputs, CONTEXT)
+            nets.append(None if readouts[r].is_linear else network(f"encoder_{r}", made))
         with self.trials(data) as some:
-            factors = self._factors(nets, self.inputs(some), layout)
-            numpyro.sample(READOUTS, MarkovPosterior(self._prior(data, some.n_trials, latents), factors))
+
+            def slopes_at(eta: Array) -> tuple[Array, Array]:
+                return slopes(lambda at: self.emission.given(readout, at).log_prob(some.floats), eta + readout.offset)
+
+            prior = self._prior(data, some.n_trials, latents)
+            factors = factors_of_bins(
+                nets, loadings, self.inputs(some), layout, slopes_at, lambda told: MarkovPosterior(prior, told).mean
+            )
+            numpyro.sample(READOUTS, MarkovPosterior(prior, factors))
+
+    def _readouts(self, data: MultiRegionData) -> tuple[list[Perceptron], Array]:
+        """Networks of the regions, and the units of what they give, (neuron,)."""
+        layout, nets = self.assignment(data.layout), []
+        for r, region in enumerate(data.layout.regions):
+            sizes = len(readouts_of(layout, r)), *self.hidden_of(region), layout.n_neurons[r]
+            nets.append(network(f"readout_{r}", partial(Perceptron.of, sizes, offset=False)))
+        return nets, self.unit(data)
 
     def _prior(self, data: MultiRegionData, n_trials: int, latents: Latents) -> MarkovPrior:
         return MarkovPrior(latents, self.state_space(data.layout), data.n_bins, n_trials)
 
-    def _factors(self, nets: list[AroundBins], inputs: Array, layout: LatentLayout) -> Factors:
-        """Factors of bins from what the guide sees, region by region.
+    # ---- what inference and results ask --------------------------------------------------------------------------
 
-        The fewer neurons are seen, the weaker they are.
-        """
-        values, seen = jnp.split(inputs, 2, -1)
-        total = jnp.maximum(seen.mean(-1, keepdims=True), 1 / seen.shape[-1])  # by which values were divided
-        size, edges = layout.n_readouts, np.cumsum(layout.n_neurons)[:-1]
-        centers, roots = jnp.zeros((*inputs.shape[:2], size)), jnp.zeros((*inputs.shape[:2], size, size))
-        own = zip(nets, jnp.split(values * total, edges, -1), jnp.split(seen, edges, -1), strict=True)
-        for r, (net, values_here, seen_here) in enumerate(own):
-            share, places = seen_here.mean(-1, keepdims=True), _readouts_of(layout, r)
-            scaled = values_here / jnp.maximum(share, 1 / seen_here.shape[-1])
-            out = jnp.asarray(net(jnp.concatenate([scaled, seen_here], -1), share), jnp.result_type(float))
-            center, log_root, below = jnp.split(out, [len(places), 2 * len(places)], -1)
-            scale = jnp.sqrt(share) * jnp.exp(jnp.clip(log_root + FIRST_ROOT, *LOG_ROOTS))
-            rows, columns = np.tril_indices(len(places), -1)
-            unit = jnp.broadcast_to(jnp.eye(len(places)), (*out.shape[:2], len(places), len(places)))
-            root = unit.at[..., rows, columns].set(below) * scale[..., None, :]
-            centers = centers.at[..., places].set(center)
-            roots = roots.at[..., places[:, None], places].set(root)
-        return Factors(centers, roots)
-
-    # ---- what results ask ----------------------------------------------------------------------------------------
+    def first_guess(self, data: MultiRegionData) -> dict[str, np.ndarray]:
+        sites, layout = first_sites(self, data), self.assignment(data.layout)  # type: ignore[arg-type]
+        loadings = sites.pop(LOADINGS.name) / np.asarray(self.emission.unit(data))[:, None]
+        for r, (region, part) in enumerate(data.layout.region_slices.items()):
+            if not self.hidden_of(region):
+                columns = layout.column_of_readout[readouts_of(layout, r)]
+                sites[WEIGHT.format(r)] = loadings[part, columns]
+        return sites
 
     @property
     def tables(self) -> Tables:
         """Its delays and timescales as numbers, from sites."""
         return Tables(self)  # type: ignore[arg-type]
 
-    def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> StructuredConditional:
-        return StructuredConditional(**vars(super().conditional(data, sites)))
-
 
 def _sizes(hidden: Any) -> Any:
     """Hidden units as tuples, whether they came as a mapping, or as lists from JSON."""
     pairs = hidden.items() if isinstance(hidden, Mapping) else hidden
     return tuple((p[0], tuple(p[1])) if isinstance(p, tuple | list) else p for p in pairs)
-
-
-def _readouts_of(layout: LatentLayout, region: int) -> np.ndarray:
-    """Indices of a region's readouts: copies of across latents, then its own latents."""
-    return np.flatnonzero(layout.region_of_readout == region)
 
 
 def _shown(layout: LatentLayout) -> np.ndarray:

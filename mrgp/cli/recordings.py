@@ -146,7 +146,8 @@ def run_simulate(args: argparse.Namespace) -> None:
         return
     if args.out is None or (args.scenario or args.model or args.network or args.fit) is None:
         listing = "(`mrgp simulate --list` shows the scenarios)"
-        raise Misuse(f"simulate needs --out FILE and SCENARIO {listing}, or --model NAME, --network NAME or --fit FIT.nc")
+        others = "--model NAME, --network NAME or --fit FIT.nc"
+        raise Misuse(f"simulate needs --out FILE and SCENARIO {listing}, or {others}")
     check_suffix(args.out)
     changed = given(args, ("n_trials", "n_bins"))
     fit = None if args.fit is None else mrgp.load_fit(args.fit)

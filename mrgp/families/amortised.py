@@ -39,7 +39,7 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, entries
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import ETA, LATENTS, AmortisedConditional
+from mrgp.results.amortised_conditional import ETA, LATENTS, AmortisedConditional, DrawnLatents, LatentsShown
 from mrgp.results.amortised_fit import AmortisedFit
 from mrgp.results.fit import Fit
 
@@ -62,6 +62,7 @@ class Amortised(Model, abstract=True):
 
     fit_class: ClassVar[type[Fit]] = AmortisedFit
     methods: ClassVar[tuple[str, ...]] = (AmortisedSVI.written_name(),)
+    latents_shown: ClassVar[LatentsShown] = DrawnLatents()
     first_horizon: ClassVar[float] = 1.0  # share of a trial's bins that training scores at first; all when it is warm
 
     def __post_init__(self) -> None:
@@ -139,6 +140,14 @@ class Amortised(Model, abstract=True):
         numpyro.sample("y", self.emission.given(readout, eta).mask(scored).to_event(2), obs=data.floats)
 
     # ---- what inference and results ask --------------------------------------------------------------------------
+
+    def first_guess(self, data: MultiRegionData) -> Mapping[str, Any]:
+        """First guess of some parameters from the recording.
+
+        Their names are those that :attr:`mrgp.Fit.sites` has. Other sites begin at the means of their priors, and
+        networks as they are made.
+        """
+        return {}
 
     def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> AmortisedConditional:
         return AmortisedConditional(self, data, unpacked(self, data, sites), self.refinement)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrgp.inference.lags import FEWEST_BINS, Shared, lagged_directions
-from mrgp.inference.start import draw_loadings, moving_average
+from mrgp.inference.start import compress, decompress, draw_loadings, moving_average
 from mrgp.parts.delays.base import DEFAULT_LONGEST
 from mrgp.parts.delays.bounds import NEAR_BOUND
 from mrgp.parts.delays.constant import DELAY
@@ -37,13 +37,7 @@ def draw_sites(
     layout, n_across = data.layout, model.n_across
     assignment = model.assignment(layout)
     bound = model.delays.bound(layout.bin_width)
-    delayed, lagged = assignment.n_regions > 1 and bound > 0, None
-    if delayed and n_across and attempt % 2 == 0 and data.n_bins >= FEWEST_BINS:
-        centred = data.floats - data.center
-        smooth = moving_average(centred, SMOOTHED[attempt // 2 % len(SMOOTHED)])
-        parts = [smooth[..., part] for part in layout.region_slices.values()]
-        reach = NEAR_BOUND * bound / layout.bin_width
-        lagged = lagged_directions(rng, parts, data, n_across, reach, greedy=attempt == 0)
+    lagged = _lags(model, rng, data, attempt) if attempt % 2 == 0 else None
     width = smoothing(attempt, bound / layout.bin_width, slow=model.kernel.has_timescale)
     shared = None if lagged is None else lagged.loadings
     sites = {
@@ -51,7 +45,7 @@ def draw_sites(
         NOISE.name: np.ones(layout.total_neurons),
         OFFSET.name: np.asarray(data.center),
     }
-    if delayed:  # of no latents the site is empty
+    if _are_delayed(model, data):  # of no latents the site is empty
         near = NEAR * min(bound, DEFAULT_LONGEST * layout.bin_width)
         sites[DELAY.name] = near * rng.uniform(-1, 1, (assignment.n_regions - 1, n_across))
         if lagged is not None:
@@ -60,6 +54,48 @@ def draw_sites(
         if count:
             sites |= _of_kernel(model, rng, data, kind, count, lagged if kind == "across" else None)
     return sites | model.loadings.first_guess(data, assignment, model.emission)
+
+
+def first_sites(model: "GaussianProcesses", data: MultiRegionData) -> dict[str, np.ndarray]:
+    """Sites with which the first climb of a search would begin, those of neurons included.
+
+    They are ``loadings`` (neuron, column), noise and offsets as the emission has them, delays and kernel parameters; of
+    a large recording some trials are enough. Of an emission for each region they have no noise and no offsets.
+    """
+    rng, assignment, emission = np.random.default_rng(0), model.assignment(data.layout), model.emission
+    some = thinned(data)
+    wanted = tuple(assignment.n_across + width for width in assignment.n_within)
+    compressed = compress(emission.beginning.nearly_gaussian(some), assignment.n_neurons, wanted)
+    pseudo = compressed.data
+    lagged = _lags(model, rng, pseudo, 0)
+    width = smoothing(0, model.delays.bound(data.bin_width) / data.bin_width, slow=model.kernel.has_timescale)
+    shared = None if lagged is None else lagged.loadings
+    columns = draw_loadings(rng, pseudo, model.n_across, assignment.n_within, width, shared)
+    loadings, noise = decompress(compressed, columns)
+    of_values = {LOADINGS.name: loadings, NOISE.name: noise, OFFSET.name: np.array(some.center)}
+    sites = emission.beginning.from_nearly_gaussian(of_values, some)
+    if lagged is not None:
+        sites[DELAY.name] = data.bin_width * lagged.delay[1:]
+    for kind, count in (("across", model.n_across), ("within", sum(assignment.n_within))):
+        if count:
+            sites |= _of_kernel(model, rng, pseudo, kind, count, lagged if kind == "across" else None)
+    return sites
+
+
+def _are_delayed(model: "GaussianProcesses", data: MultiRegionData) -> bool:
+    return model.assignment(data.layout).n_regions > 1 and model.delays.bound(data.bin_width) > 0
+
+
+def _lags(
+    model: "GaussianProcesses", rng: np.random.Generator, data: MultiRegionData, attempt: int
+) -> Shared | None:
+    """Find what regions of pseudo-neurons share at a lag each; None where nothing has a lag."""
+    if not (_are_delayed(model, data) and model.n_across and data.n_bins >= FEWEST_BINS):
+        return None
+    smooth = moving_average(data.floats - data.center, SMOOTHED[attempt // 2 % len(SMOOTHED)])
+    parts = [smooth[..., part] for part in data.layout.region_slices.values()]
+    reach = NEAR_BOUND * model.delays.bound(data.bin_width) / data.bin_width
+    return lagged_directions(rng, parts, data, model.n_across, reach, greedy=attempt == 0)
 
 
 def _of_kernel(

@@ -15,6 +15,7 @@ from jax import Array
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
+from mrgp.parts.sites import site_of
 from mrgp.recordings.recording import MultiRegionData
 
 SEPARATOR = ":"  # between a network's name and the place of an array in it; a file's names cannot have "/" or "."
@@ -27,6 +28,7 @@ class WithGuide(Protocol):
 
     def __call__(self, data: MultiRegionData) -> None: ...
     def guide(self, data: MultiRegionData) -> None: ...
+    def first_guess(self, data: MultiRegionData) -> Mapping[str, Any]: ...
 
 
 class Values(NamedTuple):
@@ -80,6 +82,19 @@ class Parameters(NamedTuple):
     def constrained(self, free: Values) -> Values:
         """Values at unconstrained coordinates."""
         return Values(free.networks, {n: biject_to(self.supports[n])(v) for n, v in free.shared.items()})
+
+
+def strides(free: Values, warm: Any = 1.0) -> Values:
+    """Lengths of the steps of every array, in those of networks.
+
+    Traits of latents stay where they begin until a training is ``warm``, 0 or 1: all that they are told by is the
+    divergence of q from the prior, and while it counts for little, the slowest latents look best.
+    """
+    sites = {name: site_of(name) for name in free.shared}
+    lengths: dict[str, Any] = {
+        name: 1.0 if site is None else site.stride * (warm if site.trait else 1.0) for name, site in sites.items()
+    }
+    return Values(jax.tree.map(lambda _: 1.0, free.networks), lengths)
 
 
 @partial(jax.jit, static_argnums=0)

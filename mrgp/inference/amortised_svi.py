@@ -26,6 +26,7 @@ from mrgp.inference.amortised_parameters import (
     first_values,
     freed,
     packed,
+    strides,
     unpacked,
 )
 from mrgp.inference.driver import Driver
@@ -159,7 +160,7 @@ class AmortisedSVI(Method):
         if driver.start is not None:
             values = unpacked(model, data, driver.start.sites)
         else:
-            values = first_values(model, data, key)
+            values = unpacked(model, data, {**packed(first_values(model, data, key)), **model.first_guess(data)})
         training, apart = self._split(data, seed)
         free = freed(model, data, values)
         state = Training(
@@ -261,6 +262,7 @@ def _epoch(
     Bins before ``horizon`` are scored.
     """
     adam, parameters = _adam(), Parameters.of(model, data)
+    lengths = jax.tree.map(lambda stride: rate * stride, strides(free, jnp.where(weight < 1, 0.0, 1.0)))
     scored = (jnp.arange(data.n_bins) < horizon)[:, None]
     expected = hidden_share_of(hidden, data.layout.n_regions) if hidden else 1.0
 
@@ -275,8 +277,8 @@ def _epoch(
         value, slope = jax.value_and_grad(loss)(values, key)
         change, moved = adam.update(slope, state, values)
         finite = jnp.isfinite(value) & jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slope)]))
-        there = jax.tree.map(lambda old, by: (old - rate * by).astype(old.dtype), values, change), moved
-        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), there, (values, state)), ~finite
+        there = jax.tree.map(lambda old, by, length: (old - length * by).astype(old.dtype), values, change, lengths)
+        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), (there, moved), (values, state)), ~finite
 
     (free, optimiser), left_out = jax.lax.scan(step, (free, optimiser), random.split(key, n_steps))
     return free, optimiser, left_out.sum()

@@ -24,6 +24,7 @@ from mrgp.parts.latents import LatentLayout
 ACROSS = ("across_latent", "latent_after")  # axes of across latents; the second is the same latents a bin later
 KINDS = ("across", "within")
 UNITS = {"timescale": "s", "frequency": "Hz"}  # of parameters of kernels
+LONG = 3.0  # stride of the few numbers of a latent: all trials tell them, and they have farther to go than a weight
 
 SITES: dict[str, "Site"] = {}
 """Every site that was declared, by its name."""
@@ -43,6 +44,8 @@ class Site:
         trait: Whether a latent is recognised by it where its loadings are not known.
         by_ratio: Whether two values of it are compared by their ratio, not by their difference.
         bounded_by: The choice of a model that widens the bounds of its prior; "" where none does.
+        stride: How many times longer than a network's are its steps in a training by stochastic gradients, in
+            unconstrained coordinates.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Site:
     trait: bool
     by_ratio: bool
     bounded_by: str
+    stride: float
 
     def __init__(
         self,
@@ -62,11 +66,12 @@ class Site:
         trait: bool = False,
         by_ratio: bool = False,
         bounded_by: str = "",
+        stride: float = 1.0,
         declared: bool = True,
     ) -> None:
         given = {
             "name": name, "dims": dims, "unit": unit, "signed": signed, "trait": trait, "by_ratio": by_ratio,
-            "bounded_by": bounded_by,
+            "bounded_by": bounded_by, "stride": stride,
         }  # fmt: skip
         for field, value in given.items():
             object.__setattr__(self, field, value)
@@ -124,7 +129,8 @@ def kernel_site(parameter: str, kind: str) -> Site:
     timed = parameter == "timescale"
     name, unit = f"{parameter}_{kind}", UNITS.get(parameter, "")
     bounds = "timescale_bounds" if timed else ""
-    return Site(name, f"{kind}_latent", unit=unit, trait=True, by_ratio=timed, bounded_by=bounds, declared=False)
+    what: dict[str, Any] = {"trait": True, "by_ratio": timed, "bounded_by": bounds, "stride": LONG}
+    return Site(name, f"{kind}_latent", unit=unit, **what, declared=False)
 
 
 def site_of(name: str) -> Site | None:

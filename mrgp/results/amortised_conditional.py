@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -17,7 +17,11 @@ from scipy.special import logsumexp
 from mrgp.inference.amortised_bound import Trace, log_weights, traces
 from mrgp.inference.amortised_parameters import Values, WithGuide, is_of_trials
 from mrgp.inference.refinement import Refined, guide_of, refined
+from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
+
+if TYPE_CHECKING:
+    from mrgp.results.processes_with_guide import Processes
 
 LATENTS, ETA = "latents", "eta"  # deterministic sites of the program
 VALUES = "y"  # the site that is observed
@@ -28,6 +32,43 @@ SEED = 0  # what is said of a recording is the same each time
 
 
 type Read = Callable[[Trace, Trace, Array, Any], Any]
+
+
+class LatentsShown:
+    """Latents as the results of an amortised model show them."""
+
+    def latents(self, given: "AmortisedConditional") -> xr.Dataset:
+        """Posterior mean and sd of the latents of every trial and bin."""
+        raise NotImplementedError
+
+    def processes(self, model: Any, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> "Processes":
+        """Gaussian processes that the latents are, at the parameters of a fit.
+
+        Raises:
+            ValueError: they are none.
+        """
+        name = type(model).__name__
+        raise ValueError(f"{name} has neither delays nor timescales: its latents are no Gaussian processes")
+
+
+class DrawnLatents(LatentsShown):
+    """Site ``latents`` of the program, by draws."""
+
+    def latents(self, given: "AmortisedConditional") -> xr.Dataset:
+        """Posterior mean and sd of the latents.
+
+        They are ``across_mean`` and ``across_sd``, (trial, time, across_latent).
+        """
+        mean, sd = given.of_site(LATENTS)
+        dims = ("trial", "time", "across_latent")
+        coords = {"trial": np.arange(len(mean)), "time": given.data.times, "across_latent": np.arange(mean.shape[-1])}
+        return xr.Dataset({"across_mean": (dims, mean), "across_sd": (dims, sd)}, coords)
+
+
+class ShownWithGuide(WithGuide, Protocol):
+    """Interface that results need of a model with a guide."""
+
+    latents_shown: ClassVar[LatentsShown]
 
 
 @dataclass(frozen=True)
@@ -41,7 +82,7 @@ class AmortisedConditional:
         refinement: Gradient steps by which what the guide says of each trial is bettered.
     """
 
-    model: WithGuide
+    model: ShownWithGuide
     data: MultiRegionData
     values: Values
     refinement: int = 0
@@ -68,10 +109,10 @@ class AmortisedConditional:
             0.7 the bound may be loose, and its error is not to be trusted) and ``effective_draws``, each (trial,);
             ``n_draws`` as an attribute.
         """
-        weights = np.asarray(self._over_draws(_log_weights, DRAWS), float)
+        weights = np.asarray(self.over_draws(_log_weights, DRAWS), float)
         while (_relative_error(weights) >= ENOUGH).any() and len(weights) < MOST:
             more = min(2 * len(weights), MOST) - len(weights)
-            weights = np.concatenate([weights, np.asarray(self._over_draws(_log_weights, more, len(weights)), float)])
+            weights = np.concatenate([weights, np.asarray(self.over_draws(_log_weights, more, len(weights)), float)])
         shares = np.exp(weights - logsumexp(weights, 0))
         with np.errstate(all="ignore"):  # where one draw has all the weight, the tail is of no finite shape
             tail = np.array([float(array_stats.psislw(own)[1]) for own in weights.T])
@@ -90,24 +131,19 @@ class AmortisedConditional:
         log of the mean of p(y | z) over draws of the posterior, weighted by importance; a difference of two bounds
         would be the larger the looser the one of fewer neurons is.
         """
-        draws = self._over_draws(_weights_of_both, MOST, also=(seen.floats, seen.mask & ~self.data.mask))
+        draws = self.over_draws(_weights_of_both, MOST, also=(seen.floats, seen.mask & ~self.data.mask))
         given, hidden = (np.asarray(part, float) for part in draws)
         return logsumexp(given + hidden, 0) - logsumexp(given, 0)
 
     def latents(self, refine: int = 1) -> xr.Dataset:
-        """Posterior mean and sd of the latents.
-
-        They are ``across_mean`` and ``across_sd``, (trial, time, across_latent).
+        """Posterior mean and sd of the latents, as the model shows them: see :class:`LatentsShown`.
 
         Raises:
             ValueError: points between bins are asked for.
         """
         if refine != 1:
             raise ValueError(f"{type(self.model).__name__} has no latents between bins: use refine=1")
-        mean, sd = self.of_site(LATENTS)
-        dims = ("trial", "time", "across_latent")
-        coords = {"trial": np.arange(len(mean)), "time": self.data.times, "across_latent": np.arange(mean.shape[-1])}
-        return xr.Dataset({"across_mean": (dims, mean), "across_sd": (dims, sd)}, coords)
+        return self.model.latents_shown.latents(self)
 
     @property
     def sites_of_trials(self) -> tuple[str, ...]:
@@ -134,12 +170,12 @@ class AmortisedConditional:
 
     def of_site(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and sd of a site of the trials, (trial, ...) each."""
-        drawn = np.asarray(self._over_draws(ValueOf(name), DRAWS), float)
+        drawn = np.asarray(self.over_draws(ValueOf(name), DRAWS), float)
         return drawn.mean(0), drawn.std(0)
 
     def predictive(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of a new observation, each (trial, time, neuron)."""
-        mean, square = self._over_draws(_moments, DRAWS, averaged=True)
+        mean, square = self.over_draws(_moments, DRAWS, averaged=True)
         mean, square = np.asarray(mean), np.asarray(square)
         return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
 
@@ -181,10 +217,10 @@ class AmortisedConditional:
 
         ``weights`` are (trial, time, neuron); latents (draw, trial, time, latent), and sums (draw, trial, neuron).
         """
-        latents, sums = self._over_draws(_replica, n_draws, seed, weights)
+        latents, sums = self.over_draws(_replica, n_draws, seed, weights)
         return np.asarray(latents), np.asarray(sums)
 
-    def _over_draws(self, read: Read, n_draws: int, seed: int = SEED, also: Any = None, averaged: bool = False) -> Any:
+    def over_draws(self, read: Read, n_draws: int, seed: int = SEED, also: Any = None, averaged: bool = False) -> Any:
         """Read something off every draw of the posterior, (draw, ...), or its mean over them."""
         keys = random.split(random.key(seed), n_draws)
         q = None if self.refined is None else self.refined.sites

@@ -7,13 +7,15 @@ from typing import Any, Protocol, Self
 import numpy as np
 import xarray as xr
 
+from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import AmortisedConditional
+from mrgp.results.amortised_conditional import AmortisedConditional, ShownWithGuide
 from mrgp.results.fit import Fit
 from mrgp.results.fitted import FittedModel
+from mrgp.results.processes_with_guide import Processes
 
 
-class FittedWithGuide(FittedModel, Protocol):
+class FittedWithGuide(ShownWithGuide, FittedModel, Protocol):
     """Interface that the results need of a model with a guide."""
 
     @property
@@ -25,7 +27,10 @@ class FittedWithGuide(FittedModel, Protocol):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AmortisedFit(Fit):
-    """Fit of a :class:`mrgp.families.amortised.Amortised`."""
+    """Fit of a :class:`mrgp.families.amortised.Amortised`.
+
+    Delays and timescales have those models whose latents are Gaussian processes; others raise ValueError.
+    """
 
     model: FittedWithGuide
 
@@ -73,6 +78,44 @@ class AmortisedFit(Fit):
         dims = dims_of_trials(site, mean, recording.n_bins)
         coords: dict[str, Any] = {"trial": np.arange(len(mean))} | ({"time": recording.times} if "time" in dims else {})
         return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords)
+
+    # ---- Gaussian processes --------------------------------------------------------------------------------------
+
+    @property
+    def processes(self) -> Processes:
+        """Gaussian processes that the latents are, with what the fit says of them."""
+        return self.model.latents_shown.processes(self.model, self.sites, self.layout, self.n_bins)
+
+    @property
+    def assignment(self) -> LatentLayout:
+        """Layout of latents: which neurons read which."""
+        return self.processes.assignment
+
+    @property
+    def within_names(self) -> list[str]:
+        """Names of the within latents, by region and number: ``V1:0``."""
+        return self.processes.within_names
+
+    @property
+    def delays(self) -> xr.DataArray:
+        """Delays in seconds, (region, across_latent).
+
+        Positive means that the region lags the first one.
+        """
+        return self.processes.delays
+
+    @property
+    def timescales(self) -> xr.Dataset:
+        """Timescales in seconds: ``across`` (across_latent), ``within`` (within_latent)."""
+        return self.processes.timescales
+
+    def delay_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None) -> xr.Dataset:
+        """Delays with equal-tailed intervals: see :meth:`Processes.delay_intervals`."""
+        return self.processes.delay_intervals(self.conditional(data), probability)
+
+    def timescale_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None) -> xr.Dataset:
+        """Timescales with equal-tailed intervals: see :meth:`Processes.timescale_intervals`."""
+        return self.processes.timescale_intervals(self.conditional(data), probability)
 
 
 def dims_of_trials(site: str, values: np.ndarray, n_bins: int) -> tuple[str, ...]:

@@ -604,6 +604,8 @@ def test_a_sequence_vae_of_ones_own_works_like_any_model(counts, tmp_path):
     assert {path.stem for path in mrgp.plots.save_figures(fit, tmp_path, test)} == {"convergence", "reconstruction"}
     with pytest.raises(ValueError, match="no latents between bins"):
         fit.latents(test, refine=2)
+    with pytest.raises(ValueError, match="Sequence has neither delays nor timescales"):
+        _ = fit.delays
     with pytest.raises(ValueError, match="Sequence has no draws to leave trials out of: there are no delays"):
         mrgp.leave_one_out(fit, test, progress=False)
     with pytest.raises(ValueError, match="Sequence draws with what it has learned: fit it, and use"):

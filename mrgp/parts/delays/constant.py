@@ -13,10 +13,10 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.parts.delays.base import DEFAULT_LONGEST, Delays, Extent
-from mrgp.parts.sites import Site
+from mrgp.parts.sites import LONG, Site
 from mrgp.recordings.units import positive_seconds
 
-DELAY = Site("delay", "later_region", "across_latent", unit="s", trait=True, bounded_by="max_delay")
+DELAY = Site("delay", "later_region", "across_latent", unit="s", trait=True, bounded_by="max_delay", stride=LONG)
 
 WIDEST_STEP = 0.3  # of delays as the logistic function has them: what nothing is known of
 NEAR_EDGE = 0.1  # of a bound: there the free coordinate of a delay hardly moves it

@@ -12,8 +12,9 @@ from jax import Array, random
 from numpyro import handlers
 
 from mrgp.parts.emissions.base import OWN, Emission, Priors
+from mrgp.parts.emissions.beginning import Beginning
 from mrgp.parts.latents import LatentLayout
-from mrgp.parts.readout import Readout
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Sentence
@@ -56,7 +57,7 @@ class ByRegion(Emission):
 
     # ---- the recording -------------------------------------------------------------------------------------------
 
-    def _each[T](self, data: MultiRegionData, ask: Callable[[Emission, MultiRegionData], T]) -> list[T]:
+    def each[T](self, data: MultiRegionData, ask: Callable[[Emission, MultiRegionData], T]) -> list[T]:
         """Ask the emission of each region of a recording about the region."""
         return [ask(self._of(name), region_alone(data, name)) for name in data.layout.regions]
 
@@ -66,27 +67,27 @@ class ByRegion(Emission):
         return self.emissions[self.regions.index(region)]
 
     def check_values(self, data: MultiRegionData) -> None:
-        self._each(data, lambda emission, own: emission.check_values(own))
+        self.each(data, lambda emission, own: emission.check_values(own))
 
     def check(self, data: MultiRegionData) -> None:
-        self._each(data, lambda emission, own: emission.check(own))
+        self.each(data, lambda emission, own: emission.check(own))
 
     def unsuited(self, data: MultiRegionData) -> Sentence | None:
-        return next((why for why in self._each(data, lambda emission, own: emission.unsuited(own)) if why), None)
+        return next((why for why in self.each(data, lambda emission, own: emission.unsuited(own)) if why), None)
 
     def trivial_log_likelihood(self, data: MultiRegionData) -> np.ndarray:
-        return np.concatenate(self._each(data, lambda emission, own: emission.trivial_log_likelihood(own)))
+        return np.concatenate(self.each(data, lambda emission, own: emission.trivial_log_likelihood(own)))
 
     # ---- the program ---------------------------------------------------------------------------------------------
 
     def unit(self, data: MultiRegionData) -> Array:
-        return jnp.concatenate(self._each(data, lambda emission, own: emission.unit(own)))
+        return jnp.concatenate(self.each(data, lambda emission, own: emission.unit(own)))
 
     def loadings_scale(self, data: MultiRegionData) -> Array:
-        return jnp.concatenate(self._each(data, lambda emission, own: emission.loadings_scale(own)))
+        return jnp.concatenate(self.each(data, lambda emission, own: emission.loadings_scale(own)))
 
     def usual_spread_of_mean(self, data: MultiRegionData) -> Array:
-        return jnp.concatenate(self._each(data, lambda emission, own: emission.usual_spread_of_mean(own)))
+        return jnp.concatenate(self.each(data, lambda emission, own: emission.usual_spread_of_mean(own)))
 
     def sample(
         self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
@@ -105,6 +106,35 @@ class ByRegion(Emission):
         edges = np.cumsum([len(own.offset) for own in readout.counts.values()])[:-1]
         parts = zip(readout.counts.items(), jnp.split(eta, edges, -1), strict=True)
         return SideBySide(tuple(self._of(region).given(own, part) for (region, own), part in parts))
+
+    # ---- what inference asks -------------------------------------------------------------------------------------
+
+    @property
+    def beginning(self) -> Beginning:
+        return BeginningByRegion(self)
+
+
+class BeginningByRegion(Beginning):
+    """Beginning of a fit with an emission for each region."""
+
+    emission: ByRegion
+
+    def nearly_gaussian(self, data: MultiRegionData) -> MultiRegionData:
+        def transformed(emission: Emission, own: MultiRegionData) -> np.ndarray:
+            return emission.beginning.nearly_gaussian(own).with_nan()
+
+        return data.with_values(np.concatenate(self.emission.each(data, transformed), -1))
+
+    def from_nearly_gaussian(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        """Convert loadings; noise and offsets are left out."""
+        parts = iter(data.layout.region_slices.values())
+
+        def converted(emission: Emission, own: MultiRegionData) -> np.ndarray:
+            part = next(parts)
+            of_region = {name: np.asarray(sites[name])[part] for name in (LOADINGS.name, NOISE.name, OFFSET.name)}
+            return np.asarray(emission.beginning.from_nearly_gaussian(of_region, own)[LOADINGS.name])
+
+        return {LOADINGS.name: np.concatenate(self.emission.each(data, converted))}
 
 
 class SideBySide(dist.Distribution):

@@ -30,6 +30,11 @@ class Perceptron(NamedTuple):
         made = zip(pairwise(sizes), keys, strict=True)
         return cls(tuple(kind(*two, use_bias=offset or i < last, key=k) for i, (two, k) in enumerate(made)))
 
+    @property
+    def is_linear(self) -> bool:
+        """True of a linear map without a constant, the weights of its one layer."""
+        return len(self.layers) == 1 and self.layers[0].bias is None
+
     def __call__(self, inputs: Array) -> Array:
         """Outputs (..., output) of inputs (..., input), in single precision."""
         values = jnp.asarray(inputs, jnp.float32)

@@ -1,5 +1,6 @@
-"""Fits of Gaussian processes behind networks: latents, delays and timescales."""
+"""Gaussian processes behind networks: what a fit says of latents, delays and timescales."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -23,8 +24,7 @@ from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import AmortisedConditional
-from mrgp.results.amortised_fit import AmortisedFit, FittedWithGuide
+from mrgp.results.amortised_conditional import AmortisedConditional, LatentsShown
 from mrgp.results.conditional import within_names
 from mrgp.results.fitted import FittedTables
 from mrgp.results.timescales import timescale_table
@@ -34,7 +34,7 @@ STEP = 1e-3  # of an unconstrained coordinate, for the second derivative
 EDGE = 0.95  # of the bound of delays: one beyond it was stopped by the bound, not by the recording
 
 
-class ProcessesWithGuide(WithGuide, FittedWithGuide, Protocol):
+class ProcessesWithGuide(WithGuide, Protocol):
     """Interface that results need of Gaussian processes with a guide."""
 
     @property
@@ -66,40 +66,9 @@ class Spread(NamedTuple):
         return np.asarray(biject_to(self.supports[site])(jnp.asarray(free)))
 
 
-@dataclass(frozen=True)
-class StructuredConditional(AmortisedConditional):
-    """Gaussian processes behind networks, given a recording."""
-
-    model: ProcessesWithGuide
-
-    def latents(self, refine: int = 1) -> xr.Dataset:
-        """Posterior mean and sd of the latents, on region 1's clock.
-
-        They are of q itself: ``across_mean``, ``across_sd`` (trial, time, across_latent), and ``within_mean``,
-        ``within_sd`` (trial, time, within_latent).
-
-        Raises:
-            ValueError: points between bins are asked for.
-        """
-        if refine != 1:
-            raise ValueError(f"{type(self.model).__name__} reads latents in bins: use refine=1")
-        layout = self.model.assignment(self.data.layout)
-        mean, variance = (np.asarray(part)[0] for part in self._over_draws(_moments_of_q, 1))
-        columns = {"across": np.arange(layout.n_across)}
-        columns["within"] = layout.n_regions * layout.n_across + np.arange(sum(layout.n_within))
-        arrays: dict[str, Any] = {}
-        for kind, places in columns.items():
-            dims = ("trial", "time", f"{kind}_latent")
-            arrays |= {f"{kind}_mean": (dims, mean[..., places]), f"{kind}_sd": (dims, np.sqrt(variance[..., places]))}
-        coords = {
-            "trial": np.arange(len(mean)), "time": self.data.times, "across_latent": columns["across"],
-            "within_latent": within_names(self.data.layout, layout),
-        }  # fmt: skip
-        return xr.Dataset(arrays, coords)
-
-    def factors(self) -> Factors:
-        """Factors of all bins, as the encoder gives them."""
-        return jax.tree.map(lambda part: jnp.asarray(part[0]), self._over_draws(_factors_of_q, 1))
+def factors_of(given: AmortisedConditional) -> Factors:
+    """Factors of all bins, as the encoder gives them."""
+    return jax.tree.map(lambda part: jnp.asarray(part[0]), given.over_draws(_factors_of_q, 1))
 
 
 def _q(drawn: Trace) -> MarkovPosterior:
@@ -116,11 +85,21 @@ def _factors_of_q(drawn: Trace, run: Trace, key: Array, also: None) -> Factors:
     return _q(drawn).factors
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class StructuredFit(AmortisedFit):
-    """Fit of Gaussian processes behind networks."""
+@dataclass(frozen=True)
+class Processes:
+    """Gaussian processes behind networks, where a training ended.
+
+    Attributes:
+        model: Whose processes these are.
+        sites: Parameters.
+        layout: Of the recording.
+        n_bins: Of its trials.
+    """
 
     model: ProcessesWithGuide
+    sites: Mapping[str, Any]
+    layout: Layout
+    n_bins: int
 
     @property
     def assignment(self) -> LatentLayout:
@@ -149,16 +128,14 @@ class StructuredFit(AmortisedFit):
 
     # ---- uncertainty ---------------------------------------------------------------------------------------------
 
-    def spread(self, data: MultiRegionData | None = None) -> Spread:
+    def spread(self, given: AmortisedConditional) -> Spread:
         """Gaussian of delays and kernel parameters around where the training ended.
 
         Its precision is the curvature of log Z, the evidence of the processes given the factors of the encoder, and of
         the prior, in unconstrained coordinates; networks and factors are taken as known. Of Gaussian values read by
         linear networks log Z has the curvature of log p(y); else it is an approximation.
         """
-        data = self.recording(data)
-        given: Any = self.conditional(data)  # of this class's own
-        model, factors = self.model, given.factors()
+        model, data, factors = self.model, given.data, factors_of(given)
         names = model.tables.dynamics_sites(self.layout)
         shared = {name: jnp.asarray(self.sites[name]) for name in names}
         supports = {name: fn.support for name, fn in _sites_of(model, data, shared).items()}
@@ -180,13 +157,13 @@ class StructuredFit(AmortisedFit):
         values, sds_by_site = (jax.tree.map(np.asarray, unravel(jnp.asarray(part))) for part in (flat, sds))
         return Spread(values, sds_by_site, supports)
 
-    def delay_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None) -> xr.Dataset:
+    def delay_intervals(self, given: AmortisedConditional, probability: float) -> xr.Dataset:
         """Delays in seconds with equal-tailed intervals, (region, across_latent).
 
         They are ``delay``, ``lower`` and ``upper``; see :meth:`spread`. A delay that has come within 5% of
         ``max_delay`` has no interval (NaN): the bound stopped it, not the recording. Those of the first region are 0.
         """
-        bounds = self._intervals((DELAY.name,), probability, data)[DELAY.name]
+        bounds = self._intervals((DELAY.name,), given, probability)[DELAY.name]
         delay, longest = self.delays, self.model.delays.bound(self.layout.bin_width)
         stopped = np.abs(delay.values[1:]) > EDGE * longest
         arrays = {}
@@ -195,13 +172,13 @@ class StructuredFit(AmortisedFit):
             arrays[name] = delay.copy(data=whole)
         return xr.Dataset({DELAY.name: delay, **arrays}, attrs={"units": "s"})
 
-    def timescale_intervals(self, probability: float = 0.9, data: MultiRegionData | None = None) -> xr.Dataset:
+    def timescale_intervals(self, given: AmortisedConditional, probability: float) -> xr.Dataset:
         """Timescales in seconds with equal-tailed intervals.
 
         They are ``across``, ``across_lower``, ``across_upper``, and the same of ``within``.
         """
         sites = [name for name in self.model.tables.dynamics_sites(self.layout) if name.startswith("timescale")]
-        found = self._intervals(tuple(sites), probability, data)
+        found = self._intervals(tuple(sites), given, probability)
         arrays: dict[str, Any] = {}
         for site, bounds in found.items():
             kind = site.rpartition("_")[2]
@@ -210,14 +187,42 @@ class StructuredFit(AmortisedFit):
         return self.timescales.assign(arrays)
 
     def _intervals(
-        self, sites: tuple[str, ...], probability: float, data: MultiRegionData | None
+        self, sites: tuple[str, ...], given: AmortisedConditional, probability: float
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
         if missing := [site for site in sites if site not in self.sites]:
             raise ValueError(f"{type(self.model).__name__} has no {missing[0]} here: nothing was inferred of it")
-        spread, tail = self.spread(data), (1 - probability) / 2
+        spread, tail = self.spread(given), (1 - probability) / 2
         return {site: (spread.quantiles(site, tail), spread.quantiles(site, 1 - tail)) for site in sites}
+
+
+class OfProcesses(LatentsShown):
+    """Gaussian processes: latents of q itself, by its means and variances, not by draws."""
+
+    def latents(self, given: AmortisedConditional) -> xr.Dataset:
+        """Posterior mean and sd of the latents, on region 1's clock.
+
+        They are ``across_mean``, ``across_sd`` (trial, time, across_latent), and ``within_mean``, ``within_sd`` (trial,
+        time, within_latent).
+        """
+        model: Any = given.model
+        layout = model.assignment(given.data.layout)
+        mean, variance = (np.asarray(part)[0] for part in given.over_draws(_moments_of_q, 1))
+        columns = {"across": np.arange(layout.n_across)}
+        columns["within"] = layout.n_regions * layout.n_across + np.arange(sum(layout.n_within))
+        arrays: dict[str, Any] = {}
+        for kind, places in columns.items():
+            dims = ("trial", "time", f"{kind}_latent")
+            arrays |= {f"{kind}_mean": (dims, mean[..., places]), f"{kind}_sd": (dims, np.sqrt(variance[..., places]))}
+        coords = {
+            "trial": np.arange(len(mean)), "time": given.data.times, "across_latent": columns["across"],
+            "within_latent": within_names(given.data.layout, layout),
+        }  # fmt: skip
+        return xr.Dataset(arrays, coords)
+
+    def processes(self, model: Any, sites: Mapping[str, Any], layout: Layout, n_bins: int) -> Processes:
+        return Processes(model, sites, layout, n_bins)
 
 
 def _latents(model: ProcessesWithGuide, data: MultiRegionData, shared: Any) -> tuple[Latents, dict[str, Any]]:
