@@ -203,7 +203,7 @@ class AmortisedConditional:
         ``directions`` are (projection, size) of some sites, by name. Projections are (draw, trial, projection) each;
         ``y`` is log p(y | latents) of the draw in nats, (draw, trial, 1).
         """
-        return {n: np.asarray(v) for n, v in self._over_draws(_projected, n_draws, seed, dict(directions)).items()}
+        return {n: np.asarray(v) for n, v in self.over_draws(_projected, n_draws, seed, dict(directions)).items()}
 
     def projected_at(self, latents: Mapping[str, np.ndarray], directions: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Project sites of trials at given latents, (trial, projection); see :meth:`projected`."""
