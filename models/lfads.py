@@ -18,17 +18,11 @@ from mrgp.families.amortised import Amortised
 from mrgp.inference.amortised_parameters import unpacked
 from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission, Poisson
-from mrgp.parts.networks import BothWays, gaussian, layers, network, over_time, quiet
-from mrgp.parts.networks.autoregression import Autoregression
+from mrgp.parts.networks import BothWays, gaussian, layers, network, over_time, quiet, single
+from mrgp.parts.networks.autoregression import Autoregression, law_of_inputs
 from mrgp.parts.networks.cells import Cell, Residual
-from mrgp.parts.sites import Site
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
-
-INPUT_TIMESCALE = Site("input_timescale", "input", unit="s")
-INPUT_SPREAD = Site("input_spread", "input")
-TYPICAL_TIMESCALE, TIMESCALE_SPREAD = 0.05, 1.0  # s, of inputs: prior median, and sd of its logarithm
-TYPICAL_SPREAD = 0.3  # of inputs, beside states of about 1: what is there without them is left to the dynamics
 
 
 @dataclass(frozen=True)
@@ -83,27 +77,28 @@ class LFADS(Amortised):
         start = network("start", lambda key: layers().Linear(self.n_initial, self.n_states, key=key))  # W_0, m
         cell = network("cell", lambda key: self.dynamics.make(self.n_inputs, self.n_states, key))
         factors = network("factors", lambda key: layers().Linear(self.n_states, self.n_factors, False, key=key))  # W
-        neurons = network("neurons", lambda key: quiet(self.n_factors, data.layout.total_neurons, key))  # C
+        neurons = self._neurons(data)  # C
         center = self._center(data)
-        law = self._law_of_inputs(data)
+        law = law_of_inputs(self.n_inputs, data.bin_width)
         with self.trials(data) as some:
-            z = numpyro.sample("initial", dist.Normal(center[some.condition], 1.0).to_event(1))
+            z = single(numpyro.sample("initial", dist.Normal(center[some.condition], 1.0).to_event(1)))
             u = jnp.zeros((*some.values.shape[:2], 0), z.dtype)
             if law is not None:
-                u = numpyro.sample("inputs", Autoregression(*law, data.n_bins, some.length))
+                u = single(numpyro.sample("inputs", Autoregression(*law, data.n_bins, some.length)))
             g = over_time(cell, jax.vmap(start)(z), u)
             g = numpyro.deterministic("states", g)
             f = jax.vmap(jax.vmap(factors))(g)
             self.observe(some, unit * jax.vmap(jax.vmap(neurons))(f), readout, latents=f)
 
     def guide(self, data: MultiRegionData) -> None:
-        whole = network("whole", lambda key: BothWays.of(2 * data.layout.total_neurons, self.width, key))
+        C = self._neurons(data).weight
+        whole = network("whole", lambda key: BothWays.of(2 * self.n_factors, self.width, key))
         initial = network("initial_head", lambda key: layers().Linear(2 * self.width, 2 * self.n_initial, key=key))
         if self.n_inputs:
-            bins = network("bins", lambda key: BothWays.of(2 * data.layout.total_neurons, self.width, key))
+            bins = network("bins", lambda key: BothWays.of(2 * self.n_factors, self.width, key))
             inputs = network("inputs_head", lambda key: layers().Linear(2 * self.width, 2 * self.n_inputs, key=key))
         with self.trials(data) as some:
-            seen = self.inputs(some)
+            seen = self.on_loadings(some, C)
             numpyro.sample("initial", gaussian(jax.vmap(initial)(whole(seen)[0])).to_event(1))
             if self.n_inputs:
                 q = gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1]))
@@ -122,20 +117,13 @@ class LFADS(Amortised):
 
         return Dynamics(velocity, self.n_states, layout.bin_width, "states")
 
+    def _neurons(self, data: MultiRegionData) -> Any:
+        """Loadings of neurons, of the program and of the guide."""
+        return network("neurons", lambda key: quiet(self.n_factors, data.layout.total_neurons, key))
+
     def _center(self, data: MultiRegionData) -> Array:
         """Mean of z in every condition, (condition, dim)."""
         n_conditions = max(1, len(data.layout.conditions))
         if not self.conditions:
             return jnp.zeros((n_conditions, self.n_initial), jnp.float32)
         return numpyro.param("initial_center", jnp.zeros((n_conditions, self.n_initial), jnp.float32))
-
-    def _law_of_inputs(self, data: MultiRegionData) -> tuple[Array, Array] | None:
-        """Correlation of neighbouring bins and spread of every input, None if there are none."""
-        if not self.n_inputs:
-            return None
-        each = (self.n_inputs,)
-        median = jnp.log(TYPICAL_TIMESCALE)
-        timescale = INPUT_TIMESCALE.sample(dist.LogNormal(median, TIMESCALE_SPREAD).expand(each).to_event(1))
-        spread = INPUT_SPREAD.sample(dist.LogNormal(jnp.log(TYPICAL_SPREAD), 1.0).expand(each).to_event(1))
-        correlation = jnp.exp(-data.bin_width / timescale)
-        return correlation.astype(jnp.float32), spread.astype(jnp.float32)

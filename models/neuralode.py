@@ -26,7 +26,7 @@ from mrgp.families.amortised import Amortised
 from mrgp.inference.amortised_parameters import unpacked
 from mrgp.parts.dynamics import Dynamics, Velocity, integrated, steps_of
 from mrgp.parts.emissions import Emission, Poisson
-from mrgp.parts.networks import BothWays, gaussian, layers, network
+from mrgp.parts.networks import BothWays, gaussian, layers, network, single
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
 from mrgp.recordings.units import positive_seconds
@@ -76,7 +76,7 @@ class NeuralODE(Amortised):
         C = network("readout", lambda key: layers().Linear(size, n_neurons, use_bias=False, key=key)).weight
         C = C * self.unit(data).astype(C.dtype)[:, None]
         with self.trials(data) as some:
-            start = numpyro.sample("initial", dist.Normal(jnp.zeros(size, jnp.float32), 1.0).to_event(1))
+            start = single(numpyro.sample("initial", dist.Normal(jnp.zeros(size), 1.0).to_event(1)))
             gaps = np.diff(data.times)
             z = integrated(velocity, start, gaps, steps_of(gaps, data.bin_width, self.n_substeps))
             self.observe(some, z @ C.T, readout, latents=z)

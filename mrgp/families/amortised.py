@@ -24,7 +24,7 @@ entered outside the plate by :func:`mrgp.parts.networks.network`, or are ``numpy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpyro
@@ -43,7 +43,21 @@ from mrgp.results.amortised_conditional import ETA, LATENTS, AmortisedConditiona
 from mrgp.results.amortised_fit import AmortisedFit
 from mrgp.results.fit import Fit
 
+LEAST_KNOWN = 1e-3  # share of the information, below which little is known and little is said
 LEAST_SCALE = 1e-12  # in units of the recording: below it a neuron was the same in every bin
+
+
+class Usual(NamedTuple):
+    """Mean and sd of each neuron, (neuron,) each."""
+
+    center: Array
+    scale: Array
+
+    def units(self, values: Array) -> Array:
+        """Values (..., neuron) around each neuron's mean, in units of its sd."""
+        # Neurons that never changed say nothing, whatever they do later.
+        changed = self.scale > LEAST_SCALE
+        return jnp.where(changed, (values - self.center) / jnp.maximum(self.scale, LEAST_SCALE), 0.0)
 
 
 @dataclass(frozen=True)
@@ -92,29 +106,49 @@ class Amortised(Model, abstract=True):
         """True where an entry was observed, (trial, time, neuron)."""
         return entries(Missing(data.observed, data.pattern, data.length), data.values.shape)  # type: ignore[arg-type]
 
-    def standardised(self, data: MultiRegionData) -> Array:
-        """Values in units of each neuron around its mean, 0 where missing, (trial, time, neuron)."""
-        # As of the recording that the model was fitted to, whatever it is asked about.
-        center = lax.stop_gradient(numpyro.param("input_center", jnp.asarray(data.center)))
-        scale = lax.stop_gradient(numpyro.param("input_scale", jnp.asarray(data.scale)))
-        # Neurons that never changed there say nothing, whatever they do later.
-        units = (data.floats - center) / jnp.maximum(scale, LEAST_SCALE)
-        values = jnp.where(scale > LEAST_SCALE, units, 0.0)
-        return jnp.where(self.observed(data), values, 0.0)
+    @staticmethod
+    def usual(data: MultiRegionData) -> "Usual":
+        """Mean and sd of each neuron in the recording that the model was fitted to."""
+        center = numpyro.param("input_center", jnp.asarray(data.center))
+        scale = numpyro.param("input_scale", jnp.asarray(data.scale))
+        return Usual(lax.stop_gradient(center), lax.stop_gradient(scale))
 
-    def inputs(self, data: MultiRegionData) -> Array:
-        """Values and mask of trials as the guide sees them, (trial, time, 2 x neuron).
+    def shown(self, data: MultiRegionData) -> tuple[Array, Array]:
+        """Return values of trials, and 1 where the guide sees one, (trial, time, neuron) each.
 
-        They are in single precision: standardised values, 0 where the guide sees none, and 1 where it sees one. Values
-        of a bin are the larger the fewer are seen, so that their sum stays what it was. Of training some entries are
-        hidden, which the program then scores (coordinated dropout: Keshtkaran & Pandarinath 2019, NeurIPS), so that
+        Values are in units of each neuron around its mean, and 0 where the guide sees none. Of training some entries
+        are hidden, which the program then scores (coordinated dropout: Keshtkaran & Pandarinath 2019, NeurIPS), so that
         nothing is learned by copying, and neurons that nobody has seen are predicted.
         """
-        shown = numpyro.deterministic(SHOWN, jnp.asarray(True))
-        seen = self.observed(data) & shown
+        seen = self.observed(data) & numpyro.deterministic(SHOWN, jnp.asarray(True))
+        values = jnp.where(seen, self.usual(data).units(jnp.asarray(data.floats)), 0.0)
+        return values.astype(jnp.float32), seen.astype(jnp.float32)
+
+    def inputs(self, data: MultiRegionData) -> Array:
+        """Values and mask as the guide sees them (see :meth:`shown`), (trial, time, 2 x neuron).
+
+        Values of a bin are the larger the fewer are seen, so that their sum stays what it was.
+        """
+        values, seen = self.shown(data)
         share = jnp.maximum(seen.mean(-1, keepdims=True), 1 / seen.shape[-1])
-        values = jnp.where(seen, self.standardised(data), 0.0) / share
-        return jnp.concatenate([values, seen], -1).astype(jnp.float32)
+        return jnp.concatenate([values / share, seen], -1)
+
+    def on_loadings(self, data: MultiRegionData, loadings: Array) -> Array:
+        """Sum what the guide sees of trials by the loadings, (trial, time, 2 x latent).
+
+        Values of the neurons seen are summed by what they tell of each latent that they read: the gradient of log p(y)
+        at their means, in units of its own sd; beside it stands the share of the information that was seen. So a guide
+        learns nothing of single neurons but by the ``loadings`` (neuron, latent), in units of the emission, and those
+        are learned by the program alone.
+        """
+        values, seen = self.shown(data)
+        told = (self.usual(data).scale / self.unit(data)).astype(jnp.float32)  # sd of a neuron's gradient
+        weights = lax.stop_gradient(loadings) * told[:, None]
+        squares = weights**2
+        whole = squares.sum(0)
+        known = seen @ squares
+        sums = values @ weights / jnp.sqrt(jnp.maximum(known, LEAST_KNOWN * whole) + LEAST_SCALE)
+        return jnp.concatenate([sums, known / (whole + LEAST_SCALE)], -1)
 
     def unit(self, data: MultiRegionData) -> Array:
         """Unit in which eta is measured, of the recording that the model was fitted to, (neuron,)."""

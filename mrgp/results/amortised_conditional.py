@@ -1,9 +1,9 @@
 """Latents and predictions of an amortised model, from draws of the posterior of each trial."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import jax
 import numpy as np
@@ -168,10 +168,16 @@ class AmortisedConditional:
         jax.eval_shape(run, self.data)
         return found
 
+    def switched(self, switches: dict[str, Any]) -> Self:
+        """Return the same posterior under a program of which some deterministic sites are set."""
+        other = replace(self, values=self.values._replace(networks={**self.values.networks, **switches}))
+        other.__dict__["refined"] = self.refined  # what was seen, was seen without
+        return other
+
     def of_site(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and sd of a site of the trials, (trial, ...) each."""
-        drawn = np.asarray(self.over_draws(ValueOf(name), DRAWS), float)
-        return drawn.mean(0), drawn.std(0)
+        mean, square = (np.asarray(part) for part in self.over_draws(MomentsOf(name), DRAWS, averaged=True))
+        return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
 
     def predictive(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of a new observation, each (trial, time, neuron)."""
@@ -196,21 +202,6 @@ class AmortisedConditional:
         sites = {name: site["value"] for name, site in _of_trials(run).items()}
         sites[VALUES] = _emission_of(run).sample(random.fold_in(key, 1))
         return {name: np.asarray(value) for name, value in sites.items()}
-
-    def projected(self, directions: Mapping[str, np.ndarray], n_draws: int, seed: int) -> dict[str, np.ndarray]:
-        """Project sites of trials, for every draw of the posterior.
-
-        ``directions`` are (projection, size) of some sites, by name. Projections are (draw, trial, projection) each;
-        ``y`` is log p(y | latents) of the draw in nats, (draw, trial, 1).
-        """
-        return {n: np.asarray(v) for n, v in self.over_draws(_projected, n_draws, seed, dict(directions)).items()}
-
-    def projected_at(self, latents: Mapping[str, np.ndarray], directions: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Project sites of trials at given latents, (trial, projection); see :meth:`projected`."""
-        known = {**self.values.all, **{name: latents[name] for name in self.latent_sites}}
-        program = handlers.substitute(handlers.seed(self.model, random.key(SEED)), data=known)
-        run = handlers.trace(program).get_trace(self.data)
-        return {name: np.asarray(value) for name, value in _projected({}, run, random.key(SEED), directions).items()}
 
     def draws(self, n_draws: int, seed: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Draw latents from the posterior, and weighted sums over time of new trials.
@@ -276,13 +267,14 @@ def _weights_of_both(drawn: Trace, run: Trace, key: Array, also: tuple[Array, Ar
 
 
 @dataclass(frozen=True)
-class ValueOf:
-    """Read the value of a site off a draw; two of the same name are one program."""
+class MomentsOf:
+    """Read the value of a site off a draw, and its square; two of the same name are one program."""
 
     name: str
 
-    def __call__(self, drawn: Trace, run: Trace, key: Array, also: None) -> Array:
-        return run[self.name]["value"]
+    def __call__(self, drawn: Trace, run: Trace, key: Array, also: None) -> tuple[Array, Array]:
+        value = jax.numpy.asarray(run[self.name]["value"], float)
+        return value, value**2
 
 
 def _moments(drawn: Trace, run: Trace, key: Array, also: None) -> tuple[Array, Array]:
@@ -294,12 +286,6 @@ def _moments(drawn: Trace, run: Trace, key: Array, also: None) -> tuple[Array, A
 def _replica(drawn: Trace, run: Trace, key: Array, weights: Array) -> tuple[Array, Array]:
     """Latents, and the sums over time of new trials with ``weights``."""
     return run[LATENTS]["value"], (_emission_of(run).sample(key) * weights).sum(1)
-
-
-def _projected(drawn: Trace, run: Trace, key: Array, directions: Mapping[str, Any]) -> dict[str, Array]:
-    """Projections of sites, and log p of values given latents, (trial, projection) each."""
-    values = {name: run[name]["value"].reshape(-1, along.shape[-1]) @ along.T for name, along in directions.items()}
-    return values | {VALUES: run[VALUES]["fn"].log_prob(run[VALUES]["value"])[:, None]}
 
 
 def _of_trials(run: Trace) -> Trace:

@@ -263,7 +263,7 @@ class Sequence(mrgp.Amortised):
         V, U = weights("V", data.layout.total_neurons, self.hidden), weights("U", self.hidden, self.hidden)
         W = weights("W", 2 * self.hidden, 2 * self.n_latents)
         with self.trials(data) as some:
-            seen = self.standardised(some) @ V
+            seen = self.shown(some)[0] @ V
             ways = [
                 over_time(lambda h, u: jnp.tanh(0.5 * h @ U + u), jnp.zeros_like(seen[:, 0]), seen, reverse=way)
                 for way in (False, True)

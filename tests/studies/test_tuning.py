@@ -29,7 +29,7 @@ class Levels(mrgp.Amortised):
     def guide(self, data):
         slope, log_sd = numpyro.param("slope", jnp.zeros(())), numpyro.param("log_sd", jnp.zeros(()))
         with self.trials(data) as some:
-            level = self.standardised(some).mean((1, 2))[:, None]
+            level = self.shown(some)[0].mean((1, 2))[:, None]
             numpyro.sample("z", dist.Normal(slope * level, jnp.exp(log_sd)).to_event(1))
 
 

@@ -13,6 +13,13 @@ from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
 from numpyro.distributions.util import promote_shapes
 
+from mrgp.parts.sites import Site
+
+INPUT_TIMESCALE = Site("input_timescale", "input", unit="s")
+INPUT_SPREAD = Site("input_spread", "input")
+TYPICAL_TIMESCALE, TIMESCALE_SPREAD = 0.05, 1.0  # s, of inputs: prior median, and sd of its logarithm
+TYPICAL_SPREAD = 0.3  # of inputs, beside states of about 1: what is there without them is left to the dynamics
+
 
 class Autoregression(dist.Distribution):
     """Stationary autoregressive process of order 1 of every input, event (time, input).
@@ -75,6 +82,21 @@ class Autoregression(dist.Distribution):
         later = change**2 + variance[..., 1:, :] + a**2 * variance[..., :-1, :]
         density = -0.5 * (first / s2 + jnp.log(2 * jnp.pi * s2)).sum(-1)
         return density - 0.5 * ((later / kick + jnp.log(2 * jnp.pi * kick)).sum(-1) * self.there[..., 1:]).sum(-1)
+
+
+def law_of_inputs(n_inputs: int, bin_width: float) -> tuple[Array, Array] | None:
+    """Sample the correlation of neighbouring bins, and the spread, of every input.
+
+    They are (input,) each; None if there are none. ``bin_width`` is in seconds.
+    """
+    if not n_inputs:
+        return None
+    each = (n_inputs,)
+    timescale = INPUT_TIMESCALE.sample(
+        dist.LogNormal(jnp.log(TYPICAL_TIMESCALE), TIMESCALE_SPREAD).expand(each).to_event(1)
+    )
+    spread = INPUT_SPREAD.sample(dist.LogNormal(jnp.log(TYPICAL_SPREAD), 1.0).expand(each).to_event(1))
+    return jnp.exp(-bin_width / timescale).astype(jnp.float32), spread.astype(jnp.float32)
 
 
 @kl_divergence.register(dist.Independent, Autoregression)

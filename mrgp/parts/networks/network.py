@@ -18,31 +18,41 @@ NARROW = 1.0  # log of how much narrower than 1, the sd of most priors, a guide'
 LEAST_SD = 1e-3  # of a guide's posterior, in units of the prior: below it a draw says no more than the mean
 
 
-def layers() -> Any:
-    """Return ``equinox.nn``, of whose layers networks are made.
+def library() -> Any:
+    """Return ``equinox``, with which networks are made.
 
     Raises:
-        DataError: equinox is not installed.
+        DataError: it is not installed.
     """
-    return need("equinox", "a model with networks", "deep").nn
+    return need("equinox", "a model with networks", "deep")
 
 
-def network[T](name: str, make: Callable[[Array], T]) -> T:
+def layers() -> Any:
+    """Return ``equinox.nn``, of whose layers networks are made."""
+    return library().nn
+
+
+def normal(network: Any) -> Array:
+    """Compute the log prior of a network whose numbers are N(0, SPREAD^2) each."""
+    arrays = [leaf for leaf in jax.tree.leaves(network) if is_trained(leaf)]
+    return -0.5 * jnp.asarray(sum(((leaf / SPREAD) ** 2).sum() for leaf in arrays))
+
+
+def network[T](name: str, make: Callable[[Array], T], log_prior: Callable[[T], Array] = normal) -> T:
     """Enter a network into a program or guide, and return it, ready to be called.
 
-    Call it outside the plate of trials. Its arrays are the parameter ``<name>$params``; in a program each number has a
-    prior N(0, 1), and is where it is most likely (MAP). Layers take one vector: ``jax.vmap`` over trials.
+    Call it outside the plate of trials. Its arrays are the parameter ``<name>$params``, and are where they are most
+    likely (MAP). Layers take one vector: ``jax.vmap`` over trials.
 
     Args:
         name: Of the network, once in a model.
         make: From a random key to any pytree of equinox's layers, such as ``layers().MLP(3, 2, 64, 2, key=key)``.
+        log_prior: Of the network in a program; of a guide it counts for nothing. N(0, 1) for each number by default.
     """
-    layers()  # says what to install
-    made = jax.tree.map(_single, make(numpyro.prng_key()))
+    library()  # says what to install
+    made = jax.tree.map(single, make(numpyro.prng_key()))
     found = eqx_module(name, made)
-    arrays = [leaf for leaf in jax.tree.leaves(found) if _is_trained(leaf)]
-    square = sum(((leaf / SPREAD) ** 2).sum() for leaf in arrays)
-    numpyro.factor(f"{name}_prior", -0.5 * jnp.asarray(square))
+    numpyro.factor(f"{name}_prior", log_prior(found))
     return found
 
 
@@ -52,7 +62,7 @@ def quiet(n_inputs: int, n_outputs: int, key: Array) -> Any:
     It is for what neurons read: a training then begins at each neuron's own mean, which it must end above.
     """
     layer = layers().Linear(n_inputs, n_outputs, use_bias=False, key=key)
-    return jax.tree.map(lambda leaf: QUIET * leaf if _is_trained(leaf) else leaf, layer)
+    return jax.tree.map(lambda leaf: QUIET * leaf if is_trained(leaf) else leaf, layer)
 
 
 def gaussian(numbers: Array) -> dist.Normal:
@@ -61,9 +71,14 @@ def gaussian(numbers: Array) -> dist.Normal:
     return dist.Normal(mean, jnp.exp(log_sd - NARROW) + LEAST_SD)
 
 
-def _is_trained(leaf: Any) -> bool:
+def is_trained(leaf: Any) -> bool:
+    """Return True for an array of real numbers."""
     return isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def _single(leaf: Any) -> Any:
-    return leaf.astype(jnp.float32) if _is_trained(leaf) else leaf
+def single(leaf: Any) -> Any:
+    """Return an array of real numbers in single precision, and anything else as it is.
+
+    Draws of a guide are in double precision, and would take all that is computed from them along.
+    """
+    return leaf.astype(jnp.float32) if is_trained(leaf) else leaf

@@ -15,6 +15,7 @@ from jax import random
 from mrgp.results.amortised_conditional import ETA, VALUES
 from mrgp.results.amortised_fit import AmortisedFit
 from mrgp.results.fit import filled, frame_of
+from mrgp.results.projections import projected, projected_at
 from mrgp.studies.calibration.rank_tests import judged
 from mrgp.studies.calibration.result import Calibration, tabulated
 
@@ -61,7 +62,7 @@ def calibrate_latents(
     made = fit.conditional(frame).drawn(random.key(seed))
     given = fit.conditional(filled(frame, made[VALUES]))
     directions = {name: _directions(rng, made[name][0].size, projections) for name in (*given.latent_sites, ETA)}
-    truth, posterior = given.projected_at(made, directions), given.projected(directions, MORE * draws, seed + 1)
+    truth, posterior = projected_at(given, made, directions), projected(given, directions, MORE * draws, seed + 1)
     names = [f"{name} {place}" for name, along in directions.items() for place in range(len(along))]
     quantities = {name: name for name in (*names, LIKELIHOOD)}
     wanted, found = (np.concatenate([part[name] for name in (*directions, VALUES)], -1) for part in (truth, posterior))
