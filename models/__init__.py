@@ -12,7 +12,8 @@ from mrgp.models.gpvae import GPVAE
 from mrgp.models.lds import LDS
 from mrgp.models.lfads import LFADS
 from mrgp.models.mdlag import MDLAG
+from mrgp.models.mrlfads import MRLFADS
 from mrgp.models.neuralode import NeuralODE
 from mrgp.models.pcca import PCCA
 
-__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "PCCA", "NeuralODE"]
+__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "MRLFADS", "PCCA", "NeuralODE"]

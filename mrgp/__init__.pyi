@@ -64,6 +64,7 @@ from .recordings.readers.nwb import load_nwb as load_nwb
 from .recordings.readers.public import fetch_v1v2 as fetch_v1v2
 from .recordings.readers.pynapple import from_pynapple as from_pynapple
 from .recordings.recording import MultiRegionData as MultiRegionData
+from .recordings.shuffling import shuffled_within as shuffled_within
 from .recordings.spikes import from_spike_times as from_spike_times
 from .results.delays import delay_table as delay_table
 from .results.fit import Fit as Fit

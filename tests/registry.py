@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from mrgp.models import ADM, DLAG, FA, GFA, GPFA, GPVAE, LDS, LFADS, MDLAG, PCCA, NeuralODE
+from mrgp.models import ADM, DLAG, FA, GFA, GPFA, GPVAE, LDS, LFADS, MDLAG, MRLFADS, PCCA, NeuralODE
 from scipy import stats
 from scipy.special import gamma, gammaln, kv
 
@@ -24,6 +24,7 @@ from mrgp.metrics.scores import R2, BitsPerBin, NormalisedError, PsthRmse, Trial
 from mrgp.metrics.variance import VarianceExplained
 from mrgp.part import Part
 from mrgp.parts.networks.cells import Gated, Residual
+from mrgp.parts.networks.channels import AttentionChannels, GraphChannels, RateChannels
 from mrgp.parts.readout import Readout
 from mrgp.recordings.readers import Matlab, NetCDF, Npy, Npz, Nwb
 
@@ -194,6 +195,7 @@ WITH_GUIDE = [
     LFADS(n_factors=2, n_states=3, n_initial=2, width=4),
     NeuralODE(n_latents=2, width=8, depth=1, reader=8),
     GPVAE(1, 1, hidden=(8,), encoder=(8,)),
+    MRLFADS(2, 3, 1, 1, 2, width=4),
 ]
 """Those whose latents are inferred by a guide, and which draw with what they have learned."""
 
@@ -215,6 +217,7 @@ PARTS: dict[str, list[Part]] = {
     ],
     "likelihood": [mrgp.Kalman(order=4), mrgp.Dense(), Spectral()],
     "cell": [Residual(width=8), Gated()],
+    "channels": [RateChannels(), GraphChannels(width=8), AttentionChannels(heads=2)],
     "window": [mrgp.Window(6)],
     "start": [Stationary(), Learned()],
     "method": [

@@ -16,6 +16,7 @@ MODELS = {
     "gfa": "as pcca, and finds out which regions read which latent",
     "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
+    "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
 }
 """Models, and what they are."""
@@ -31,6 +32,7 @@ CLASSES = {
     "gfa": "GFA",
     "gpvae": "GPVAE",
     "lfads": "LFADS",
+    "mrlfads": "MRLFADS",
     "neuralode": "NeuralODE",
 }
 """Models, and their classes."""
@@ -46,6 +48,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "gfa": ("vb", "map"),
     "gpvae": ("amortised_svi",),
     "lfads": ("amortised_svi",),
+    "mrlfads": ("amortised_svi",),
     "neuralode": ("amortised_svi",),
 }
 """Models, and how each can be fitted, its default first."""
@@ -81,13 +84,13 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "noise": ("dlag", "adm", "mdlag", "gpfa"),
-    "max_delay": ("dlag", "adm", "mdlag", "gpvae"),
+    "max_delay": ("dlag", "adm", "mdlag", "gpvae", "mrlfads"),
     "hold_max_delay": ("dlag", "adm", "mdlag"),
     "kernel": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
     "gp_noise": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
-    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "lfads", "neuralode"),
+    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "lfads", "mrlfads", "neuralode"),
     "order": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),
@@ -96,13 +99,15 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "rate": ("mdlag", "gfa"),
     "start_state": ("lds",),
     "n_latents": ("neuralode",),
-    "n_factors": ("lfads",),
-    "n_states": ("lfads",),
-    "n_inputs": ("lfads",),
-    "n_initial": ("lfads",),
-    "dynamics": ("lfads",),
+    "n_factors": ("lfads", "mrlfads"),
+    "n_states": ("lfads", "mrlfads"),
+    "n_inputs": ("lfads", "mrlfads"),
+    "n_initial": ("lfads", "mrlfads"),
+    "n_messages": ("mrlfads",),
+    "channels": ("mrlfads",),
+    "dynamics": ("lfads", "mrlfads"),
     "condition_means": ("lfads",),
-    "refinement": ("gpvae", "lfads", "neuralode"),
+    "refinement": ("gpvae", "lfads", "mrlfads", "neuralode"),
 }
 """Options that describe a model, and the models that have a use for each."""
 
@@ -119,6 +124,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "emission": ("gaussian", "poisson", "negative_binomial"),
     "lift": ("readout", "ar"),
     "start_state": ("stationary", "learned"),
+    "channels": ("rates", "graph", "attention"),
     "dynamics": ("residual", "gru"),
 }
 """Options that take one of several names."""
@@ -141,6 +147,8 @@ DEFAULTS: dict[str, Any] = {
     "n_states": 32,
     "n_inputs": 1,
     "n_initial": 32,
+    "n_messages": 2,
+    "channels": "rates",
     "dynamics": "residual",
     "n_starts": 6,
     "tolerance": 0.01,
@@ -151,8 +159,11 @@ DEFAULTS: dict[str, Any] = {
 """Values of options where none is typed."""
 
 OWN_DEFAULTS: dict[str, dict[str, Any]] = {
-    "emission": {"lfads": "poisson", "neuralode": "poisson"},
+    "emission": {"lfads": "poisson", "mrlfads": "poisson", "neuralode": "poisson"},
     "order": {"gpvae": 4},
+    "n_factors": {"mrlfads": 10},
+    "n_initial": {"mrlfads": 16},
+    "dynamics": {"mrlfads": "gru"},
 }
 """The same, of models of which they are other values."""
 
@@ -165,7 +176,7 @@ CALIBRATED = ("dlag", "adm", "mdlag", "gpfa")
 SIMULATED = ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa")
 """Models from which a recording can be drawn before they are fitted."""
 
-WITH_GUIDE = ("gpvae", "lfads", "neuralode")
+WITH_GUIDE = ("gpvae", "lfads", "mrlfads", "neuralode")
 """Models whose latents are inferred by a guide."""
 
 COUNTED = ("poisson", "negative_binomial")

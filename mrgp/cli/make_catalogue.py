@@ -46,6 +46,7 @@ WORDS = {
     "gfa": "as pcca, and finds out which regions read which latent",
     "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
+    "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
 }
 """Models in the order of the help; words may lean on those before. A model that is not here comes last, with the first
@@ -76,6 +77,8 @@ OPTIONS: dict[str, Any] = {
     "n_states": 2,
     "n_inputs": 2,
     "n_initial": 2,
+    "n_messages": 1,
+    "channels": "graph",
     "dynamics": "gru",
     "condition_means": True,
     "refinement": 10,
@@ -99,6 +102,7 @@ LEFT_OUT = {
     "reader": "of networks, chosen in Python",
     "width": "of networks, chosen in Python",
     "depth": "of networks, chosen in Python",
+    "message_noise": "of networks, chosen in Python",
     "n_substeps": "of networks, chosen in Python: one is enough for flows that a bin can follow",
     "timescale": "of networks, chosen in Python: it is learned",
 }

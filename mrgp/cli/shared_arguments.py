@@ -201,6 +201,10 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
         f"nothing drives the dynamics ({DEFAULTS['n_inputs']})"},
     "n_initial": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_initial')}: numbers that say where "
         f"a trial starts ({DEFAULTS['n_initial']})"},
+    "n_messages": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_messages')}: numbers of a message "
+        f"from region to region ({DEFAULTS['n_messages']})"},
+    "channels": {"choices": CHOICES["channels"], "help": f"{meant_for('channels')}: how regions tell each other what "
+        f"they do ({DEFAULTS['channels']})"},
     "dynamics": {"choices": CHOICES["dynamics"], "help": f"{meant_for('dynamics')}: network that moves the states on "
         f"({DEFAULTS['dynamics']})"},
     "condition_means": {"action": "store_true", "default": None, "help": f"{meant_for('condition_means')}: trials "

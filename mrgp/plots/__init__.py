@@ -3,6 +3,7 @@
 Each function returns a matplotlib Figure, and none shows it.
 """
 
+from mrgp.plots.communication import plot_effectome, plot_messages
 from mrgp.plots.delays import plot_delays
 from mrgp.plots.dynamics import plot_dynamics
 from mrgp.plots.flow import plot_flow
@@ -16,9 +17,11 @@ __all__ = [
     "plot_convergence",
     "plot_delays",
     "plot_dynamics",
+    "plot_effectome",
     "plot_flow",
     "plot_latents",
     "plot_loadings",
+    "plot_messages",
     "plot_reconstruction",
     "plot_shared_variance",
     "save_figures",
