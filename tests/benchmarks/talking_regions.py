@@ -1,6 +1,6 @@
 """Regions that talk: messages, inputs and the graph found by baselines, on networks whose truth is known.
 
-    python tests/benchmarks/talking_regions.py [--networks memory_ring,...] [--seeds 1] [--random 10]
+    python tests/benchmarks/talking_regions.py [--networks memory_ring,...] [--seeds 1] [--random 10] [--models] [--epochs 150]
 
 Three quarters of the trials train, the others are scored.
 
@@ -9,11 +9,13 @@ Three quarters of the trials train, the others are scored.
     message R2       true messages regressed on the inferred ones of the same edge; inputs likewise, of the same region
     input R2, summed of inputs that are residuals: summed up with a time constant of ten bins, as stimuli have
 
-A method is a function of training and test trials that returns a Found: a model is one more entry of METHODS.
+A method is a function of training and test trials that returns a Found: a model is one more entry of METHODS or MODELS.
+With --models MRLFADS is fitted too, some minutes each; its effectome is of what messages move in their target.
 """
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from common import record, table
+from mrgp.models import MRLFADS
 
 import mrgp
 from mrgp.metrics import (
@@ -35,6 +38,7 @@ from mrgp.parts.communication import SOURCE, TARGET, effectome_of
 from mrgp.simulations.simulation import Simulation
 from mrgp.simulations.talking import STIMULUS_BINS
 
+TRAINING = {"learning_rate": 0.01, "batch_size": 32, "warm_up": 20, "patience": 15}
 TRAINED = 0.75  # of the trials, which are in random order
 HIDDEN_UNITS = {"counts": 0.76, "n_seen": 20}
 HEAD = ["network", "seed", "method", "cosine", "false edges", "message R2", "input R2", "input R2, summed", "s"]
@@ -73,12 +77,24 @@ def reduced_rank(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, rank: 
     return Found(effectome_of(of_train, pairs, len(names)), messages)
 
 
+def mrlfads(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int) -> Found:
+    """Messages of rates, with as many inputs and message numbers as the networks have."""
+    emission = "poisson" if train.values.dtype.kind == "u" else "gaussian"
+    model = MRLFADS(10, 32, 2, 2, emission=emission)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = model.fit(train, progress=False, max_iterations=epochs, **TRAINING)
+    return Found(fit.effectome(test).values, fit.messages(test)["mean"], fit.inputs(test)["mean"])
+
+
 type Method = Callable[[mrgp.MultiRegionData, mrgp.MultiRegionData], Found]
 
 METHODS: dict[str, Method] = {
     "reduced rank, pairs": partial(reduced_rank, rank=2),
     **{f"VAR, {n} lag{'s' * (n > 1)}, rank {r}": partial(lagged, n_lags=n, rank=r) for n, r in ((1, 2), (3, 2), (3, 4))},
 }
+
+MODELS: dict[str, Callable[..., Found]] = {"MRLFADS": mrlfads}
 
 NETWORKS: dict[str, Callable[[int], Simulation]] = {
     "memory_ring, no noise": lambda seed: mrgp.memory_ring(noise=0, seed=seed),
@@ -117,7 +133,10 @@ def main() -> None:
     parser.add_argument("--networks", default="", help="only those whose names begin with one of these, comma-separated")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--random", type=int, default=10, help="random networks")
+    parser.add_argument("--models", action="store_true", help="fit models too")
+    parser.add_argument("--epochs", type=int, default=150, help="of models")
     args = parser.parse_args()
+    methods = METHODS | {name: partial(fit, epochs=args.epochs) for name, fit in MODELS.items() if args.models}
     starts = tuple(args.networks.split(","))
     made = [(name, seed, make) for name, make in NETWORKS.items() for seed in range(args.seeds)]
     made += [("random_networks, counts, 20 of 32, common", seed, random_network) for seed in range(args.random)]
@@ -126,14 +145,17 @@ def main() -> None:
         if not name.startswith(starts):
             continue
         simulation = make(seed)
-        for label, method in METHODS.items():
+        for label, method in methods.items():
             values, seconds = scores(simulation, method)
             shown = ["" if np.isnan(value) else f"{value:.3f}" for value in values]
             rows.append([name, seed, label, *shown, f"{seconds:.1f}"])
+            print(rows[-1], flush=True)
     about = "512 trials x 60 bins of networks of 32 units per region; the last quarter of the trials is scored."
     only = f" --networks {args.networks}" if args.networks else ""
+    only += f" --models --epochs {args.epochs}" if args.models else ""
     command = f"python tests/benchmarks/talking_regions.py --seeds {args.seeds} --random {args.random}{only}"
-    record("Regions that talk: baselines", f"{about}\n\n{table(HEAD, rows)}", command)
+    title = f"Regions that talk: {'a model beside baselines' if args.models else 'baselines'}"
+    record(title, f"{about}\n\n{table(HEAD, rows)}", command)
 
 
 if __name__ == "__main__":
