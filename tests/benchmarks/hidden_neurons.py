@@ -52,8 +52,8 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "dlag": lambda n: DLAG(n, 1, emission="poisson", max_delay=0.05, hold_max_delay=True),
     "mdlag": lambda n: MDLAG(n, emission="poisson", max_delay=0.05, hold_max_delay=True),  # "vb", as GFA
     "gfa": lambda n: GFA(n, emission="poisson"),
-    "lfads": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=2, refinement=100),
-    "lfads_guide": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=2),  # the same fit, without steps after the guide
+    "lfads": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100),
+    "lfads_guide": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8),  # the same fit, without steps after the guide
 }
 FROM_PLAIN = tuple(name for name in MODELS if name.startswith(f"{PLAIN}_"))  # these begin where it has ended
 TOLERANCE, STARTS = 5.0, 1  # nats, of a third of a million and more
