@@ -33,6 +33,7 @@ SYNTHETIC = {
     "mdlag_markov", "mdlag_spectral",
 }  # fmt: skip
 
+NONLINEAR = {"neuralode"}
 BAYESIAN = {"delay_hypotheses", "own_model", "posterior", "v1v2_hypotheses"}
 V1V2 = {
     "adm", "comparison", "custom_kernel", "dlag_dense", "dlag_markov", "mdlag_dense", "mdlag_markov", "mdlag_spectral",
@@ -47,7 +48,7 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 def test_all_are_there():
     found = {(path.parent.name, path.stem) for path in NOTEBOOKS}
-    folders = {"synthetic": SYNTHETIC, "bayesian": BAYESIAN, "v1v2": V1V2}
+    folders = {"synthetic": SYNTHETIC, "nonlinear": NONLINEAR, "bayesian": BAYESIAN, "v1v2": V1V2}
     assert found == {(folder, name) for folder, names in folders.items() for name in names}
 
 
