@@ -230,6 +230,7 @@ LATE = (
 
 
 @pytest.mark.parametrize("later", ["mrgp.models", *(pytest.param(name, marks=pytest.mark.slow) for name in LATE)])
+@pytest.mark.slow
 def test_numpyro_is_whole_where_arviz_came_first(later):
     """ArviZ leaves it to be loaded piece by piece, and a piece alone lacks the others."""
     script = f"import mrgp, arviz; import {later}, numpyro; print(numpyro.distributions.distribution.__name__)"

@@ -578,6 +578,7 @@ def test_a_fit_goes_on_from_another(run, save, tmp_path):
     ],
     ids=["one-trial-1ms", "missing-dead-100ms", "more-latents-than-neurons", "gpfa"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_unusual_recordings_are_fitted(run, save, arrays, tmp_path, change, options):
     changed = {"bin_width": 0.02} | change(**arrays)
     code, out, err = run("fit", save(**changed), *MODEL, "--out", tmp_path / "out", *BRIEF, *options)
@@ -684,6 +685,7 @@ def test_list_shows_the_scenarios(run):
     assert out.split() == list(SCENARIOS)
 
 
+@pytest.mark.slow
 def test_demo_finds_the_delays_it_made(run, tmp_path):
     code, out, err = run("demo", "--out", tmp_path / "demo")
     assert (code, err) == (DONE, "")
@@ -695,6 +697,7 @@ def test_demo_finds_the_delays_it_made(run, tmp_path):
     np.testing.assert_allclose(sorted(summary["delays"][1]), [-0.02, 0.03], atol=0.006)   # 2.5 standard deviations
 
 
+@pytest.mark.slow
 def test_the_installed_command_fails_without_a_traceback():
     script = "import sys; from mrgp.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", script, "fit", "absent.npz"]

@@ -539,6 +539,7 @@ def test_a_metric_of_ones_own_may_need_a_truth(evaluation, fit, simulation):
         _ = evaluation.nois_ratio
 
 
+@pytest.mark.slow
 def test_a_law_of_delays_of_ones_own_works_in_a_fit(tmp_path):
     """Delays of a simulation that rise by 60 ms during trials of 0.6 s."""
     made = mrgp.simulate(
@@ -578,6 +579,7 @@ def test_training_needs_optax(counts, monkeypatch):
         Sequence().fit(counts, progress=False)
 
 
+@pytest.mark.slow
 def test_a_sequence_vae_of_ones_own_works_like_any_model(counts, tmp_path):
     quick = {"learning_rate": 1e-2, "batch_size": 16, "warm_up": 20, "patience": 20, "shortenings": 0}
     quick["progress"] = False

@@ -256,6 +256,7 @@ def test_what_a_far_lag_is_worth_is_what_two_private_signals_miss(three):
 
 
 @pytest.mark.parametrize("model", [DLAG(1, 0), pytest.param(MDLAG(1), marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_private_signals_are_not_made_into_a_delay(model):
     """One shared latent for two private signals does best to forget one on the way to the other, but that is no lag."""
     ya, _ = drawn(np.array([[0.0]]), [4.0], (7,), seed=11)

@@ -371,6 +371,7 @@ def nuts(made, laplace):
         return laplace.model.fit(made.data, "nuts", start=laplace, progress=False, **settings)
 
 
+@pytest.mark.slow
 def test_nuts_with_fixed_loadings_is_the_conditional_posterior(made, laplace, nuts, tmp_path):
     assert set(nuts.samples) == {"delay", "timescale_across", "timescale_within"}
     assert "effective draws" in nuts.reason
@@ -514,6 +515,7 @@ def test_smooth_models_of_all_kinds_have_posteriors(made):
     assert "delay_spread" not in adm.samples
 
 
+@pytest.mark.slow
 def test_without_shared_latents_there_is_a_posterior_of_the_private_ones(made):
     fit = DLAG(0, 1, likelihood="dense").fit(made.data, "laplace", progress=False, n_draws=20, loadings="included")
     assert set(fit.samples) >= {"timescale_within", "loadings"}

@@ -39,6 +39,7 @@ def recording(n_trials=40, n_bins=20, rate=1.5, seed=0):
 
 
 @pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.slow
 def test_derivatives_by_loadings_are_those_of_the_bound(holes):
     data = recording(6, 8)
     model = MODEL.replace(n_across=2, n_within=(1, 0), mean="psth").prepared(data)

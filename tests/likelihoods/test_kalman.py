@@ -315,6 +315,7 @@ def test_gradient_of_the_steady_normalizer_is_that_of_the_dense_formula(ragged):
         np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8 * np.abs(np.asarray(wanted)).max())
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_the_steady_normalizer_are_those_of_the_filter():
     given = problem(n_steps=8, size=3, readouts=2, patterns=1, trials=3, seed=13)
 

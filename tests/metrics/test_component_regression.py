@@ -222,6 +222,7 @@ def test_only_counts_are_told(recordings):
     assert NAME not in baselines.baselines(recording(half))
 
 
+@pytest.mark.slow
 def test_reports_of_counts_hold_it(recordings, tmp_path):
     train, test = recordings
     # Any model will do, and white latents compile fastest.

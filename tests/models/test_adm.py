@@ -181,6 +181,7 @@ def test_without_spread_it_is_dlag(small):
     np.testing.assert_allclose(model.log_likelihood(data, still), dlag.log_likelihood(data, plain), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_finite_differences(small):
     data, model, sites = small
 

@@ -173,6 +173,7 @@ def test_slopes_of_a_bound_of_counts_are_those_of_finite_differences(start, monk
     np.testing.assert_allclose(objective(at)[1] @ direction, (up - down) / 2e-4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fit_of_counts_finds_the_turn_of_their_rates(tmp_path):
     rng = np.random.default_rng(0)
     states = np.zeros((40, 60, 2))
@@ -476,6 +477,7 @@ def test_learned_start_finds_where_trials_begin(fits):
 
 
 @pytest.mark.parametrize("start", MOSTLY_LEARNED, indirect=True)
+@pytest.mark.slow
 def test_one_trial_and_one_latent_fit(start):
     data = spiral_recording(n_trials=1, n_bins=60)
     method = {"stationary": "em", "learned": "map"}[start]

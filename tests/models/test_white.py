@@ -88,6 +88,7 @@ def bin_moments(model):
     return np.asarray(model.arguments["offset"]), C @ V @ C.T + np.diag(model.arguments["noise"])
 
 
+@pytest.mark.slow
 def test_likelihoods_are_the_normal_density_bin_by_bin(small_model):
     score, n_bins = jax.jit(lambda distribution, value: distribution.log_prob(value)), 6
     model = small_model(kernel=White(), max_delay=0.0, n_within=(1, 0), n_bins=n_bins)

@@ -19,6 +19,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_latents_of_any_number_add_the_same_spread(name):
     model, unit = MODELS[name]
     model = model.prepared(COUNTS)

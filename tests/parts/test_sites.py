@@ -9,7 +9,7 @@ from numpyro import handlers
 import mrgp
 from mrgp.inference.density import free_sites
 from mrgp.parts.latents import LatentLayout
-from mrgp.parts.sites import SITES, Site, of_neurons, site_of
+from mrgp.parts.sites import LONG, SITES, Site, of_neurons, site_of
 
 RNG = np.random.default_rng(0)
 COUNTS = mrgp.MultiRegionData(
@@ -54,7 +54,8 @@ def test_sites_say_what_they_belong_to():
 
 
 def test_a_name_stands_for_one_site():
-    again = Site("delay", "later_region", "across_latent", unit="s", trait=True, bounded_by="max_delay")
+    same = {"unit": "s", "trait": True, "bounded_by": "max_delay", "stride": LONG}
+    again = Site("delay", "later_region", "across_latent", **same)
     assert again == SITES["delay"]
     with pytest.raises(ValueError, match="site 'delay' was declared with axes"):
         Site("delay", "neuron")

@@ -111,6 +111,7 @@ def test_counts_of_a_neuron_without_loadings_have_a_slope():
     assert float(jax.grad(value)(jnp.zeros(1))[0]) == 0.0
 
 
+@pytest.mark.slow
 def test_a_neuron_silent_in_the_training_trials_is_no_error_of_counts():
     data = recording(drop_dead=None).select_trials(np.arange(N_TRIALS) != RARE)
     fit = GPFA(n_across=1, emission="poisson").fit(data, **QUICK)
@@ -122,6 +123,7 @@ def test_a_neuron_silent_in_the_training_trials_is_no_error_of_counts():
     assert np.isfinite(fit.log_likelihood(recording(drop_dead=None)).values).all()
 
 
+@pytest.mark.slow
 def test_a_model_can_draw_a_single_bin():
     fit = FA(n_across=1).fit(recording(), **QUICK)
     assert fit.sample(1, 1).values.shape == (1, 1, 8)
@@ -266,6 +268,7 @@ FLAGS = ["--n-starts", "1", "--quiet", "--split-seed", str(SEED)]
 
 
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
+@pytest.mark.slow
 def test_the_command_line_leaves_out_what_is_dead_in_training_and_scores_the_rest(tmp_path, capsys, agg):
     np.savez(tmp_path / "a.npz", bin_width=0.02, **{f"neuron_{name}": of for name, of in LABELS.items()}, **arrays())
     fit = ["fit", str(tmp_path / "a.npz"), "--model", "fa", "--n-across", "1", "--no-figures", *FLAGS]
@@ -297,6 +300,7 @@ def test_the_command_line_leaves_out_what_is_dead_in_training_and_scores_the_res
 
 
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
+@pytest.mark.slow
 def test_the_command_line_takes_silent_neurons_of_counts(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", bin_width=0.02, **arrays())
     fit = ["fit", str(tmp_path / "a.npz"), "--model", "gpfa", "--n-across", "1", "--emission", "poisson", *FLAGS]

@@ -48,6 +48,7 @@ def test_conditions_keep_their_shares(enough_for):
 
 
 @pytest.mark.parametrize("away", [False, True], ids=["silent", "not recorded"])
+@pytest.mark.slow
 def test_a_neuron_that_only_other_trials_have_is_fitted_too(enough_for, away):
     counts = np.random.default_rng(0).normal(2, 1, (N_TRIALS, N_BINS, N_NEURONS))
     counts[np.arange(N_TRIALS) != 1, :, 2] = np.nan if away else 0.0

@@ -362,6 +362,7 @@ def test_summary_tells_the_course_of_delays_and_is_json(made):
     assert course["farthest_at"][1][0] == pytest.approx(at * BIN)
 
 
+@pytest.mark.slow
 def test_a_fixed_delay_is_in_the_tree_but_not_drawn(fit):
     held = dataclasses.replace(fit, fixed=("delay",), saved_curvature=None)
     tree = held.to_arviz(n_draws=5)
@@ -414,6 +415,7 @@ def test_a_delay_near_its_bound_widens_it(made):
     assert abs(wide.delays.values[1, 0] - DELAY[1, 0]) < 0.3 * BIN
 
 
+@pytest.mark.slow
 def test_a_held_bound_stays_and_the_fit_says_what_it_cost(made, fit):
     """The delay is 1.6 bins."""
     held = preset(max_delay=1.2 * BIN, hold_max_delay=True, window=None)
@@ -446,6 +448,7 @@ def test_no_bound_widens_past_half_a_trial(made):
     assert widened(near, {"delay": np.array([[-0.399]])}, extent) is None
 
 
+@pytest.mark.slow
 def test_warm_start_admits_the_delays_it_brings(made, fit):
     narrow = preset(max_delay=1.0 * BIN)
     with warnings.catch_warnings():
@@ -462,6 +465,7 @@ def test_warm_start_from_another_fit(made, fit):
 
 
 @pytest.mark.parametrize("likelihood", [pytest.param("dense", marks=pytest.mark.slow), "spectral"])
+@pytest.mark.slow
 def test_other_likelihoods_fit_too(likelihood):
     data = recording(n_bins=24, n_trials=12).data
     other = preset(likelihood=likelihood, window=None).fit(data, seed=0, n_starts=1, progress=False)
@@ -470,6 +474,7 @@ def test_other_likelihoods_fit_too(likelihood):
     assert np.isfinite(other.latents().across_mean.values).all()
 
 
+@pytest.mark.slow
 def test_autoregressive_lift_fits_too(made, fit):
     other = preset(lift="ar", order=4, window=None).fit(made.data, start=fit, progress=False)
     np.testing.assert_allclose(other.delays.values[1], fit.delays.values[1], atol=0.05 * BIN)
@@ -581,6 +586,7 @@ def test_latents_between_bins_know_both_neighbours():
     np.testing.assert_allclose(got.across_sd.values[0, :-1, 0], np.sqrt(variance)[:-1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_narrowed_windows_read_the_same_delays_from_fewer_registers():
     """At delays as far as the margin the likelihood is the dense one's, as near as with the wide window."""
     made = simulate(

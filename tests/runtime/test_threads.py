@@ -58,6 +58,7 @@ def test_fits_in_threads_are_those_of_one_by_one(data, serial):
         np.testing.assert_allclose(read_meanwhile[name].values, value.values, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_threads_whose_workers_are_threads_do_not_wait_for_each_other(data, serial):
     expected = mrgp.bootstrap_delays(serial[0], n_samples=4, progress=False).delays.values
     jax.clear_caches()

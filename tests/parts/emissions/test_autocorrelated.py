@@ -153,6 +153,7 @@ def test_samples_are_correlated_over_time(small_model, kind):
     assert np.abs((draws.mean(0) - mean) / size).max() < 5 / np.sqrt(20000)
 
 
+@pytest.mark.slow
 def test_an_exact_lift_is_exact(small_model):
     model, y = small_model(kernel=mrgp.Matern52()), jnp.asarray(np.random.default_rng(5).standard_normal((3, 7, 5)))
     model.arguments["delay"] = jnp.round(model.arguments["delay"])
@@ -187,6 +188,7 @@ def fitted():
     return data, truth, model.fit(data, progress=False, n_starts=3)
 
 
+@pytest.mark.slow
 def test_the_noise_timescale_is_found(fitted):
     """phi of 4500 neuron bins per region is known to about sqrt((1 - phi^2) / 4500) = 0.012."""
     data, truth, fit = fitted
