@@ -177,7 +177,7 @@ class GPVAE(Amortised):
 
             prior = self._prior(data, some.n_trials, latents)
             factors = factors_of_bins(
-                nets, loadings, self.inputs(some), layout, slopes_at, lambda told: MarkovPosterior(prior, told).mean
+                nets, loadings, self.shown(some), layout, slopes_at, lambda told: MarkovPosterior(prior, told).mean
             )
             numpyro.sample(READOUTS, MarkovPosterior(prior, factors))
 

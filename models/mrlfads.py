@@ -17,6 +17,8 @@ from jax import Array, lax
 from numpyro import distributions as dist
 
 from mrgp.families.amortised import Amortised
+from mrgp.parts.communication import EFFECTS, MESSAGES, ROUTING
+from mrgp.parts.delays.base import DEFAULT_LONGEST
 from mrgp.parts.delays.history import lag_weights
 from mrgp.parts.emissions import Emission, Poisson
 from mrgp.parts.networks import GRU, Perceptron, gaussian, network, quiet, single
@@ -34,7 +36,6 @@ from mrgp.results.fit import Fit
 
 TRANSMISSION_DELAY = Site("transmission_delay", "edge", unit="s")
 HELD = "held"  # deterministic site: expected values at which others hear neurons, NaN for what they are
-USUAL_DELAY = 5  # bins, the longest that is considered where none is given
 RARE, SURE = -2.0, 2.0  # mean and sd, a priori, of the logit of a gate
 HALF_OPEN = 0.0  # such a logit at first
 LARGEST = 5.0  # of a neuron's rate around its mean, in units of its sd, as others hear it
@@ -98,6 +99,7 @@ class MRLFADS(Amortised):
         for name in ("max_delay", "message_noise"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"MRLFADS: {name} is a number from 0 on, not {getattr(self, name)}")
+        self.channels.n_carried(self.n_messages)  # refuses what it cannot send
 
     def __call__(self, data: MultiRegionData) -> None:
         layout, own = data.layout, partial(_of_regions, data.layout)
@@ -148,9 +150,9 @@ class MRLFADS(Amortised):
             by_bin = jax.tree.map(lambda array: jnp.moveaxis(single(array), 1, 0), drive)
             then = jax.tree.map(lambda array: jnp.moveaxis(array, 0, 1), lax.scan(step, first, by_bin)[1])
             numpyro.deterministic("states", then.states)
-            numpyro.deterministic("messages", then.messages)
-            numpyro.deterministic("routing", then.routing)
-            numpyro.deterministic("effects", self._effects(cell, then, edges))
+            numpyro.deterministic(MESSAGES, then.messages)
+            numpyro.deterministic(ROUTING, then.routing)
+            numpyro.deterministic(EFFECTS, self._effects(cell, then, edges))
             self.observe(some, then.eta, readout, latents=then.factors.reshape(*u.shape[:2], -1))
 
     def guide(self, data: MultiRegionData) -> None:
@@ -207,7 +209,7 @@ class MRLFADS(Amortised):
         return int(np.ceil(self._longest(layout) / layout.bin_width - SAME_STEP)) + 1
 
     def _longest(self, layout: Layout) -> float:
-        return USUAL_DELAY * layout.bin_width if self.max_delay is None else self.max_delay
+        return DEFAULT_LONGEST * layout.bin_width if self.max_delay is None else self.max_delay
 
     def _delay(self, layout: Layout) -> Array:
         """Transmission delay of every edge in seconds, (edge,)."""

@@ -229,8 +229,8 @@ LATE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("later", ["mrgp.models", *(pytest.param(name, marks=pytest.mark.slow) for name in LATE)])
 @pytest.mark.slow
+@pytest.mark.parametrize("later", ["mrgp.models", *LATE])
 def test_numpyro_is_whole_where_arviz_came_first(later):
     """ArviZ leaves it to be loaded piece by piece, and a piece alone lacks the others."""
     script = f"import mrgp, arviz; import {later}, numpyro; print(numpyro.distributions.distribution.__name__)"

@@ -32,8 +32,8 @@ def n_outputs(n_readouts: int) -> int:
 
 
 def factors_of_bins(
-    nets: Sequence[AroundBins | None], loadings: Sequence[Array | None], inputs: Array, layout: LatentLayout,
-    slopes: Slopes, smoothed: Callable[[Factors], Array],
+    nets: Sequence[AroundBins | None], loadings: Sequence[Array | None], shown: tuple[Array, Array],
+    layout: LatentLayout, slopes: Slopes, smoothed: Callable[[Factors], Array],
 ) -> Factors:  # fmt: skip
     """Read the factors of bins from what the guide sees, region by region.
 
@@ -44,13 +44,12 @@ def factors_of_bins(
     Args:
         nets: Encoder of each region; None where the readout is linear.
         loadings: Linear readout of each region, (neuron, readout) in units of eta; None where it is a network.
-        inputs: Values and mask, (trial, time, 2 x neuron), values of a bin divided by the share of them that is seen.
+        shown: Values, 0 where none is seen, and 1 where one is, (trial, time, neuron) each.
         layout: Latents of the regions.
         slopes: Of log p(y), by eta.
         smoothed: From factors to the means of readouts under q, (trial, time, readout).
     """
-    values, seen = jnp.split(inputs, 2, -1)
-    total = jnp.maximum(seen.mean(-1, keepdims=True), 1 / seen.shape[-1])  # by which values were divided
+    values, seen = shown
     parts = [slice(*edges) for edges in pairwise(np.cumsum([0, *layout.n_neurons]))]
     places, size = [readouts_of(layout, r) for r in range(layout.n_regions)], layout.n_readouts
     nothing = jnp.zeros((*seen.shape[:2], size))
@@ -58,7 +57,7 @@ def factors_of_bins(
     for net, part, own in zip(nets, parts, places, strict=True):
         if net is not None:
             share = seen[..., part].mean(-1, keepdims=True)
-            scaled = (values * total)[..., part] / jnp.maximum(share, 1 / (part.stop - part.start))
+            scaled = values[..., part] / jnp.maximum(share, 1 / (part.stop - part.start))
             out = net(jnp.concatenate([scaled, seen[..., part]], -1), share)
             center, root = _free(jnp.asarray(out, nothing.dtype), share, len(own))
             centers, roots = centers.at[..., own].set(center), roots.at[..., own[:, None], own].set(root)

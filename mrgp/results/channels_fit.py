@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 
-from mrgp.parts.communication import SOURCE, TARGET
+from mrgp.parts.communication import EFFECTS, INPUTS, MESSAGES, ROUTING, SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.networks.channels import Edges
 from mrgp.recordings.layout import Layout
@@ -44,11 +44,11 @@ class ChannelsFit(AmortisedFit):
 
         Edges have the coordinates ``source_of_edge`` and ``target_of_edge``.
         """
-        return self._of_edges("messages", data, "message")
+        return self._of_edges(MESSAGES, data, "message")
 
     def routing(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Share that each edge lets through: posterior ``mean`` and ``sd``, (trial, time, edge)."""
-        return self._of_edges("routing", data)
+        return self._of_edges(ROUTING, data)
 
     def inputs(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Inputs that were inferred for each region.
@@ -58,7 +58,7 @@ class ChannelsFit(AmortisedFit):
         Raises:
             ValueError: the model has none.
         """
-        found, regions = self.posterior("inputs", data), self.layout.regions
+        found, regions = self.posterior(INPUTS, data), self.layout.regions
         shape = found.sizes["trial"], found.sizes["time"], len(regions), -1
         dims = "trial", "time", "region", "input"
         coords = {"trial": found["trial"], "time": found["time"], "region": list(regions)}
@@ -72,7 +72,7 @@ class ChannelsFit(AmortisedFit):
             ``share`` of all that moves these; ``open``, how far it is open on average; ``delay`` in seconds, beyond the
             one bin that a message always takes. Coordinates ``source_of_edge`` and ``target_of_edge``.
         """
-        effect, routing = self._of_edges("effects", data), self.routing(data)
+        effect, routing = self._of_edges(EFFECTS, data), self.routing(data)
         seen = self.recording(data).mask.any(-1)
         strength = np.sqrt((effect["mean"].to_numpy() ** 2 + effect["sd"].to_numpy() ** 2)[seen].mean(0))
         edges = Edges.of(self.layout.n_regions)

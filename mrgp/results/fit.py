@@ -302,7 +302,7 @@ class Fit(Shown, Run[FittedModel]):
 
 
 def frame_of(fit: Fit, n_trials: int, n_bins: int, conditions: Sequence[str] | None = None) -> MultiRegionData:
-    """Make a recording of zeros of the neurons of a fit.
+    """Make a recording of the neurons of a fit, whose values mean nothing.
 
     Its trials are of ``conditions``, one each, or of all in turn.
 

@@ -58,8 +58,7 @@ def slow(name):
 
 
 @pytest.mark.parametrize("kind", ["plain", *map(slow, ("origin", "course", "autocorrelation"))])
-@pytest.mark.parametrize("likelihood", ["markov", slow("dense")])
-@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", [slow("markov"), "dense"])
 def test_blocks_change_no_number(kind, likelihood, missing_kind, missing_data, small_model, small_blocks):
     if kind == "autocorrelation" and "holes" in missing_kind:
         pytest.skip("noise that remembers needs trials without holes")

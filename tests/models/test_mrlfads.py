@@ -11,7 +11,7 @@ from numpyro import handlers
 import mrgp
 from mrgp.inference.amortised_parameters import first_values
 from mrgp.parts.delays.history import lag_weights
-from mrgp.parts.networks.channels import Edges, GraphChannels, RateChannels
+from mrgp.parts.networks.channels import AttentionChannels, Edges, GraphChannels, RateChannels
 from mrgp.parts.networks.of_regions import Places
 
 BIN = 0.02
@@ -190,6 +190,8 @@ def test_wrong_sizes_are_refused():
         MRLFADS(max_delay=-0.1)
     with pytest.raises(ValueError, match="channels is 'rates', 'graph' or 'attention', not 'telepathy'"):
         MRLFADS(channels="telepathy")
+    with pytest.raises(ValueError, match="n_messages = 3 cannot be shared out to 2 heads: take a multiple"):
+        MRLFADS(n_messages=3, channels=AttentionChannels(heads=2))
     wide = MRLFADS(channels=GraphChannels(width=8))
     assert type(wide).from_settings(wide.to_settings()) == wide
 

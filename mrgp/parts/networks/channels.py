@@ -80,7 +80,11 @@ class Channels(Part, family="channels", tag="name", short=True):
         raise NotImplementedError
 
     def n_carried(self, n_messages: int) -> int:
-        """Count the numbers that an edge carries in a bin."""
+        """Count the numbers that an edge carries in a bin.
+
+        Raises:
+            ValueError: messages of so many numbers cannot be sent.
+        """
         return n_messages
 
     @property
@@ -100,11 +104,7 @@ class RateChannels(Channels):
     known_as = "rates"
 
     def make(self, layout: Layout, n_messages: int, n_states: int, key: Array) -> Any:
-        edges, places = Edges.of(layout.n_regions), Places.of(layout)
-        there = jnp.asarray(places.there[edges.source])
-        shape = (edges.n_edges, n_messages, there.shape[-1])
-        scale = FIRST / jnp.sqrt(there.sum(-1))[:, None, None]
-        return OwnWeights(scale * random.normal(key, shape) * there[:, None])
+        return OwnWeights(_weights(Places.of(layout).there[Edges.of(layout.n_regions).source], n_messages, key))
 
 
 class OwnWeights(NamedTuple):
@@ -149,7 +149,7 @@ class GraphChannels(Channels):
 
     def make(self, layout: Layout, n_messages: int, n_states: int, key: Array) -> Any:
         first, second = random.split(key)
-        says = _says(layout, n_messages, first)
+        says = _weights(Places.of(layout).there, n_messages, first)
         return Graph(says, Perceptron.of((n_messages, self.width, n_messages), second))
 
 
@@ -196,15 +196,15 @@ class AttentionChannels(Channels):
                 raise ValueError(f"AttentionChannels: {name} counts at least 1, not {getattr(self, name)}")
 
     def n_carried(self, n_messages: int) -> int:
+        if n_messages % self.heads:
+            raise ValueError(f"n_messages = {n_messages} cannot be shared out to {self.heads} heads: take a multiple")
         return n_messages + self.heads * self.size
 
     def make(self, layout: Layout, n_messages: int, n_states: int, key: Array) -> Any:
-        if n_messages % self.heads:
-            raise ValueError(f"n_messages = {n_messages} cannot be shared out to {self.heads} heads: take a multiple")
         first, second = random.split(key)
         sizes = n_states, self.heads * self.size
         asks = of_each(partial(Perceptron.of, sizes), layout.n_regions, second)
-        return Attention(_says(layout, self.n_carried(n_messages), first), asks, self.heads)
+        return Attention(_weights(Places.of(layout).there, self.n_carried(n_messages), first), asks, self.heads)
 
 
 class Attention(NamedTuple):
@@ -235,11 +235,10 @@ class Attention(NamedTuple):
 
     def log_prior(self, places: Places, edges: Edges) -> Array:
         """Log of normal densities."""
-        return normal((self.says, self.asks))
+        return normal(self)
 
 
-def _says(layout: Layout, n_numbers: int, key: Array) -> Array:
-    """Projections of the neurons of every region, (region, number, place)."""
-    there = jnp.asarray(Places.of(layout).there)
-    scale = FIRST / jnp.sqrt(there.sum(-1))[:, None, None]
+def _weights(there: np.ndarray, n_numbers: int, key: Array) -> Array:
+    """Draw weights of the neurons that are ``there`` (sender, place): (sender, number, place)."""
+    scale = FIRST / np.sqrt(there.sum(-1))[:, None, None]
     return scale * random.normal(key, (len(there), n_numbers, there.shape[1])) * there[:, None]
