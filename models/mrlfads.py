@@ -4,7 +4,7 @@ Liu et al. (2025, ICLR), with transmission delays that are learned. Its authors 
 who wants to use it commercially should look into that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -89,6 +89,9 @@ class MRLFADS(Amortised):
     emission: Emission = Poisson()  # noqa: RUF009  a frozen part
 
     fit_class: ClassVar[type[Fit]] = ChannelsFit
+    sends_messages: ClassVar[bool] = True
+    # Inputs are read from a region's own bins: were these hidden, others would have to send it what it has lost.
+    reads_across: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,6 +121,11 @@ class MRLFADS(Amortised):
         def eta_of(states: Array) -> tuple[Array, Array]:
             factors = each(W, states)
             return factors, unit.astype(C.dtype) * (C * factors[:, layout.region_of_neuron]).sum(-1)
+
+        def change_of(states: Array) -> Array:
+            """Change of a region's eta by states, root mean square in units, (trial, region)."""
+            added = places(eta_of(states)[1] / unit)
+            return jnp.sqrt((added**2).sum(-1) / places.there.sum(-1))
 
         def sent(signal: Array) -> Array:
             """Messages as they leave, of the rates that regions are predicted to have."""
@@ -152,7 +160,7 @@ class MRLFADS(Amortised):
             numpyro.deterministic("states", then.states)
             numpyro.deterministic(MESSAGES, then.messages)
             numpyro.deterministic(ROUTING, then.routing)
-            numpyro.deterministic(EFFECTS, self._effects(cell, then, edges))
+            numpyro.deterministic(EFFECTS, self._effects(cell, change_of, then, edges))
             self.observe(some, then.eta, readout, latents=then.factors.reshape(*u.shape[:2], -1))
 
     def guide(self, data: MultiRegionData) -> None:
@@ -187,6 +195,14 @@ class MRLFADS(Amortised):
         """Transmission delay of every edge in seconds beyond one bin, (edge,)."""
         return np.asarray(sites.get(TRANSMISSION_DELAY.name, np.zeros(Edges.of(layout.n_regions).n_edges)))
 
+    def delayed_by(self, delay: np.ndarray) -> dict[str, Any]:
+        """Make the program's switch by which edges are late by ``delay``, (edge,), in seconds."""
+        return {TRANSMISSION_DELAY.name: jnp.asarray(delay)}
+
+    def longest_delay(self, layout: Layout) -> float:
+        """Longest transmission delay in seconds, beyond one bin."""
+        return DEFAULT_LONGEST * layout.bin_width if self.max_delay is None else self.max_delay
+
     def held_at(self, layout: Layout, sites: Mapping[str, Any], region: str, rate: float | None) -> dict[str, Any]:
         """Make the program's switch by which others hear a region at a rate that it does not have.
 
@@ -206,14 +222,11 @@ class MRLFADS(Amortised):
 
     def n_lags(self, layout: Layout) -> int:
         """Count the bins whose messages may still be on their way."""
-        return int(np.ceil(self._longest(layout) / layout.bin_width - SAME_STEP)) + 1
-
-    def _longest(self, layout: Layout) -> float:
-        return DEFAULT_LONGEST * layout.bin_width if self.max_delay is None else self.max_delay
+        return int(np.ceil(self.longest_delay(layout) / layout.bin_width - SAME_STEP)) + 1
 
     def _delay(self, layout: Layout) -> Array:
         """Transmission delay of every edge in seconds, (edge,)."""
-        n_edges, longest = Edges.of(layout.n_regions).n_edges, self._longest(layout)
+        n_edges, longest = Edges.of(layout.n_regions).n_edges, self.longest_delay(layout)
         if not (longest and n_edges):
             return jnp.zeros(n_edges)
         return TRANSMISSION_DELAY.sample(dist.Uniform(0.0, longest).expand((n_edges,)).to_event(1))
@@ -247,11 +260,10 @@ class MRLFADS(Amortised):
         parts = told.reshape(*told.shape[:2], 2, n_regions, self.n_factors)
         return jnp.moveaxis(parts, 2, 3).reshape(*told.shape[:2], n_regions, -1)
 
-    def _effects(self, cell: Any, then: "Then", edges: Edges) -> Array:
-        """Compute how far messages move the states of their targets, (trial, time, edge).
+    def _effects(self, cell: Any, change_of: Callable[[Array], Array], then: "Then", edges: Edges) -> Array:
+        """Compute how far messages move the neurons of their targets, (trial, time, edge).
 
-        It is, in each bin, the distance between the states as they are and as they would be with the message at its
-        mean.
+        It is, in each bin, what they do with the message less what they would do with its mean.
         """
         usual = then.driving.mean((0, 1))
         flat = then.before.reshape(-1, *then.before.shape[2:])
@@ -259,10 +271,10 @@ class MRLFADS(Amortised):
 
         def without(slot: Array) -> Array:
             driving = jnp.where(slot_of == slot, usual, then.driving)
-            moved = each(cell, flat, driving.reshape(-1, *driving.shape[2:])).reshape(then.states.shape)
-            return jnp.sqrt(((then.states - moved) ** 2).sum(-1))
+            moved = each(cell, flat, driving.reshape(-1, *driving.shape[2:]))
+            return change_of(then.states.reshape(moved.shape) - moved)
 
-        moved = jax.vmap(without)(jnp.arange(edges.n_regions - 1))
+        moved = jax.lax.map(without, jnp.arange(edges.n_regions - 1))  # (source, trial x time, region)
         return jnp.moveaxis(moved, 0, -1).reshape(*then.states.shape[:2], edges.n_edges)
 
 

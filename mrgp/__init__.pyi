@@ -65,6 +65,7 @@ from .recordings.readers.public import fetch_v1v2 as fetch_v1v2
 from .recordings.readers.pynapple import from_pynapple as from_pynapple
 from .recordings.recording import MultiRegionData as MultiRegionData
 from .recordings.shuffling import shuffled_within as shuffled_within
+from .recordings.shuffling import without_communication as without_communication
 from .recordings.spikes import from_spike_times as from_spike_times
 from .results.delays import delay_table as delay_table
 from .results.fit import Fit as Fit
@@ -84,6 +85,8 @@ from .studies.bootstrap.bootstrap_delays import Bootstrap as Bootstrap
 from .studies.bootstrap.bootstrap_delays import bootstrap_delays as bootstrap_delays
 from .studies.calibration.calibrate import calibrate as calibrate
 from .studies.calibration.calibrate_latents import calibrate_latents as calibrate_latents
+from .studies.communication.assess import assess_communication as assess_communication
+from .studies.communication.result import Communication as Communication
 from .studies.compare.compare_delays import DelayComparison as DelayComparison
 from .studies.compare.compare_delays import Hypothesis as Hypothesis
 from .studies.compare.compare_delays import compare_delays as compare_delays

@@ -264,11 +264,12 @@ def _epoch(
     adam, parameters = _adam(), Parameters.of(model, data)
     lengths = jax.tree.map(lambda stride: rate * stride, strides(free, jnp.where(weight < 1, 0.0, 1.0)))
     scored = (jnp.arange(data.n_bins) < horizon)[:, None]
-    expected = hidden_share_of(hidden, data.layout.n_regions) if hidden else 1.0
+    n_read = data.layout.n_regions if model.reads_across else 1
+    expected = hidden_share_of(hidden, n_read) if hidden else 1.0
 
     def loss(free: Values, key: Array) -> Array:
         key, own = random.split(key)
-        unseen = _hidden(own, hidden, data) if hidden else None
+        unseen = _hidden(own, hidden, data, n_read) if hidden else None
         found = terms(model, parameters.constrained(free), data, key, unseen, scored, expected)
         return -(found.likelihood - weight * found.divergence + found.prior) / data.n_trials
 
@@ -289,22 +290,22 @@ def hidden_share_of(share: float, n_regions: int) -> float:
     return share if n_regions == 1 else 1 - (1 - share) * (1 - share / n_regions)
 
 
-def _hidden(key: Array, share: float, data: MultiRegionData) -> Array:
+def _hidden(key: Array, share: float, data: MultiRegionData, n_read: int) -> Array:
     """Draw the entries that are hidden from the guide, (trial, time, neuron).
 
     In half of the trials they are whole neurons, in the others single bins; and in some, as many as a share of all
-    trials, a whole region besides, where there are several.
+    trials, a whole region besides, where the guide reads several (``n_read``) together.
     """
     n_trials = data.n_trials if data.batch_size is None else data.batch_size
-    n_regions, n_neurons = data.layout.n_regions, data.layout.total_neurons
+    n_neurons = data.layout.total_neurons
     by_trial, by_neuron, by_entry, by_region, chosen = random.split(key, 5)
     whole = random.bernoulli(by_trial, 0.5, (n_trials, 1, 1))
     neurons = random.bernoulli(by_neuron, share, (n_trials, 1, n_neurons))
     entries = random.bernoulli(by_entry, share, (n_trials, data.n_bins, n_neurons))
     hidden = jnp.where(whole, neurons, entries)
-    if n_regions == 1:
+    if n_read == 1:
         return hidden
-    region = jnp.asarray(data.layout.region_of_neuron) == random.randint(chosen, (n_trials, 1, 1), 0, n_regions)
+    region = jnp.asarray(data.layout.region_of_neuron) == random.randint(chosen, (n_trials, 1, 1), 0, n_read)
     return hidden | (region & random.bernoulli(by_region, share, (n_trials, 1, 1)))
 
 

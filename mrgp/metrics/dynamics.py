@@ -166,7 +166,7 @@ def _visited(fit: Fit, data: MultiRegionData | None, states: ArrayLike | None) -
         lengths = np.full(seen.n_trials, seen.n_bins) if seen.length is None else seen.length
         lasts = np.arange(seen.n_bins) < lengths[:, None]
         posterior: Any = fit.conditional(seen)  # of a model with a guide: no other has learned dynamics
-        own = np.where(lasts[..., None], posterior.of_site(dynamics.site)[0], np.nan)
+        own = np.where(lasts[..., None], posterior.of_sites(dynamics.site)[0][0], np.nan)
     else:
         own = np.asarray(states, float)
     if own.ndim != 3 or own.shape[2] != dynamics.n_states:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 MESSAGES = "messages"  # (trial, time, edge, message), with coordinates SOURCE and TARGET of the edges
 INPUTS = "inputs"  # (trial, time, region, input)
 ROUTING = "routing"  # (trial, time, edge), the share that an edge lets through
-EFFECTS = "effects"  # (trial, time, edge), how far messages move the states of their targets
+EFFECTS = "effects"  # (trial, time, edge), how far messages move the neurons of their targets
 EFFECTOME = "effectome"  # (source, target)
 SOURCE, TARGET = "source_of_edge", "target_of_edge"
 

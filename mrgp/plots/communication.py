@@ -18,7 +18,7 @@ MOST = 12  # edges of which messages are drawn, the strongest first
 def plot_effectome(effectome: xr.DataArray) -> Figure:
     """Draw who moves whom as a matrix, and as a graph.
 
-    A cell says how far the messages of its row's region move the states of its column's in a bin. An arrow is as thick
+    A cell says how far the messages of its row's region move the neurons of its column's in a bin. An arrow is as thick
     as the cell is high; edges of less than a tenth of the strongest are left out.
 
     Args:
@@ -39,7 +39,7 @@ def plot_effectome(effectome: xr.DataArray) -> Figure:
     matrix.set_yticks(range(len(names)), names)
     matrix.set(xlabel="target", ylabel="source")
     matrix.set_title("who moves whom", loc="left")
-    figure.colorbar(drawn, ax=matrix, label="change of states in a bin", shrink=0.8)
+    figure.colorbar(drawn, ax=matrix, label="change of neurons in a bin", shrink=0.8)
     _graph(graph, values, names, top)
     return figure
 

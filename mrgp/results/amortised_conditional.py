@@ -59,7 +59,7 @@ class DrawnLatents(LatentsShown):
 
         They are ``across_mean`` and ``across_sd``, (trial, time, across_latent).
         """
-        mean, sd = given.of_site(LATENTS)
+        [(mean, sd)] = given.of_sites(LATENTS)
         dims = ("trial", "time", "across_latent")
         coords = {"trial": np.arange(len(mean)), "time": given.data.times, "across_latent": np.arange(mean.shape[-1])}
         return xr.Dataset({"across_mean": (dims, mean), "across_sd": (dims, sd)}, coords)
@@ -169,15 +169,18 @@ class AmortisedConditional:
         return found
 
     def switched(self, switches: dict[str, Any]) -> Self:
-        """Return the same posterior under a program of which some deterministic sites are set."""
-        other = replace(self, values=self.values._replace(networks={**self.values.networks, **switches}))
+        """Return the same posterior under a program of which some sites have other values."""
+        networks, shared = self.values
+        own = {name: value for name, value in switches.items() if name in shared}
+        other = replace(self, values=self.values._replace(networks={**networks, **switches}, shared={**shared, **own}))
         other.__dict__["refined"] = self.refined  # what was seen, was seen without
         return other
 
-    def of_site(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior mean and sd of a site of the trials, (trial, ...) each."""
-        mean, square = (np.asarray(part) for part in self.over_draws(MomentsOf(name), DRAWS, averaged=True))
-        return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
+    def of_sites(self, *names: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Posterior mean and sd of sites of the trials, (trial, ...) each."""
+        means, squares = self.over_draws(MomentsOf(names), DRAWS, averaged=True)
+        both = [(np.asarray(mean), np.asarray(square)) for mean, square in zip(means, squares, strict=True)]
+        return [(mean, np.sqrt(np.maximum(square - mean**2, 0.0))) for mean, square in both]
 
     def predictive(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of a new observation, each (trial, time, neuron)."""
@@ -259,6 +262,11 @@ def _log_weights(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
     return log_weights(drawn, run)
 
 
+def log_p_of_values(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
+    """Read log p(y | latents) of each trial off a draw, (trial,)."""
+    return run[VALUES]["fn"].log_prob(run[VALUES]["value"])
+
+
 def _weights_of_both(drawn: Trace, run: Trace, key: Array, also: tuple[Array, Array]) -> tuple[Array, Array]:
     """Weights of a draw, and log p of hidden entries given it, (trial,) each."""
     values, hidden = also
@@ -268,13 +276,16 @@ def _weights_of_both(drawn: Trace, run: Trace, key: Array, also: tuple[Array, Ar
 
 @dataclass(frozen=True)
 class MomentsOf:
-    """Read the value of a site off a draw, and its square; two of the same name are one program."""
+    """Read the values of sites off a draw, and their squares.
 
-    name: str
+    Two readers of the same names are one program.
+    """
 
-    def __call__(self, drawn: Trace, run: Trace, key: Array, also: None) -> tuple[Array, Array]:
-        value = jax.numpy.asarray(run[self.name]["value"], float)
-        return value, value**2
+    names: tuple[str, ...]
+
+    def __call__(self, drawn: Trace, run: Trace, key: Array, also: None) -> tuple[list[Array], list[Array]]:
+        values = [jax.numpy.asarray(run[name]["value"], float) for name in self.names]
+        return values, [value**2 for value in values]
 
 
 def _moments(drawn: Trace, run: Trace, key: Array, also: None) -> tuple[Array, Array]:

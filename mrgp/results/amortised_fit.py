@@ -74,7 +74,7 @@ class AmortisedFit(Fit):
         known = self.model.conditional(recording, self.sites)
         if site not in (names := known.sites_of_trials):
             raise ValueError(f"{type(self.model).__name__} has no site {site!r} of trials: it has {', '.join(names)}")
-        mean, sd = known.of_site(site)
+        [(mean, sd)] = known.of_sites(site)
         dims = dims_of_trials(site, mean, recording.n_bins)
         coords: dict[str, Any] = {"trial": np.arange(len(mean))} | ({"time": recording.times} if "time" in dims else {})
         return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords)

@@ -1,19 +1,24 @@
 """Fits of regions that talk: their messages and inputs, and who moves whom."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from mrgp.parts.communication import EFFECTS, INPUTS, MESSAGES, ROUTING, SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.networks.channels import Edges
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import AmortisedConditional
+from mrgp.results.amortised_conditional import AmortisedConditional, log_p_of_values
 from mrgp.results.amortised_fit import AmortisedFit, FittedWithGuide
+
+STEP = 0.5  # bins, over which the curvature of the bound in a delay is taken
+HEIGHTS = 20  # draws of the posterior in each height, the same ones in all
 
 
 class FittedWithChannels(FittedWithGuide, Protocol):
@@ -22,6 +27,8 @@ class FittedWithChannels(FittedWithGuide, Protocol):
     n_inputs: int
 
     def delay_of(self, layout: Layout, sites: Mapping[str, Any]) -> np.ndarray: ...
+    def delayed_by(self, delay: np.ndarray) -> dict[str, Any]: ...
+    def longest_delay(self, layout: Layout) -> float: ...
     def held_at(
         self, layout: Layout, sites: Mapping[str, Any], region: str, rate: float | None
     ) -> dict[str, Any]: ...
@@ -68,24 +75,61 @@ class ChannelsFit(AmortisedFit):
         """Table of the edges.
 
         Returns:
-            Over ``edge``: ``effect``, how far its messages move the states of the target in a bin (root mean square);
+            Over ``edge``: ``effect``, how far its messages move the neurons of the target in a bin (root mean square,
+            in units of the emission: log-rates of counts, sds of each neuron for values);
             ``share`` of all that moves these; ``open``, how far it is open on average; ``delay`` in seconds, beyond the
             one bin that a message always takes. Coordinates ``source_of_edge`` and ``target_of_edge``.
         """
-        effect, routing = self._of_edges(EFFECTS, data), self.routing(data)
-        seen = self.recording(data).mask.any(-1)
-        strength = np.sqrt((effect["mean"].to_numpy() ** 2 + effect["sd"].to_numpy() ** 2)[seen].mean(0))
+        recording = self.recording(data)
+        known: AmortisedConditional = self.model.conditional(recording, self.sites)
+        (effect, spread), (is_open, _) = known.of_sites(EFFECTS, ROUTING)
+        seen = recording.mask.any(-1)
+        strength = np.sqrt((effect**2 + spread**2)[seen].mean(0))
         edges = Edges.of(self.layout.n_regions)
         total = np.array([(strength[edges.target == target] ** 2).sum() for target in range(edges.n_regions)])
         table = {
             "effect": strength,
             "share": strength**2 / np.maximum(total[edges.target], np.finfo(float).tiny),
-            "open": routing["mean"].to_numpy()[seen].mean(0),
+            "open": is_open[seen].mean(0),
             DELAY.name: self.model.delay_of(self.layout, self.sites),
         }
         found = xr.Dataset({name: ("edge", values) for name, values in table.items()}, self._edge_coords())
         found[DELAY.name].attrs["units"] = "s"
         return found
+
+    def transmission_delays(self, data: MultiRegionData | None = None, probability: float = 0.9) -> xr.Dataset:
+        """Transmission delays with intervals, in seconds beyond the bin that a message always takes.
+
+        They are of the delay of one edge with all else held, by the curvature of the bound over half a bin to either
+        side, within the prior. What is held could make up for a delay: trainings from other seeds differ by more, and
+        :func:`mrgp.assess_communication` adds that.
+
+        Args:
+            data: The recording; None for that of the fit.
+            probability: Of the intervals.
+
+        Returns:
+            ``delay`` (the median), ``sd``, ``lower`` and ``upper``, (edge,).
+        """
+        recording = self.recording(data)
+        known: AmortisedConditional = self.model.conditional(recording, self.sites)
+        longest = self.model.longest_delay(self.layout)
+        fitted = self.model.delay_of(self.layout, self.sites)
+        step = min(STEP * self.layout.bin_width, longest / 2)
+
+        def height(edge: int, delay: float) -> float:
+            delays = np.where(np.arange(len(fitted)) == edge, delay, fitted)
+            other = known.switched(self.model.delayed_by(delays))
+            return float(np.asarray(other.over_draws(log_p_of_values, HEIGHTS, averaged=True)).sum())
+
+        found = [_truncated(partial(height, edge), own, step, longest) for edge, own in enumerate(fitted)]
+        tails = (1 - probability) / 2
+        table = {
+            DELAY.name: [law.median() for law in found], "sd": [law.std() for law in found],
+            "lower": [law.ppf(tails) for law in found], "upper": [law.ppf(1 - tails) for law in found],
+        }  # fmt: skip
+        result = xr.Dataset({name: ("edge", np.array(own, float)) for name, own in table.items()}, self._edge_coords())
+        return result.map(lambda column: column.assign_attrs(units="s"))
 
     def effectome(self, data: MultiRegionData | None = None) -> xr.DataArray:
         """Table of who moves whom: ``effect`` of :meth:`edges`, (source, target), 0 on its diagonal."""
@@ -125,7 +169,7 @@ class ChannelsFit(AmortisedFit):
     def _of_edges(self, site: str, data: MultiRegionData | None, *more: str) -> xr.Dataset:
         recording = self.recording(data)
         known: AmortisedConditional = self.model.conditional(recording, self.sites)
-        mean, sd = known.of_site(site)
+        [(mean, sd)] = known.of_sites(site)
         coords = {"trial": np.arange(len(mean)), "time": recording.times, **self._edge_coords()}
         dims = "trial", "time", "edge", *more
         return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords)
@@ -133,3 +177,19 @@ class ChannelsFit(AmortisedFit):
     def _edge_coords(self) -> dict[str, Any]:
         edges, names = Edges.of(self.layout.n_regions), np.array(self.layout.regions)
         return {SOURCE: ("edge", names[edges.source]), TARGET: ("edge", names[edges.target])}
+
+
+def _truncated(height: Callable[[float], float], fitted: float, step: float, longest: float) -> Any:
+    """Posterior of a delay between 0 and the longest, by three heights of its log density.
+
+    A parabola goes through them.
+    """
+    if longest == 0:
+        return stats.uniform(0.0, 0.0)
+    center = float(np.clip(fitted, step, longest - step))
+    low, middle, high = (height(center + way * step) for way in (-1, 0, 1))
+    slope, curvature = (high - low) / (2 * step), (2 * middle - high - low) / step**2
+    if not curvature > 0:  # nothing holds the delay
+        return stats.uniform(0.0, longest)
+    mode, sd = np.clip(center + slope / curvature, 0.0, longest), 1 / np.sqrt(curvature)
+    return stats.truncnorm(-mode / sd, (longest - mode) / sd, mode, sd)

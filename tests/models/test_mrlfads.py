@@ -92,7 +92,8 @@ def test_the_program_is_the_recursion_written_out():
                 arriving = [mean if k == e else m[k] for k in range(6) if edges.target[k] == r]
                 # single precision, and means of all trials
                 moved = gated(nets["cell$params"].cell, r, g[r], np.concatenate([[u[r]], *arriving]))
-                expected = np.linalg.norm(following[r] - moved)
+                added = C[starts[r] : starts[r + 1]] @ linear(nets["factors$params"], r, following[r] - moved)
+                expected = np.sqrt(np.mean(added**2))
                 np.testing.assert_allclose(run["effects"][trial, t, e], expected, atol=1e-5)
             g = following
             np.testing.assert_allclose(run["eta"][trial, t], eta_of(g) + run["offset"], atol=1e-5)

@@ -23,3 +23,24 @@ def test_trials_of_one_region_change_places_within_their_condition():
     np.testing.assert_array_equal(mrgp.shuffled_within(data, "V2", seed=1).region("V2"), moved)
     with pytest.raises(mrgp.DataError, match="there is no region 'V4'"):
         mrgp.shuffled_within(data, "V4")
+
+
+def test_nobody_talks_and_drift_stays():
+    """Every region but the first is shuffled by itself, and only among trials that are near."""
+    n_trials = 40
+    place = np.broadcast_to(np.arange(float(n_trials))[:, None, None], (n_trials, 3, 2))
+    condition = np.tile(["left", "right"], n_trials // 2)
+    own = {name: place + 0.1 * region + np.array([0.0, 0.01]) for region, name in enumerate("ABC")}  # no two alike
+    data = mrgp.MultiRegionData(own, 0.01, trial_coords={"condition": condition})
+    near, far = (mrgp.without_communication(data, 0, among) for among in (4, None))
+    for shuffled in (near, far):
+        np.testing.assert_array_equal(shuffled.region("A"), own["A"])
+        moved = [np.floor(shuffled.region(name)[:, 0, 0]) for name in "BC"]
+        assert (moved[0] != moved[1]).any()
+        for order in moved:
+            assert (order % 2 == np.arange(n_trials) % 2).all()  # conditions stay
+            np.testing.assert_array_equal(np.sort(order), np.arange(n_trials))
+    assert np.abs(near.region("B") - own["B"]).max() <= 2 * 3  # within four of a condition
+    assert np.abs(far.region("B") - own["B"]).max() > 10
+    with pytest.raises(ValueError, match="among counts at least 2 trials, not 1"):
+        mrgp.shuffled_within(data, "B", among=1)

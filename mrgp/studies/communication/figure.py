@@ -1,0 +1,50 @@
+"""Figure of a study of communication: effects beside their controls, and delays."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mrgp.parts.communication import SOURCE, TARGET
+from mrgp.parts.delays.constant import DELAY
+from mrgp.plots.style import GREY, Page, region_color, styled
+from mrgp.studies.communication.result import LOWER, STANDS_OUT, UPPER, Communication
+
+MOST = 20  # edges that are drawn, the strongest first
+
+
+@styled
+def plot_communication(study: Communication) -> Figure:
+    """Plot effects of edges beside their controls, and the delays of those that stand out.
+
+    Left, a dot is the mean effect, its line reaches from the least to the most of the trainings; a grey tick is the
+    largest effect of the same edge in a control. Right, delays with their 90% intervals.
+    """
+    edges = study.edges.isel(edge=np.argsort(-study.edges["effect"].values)[:MOST])
+    figure = Page(1.2 + 0.26 * edges.sizes["edge"])
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.4, 1))
+    places = np.arange(edges.sizes["edge"])
+    names = list(dict.fromkeys(study.edges[TARGET].values.tolist()))
+    colours = [region_color(names.index(source)) for source in edges[SOURCE].values]
+    out = edges["outcome"].values == STANDS_OUT
+    _lines(left, places, colours, edges, ("effect", "effect_least", "effect_most"), np.ones(len(places), bool), 1.0)
+    left.plot(edges["control"], places, linestyle="", marker="|", markersize=11, markeredgewidth=2, color=GREY)
+    words = [f"{source} to {target}" for source, target in zip(edges[SOURCE].values, edges[TARGET].values, strict=True)]
+    left.set_yticks(places, words)
+    left.set(ylim=(len(places) - 0.5, -0.5), xlabel="change of the target in a bin")
+    left.set_xlim(left=0)
+    left.set_title("effect of messages; grey: control", loc="left")
+    _lines(right, places, colours, edges, (DELAY.name, LOWER, UPPER), out, 1e3)
+    right.set(xlabel="delay beyond one bin (ms)")
+    right.set_xlim(left=0)
+    right.set_title("delay, where an edge stands out", loc="left")
+    return figure
+
+
+def _lines(
+    ax: Axes, places: np.ndarray, colours: list, edges: object, names: tuple[str, str, str], shown: np.ndarray,
+    unit: float,
+) -> None:  # fmt: skip
+    middle, low, high = (unit * np.asarray(edges[name]) for name in names)  # type: ignore[index]
+    for place in places[shown]:
+        ax.plot([low[place], high[place]], [place, place], color=colours[place], linewidth=2)
+        ax.plot(middle[place], place, marker="o", color=colours[place])

@@ -1,0 +1,142 @@
+"""Result of a study of communication: edges with spread and control, and a verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from mrgp.parts.communication import SOURCE, TARGET
+from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.networks.channels import Edges
+from mrgp.recordings.layout import Layout
+from mrgp.runtime.display import Card, Shown
+
+MANY_TIMES = 2.0  # the strongest edge of a control, above which an edge is not put down to stimulus and course
+FAINT = 0.1  # of the strongest edge, below which an edge may be what others leave over
+LEVEL = 0.9  # of intervals
+STANDS_OUT, AS_CONTROL, IS_FAINT = "stands out", "as in a control", "faint"
+LOWER, UPPER = f"{DELAY.name}_lower", f"{DELAY.name}_upper"
+LIMITS = (
+    "None of this excludes an input that both regions get, earlier the one and later the other, nor a region between "
+    "them that was not recorded. An edge back to a strong source can stand for the source's own memory."
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Communication(Shown):
+    """Result of :func:`mrgp.assess_communication`.
+
+    Attributes:
+        edges: Over ``edge``, with coordinates ``source_of_edge`` and ``target_of_edge``: ``effect``, its mean over
+            trainings, ``effect_sd``, ``effect_least`` and ``effect_most`` of them; ``control``, the largest of this
+            edge in a control; ``delay``, ``delay_lower`` and ``delay_upper`` in seconds, of all trainings together;
+            ``outcome`` in words.
+        fits: A row for each training: ``is_control``, ``seed``, ``bound``, ``epochs``, ``converged``, ``seconds``, and
+            ``failure``, or "".
+        settings: Of the study.
+    """
+
+    edges: xr.Dataset
+    fits: pd.DataFrame
+    settings: Mapping[str, Any]
+
+    def effectome(self) -> xr.Dataset:
+        """Tables of who moves whom, (source, target).
+
+        They are ``mean`` and ``sd`` over trainings, and ``control``.
+        """
+        names = list(dict.fromkeys(self.edges[TARGET].values.tolist()))
+        places = [[names.index(name) for name in self.edges[end].values] for end in (SOURCE, TARGET)]
+        found = {}
+        for name, column in (("mean", "effect"), ("sd", "effect_sd"), ("control", "control")):
+            table = np.zeros((len(names), len(names)))
+            table[tuple(places)] = self.edges[column]
+            found[name] = (("source", "target"), table)
+        return xr.Dataset(found, {"source": names, "target": names})
+
+    @property
+    def verdict(self) -> str:
+        """Sentences on what may be said of the edges."""
+        by = {o: np.flatnonzero(self.edges["outcome"].values == o) for o in (STANDS_OUT, IS_FAINT, AS_CONTROL)}
+        said = [self._of_edge(int(edge)) for edge in by[STANDS_OUT]]
+        if not len(by[STANDS_OUT]):
+            said = ["No edge stands out from the controls: nothing here speaks for communication."]
+        if len(by[IS_FAINT]):
+            said.append(f"Faint beside the strongest, and not to be relied on: {self._named(by[IS_FAINT])}.")
+        if len(by[AS_CONTROL]):
+            names = self._named(by[AS_CONTROL])
+            said.append(f"Not told apart from stimulus, course of the trial and chance of training: {names}.")
+        return " ".join([*said, LIMITS] if len(by[STANDS_OUT]) else said)
+
+    def _of_edge(self, edge: int) -> str:
+        own = {str(name): column.values[edge] for name, column in self.edges.items()}
+        source, target = (str(self.edges[end].values[edge]) for end in (SOURCE, TARGET))
+        n = int((~self.fits["is_control"] & (self.fits["failure"] == "")).sum())
+        low, high = own["effect_least"], own["effect_most"]
+        said = f"In all {n} trainings" if n > 1 else "In the one training"
+        spread = f"{low:.2g} to {high:.2g}" if n > 1 else f"{low:.2g}"
+        said += f" what {source} does tells what {target} will do, beyond its own past: messages move it by {spread}"
+        late = ", ".join(f"{1e3 * own[name]:.1f}" for name in (LOWER, UPPER))
+        return f"{said} a bin (controls {own['control']:.2g}), {1e3 * own[DELAY.name]:.1f} ms [{late}] after the least."
+
+    def _named(self, edges: np.ndarray) -> str:
+        ends = (self.edges[end].values for end in (SOURCE, TARGET))
+        return ", ".join(f"{source} to {target}" for source, target in np.transpose(list(ends))[edges].tolist())
+
+    def _card(self) -> Card:
+        shown = self.edges.to_dataframe()[[SOURCE, TARGET, "effect", "effect_sd", "control", DELAY.name, "outcome"]]
+        text = shown.to_string(index=False, float_format=lambda number: f"{number:.3g}")
+        failed = int((self.fits["failure"] != "").sum())
+        notes = [f"{failed} of {len(self.fits)} trainings failed: see fits"] if failed else []
+        return Card("Communication", {"verdict": self.verdict}, notes=notes, text=text)
+
+
+def gathered(layout: Layout, records: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Communication:
+    """Put the trainings together.
+
+    Raises:
+        ValueError: none on the recording succeeded, or none on a control.
+    """
+    of = {kind: [r for r in records if r["is_control"] == kind and not r["failure"]] for kind in (False, True)}
+    for kind, name in ((False, "the recording"), (True, "a control")):
+        if not of[kind]:
+            why = next(r["failure"] for r in records if r["is_control"] == kind)
+            raise ValueError(f"no training on {name} succeeded: {why}")
+    edges, names = Edges.of(layout.n_regions), np.array(layout.regions)
+    effect = np.array([record["effect"] for record in of[False]], float)
+    control = np.array([record["effect"] for record in of[True]], float)
+    beyond = effect.min(0) > MANY_TIMES * control.max()
+    strong = effect.mean(0) >= FAINT * effect.mean(0).max()
+    low, middle, high = delays_of(of[False])
+    table: dict[str, Any] = {
+        "effect": effect.mean(0), "effect_sd": effect.std(0, ddof=1) if len(effect) > 1 else np.full(len(low), np.nan),
+        "effect_least": effect.min(0), "effect_most": effect.max(0), "control": control.max(0),
+        DELAY.name: middle, LOWER: low, UPPER: high,
+        "outcome": np.where(beyond & strong, STANDS_OUT, np.where(beyond, IS_FAINT, AS_CONTROL)),
+    }  # fmt: skip
+    coords = {SOURCE: ("edge", names[edges.source]), TARGET: ("edge", names[edges.target])}
+    found = xr.Dataset({name: ("edge", values) for name, values in table.items()}, coords)
+    for name in (DELAY.name, LOWER, UPPER):
+        found[name].attrs["units"] = "s"
+    columns = ("is_control", "seed", "bound", "epochs", "converged", "seconds", "failure")
+    rows = [{name: record.get(name) for name in columns} for record in records]
+    return Communication(found, pd.DataFrame(rows), settings)
+
+
+def delays_of(records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower end, middle and upper end of the delay of every edge, of all trainings together.
+
+    Variances within and between trainings are added as those of imputations are (Rubin 1987, eqs. 3.1.5 to 3.1.7).
+    """
+    medians, sds = (np.array([record[name] for record in records], float) for name in (DELAY.name, "sd"))
+    n, middle, within = len(medians), medians.mean(0), (sds**2).mean(0)
+    between = (1 + 1 / n) * (medians.var(0, ddof=1) if n > 1 else np.zeros_like(middle))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.where(between > 0, (n - 1) * (1 + within / between) ** 2, np.inf)
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(within + between)
+    longest = records[0]["longest"]
+    return np.clip(middle - half, 0, longest), middle, np.clip(middle + half, 0, longest)

@@ -1,0 +1,112 @@
+"""Who talks to whom: trainings put together, and a study of a small ring."""
+
+import json
+
+import numpy as np
+import pytest
+from mrgp.models import LFADS, MRLFADS
+from scipy import stats
+
+import mrgp
+from mrgp.recordings.layout import Layout
+from mrgp.studies import plot_communication
+from mrgp.studies.communication.result import gathered
+
+LAYOUT = Layout(("A", "B", "C"), (4, 2, 3), 0.02)
+#                B to A  C to A  A to B  C to B  A to C  B to C: sorted by target
+EFFECTS = [[0.02, 0.05, 0.50, 0.30, 0.04, 0.40], [0.06, 0.04, 0.60, 0.10, 0.05, 0.30]]
+
+
+def records(failures=("", "")):
+    of_recording = [
+        {"is_control": False, "seed": seed, "effect": own, "delay": [0.01 + 0.01 * seed] * 6, "sd": [0.002] * 6,
+         "longest": 0.1, "bound": -10.0, "epochs": 5, "converged": True, "seconds": 1.0, "failure": failures[seed]}
+        for seed, own in enumerate(EFFECTS)
+    ]  # fmt: skip
+    return [*of_recording, {**of_recording[0], "is_control": True, "effect": [0.01] * 5 + [0.06], "failure": ""}]
+
+
+def test_edges_are_those_that_no_control_has():
+    found = gathered(LAYOUT, records(), {})
+    edges = found.edges
+    assert edges.sizes["edge"] == 6
+    np.testing.assert_allclose(edges["effect"], np.mean(EFFECTS, 0))
+    np.testing.assert_allclose(edges["effect_sd"], np.std(EFFECTS, 0, ddof=1))
+    # 0.12 is twice the largest of all controls; C to B is below it once
+    assert edges["outcome"].values.tolist() == ["as in a control"] * 2 + ["stands out"] + ["as in a control"] * 2 + [
+        "stands out"
+    ]
+    effectome = found.effectome()
+    assert float(effectome["mean"].sel(source="A", target="B")) == pytest.approx(0.55)
+    assert float(effectome["control"].sel(source="B", target="C")) == 0.06
+    assert float(effectome["mean"].sel(source="A", target="A")) == 0.0
+    words = found.verdict
+    assert words.startswith("In all 2 trainings what A does tells what B will do, beyond its own past: messages move")
+    assert "0.5 to 0.6 a bin (controls 0.01)" in words
+    assert "stimulus, course of the trial and chance of training: B to A, C to A, C to B, A to C." in words
+    assert "None of this excludes an input that both regions get" in words
+    assert "stands out" in str(found)
+    assert plot_communication(found).axes[0].get_xlabel() == "change of the target in a bin"
+
+
+def test_nothing_is_claimed_where_controls_show_as_much():
+    with_control = records()
+    with_control[2]["effect"] = [0.3] * 6
+    found = gathered(LAYOUT, with_control, {})
+    assert found.verdict.startswith("No edge stands out from the controls: nothing here speaks for communication.")
+    assert "None of this excludes" not in found.verdict
+
+
+def test_edges_that_are_faint_are_said_to_be():
+    quiet = records()
+    quiet[2]["effect"] = [0.0] * 6
+    found = gathered(LAYOUT, quiet, {})
+    # a tenth of the strongest, 0.55, is 0.055
+    assert found.edges["outcome"].values.tolist() == ["faint"] * 2 + ["stands out"] * 2 + ["faint", "stands out"]
+    assert "Faint beside the strongest, and not to be relied on: B to A, C to A, A to C." in found.verdict
+
+
+def test_delays_have_the_spread_between_trainings_too():
+    edges = gathered(LAYOUT, records(), {}).edges
+    within, between = 0.002**2, 1.5 * np.var([0.01, 0.02], ddof=1)
+    freedom = (1 + within / between) ** 2
+    half = stats.t.ppf(0.95, freedom) * np.sqrt(within + between)
+    np.testing.assert_allclose(edges["delay"], 0.015)
+    np.testing.assert_allclose(edges["delay_lower"], max(0.015 - half, 0.0))
+    np.testing.assert_allclose(edges["delay_upper"], 0.015 + half)
+    one = gathered(LAYOUT, records(("", "it broke")), {}).edges
+    np.testing.assert_allclose(one["delay_upper"] - one["delay"], 0.002 * stats.norm.ppf(0.95))
+    assert np.isnan(one["effect_sd"]).all()
+
+
+def test_studies_without_a_result_are_refused():
+    with pytest.raises(ValueError, match="no training on the recording succeeded: it broke"):
+        gathered(LAYOUT, records(("it broke", "it broke")), {})
+    rng = np.random.default_rng(0)
+    data = mrgp.MultiRegionData({name: rng.poisson(1.0, (6, 9, 3)) for name in "AB"}, 0.02)
+    with pytest.raises(ValueError, match="regions of LFADS send no messages"):
+        mrgp.assess_communication(LFADS(), data)
+    with pytest.raises(ValueError, match="n_controls counts at least 1, not 0"):
+        mrgp.assess_communication(MRLFADS(), data, n_controls=0)
+    with pytest.raises(ValueError, match="among counts at least 2, not 1"):
+        mrgp.assess_communication(MRLFADS(), data, among=1)
+    with pytest.raises(ValueError, match="the recording has one region"):
+        mrgp.assess_communication(MRLFADS(), mrgp.MultiRegionData({"A": data.region("A")}, 0.02))
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_stopped(tmp_path):
+    ring = mrgp.memory_ring(n_units=12, n_inputs=1, n_trials=40, n_bins=16, noise=0.05, seed=1)
+    model = MRLFADS(4, 8, 1, 1, 4, emission="gaussian", width=8)
+    settings = {"max_iterations": 6, "warm_up": 3, "progress": False, "n_seeds": 2, "out": tmp_path}
+    whole = mrgp.assess_communication(model, ring.data, **settings)
+    file = tmp_path / "fits.json"
+    kept = json.loads(file.read_text())
+    assert len(kept["fits"]) == 3
+    kept["fits"] = kept["fits"][:1]
+    file.write_text(json.dumps(kept))
+    again = mrgp.assess_communication(model, ring.data, **settings)
+    np.testing.assert_allclose(again.edges["effect"], whole.edges["effect"], rtol=1e-5)
+    assert (again.edges["delay_lower"] <= again.edges["delay_upper"]).all()
+    with pytest.raises(ValueError, match="is of other settings"):
+        mrgp.assess_communication(model.replace(width=9), ring.data, **settings)
