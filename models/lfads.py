@@ -98,7 +98,7 @@ class LFADS(Amortised):
             bins = network("bins", lambda key: BothWays.of(2 * self.n_factors, self.width, key))
             inputs = network("inputs_head", lambda key: layers().Linear(2 * self.width, 2 * self.n_inputs, key=key))
         with self.trials(data) as some:
-            seen = self.on_loadings(some, C)
+            seen = self.reading(some, C).all
             numpyro.sample("initial", gaussian(jax.vmap(initial)(whole(seen)[0])).to_event(1))
             if self.n_inputs:
                 q = gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1]))

@@ -4,28 +4,31 @@ Liu et al. (2025, ICLR), with transmission delays that are learned. Its authors 
 who wants to use it commercially should look into that.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jax import Array, lax
+from jax import Array, lax, random
 from numpyro import distributions as dist
+from numpyro import handlers
 
 from mrgp.families.amortised import Amortised
-from mrgp.parts.communication import EFFECTS, MESSAGES, ROUTING
+from mrgp.parts.communication import EFFECTS, INPUTS, MESSAGES, ROUTING
 from mrgp.parts.delays.base import DEFAULT_LONGEST
 from mrgp.parts.delays.history import lag_weights
 from mrgp.parts.emissions import Emission, Poisson
 from mrgp.parts.networks import GRU, Perceptron, gaussian, network, quiet, single
-from mrgp.parts.networks.autoregression import Autoregression, law_of_inputs
+from mrgp.parts.networks.autoregression import Steps, law_of_inputs, steps_of
 from mrgp.parts.networks.cells import Cell, Gated
 from mrgp.parts.networks.channels import Channels, Edges, RateChannels
 from mrgp.parts.networks.of_regions import Places, each, of_each
+from mrgp.parts.networks.talking import Now, Talking, Then
+from mrgp.parts.readout import Readout
 from mrgp.parts.sites import Site
 from mrgp.recordings.arrays import SAME_STEP
 from mrgp.recordings.checks import DataError
@@ -56,9 +59,12 @@ class MRLFADS(Amortised):
     region's own bins up to the present one. The scale of a message is not identified: ``fit.effectome()`` measures by
     what it moves in its target.
 
-    Sample sites: ``initial`` (trial; region, dim), ``inputs`` (trial; time, region x input), ``message_noise`` (trial;
-    time, edge, message); ``transmission_delay`` (edge) beyond one bin, ``input_timescale``, in seconds;
-    ``input_spread``, and those of the emission.
+    Inputs are inferred bin after bin by a controller, from the region's own neurons: from what they do, and what of it
+    the state of all regions had not led to expect (as in LFADS, Pandarinath et al. 2018, Nat. Methods 15, 805-815).
+
+    Sample sites: ``initial`` (trial; region, dim), ``innovations`` (trial; time, region, input), what is new in an
+    input, N(0, 1), ``message_noise`` (trial; time, edge, message); ``transmission_delay`` (edge) beyond one bin,
+    ``input_timescale``, in seconds; ``input_spread``, and those of the emission.
 
     Args:
         n_factors: Factors of each region that its neurons read.
@@ -75,8 +81,8 @@ class MRLFADS(Amortised):
         emission: An :class:`mrgp.Emission` or its name.
     """
 
-    n_factors: int = 10
-    n_states: int = 32
+    n_factors: int = 16
+    n_states: int = 48
     n_inputs: int = 1
     n_messages: int = 2
     n_initial: int = 16
@@ -105,89 +111,76 @@ class MRLFADS(Amortised):
         self.channels.n_carried(self.n_messages)  # refuses what it cannot send
 
     def __call__(self, data: MultiRegionData) -> None:
-        layout, own = data.layout, partial(_of_regions, data.layout)
-        readout, unit, usual = self.emission_sites(data), self.unit(data), self.usual(data)  # d, and units
-        start = own("start", partial(Perceptron.of, (self.n_initial, self.n_states)))  # W^0, m
-        cell = own("cell", partial(self.dynamics.make, self._n_driving(layout), self.n_states))
-        W = own("factors", partial(Perceptron.of, (self.n_states, self.n_factors), offset=False))
-        C = self._neurons(layout)
-        edges, places = Edges.of(layout.n_regions), Places.of(layout)
-        made = partial(self.channels.make, layout, self.n_messages, self.n_states)
-        channel = network("channels", made, lambda found: found.log_prior(places, edges))  # M
-        lags = lag_weights(self._delay(layout) / layout.bin_width, self.n_lags(layout)).astype(C.dtype)
-        law = law_of_inputs(layout.n_regions * self.n_inputs, layout.bin_width)
+        layout, shape = data.layout, (data.n_bins, data.layout.n_regions, self.n_inputs)
         held = numpyro.deterministic(HELD, jnp.full(layout.total_neurons, jnp.nan))
-
-        def eta_of(states: Array) -> tuple[Array, Array]:
-            factors = each(W, states)
-            return factors, unit.astype(C.dtype) * (C * factors[:, layout.region_of_neuron]).sum(-1)
-
-        def change_of(states: Array) -> Array:
-            """Change of a region's eta by states, root mean square in units, (trial, region)."""
-            added = places(eta_of(states)[1] / unit)
-            return jnp.sqrt((added**2).sum(-1) / places.there.sum(-1))
-
-        def sent(signal: Array) -> Array:
-            """Messages as they leave, of the rates that regions are predicted to have."""
-            rates = self.emission.given(readout, signal + readout.offset).mean
-            heard = usual.units(jnp.where(jnp.isnan(held), rates, held))
-            return channel.send(places(jnp.clip(heard, -LARGEST, LARGEST).astype(C.dtype)), edges)
-
+        regions, readout = self._regions(data, held)
+        law = self._law(data)
         with self.trials(data) as some:
             z = numpyro.sample("initial", dist.Normal(jnp.zeros((layout.n_regions, self.n_initial)), 1.0).to_event(2))
-            u = jnp.zeros((some.n_trials, data.n_bins, 0), C.dtype)
-            if law is not None:
-                u = numpyro.sample("inputs", Autoregression(*law, data.n_bins, some.length))
+            new = jnp.zeros((some.n_trials, *shape), jnp.float32)
+            if self.n_inputs:
+                new = numpyro.sample("innovations", dist.Normal(new[0], 1.0).to_event(3))
             noise = self.message_noise * numpyro.sample("message_noise", self._noise(data))
             gates = self._gates(layout)
 
-            def step(now: Now, drive: tuple[Array, Array]) -> tuple[Now, Then]:
-                u, noise = drive
-                m = jnp.einsum("el,blem->bem", lags, now.history) + noise
-                heard = channel.receive(m, now.states, gates, edges)
-                driving = jnp.concatenate([u, heard.inputs.reshape(*u.shape[:2], -1)], -1)
-                g = each(cell, now.states, driving)
-                f, eta = eta_of(g)
-                history = jnp.concatenate([sent(eta)[:, None], now.history[:, :-1]], 1)
-                return Now(g, history), Then(now.states, driving, g, f, eta, m, heard.routing)
+            def step(now: Now, own: Any) -> tuple[Now, Then]:
+                kick, new, noise = own
+                u, m = law.keep * now.inputs + kick * new, regions.arriving(now, noise)
+                then = regions.driven(now, u, m, gates)
+                return regions.after(now, then), then
 
-            g = each(start, z)
-            before = sent(eta_of(g)[1])[:, None]  # rates were always what they are at first
-            first = Now(g, jnp.broadcast_to(before, (len(before), lags.shape[-1], *before.shape[2:])))
-            drive = u.reshape(*u.shape[:2], layout.n_regions, self.n_inputs), noise
-            by_bin = jax.tree.map(lambda array: jnp.moveaxis(single(array), 1, 0), drive)
-            then = jax.tree.map(lambda array: jnp.moveaxis(array, 0, 1), lax.scan(step, first, by_bin)[1])
+            by_bin = law.kicks, *map(_by_bin, (new, noise))
+            then = jax.tree.map(_by_trial, lax.scan(step, regions.begin(single(z), self.n_inputs), by_bin)[1])
             numpyro.deterministic("states", then.states)
+            if self.n_inputs:
+                numpyro.deterministic(INPUTS, then.inputs)
             numpyro.deterministic(MESSAGES, then.messages)
             numpyro.deterministic(ROUTING, then.routing)
-            numpyro.deterministic(EFFECTS, self._effects(cell, change_of, then, edges))
-            self.observe(some, then.eta, readout, latents=then.factors.reshape(*u.shape[:2], -1))
+            numpyro.deterministic(EFFECTS, regions.effects(then))
+            self.observe(some, then.eta, readout, latents=then.factors.reshape(*then.factors.shape[:2], -1))
 
     def guide(self, data: MultiRegionData) -> None:
-        layout, own, size = data.layout, partial(_of_regions, data.layout), self.width
-        C, n_read = self._neurons(layout), 2 * self.n_factors
+        own, size, n_read = partial(_of_regions, data.layout), self.width, 2 * self.n_factors
+        regions, readout = self._regions(data)
         back = own("back", partial(GRU.of, n_read, size))
         initial = own("initial_head", partial(Perceptron.of, (size, 2 * self.n_initial)))
-        causal, head = None, None
+        law = self._law(data)
         if self.n_inputs:
-            causal = own("causal", partial(GRU.of, n_read, size))
+            control = own("control", partial(GRU.of, n_read + self.n_factors, size))
             head = own("inputs_head", partial(Perceptron.of, (size, 2 * self.n_inputs)))
         with self.trials(data) as some:
-            read = self._read(some, C)
+            seen = self.reading(some, self._by_region(data.layout, regions.loadings))
+            read = self._parts(data.layout, seen.all)
             first = each(back, read, axis=2, by=lambda net, bins: net(bins, reverse=True))[:, 0]
-            numpyro.sample("initial", gaussian(each(initial, first)).to_event(2))
-            if causal is not None:
-                numbers = each(head, each(causal, read, axis=2), axis=2)  # (trial, time, region, 2 x input)
-                parts = [half.reshape(*half.shape[:2], -1) for half in jnp.split(numbers, 2, -1)]
-                q = gaussian(jnp.concatenate(parts, -1))
-                if some.length is not None:  # bins after a trial's end cost nothing
-                    q = q.mask((jnp.arange(data.n_bins) < some.length[:, None])[..., None])
-                numpyro.sample("inputs", q.to_event(2))
-            if self.channels.has_gates:
-                center = numpyro.param("gate_center", jnp.full(Edges.of(layout.n_regions).n_edges, HALF_OPEN))
-                spread = numpyro.param("gate_spread", jnp.zeros_like(center))
-                numpyro.sample("gates", dist.Normal(center, jnp.exp(spread)).to_event(1))
-            numpyro.sample("message_noise", self._noise(data))
+            z = single(numpyro.sample("initial", gaussian(each(initial, first)).to_event(2)))
+            noise = self.message_noise * numpyro.sample("message_noise", self._noise(data))
+            gates = self._gates_inferred(data.layout)
+            if not self.n_inputs:
+                return
+            lasts = np.ones((1, data.n_bins)) if some.length is None else jnp.arange(data.n_bins) < some.length[:, None]
+            usual = self.usual(data)
+
+            def step(carried: tuple[Now, Array], own: Any) -> tuple[tuple[Now, Array], Any]:
+                (now, state), (kick, white, noise, read, of_bin) = carried, own
+                m = regions.arriving(now, noise)
+                expected = regions.driven(now, law.keep * now.inputs, m, gates)  # before the bin is seen
+                news = seen.beyond(usual.units(self._rates(readout, expected.eta)), *of_bin)
+                heard = jnp.concatenate([read, self._parts(data.layout, news)], -1)
+                state = each(control, state, heard, by=GRU.step)
+                q = gaussian(each(head, state))
+                new = q.loc + q.scale * white
+                then = regions.driven(now, law.keep * now.inputs + kick * new, m, gates)
+                return (regions.after(now, then), state), (q.loc, q.scale, new)
+
+            shape = len(read), data.n_bins, data.layout.n_regions, self.n_inputs
+            white = random.normal(numpyro.prng_key(), shape, jnp.float32)
+            of_bins = jax.tree.map(_by_bin, (white, noise, read, (seen.values, seen.shown, seen.size)))
+            begin = regions.begin(z, self.n_inputs), jnp.broadcast_to(control.start, (len(read), *control.start.shape))
+            mean, sd, new = jax.tree.map(_by_trial, lax.scan(step, begin, (law.kicks, *of_bins))[1])
+            there = lasts[..., None, None]  # bins after a trial's end cost nothing
+            q = dist.Normal(jnp.where(there, mean, 0.0), jnp.where(there, sd, 1.0)).to_event(3)
+            with handlers.substitute(data={"innovations": new}):  # what is inferred of a bin follows from those before
+                numpyro.sample("innovations", q)
 
     # ---- what results ask ----------------------------------------------------------------------------------------
 
@@ -241,75 +234,77 @@ class MRLFADS(Amortised):
         if not self.channels.has_gates:
             return None
         logits = dist.Normal(RARE, SURE).expand((Edges.of(layout.n_regions).n_edges,)).to_event(1)
-        return jax.nn.sigmoid(numpyro.sample("gates", logits)).astype(jnp.float32)
+        return _share_of(numpyro.sample("gates", logits))
+
+    def _gates_inferred(self, layout: Layout) -> Array | None:
+        """Sample the same from what was inferred of them."""
+        if not self.channels.has_gates:
+            return None
+        center = numpyro.param("gate_center", jnp.full(Edges.of(layout.n_regions).n_edges, HALF_OPEN))
+        spread = numpyro.param("gate_spread", jnp.zeros_like(center))
+        return _share_of(numpyro.sample("gates", dist.Normal(center, jnp.exp(spread)).to_event(1)))
+
+    def _regions(self, data: MultiRegionData, held: Array | None = None) -> tuple[Talking, Readout]:
+        """Enter the networks of all regions, and sample what the emission has of its own.
+
+        Where ``held`` (neuron,) is a number, others hear that in place of a neuron's rate.
+        """
+        layout, own = data.layout, partial(_of_regions, data.layout)
+        readout, unit, usual = self.emission_sites(data), self.unit(data), self.usual(data)  # d, and units
+        start = own("start", partial(Perceptron.of, (self.n_initial, self.n_states)))  # W^0, m
+        cell = own("cell", partial(self.dynamics.make, self._n_driving(layout), self.n_states))
+        W = own("factors", partial(Perceptron.of, (self.n_states, self.n_factors), offset=False))
+        C = network("neurons", partial(quiet, self.n_factors, layout.total_neurons)).weight
+        edges, places = Edges.of(layout.n_regions), Places.of(layout)
+        made = partial(self.channels.make, layout, self.n_messages, self.n_states)
+        channel = network("channels", made, lambda found: found.log_prior(places, edges))  # M
+        lags = lag_weights(self._delay(layout) / layout.bin_width, self.n_lags(layout)).astype(C.dtype)
+
+        def heard(signal: Array) -> Array:
+            rates = self._rates(readout, signal)
+            told = rates if held is None else jnp.where(jnp.isnan(held), rates, held)
+            return jnp.clip(usual.units(told), -LARGEST, LARGEST)
+
+        return Talking(start, cell, W, C, unit, channel, lags, edges, places, layout.region_of_neuron, heard), readout
+
+    def _rates(self, readout: Readout, signal: Array) -> Array:
+        """Expected values of neurons, from eta less the offsets."""
+        return self.emission.given(readout, signal + readout.offset).mean
+
+    def _law(self, data: MultiRegionData) -> Steps:
+        """Sample the law of inputs: keep (region, input), and kicks (time, region, input)."""
+        n_regions = data.layout.n_regions
+        steps = steps_of(law_of_inputs(n_regions * self.n_inputs, data.bin_width), data.n_bins)
+        shape = n_regions, self.n_inputs
+        return Steps(steps.keep.reshape(shape), steps.kicks.reshape(data.n_bins, *shape))
 
     def _n_driving(self, layout: Layout) -> int:
         """Count the inputs and messages that drive a region."""
         return self.n_inputs + (layout.n_regions - 1) * self.n_messages
 
-    def _neurons(self, layout: Layout) -> Array:
-        """Loadings of neurons on the factors of their region, (neuron, factor)."""
-        return network("neurons", partial(quiet, self.n_factors, layout.total_neurons)).weight
+    def _by_region(self, layout: Layout, loadings: Array) -> Array:
+        """Loadings by which each region reads its own neurons, (neuron, region x factor)."""
+        own = layout.region_of_neuron[:, None] == np.arange(layout.n_regions)
+        return (loadings[:, None] * own[..., None]).reshape(len(loadings), -1)
 
-    def _read(self, data: MultiRegionData, loadings: Array) -> Array:
-        """Sum what the guide sees of each region by its loadings, (trial, time, region, 2 x factor)."""
-        n_regions, region = data.layout.n_regions, data.layout.region_of_neuron
-        own = region[:, None] == np.arange(n_regions)
-        of_all = (loadings[:, None] * own[..., None]).reshape(len(loadings), -1)  # each region reads its own neurons
-        told = self.on_loadings(data, of_all)
-        parts = told.reshape(*told.shape[:2], 2, n_regions, self.n_factors)
-        return jnp.moveaxis(parts, 2, 3).reshape(*told.shape[:2], n_regions, -1)
-
-    def _effects(self, cell: Any, change_of: Callable[[Array], Array], then: "Then", edges: Edges) -> Array:
-        """Compute how far messages move the neurons of their targets, (trial, time, edge).
-
-        It is, in each bin, what they do with the message less what they would do with its mean.
-        """
-        usual = then.driving.mean((0, 1))
-        flat = then.before.reshape(-1, *then.before.shape[2:])
-        slot_of = (jnp.arange(usual.shape[-1]) - self.n_inputs) // self.n_messages  # -1 for inputs
-
-        def without(slot: Array) -> Array:
-            driving = jnp.where(slot_of == slot, usual, then.driving)
-            moved = each(cell, flat, driving.reshape(-1, *driving.shape[2:]))
-            return change_of(then.states.reshape(moved.shape) - moved)
-
-        moved = jax.lax.map(without, jnp.arange(edges.n_regions - 1))  # (source, trial x time, region)
-        return jnp.moveaxis(moved, 0, -1).reshape(*then.states.shape[:2], edges.n_edges)
+    def _parts(self, layout: Layout, told: Array) -> Array:
+        """Arrange (..., kind x region x factor) as (..., region, kind x factor)."""
+        parts = told.reshape(*told.shape[:-1], -1, layout.n_regions, self.n_factors)
+        return jnp.moveaxis(parts, -3, -2).reshape(*told.shape[:-1], layout.n_regions, -1)
 
 
-class Now(NamedTuple):
-    """State of the program between two bins.
-
-    Attributes:
-        states: (trial, region, state).
-        history: What was said in the last bins, the latest first, (trial, lag, edge, carried).
-    """
-
-    states: Array
-    history: Array
+def _share_of(logits: Array) -> Array:
+    return jax.nn.sigmoid(logits).astype(jnp.float32)
 
 
-class Then(NamedTuple):
-    """Numbers of all bins, (trial, time, ...).
+def _by_bin(array: Array) -> Array:
+    """Arrange (trial, time, ...) as (time, trial, ...), in single precision."""
+    return jnp.moveaxis(single(array), 1, 0)
 
-    Attributes:
-        before: States of the bin before, (..., region, state).
-        driving: Inputs and messages, (..., region, number).
-        states: (..., region, state).
-        factors: (..., region, factor).
-        eta: Less the offsets, (..., neuron).
-        messages: What has arrived, (..., edge, carried).
-        routing: How far edges are open, (..., edge).
-    """
 
-    before: Array
-    driving: Array
-    states: Array
-    factors: Array
-    eta: Array
-    messages: Array
-    routing: Array
+def _by_trial(array: Array) -> Array:
+    """Arrange (time, trial, ...) as (trial, time, ...)."""
+    return jnp.moveaxis(array, 0, 1)
 
 
 def _of_regions(layout: Layout, name: str, make: Any) -> Any:

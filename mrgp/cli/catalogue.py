@@ -179,6 +179,9 @@ SIMULATED = ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa")
 WITH_GUIDE = ("gpvae", "lfads", "mrlfads", "neuralode")
 """Models whose latents are inferred by a guide."""
 
+TALKING = ("mrlfads",)
+"""Models whose regions send messages to each other."""
+
 COUNTED = ("poisson", "negative_binomial")
 """Emissions of spike counts."""
 

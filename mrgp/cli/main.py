@@ -15,6 +15,7 @@ from typing import Any
 from mrgp.cli.aggregate import add_aggregate, run_aggregate
 from mrgp.cli.argument_types import MISUSED, Parser, flag
 from mrgp.cli.calibrate import add_calibrate, run_calibrate
+from mrgp.cli.communication import add_communication, run_communication
 from mrgp.cli.compare import add_compare, run_compare
 from mrgp.cli.cv import add_cv, run_cv
 from mrgp.cli.evaluate import add_evaluate, run_evaluate
@@ -45,11 +46,13 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "evaluate": run_evaluate,
     "cv": run_cv,
     "compare": run_compare,
+    "communication": run_communication,
     "calibrate": run_calibrate,
     "aggregate": run_aggregate,
 }
 ARGUMENTS = (
-    add_demo, add_fetch, add_simulate, add_fit, add_evaluate, add_cv, add_compare, add_calibrate, add_aggregate,
+    add_demo, add_fetch, add_simulate, add_fit, add_evaluate, add_cv, add_compare, add_communication, add_calibrate,
+    add_aggregate,
 )  # fmt: skip
 """Functions that add a command, in the order of the help."""
 

@@ -271,6 +271,8 @@ def entries() -> list[tuple[str, str, Any, str]]:
         ("SIMULATED", "", [name for name, model in known.items() if model.is_simulated],
             "Models from which a recording can be drawn before they are fitted."),
         ("WITH_GUIDE", "", with_guide, "Models whose latents are inferred by a guide."),
+        ("TALKING", "", [name for name, model in known.items() if model.sends_messages],
+            "Models whose regions send messages to each other."),
         ("COUNTED", "", counted, "Emissions of spike counts."),
         ("KERNELS", "", {name: kernel.__name__ for name, kernel in kernels().items()}, "Kernels, and their classes."),
         ("SETTINGS", "", {option: entry for option, others in WITH.items() for entry in others.items()},

@@ -60,6 +60,33 @@ class Usual(NamedTuple):
         return jnp.where(changed, (values - self.center) / jnp.maximum(self.scale, LEAST_SCALE), 0.0)
 
 
+class Reading(NamedTuple):
+    """Trials as a guide sees them, by the loadings of the neurons that it sees.
+
+    Attributes:
+        values: Around each neuron's mean in units of its sd, 0 where the guide sees none, (trial, time, neuron).
+        shown: 1 where it sees one, 0 elsewhere.
+        weights: Of a neuron's value in each sum, (neuron, latent).
+        size: By which sums are divided, (trial, time, latent).
+        share: Of the information on each latent that is seen, (trial, time, latent).
+    """
+
+    values: Array
+    shown: Array
+    weights: Array
+    size: Array
+    share: Array
+
+    @property
+    def all(self) -> Array:
+        """Sums of values, and beside them the share that is seen, (trial, time, 2 x latent)."""
+        return jnp.concatenate([self.values @ self.weights / self.size, self.share], -1)
+
+    def beyond(self, expected: Array, values: Array, shown: Array, size: Array) -> Array:
+        """Sums of the values of one bin less what was ``expected`` of the neurons, (trial, latent)."""
+        return (values - shown * expected).astype(self.weights.dtype) @ self.weights / size
+
+
 @dataclass(frozen=True)
 class Amortised(Model, abstract=True):
     """Base class of models whose latents are inferred by a guide.
@@ -78,7 +105,6 @@ class Amortised(Model, abstract=True):
     methods: ClassVar[tuple[str, ...]] = (AmortisedSVI.written_name(),)
     latents_shown: ClassVar[LatentsShown] = DrawnLatents()
     first_horizon: ClassVar[float] = 1.0  # share of a trial's bins that training scores at first; all when it is warm
-    sends_messages: ClassVar[bool] = False  # between regions, which its fits then tell of
     reads_across: ClassVar[bool] = True  # a region may be hidden in training, and is then known by what others do
 
     def __post_init__(self) -> None:
@@ -135,13 +161,12 @@ class Amortised(Model, abstract=True):
         share = jnp.maximum(seen.mean(-1, keepdims=True), 1 / seen.shape[-1])
         return jnp.concatenate([values / share, seen], -1)
 
-    def on_loadings(self, data: MultiRegionData, loadings: Array) -> Array:
-        """Sum what the guide sees of trials by the loadings, (trial, time, 2 x latent).
+    def reading(self, data: MultiRegionData, loadings: Array) -> "Reading":
+        """Sum what the guide sees of trials by loadings (neuron, latent), in units of the emission.
 
         Values of the neurons seen are summed by what they tell of each latent that they read: the gradient of log p(y)
-        at their means, in units of its own sd; beside it stands the share of the information that was seen. So a guide
-        learns nothing of single neurons but by the ``loadings`` (neuron, latent), in units of the emission, and those
-        are learned by the program alone.
+        at their means, in units of its own sd. So a guide learns nothing of single neurons but by the loadings, and
+        those are learned by the program alone.
         """
         values, seen = self.shown(data)
         told = (self.usual(data).scale / self.unit(data)).astype(jnp.float32)  # sd of a neuron's gradient
@@ -149,8 +174,8 @@ class Amortised(Model, abstract=True):
         squares = weights**2
         whole = squares.sum(0)
         known = seen @ squares
-        sums = values @ weights / jnp.sqrt(jnp.maximum(known, LEAST_KNOWN * whole) + LEAST_SCALE)
-        return jnp.concatenate([sums, known / (whole + LEAST_SCALE)], -1)
+        size = jnp.sqrt(jnp.maximum(known, LEAST_KNOWN * whole) + LEAST_SCALE)
+        return Reading(values, seen, weights, size, known / (whole + LEAST_SCALE))
 
     def unit(self, data: MultiRegionData) -> Array:
         """Unit in which eta is measured, of the recording that the model was fitted to, (neuron,)."""

@@ -45,6 +45,7 @@ class Model(Part, family="model", tag="model"):
 
     fit_class: ClassVar[type[Fit]] = Fit
     regions_needed: ClassVar[int] = 1
+    sends_messages: ClassVar[bool] = False  # from region to region, of which its fits then tell
     is_simulated: ClassVar[bool] = False  # by mrgp.simulate, which designs neurons and draws trials exactly
     pools_regions: ClassVar[bool] = False  # all neurons are one population
     knows_times: ClassVar[bool] = False  # bins may be at irregular times

@@ -130,7 +130,7 @@ def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):
 
     def hiding(key):
         own, other = random.split(key)
-        return terms(model, values, data, other, _hidden(own, 0.3, data), share=0.3)
+        return terms(model, values, data, other, _hidden(own, 0.3, data, 1), share=0.3)
 
     masked = jax.vmap(hiding)(keys)
     error = masked.likelihood.std() / np.sqrt(len(keys))
@@ -139,18 +139,20 @@ def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):
 
 def test_hidden_entries_are_whole_neurons_in_half_of_the_trials():
     data = mrgp.MultiRegionData({"V1": np.random.default_rng(0).normal(size=(400, 6, 20))}, 0.02)
-    hidden = np.asarray(_hidden(random.key(0), 0.25, data))
+    hidden = np.asarray(_hidden(random.key(0), 0.25, data, 1))
     whole = (hidden == hidden[:, :1]).all((1, 2))
     assert 0.4 < whole.mean() < 0.6
     assert abs(hidden.mean() - 0.25) < 0.02
     again = data.in_batches_of(7)
-    assert _hidden(random.key(0), 0.25, again).shape == (7, 6, 20)
+    assert _hidden(random.key(0), 0.25, again, 1).shape == (7, 6, 20)
     values = np.random.default_rng(0).normal(size=(400, 6, 20))
     regions = mrgp.MultiRegionData({"V1": values[..., :12], "V2": values[..., 12:]}, 0.02)
-    hidden = np.asarray(_hidden(random.key(0), 0.25, regions))
+    hidden = np.asarray(_hidden(random.key(0), 0.25, regions, 2))
     first, second = hidden[..., :12].all((1, 2)), hidden[..., 12:].all((1, 2))
     assert not (first & second).any()
     assert 0.15 < (first | second).mean() < 0.35
+    alone = np.asarray(_hidden(random.key(0), 0.25, regions, 1))  # of a guide that reads each region by itself
+    assert not (alone[..., :12].all((1, 2)) | alone[..., 12:].all((1, 2))).any()
 
 
 def test_what_a_guide_is_told_is_values_and_mask(data):
@@ -176,6 +178,23 @@ def test_what_a_guide_is_told_is_values_and_mask(data):
     units = (values - holes.center) / holes.scale
     np.testing.assert_allclose(inputs[0, 1, [0, 1, 3]], units[0, 1, [0, 1, 3]] * 4 / 3, rtol=1e-5)
     np.testing.assert_allclose(inputs[1, :, :4], units[1], rtol=1e-5)
+
+
+def test_sums_of_what_is_seen_are_scores_by_their_sd(data, values):
+    """Values and what was expected of them, summed by loadings; the sd of a sum is one where nothing is known."""
+    holes = data.without({"V1": [3]})
+    loadings = jnp.asarray(C, jnp.float32)
+    with numpyro.handlers.seed(rng_seed=0):
+        read = Static().reading(holes, loadings)
+        unit = np.asarray(Static().unit(holes))
+    units = np.where(holes.mask, (np.nan_to_num(holes.with_nan()) - holes.center) / holes.scale, 0.0)
+    weights = C * (holes.scale / unit)[:, None]
+    size = np.sqrt((weights[:3] ** 2).sum(0))
+    np.testing.assert_allclose(read.all[..., :2], units @ weights / size, atol=2e-3)
+    np.testing.assert_allclose(read.all[..., 2:], np.broadcast_to(size**2 / (weights**2).sum(0), (12, 5, 2)), rtol=1e-3)
+    expected = np.random.default_rng(0).normal(size=(12, 4))
+    news = read.beyond(jnp.asarray(expected), read.values[:, 1], read.shown[:, 1], read.size[:, 1])
+    np.testing.assert_allclose(news, (units[:, 1] - expected * holes.mask[:, 1]) @ weights / size, atol=2e-3)
 
 
 def test_log_predictive_is_that_of_the_dense_gaussian(data, values):

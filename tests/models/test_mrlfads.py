@@ -64,6 +64,7 @@ def test_the_program_is_the_recursion_written_out():
     M, C = np.asarray(nets["channels$params"].weights), np.asarray(nets["neurons$params"].weight)
     weights = np.asarray(lag_weights(jnp.asarray(delay / BIN), 4))
     center, scale = np.asarray(nets["input_center"]), np.asarray(nets["input_scale"])
+    a, s = np.exp(-BIN / run["input_timescale"]), run["input_spread"]
     for trial in range(2):
         g = [linear(nets["start$params"], r, run["initial"][trial, r]) for r in range(3)]
         past = []  # what each edge has said, the latest last
@@ -82,7 +83,9 @@ def test_the_program_is_the_recursion_written_out():
             m = [sum(weights[e, lag] * past[-1 - lag][e] for lag in range(4)) for e in range(6)]
             m = [own + 0.3 * run["message_noise"][trial, t, e] for e, own in enumerate(m)]
             np.testing.assert_allclose(run["messages"][trial, t], m, atol=1e-5)
-            u = run["inputs"][trial, t]
+            new = run["innovations"][trial, t, :, 0]
+            u = a * u + s * np.sqrt(1 - a**2) * new if t else s * new
+            np.testing.assert_allclose(run["inputs"][trial, t, :, 0], u, atol=1e-6)
             following = []
             for r in range(3):
                 arriving = [m[e] for e in range(6) if edges.target[e] == r]

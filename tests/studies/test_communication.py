@@ -3,13 +3,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from mrgp.models import LFADS, MRLFADS
 from scipy import stats
 
 import mrgp
+from mrgp.cli.main import main
 from mrgp.recordings.layout import Layout
 from mrgp.studies import plot_communication
+from mrgp.studies.communication import assess
 from mrgp.studies.communication.result import gathered
 
 LAYOUT = Layout(("A", "B", "C"), (4, 2, 3), 0.02)
@@ -92,6 +95,37 @@ def test_studies_without_a_result_are_refused():
         mrgp.assess_communication(MRLFADS(), data, among=1)
     with pytest.raises(ValueError, match="the recording has one region"):
         mrgp.assess_communication(MRLFADS(), mrgp.MultiRegionData({"A": data.region("A")}, 0.02))
+
+
+def test_the_command_writes_what_was_found(tmp_path, monkeypatch, capsys):
+    """Trainings are those of the records above, so that only what is asked for and written is tested."""
+    asked = []
+
+    def trained(job, task):
+        asked.append((job.model, job.among, task))
+        return {**records()[2 * task.is_control or task.seed], **task._asdict()}
+
+    monkeypatch.setattr(assess, "trained", trained)
+    rng = np.random.default_rng(0)
+    sizes = zip("ABC", (4, 2, 3), strict=True)
+    data = mrgp.MultiRegionData({name: rng.poisson(1.0, (6, 9, n)) for name, n in sizes}, 0.02)
+    mrgp.save_recording(data, tmp_path / "recording.nc")
+    command = ["communication", str(tmp_path / "recording.nc"), "--model", "mrlfads", "--n-factors", "3"]
+    command += ["--seeds", "2", "--among", "3", "--max-iterations", "90", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert [task for *_, task in asked] == [(False, 0), (False, 1), (True, 0)]
+    assert asked[0][0] == MRLFADS(n_factors=3)
+    assert asked[0][1] == 3
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["verdict"] in capsys.readouterr().out.replace("\n", " ")
+    assert summary["edges"][2]["effect"] == 0.55
+    table = pd.read_csv(tmp_path / "out" / "edges.csv")
+    assert table["outcome"].tolist()[2] == "stands out"
+    assert (tmp_path / "out" / "communication.png").stat().st_size > 1000
+    assert main(command) == 0  # all is known
+    assert len(asked) == 3
+    assert main(["communication", "file.nc", "--model", "lfads", "--n-factors", "3", "--out", "out"]) == 2
+    assert "regions of lfads send no messages: take --model mrlfads" in capsys.readouterr().err
 
 
 @pytest.mark.slow

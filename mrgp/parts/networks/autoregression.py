@@ -4,7 +4,7 @@ r"""Autoregressive law of inputs over the bins of a trial.
     u_0 \sim N(0, s^2), \qquad u_t = a u_{t-1} + \sqrt{1 - a^2}\, s\, \epsilon_t
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -19,6 +19,27 @@ INPUT_TIMESCALE = Site("input_timescale", "input", unit="s")
 INPUT_SPREAD = Site("input_spread", "input")
 TYPICAL_TIMESCALE, TIMESCALE_SPREAD = 0.05, 1.0  # s, of inputs: prior median, and sd of its logarithm
 TYPICAL_SPREAD = 0.3  # of inputs, beside states of about 1: what is there without them is left to the dynamics
+
+
+class Steps(NamedTuple):
+    """Recursion of inputs, u_t = keep u_{t-1} + kicks_t e_t with e ~ N(0, 1), from u = 0.
+
+    Attributes:
+        keep: a, (input,).
+        kicks: (time, input).
+    """
+
+    keep: Array
+    kicks: Array
+
+
+def steps_of(law: tuple[Array, Array] | None, n_bins: int) -> Steps:
+    """Write the law of :func:`law_of_inputs` as a recursion."""
+    if law is None:
+        return Steps(jnp.zeros(0, jnp.float32), jnp.zeros((n_bins, 0), jnp.float32))
+    keep, spread = law
+    first = (jnp.arange(n_bins) == 0)[:, None]
+    return Steps(keep, spread * jnp.where(first, 1.0, jnp.sqrt(1 - keep**2)).astype(spread.dtype))
 
 
 class Autoregression(dist.Distribution):

@@ -1,5 +1,7 @@
 """Figure of a study of communication: effects beside their controls, and delays."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,17 +9,21 @@ from matplotlib.figure import Figure
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.plots.style import GREY, Page, region_color, styled
-from mrgp.studies.communication.result import LOWER, STANDS_OUT, UPPER, Communication
 
+STANDS_OUT = "stands out"  # outcome of an edge
+LOWER, UPPER = f"{DELAY.name}_lower", f"{DELAY.name}_upper"
 MOST = 20  # edges that are drawn, the strongest first
 
 
 @styled
-def plot_communication(study: Communication) -> Figure:
+def plot_communication(study: Any) -> Figure:
     """Plot effects of edges beside their controls, and the delays of those that stand out.
 
     Left, a dot is the mean effect, its line reaches from the least to the most of the trainings; a grey tick is the
     largest effect of the same edge in a control. Right, delays with their 90% intervals.
+
+    Args:
+        study: A :class:`mrgp.studies.communication.result.Communication`.
     """
     edges = study.edges.isel(edge=np.argsort(-study.edges["effect"].values)[:MOST])
     figure = Page(1.2 + 0.26 * edges.sizes["edge"])
@@ -41,10 +47,10 @@ def plot_communication(study: Communication) -> Figure:
 
 
 def _lines(
-    ax: Axes, places: np.ndarray, colours: list, edges: object, names: tuple[str, str, str], shown: np.ndarray,
+    ax: Axes, places: np.ndarray, colours: list, edges: Any, names: tuple[str, str, str], shown: np.ndarray,
     unit: float,
 ) -> None:  # fmt: skip
-    middle, low, high = (unit * np.asarray(edges[name]) for name in names)  # type: ignore[index]
+    middle, low, high = (unit * np.asarray(edges[name]) for name in names)
     for place in places[shown]:
         ax.plot([low[place], high[place]], [place, place], color=colours[place], linewidth=2)
         ax.plot(middle[place], place, marker="o", color=colours[place])

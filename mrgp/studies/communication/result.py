@@ -1,7 +1,9 @@
 """Result of a study of communication: edges with spread and control, and a verdict."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,16 @@ from scipy import stats
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.networks.channels import Edges
+from mrgp.plots.save import save_figure
 from mrgp.recordings.layout import Layout
 from mrgp.runtime.display import Card, Shown
+from mrgp.runtime.files import write_atomically, write_json
+from mrgp.studies.communication.figure import LOWER, STANDS_OUT, UPPER, plot_communication
 
 MANY_TIMES = 2.0  # the strongest edge of a control, above which an edge is not put down to stimulus and course
 FAINT = 0.1  # of the strongest edge, below which an edge may be what others leave over
 LEVEL = 0.9  # of intervals
-STANDS_OUT, AS_CONTROL, IS_FAINT = "stands out", "as in a control", "faint"
-LOWER, UPPER = f"{DELAY.name}_lower", f"{DELAY.name}_upper"
+AS_CONTROL, IS_FAINT = "as in a control", "faint"
 LIMITS = (
     "None of this excludes an input that both regions get, earlier the one and later the other, nor a region between "
     "them that was not recorded. An edge back to a strong source can stand for the source's own memory."
@@ -72,6 +76,25 @@ class Communication(Shown):
             said.append(f"Not told apart from stimulus, course of the trial and chance of training: {names}.")
         return " ".join([*said, LIMITS] if len(by[STANDS_OUT]) else said)
 
+    def plot(self) -> Any:
+        """Plot effects and delays; see :func:`mrgp.studies.plot_communication`."""
+        return plot_communication(self)
+
+    def table(self) -> pd.DataFrame:
+        """Return ``edges`` with a row for each."""
+        return self.edges.to_dataframe().reset_index(drop=True)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``edges.csv``, ``summary.json`` and ``communication.png`` into ``folder``."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomically(place / "edges.csv", lambda path: self.table().to_csv(path, index=False))
+        fits = json.loads(self.fits.to_json(orient="records", double_precision=12))
+        rows = json.loads(self.table().to_json(orient="records", double_precision=12))
+        found = {"verdict": self.verdict, "edges": rows, "fits": fits, "settings": dict(self.settings)}
+        write_json(place / "summary.json", found)
+        save_figure(self.plot(), place / "communication.png")
+
     def _of_edge(self, edge: int) -> str:
         own = {str(name): column.values[edge] for name, column in self.edges.items()}
         source, target = (str(self.edges[end].values[edge]) for end in (SOURCE, TARGET))
@@ -88,7 +111,7 @@ class Communication(Shown):
         return ", ".join(f"{source} to {target}" for source, target in np.transpose(list(ends))[edges].tolist())
 
     def _card(self) -> Card:
-        shown = self.edges.to_dataframe()[[SOURCE, TARGET, "effect", "effect_sd", "control", DELAY.name, "outcome"]]
+        shown = self.table()[[SOURCE, TARGET, "effect", "effect_sd", "control", DELAY.name, "outcome"]]
         text = shown.to_string(index=False, float_format=lambda number: f"{number:.3g}")
         failed = int((self.fits["failure"] != "").sum())
         notes = [f"{failed} of {len(self.fits)} trainings failed: see fits"] if failed else []
