@@ -1,7 +1,6 @@
 """``mrgp demo``, ``mrgp fetch``, ``mrgp simulate``: recordings to begin with."""
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,7 @@ def not_simulated(args: argparse.Namespace) -> str | None:
 def run_simulate(args: argparse.Namespace) -> None:
     """Draw the recording of a scenario, model or network; write it and its truth."""
     import mrgp
-    from mrgp.runtime.files import write_atomically
+    from mrgp.runtime.files import write_netcdf
     from mrgp.simulations.scenarios import SCENARIOS, simulate_scenario
 
     if args.list:
@@ -164,7 +163,7 @@ def run_simulate(args: argparse.Namespace) -> None:
         raise Misuse(said(error)) from error
     truth = args.out.with_name(f"{args.out.stem}_truth.nc")
     mrgp.save_recording(recording.data, args.out)
-    write_atomically(truth, partial(recording.truth.to_netcdf, engine="h5netcdf"))
+    write_netcdf(truth, recording.truth)
     print(f"{recording.data}\nwritten to {args.out}, its truth to {truth}")
 
 

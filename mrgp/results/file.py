@@ -21,7 +21,7 @@ from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.neurons import neurons_from
-from mrgp.runtime.files import write_atomically
+from mrgp.runtime.files import write_netcdf
 
 if TYPE_CHECKING:
     from mrgp.results.fit import Fit
@@ -73,7 +73,7 @@ def write(fit: "Fit", path: Path) -> None:
         arrays["curvature_mean"] = (("parameter",), fit.saved_curvature.mean)
         arrays["curvature_covariance"] = (("parameter", "other_parameter"), fit.saved_curvature.covariance)
     dataset = xr.Dataset(arrays, attrs={"mrgp_fit": FORMAT, "header": json.dumps(header)})
-    write_atomically(path, lambda file: dataset.to_netcdf(file, engine="h5netcdf"))
+    write_netcdf(path, dataset)
 
 
 def read(path: Path) -> dict[str, Any]:

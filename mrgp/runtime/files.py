@@ -17,7 +17,7 @@ def write_atomically(path: str | Path, writer: Callable[[Path], object]) -> None
     the old file or the new one, never a part. If anything fails the temporary file is removed.
 
     Raises:
-        OSError: the folder is missing or cannot be written; the message names it.
+        OSError: the folder is missing or cannot be written, or its disk is full; the message names it.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
@@ -28,8 +28,24 @@ def write_atomically(path: str | Path, writer: Callable[[Path], object]) -> None
     try:
         writer(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        why = str(error) if error.errno is None else os.strerror(error.errno)  # HDF5 tells a story
+        kept = f"what was there before is {'whole' if path.exists() else 'still nothing'}"
+        raise OSError(f"cannot write {path.name} into folder {path.parent}: {why}; {kept}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_netcdf(path: str | Path, dataset: Any) -> None:
+    """Write a dataset of xarray, or a tree of them, as NetCDF, as :func:`write_atomically` does.
+
+    The file is made in memory: HDF5 ends the process where a disk is full.
+
+    Raises:
+        OSError: the folder is missing or cannot be written, or its disk is full; the message names it.
+    """
+    content = dataset.to_netcdf(engine="h5netcdf")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from mrgp.recordings.layout import Layout
 from mrgp.recordings.load import save_recording
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.display import Card, Shown
-from mrgp.runtime.files import write_atomically
+from mrgp.runtime.files import write_netcdf
 
 LEVEL = "delay_level"  # the site of the level around which a model's delays vary, in a truth that has them as they are
 SECONDS = {"units": "s"}
@@ -61,7 +60,7 @@ class Simulation(Shown):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_recording(self.data, folder / "recording.nc")
-        write_atomically(folder / "truth.nc", partial(self.truth.to_netcdf, engine="h5netcdf"))
+        write_netcdf(folder / "truth.nc", self.truth)
 
 
 def populations(model: GaussianProcesses, layout: Layout) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Amortised inference against a model in which everything is known: static Gaussian latents, read linearly."""
 
+import errno
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -301,6 +303,31 @@ def test_a_fit_says_how_sure_its_bound_is_and_can_be_refined(data, tmp_path):
     np.testing.assert_allclose(latents.across_mean[:, 0], found["mean"], rtol=1e-9)
     with pytest.raises(ValueError, match="has no site 'z' of trials: it has x, latents"):
         fit.posterior("z")
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_a_full_disk_leaves_the_files_that_were_there(data, tmp_path, monkeypatch):
+    fit, place, run = Static().fit(data, **QUICK), tmp_path / "fit.nc", tmp_path / "run.npz"
+    fit.save(place)
+    before, write, save = place.read_bytes(), Path.write_bytes, np.savez
+
+    def full(path, content):
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full_of_arrays(file, **arrays):
+        save(file, **arrays)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(np, "savez", full_of_arrays)
+    told = "cannot write {} into folder {}: No space left on device; what was there before is {}"
+    with pytest.raises(OSError, match=told.format("fit.nc", tmp_path, "whole")):
+        fit.save(place)
+    with pytest.raises(OSError, match=told.format("run.npz", tmp_path, "still nothing")):
+        Static().fit(data, checkpoint=run, **QUICK)
+    assert list(tmp_path.iterdir()) == [place]
+    assert place.read_bytes() == before
 
 
 @pytest.mark.filterwarnings("ignore:the fit has not converged")

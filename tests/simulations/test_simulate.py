@@ -1,5 +1,8 @@
 """The simulator against the model's own covariance, its promises, and what it refuses."""
 
+import errno
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -251,16 +254,17 @@ def test_truth_and_recording_round_trip(tmp_path, latents):
 def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch, broken):
     simulate(**SMALL, seed=1).save(tmp_path)
     before = (tmp_path / f"{broken}.nc").read_bytes()
-    write = xr.Dataset.to_netcdf
+    write = Path.write_bytes
 
-    def fill_the_disk(dataset, path, **options):
+    def fill_the_disk(path, content):
         if broken not in path.name:
-            return write(dataset, path, **options)
-        path.write_bytes(b"half a file")
-        raise OSError("the disk is full")
+            return write(path, content)
+        write(path, b"half a file")
+        raise OSError(errno.ENOSPC, "a story of HDF5's")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", fill_the_disk)
-    with pytest.raises(OSError, match="the disk is full"):
+    monkeypatch.setattr(Path, "write_bytes", fill_the_disk)
+    full = rf"cannot write {broken}.nc into folder {tmp_path}: No space left on device; what was there before is whole"
+    with pytest.raises(OSError, match=full):
         simulate(**SMALL, seed=2).save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"recording.nc", "truth.nc"}
     assert (tmp_path / f"{broken}.nc").read_bytes() == before

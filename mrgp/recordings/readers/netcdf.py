@@ -37,4 +37,5 @@ class NetCDF(Reader):
         spaced = [name for name in data.trial_coords if any(map(str.isspace, name))]
         arrays = {name: data.kept(name) for name in data.layout.regions}
         dataset = to_dataset(arrays, data.times, data.bin_width, data.neuron_coords, data.trial_coords)
-        dataset.reset_coords(spaced).to_netcdf(path, engine="h5netcdf")
+        # In memory, then to the file: HDF5 ends the process where a disk is full.
+        path.write_bytes(dataset.reset_coords(spaced).to_netcdf(engine="h5netcdf"))

@@ -6,7 +6,7 @@ One of the files lets a run go on where it stopped.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from mrgp.plots.save import save_figure
 from mrgp.recordings.checks import warn
 from mrgp.runtime.display import Card, Shown
-from mrgp.runtime.files import write_atomically, write_json
+from mrgp.runtime.files import write_json, write_netcdf
 from mrgp.studies.calibration.figure import counted_in, plot_calibration
 from mrgp.studies.calibration.rank_tests import PROBABILITIES, summarised
 
@@ -132,7 +132,7 @@ class Calibration(Shown):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "summary.json", self.summary())
-        write_atomically(folder / "ranks.nc", partial(self.results.to_netcdf, engine="h5netcdf"))
+        write_netcdf(folder / "ranks.nc", self.results)
         save_figure(self.plot(), folder / "calibration.png")
 
 

@@ -18,7 +18,6 @@ candidates as good as the best.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -33,7 +32,7 @@ from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.runtime.display import Card, Shown
-from mrgp.runtime.files import write_atomically, write_json
+from mrgp.runtime.files import write_atomically, write_json, write_netcdf
 from mrgp.studies.cross_validation.figure import plot_cross_validation
 
 
@@ -187,7 +186,7 @@ class CrossValidation(Shown):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "summary.json", self.summary())
         write_atomically(folder / "scores.csv", self.to_dataframe().to_csv)
-        write_atomically(folder / "scores.nc", partial(self.table.to_netcdf, engine="h5netcdf"))
+        write_netcdf(folder / "scores.nc", self.table)
         save_figure(self.plot(), folder / "cv.png")
 
 

@@ -23,7 +23,7 @@ from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.splits import HELD_OUT, MASKS, HeldOut
 from mrgp.results.fit import Fit, of_processes, versions
 from mrgp.runtime.display import Card, Shown
-from mrgp.runtime.files import write_atomically, write_json
+from mrgp.runtime.files import write_json, write_netcdf
 from mrgp.studies.evaluation.figure import plot_held_out, plot_scores
 from mrgp.studies.evaluation.report import build, report
 
@@ -103,7 +103,7 @@ class Evaluation(Shown):
         """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        write_atomically(place / "evaluation.nc", partial(self.to_xarray().to_netcdf, engine="h5netcdf"))
+        write_netcdf(place / "evaluation.nc", self.to_xarray())
         write_json(place / "summary.json", self.summary())
         save_figure(plot_scores(self.cosmoothing, self.left_out), place / "scores.png")
         save_figure(plot_held_out(self.psths), place / "held_out.png")
