@@ -194,6 +194,11 @@ class GPVAE(Amortised):
 
     # ---- what inference and results ask --------------------------------------------------------------------------
 
+    @property
+    def usual_settings(self) -> Mapping[str, Any]:
+        units = [pair[1] if isinstance(pair, tuple) else (pair,) for pair in self.hidden]
+        return {} if any(units) else {"hidden_share": 0.0, "warm_up": 0}
+
     def first_guess(self, data: MultiRegionData) -> dict[str, np.ndarray]:
         sites, layout = first_sites(self, data), self.assignment(data.layout)  # type: ignore[arg-type]
         loadings = sites.pop(LOADINGS.name) / np.asarray(self.emission.unit(data))[:, None]

@@ -106,6 +106,11 @@ class Model(Part, family="model", tag="model"):
         return False
 
     @property
+    def usual_settings(self) -> Mapping[str, Any]:
+        """Settings of methods that suit the model better than their defaults, where a user names none."""
+        return {}
+
+    @property
     def asked(self) -> Self:
         """The model as a user described it, without what a fit has found for it."""
         return self

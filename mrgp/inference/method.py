@@ -111,6 +111,8 @@ class Method(Part, family="method", tag="name", short=True):
     def chosen(cls, method: "Method | str", settings: Mapping[str, Any], model: AnyModel) -> "Method":
         """Find the method of a name, with ``settings``, or change those of a method.
 
+        Of a method that is named, settings that are not given are those that the model has for it, if any.
+
         Raises:
             ValueError: it is no method of the model.
             TypeError: it has no such setting.
@@ -124,4 +126,7 @@ class Method(Part, family="method", tag="name", short=True):
         if unknown := sorted(settings.keys() - set(known)):
             has = f"it has {', '.join(known)}" if known else "it has no settings of its own"
             raise TypeError(f"method {kind.written_name()!r} knows no setting {', '.join(unknown)}: {has}")
-        return kind(**settings) if isinstance(method, str) else method.replace(**settings)
+        if not isinstance(method, str):
+            return method.replace(**settings)
+        usual = {name: value for name, value in model.usual_settings.items() if name in known}
+        return kind(**usual | dict(settings))

@@ -10,6 +10,7 @@ from numpyro import handlers
 
 import mrgp
 from mrgp.inference.amortised_parameters import Values, first_values, strides
+from mrgp.inference.method import Method
 from mrgp.part import rebuilt
 from mrgp.parts.emissions import ByRegion
 from mrgp.recordings.checks import DataError
@@ -144,9 +145,8 @@ def test_delays_are_found_with_their_intervals(tmp_path):
     model = DLAG(1, 0, max_delay=0.06, kernel=mrgp.Matern52())
     made = mrgp.simulate(model, sites=truth, regions=REGIONS, n_trials=60, n_bins=15, seed=4)
     fit = linear(kernel=mrgp.Matern52()).fit(
-        made.data, progress=False, max_iterations=60, warm_up=0, hidden_share=0.0, learning_rate=5e-3, batch_size=16,
-        patience=8,
-    )  # fmt: skip
+        made.data, progress=False, max_iterations=60, learning_rate=5e-3, batch_size=16, patience=8
+    )
     bounds = fit.delay_intervals(0.98)
     found, low, high = (float(bounds[name][1, 0]) for name in ("delay", "lower", "upper"))
     assert low < DELAY < high
@@ -168,6 +168,18 @@ def test_delays_are_found_with_their_intervals(tmp_path):
     np.testing.assert_array_equal(again.latents(made.data)["across_mean"], fit.latents()["across_mean"])
     assert again.delays.equals(fit.delays)
     assert again.model == fit.model
+
+
+def test_linear_readouts_say_how_they_are_trained():
+    """Nothing is hidden, and nothing warms up, unless a user says so; networks have the method's own settings."""
+    plain, by_region = GPVAE(1, hidden=()), GPVAE(1, hidden={"A": (), "B": ()})
+    for model in (plain, by_region):
+        assert Method.chosen("amortised_svi", {}, model) == mrgp.AmortisedSVI(hidden_share=0.0, warm_up=0)
+    own = Method.chosen("amortised_svi", {"warm_up": 7, "patience": 3}, plain)
+    assert own == mrgp.AmortisedSVI(hidden_share=0.0, warm_up=7, patience=3)
+    assert Method.chosen(mrgp.AmortisedSVI(), {}, plain) == mrgp.AmortisedSVI()
+    for model in (GPVAE(1), GPVAE(1, hidden={"A": (), "B": (8,)})):
+        assert Method.chosen("amortised_svi", {}, model) == mrgp.AmortisedSVI()
 
 
 def test_delays_and_timescales_take_long_steps_once_the_divergence_counts():
