@@ -16,6 +16,7 @@ from numpyro import handlers
 
 from mrgp.families.amortised import Amortised
 from mrgp.inference.amortised_parameters import unpacked
+from mrgp.parts.drift import Drift, NoDrift
 from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission, Poisson
 from mrgp.parts.networks import BothWays, gaussian, layers, network, over_time, quiet, single
@@ -31,13 +32,14 @@ class LFADS(Amortised):
 
     .. math::
         g_0 = m + W_0 z, \quad z \sim N(0, I), \qquad u_i \sim AR(1), \qquad g_t = \mathrm{cell}(g_{t-1}, u_t), \qquad
-        f_t = W g_t, \qquad \eta_t = C f_t + d
+        f_t = W g_t, \qquad \eta_t = C f_t + D o + d
 
-    Regions are one population: every neuron reads the factors f. C is in units of the emission. The guide reads a trial
-    forwards and backwards; of the inputs it infers every bin from the whole trial, so that they see the bin that they
-    explain: compare models by hidden neurons, not by what they reconstruct. ``fit.posterior("states")`` are the states
-    g, whose fixed points :func:`mrgp.metrics.fixed_points` finds. Sample sites: ``initial`` (trial; dim) and ``inputs``
-    (trial; time, input); ``input_timescale`` in seconds, ``input_spread``, and those of the emission.
+    with the drift D o of the trial, none by default. Regions are one population: every neuron reads the factors f. C
+    and D are in units of the emission. The guide reads a trial forwards and backwards; of the inputs it infers every
+    bin from the whole trial, so that they see the bin that they explain: compare models by hidden neurons, not by what
+    they reconstruct. ``fit.posterior("states")`` are the states g, whose fixed points
+    :func:`mrgp.metrics.fixed_points` finds. Sample sites: ``initial`` (trial; dim) and ``inputs`` (trial; time, input);
+    ``input_timescale`` in seconds, ``input_spread``, and those of drift and emission.
 
     Args:
         n_factors: Factors f that neurons read.
@@ -47,6 +49,8 @@ class LFADS(Amortised):
         dynamics: "residual", "gru" or a :class:`mrgp.parts.networks.cells.Cell`.
         conditions: Whether the mean of z is another for each condition.
         width: States of each of the guide's two networks.
+        drift: "none", "slow" or a :class:`mrgp.SlowDrift`: what changes slowly from trial to trial of a session, and
+            is in no trial's latents.
         emission: An :class:`mrgp.Emission` or its name.
     """
 
@@ -58,6 +62,7 @@ class LFADS(Amortised):
     conditions: bool = False
     width: int = 64
     _: KW_ONLY
+    drift: Drift = NoDrift()  # noqa: RUF009  a frozen part
     emission: Emission = Poisson()  # noqa: RUF009  a frozen part
 
     has_dynamics: ClassVar[bool] = True
@@ -78,7 +83,7 @@ class LFADS(Amortised):
         cell = network("cell", lambda key: self.dynamics.make(self.n_inputs, self.n_states, key))
         factors = network("factors", lambda key: layers().Linear(self.n_states, self.n_factors, False, key=key))  # W
         neurons = self._neurons(data)  # C
-        center = self._center(data)
+        center, drift = self._center(data), self.drift.sample(data, unit)  # D, o
         law = law_of_inputs(self.n_inputs, data.bin_width)
         with self.trials(data) as some:
             z = single(numpyro.sample("initial", dist.Normal(center[some.condition], 1.0).to_event(1)))
@@ -88,17 +93,18 @@ class LFADS(Amortised):
             g = over_time(cell, jax.vmap(start)(z), u)
             g = numpyro.deterministic("states", g)
             f = jax.vmap(jax.vmap(factors))(g)
-            self.observe(some, unit * jax.vmap(jax.vmap(neurons))(f), readout, latents=f)
+            self.observe(some, drift.added(unit * jax.vmap(jax.vmap(neurons))(f), some), readout, latents=f)
 
     def guide(self, data: MultiRegionData) -> None:
-        C = self._neurons(data).weight
-        whole = network("whole", lambda key: BothWays.of(2 * self.n_factors, self.width, key))
+        C, drift = self._neurons(data).weight, self.drift.sample(data, self.unit(data))
+        n_read = 2 * self.n_factors + self.drift.n_told
+        whole = network("whole", lambda key: BothWays.of(n_read, self.width, key))
         initial = network("initial_head", lambda key: layers().Linear(2 * self.width, 2 * self.n_initial, key=key))
         if self.n_inputs:
-            bins = network("bins", lambda key: BothWays.of(2 * self.n_factors, self.width, key))
+            bins = network("bins", lambda key: BothWays.of(n_read, self.width, key))
             inputs = network("inputs_head", lambda key: layers().Linear(2 * self.width, 2 * self.n_inputs, key=key))
         with self.trials(data) as some:
-            seen = self.reading(some, C).all
+            seen = drift.beside(self.reading(some, C).all, some)
             numpyro.sample("initial", gaussian(jax.vmap(initial)(whole(seen)[0])).to_event(1))
             if self.n_inputs:
                 q = gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1]))

@@ -21,6 +21,7 @@ from mrgp.families.amortised import Amortised
 from mrgp.parts.communication import EFFECTS, INPUTS, MESSAGES, ROUTING
 from mrgp.parts.delays.base import DEFAULT_LONGEST
 from mrgp.parts.delays.history import lag_weights
+from mrgp.parts.drift import Drift, NoDrift
 from mrgp.parts.emissions import Emission, Poisson
 from mrgp.parts.networks import GRU, Perceptron, gaussian, network, quiet, single
 from mrgp.parts.networks.autoregression import Steps, law_of_inputs, steps_of
@@ -78,6 +79,8 @@ class MRLFADS(Amortised):
             more, None for five bins.
         message_noise: s, sd of a message's noise; signals of a message are of the order of 1.
         width: States of each of a region's networks that infer.
+        drift: "none", "slow" or a :class:`mrgp.SlowDrift`: what changes slowly from trial to trial of a session, and
+            is neither in a trial's latents nor in messages.
         emission: An :class:`mrgp.Emission` or its name.
     """
 
@@ -92,6 +95,7 @@ class MRLFADS(Amortised):
     max_delay: float | None = None
     message_noise: float = 0.1
     width: int = 64
+    drift: Drift = NoDrift()  # noqa: RUF009  a frozen part
     emission: Emission = Poisson()  # noqa: RUF009  a frozen part
 
     fit_class: ClassVar[type[Fit]] = ChannelsFit
@@ -114,7 +118,7 @@ class MRLFADS(Amortised):
         layout, shape = data.layout, (data.n_bins, data.layout.n_regions, self.n_inputs)
         held = numpyro.deterministic(HELD, jnp.full(layout.total_neurons, jnp.nan))
         regions, readout = self._regions(data, held)
-        law = self._law(data)
+        drift, law = self.drift.sample(data, regions.unit), self._law(data)
         with self.trials(data) as some:
             z = numpyro.sample("initial", dist.Normal(jnp.zeros((layout.n_regions, self.n_initial)), 1.0).to_event(2))
             new = jnp.zeros((some.n_trials, *shape), jnp.float32)
@@ -137,11 +141,14 @@ class MRLFADS(Amortised):
             numpyro.deterministic(MESSAGES, then.messages)
             numpyro.deterministic(ROUTING, then.routing)
             numpyro.deterministic(EFFECTS, regions.effects(then))
-            self.observe(some, then.eta, readout, latents=then.factors.reshape(*then.factors.shape[:2], -1))
+            latents = then.factors.reshape(*then.factors.shape[:2], -1)
+            self.observe(some, drift.added(then.eta, some), readout, latents=latents)
 
     def guide(self, data: MultiRegionData) -> None:
-        own, size, n_read = partial(_of_regions, data.layout), self.width, 2 * self.n_factors
+        own, size = partial(_of_regions, data.layout), self.width
+        n_read = 2 * self.n_factors + self.drift.n_told
         regions, readout = self._regions(data)
+        drift = self.drift.sample(data, regions.unit)
         back = own("back", partial(GRU.of, n_read, size))
         initial = own("initial_head", partial(Perceptron.of, (size, 2 * self.n_initial)))
         law = self._law(data)
@@ -150,7 +157,7 @@ class MRLFADS(Amortised):
             head = own("inputs_head", partial(Perceptron.of, (size, 2 * self.n_inputs)))
         with self.trials(data) as some:
             seen = self.reading(some, self._by_region(data.layout, regions.loadings))
-            read = self._parts(data.layout, seen.all)
+            read = drift.beside(self._parts(data.layout, seen.all), some)
             first = each(back, read, axis=2, by=lambda net, bins: net(bins, reverse=True))[:, 0]
             z = single(numpyro.sample("initial", gaussian(each(initial, first)).to_event(2)))
             noise = self.message_noise * numpyro.sample("message_noise", self._noise(data))
@@ -158,13 +165,13 @@ class MRLFADS(Amortised):
             if not self.n_inputs:
                 return
             lasts = np.ones((1, data.n_bins)) if some.length is None else jnp.arange(data.n_bins) < some.length[:, None]
-            usual = self.usual(data)
+            usual, slow = self.usual(data), drift.added(jnp.zeros((len(read), 1, data.layout.total_neurons)), some)[:, 0]
 
             def step(carried: tuple[Now, Array], own: Any) -> tuple[tuple[Now, Array], Any]:
                 (now, state), (kick, white, noise, read, of_bin) = carried, own
                 m = regions.arriving(now, noise)
                 expected = regions.driven(now, law.keep * now.inputs, m, gates)  # before the bin is seen
-                news = seen.beyond(usual.units(self._rates(readout, expected.eta)), *of_bin)
+                news = seen.beyond(usual.units(self._rates(readout, expected.eta + slow)), *of_bin)
                 heard = jnp.concatenate([read, self._parts(data.layout, news)], -1)
                 state = each(control, state, heard, by=GRU.step)
                 q = gaussian(each(head, state))

@@ -24,6 +24,7 @@ from numpyro import handlers
 
 from mrgp.families.amortised import Amortised
 from mrgp.inference.amortised_parameters import unpacked
+from mrgp.parts.drift import Drift, NoDrift
 from mrgp.parts.dynamics import Dynamics, Velocity, integrated, steps_of
 from mrgp.parts.emissions import Emission, Poisson
 from mrgp.parts.networks import BothWays, gaussian, layers, network, single
@@ -46,6 +47,8 @@ class NeuralODE(Amortised):
         n_substeps: Runge-Kutta steps of a bin's width; more where the flow turns by a radian or more in a bin.
         timescale: tau in seconds, in which a state moves by f; None to learn it, from a tenth of a trial on.
         reader: States of each of the two recurrent networks of the guide.
+        drift: "none", "slow" or a :class:`mrgp.SlowDrift`: what changes slowly from trial to trial of a session, and
+            is in no trial's latents.
         emission: An :class:`mrgp.Emission` or its name.
     """
 
@@ -56,6 +59,7 @@ class NeuralODE(Amortised):
     timescale: float | None = None
     reader: int = 64
     _: KW_ONLY
+    drift: Drift = NoDrift()  # noqa: RUF009  a frozen part
     emission: Emission = Poisson()  # noqa: RUF009  a frozen part
 
     knows_times: ClassVar[bool] = True
@@ -74,23 +78,26 @@ class NeuralODE(Amortised):
         readout, velocity = self.emission_sites(data), self._velocity(data)
         n_neurons, size = data.layout.total_neurons, self.n_latents
         C = network("readout", lambda key: layers().Linear(size, n_neurons, use_bias=False, key=key)).weight
-        C = C * self.unit(data).astype(C.dtype)[:, None]
+        unit = self.unit(data)
+        C, drift = C * unit.astype(C.dtype)[:, None], self.drift.sample(data, unit)
         with self.trials(data) as some:
             start = single(numpyro.sample("initial", dist.Normal(jnp.zeros(size), 1.0).to_event(1)))
             gaps = np.diff(data.times)
             z = integrated(velocity, start, gaps, steps_of(gaps, data.bin_width, self.n_substeps))
-            self.observe(some, z @ C.T, readout, latents=z)
+            self.observe(some, drift.added(z @ C.T, some), readout, latents=z)
 
     def guide(self, data: MultiRegionData) -> None:
         nn, size = layers(), self.reader
-        mixed = network("mixed", lambda key: nn.Linear(2 * data.layout.total_neurons + 1, size, key=key))
+        n_read = 2 * data.layout.total_neurons + 1 + self.drift.n_told
+        mixed = network("mixed", lambda key: nn.Linear(n_read, size, key=key))
         reader = network("reader", lambda key: BothWays.of(size, size, key))
         head = network("start", lambda key: nn.Linear(2 * size, 2 * self.n_latents, key=key))
+        drift = self.drift.sample(data, self.unit(data))
         since = np.diff(data.times, prepend=data.times[0] - data.bin_width) / data.bin_width - 1.0  # 0 if regular
         with self.trials(data) as some:
             told = self.inputs(some)
             gaps = jnp.broadcast_to(jnp.asarray(since, told.dtype)[:, None], (*told.shape[:2], 1))
-            read = jax.vmap(jax.vmap(mixed))(jnp.concatenate([told, gaps], -1))
+            read = jax.vmap(jax.vmap(mixed))(drift.beside(jnp.concatenate([told, gaps], -1), some))
             numpyro.sample("initial", gaussian(jax.vmap(head)(reader(read)[0])).to_event(1))
 
     def learned_dynamics(self, layout: Layout, sites: Mapping[str, Any]) -> Dynamics:

@@ -24,6 +24,9 @@ from .parts.delays.base import Delays as Delays
 from .parts.delays.constant import ConstantDelay as ConstantDelay
 from .parts.delays.none import NoDelay as NoDelay
 from .parts.delays.varying import VaryingDelay as VaryingDelay
+from .parts.drift import Drift as Drift
+from .parts.drift import NoDrift as NoDrift
+from .parts.drift import SlowDrift as SlowDrift
 from .parts.emissions import AutocorrelatedGaussian as AutocorrelatedGaussian
 from .parts.emissions import ByRegion as ByRegion
 from .parts.emissions import Emission as Emission

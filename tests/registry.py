@@ -193,7 +193,7 @@ MODELS = [
 
 WITH_GUIDE = [
     LFADS(n_factors=2, n_states=3, n_initial=2, width=4),
-    NeuralODE(n_latents=2, width=8, depth=1, reader=8),
+    NeuralODE(n_latents=2, width=8, depth=1, reader=8, drift=mrgp.SlowDrift(2)),
     GPVAE(1, 1, hidden=(8,), encoder=(8,)),
     MRLFADS(2, 3, 1, 1, 2, width=4),
 ]
@@ -217,6 +217,7 @@ PARTS: dict[str, list[Part]] = {
     ],
     "likelihood": [mrgp.Kalman(order=4), mrgp.Dense(), Spectral()],
     "cell": [Residual(width=8), Gated()],
+    "drift": [mrgp.NoDrift(), mrgp.SlowDrift(n_factors=2)],
     "channels": [RateChannels(), GraphChannels(width=8), AttentionChannels(heads=2)],
     "window": [mrgp.Window(6)],
     "start": [Stationary(), Learned()],

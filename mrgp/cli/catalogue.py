@@ -107,6 +107,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "channels": ("mrlfads",),
     "dynamics": ("lfads", "mrlfads"),
     "condition_means": ("lfads",),
+    "drift": ("lfads", "mrlfads", "neuralode"),
     "refinement": ("gpvae", "lfads", "mrlfads", "neuralode"),
 }
 """Options that describe a model, and the models that have a use for each."""
@@ -126,6 +127,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "start_state": ("stationary", "learned"),
     "channels": ("rates", "graph", "attention"),
     "dynamics": ("residual", "gru"),
+    "drift": ("none", "slow"),
 }
 """Options that take one of several names."""
 
@@ -150,6 +152,7 @@ DEFAULTS: dict[str, Any] = {
     "n_messages": 2,
     "channels": "rates",
     "dynamics": "residual",
+    "drift": "none",
     "n_starts": 6,
     "tolerance": 0.01,
     "max_iterations": 1000,

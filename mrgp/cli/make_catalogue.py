@@ -81,6 +81,7 @@ OPTIONS: dict[str, Any] = {
     "channels": "graph",
     "dynamics": "gru",
     "condition_means": True,
+    "drift": "slow",
     "refinement": 10,
 }
 """Options that describe a model, each with a value other than the default, by which a model is asked whether it has a

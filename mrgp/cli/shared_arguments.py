@@ -209,6 +209,8 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
         f"({DEFAULTS['dynamics']})"},
     "condition_means": {"action": "store_true", "default": None, "help": f"{meant_for('condition_means')}: trials "
         "start around a mean of their condition (one for all)"},
+    "drift": {"choices": CHOICES["drift"], "help": f"{meant_for('drift')}: slow: what neurons read is off by "
+        f"what changes slowly from trial to trial of a session ({DEFAULTS['drift']})"},
     "refinement": {"type": count, "metavar": "N", "help": f"{meant_for('refinement')}: gradient steps that better "
         "what the guide says of each trial, after training (0)"},
 }  # fmt: skip

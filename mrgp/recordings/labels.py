@@ -77,6 +77,22 @@ def labels_of(conditions: ArrayLike) -> list[str]:
     return texts
 
 
+def numbers_of(conditions: ArrayLike | None, known: tuple[str, ...], n_trials: int) -> np.ndarray:
+    """Index into the ``known`` conditions of each trial, (trial,); zeros where none are known."""
+    kinds = labels_of(conditions) if known and conditions is not None else [""] * n_trials
+    return np.searchsorted(np.array(known or ("",)), kinds).astype(np.int32)
+
+
+def places_of(starts: np.ndarray | None, origin: np.ndarray) -> np.ndarray:
+    """Where trials stood in their session, (trial,).
+
+    Args:
+        starts: When each began in seconds, NaN where nobody knows; None, or anything but numbers, for the next.
+        origin: Its position in the arrays that the recording was made from.
+    """
+    return np.asarray(origin if starts is None or starts.dtype.kind not in "biuf" else starts, np.float64)
+
+
 def names_among(conditions: tuple[str, ...], names: Collection[str]) -> tuple[str, ...]:
     """Replace conditions by their names among ``names``, which may have six digits only.
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 CONDITION = "condition"  # the trial coordinate that says which trials share a mean response
+START = "start_time"  # the one that says when each began in its session, in seconds; tables of trials in NWB call it so
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class Observations(Shown):
         observed: bool (pattern, time, neuron); None when nothing is missing within any trial's length.
         pattern: int32 (trial,), the row of ``observed`` that a trial follows; zeros when there is none.
         length: int32 (trial,), 1 + last bin with any observed entry; None when every trial fills all bins.
+        trial_place: float64 (trial,), where each stood in its session: seconds of the trial coordinate "start_time",
+            NaN where unknown, or else its position in the arrays that the recording was made from.
         condition: int32 (trial,), index into ``layout.conditions``; zeros when there are none.
         center: (neuron,), mean over what was observed.
         scale: (neuron,), standard deviation over what was observed; the unit of weak priors.
@@ -66,6 +68,7 @@ class Observations(Shown):
     observed: Bool[np.ndarray, "pattern time neuron"] | None
     pattern: Int[np.ndarray, "trial"]
     length: Int[np.ndarray, "trial"] | None
+    trial_place: Float[np.ndarray, "trial"]
     condition: Int[np.ndarray, "trial"]
     center: Float[np.ndarray, "neuron"]
     scale: Float[np.ndarray, "neuron"]
@@ -77,6 +80,7 @@ class Observations(Shown):
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None, bool, int]]:
         arrays = (
             self.values, self.observed, self.pattern, self.length, self.condition, self.center, self.scale,
+            self.trial_place,
         )  # fmt: skip
         return arrays, (self.layout, self.batch_size, self.is_gapless, self.n_spare)
 
@@ -147,7 +151,7 @@ class Observations(Shown):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the regions, the bin width and every array that a model sees.
+        """Digest of the regions, the bin width and every array that a model sees, places of trials left aside.
 
         It tells this recording from another.
         """
@@ -155,7 +159,7 @@ class Observations(Shown):
         digest.update(np.array(self.layout.times).tobytes())  # of none, nothing
         for block in self.blocks():  # the same however the values are kept
             digest.update(np.ascontiguousarray(block.values))
-        for array in self.tree_flatten()[0][1:]:
+        for array in self.tree_flatten()[0][1:-1]:
             digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -197,7 +201,7 @@ class Observations(Shown):
         if mesh is None:
             return jax.tree.map(jnp.asarray, there)
         there.n_spare = -self.n_trials % mesh.size
-        for name in ("values", "pattern", "condition", *(() if self.length is None else ("length",))):
+        for name in ("values", "pattern", "condition", "trial_place", *(() if self.length is None else ("length",))):
             setattr(there, name, shared_out(getattr(there, name), mesh))
         for name in ("center", "scale", *(() if self.observed is None else ("observed",))):
             setattr(there, name, on_all(getattr(self, name), mesh))
@@ -215,7 +219,9 @@ class Observations(Shown):
         """
         chosen: Any = copy.copy(self)
         chosen.values, chosen.pattern = jnp.asarray(self.values)[trials], jnp.asarray(self.pattern)[trials]
-        chosen.condition = jnp.asarray(self.condition)[trials]
+        chosen.condition, chosen.trial_place = (
+            jnp.asarray(array)[trials] for array in (self.condition, self.trial_place)
+        )
         chosen.length = None if self.length is None else jnp.asarray(self.length)[trials]
         chosen.batch_size, chosen.n_spare = None, 0
         return chosen

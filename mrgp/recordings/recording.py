@@ -16,8 +16,8 @@ from mrgp.recordings.checks import DataError, check_living, living_neurons, neur
 from mrgp.recordings.datasets import from_dataset, to_dataset
 from mrgp.recordings.digests import Digests, whole_trials
 from mrgp.recordings.entry import Contents, read_contents
-from mrgp.recordings.labels import Coords, conditions_among, labels_of
-from mrgp.recordings.layout import CONDITION, Layout
+from mrgp.recordings.labels import Coords, conditions_among, numbers_of, places_of
+from mrgp.recordings.layout import CONDITION, START, Layout
 from mrgp.recordings.missing import gapless, mask_of, mean_and_sd, share_patterns
 from mrgp.recordings.neurons import Neurons, all_of
 from mrgp.recordings.observations import Observations
@@ -42,8 +42,9 @@ class MultiRegionData(Observations):
         bin_width: seconds per bin; a number, or what carries a unit of time (see
             :func:`mrgp.recordings.units.seconds`).
         neuron_coords: region name -> one label per neuron (channel, unit name).
-        trial_coords: coordinate name -> one value per trial (stimulus, block). The one named "condition" says which
-            trials have a mean response of their own, for models whose mean varies. Labels are kept as they are.
+        trial_coords: coordinate name -> one value per trial (stimulus, block), kept as it is. "condition" says which
+            trials have a mean response of their own, for models whose mean varies; "start_time", in seconds, when each
+            began in its session, for models that drift.
         drop_dead: leave out neurons that never change or were never observed, with a warning that names them. False
             refuses them; None keeps them, for trials on which a fit to others is to be scored, and for counts, whose
             models know what a silent neuron says.
@@ -54,7 +55,6 @@ class MultiRegionData(Observations):
             take such a recording; the others say so.
 
     Two recordings are equal where they are the same object; of the same contents where ``fingerprint`` is the same.
-
     The arrays, and what is missing in them, are as :class:`mrgp.recordings.observations.Observations` has them.
 
     Attributes:
@@ -105,8 +105,8 @@ class MultiRegionData(Observations):
         self.layout, self.values, self.neuron_coords, self.trial_coords, self.origin = contents._replace(values=values)
         self.trial_origin = np.arange(len(values)) if trial_origin is None else trial_origin
         self.observed, self.pattern, self.length = None, np.zeros(len(values), np.int32), None
-        kinds = labels_of(trials[CONDITION]) if layout.conditions else [""] * len(values)
-        self.condition = np.searchsorted(np.array(layout.conditions or ("",)), kinds).astype(np.int32)
+        self.condition = numbers_of(trials.get(CONDITION), layout.conditions, len(values))
+        self.trial_place = places_of(trials.get(START), self.trial_origin)
         if mask is not None and not mask.all():
             self.observed, self.pattern, self.length = share_patterns(mask)
             if self.length is not None and not self.length.all():
@@ -133,7 +133,8 @@ class MultiRegionData(Observations):
         data = object.__new__(cls)
         data.layout, data.batch_size, data.is_gapless, data.n_spare = static
         data.neuron_coords, data.trial_coords, data.origin, data.trial_origin = {}, {}, {}, np.arange(0)
-        data.values, data.observed, data.pattern, data.length, data.condition, data.center, data.scale = children
+        data.values, data.observed, data.pattern, data.length = children[:4]
+        data.condition, data.center, data.scale, data.trial_place = children[4:]
         return data
 
     @property
@@ -275,7 +276,7 @@ class MultiRegionData(Observations):
     def name_trial(self, trial: int) -> str:
         """Name a trial by its position, and by its position as loaded if that is another."""
         before = int(self.trial_origin[trial])
-        return f"trial {trial}" if before == trial else f"trial {trial} ({before} as loaded)"
+        return f"trial {trial}{f' ({before} as loaded)' * (before != trial)}"
 
     def without(self, neurons: Mapping[str, ArrayLike | slice]) -> Self:
         """Hide some neurons: the layout stays, but none of their entries counts as observed.

@@ -2,7 +2,8 @@
 
 python tests/benchmarks/counts.py [--splits 3] [--kinds poisson,gaussian] [--fits DIR]     DIR keeps fits, and is read first
 
-DLAG with a mean over the trial is fitted to 300 trials with Poisson and negative-binomial counts, and with Gaussian
+DLAG with a mean over the trial, or LFADS (kinds "lfads", and "lfads_drift" with what changes slowly over the session;
+100 gradient steps after its guide), is fitted to 300 trials with Poisson and negative-binomial counts, and with Gaussian
 noise to square roots of the counts, z = sqrt(y); there the rate is E[z^2] = mean^2 + sd^2 of the prediction of z. Where
 nearly every count is 0 or 1 that says little (z = y, and its sd does not depend on the rate), so the Gaussian's means
 are also made rates by a Poisson regression of each neuron's counts on them, in the training trials: `calibrated`. In 50
@@ -18,7 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from common import record, reference, table
-from mrgp.models import DLAG
+from mrgp.models import DLAG, LFADS
 from scipy.special import xlogy
 
 import mrgp
@@ -30,6 +31,10 @@ LEAST = 0.02  # of a neuron's mean count: the least rate that a prediction may s
 KINDS = ("poisson", "negative_binomial", "gaussian")
 TOLERANCE = 0.5  # nats, of two million
 NEWTON_STEPS = 20
+NETWORKS = {
+    "lfads": LFADS(n_factors=20, n_states=64, n_inputs=8, refinement=100),
+    "lfads_drift": LFADS(n_factors=20, n_states=64, n_inputs=8, refinement=100, drift="slow"),
+}
 CALIBRATED = "gaussian, calibrated"
 
 
@@ -74,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--kinds", default=",".join(KINDS), help="also lfads and lfads_drift")
     parser.add_argument("--fits", type=Path)
     args = parser.parse_args()
     data = mrgp.load_recording(reference("v1v2_counts.npz"))
@@ -89,22 +94,23 @@ def main() -> None:
         fits: dict[str, mrgp.Fit] = {}
         for kind in kinds:
             squared = kind == "gaussian"
-            model = base if squared else base.replace(emission=kind)
+            model = NETWORKS[kind] if kind in NETWORKS else base if squared else base.replace(emission=kind)
             path = args.fits and args.fits / f"split{split}_{kind}.nc"
             if path and path.is_file():
                 fit = mrgp.load_fit(path)
             else:
                 start = fits.get("poisson") if kind == "negative_binomial" else None
                 seen = roots(train) if squared else train
-                fit = model.fit(seen, seed=args.seed, start=start, n_starts=STARTS, tolerance=TOLERANCE)
+                how = {"batch_size": 32} if kind in NETWORKS else {"n_starts": STARTS, "tolerance": TOLERANCE}
+                fit = model.fit(seen, seed=args.seed, start=start, **how)
                 if path:
                     fit.save(path)
             fits[kind] = fit
-            delays = ", ".join(f"{1e3 * d:.1f}" for d in fit.delays.values[1])
+            delays = "" if kind in NETWORKS else "; delays " + ", ".join(f"{1e3 * d:.1f}" for d in fit.delays.values[1]) + " ms"
             state = "converged" if fit.converged else fit.reason
             score = "" if squared else f", log-likelihood above {fit.log_likelihood(train).sum():.0f} nats"
             cost = f"{fit.wall_s:.0f} s, {fit.evaluations} evaluations"
-            notes.append(f"split {split}, {kind}: {cost}, {state}{score}; delays {delays} ms")
+            notes.append(f"split {split}, {kind}: {cost}, {state}{score}{delays}")
             print(notes[-1], flush=True)
         for hidden in neuron_masks(data.layout):
             seen = test.without(hidden)
@@ -130,7 +136,8 @@ def main() -> None:
     ]
     about = f"Means over {args.splits} split(s) of trials and 3 choices of hidden neurons; K = 2, W = 2, 300 trials."
     body = "\n\n".join([about, table(header, rows), "\n".join(f"- {note}" for note in notes)])
-    record("Spike counts: held-out neurons", body, f"python tests/benchmarks/counts.py --splits {args.splits} --kinds {args.kinds}")
+    title = "Spike counts: held-out neurons" + " by networks" * (set(kinds) <= set(NETWORKS))
+    record(title, body, f"python tests/benchmarks/counts.py --splits {args.splits} --kinds {args.kinds}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ fifth: the best size there is the one that training trials choose. Rows go to a 
 
 20 latents are as many as the baseline has components. ``gpfa_held`` has the baseline's prior of log-rates too, whatever
 its number of latents; it was added after draw 0 had been scored, so that later draws are its test. Variants of "gpfa"
-begin where that ends, and their seconds are those of both. LFADS predicts with 100 gradient steps after its guide.
+begin where that ends, and their seconds are those of both. LFADS predicts with 100 gradient steps after its guide;
+``lfads_drift`` has what changes slowly over the session besides, at the places of test trials between training trials.
 """
 
 import argparse
@@ -54,6 +55,7 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "gfa": lambda n: GFA(n, emission="poisson"),
     "lfads": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100),
     "lfads_guide": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8),  # the same fit, without steps after the guide
+    "lfads_drift": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100, drift="slow"),
 }
 FROM_PLAIN = tuple(name for name in MODELS if name.startswith(f"{PLAIN}_"))  # these begin where it has ended
 TOLERANCE, STARTS = 5.0, 1  # nats, of a third of a million and more

@@ -368,7 +368,7 @@ def test_pytree_round_trip(kind):
     data = MultiRegionData({"V1": with_holes(kind, 0)}, BIN_WIDTH, trial_coords={"block": np.arange(12)})
     leaves, tree = jax.tree.flatten(data)
     again = jax.tree.unflatten(tree, leaves)
-    assert len(leaves) == 5 + (data.observed is not None) + (data.length is not None)
+    assert len(leaves) == 6 + (data.observed is not None) + (data.length is not None)
     assert same_recording(data, again)
     assert again.trial_coords == {}
     jax.tree.map(lambda leaf: None, data)  # placeholders are no arrays: nothing may look at them
