@@ -17,9 +17,11 @@ from scipy.special import gamma, gammaln, kv
 import mrgp
 from mrgp.likelihoods.likelihood import Spectral
 from mrgp.likelihoods.statespace.first_state import Learned, Stationary
+from mrgp.metrics.few_shot import FewShot
 from mrgp.metrics.flow import SignalFlow
 from mrgp.metrics.likelihood import Reconstruction, TrialLogLikelihood
 from mrgp.metrics.recovery import Recovery
+from mrgp.metrics.recovery_of_trials import RecoveryOfTrials
 from mrgp.metrics.scores import R2, BitsPerBin, NormalisedError, PsthRmse, TrialRmse
 from mrgp.metrics.variance import VarianceExplained
 from mrgp.part import Part
@@ -215,9 +217,9 @@ PARTS: dict[str, list[Part]] = {
         mrgp.ConstantDelay(longest=0.05),
         mrgp.VaryingDelay(longest=0.05, timescale=0.1, spread=0.01),
     ],
+    "drift": [mrgp.NoDrift(), mrgp.SlowDrift(n_factors=2)],
     "likelihood": [mrgp.Kalman(order=4), mrgp.Dense(), Spectral()],
     "cell": [Residual(width=8), Gated()],
-    "drift": [mrgp.NoDrift(), mrgp.SlowDrift(n_factors=2)],
     "channels": [RateChannels(), GraphChannels(width=8), AttentionChannels(heads=2)],
     "window": [mrgp.Window(6)],
     "start": [Stationary(), Learned()],
@@ -228,7 +230,7 @@ PARTS: dict[str, list[Part]] = {
     "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Matlab, Nwb)],
     "metric": [
         PsthRmse(), TrialRmse(), R2(), NormalisedError(), BitsPerBin(), TrialLogLikelihood(), Reconstruction(),
-        VarianceExplained(), SignalFlow(), Recovery(),
+        VarianceExplained(), SignalFlow(), Recovery(), FewShot(), RecoveryOfTrials(),
     ],
 }  # fmt: skip
 """Instances of every family, by the word for the family."""

@@ -87,6 +87,8 @@ def read_truth(path: Path) -> "xr.Dataset":
     """Read the truth that `mrgp simulate` wrote beside a recording."""
     import xarray as xr
 
+    from mrgp.metrics.recovery import NEEDED
+    from mrgp.metrics.recovery_of_trials import SCORED
     from mrgp.recordings.checks import DataError
 
     if not path.is_file():
@@ -95,9 +97,9 @@ def read_truth(path: Path) -> "xr.Dataset":
         truth = xr.load_dataset(path)
     except Exception as error:  # whatever a reader raises on a broken file
         raise DataError(f"{path.name} is damaged or is no truth of a simulation ({error})") from error
-    if missing := sorted({"delay", "loadings", "timescale_across", "timescale_within"} - set(truth.variables)):
-        remedy = "give the truth that mrgp simulate wrote, of a model with loadings"
-        raise DataError(f"{path.name} has no {missing[0]}: {remedy}")
+    if not (set(truth.variables) >= NEEDED or SCORED & set(truth.variables)):
+        remedy = "give the truth that mrgp simulate wrote"
+        raise DataError(f"{path.name} has neither loadings nor latents or rates: {remedy}")
     return truth
 
 

@@ -11,7 +11,9 @@ from mrgp.metrics.variance import variance_explained
 from mrgp.metrics.flow import flow_matrix, signal_flow
 from mrgp.metrics.dynamics import fixed_points, flow_field
 from mrgp.metrics.prediction import cosmoothing, leave_region_out, log_predictive
+from mrgp.metrics.few_shot import few_shot
 from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angles, recovery_errors, subspace_error
+from mrgp.metrics.recovery_of_trials import recovery_of_trials
 from mrgp.metrics.communication import (
     effectome_cosine, false_edge_ratio, input_r2, message_r2, transmission_delay_rmse,
 )  # fmt: skip
@@ -35,6 +37,7 @@ __all__ = [
     "effectome_cosine",
     "explained_variance",
     "false_edge_ratio",
+    "few_shot",
     "fixed_points",
     "flow_field",
     "flow_matrix",
@@ -54,6 +57,7 @@ __all__ = [
     "r_squared",
     "reconstruction",
     "recovery_errors",
+    "recovery_of_trials",
     "reduced_rank_regression",
     "signal_flow",
     "split_trials",

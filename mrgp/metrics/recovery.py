@@ -20,10 +20,12 @@ from mrgp.metrics.variance import require_loadings
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.matching import Match, delay_rmse, match_latents
 from mrgp.parts.readout import LOADINGS, NOISE
+from mrgp.recordings.checks import DataError
 from mrgp.results.fit import Fit
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
 KINDS = ("across", "within", "all")
+NEEDED = frozenset({DELAY.name, LOADINGS.name, "timescale_across", "timescale_within"})  # of a truth
 
 
 def subspace_error(
@@ -78,9 +80,12 @@ def recovery_errors(fit: Fit, truth: xr.Dataset) -> xr.Dataset:
         estimate / truth - 1, where both have noise.
 
     Raises:
+        DataError: the model has no loadings, or the truth is not of such a one.
         ValueError: the truth is of other neurons.
     """
     fit = require_loadings(fit)
+    if missing := sorted(NEEDED - set(truth.variables)):
+        raise DataError(f"the truth has no {missing[0]}: it is of no model with latents across and within regions")
     ours, theirs = np.asarray(fit.sites[LOADINGS.name]), truth[LOADINGS.name].values
     if len(ours) != len(theirs):
         raise ValueError(f"the truth has {len(theirs)} neurons, the fit {len(ours)}: they are not of one recording")

@@ -13,6 +13,7 @@ from matplotlib.text import Text
 
 import mrgp
 from mrgp import DataError, MultiRegionData, metrics, plots, studies
+from mrgp.cli.evaluate import read_truth
 from mrgp.families.earlier_settings import told_apart
 from mrgp.families.model import Model
 from mrgp.metrics.baselines import psth_and_ridge
@@ -286,6 +287,17 @@ def test_what_all_runs_have_alike_stands_once(evaluation, tmp_path):
     assert table[table["kind"] == "evaluate"]["run"].tolist() == [str(tmp_path / name) for name in "aabb"]
 
 
+def test_a_truth_without_loadings_is_scored_by_its_latents(fit, simulation, split, tmp_path):
+    part = simulation.truth[["across", "within"]]
+    part.to_netcdf(tmp_path / "part_truth.nc", engine="h5netcdf")
+    found = mrgp.evaluate(fit, split[1], n_masks=1, truth=read_truth(tmp_path / "part_truth.nc"), progress=False)
+    assert found.recovery is None
+    assert any("the truth has no delay: it is of no model with latents across" in note for note in found.notes)
+    assert 0.5 < float(found.recovery_of_trials["latents_r2"]) < 1.0
+    assert "single trials against the truth: R² of latents 0." in found.report()
+    assert found.summary()["recovery_of_trials"] == {"latents_r2": float(found.recovery_of_trials["latents_r2"])}
+
+
 # --- the command line
 
 
@@ -408,7 +420,7 @@ def test_files_that_are_no_fit_or_run(run, files, tmp_path):
     code, _, err = run("evaluate", files / "all.nc", files / "all.nc", "--out", tmp_path)
     assert (code, "is not a fit saved by this version" in err) == (FAILED, True)
     code, _, err = run("evaluate", files / "fit.nc", files / "all.nc", "--truth", files / "all.nc", "--out", tmp_path)
-    assert (code, "all.nc has no delay" in err) == (FAILED, True)
+    assert (code, "all.nc has neither loadings nor latents or rates" in err) == (FAILED, True)
     code, _, err = run("aggregate", tmp_path / "absent", "--out", tmp_path)
     assert (code, "there is no folder" in err) == (FAILED, True)
     assert run("aggregate", "--out", tmp_path)[0] == MISUSED
