@@ -5,7 +5,8 @@
 Regions, divisions of trials, hidden neurons and score are those of component_regression.py, draw by draw, and so is the
 baseline. Models are fitted to counts of all neurons in training trials; in test trials the hidden ones are predicted
 from all others, and their rates are the means of what is predicted. ``joint`` scores the prediction that a model makes
-of all hidden counts together, log p(hidden | others), as a difference of two lower bounds, in the same bits.
+of all hidden counts together, log p(hidden | others), as a difference of two lower bounds, in the same bits. ``few``
+takes the latents alone, on which hidden neurons are regressed in 4 and in 16 training trials.
 
 With --choose every size is also fitted to four fifths of the training trials, and scored by hidden neurons of the last
 fifth: the best size there is the one that training trials choose. Rows go to a file as they come, and are not made again.
@@ -33,7 +34,7 @@ from mrgp.models import DLAG, FA, GFA, GPFA, LFADS, MDLAG
 from scipy.special import gammaln, xlogy
 
 import mrgp
-from mrgp.metrics import split_trials
+from mrgp.metrics import few_shot, split_trials
 from mrgp.metrics.component_regression import COMPONENTS, component_regression
 
 DONE = Path(__file__).with_suffix(".jsonl")
@@ -58,6 +59,7 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "lfads_drift": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100, drift="slow"),
 }
 FROM_PLAIN = tuple(name for name in MODELS if name.startswith(f"{PLAIN}_"))  # these begin where it has ended
+FEW = (4, 16)  # trials in which hidden neurons are regressed on latents
 TOLERANCE, STARTS = 5.0, 1  # nats, of a third of a million and more
 
 
@@ -127,7 +129,10 @@ def scored(cell: Cell, fits: Path | None) -> dict[str, Any]:
     if fit.has_loadings and fit.model.kernel.has_timescale:
         row["timescales"] = sorted(np.round(1e3 * fit.timescales["across"].values, 1).tolist())
     row["bits"] = bits(fit, train, test, hidden, False)
-    return row if cell.choice else row | {"joint": joint_bits(fit, train, test, hidden)}
+    if cell.choice:
+        return row
+    few = few_shot(fit, train, test, hidden, FEW)["few_shot"].values.tolist()
+    return row | {"joint": joint_bits(fit, train, test, hidden), "few": few}
 
 
 def shown(values: list[float], form: str) -> str:
@@ -158,11 +163,12 @@ def of_recording(recording: str, rows: list[dict[str, Any]]) -> str:
             model.replace(":", ", "), ", ".join(map(str, draws)), shown([row["bits"] for row in group], "{:.3f}"),
             "" if is_base else shown(gains, "{:+.3f}"),
             "" if is_base else f"{np.mean([row['joint'] for row in group]):.3f}",
+            " / ".join(f"{value:.3f}" for value in np.mean(few, 0)) if (few := [row["few"] for row in group if "few" in row]) else "",
             f"{np.mean(inner):.3f}" if inner else "", ", ".join(map(str, wins)), f"{np.median([row['seconds'] for row in group]):.0f}",
         ])  # fmt: skip
     first = next(iter(base.values()))
     sizes = f"steinmetz_{recording}: {first['neurons']} neurons, {first['hidden']} hidden, {first['trials']} / {first['test_trials']} trials"
-    heads = ["model, latents", "draws", "bits per spike", "over the baseline, same draws", "joint", "bits per spike in training trials left out",
+    heads = ["model, latents", "draws", "bits per spike", "over the baseline, same draws", "joint", "few-shot, 4 / 16 trials", "bits per spike in training trials left out",
              "chosen there, in draws", "s"]  # fmt: skip
     return f"{sizes}.\n\n{table(heads, lines)}"
 
