@@ -165,7 +165,8 @@ class MRLFADS(Amortised):
             if not self.n_inputs:
                 return
             lasts = np.ones((1, data.n_bins)) if some.length is None else jnp.arange(data.n_bins) < some.length[:, None]
-            usual, slow = self.usual(data), drift.added(jnp.zeros((len(read), 1, data.layout.total_neurons)), some)[:, 0]
+            usual, zero = self.usual(data), jnp.zeros((len(read), 1, data.layout.total_neurons))
+            slow = drift.added(zero, some)[:, 0]
 
             def step(carried: tuple[Now, Array], own: Any) -> tuple[tuple[Now, Array], Any]:
                 (now, state), (kick, white, noise, read, of_bin) = carried, own
