@@ -92,7 +92,8 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
             basis = left[:, sizes > 1e-3]
         arrays.append(whitened @ basis)
         decode.append(np.sqrt(variance[first:last] * noise)[:, None] * basis)
-    names = tuple(f"population {number + 1}" for number in range(len(arrays)))
+    known = data.layout.n_neurons == n_neurons
+    names = data.layout.regions if known else tuple(f"population {number + 1}" for number in range(len(arrays)))
     layout = Layout(names, tuple(array.shape[2] for array in arrays), data.bin_width)
     pseudo = MultiRegionData.unchecked(layout, np.concatenate(arrays, axis=2))
     return Compressed(pseudo, tuple(decode), np.where(alive, variance, 0.0))

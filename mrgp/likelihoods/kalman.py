@@ -103,7 +103,7 @@ class MarkovGP(DelayedGP):
 
     @property
     def variance(self) -> Array:
-        if self.space.is_stationary:
+        if self.space.is_standard:
             return super().variance
         C = readout_loadings(self.prior.assignment, self.loadings)
         variance = jnp.einsum("ni,tij,nj->tn", C, self.readout_covariance, C) + self.noise
@@ -140,8 +140,8 @@ class MarkovGP(DelayedGP):
         return jnp.einsum("tis,ts->ti", weights, states)
 
     def _from_start(self) -> Start | None:
-        """Prior moments of a process that is not stationary, else None."""
-        if self.space.is_stationary:
+        """Prior moments of readouts that are not of mean 0 and variance 1, else None."""
+        if self.space.is_standard:
             return None
         return prior_moments(*self.space.assemble(self.latents), self.n_bins)
 

@@ -57,6 +57,7 @@ def profile_curvature(
     progress: bool = False,
     still: Mapping[str, np.ndarray] | None = None,
     known: Mapping[str, float] | None = None,
+    most_solved: int = MOST_SOLVED,
 ) -> Curvature:
     """Covariance of the sites ``names`` at the objective's start, which must be a maximum.
 
@@ -67,6 +68,7 @@ def profile_curvature(
         still: Entries of other sites that do not follow, bool of the site's shape.
         known: Precision of a prior that is added to the unconstrained coordinates of a site, so that what the
             recording says nothing of is as wide as its prior.
+        most_solved: Parameters for which H_cc is inverted; for more it is taken as the identity.
     """
     few = np.flatnonzero(objective.marks(names))
     if few.size == 0:  # a model of white latents: nothing is asked for
@@ -89,7 +91,7 @@ def profile_curvature(
         whole[index] = 1.0
         column = product(whole)
         schur[:, j], columns[:, j] = column[few], column[many]
-    solutions, solved = columns.copy(), _solved(objective, names)
+    solutions, solved = columns.copy(), _solved(objective, names, most_solved)
     corner = schur[np.ix_(solved, solved)]
     solutions[:, solved], failed = solve_for_schur(on_many, corner, columns[:, solved], ACCURACY, progress)
     schur -= columns.T @ solutions
@@ -115,16 +117,16 @@ def profile_curvature(
     return Curvature(ordered, center, covariance * width[:, None] * width, sound, response)
 
 
-def _solved(objective: Objective, names: Collection[str]) -> list[int]:
+def _solved(objective: Objective, names: Collection[str], most: int) -> list[int]:
     """Choose for which of the few parameters H_cc is inverted; return their positions in order.
 
-    They belong to the sites with the fewest entries, up to MOST_SOLVED parameters in all.
+    They belong to the sites with the fewest entries, up to ``most`` parameters in all.
     """
     sizes = {site: np.size(objective.origin[site]) for site in sorted(objective.origin) if site in names}
     chosen, total = set(), 0
     for site in sorted(sizes, key=lambda site: sizes[site]):
         total += sizes[site]
-        if total <= MOST_SOLVED:
+        if total <= most:
             chosen.add(site)
     marks = np.concatenate([np.full(size, site in chosen) for site, size in sizes.items()])
     return np.flatnonzero(marks).tolist()

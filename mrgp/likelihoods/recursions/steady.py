@@ -211,10 +211,10 @@ def _resting_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tup
     filtered = P - read @ cross.T
     change = read @ dV @ read.T - seen @ dtold @ seen.T - 2 * symmetric(by_readout)
     change = A @ change @ A.T + 2 * symmetric(dA @ filtered @ A.T) + dQ
-    return P, _accumulated(A - A @ read @ W, change)
+    return P, accumulated(A - A @ read @ W, change)
 
 
-def _accumulated(F: Array, change: Array) -> Array:
+def accumulated(F: Array, change: Array) -> Array:
     """X = F X F' + change, linear in ``change``, by doubling."""
 
     def doubling(F: Array, change: Array) -> Array:

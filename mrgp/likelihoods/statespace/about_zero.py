@@ -44,7 +44,12 @@ class AboutZero:
 
     space: Space
 
-    is_stationary: ClassVar[bool] = False
+    is_standard: ClassVar[bool] = False
+
+    @property
+    def is_stationary(self) -> bool:
+        """True if the process about its mean is."""
+        return self.space.is_stationary
 
     @property
     def prior(self) -> Any:

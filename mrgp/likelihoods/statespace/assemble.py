@@ -86,6 +86,10 @@ class Space(Protocol):
     def is_stationary(self) -> bool:
         """True if a trial begins anywhere in a process that always was."""
 
+    @property
+    def is_standard(self) -> bool:
+        """True if readouts have mean 0 and variance 1 a priori, at all times."""
+
     def for_reading(self) -> Self:
         """Copy with latents that can be read between bins.
 
@@ -135,6 +139,7 @@ class StateSpace:
     within_registers: int = 0
     autocorrelated: bool = False
     is_stationary: ClassVar[bool] = True
+    is_standard: ClassVar[bool] = True
 
     @property
     def n_states(self) -> int:

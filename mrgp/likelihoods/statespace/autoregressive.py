@@ -36,6 +36,7 @@ class AutoregressiveSpace:
     order: int
 
     is_stationary: ClassVar[bool] = True
+    is_standard: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.order < 1:

@@ -71,6 +71,11 @@ class LinearSpace:
         return not self.learned_start
 
     @property
+    def is_standard(self) -> bool:
+        """True unless the first state is learned: coordinates make its covariance I."""
+        return not self.learned_start
+
+    @property
     def window(self) -> Window:
         """One bin per step, no registers."""
         return Window(0)
