@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from mrgp.models import ADM, DLAG, FA, GFA, GPFA, GPVAE, LDS, LFADS, MDLAG, MRLFADS, PCCA, NeuralODE
+from mrgp.models import ADM, DLAG, FA, GFA, GPFA, GPVAE, LDS, LFADS, MDLAG, MRLFADS, PCCA, CoupledLDS, NeuralODE
 from scipy import stats
 from scipy.special import gamma, gammaln, kv
 
@@ -186,6 +186,7 @@ MODELS = [
     ADM(1, 0, max_delay=3 * BIN_WIDTH, delay_timescale=0.1, typical_spread=0.01, likelihood="dense"),
     MDLAG(1, max_delay=3 * BIN_WIDTH, likelihood="dense"),
     LDS(1),
+    CoupledLDS((2, 1), lag=BIN_WIDTH),
     FA(1),
     PCCA(1, 1),
     GFA(1),

@@ -11,6 +11,7 @@ MODELS = {
     "mdlag": "as dlag, and finds out which regions read which latent",
     "gpfa": "one population of smooth latents, no delays",
     "lds": "one population whose latents drive each other, no delays",
+    "coupledlds": "regions with linear dynamics of their own that drive each other",
     "fa": "one population of white latents",
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
@@ -27,6 +28,7 @@ CLASSES = {
     "mdlag": "MDLAG",
     "gpfa": "GPFA",
     "lds": "LDS",
+    "coupledlds": "CoupledLDS",
     "fa": "FA",
     "pcca": "PCCA",
     "gfa": "GFA",
@@ -43,6 +45,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "mdlag": ("vb", "map", "laplace", "svi", "nuts"),
     "gpfa": ("map", "laplace", "svi", "nuts"),
     "lds": ("map", "em"),
+    "coupledlds": ("map",),
     "fa": ("map",),
     "pcca": ("map",),
     "gfa": ("vb", "map"),
@@ -80,9 +83,9 @@ OF_METHODS: dict[str, tuple[str, ...]] = {
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     "n_across": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae"),
-    "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa", "gpvae"),
-    "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
-    "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
+    "n_within": ("dlag", "adm", "mdlag", "coupledlds", "pcca", "gfa", "gpvae"),
+    "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa"),
+    "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa"),
     "noise": ("dlag", "adm", "mdlag", "gpfa"),
     "max_delay": ("dlag", "adm", "mdlag", "gpvae", "mrlfads"),
     "hold_max_delay": ("dlag", "adm", "mdlag"),
@@ -90,7 +93,8 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
     "gp_noise": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
-    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "lfads", "mrlfads", "neuralode"),
+    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa", "gpvae", "lfads", "mrlfads",
+        "neuralode"),
     "order": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),
@@ -98,6 +102,8 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "shape": ("mdlag", "gfa"),
     "rate": ("mdlag", "gfa"),
     "start_state": ("lds",),
+    "n_global": ("coupledlds",),
+    "lag": ("coupledlds",),
     "n_latents": ("neuralode",),
     "n_factors": ("lfads", "mrlfads"),
     "n_states": ("lfads", "mrlfads"),
@@ -176,7 +182,7 @@ NEEDS_WITHIN = ("dlag", "adm", "pcca")
 CALIBRATED = ("dlag", "adm", "mdlag", "gpfa")
 """Models whose delays and kernel parameters can be drawn from a posterior."""
 
-SIMULATED = ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa")
+SIMULATED = ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa")
 """Models from which a recording can be drawn before they are fitted."""
 
 WITH_GUIDE = ("gpvae", "lfads", "mrlfads", "neuralode")

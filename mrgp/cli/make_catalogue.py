@@ -11,6 +11,7 @@ import typing
 import warnings
 from dataclasses import MISSING, InitVar, fields
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ WORDS = {
     "mdlag": "as dlag, and finds out which regions read which latent",
     "gpfa": "one population of smooth latents, no delays",
     "lds": "one population whose latents drive each other, no delays",
+    "coupledlds": "regions with linear dynamics of their own that drive each other",
     "fa": "one population of white latents",
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
@@ -72,6 +74,8 @@ OPTIONS: dict[str, Any] = {
     "shape": 1.0,
     "rate": 1.0,
     "start_state": "learned",
+    "n_global": 1,
+    "lag": 0.04,
     "n_latents": 2,
     "n_factors": 2,
     "n_states": 2,
@@ -98,6 +102,9 @@ LEFT_OUT = {
     "duration": "set by the fit",
     "loadings": "the model says it, and shape and rate its settings",
     "delays": "the model says it, and max_delay and others its settings",
+    "absent": "pairs of names of regions, given in Python",
+    "edge_shape": "a prior that seldom changes, chosen in Python",
+    "edge_rate": "a prior that seldom changes, chosen in Python",
     "hidden": "of networks, chosen in Python",
     "encoder": "of networks, chosen in Python",
     "reader": "of networks, chosen in Python",
@@ -301,12 +308,17 @@ def written(value: Any, inside: bool = False) -> str:
     if isinstance(value, dict) and inside:
         return f"{{{', '.join(f'{written(key)}: {written(entry)}' for key, entry in value.items())}}}"
     if isinstance(value, dict):
-        rows = (f"    {written(key)}: {written(entry, inside=True)},\n" for key, entry in value.items())
-        return "".join(["{\n", *rows, "}"])
+        rows = (f"    {written(key)}: {written(entry, inside=True)}," for key, entry in value.items())
+        return "\n".join(["{", *(row for long in rows for row in wrapped(long)), "}"])
     if isinstance(value, list | tuple):
         inner = ", ".join(map(written, value))
         return f"({inner},)" if len(value) == 1 else f"({inner})"
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def wrapped(row: str) -> list[str]:
+    """Lines of a row, of which those after the first stand further in."""
+    return fill(row, WIDTH, subsequent_indent=8 * " ", break_long_words=False).splitlines()
 
 
 def catalogue() -> str:

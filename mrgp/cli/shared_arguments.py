@@ -191,6 +191,10 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
     "shape": {"type": positive, "metavar": "A", "help": f"{meant_for('shape')}: of the Gamma priors of relevance and "
         f"noise precision ({DEFAULTS['shape']:g}: none to speak of)"},
     "rate": {"type": positive, "metavar": "B", "help": f"{meant_for('rate')}: the same ({DEFAULTS['rate']:g})"},
+    "n_global": {"type": count, "metavar": "K", "help": f"{meant_for('n_global')}: states that drive all regions and "
+        "that no neuron reads (0)"},
+    "lag": {"type": positive, "metavar": "SECONDS", "help": f"{meant_for('lag')}: how much later than the next bin "
+        "regions hear each other, a whole number of bins (0)"},
     "n_latents": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_latents')}: latents that follow the "
         f"flow ({DEFAULTS['n_latents']})"},
     "n_factors": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_factors')}: factors that neurons "

@@ -14,6 +14,7 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.linalg import orth, subspace_angles
 
+from mrgp.likelihoods.statespace.coupled import OWN
 from mrgp.likelihoods.statespace.linear import TRANSITION
 from mrgp.metrics.metric import Metric, SimulatedTrials, beside
 from mrgp.metrics.variance import require_loadings
@@ -155,7 +156,7 @@ def _timescale_errors(fit: GaussianProcessFit, truth: xr.Dataset) -> xr.DataArra
     ours, theirs = np.asarray(fit.sites[LOADINGS.name]), truth[LOADINGS.name].values
     shared, truly_shared = fit.assignment.n_across, truth.sizes["across_latent"]
     pooled = fit.assignment.n_regions < fit.layout.n_regions
-    mixed = TRANSITION.name in fit.sites  # modes of dynamics are no columns of loadings
+    mixed = bool({TRANSITION.name, OWN.name} & fit.sites.keys())  # modes of dynamics are no columns of loadings
     groups = [("across", slice(None), [f"across:{k}" for k in range(truly_shared)], truth["timescale_across"].values)]
     owner = truth["region_of_within"].values
     for region, part in fit.layout.region_slices.items():

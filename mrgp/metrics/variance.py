@@ -19,6 +19,7 @@ from mrgp.metrics.metric import Metric, ScoredTrials, beside, plain
 from mrgp.parts.kernels import correlations
 from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.checks import DataError
+from mrgp.results.coupled_fit import of_coupled
 from mrgp.results.fit import Fit, of_processes
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
@@ -70,6 +71,8 @@ def population(fit: Fit, region: str) -> Population:
     used = np.where(assignment.used[part], np.asarray(fit.sites[LOADINGS.name])[part], 0.0)
     place, shared = int(assignment.region_of_neuron[part.start]), assignment.n_across
     own = used[:, shared : shared + assignment.n_within[place]]
+    if of_coupled(fit):  # whose states have other variances than 1, as others drive them
+        own = own @ np.linalg.cholesky(fit.state_covariance(region))
     return Population(used[:, :shared], own, np.asarray(fit.sites[NOISE.name])[part], place)
 
 

@@ -7,12 +7,14 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mrgp.metrics.dynamics import fixed_points, flow_field
+from mrgp.plots.communication import plot_effectome
 from mrgp.plots.delays import plot_delays
 from mrgp.plots.dynamics import plot_dynamics
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 from mrgp.plots.style import DPI
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.coupled_fit import of_coupled
 from mrgp.results.fit import Fit, of_processes
 from mrgp.runtime.files import write_atomically
 
@@ -27,9 +29,9 @@ def save_figures(
     """Write the figures of a fit into ``folder`` as PNG, and return their paths.
 
     Each is replaced whole. They are ``convergence``, unless the fit is of draws; ``loadings``; ``delays`` if the model
-    has any; ``shared_variance`` if it finds out which regions read which latent; ``latents``, if they are Gaussian
-    processes, and ``reconstruction`` if there is a recording, which is ``data`` or the fit's own; then ``dynamics`` too
-    if the model learns them, of two states or more.
+    has any; ``shared_variance`` if it finds out which regions read which latent; ``effectome`` if they drive each
+    other; ``latents``, if they are Gaussian processes, and ``reconstruction`` if there is a recording, which is
+    ``data`` or the fit's own; then ``dynamics`` too if the model learns them, of two states or more.
 
     Args:
         fit: Of any model.
@@ -46,6 +48,8 @@ def save_figures(
             figures["delays"] = plot_delays(fit, truth, intervals, data)
         if fit.has_relevance:
             figures["shared_variance"] = plot_shared_variance(fit)
+        if of_coupled(fit) and fit.effectome().any():
+            figures["effectome"] = plot_effectome(fit.effectome())
         if has_data:
             figures["latents"] = plot_latents(fit, data=data)
     if has_data:

@@ -89,6 +89,11 @@ class Fit(Shown, Run[FittedModel]):
         return False
 
     @property
+    def is_coupled(self) -> bool:
+        """True if regions have linear dynamics of their own that may drive each other."""
+        return False
+
+    @property
     def delays_vary(self) -> bool:
         """True if delays change during a trial."""
         return False

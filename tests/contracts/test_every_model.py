@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import registry
 import xarray as xr
-from mrgp.models import ADM, DLAG, FA, GPFA, LDS, MDLAG, PCCA
+from mrgp.models import ADM, DLAG, FA, GPFA, LDS, MDLAG, PCCA, CoupledLDS
 
 import mrgp
 from mrgp.inference.density import free_sites
@@ -27,8 +27,8 @@ VARIANTS = [
 """Models with parts that have sites of their own."""
 PARTLY = [DLAG(2, (1, 0), emission="poisson", mean="psth"), DLAG(1, 1, noise="ar1")]
 """Those whose parts are in other variants too, simulated in slow tests."""
-OFTEN = (DLAG, FA, GPFA, LDS)
-"""Models that many other tests fit, save and convert: here in slow tests."""
+OFTEN = (CoupledLDS, DLAG, FA, GPFA, LDS)
+"""Models that many other tests fit, save and convert, or that take long to compile: here in slow tests."""
 SMALL = {"regions": {"V1": 4, "V2": 3}, "n_trials": 24, "n_bins": 8, "conditions": ("a", "b"), "ragged": 0.3, "seed": 2}
 BRIEF = {"n_starts": 1, "max_iterations": 60, "progress": False}
 ORDER = np.random.default_rng(0).permutation(24)

@@ -1,0 +1,201 @@
+"""Coupled linear dynamics of several regions: who drives whom, in the linear case."""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from itertools import permutations
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+
+from mrgp.families.fitting import Fitting
+from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.families.regions_in_bins import first_system
+from mrgp.families.starts import smoothing
+from mrgp.families.tables import Tables
+from mrgp.inference.start import draw_loadings
+from mrgp.likelihoods.statespace.coupled import (
+    COUPLING,
+    DRIVE,
+    GLOBAL,
+    OWN,
+    CoupledSpace,
+    ordered,
+    own_blocks,
+    parameters_of,
+)
+from mrgp.likelihoods.statespace.region_blocks import Regions
+from mrgp.likelihoods.statespace.region_priors import RegionContractions, RelevantEdges
+from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
+from mrgp.part import pinned
+from mrgp.parts.emissions import Emission, Gaussian
+from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.units import seconds
+from mrgp.results.coupled_fit import CoupledFit
+from mrgp.results.fit import Fit
+from mrgp.runtime.sentences import Argument, Refusal
+
+WHOLE = 1e-3  # of a bin: a lag this near to a number of bins is that number
+
+
+@dataclass(frozen=True)
+class CoupledLDS(GaussianProcesses):
+    r"""Regions with linear dynamics of their own that drive each other: a graph of edges.
+
+    .. math::
+        x_{r,t+1} &= A_r x_{r,t} + L_r \Big( \sum_{s \to r} B_{rs} x_{s,t-l} + D_r g_t + e_{r,t} \Big), \qquad
+        g_{t+1} = G g_t + q_t \\
+        y_{r,t} &= C_r x_{r,t} + d_r + \epsilon_{r,t}, \qquad
+        B_{rs} \sim N(0, \alpha_{rs}^{-1} I), \quad \alpha_{rs} \sim \mathrm{Gamma}(a, b)
+
+    with e ~ N(0, I), L_r L_r' = I - A_r A_r' and q ~ N(0, I - G G'). Scale and rotation of each region's states are
+    free; coordinates are those in which a region left alone has independent states of variance 1, so that A_r is any
+    contraction, B_rs is measured in sds of the target's innovations by sd of the source, and one region is an ``LDS``.
+    What is left, a rotation of each region, ``fit`` chooses so that A_r is block triangular, its slowest mode first.
+
+    The precision of each edge is integrated out, which shrinks as a whole the block of an edge that is not there;
+    ``fit.edges()`` gives the evidence for each edge, and an interval of its strength. **An edge is what one region
+    tells of another's future beyond that one's own past**: a common input that nobody recorded looks the same unless
+    ``n_global`` states can take it up.
+
+    Sample sites: ``own_dynamics`` and ``coupling`` (state_after, state), of all regions, with A_r and B_rs as blocks;
+    ``drive`` (state_after, global_state) and ``global_dynamics`` where there are global states; ``loadings`` (neuron,
+    column), ``noise``, ``offset``. A trial begins anywhere in the stationary process of all regions together.
+
+    Args:
+        n_within: States of each region, one number for all or one per region.
+        n_global: Global states g, which drive all regions and are read by none.
+        lag: l in seconds, a whole number of bins: how much later than the next bin an edge arrives.
+        absent: Edges (source, target) that are left out, such as ``(("V1", "V2"),)``.
+        edge_shape, edge_rate: a and b of the precisions of edges: entries of B are near the root of b / a.
+    """
+
+    n_within: int | tuple[int, ...] = 2
+    _: KW_ONLY
+    n_across: int = pinned(0)
+    n_global: int = 0
+    lag: float = 0.0
+    absent: tuple[tuple[str, str], ...] = ()
+    edge_shape: float = 1.0
+    edge_rate: float = 0.01
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
+
+    gp_noise: float = pinned(1e-3)
+
+    methods: ClassVar[tuple[str, ...]] = ("map",)
+    fit_class: ClassVar[type[Fit]] = CoupledFit
+    is_state_space: ClassVar[bool] = True
+    without: ClassVar[tuple[str, ...]] = ("lift", "order", "window")
+
+    def __post_init__(self, *short: Any) -> None:
+        super().__post_init__(*short)
+        object.__setattr__(self, "absent", tuple((str(source), str(target)) for source, target in self.absent))
+        object.__setattr__(self, "lag", float(seconds("CoupledLDS: lag", self.lag)))
+        if not self.likelihood.is_statespace:
+            own, other = "CoupledLDS is a state space of its own: likelihood is 'markov'", self.likelihood.as_written()
+            raise ValueError(f"{own}, not {other}")
+        if self.n_global < 0:
+            raise Refusal("CoupledLDS: ", Argument("n_global"), f" counts states, 0 or more, not {self.n_global}")
+        if not 0 <= self.lag < np.inf:
+            raise Refusal("CoupledLDS: ", Argument("lag"), f" is 0 s or more, not {self.lag:g}")
+        for name in ("edge_shape", "edge_rate"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"CoupledLDS: {name} is a positive number, not {getattr(self, name)}")
+
+    # ---- sizes and spaces ----------------------------------------------------------------------------------------
+
+    def regions(self, layout: Layout) -> Regions:
+        """States of each region, and the edges between them.
+
+        Raises:
+            ValueError: an absent edge is between regions that the recording does not have.
+        """
+        names = list(layout.regions)
+        if unknown := sorted({end for edge in self.absent for end in edge} - set(names)):
+            known = f"{', '.join(unknown)} is no region of the recording, which has {', '.join(names)}"
+            raise Refusal("CoupledLDS: ", Argument("absent"), f": {known}")
+        edges = [(s, t) for s, t in permutations(range(len(names)), 2) if (names[s], names[t]) not in self.absent]
+        return Regions(self.assignment(layout).n_within, tuple(edges))
+
+    def lag_in_bins(self, layout: Layout) -> int:
+        """Bins of ``lag``.
+
+        Raises:
+            ValueError: it is no whole number of bins.
+        """
+        bins = self.lag / layout.bin_width
+        if abs(bins - round(bins)) > WHOLE:
+            width = f" is a whole number of bins of {1e3 * layout.bin_width:g} ms, not {1e3 * self.lag:g} ms"
+            raise Refusal("CoupledLDS: ", Argument("lag"), width)
+        return round(bins)
+
+    def state_space(self, layout: Layout) -> CoupledSpace:
+        return CoupledSpace(self.assignment(layout), self.lag_in_bins(layout))
+
+    # ---- the program ---------------------------------------------------------------------------------------------
+
+    def __call__(self, data: MultiRegionData) -> None:
+        regions, lag = self.regions(data.layout), self.lag_in_bins(data.layout)
+        A = OWN.sample(RegionContractions(regions))  # A_r, any contraction
+        B = COUPLING.sample(RelevantEdges(A, regions, self.edge_shape, self.edge_rate, lag))  # B_rs
+        D, G = self.global_sites(regions)  # D_r, G
+        readout = self.emission_sites(data)  # C_r, R, d
+        self.observe(data, readout, self.delay_sites(data), {}, parameters_of(A, B, D, G))  # x and g integrated out
+
+    def global_sites(self, regions: Regions) -> tuple[Array, Array]:
+        """Sample what global states drive (state_after, global_state), and their dynamics."""
+        shape = regions.n_states, self.n_global
+        if not self.n_global:
+            return jnp.zeros(shape), jnp.zeros((0, 0))
+        D = DRIVE.sample(dist.Normal(0.0, 1.0).expand(shape).to_event(2))
+        return D, GLOBAL.sample(UniformContraction(self.n_global))
+
+    # ---- a fit ---------------------------------------------------------------------------------------------------
+
+    @property
+    def tables(self) -> Tables:
+        return Tables(self, timescales_of_modes)
+
+    @property
+    def fitting(self) -> Fitting[Self]:
+        return Fitting(self, draw_system, scales_of_system)
+
+    def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        return ordered(sites, self.assignment(layout))
+
+
+def draw_system(
+    model: CoupledLDS, rng: np.random.Generator, data: MultiRegionData, attempt: int
+) -> dict[str, np.ndarray]:
+    """Draw a start from factor scores of slow signals, and a regression on their past."""
+    layout = data.layout
+    assignment, regions = model.assignment(layout), model.regions(layout)
+    columns = draw_loadings(rng, data, 0, assignment.n_within, smoothing(attempt))
+    system, change = first_system(data, columns, assignment, regions, model.lag_in_bins(layout))
+    sites = {OWN.name: system.own, COUPLING.name: system.coupling}
+    if model.n_global:
+        sites |= {DRIVE.name: system.driven_by(model.n_global, rng), GLOBAL.name: 0.5 * np.eye(model.n_global)}
+    emission = {NOISE.name: np.ones(layout.total_neurons), OFFSET.name: np.asarray(data.center)}
+    return {**sites, **emission, LOADINGS.name: change}
+
+
+def scales_of_system(model: CoupledLDS, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Approximate posterior sd of the dynamics, in unconstrained coordinates."""
+    each = np.asarray(1 / np.sqrt(data.n_trials * data.n_bins))
+    return dict.fromkeys((OWN.name, COUPLING.name, DRIVE.name, GLOBAL.name), each)
+
+
+def timescales_of_modes(model: CoupledLDS, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:
+    """Timescales -1 / log|eigenvalue| of each region's own modes in seconds.
+
+    The longest comes first.
+    """
+    if kind == "across":
+        return np.zeros(0)
+    blocks = own_blocks(sites, model.assignment(layout))
+    sizes = [np.sort(np.abs(np.linalg.eigvals(block)))[::-1] for block in blocks]
+    return -layout.bin_width / np.log(np.maximum(np.concatenate(sizes), np.finfo(float).tiny))
