@@ -29,8 +29,8 @@ EXPECTED = (  # of few iterations on little data
     ".* draws ended divergent",
 )
 SYNTHETIC = {
-    "adm", "custom_kernel", "dlag_dense", "dlag_markov", "extending", "gpfa", "lds", "matern", "mdlag_dense",
-    "mdlag_markov", "mdlag_spectral",
+    "adm", "coupled_lds", "custom_kernel", "dlag_dense", "dlag_markov", "extending", "gpfa", "lds", "matern",
+    "mdlag_dense", "mdlag_markov", "mdlag_spectral",
 }  # fmt: skip
 
 NONLINEAR = {"gpvae", "lfads", "mrlfads", "neuralode"}

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from common import record, table
-from mrgp.models import MRLFADS
+from mrgp.models import MRLFADS, CoupledLDS
 
 import mrgp
 from mrgp.metrics import (
@@ -88,6 +88,15 @@ def mrlfads(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int
     return Found(fit.effectome(test).values, fit.messages(test)["mean"], fit.inputs(test)["mean"])
 
 
+def coupled(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int) -> Found:
+    """Linear dynamics of each region that drive each other."""
+    emission = "poisson" if train.values.dtype.kind == "u" else "gaussian"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = CoupledLDS(6, emission=emission).fit(train, progress=False, n_starts=1, max_iterations=epochs)
+    return Found(fit.effectome().values, fit.messages(test)["mean"])
+
+
 type Method = Callable[[mrgp.MultiRegionData, mrgp.MultiRegionData], Found]
 
 METHODS: dict[str, Method] = {
@@ -95,7 +104,7 @@ METHODS: dict[str, Method] = {
     **{f"VAR, {n} lag{'s' * (n > 1)}, rank {r}": partial(lagged, n_lags=n, rank=r) for n, r in ((1, 2), (3, 2), (3, 4))},
 }
 
-MODELS: dict[str, Callable[..., Found]] = {"MRLFADS": mrlfads}
+MODELS: dict[str, Callable[..., Found]] = {"MRLFADS": mrlfads, "CoupledLDS": coupled}
 
 NETWORKS: dict[str, Callable[[int], Simulation]] = {
     "memory_ring, no noise": lambda seed: mrgp.memory_ring(noise=0, seed=seed),

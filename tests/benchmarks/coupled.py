@@ -1,0 +1,142 @@
+"""Does CoupledLDS find who drives whom? Recordings drawn from the program, a third of the edges absent.
+
+python tests/benchmarks/coupled.py [--recordings 10] [--steinmetz 13]
+
+4 regions x 3 states x 20 neurons, 100 trials x 50 bins: Gaussian values of signal-to-noise 1, Poisson counts of about
+1 in a bin and signal-to-noise 0.5. The area under the ROC curve ranks edges by the evidence for them. An edge is pruned
+where the evidence is against it; of those that are there and carry more than 5% of their target's variance none may be.
+Then a recording of a mouse at a task (Steinmetz et al. 2019), whose counts must be told better than by each neuron's
+rate.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from common import record, reference, table
+from mrgp.models import CoupledLDS
+from scipy.stats import poisson
+
+import mrgp
+
+REGIONS = dict.fromkeys("ABCD", 20)
+ABSENT = 4  # of 12 edges
+LARGE = 0.05  # share of the target's variance
+STATES = 3  # of each region
+MOST = 30  # neurons of each region of a mouse, those that fire most
+HEAD = ("values", "seed", "AUC", "large edges", "pruned", "true edges", "90% intervals cover", "false edges, kept",
+        "converged", "fit s", "edges s")  # fmt: skip
+
+
+def area(scores: np.ndarray, there: np.ndarray) -> float:
+    """Area under the ROC curve: how often an edge that is there scores higher than one that is not."""
+    yes, no = scores[there], scores[~there]
+    return float((np.sign(yes[:, None] - no) / 2 + 0.5).mean())
+
+
+def one(seed: int, emission: str) -> list[float]:
+    """Draw a recording, fit it, and compare its edges with the truth."""
+    rng = np.random.default_rng(seed)
+    pairs = [(source, target) for source in REGIONS for target in REGIONS if source != target]
+    absent = tuple(pairs[i] for i in rng.choice(len(pairs), ABSENT, replace=False))
+    model = CoupledLDS(STATES, absent=absent, emission=emission)
+    size = {"regions": REGIONS, "n_trials": 100, "n_bins": 50, "bin_width": 0.02}
+    of_values = {"snr": 0.5, "offset": 0.5} if emission == "poisson" else {"snr": 1.0}
+    made = mrgp.simulate(model, **size, **of_values, seed=seed)
+    full = model.replace(absent=())
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = full.fit(made.data, seed=seed, n_starts=2, progress=False)
+    fitted = time.perf_counter()
+    edges = fit.edges()
+    ended = time.perf_counter()
+    norms = np.sqrt(np.asarray(full.regions(made.data.layout).squares(made.sites["coupling"])))
+    shares = replace(fit, sites=dict(made.sites)).shares().values
+    there, evidence = norms > 0, edges.log_bayes_factor.values
+    large = there & (shares > LARGE)
+    covered = (edges.lower.values <= norms) & (norms <= edges.upper.values)
+    return [
+        area(evidence, there), large.sum(), (large & (evidence < 0)).sum(), there.sum(), (covered & there).sum(),
+        (~there & (evidence > 0)).sum(), fit.converged, fitted - began, ended - fitted,
+    ]  # fmt: skip
+
+
+def kept(place: Path | None, seed: int, emission: str) -> list[float]:
+    """Take a recording's numbers from the file of those that are done, or add them to it."""
+    done = {}
+    if place is not None and place.is_file():
+        lines = map(json.loads, place.read_text().splitlines())
+        done = {(line["emission"], line["seed"]): line["numbers"] for line in lines}
+    if (emission, seed) not in done:
+        numbers = [float(number) for number in one(seed, emission)]
+        if place is not None:
+            with place.open("a") as file:
+                file.write(json.dumps({"emission": emission, "seed": seed, "numbers": numbers}) + "\n")
+        return numbers
+    return done[emission, seed]
+
+
+def of_a_mouse(session: int, emission: str) -> tuple[list[str], list[list[object]]]:
+    """Fit the three largest regions of a session, with edges and without; log p of test trials beside the trivial one's.
+
+    The trivial model has a rate for each neuron.
+    """
+    data = mrgp.load_recording(reference(f"steinmetz_{session}.npz"), drop_dead=True)
+    largest = sorted(data.layout.regions, key=lambda name: -data.region(name).shape[2])[:3]
+    data = mrgp.load_recording(reference(f"steinmetz_{session}.npz"), regions=largest, drop_dead=True)
+    busiest = {name: np.sort(np.argsort(-data.region(name).mean((0, 1)))[:MOST]) for name in largest}
+    data = data.select_neurons(busiest)
+    order, cut = np.random.default_rng(0).permutation(data.n_trials), round(0.8 * data.n_trials)
+    train, test = data.select_trials(np.sort(order[:cut])), data.select_trials(np.sort(order[cut:]))
+    rate = np.maximum(train.floats.mean((0, 1)), 1e-3)
+    plain = poisson.logpmf(np.asarray(test.values, int), rate).sum() / test.n_trials
+    none = tuple((source, target) for source in largest for target in largest if source != target)
+    model = CoupledLDS(STATES, emission=emission)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fits = [one.fit(train, progress=False, n_starts=1) for one in (model.replace(absent=none), model)]
+    seconds = time.perf_counter() - began
+    edges = fits[1].edges()
+    columns = (edges.source_of_edge, edges.target_of_edge, edges.share, edges.log_bayes_factor)
+    strong = [f"{s} to {t} ({100 * share:.0f}%)" for s, t, share, value in zip(*(c.values for c in columns), strict=True) if value > 0]
+    scores = [f"{float(fit.log_likelihood(test).mean()):.1f}" for fit in fits]
+    row = [session, train.layout.total_neurons, STATES, f"{plain:.1f}", *scores, ", ".join(strong), f"{seconds:.0f}"]
+    print(row, flush=True)
+    return ["session", "neurons", "states", "each neuron's rate", "without edges", "with edges", "edges (share)", "s"], [row]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recordings", type=int, default=10)
+    parser.add_argument("--emissions", default="gaussian,poisson")
+    parser.add_argument("--rows", type=Path, help="a file that keeps what is done, from which the same command goes on")
+    parser.add_argument("--steinmetz", type=int, default=13, help="session; 0 for none")
+    parser.add_argument("--counts", default="poisson", help="emission of the session")
+    args = parser.parse_args()
+    rows, notes = [], []
+    for emission in args.emissions.split(",") if args.recordings else ():
+        found = np.array([kept(args.rows, seed, emission) for seed in range(args.recordings)])
+        for seed, line in enumerate(found):
+            rows.append([emission, seed, f"{line[0]:.3f}", *(f"{x:.0f}" for x in line[1:6]), bool(line[6]), *(f"{x:.0f}" for x in line[7:])])
+            print(rows[-1], flush=True)
+        good = ((found[:, 0] >= 0.95) & (found[:, 2] == 0)).sum()
+        share = found[:, 4].sum() / found[:, 3].sum()
+        notes.append(f"{emission}: {good} of {args.recordings} recordings with AUC >= 0.95 and no large edge pruned; "
+                     f"{100 * share:.0f}% of the intervals of true edges cover.")  # fmt: skip
+    if rows:
+        body = f"{table(HEAD, rows)}\n\n" + " ".join(notes)
+        record("Edges of coupled regions", body, f"python tests/benchmarks/coupled.py --recordings {args.recordings}")
+    if args.steinmetz:
+        head, lines = of_a_mouse(args.steinmetz, args.counts)
+        about = f"log p of test trials in nats per trial; {MOST} neurons of each of the three largest regions, 80% of the trials to train"
+        record("Coupled regions of a mouse", f"{table(head, lines)}\n\n{about}", "python tests/benchmarks/coupled.py")
+
+
+if __name__ == "__main__":
+    main()
