@@ -12,6 +12,7 @@ from .inference import VB as VB
 from .inference import Laplace as Laplace
 from .inference import Method as Method
 from .inference.amortised_svi import AmortisedSVI as AmortisedSVI
+from .inference.variational_em.method import VariationalEM as VariationalEM
 from .likelihoods import DenseGP as DenseGP
 from .likelihoods import MarkovGP as MarkovGP
 from .likelihoods import SpectralGP as SpectralGP

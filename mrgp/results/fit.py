@@ -84,6 +84,11 @@ class Fit(Shown, Run[FittedModel]):
         return False
 
     @property
+    def latent_axis(self) -> str:
+        """Name of the axis of latents in draws of them."""
+        return "across_latent"
+
+    @property
     def has_delays(self) -> bool:
         """True if regions share a latent, each with a delay of its own."""
         return False
