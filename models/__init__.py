@@ -17,4 +17,7 @@ from mrgp.models.neuralode import NeuralODE
 from mrgp.models.pcca import PCCA
 from mrgp.models.switching_lds import SwitchingLDS
 
-__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "MRLFADS", "PCCA", "NeuralODE", "SwitchingLDS"]
+__all__ = [
+    "ADM", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "MRLFADS", "PCCA", "NeuralODE",
+    "SwitchingLDS",
+]  # fmt: skip

@@ -80,6 +80,7 @@ from .simulations.random_networks import random_networks as random_networks
 from .simulations.scenarios import simulate_scenario as simulate_scenario
 from .simulations.simulate import simulate as simulate
 from .simulations.spiral import simulate_spiral as simulate_spiral
+from .simulations.switching import simulate_switching as simulate_switching
 from .simulations.three_flows import three_flows as three_flows
 from .studies.bootstrap.bootstrap_delays import Bootstrap as Bootstrap
 from .studies.bootstrap.bootstrap_delays import bootstrap_delays as bootstrap_delays

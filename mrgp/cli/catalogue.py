@@ -18,6 +18,7 @@ MODELS = {
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
     "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
+    "switchinglds": "populations that drive each other linearly, differently in every hidden state",
 }
 """Models, and what they are."""
 
@@ -34,6 +35,7 @@ CLASSES = {
     "lfads": "LFADS",
     "mrlfads": "MRLFADS",
     "neuralode": "NeuralODE",
+    "switchinglds": "SwitchingLDS",
 }
 """Models, and their classes."""
 
@@ -50,16 +52,17 @@ METHODS: dict[str, tuple[str, ...]] = {
     "lfads": ("amortised_svi",),
     "mrlfads": ("amortised_svi",),
     "neuralode": ("amortised_svi",),
+    "switchinglds": ("variational_em",),
 }
 """Models, and how each can be fitted, its default first."""
 
-ALL_METHODS = ("map", "vb", "em", "laplace", "svi", "nuts", "amortised_svi")
+ALL_METHODS = ("map", "vb", "em", "laplace", "svi", "nuts", "amortised_svi", "variational_em")
 """Every way to fit."""
 
 POSTERIOR = ("laplace", "svi", "nuts")
 """Methods that draw from a posterior."""
 
-HOLD_NOTHING = ("em", "amortised_svi")
+HOLD_NOTHING = ("em", "amortised_svi", "variational_em")
 """Methods that update every parameter, so that none can be fixed."""
 
 INFERRED: dict[str, tuple[str, ...]] = {
@@ -80,7 +83,7 @@ OF_METHODS: dict[str, tuple[str, ...]] = {
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     "n_across": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae"),
-    "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa", "gpvae"),
+    "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa", "gpvae", "switchinglds"),
     "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "noise": ("dlag", "adm", "mdlag", "gpfa"),
@@ -90,7 +93,10 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
     "gp_noise": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
-    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "lfads", "mrlfads", "neuralode"),
+    "emission": (
+        "dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "lfads", "mrlfads", "neuralode",
+        "switchinglds",
+    ),
     "order": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),
@@ -100,13 +106,14 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "start_state": ("lds",),
     "n_latents": ("neuralode",),
     "n_factors": ("lfads", "mrlfads"),
-    "n_states": ("lfads", "mrlfads"),
+    "n_states": ("lfads", "mrlfads", "switchinglds"),
     "n_inputs": ("lfads", "mrlfads"),
     "n_initial": ("lfads", "mrlfads"),
     "n_messages": ("mrlfads",),
     "channels": ("mrlfads",),
     "dynamics": ("lfads", "mrlfads"),
     "condition_means": ("lfads",),
+    "recurrent": ("switchinglds",),
     "refinement": ("gpvae", "lfads", "mrlfads", "neuralode"),
 }
 """Options that describe a model, and the models that have a use for each."""
@@ -150,6 +157,7 @@ DEFAULTS: dict[str, Any] = {
     "n_messages": 2,
     "channels": "rates",
     "dynamics": "residual",
+    "recurrent": True,
     "n_starts": 6,
     "tolerance": 0.01,
     "max_iterations": 1000,
@@ -162,6 +170,7 @@ OWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "emission": {"lfads": "poisson", "mrlfads": "poisson", "neuralode": "poisson"},
     "order": {"gpvae": 4},
     "n_factors": {"mrlfads": 10},
+    "n_states": {"switchinglds": 2},
     "n_initial": {"mrlfads": 16},
     "dynamics": {"mrlfads": "gru"},
 }

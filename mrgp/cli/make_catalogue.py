@@ -11,6 +11,7 @@ import typing
 import warnings
 from dataclasses import MISSING, InitVar, fields
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import jax
@@ -48,6 +49,7 @@ WORDS = {
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
     "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
+    "switchinglds": "populations that drive each other linearly, differently in every hidden state",
 }
 """Models in the order of the help; words may lean on those before. A model that is not here comes last, with the first
 line of its docstring."""
@@ -81,6 +83,7 @@ OPTIONS: dict[str, Any] = {
     "channels": "graph",
     "dynamics": "gru",
     "condition_means": True,
+    "recurrent": False,
     "refinement": 10,
 }
 """Options that describe a model, each with a value other than the default, by which a model is asked whether it has a
@@ -298,12 +301,20 @@ def written(value: Any, inside: bool = False) -> str:
     if isinstance(value, dict) and inside:
         return f"{{{', '.join(f'{written(key)}: {written(entry)}' for key, entry in value.items())}}}"
     if isinstance(value, dict):
-        rows = (f"    {written(key)}: {written(entry, inside=True)},\n" for key, entry in value.items())
-        return "".join(["{\n", *rows, "}"])
+        return "".join(["{\n", *(row(key, entry) for key, entry in value.items()), "}"])
     if isinstance(value, list | tuple):
         inner = ", ".join(map(written, value))
         return f"({inner},)" if len(value) == 1 else f"({inner})"
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def row(key: Any, entry: Any) -> str:
+    """Source of a row of a table; names that do not fit on one line go below each other's lines."""
+    text = f"    {written(key)}: {written(entry, inside=True)},"
+    if len(text) <= WIDTH or not isinstance(entry, list | tuple):
+        return f"{text}\n"
+    names = fill(", ".join(map(written, entry)), WIDTH - 1, initial_indent=8 * " ", subsequent_indent=8 * " ")
+    return f"    {written(key)}: (\n{names},\n    ),\n"
 
 
 def catalogue() -> str:

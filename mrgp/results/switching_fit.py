@@ -28,6 +28,10 @@ class SwitchingFit(Fit):
     model: FittedModel
 
     @property
+    def has_states(self) -> bool:
+        return True
+
+    @property
     def latent_axis(self) -> str:
         return "within_latent"
 
@@ -84,9 +88,9 @@ class SwitchingFit(Fit):
         """Populations that call and hold states.
 
         Returns:
-            Over (state, region): ``enter``, the norm of R_{j,r}, and ``stay``, that of S_{j,r}, per sd of process noise;
-            ``enter_effect`` and ``stay_effect``, the sd over time of what the population adds to the logit, R_{j,r}'
-            x_r. All are 0 of a model that is not recurrent.
+            Over (state, region): ``enter``, the norm of R_{j,r}, and ``stay``, that of S_{j,r}, per sd of process
+            noise; ``enter_effect`` and ``stay_effect``, the sd over time of what the population adds to the logit,
+            R_{j,r}' x_r. All are 0 of a model that is not recurrent.
         """
         of, member = self.dynamics, self._member
         given = self.conditional(data)
@@ -122,8 +126,8 @@ class SwitchingFit(Fit):
         """
         edges, member, A = Edges.of(self.layout.n_regions), self._member, np.asarray(self.dynamics.matrix)
         given = self.conditional(data)
-        inside = self._inside(given)
-        mean, weight = np.asarray(given.posterior.moments.mean)[inside], np.asarray(given.posterior.states.single)[inside]
+        inside, known = self._inside(given), given.posterior
+        mean, weight = np.asarray(known.moments.mean)[inside], np.asarray(known.states.single)[inside]
         weight = weight / np.maximum(weight.sum(0), np.finfo(float).tiny)
         center = weight.T @ mean
         spread = np.einsum("nk,nd,ne->kde", weight, mean, mean) - center[:, :, None] * center[:, None, :]

@@ -109,7 +109,8 @@ def simulate_switching(
         require(size >= 1, f"{name} counts at least 1, not {size}")
     require(n_bins >= 2, f"n_bins counts at least 2, not {n_bins}")
     require(0 <= absent <= 1, f"absent is a share in [0, 1], not {absent}")
-    for name, value in (("bin_width", bin_width), ("noise", noise), ("mean_count", 1 if mean_count is None else mean_count)):
+    numbers = {"bin_width": bin_width, "noise": noise, **({} if mean_count is None else {"mean_count": mean_count})}
+    for name, value in numbers.items():
         positive(name, value)
     rng = np.random.default_rng(seed)
     made = design(rng, len(regions), n_latents, n_states, stickiness, absent)
@@ -128,8 +129,8 @@ def simulate_switching(
     data = MultiRegionData(dict(zip(regions, parts, strict=True)), bin_width, drop_dead=None)
     arrays: dict[str, Any] = {
         "states": (("trial", "time"), states), "latents": (("trial", "time", "within_latent"), latents),
-        "coupled": (("state", "target", "source"), made.coupled), LOADINGS.name: (LOADINGS.dims, np.concatenate(loadings)),
-        OFFSET.name: (OFFSET.dims, offset),
+        "coupled": (("state", "target", "source"), made.coupled), OFFSET.name: (OFFSET.dims, offset),
+        LOADINGS.name: (LOADINGS.dims, np.concatenate(loadings)),
     }  # fmt: skip
     arrays |= {site.name: (site.dims, np.asarray(of.sites[site.name])) for site in (MATRIX, DRIFT, LOGITS, ENTER, STAY)}
     coords = {"time": ("time", data.times, SECONDS), "target": list(regions), "source": list(regions)}

@@ -12,11 +12,9 @@ climb by Newton steps on the concave bound of :mod:`mrgp.likelihoods.switching.s
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.flatten_util import ravel_pytree
 
 from mrgp.inference.variational_em.ascent import uphill
 from mrgp.likelihoods.switching.posterior import Posterior, System, Trials, eta_of, expected
@@ -180,8 +178,8 @@ def counts_parameters(system: System, priors: Mapping[str, Any], posterior: Post
     mean, variance = eta_of(system.loadings, system.readout.offset, posterior.moments)
     for name, prior in priors.items():
 
-        def height(value: Array, name: str = name, prior: Any = prior) -> Array:
-            changed = counts.replace(**{name: value})
+        def height(value: Array, name: str = name, prior: Any = prior, others: Any = counts) -> Array:
+            changed = others.replace(**{name: value})
             terms = changed.expected(trials.values, mean, variance).value + changed.normalizer(trials.values)
             return jnp.where(trials.seen > 0, terms, 0.0).sum((0, 1)) + prior.log_prob(value)
 

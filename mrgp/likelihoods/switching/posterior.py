@@ -197,9 +197,8 @@ def _of_values(system: System, trials: Trials, known: Moments) -> Array:
 
 def best_chain(system: System, trials: Trials, posterior: Posterior) -> Chain:
     """Best q(x) given q(z), under a quadratic of each term around the present q(x)."""
-    dynamics, C, known, states = system.dynamics, system.loadings, posterior.moments, posterior.states
-    size, inside = dynamics.n_latents, trials.inside
-    eye, A, b = jnp.eye(size), dynamics.matrix, dynamics.drift
+    dynamics, known, states, inside = system.dynamics, posterior.moments, posterior.states, trials.inside
+    eye, A, b = jnp.eye(dynamics.n_latents), dynamics.matrix, dynamics.drift
     step = inside[:, 1:, None] * states.single[:, 1:]  # (trial, time - 1, state)
     precision, vector, link = _of_readouts(system, trials, known)
 
