@@ -52,6 +52,7 @@ from mrgp.parts.switching import (
     STAY,
     SwitchingDynamics,
 )
+from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
 
 if TYPE_CHECKING:
@@ -75,7 +76,14 @@ class SwitchingRounds:
     model: "Switching"
 
     def starts(self, data: MultiRegionData, options: Options) -> Iterator[Estimate]:
-        """Starts: of one state alone, whose latents are then split by autoregressions that begin elsewhere."""
+        """Starts: of one state alone, whose latents are then split by autoregressions that begin elsewhere.
+
+        Raises:
+            DataError: trials have one bin.
+        """
+        if data.n_bins < 2:
+            name = type(self.model).__name__
+            raise DataError(f"{name} is of changes from bin to bin, and trials have one: use FA, PCCA or GFA")
         one = type(self)(self.model.replace(n_states=1))
         estimate = one.at(data, one.first_sites(data, options.quiet))
         for _ in range(min(FIRST_ROUNDS, options.max_iterations)):

@@ -25,7 +25,7 @@ from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.amortised_conditional import ETA, LATENTS, VALUES
 from mrgp.results.conditional import within_names
 
-STATES = "states"  # of drawn trials, (trial, time)
+STATES = "hidden_states"  # of drawn trials, (trial, time)
 DRAWS = 200  # of the model, for moments of values before anything was observed
 SEED = 0  # these are the same each time
 

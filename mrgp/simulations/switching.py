@@ -25,6 +25,8 @@ COUPLING = 0.1  # sd of entries of blocks between populations
 DRIFTED = 0.3  # sd of drifts, in units of process noise
 TRIGGER = 0.15  # norm of the weights by which one population calls a state, per sd of process noise
 
+FARTHEST, BISECTIONS = 20.0, 50  # of a search for offsets: softplus(-20) is as good as silent
+
 
 class Design(NamedTuple):
     """Parameters of simulated populations.
@@ -94,7 +96,7 @@ def simulate_switching(
         stickiness: Logit of staying in a state, beside those of leaving, which are 0 but for what calls a state.
         absent: Share of ordered pairs of regions that do not drive each other, in each state others.
         noise: sd of process noise; loadings are N(0, 1), so that it measures how loud latents are.
-        mean_count: Of a typical neuron in a bin where latents are 0; None for Gaussian values of noise variance 1.
+        mean_count: Of every neuron in a bin, expected of these latents; None for Gaussian values of noise variance 1.
         seed: Of everything.
 
     Returns:
@@ -123,7 +125,7 @@ def simulate_switching(
         offset = rng.standard_normal(read.shape[-1])
         values = read + offset + rng.standard_normal(read.shape)
     else:
-        offset = np.full(read.shape[-1], np.log(np.expm1(mean_count)))  # softplus of it is the mean count
+        offset = _offset(read, mean_count)
         values = rng.poisson(np.logaddexp(0, read + offset))
     parts = np.split(values, np.cumsum(list(regions.values()))[:-1], axis=-1)
     data = MultiRegionData(dict(zip(regions, parts, strict=True)), bin_width, drop_dead=None)
@@ -135,6 +137,17 @@ def simulate_switching(
     arrays |= {site.name: (site.dims, np.asarray(of.sites[site.name])) for site in (MATRIX, DRIFT, LOGITS, ENTER, STAY)}
     coords = {"time": ("time", data.times, SECONDS), "target": list(regions), "source": list(regions)}
     return Simulation(data, xr.Dataset(arrays, coords, {"bin_width": bin_width, "seed": seed}))
+
+
+def _offset(read: np.ndarray, mean_count: float) -> np.ndarray:
+    """Offsets with which the mean of softplus(read + offset) is ``mean_count``, (neuron,), by bisection."""
+    flat = read.reshape(-1, read.shape[-1])
+    low, high = -flat.max(0) - FARTHEST, mean_count - flat.min(0)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        above = np.logaddexp(0, flat + middle).mean(0) > mean_count
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return (low + high) / 2
 
 
 def _rotation(rng: np.random.Generator, size: int) -> np.ndarray:

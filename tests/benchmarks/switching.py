@@ -2,9 +2,9 @@
 
     python tests/benchmarks/switching.py [--seeds 5] [--starts 3] [--rounds 100] [--real]
 
-Three populations of 75 neurons, five latents each, one recording of 3000 bins, three states; rates are softplus, with
-a mean count of 0.25 where latents are 0, the process noise has an sd of 0.1, a third of the ordered pairs of populations
-do not drive each other, the logit of staying is 5. The model that is fitted has an exponential in place of the softplus.
+Three populations of 75 neurons, five latents each, one recording of 3000 bins, three states; rates are softplus, of
+0.25 counts in a bin on average, the process noise has an sd of 0.1, a third of the ordered pairs of populations do not
+drive each other, the logit of staying is 5. The model that is fitted has an exponential in place of the softplus.
 
     states    share of bins in which the likeliest states are the true ones, in the best order
     AUC       area under the ROC curve of the norms of blocks between populations, of all states together
@@ -31,7 +31,7 @@ from mrgp.simulations.switching import simulate_switching
 N_STATES, N_LATENTS = 3, 5
 HEAD = ["seed", "states", "AUC", "trigger", "spread", "rounds", "largest fall", "s", "GB"]
 REAL = ["recording", "regions", "neurons", "trials", "nats per trial", "dwell times (s)", "spread", "rounds", "s", "GB"]
-RECORDINGS = {"steinmetz_1": 3, "steinmetz_12": 3}
+RECORDINGS = {"steinmetz_1": 3, "steinmetz_3": 3}
 BARS = {"states": 0.9, "AUC": 0.9}
 
 

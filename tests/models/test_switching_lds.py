@@ -129,7 +129,7 @@ def test_it_is_saved_loaded_and_converted(fit, tmp_path):
 def test_recordings_are_drawn_from_it(fit):
     drawn = mrgp.simulate_from(fit, n_trials=3, n_bins=20, seed=1)
     assert drawn.data.values.shape == (3, 20, 18)
-    assert set(np.unique(drawn.truth["states"])) <= {0, 1}
+    assert set(np.unique(drawn.truth["hidden_states"])) <= {0, 1}
     read = fit.conditional(drawn.data).law.system.loadings
     eta = drawn.truth["latents"].values @ np.asarray(read).T + fit.sites["offset"]
     np.testing.assert_allclose(drawn.truth["eta"], eta, rtol=1e-9)

@@ -24,6 +24,7 @@ from mrgp.parts.switching import SwitchingDynamics
 
 UNREAD = 1e12  # precision of loadings that a neuron has not
 ROOTS = 30  # of Newton's method for a variance; it converges from above
+LEAST = 1e-6  # of the scale of a variance's prior, below which it does not fall
 HALVINGS = 8  # of a neuron's step that would let its bound fall
 TRIED = (-0.5, -0.1, -0.02, 0.02, 0.1, 0.5)  # changes of the logarithm of a dispersion that are tried
 
@@ -205,7 +206,8 @@ def variances(squares: Array, count: Array, prior: Any) -> Array:
     def step(_: int, v: Array) -> Array:
         return v - (cubic * v**3 + 0.5 * count * v - 0.5 * squares) / (3 * cubic * v**2 + 0.5 * positive)
 
-    return lax.fori_loop(0, ROOTS, step, squares / positive)
+    # What latents explain altogether has no likelihood.
+    return jnp.maximum(lax.fori_loop(0, ROOTS, step, squares / positive), LEAST / jnp.sqrt(cubic))
 
 
 def _ridge(square: Array, right: Array, prior: Regression) -> Array:
