@@ -38,7 +38,7 @@ MEMORY = 0.9  # from one bin to the next, a priori: latents of a bin's process n
 COUPLING = 0.5  # prior sd of entries of A
 PUSHED = 1.0  # prior sd of drifts b, in sds of process noise
 STICKY, UNSURE = 4.0, 2.0  # prior mean of logits on the diagonal, and their sd: dwell times of some 50 bins
-WEIGHT = 0.5  # prior sd of weights of switches
+LOUD, CALLS = 3.0, 2.0  # latents of sd 3, all together, move the logit of a switch by an sd of 2, a priori
 FAR = 10.0  # prior sd of where latents begin, and scale of their variance there (squared), in sds of process noise
 SEEN = 2.0  # concentration of p(z_1): as if every state had begun one trial
 
@@ -70,8 +70,8 @@ class SwitchingLDS(Switching):
         T = LOGITS.sample(dist.Normal(self.typical_logits, UNSURE).to_event(2))
         R = S = jnp.zeros((K, D))
         if self.recurrent:
-            R = ENTER.sample(dist.Normal(0.0, WEIGHT).expand((K, D)).to_event(2))
-            S = STAY.sample(dist.Normal(0.0, WEIGHT).expand((K, D)).to_event(2))
+            weak = dist.Normal(0.0, CALLS / (LOUD * np.sqrt(D))).expand((K, D)).to_event(2)
+            R, S = ENTER.sample(weak), STAY.sample(weak)
         first_state = FIRST_STATE.sample(dist.Dirichlet(jnp.full(K, SEEN)))
         first_mean = FIRST_MEAN.sample(dist.Normal(0.0, FAR).expand((D,)).to_event(1))
         first_variance = FIRST_VARIANCE.sample(dist.HalfNormal(FAR**2).expand((D,)).to_event(1))

@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array, random
 from numpyro import handlers
 
+from mrgp.inference.density import free_sites
 from mrgp.inference.run import Options
 from mrgp.inference.trivial import quietened
 from mrgp.inference.variational_em.method import Estimate
@@ -92,6 +93,15 @@ class SwitchingRounds:
             yield self.split(data, estimate, random.fold_in(random.key(options.seed), start))
 
     def at(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Estimate:
+        """Estimate of given parameters.
+
+        Raises:
+            ValueError: they are those of another model.
+        """
+        for name, site in free_sites(self.model, data).items():
+            if name not in sites or np.shape(sites[name]) != np.shape(site["value"]):
+                have = f"{name} is {np.shape(sites[name])}" if name in sites else f"it has no {name}"
+                raise ValueError(f"start is of another model: {have}; fit one with the same states and latents, or none")
         known = {name: jnp.asarray(value) for name, value in sites.items()}
         return Estimate(dict(known), _searched(self.model, data, known), -np.inf)
 

@@ -41,8 +41,9 @@ class Design(NamedTuple):
 
 
 def design(
-    rng: np.random.Generator, n_regions: int, n_latents: int, n_states: int, stickiness: float, absent: float
-) -> Design:
+    rng: np.random.Generator, n_regions: int, n_latents: int, n_states: int, stickiness: float, absent: float,
+    trigger: float,
+) -> Design:  # fmt: skip
     """Draw dynamics: rotations within populations, random blocks between them, of which a share is ``absent``."""
     size = n_regions * n_latents
     matrices, coupled = np.zeros((n_states, size, size)), np.ones((n_states, n_regions, n_regions), bool)
@@ -61,7 +62,7 @@ def design(
     for state in range(n_states):
         own = slice((state % n_regions) * n_latents, (state % n_regions + 1) * n_latents)
         weights = rng.standard_normal(n_latents)
-        enter[state, own] = TRIGGER * weights / np.linalg.norm(weights)
+        enter[state, own] = trigger * weights / np.linalg.norm(weights)
     parts = (
         matrices, drift, stickiness * np.eye(n_states), enter, np.zeros_like(enter), np.full(n_states, 1 / n_states),
         np.zeros(size), np.ones(size),
@@ -79,6 +80,7 @@ def simulate_switching(
     bin_width: float = 0.02,
     stickiness: float = 5.0,
     absent: float = 1 / 3,
+    trigger: float = TRIGGER,
     noise: float = 0.1,
     mean_count: float | None = 0.25,
     seed: int = 0,
@@ -95,6 +97,7 @@ def simulate_switching(
         bin_width: Seconds.
         stickiness: Logit of staying in a state, beside those of leaving, which are 0 but for what calls a state.
         absent: Share of ordered pairs of regions that do not drive each other, in each state others.
+        trigger: Norm of the weights by which a population calls its state, per sd of process noise.
         noise: sd of process noise; loadings are N(0, 1), so that it measures how loud latents are.
         mean_count: Of every neuron in a bin, expected of these latents; None for Gaussian values of noise variance 1.
         seed: Of everything.
@@ -110,12 +113,13 @@ def simulate_switching(
     for name, size in sizes.items():
         require(size >= 1, f"{name} counts at least 1, not {size}")
     require(n_bins >= 2, f"n_bins counts at least 2, not {n_bins}")
+    require(0 <= trigger < np.inf, f"trigger is a number from 0 on, not {trigger}")
     require(0 <= absent <= 1, f"absent is a share in [0, 1], not {absent}")
     numbers = {"bin_width": bin_width, "noise": noise, **({} if mean_count is None else {"mean_count": mean_count})}
     for name, value in numbers.items():
         positive(name, value)
     rng = np.random.default_rng(seed)
-    made = design(rng, len(regions), n_latents, n_states, stickiness, absent)
+    made = design(rng, len(regions), n_latents, n_states, stickiness, absent, trigger)
     of = made.dynamics
     keys = jax.random.split(jax.random.key(seed), n_trials)
     states, latents = (np.asarray(part) for part in jax.jit(drawn_paths, static_argnums=2)(keys, of, n_bins))

@@ -183,6 +183,16 @@ def test_one_region_of_one_neuron_and_one_trial_is_fitted():
     assert fit.edges().sizes["edge"] == 0
 
 
+@pytest.mark.slow
+def test_the_population_that_calls_a_state_is_found():
+    sizes = {"A": 10, "B": 10, "C": 10}
+    made = simulate_switching(sizes, 1, 3, n_trials=10, n_bins=400, noise=1.0, mean_count=None, trigger=0.5, seed=0)
+    fit = SwitchingLDS(3, 1).fit(made.data, n_starts=4, max_iterations=80, progress=False)
+    matched = match_states(made.truth["states"], fit.states()["most_likely"])
+    assert matched.share > 0.8
+    assert fit.triggers()["enter_effect"].values[matched.order].argmax(1).tolist() == [0, 1, 2]
+
+
 # --- pieces of its updates
 
 
@@ -241,7 +251,7 @@ def test_the_simulation_has_the_truth_that_it_says(made):
 # --- refusals
 
 
-def test_settings_that_mean_nothing_are_refused(made):
+def test_settings_that_mean_nothing_are_refused(made, fit):
     with pytest.raises(ValueError, match="SwitchingLDS: n_states counts at least 1, not 0"):
         SwitchingLDS(0)
     with pytest.raises(ValueError, match="SwitchingLDS: n_within counts at least 1 in every region"):
@@ -252,5 +262,7 @@ def test_settings_that_mean_nothing_are_refused(made):
         SwitchingLDS(2, (1, 1, 1)).fit(made.data)
     with pytest.raises(ValueError, match="method 'variational_em' updates every parameter"):
         SwitchingLDS(2, 1).fit(made.data, fixed={"offset": 0.0})
+    with pytest.raises(ValueError, match="start is of another model: state_matrix is"):
+        SwitchingLDS(3, 2).fit(fit.data, start=fit)
     with pytest.raises(ValueError, match="rounds_of_starts counts at least 1, not 0"):
         mrgp.VariationalEM(rounds_of_starts=0)

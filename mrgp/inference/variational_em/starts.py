@@ -17,7 +17,7 @@ from mrgp.recordings.recording import MultiRegionData
 
 SMOOTH = 2.0  # bins, sd of the window through which components are looked for
 ROUNDS = 60  # of expectation-maximization of the autoregression
-ATTEMPTS = 8  # beginnings of an autoregression, of which the likeliest is taken
+ATTEMPTS = 16  # beginnings of an autoregression, of which the likeliest is taken
 CHUNK = 4  # steps for each of its coefficients, from which a state begins
 FAINT = 0.1  # of these steps, by which the coefficients of all steps together count beside them
 STAYS = 10.0  # steps in which a state is taken to have stayed, before any was seen
