@@ -29,7 +29,7 @@ from mrgp.results.switching_fit import SwitchingFit
 
 @dataclass(frozen=True)
 class Switching(Model, abstract=True):
-    """Base class of models with switching linear dynamics; subclasses write the generative program.
+    """Base class of models with switching linear dynamics; subclasses write the program.
 
     Args:
         n_states: States.
@@ -78,7 +78,7 @@ class Switching(Model, abstract=True):
         return LatentLayout(layout.n_neurons, 0, widths)
 
     def observe(self, data: MultiRegionData, dynamics: SwitchingDynamics, readout: Readout) -> None:
-        """Sample the observed site ``y``, (trial, time, neuron), with states and latents integrated out."""
+        """Sample the observed site ``y``, with states and latents integrated out."""
         loadings = readout_loadings(self.assignment(data.layout), readout.loadings)
         system = System(dynamics, jnp.asarray(loadings, float), readout)
         holes: Any = (data.observed, data.pattern, data.length)

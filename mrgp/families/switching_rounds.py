@@ -1,6 +1,6 @@
-"""Rounds of a fit of switching linear dynamics, as :class:`mrgp.inference.variational_em.method.Rounds` asks for them.
+"""Rounds of a fit of switching linear dynamics.
 
-What priors are is read off the model's program.
+Inference knows them as :class:`mrgp.inference.variational_em.method.Rounds`. Priors are read off the model's program.
 """
 
 from collections.abc import Iterator, Mapping
@@ -77,7 +77,7 @@ class SwitchingRounds:
     model: "Switching"
 
     def starts(self, data: MultiRegionData, options: Options) -> Iterator[Estimate]:
-        """Starts: of one state alone, whose latents are then split by autoregressions that begin elsewhere.
+        """Fit one state alone, then split its latents, by autoregressions that begin elsewhere.
 
         Raises:
             DataError: trials have one bin.
@@ -101,7 +101,7 @@ class SwitchingRounds:
         for name, site in free_sites(self.model, data).items():
             if name not in sites or np.shape(sites[name]) != np.shape(site["value"]):
                 have = f"{name} is {np.shape(sites[name])}" if name in sites else f"it has no {name}"
-                raise ValueError(f"start is of another model: {have}; fit one with the same states and latents, or none")
+                raise ValueError(f"start is of another model: {have}; give one of the same states and latents")
         known = {name: jnp.asarray(value) for name, value in sites.items()}
         return Estimate(dict(known), _searched(self.model, data, known), -np.inf)
 
@@ -172,7 +172,7 @@ def _split(
 def _round(
     model: "Switching", data: MultiRegionData, sites: Sites, posterior: Posterior
 ) -> tuple[Sites, Posterior, Array]:
-    """Improve the posterior, then the parameters; return sites, posterior, and the bound plus log prior."""
+    """Improve the posterior, then the parameters; the last is the bound plus log prior."""
     system, trials, priors, _ = trials_of(model, data, sites)
     # A start has states and no bound: its parameters come first.
     fresh = jnp.isinf(posterior.bound).any()
@@ -232,10 +232,10 @@ def _measured(
     model: "Switching", data: MultiRegionData, sites: Sites, posterior: Posterior, trials: Trials,
     assignment: LatentLayout,
 ) -> tuple[Sites, Array]:  # fmt: skip
-    """Measure latents by their process noise anew, if the bound plus log prior rises by it; return sites and scales.
+    """Measure latents by their process noise anew; return sites and scales.
 
-    Loadings and process noise would else settle their scale in hundreds of rounds (parameter expansion: Liu, Rubin &
-    Wu 1998, Biometrika).
+    It is done if the bound plus log prior rises by it. Loadings and process noise would else settle their scale in
+    hundreds of rounds (parameter expansion: Liu, Rubin & Wu 1998, Biometrika).
     """
     dynamics = SwitchingDynamics.of(sites)
     noise, count = noise_of_steps(dynamics, posterior, trials)

@@ -50,9 +50,9 @@ def match_states(truth: ArrayLike, found: ArrayLike) -> MatchedStates:
 
 
 def state_flows(fit: SwitchingFit, data: MultiRegionData | None = None, *, n_points: int = 15) -> xr.Dataset:
-    """Compute the flow of latents in every state, in the plane of their two principal components.
+    """Compute the flow of latents in every state, in a plane.
 
-    The plane goes through the mean of the latents.
+    It is the plane of their two principal components, and goes through the mean of the latents.
 
     Args:
         fit: Of a model with switching dynamics and two latents or more.

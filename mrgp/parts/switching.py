@@ -1,4 +1,4 @@
-r"""Switching linear dynamics: parameters of latents whose law of motion changes with a hidden state.
+r"""Switching linear dynamics: parameters of latents whose law changes with a hidden state.
 
 .. math::
     x_t = A_{z_t} x_{t-1} + b_{z_t} + q_t, \qquad q_t \sim N(0, I), \qquad
@@ -72,7 +72,7 @@ class SwitchingDynamics(NamedTuple):
 
     @property
     def rows(self) -> Array:
-        """Weights of latents in the logits: those that enter, then those that stay, (2 x state, latent)."""
+        """Weights that enter, then those that stay, (2 x state, latent)."""
         return jnp.concatenate([self.enter, self.stay])
 
     @property

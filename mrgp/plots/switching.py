@@ -20,7 +20,7 @@ def state_color(state: int) -> str:
 
 @styled
 def plot_states(states: xr.Dataset, trial: int = 0) -> Figure:
-    """Draw the likeliest states of all trials as a raster, and the probabilities of one trial over time.
+    """Draw the likeliest states of all trials, and the probabilities of one trial over time.
 
     Args:
         states: From ``fit.states()``.

@@ -1,4 +1,4 @@
-"""States, latents and predictions of switching linear dynamics, given a recording and parameters."""
+"""States, latents and predictions of switching linear dynamics, given a recording."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,7 +77,9 @@ class SwitchingConditional:
         return np.asarray(_most_likely(self.law, jnp.asarray(self.data.values), self.posterior))
 
     def latents(self, refine: int = 1) -> xr.Dataset:
-        """Posterior mean and sd of the latents: ``within_mean``, ``within_sd``, (trial, time, within_latent).
+        """Posterior mean and sd of the latents.
+
+        They are ``within_mean`` and ``within_sd``, (trial, time, within_latent).
 
         Raises:
             ValueError: points between bins are asked for.

@@ -1,4 +1,4 @@
-"""Fits of switching linear dynamics: states over time, who triggers their switches, who drives whom in each."""
+"""Fits of switching linear dynamics: states, who calls them, and who drives whom in each."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Simulated populations whose linear dynamics switch with a hidden state; neurons are Poisson or Gaussian."""
+"""Simulated populations whose linear dynamics switch with a hidden state."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -44,7 +44,10 @@ def design(
     rng: np.random.Generator, n_regions: int, n_latents: int, n_states: int, stickiness: float, absent: float,
     trigger: float,
 ) -> Design:  # fmt: skip
-    """Draw dynamics: rotations within populations, random blocks between them, of which a share is ``absent``."""
+    """Draw dynamics: rotations within populations, random blocks between them.
+
+    A share of these blocks is ``absent``.
+    """
     size = n_regions * n_latents
     matrices, coupled = np.zeros((n_states, size, size)), np.ones((n_states, n_regions, n_regions), bool)
     pairs = np.argwhere(~np.eye(n_regions, dtype=bool))
@@ -144,7 +147,7 @@ def simulate_switching(
 
 
 def _offset(read: np.ndarray, mean_count: float) -> np.ndarray:
-    """Offsets with which the mean of softplus(read + offset) is ``mean_count``, (neuron,), by bisection."""
+    """Find offsets (neuron,) by which the mean of softplus(read + offset) is ``mean_count``."""
     flat = read.reshape(-1, read.shape[-1])
     low, high = -flat.max(0) - FARTHEST, mean_count - flat.min(0)
     for _ in range(BISECTIONS):

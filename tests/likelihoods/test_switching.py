@@ -260,6 +260,7 @@ def test_no_round_lets_the_bound_of_a_trial_fall():
     assert (np.diff(heights, axis=0)[-1] < 0.05).all()
 
 
+@pytest.mark.slow
 def test_it_does_not_depend_on_the_units_of_latents():
     law = system(dynamics(2, 2, recurrent=True), 3)
     some = trials(RNG.normal(0, 1, (2, 6, 3)), length=[6, 4])
@@ -280,6 +281,7 @@ def test_it_does_not_depend_on_the_units_of_latents():
 # --- draws
 
 
+@pytest.mark.slow
 def test_draws_follow_their_laws():
     of = dynamics(2, 2, recurrent=True)
     law = system(of, 3)

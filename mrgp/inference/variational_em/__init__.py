@@ -1,1 +1,1 @@
-"""Variational expectation-maximization: a posterior and parameters, each improved given the other."""
+"""Variational expectation-maximization: a posterior and parameters improve each other."""

@@ -44,7 +44,7 @@ def uphill[T](function: Callable[[T], Array], start: T) -> T:
 
 
 def _solved(product: Callable[[Array], Array], right: Array) -> Array:
-    """Solve M x = right by conjugate gradients, M being known by its products; zeros where ``right`` is 0."""
+    """Solve M x = right by conjugate gradients, M being known by its products."""
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         count, x, rest, along, square = state

@@ -1,4 +1,4 @@
-"""``fit(method="variational_em")``: rounds of a posterior and of parameters, from several starts.
+"""``fit(method="variational_em")``: rounds from several starts.
 
 Bounds that alternate between hidden states and latents have many maxima: each start leads to another. All starts climb
 for some rounds, and the highest goes on until it has converged; how far apart they are is kept with the fit.

@@ -1,4 +1,4 @@
-"""Starts of switching linear dynamics: components of smoothed values, and states of an autoregression."""
+"""Starts of switching linear dynamics: components, and states of an autoregression."""
 
 from functools import partial
 from typing import Any
@@ -25,9 +25,9 @@ LEAST = 1e-3  # of a latent's variance, which the autoregression always misses
 
 
 def components(data: MultiRegionData, assignment: LatentLayout) -> dict[str, np.ndarray]:
-    """Loadings on the principal components of each region's smoothed values, of unit variance, and what is left.
+    """Loadings on the principal components of each region's smoothed values.
 
-    ``data`` are nearly Gaussian values; sites are theirs.
+    Components have unit variance; what is left is noise. ``data`` are nearly Gaussian values; sites are theirs.
     """
     seen = data.mask
     rest = np.where(seen, data.floats - data.center, 0.0)
@@ -47,9 +47,10 @@ def components(data: MultiRegionData, assignment: LatentLayout) -> dict[str, np.
 
 @partial(jax.jit, static_argnums=3)
 def autoregressive_states(key: Array, mean: Array, inside: Array, n_states: int) -> States:
-    """States of a switching autoregression of latents (trial, time, latent), the likeliest of some attempts.
+    """States of a switching autoregression of latents, the likeliest of some attempts.
 
-    Each state begins with the coefficients of one stretch of steps that is drawn by ``key``.
+    ``mean`` are the latents, (trial, time, latent). Each state begins with the coefficients of one stretch of steps
+    that is drawn by ``key``.
     """
     fits = lax.map(lambda key: _autoregression(key, mean, inside, n_states), random.split(key, ATTEMPTS))
     best = jnp.argmax(fits[1])
@@ -97,7 +98,7 @@ def _switches(counted: Array) -> Array:
 def _regressed(
     weights: Array, before: Array, after: Array, square: Array, product: Array, least: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """Weighted regression of steps: coefficients, root of the covariance of what is left, and sums."""
+    """Regress steps: coefficients, root of the covariance of what is left, and sums."""
     square = (before * weights[:, None]).T @ before + square
     product = (before * weights[:, None]).T @ after + product
     coefficients = jnp.linalg.solve(square + LEAST * jnp.eye(len(square)), product)

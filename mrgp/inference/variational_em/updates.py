@@ -1,6 +1,7 @@
-r"""Updates of the parameters of switching linear dynamics given q(z) q(x): none lets the bound plus log prior fall.
+r"""Updates of the parameters of switching linear dynamics given q(z) q(x).
 
-With w = q(z), x' = [x_{t-1}; 1], sums over trials and bins, and Gaussian priors of mean m and precision P,
+None lets the bound plus log prior fall. With w = q(z), x' = [x_{t-1}; 1], sums over trials and bins, and Gaussian
+priors of mean m and precision P,
 
     [A b]_k = (sum w_k E[x_t x'] + m P) (sum w_k E[x' x'] + P)^-1,
 
@@ -97,7 +98,10 @@ def first_updated(
 def switches_updated(
     dynamics: SwitchingDynamics, priors: Mapping[str, Regression], posterior: Posterior, trials: Trials
 ) -> SwitchingDynamics:
-    """Logits and weights of switches, by a Newton step; ``priors`` are by fields of the dynamics that are inferred."""
+    """Logits and weights of switches, by a Newton step.
+
+    ``priors`` are by fields of the dynamics, those that are inferred.
+    """
     known = posterior.moments
     mean, covariance = known.mean[:, :-1], known.covariance[:, :-1]
     pair = trials.inside[:, 1:, None, None] * posterior.states.pair
@@ -116,7 +120,10 @@ def switches_updated(
 
 
 def gaussian_readout(system: System, prior: Regression, spread: Any, posterior: Posterior, trials: Trials) -> System:
-    """Loadings, offsets and noise of Gaussian values; ``prior`` is of [C d], (neuron, latent + 1)."""
+    """Loadings, offsets and noise of Gaussian values.
+
+    ``prior`` is of [C d], (neuron, latent + 1).
+    """
     square, seen = _with_one(posterior.moments.square, posterior.moments.mean), trials.seen
     n_neurons, size = prior.mean.shape
     flat = seen.reshape(-1, n_neurons)
@@ -171,9 +178,9 @@ def counts_readout(system: System, prior: Regression, posterior: Posterior, tria
 
 
 def counts_parameters(system: System, priors: Mapping[str, Any], posterior: Posterior, trials: Trials) -> System:
-    """Parameters that counts have of their own, such as a dispersion (neuron,): the best of a few nearby values.
+    """Parameters that counts have of their own, such as a dispersion (neuron,).
 
-    ``priors`` are by field of the counts.
+    They become the best of a few nearby values. ``priors`` are by field of the counts.
     """
     counts = system.readout.counts
     mean, variance = eta_of(system.loadings, system.readout.offset, posterior.moments)
@@ -195,10 +202,10 @@ def counts_parameters(system: System, priors: Mapping[str, Any], posterior: Post
 
 
 def variances(squares: Array, count: Array, prior: Any) -> Array:
-    """Most likely variances of Gaussian values under a half-normal prior, of the shape of ``squares``.
+    """Most likely variances of Gaussian values under a half-normal prior.
 
-    ``squares`` are sums of squares of ``count`` values: with a prior of scale s the variance v solves v^3 / s^2 +
-    count v / 2 = squares / 2.
+    ``squares``, of any shape, are sums of squares of ``count`` values: with a prior of scale s the variance v solves
+    v^3 / s^2 + count v / 2 = squares / 2.
     """
     cubic = (1 - 2 / np.pi) / prior.variance  # 1 / s^2
     positive = jnp.maximum(count, 1e-6)
@@ -211,7 +218,7 @@ def variances(squares: Array, count: Array, prior: Any) -> Array:
 
 
 def _ridge(square: Array, right: Array, prior: Regression) -> Array:
-    """Coefficients (..., row, column) of regressions whose prior precisions differ by row and column."""
+    """Coefficients (..., row, column), whose prior precisions differ by row and column."""
     left = square + prior.precision[..., :, None] * jnp.eye(right.shape[-1])
     return jnp.linalg.solve(left, (right + prior.precision * prior.mean)[..., None])[..., 0]
 

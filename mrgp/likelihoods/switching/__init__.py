@@ -1,1 +1,1 @@
-"""Switching linear dynamics, with states and latents integrated out up to a variational bound."""
+"""Switching linear dynamics, with states and latents integrated out up to a bound."""

@@ -65,7 +65,7 @@ class Moments(NamedTuple):
 
     @property
     def product(self) -> Array:
-        """E[x_t x_{t-1}'], (..., time, latent, latent); nothing that means anything in the first bin."""
+        """E[x_t x_{t-1}'], (..., time, latent, latent); of no meaning in the first bin."""
         before = jnp.roll(self.mean, 1, -2)
         return self.lagged + self.mean[..., :, None] * before[..., None, :]
 
@@ -82,7 +82,7 @@ def moments(chain: Chain, inside: Array) -> Moments:
 
 
 def _eliminated(chain: Chain) -> tuple[Array, Array, Array]:
-    """Eliminate forward: F_t^{-1}, F_t^{-1} times its vector, and half the log determinant of F_t."""
+    """Eliminate forward: F_t^{-1}, that times its vector, half the log determinant of F_t."""
     eye = jnp.eye(chain.vector.shape[-1])
 
     def step(before: tuple[Array, Array], now: Chain) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:

@@ -1,4 +1,7 @@
-"""Distribution of trials under switching linear dynamics: draws are exact, its log density is a lower bound."""
+"""Distribution of trials under switching linear dynamics.
+
+Draws are exact, its log density is a lower bound.
+"""
 
 from typing import Any, ClassVar, NamedTuple
 

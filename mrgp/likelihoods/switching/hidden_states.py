@@ -1,4 +1,4 @@
-"""Hidden Markov chains of states: their probabilities by forward-backward, and the most likely path."""
+"""Hidden Markov chains of states: probabilities by forward-backward, and the likeliest path."""
 
 from typing import NamedTuple
 

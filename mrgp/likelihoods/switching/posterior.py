@@ -72,7 +72,7 @@ class Posterior(NamedTuple):
 
 
 def first_posterior(system: System, trials: Trials) -> Posterior:
-    """Posterior that knows nothing, from which any other is better: latents around 0, all states as likely."""
+    """Posterior that knows nothing, latents around 0, from which any other is better."""
     n_trials, n_bins = trials.inside.shape
     size, n_states = system.dynamics.n_latents, system.dynamics.n_states
     eye = jnp.broadcast_to(jnp.eye(size), (n_trials, n_bins, size, size))
@@ -122,7 +122,7 @@ def improved(system: System, trials: Trials, posterior: Posterior) -> Posterior:
 
 
 def converged(system: System, trials: Trials, posterior: Posterior, within: float, most: int) -> Posterior:
-    """Improve a posterior until no trial gains more than ``within`` nats, ``most`` times at most."""
+    """Improve a posterior until no trial gains over ``within`` nats, ``most`` times at most."""
 
     def goes_on(state: tuple[Array, Array, Posterior]) -> Array:
         return (state[0] < most) & (state[1] > within)
@@ -144,14 +144,17 @@ def states_given(dynamics: SwitchingDynamics, known: Moments, inside: Array) -> 
 
 
 def potentials(dynamics: SwitchingDynamics, known: Moments, inside: Array) -> Array:
-    """Expected log densities of every step, (trial, time - 1, state, next state); none after a trial's end."""
+    """Expected log densities of steps, (trial, time - 1, state, next state).
+
+    After a trial's end there is nothing in them.
+    """
     switches = log_probabilities(dynamics, known.mean[:, :-1], known.covariance[:, :-1])
     whole = switches + log_steps(dynamics, known)[..., None, :]
     return jnp.where(inside[:, 1:, None, None] > 0, whole, -np.log(dynamics.n_states))
 
 
 def log_steps(dynamics: SwitchingDynamics, known: Moments) -> Array:
-    """E log N(x_t; A_k x_{t-1} + b_k, I) of every step to the next bin, (trial, time - 1, state)."""
+    """E log N(x_t; A_k x_{t-1} + b_k, I) of every step, (trial, time - 1, state)."""
     A, b = dynamics.matrix, dynamics.drift
     square, product, mean = known.square, known.product[:, 1:], known.mean
     own = jnp.trace(square[:, 1:], axis1=-2, axis2=-1)[..., None]

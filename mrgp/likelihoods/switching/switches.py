@@ -23,14 +23,19 @@ STEPS = 8  # towards the best weights, half of the way each; any weights give a 
 
 
 class Logits(NamedTuple):
-    """Mean (..., state, next state) and covariance (..., state, next state, next state) of the logits."""
+    """Mean and covariance of the logits.
+
+    Attributes:
+        mean: (..., state, next state).
+        covariance: Of the logits from each state, (..., state, next state, next state).
+    """
 
     mean: Array
     covariance: Array
 
 
 def logits_of(dynamics: SwitchingDynamics, mean: Array, covariance: Array) -> Logits:
-    """Logits of all switches where latents have a mean (..., latent) and a covariance (..., latent, latent)."""
+    """Logits of all switches, of latents with mean (..., latent) and covariance."""
     rows, row_of = dynamics.rows, dynamics.row_of
     of_rows = jnp.einsum("...d,rd->...r", mean, rows)
     square = jnp.einsum("rd,...de,se->...rs", rows, covariance, rows)
