@@ -12,8 +12,8 @@ from scipy.stats import multivariate_normal
 import mrgp
 from mrgp.likelihoods.switching.chain import Chain, drawn, moments
 from mrgp.likelihoods.switching.distribution import SwitchingLinear
-from mrgp.likelihoods.switching.hidden_states import forward_backward, most_likely
-from mrgp.likelihoods.switching.posterior import System, Trials, converged, first_posterior
+from mrgp.likelihoods.switching.hidden_states import forward_backward, most_likely, value_of
+from mrgp.likelihoods.switching.posterior import System, Trials, converged, evaluated, first_posterior
 from mrgp.likelihoods.switching.switches import (
     best_weights,
     log_normalizers,
@@ -106,6 +106,7 @@ def test_forward_backward_is_the_sum_over_all_paths(n_states):
     first, steps = RNG.normal(0, 1, n_states), RNG.normal(0, 2, (2, T - 1, n_states, n_states))
     states, total = forward_backward(jnp.asarray(first), jnp.asarray(steps))
     path = most_likely(jnp.asarray(first), jnp.asarray(steps))
+    np.testing.assert_allclose(value_of(states, jnp.asarray(first), jnp.asarray(steps)), total, rtol=1e-12)
     every = np.array(list(product(range(n_states), repeat=T)))
     for b in range(2):
         scores = first[every[:, 0]] + sum(steps[b, t, every[:, t], every[:, t + 1]] for t in range(T - 1))
@@ -258,6 +259,19 @@ def test_no_round_lets_the_bound_of_a_trial_fall():
         heights.append(np.asarray(known.bound))
     assert (np.diff(heights, axis=0) > -1e-8).all()
     assert (np.diff(heights, axis=0)[-1] < 0.05).all()
+
+
+def test_the_search_is_not_lost_where_rates_are_steep():
+    """Of counts a whole first step may lead to rates from which no way leads back."""
+    of = dynamics(2, 2, recurrent=False)
+    law = system(of._replace(matrix=0.9 * jnp.eye(2) + 0 * of.matrix), 30, mrgp.Poisson())
+    law = law._replace(loadings=3 * law.loadings, readout=law.readout._replace(offset=law.readout.offset - 3))
+    some = trials(1.0 * RNG.poisson(0.5, (3, 20, 30)) * (RNG.random((3, 20, 1)) < 0.3) * 8)
+    first = first_posterior(law, some)
+    found = bound_of(law, some)
+    assert (found > first.bound).all()
+    silent = evaluated(law, some, first.chain).bound  # the best states of latents around 0
+    assert (found > silent).all()
 
 
 @pytest.mark.slow

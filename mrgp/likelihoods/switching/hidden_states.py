@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.special import logsumexp
+from jax.scipy.special import logsumexp, xlogy
 
 
 class States(NamedTuple):
@@ -45,6 +45,27 @@ def _forward_backward(first: Array, potentials: Array) -> tuple[States, Array]:
     pair = jnp.exp(alpha[:-1, :, None] + potentials + beta[:, None, :] - total)
     single = jnp.exp(alpha + jnp.concatenate([beta_first[None], beta]) - total)
     return States(single, pair), total
+
+
+def value_of(states: States, first: Array, potentials: Array) -> Array:
+    """Expected log potentials of given probabilities plus their entropy, (trial,).
+
+    It is highest, and the log normalizer, where they are those of :func:`forward_backward`.
+    """
+    told = states.single[:, 0] @ first + (states.pair * potentials).sum((1, 2, 3))
+    return told - xlogy(states.pair, states.pair).sum((1, 2, 3)) + _inner(states.single) + _alone(states)
+
+
+def _inner(single: Array) -> Array:
+    """Sum of q log q over bins that have both neighbours, which pairs count twice."""
+    return xlogy(single[:, 1:-1], single[:, 1:-1]).sum((1, 2))
+
+
+def _alone(states: States) -> Array:
+    """Entropy of states of trials of one bin, which have no pairs."""
+    if states.pair.shape[1]:
+        return jnp.zeros(len(states.single))
+    return -xlogy(states.single, states.single).sum((1, 2))
 
 
 def most_likely(first: Array, potentials: Array) -> Array:

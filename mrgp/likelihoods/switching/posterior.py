@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, lax
 
 from mrgp.likelihoods.switching.chain import Chain, Moments, moments
-from mrgp.likelihoods.switching.hidden_states import States, forward_backward
+from mrgp.likelihoods.switching.hidden_states import States, forward_backward, value_of
 from mrgp.likelihoods.switching.switches import log_probabilities, natural_gradient
 from mrgp.parts.emissions.base import Expected
 from mrgp.parts.readout import Readout
@@ -72,7 +72,10 @@ class Posterior(NamedTuple):
 
 
 def first_posterior(system: System, trials: Trials) -> Posterior:
-    """Posterior that knows nothing, latents around 0, from which any other is better."""
+    """Posterior that knows nothing: latents around 0, all states as likely.
+
+    Its bound is with these states, not with the best.
+    """
     n_trials, n_bins = trials.inside.shape
     size, n_states = system.dynamics.n_latents, system.dynamics.n_states
     eye = jnp.broadcast_to(jnp.eye(size), (n_trials, n_bins, size, size))
@@ -80,7 +83,9 @@ def first_posterior(system: System, trials: Trials) -> Posterior:
     share = 1 / n_states
     single = jnp.full((n_trials, n_bins, n_states), share)
     states = States(single, jnp.full((n_trials, n_bins - 1, n_states, n_states), share**2))
-    return Posterior(chain, moments(chain, trials.inside), states, jnp.full(n_trials, -jnp.inf))
+    known, of = moments(chain, trials.inside), system.dynamics
+    value = value_of(states, jnp.log(of.first_state), potentials(of, known, trials.inside))
+    return Posterior(chain, known, states, value + known.entropy + _of_latents(system, trials, known))
 
 
 def evaluated(system: System, trials: Trials, chain: Chain) -> Posterior:
@@ -91,8 +96,7 @@ def evaluated(system: System, trials: Trials, chain: Chain) -> Posterior:
 def with_moments(system: System, trials: Trials, chain: Chain, known: Moments) -> Posterior:
     """Posterior of a q(x) whose moments are known, with the best q(z)."""
     states, normalizer = states_given(system.dynamics, known, trials.inside)
-    bound = normalizer + known.entropy + _of_first(system.dynamics, known) + _of_values(system, trials, known)
-    return Posterior(chain, known, states, bound)
+    return Posterior(chain, known, states, normalizer + known.entropy + _of_latents(system, trials, known))
 
 
 def improved(system: System, trials: Trials, posterior: Posterior) -> Posterior:
@@ -163,6 +167,11 @@ def log_steps(dynamics: SwitchingDynamics, known: Moments) -> Array:
     drift = jnp.einsum("btd,kd->btk", mean[:, 1:], b) - jnp.einsum("btd,kcd,kc->btk", mean[:, :-1], A, b)
     whole = own + before - 2 * cross - 2 * drift + (b**2).sum(-1)
     return -0.5 * whole - 0.5 * A.shape[-1] * np.log(2 * np.pi)
+
+
+def _of_latents(system: System, trials: Trials, known: Moments) -> Array:
+    """E log p(x_1) + E log p(y | x) of each trial, (trial,)."""
+    return _of_first(system.dynamics, known) + _of_values(system, trials, known)
 
 
 def _of_first(dynamics: SwitchingDynamics, known: Moments) -> Array:
