@@ -218,13 +218,15 @@ def test_the_populations_that_call_states_are_found_where_states_are_known():
     single = jax.nn.one_hot(truth["states"].values, 3)
     states = States(single, single[:, :-1, :, None] * single[:, 1:, None])
     flat = jnp.zeros((*x.shape, x.shape[-1]))
-    posterior = Posterior(Chain(flat, flat, x), Moments(x, flat, flat, jnp.zeros(n_trials)), states, jnp.zeros(n_trials))
+    none = jnp.zeros(n_trials)
+    posterior = Posterior(Chain(flat, flat, x), Moments(x, flat, flat, none), states, none)
     seen = jnp.ones((n_trials, n_bins))
     some = Trials(x, jnp.ones_like(x), seen)
     names = ("state_matrix", "state_drift", "switch_logits", "enter_weights", "stay_weights")
     parts = [jnp.asarray(truth[name].values) for name in names]
     of = SwitchingDynamics(*parts[:2], *(0 * part for part in parts[2:]), jnp.ones(3) / 3, jnp.zeros(6), jnp.ones(6))
-    priors = {field: gaussian(dist.Normal(0.0, 3.0), getattr(of, field).shape) for field in ("logits", "enter", "stay")}
+    fields = "logits", "enter", "stay"
+    priors = {field: gaussian(dist.Normal(0.0, 3.0), getattr(of, field).shape) for field in fields}
     step = jax.jit(lambda of: switches_updated(of, priors, posterior, some))
     for _ in range(15):
         of = step(of)
