@@ -16,7 +16,9 @@ from mrgp.models.mdlag import MDLAG
 from mrgp.models.mrlfads import MRLFADS
 from mrgp.models.neuralode import NeuralODE
 from mrgp.models.pcca import PCCA
+from mrgp.models.switching_lds import SwitchingLDS
 
 __all__ = [
     "ADM", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "MRLFADS", "PCCA", "CoupledLDS", "NeuralODE",
+    "SwitchingLDS",
 ]  # fmt: skip

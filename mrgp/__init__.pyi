@@ -12,6 +12,7 @@ from .inference import VB as VB
 from .inference import Laplace as Laplace
 from .inference import Method as Method
 from .inference.amortised_svi import AmortisedSVI as AmortisedSVI
+from .inference.variational_em.method import VariationalEM as VariationalEM
 from .likelihoods import DenseGP as DenseGP
 from .likelihoods import MarkovGP as MarkovGP
 from .likelihoods import SpectralGP as SpectralGP
@@ -83,6 +84,7 @@ from .simulations.random_networks import random_networks as random_networks
 from .simulations.scenarios import simulate_scenario as simulate_scenario
 from .simulations.simulate import simulate as simulate
 from .simulations.spiral import simulate_spiral as simulate_spiral
+from .simulations.switching import simulate_switching as simulate_switching
 from .simulations.three_flows import three_flows as three_flows
 from .studies.bootstrap.bootstrap_delays import Bootstrap as Bootstrap
 from .studies.bootstrap.bootstrap_delays import bootstrap_delays as bootstrap_delays

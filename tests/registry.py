@@ -10,7 +10,22 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from mrgp.models import ADM, DLAG, FA, GFA, GPFA, GPVAE, LDS, LFADS, MDLAG, MRLFADS, PCCA, CoupledLDS, NeuralODE
+from mrgp.models import (
+    ADM,
+    DLAG,
+    FA,
+    GFA,
+    GPFA,
+    GPVAE,
+    LDS,
+    LFADS,
+    MDLAG,
+    MRLFADS,
+    PCCA,
+    CoupledLDS,
+    NeuralODE,
+    SwitchingLDS,
+)
 from scipy import stats
 from scipy.special import gamma, gammaln, kv
 
@@ -202,6 +217,9 @@ WITH_GUIDE = [
 ]
 """Those whose latents are inferred by a guide, and which draw with what they have learned."""
 
+SWITCHING = [SwitchingLDS(2, 1), SwitchingLDS(2, (2, 1), recurrent=False, emission="poisson")]
+"""Those whose dynamics switch with a hidden state."""
+
 # --- every member of every family
 
 PARTS: dict[str, list[Part]] = {
@@ -226,8 +244,9 @@ PARTS: dict[str, list[Part]] = {
     "start": [Stationary(), Learned()],
     "method": [
         mrgp.MAP(), mrgp.EM(), mrgp.VB(), mrgp.Laplace(), mrgp.SVI(), mrgp.NUTS(), mrgp.AmortisedSVI(),
+        mrgp.VariationalEM(),
     ],
-    "model": [*MODELS, *WITH_GUIDE],
+    "model": [*MODELS, *WITH_GUIDE, *SWITCHING],
     "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Matlab, Nwb)],
     "metric": [
         PsthRmse(), TrialRmse(), R2(), NormalisedError(), BitsPerBin(), TrialLogLikelihood(), Reconstruction(),

@@ -23,6 +23,7 @@ EXPECTED = (  # of few iterations on little data
     "a delay is within 5% of max_delay",
     "across latents removed",
     "the chains are too short",
+    "of .* starts the best was",
     "the guide has not converged",
     "the first climb ended below",
     "Estimated shape parameter",
@@ -30,7 +31,7 @@ EXPECTED = (  # of few iterations on little data
 )
 SYNTHETIC = {
     "adm", "coupled_lds", "custom_kernel", "dlag_dense", "dlag_markov", "extending", "gpfa", "lds", "matern",
-    "mdlag_dense", "mdlag_markov", "mdlag_spectral",
+    "mdlag_dense", "mdlag_markov", "mdlag_spectral", "switching",
 }  # fmt: skip
 
 NONLINEAR = {"gpvae", "lfads", "mrlfads", "neuralode"}

@@ -19,6 +19,7 @@ MODELS = {
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
     "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
+    "switchinglds": "populations that drive each other linearly, differently in every hidden state",
 }
 """Models, and what they are."""
 
@@ -36,6 +37,7 @@ CLASSES = {
     "lfads": "LFADS",
     "mrlfads": "MRLFADS",
     "neuralode": "NeuralODE",
+    "switchinglds": "SwitchingLDS",
 }
 """Models, and their classes."""
 
@@ -53,16 +55,17 @@ METHODS: dict[str, tuple[str, ...]] = {
     "lfads": ("amortised_svi",),
     "mrlfads": ("amortised_svi",),
     "neuralode": ("amortised_svi",),
+    "switchinglds": ("variational_em",),
 }
 """Models, and how each can be fitted, its default first."""
 
-ALL_METHODS = ("map", "vb", "em", "laplace", "svi", "nuts", "amortised_svi")
+ALL_METHODS = ("map", "vb", "em", "laplace", "svi", "nuts", "amortised_svi", "variational_em")
 """Every way to fit."""
 
 POSTERIOR = ("laplace", "svi", "nuts")
 """Methods that draw from a posterior."""
 
-HOLD_NOTHING = ("em", "amortised_svi")
+HOLD_NOTHING = ("em", "amortised_svi", "variational_em")
 """Methods that update every parameter, so that none can be fixed."""
 
 INFERRED: dict[str, tuple[str, ...]] = {
@@ -83,7 +86,7 @@ OF_METHODS: dict[str, tuple[str, ...]] = {
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     "n_across": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae"),
-    "n_within": ("dlag", "adm", "mdlag", "coupledlds", "pcca", "gfa", "gpvae"),
+    "n_within": ("dlag", "adm", "mdlag", "coupledlds", "pcca", "gfa", "gpvae", "switchinglds"),
     "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa"),
     "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa"),
     "noise": ("dlag", "adm", "mdlag", "gpfa"),
@@ -94,7 +97,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
     "gp_noise": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa", "gpvae", "lfads", "mrlfads",
-        "neuralode"),
+        "neuralode", "switchinglds"),
     "order": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),
@@ -106,7 +109,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "lag": ("coupledlds",),
     "n_latents": ("neuralode",),
     "n_factors": ("lfads", "mrlfads"),
-    "n_states": ("lfads", "mrlfads"),
+    "n_states": ("lfads", "mrlfads", "switchinglds"),
     "n_inputs": ("lfads", "mrlfads"),
     "n_initial": ("lfads", "mrlfads"),
     "n_messages": ("mrlfads",),
@@ -114,6 +117,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "dynamics": ("lfads", "mrlfads"),
     "condition_means": ("lfads",),
     "drift": ("lfads", "mrlfads", "neuralode"),
+    "recurrent": ("switchinglds",),
     "refinement": ("gpvae", "lfads", "mrlfads", "neuralode"),
 }
 """Options that describe a model, and the models that have a use for each."""
@@ -159,6 +163,7 @@ DEFAULTS: dict[str, Any] = {
     "channels": "rates",
     "dynamics": "residual",
     "drift": "none",
+    "recurrent": True,
     "n_starts": 6,
     "tolerance": 0.01,
     "max_iterations": 1000,
@@ -170,7 +175,8 @@ DEFAULTS: dict[str, Any] = {
 OWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "emission": {"lfads": "poisson", "mrlfads": "poisson", "neuralode": "poisson"},
     "order": {"gpvae": 4},
-    "n_factors": {"mrlfads": 10},
+    "n_factors": {"mrlfads": 16},
+    "n_states": {"mrlfads": 48, "switchinglds": 2},
     "n_initial": {"mrlfads": 16},
     "dynamics": {"mrlfads": "gru"},
 }

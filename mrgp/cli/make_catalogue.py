@@ -50,6 +50,7 @@ WORDS = {
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
     "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
+    "switchinglds": "populations that drive each other linearly, differently in every hidden state",
 }
 """Models in the order of the help; words may lean on those before. A model that is not here comes last, with the first
 line of its docstring."""
@@ -86,6 +87,7 @@ OPTIONS: dict[str, Any] = {
     "dynamics": "gru",
     "condition_means": True,
     "drift": "slow",
+    "recurrent": False,
     "refinement": 10,
 }
 """Options that describe a model, each with a value other than the default, by which a model is asked whether it has a

@@ -199,8 +199,9 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
         f"flow ({DEFAULTS['n_latents']})"},
     "n_factors": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_factors')}: factors that neurons "
         f"read ({DEFAULTS['n_factors']})"},
-    "n_states": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_states')}: states of the dynamics "
-        f"({DEFAULTS['n_states']})"},
+    "n_states": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_states')}: states of the dynamics; "
+        "of switchinglds those that it switches between "
+        f"({defaults_of('n_states')})"},
     "n_inputs": {"type": count, "metavar": "K", "help": f"{meant_for('n_inputs')}: inputs that are inferred; 0: "
         f"nothing drives the dynamics ({DEFAULTS['n_inputs']})"},
     "n_initial": {"type": positive_count, "metavar": "K", "help": f"{meant_for('n_initial')}: numbers that say where "
@@ -215,6 +216,8 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
         "start around a mean of their condition (one for all)"},
     "drift": {"choices": CHOICES["drift"], "help": f"{meant_for('drift')}: slow: what neurons read is off by "
         f"what changes slowly from trial to trial of a session ({DEFAULTS['drift']})"},
+    "recurrent": {"action": argparse.BooleanOptionalAction, "default": None, "help": f"{meant_for('recurrent')}: "
+        "latents tell which state comes next, or switches are a Markov chain (they tell)"},
     "refinement": {"type": count, "metavar": "N", "help": f"{meant_for('refinement')}: gradient steps that better "
         "what the guide says of each trial, after training (0)"},
 }  # fmt: skip
@@ -226,7 +229,8 @@ def add_method(command: Parser) -> Callable[..., Any]:
     add = command.add_argument_group("method").add_argument
     text = f"map: most likely parameters; vb: variational Bayes, for {fitted_by('vb')} (their default); "
     text += f"em: for {fitted_by('em')}; posteriors of {fitted_by(POSTERIOR[0])}: {listed(POSTERIOR)}; amortised_svi: "
-    text += f"networks and a guide that infers latents, for {fitted_by('amortised_svi')} (their only one)"
+    text += f"networks and a guide that infers latents, for {fitted_by('amortised_svi')} (their only one); "
+    text += f"variational_em: for {fitted_by('variational_em')} (its only one)"
     add("--method", choices=ALL_METHODS, help=text)
     text = "hold a parameter at a value in seconds or data units, such as delay=0; can be repeated"
     add("--fixed", type=site, action="append", default=[], metavar="SITE=VALUE", help=text)

@@ -162,6 +162,8 @@ class Run[M: AnyModel]:
         samples: Draws of the posterior, (chain, draw, ...) for each site drawn; of "laplace", "svi", "nuts".
         sample_stats: What the sampler says of each draw, (chain, draw); of method "nuts".
         saved_curvature: Of delays and kernel parameters around the maximum, once it is known.
+        start_heights: What every start of a method with several had reached as the best of them went on, (start,),
+            nats.
     """
 
     model: M
@@ -177,6 +179,7 @@ class Run[M: AnyModel]:
     samples: dict[str, np.ndarray] | None = None
     sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
     saved_curvature: Curvature | None = None
+    start_heights: np.ndarray | None = None
 
     def raise_if_interrupted(self) -> Self:
         """Return the run; raise KeyboardInterrupt if the user stopped this fit."""

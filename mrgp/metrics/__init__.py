@@ -19,6 +19,7 @@ from mrgp.metrics.communication import (
 )  # fmt: skip
 from mrgp.metrics.lagged_regression import lagged_regression
 from mrgp.metrics.reduced_rank import reduced_rank_regression
+from mrgp.metrics.switching import match_states, state_flows
 from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
 from mrgp.parts.matching import delay_rmse
 from mrgp.recordings.splits import Split, hold_out_neurons, neuron_masks, split_trials
@@ -47,6 +48,7 @@ __all__ = [
     "leave_region_out",
     "log_predictive",
     "match_loadings",
+    "match_states",
     "matched_delays",
     "message_r2",
     "neuron_masks",
@@ -61,6 +63,7 @@ __all__ = [
     "reduced_rank_regression",
     "signal_flow",
     "split_trials",
+    "state_flows",
     "subspace_error",
     "transmission_delay_rmse",
     "trial_log_likelihood",

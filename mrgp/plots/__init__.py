@@ -10,6 +10,7 @@ from mrgp.plots.flow import plot_flow
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.save import save_figures
 from mrgp.plots.signals import plot_latents, plot_reconstruction
+from mrgp.plots.switching import plot_state_flows, plot_states
 from mrgp.results.rows import direction
 
 __all__ = [
@@ -24,5 +25,7 @@ __all__ = [
     "plot_messages",
     "plot_reconstruction",
     "plot_shared_variance",
+    "plot_state_flows",
+    "plot_states",
     "save_figures",
 ]

@@ -7,12 +7,14 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mrgp.metrics.dynamics import fixed_points, flow_field
+from mrgp.metrics.switching import state_flows
 from mrgp.plots.communication import plot_effectome
 from mrgp.plots.delays import plot_delays
 from mrgp.plots.dynamics import plot_dynamics
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 from mrgp.plots.style import DPI
+from mrgp.plots.switching import plot_state_flows, plot_states
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.coupled_fit import of_coupled
 from mrgp.results.fit import Fit, of_processes
@@ -31,7 +33,8 @@ def save_figures(
     Each is replaced whole. They are ``convergence``, unless the fit is of draws; ``loadings``; ``delays`` if the model
     has any; ``shared_variance`` if it finds out which regions read which latent; ``effectome`` if they drive each
     other; ``latents``, if they are Gaussian processes, and ``reconstruction`` if there is a recording, which is
-    ``data`` or the fit's own; then ``dynamics`` too if the model learns them, of two states or more.
+    ``data`` or the fit's own; then ``dynamics`` too if the model learns them, of two states or more, and ``states`` and
+    ``state_flows`` if dynamics switch.
 
     Args:
         fit: Of any model.
@@ -56,6 +59,10 @@ def save_figures(
         figures["reconstruction"] = plot_reconstruction(fit, data)
     if has_data and fit.model.has_dynamics and fit.model.learned_dynamics(fit.layout, fit.sites).n_states > 1:
         figures["dynamics"] = plot_dynamics(flow_field(fit, data), fixed_points(fit, data))
+    if has_data and fit.has_states:
+        figures["states"] = plot_states(fit.states(data))
+        if sum(fit.assignment.n_within) > 1:
+            figures["state_flows"] = plot_state_flows(state_flows(fit, data))
     paths = {name: Path(folder) / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         save_figure(figure, paths[name])

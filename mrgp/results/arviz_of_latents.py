@@ -35,11 +35,11 @@ def build(fit: "Fit", data: MultiRegionData, n_draws: int | None, seed: int, lat
     coords = {
         "trial": np.arange(data.n_trials),
         "time": data.times,
-        "across_latent": np.arange(drawn.shape[-1]),
+        fit.latent_axis: np.arange(drawn.shape[-1]),
         "neuron": [f"{name}:{i}" for name, n in zip(layout.regions, layout.n_neurons, strict=True) for i in range(n)],
     }
     named = {name: list(site.dims) for name in fit.sites if (site := site_of(name)) is not None}
-    dims = named | {"latents": ["trial", "time", "across_latent"], "trial_mean": ["trial", "neuron"]}
+    dims = named | {"latents": ["trial", "time", fit.latent_axis], "trial_mean": ["trial", "neuron"]}
     tree = from_dict(groups, dims=dims, coords=coords)
     if latents:
         tree["latents"] = xr.DataTree(fit.latents(data))

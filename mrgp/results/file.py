@@ -41,6 +41,8 @@ def write(fit: "Fit", path: Path) -> None:
     arrays["trace"] = (("iteration",), fit.trace)
     if fit.loadings_covariance is not None:
         arrays["loadings_covariance"] = (("loadings_0", "loadings_1", "loadings_2"), fit.loadings_covariance)
+    if fit.start_heights is not None:
+        arrays["start_heights"] = (("start",), fit.start_heights)
     layout = fit.layout
     header = {
         "settings": fit.model.to_settings(),
@@ -101,7 +103,7 @@ def read(path: Path) -> dict[str, Any]:
         )
     regions, counts, bin_width, *conditions = header["layout"]
     method, converged, reason, iterations, evaluations, wall_s, seed = header["run"]
-    skip = ("trace", "curvature_mean", "curvature_covariance", "loadings_covariance")
+    skip = ("trace", "curvature_mean", "curvature_covariance", "loadings_covariance", "start_heights")
     values = {str(name): value.values for name, value in dataset.data_vars.items()}
     return {
         "model": model,
@@ -126,6 +128,7 @@ def read(path: Path) -> dict[str, Any]:
         "neurons": {name: neurons_from(**own) for name, own in header.get("neurons", {}).items()},
         "saved_curvature": curvature,
         "loadings_covariance": values.get("loadings_covariance"),
+        "start_heights": values.get("start_heights"),
     }
 
 

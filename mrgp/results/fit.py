@@ -84,6 +84,16 @@ class Fit(Shown, Run[FittedModel]):
         return False
 
     @property
+    def has_states(self) -> bool:
+        """True if dynamics switch with a hidden state."""
+        return False
+
+    @property
+    def latent_axis(self) -> str:
+        """Name of the axis of latents in draws of them."""
+        return "across_latent"
+
+    @property
     def has_delays(self) -> bool:
         """True if regions share a latent, each with a delay of its own."""
         return False
@@ -188,10 +198,7 @@ class Fit(Shown, Run[FittedModel]):
         return self.trained_on if self.data is None else tuple(self.data.trial_fingerprints)
 
     def has_seen(self, data: MultiRegionData) -> np.ndarray | None:
-        """True for trials that the parameters were inferred from, (trial,).
-
-        None for a fit whose file does not name its trials.
-        """
+        """True for trials that the fit was made from, (trial,); None if its file names none."""
         known = self.training_trials
         if not known:
             return None

@@ -14,13 +14,11 @@ from mrgp.results.amortised_conditional import ETA, LATENTS, VALUES
 from mrgp.results.amortised_fit import dims_of_trials
 from mrgp.results.fit import Fit, filled, frame_of, of_processes
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
+from mrgp.results.switching_conditional import STATES
 from mrgp.simulations.design import require
 from mrgp.simulations.program import exact_distribution
 from mrgp.simulations.simulate import check_length
 from mrgp.simulations.simulation import SECONDS, Simulation, labelled, truth_of
-
-NAMED = {ETA: ("trial", "time", "neuron"), LATENTS: ("trial", "time", "across_latent")}
-"""Sites of trials whose axes have names."""
 
 
 def simulate_from(
@@ -73,8 +71,10 @@ def _of_program(fit: Fit, frame: MultiRegionData, attrs: dict[str, Any]) -> tupl
     given: Any = fit.conditional(frame)  # of a guide
     drawn = given.drawn(jax.random.key(attrs["seed"]))
     values, layout = drawn.pop(VALUES), frame.layout
-    arrays: dict[str, Any] = {n: (NAMED.get(n) or dims_of_trials(n, v, frame.n_bins), v) for n, v in drawn.items()}
-    sizes = {"region": layout.n_regions, "neuron": layout.total_neurons, "across_latent": drawn[LATENTS].shape[-1]}
+    axis, timed = fit.latent_axis, ("trial", "time")
+    named = {ETA: (*timed, "neuron"), LATENTS: (*timed, axis), STATES: timed}
+    arrays: dict[str, Any] = {n: (named.get(n) or dims_of_trials(n, v, frame.n_bins), v) for n, v in drawn.items()}
+    sizes = {"region": layout.n_regions, "neuron": layout.total_neurons, axis: drawn[LATENTS].shape[-1]}
     arrays |= {n: labelled(n, np.asarray(v), sizes) for n, v in fit.sites.items() if site_of(n) is not None}
     coords: dict[str, Any] = {
         "region": list(layout.regions),

@@ -100,7 +100,7 @@ def test_the_size_of_a_model_comes_first():
     """As in README: no field of a family is before it."""
     firsts = {name: next(iter(inspect.signature(getattr(mrgp.models, cls)).parameters)) for name, cls in
         catalogue.CLASSES.items()}  # fmt: skip
-    others = {"lfads": "n_factors", "mrlfads": "n_factors", "neuralode": "n_latents"}
+    others = {"lfads": "n_factors", "mrlfads": "n_factors", "neuralode": "n_latents", "switchinglds": "n_states"}
     assert firsts == dict.fromkeys(MEANT_FOR["n_across"], "n_across") | others
 
 
@@ -186,6 +186,8 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         ([*FREE, "--max-iterations", "9"], "--max-iterations 9 ends within the --warm-up of 50: change one of them"),
         ([*FREE, "--n-latents", "0"], "--n-latents: '0' is not a whole number, 1 or more"),
         (["cv", "x.npz", "--model", "lfads", "--out", "o"], "choose its sizes in Python by mrgp.tune"),
+        (["cv", "x.npz", "--model", "switchinglds", "--out", "o"], "choose its sizes in Python by mrgp.tune"),
+        (["calibrate", "--model", "switchinglds", "--out", "o"], "switchinglds has no delays or timescales with a"),
         (["calibrate", "--model", "gpvae", "--out", "o"], "check these in Python by mrgp.calibrate_latents"),
         (["fetch"], "required: name"),
         (["fetch", "v9"], "invalid choice: 'v9'"),
@@ -539,6 +541,30 @@ def test_models_with_networks_are_fitted_and_evaluated(run, waves, tmp_path, mod
     truth, made = xr.load_dataset(tmp_path / "drawn_truth.nc"), mrgp.load_recording(tmp_path / "drawn.nc")
     assert truth["eta"].shape == made.values.shape == (3, 20, 11)
     assert truth["initial"].sizes["trial"] == 3
+
+
+@pytest.mark.slow
+def test_switching_dynamics_are_fitted_evaluated_and_drawn(run, waves, tmp_path):
+    out = tmp_path / "out"
+    sizes = ["--n-states", 2, "--n-within", "2,1", "--no-recurrent", "--emission", "poisson"]
+    brief = ["--max-iterations", 20, "--n-starts", 2, "--test-trials", "20:24"]
+    code, printed, err = run("fit", waves, "--model", "switchinglds", *sizes, *brief, "--out", out)
+    assert code == DONE, err
+    assert "NOT converged after 20 iterations" in printed
+    summary, fit = json.loads((out / "summary.json").read_text()), mrgp.load_fit(out / "fit.nc")
+    assert (summary["model"], fit.method) == ("switchinglds", "variational_em")
+    assert (fit.model.n_states, fit.model.n_within, fit.model.recurrent) == (2, (2, 1), False)
+    data = mrgp.load_recording(waves).select_trials(slice(20))
+    assert summary["log_likelihood"] == pytest.approx(float(fit.log_likelihood(data).sum()), rel=1e-6)
+    assert (out / "states.png").is_file()
+    brief = ["--test-trials", "20:24", "--masks", 1, "--out", tmp_path / "test"]
+    code, printed, err = run("evaluate", out / "fit.nc", waves, *brief)
+    assert code == DONE, err
+    assert "4 trials that the fit has not seen" in printed
+    code, printed, err = run("simulate", "--fit", out / "fit.nc", "--n-trials", 3, "--out", tmp_path / "drawn.nc")
+    assert (code, err) == (DONE, "")
+    truth = xr.load_dataset(tmp_path / "drawn_truth.nc")
+    assert truth["hidden_states"].shape == (3, 20)
 
 
 def test_a_fit_goes_on_from_another(run, save, tmp_path):

@@ -1,0 +1,90 @@
+"""Family of models whose latents follow linear dynamics that switch with a hidden state."""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jax import Array
+
+from mrgp.families.model import Model
+from mrgp.families.switching_rounds import SwitchingRounds
+from mrgp.inference.variational_em.method import VariationalEM
+from mrgp.likelihoods.switching.distribution import SwitchingLinear
+from mrgp.likelihoods.switching.posterior import System
+from mrgp.parts.emissions import Emission, Gaussian
+from mrgp.parts.latents import LatentLayout
+from mrgp.parts.loadings import readout_loadings
+from mrgp.parts.readout import Readout
+from mrgp.parts.switching import SwitchingDynamics
+from mrgp.recordings.layout import Layout
+from mrgp.recordings.missing import Missing
+from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.fit import Fit
+from mrgp.results.switching_conditional import SwitchingConditional
+from mrgp.results.switching_fit import SwitchingFit
+
+
+@dataclass(frozen=True)
+class Switching(Model, abstract=True):
+    """Base class of models with switching linear dynamics; subclasses write the program.
+
+    Args:
+        n_states: States.
+        n_within: Latents of each region, one number for all or one per region.
+        recurrent: Whether latents tell which state comes next.
+        emission: An :class:`mrgp.Emission` or its name: "gaussian", or counts of one kind.
+    """
+
+    n_states: int = 2
+    n_within: int | tuple[int, ...] = 2
+    recurrent: bool = True
+    _: KW_ONLY
+    emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
+
+    fit_class: ClassVar[type[Fit]] = SwitchingFit
+    methods: ClassVar[tuple[str, ...]] = (VariationalEM.written_name(),)
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if isinstance(self.n_within, list):
+            object.__setattr__(self, "n_within", tuple(self.n_within))
+        self.resolve()
+        if self.n_states < 1:
+            raise ValueError(f"{name}: n_states counts at least 1, not {self.n_states}")
+        if np.min(self.n_within) < 1:
+            raise ValueError(f"{name}: n_within counts at least 1 in every region, not {self.n_within}")
+        if self.emission.is_autocorrelated or not self.emission.is_uniform:
+            remedy = "use emission='gaussian', 'poisson' or 'negative_binomial'"
+            raise ValueError(f"{name} takes neurons of one kind, whose bins are independent given latents: {remedy}")
+
+    @property
+    def typical_logits(self) -> Array:
+        """Means of the prior of logits, (state, next state)."""
+        raise NotImplementedError
+
+    @property
+    def rounds(self) -> SwitchingRounds:
+        """Rounds of a fit."""
+        return SwitchingRounds(self)
+
+    def assignment(self, layout: Layout) -> LatentLayout:
+        widths = self.n_within if isinstance(self.n_within, tuple) else (self.n_within,) * layout.n_regions
+        if len(widths) != layout.n_regions:
+            counts = f"n_within has {len(widths)} numbers, but the recording {layout.n_regions} regions"
+            raise ValueError(f"{type(self).__name__}: {counts}: give one per region, or one for all")
+        return LatentLayout(layout.n_neurons, 0, widths)
+
+    def observe(self, data: MultiRegionData, dynamics: SwitchingDynamics, readout: Readout) -> None:
+        """Sample the observed site ``y``, with states and latents integrated out."""
+        loadings = readout_loadings(self.assignment(data.layout), readout.loadings)
+        system = System(dynamics, jnp.asarray(loadings, float), readout)
+        holes: Any = (data.observed, data.pattern, data.length)
+        with numpyro.plate("trial", data.n_trials):
+            law = SwitchingLinear(system, self.emission, data.n_bins, Missing(*holes))
+            numpyro.sample("y", law, obs=data.values)
+
+    def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> SwitchingConditional:
+        return SwitchingConditional(self, data, sites)

@@ -1,0 +1,1 @@
+"""Variational expectation-maximization: a posterior and parameters improve each other."""
