@@ -103,6 +103,28 @@ def test_the_program_is_the_recursion_written_out():
             past.append(said(eta_of(g)))
 
 
+def test_inputs_are_inferred_from_bins_up_to_the_present_one():
+    """And from a region's own neurons: of others messages tell, one bin later at the earliest."""
+    data, late = recording(), 5
+    model = MRLFADS(**SMALL, n_inputs=1, max_delay=0.0)
+    values = first_values(model, data, random.key(0))
+    z = np.random.default_rng(0).standard_normal((data.n_trials, 3, SMALL["n_initial"]))
+
+    @jax.jit
+    def inferred(other):
+        known = values.all | {"initial": jnp.asarray(z)}
+        guide = handlers.substitute(handlers.seed(model.guide, random.key(1)), data=known)
+        return handlers.trace(guide).get_trace(other)["innovations"]["fn"].base_dist.loc[..., 0]
+
+    moved = {name: np.array(data.region(name)) for name in SIZES}
+    moved["B"][:, late:] += 3
+    other = data.with_values(np.concatenate(list(moved.values()), -1))
+    before, after = (np.asarray(inferred(own)) for own in (data, other))
+    np.testing.assert_allclose(after[:, :late], before[:, :late], atol=1e-6)
+    np.testing.assert_allclose(after[:, late, [0, 2]], before[:, late, [0, 2]], atol=1e-6)
+    assert np.abs(after[:, late, 1] - before[:, late, 1]).max() > 1e-4
+
+
 def test_values_between_bins_are_those_of_a_parabola():
     delay = jnp.linspace(1.0, 3.0, 21)  # away from the ends
     weights = np.asarray(lag_weights(delay, 6))
