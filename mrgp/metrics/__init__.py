@@ -15,7 +15,8 @@ from mrgp.metrics.few_shot import few_shot
 from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angles, recovery_errors, subspace_error
 from mrgp.metrics.recovery_of_trials import recovery_of_trials
 from mrgp.metrics.communication import (
-    effectome_cosine, false_edge_ratio, input_r2, message_r2, transmission_delay_rmse,
+    effectome_cosine, false_edge_ratio, input_r2, message_r2, perturbation_r2,
+    transmission_delay_rmse,
 )  # fmt: skip
 from mrgp.metrics.lagged_regression import lagged_regression
 from mrgp.metrics.reduced_rank import reduced_rank_regression
@@ -52,6 +53,7 @@ __all__ = [
     "matched_delays",
     "message_r2",
     "neuron_masks",
+    "perturbation_r2",
     "pooled_r_squared",
     "predictive_modes",
     "principal_angles",

@@ -81,6 +81,26 @@ def input_r2(true: xr.DataArray, found: xr.DataArray) -> float:
     return _r2_by_name(true, found, "region", *(a["region"].values.tolist() for a in (true, found)))
 
 
+def perturbation_r2(true: xr.DataArray, found: xr.DataArray) -> float:
+    """R2 of a predicted change of rates, such as that of all regions but one when this one is silenced.
+
+    Nothing is fitted: to predict no change at all has 0.
+
+    Args:
+        true: (trial, time, neuron), the change that there is.
+        found: The same, as it was predicted; see ``fit.perturb``.
+
+    Raises:
+        ValueError: they are of other shapes, or nothing changes.
+    """
+    if true.shape != found.shape:
+        raise ValueError(f"the true change is of shape {true.shape}, the predicted one of {found.shape}")
+    total = float((true.values**2).sum())
+    if total == 0:
+        raise ValueError("the true change is 0: there is nothing to predict")
+    return 1 - float(((true.values - found.values) ** 2).sum()) / total
+
+
 def transmission_delay_rmse(true: xr.DataArray, found: xr.DataArray) -> float:
     """Root mean square error of the delays of messages, over the true edges.
 

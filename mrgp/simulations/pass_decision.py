@@ -52,7 +52,7 @@ def pass_decision(n_units: int = 32, *, reverse: bool = False, seed: int = 0, **
     for r, own in enumerate(maps):
         start = START * rng.standard_normal((n_trials, 1 + PRIVATE))
         regions.append(Region(start, decider(integrates=(r == 0) == reverse, into=from_common[r]), own.rates))
-    course = run(regions, edges, stimuli, common, setting.squash)
+    course = run(regions, edges, stimuli, common, setting.squash, heard=setting.hears(edges))
     network = Network(edges, course, stimuli, common)
     kinds = np.array([f"{c:+.2f}" for c in coherence])
     attrs = {"integrator": "A" if reverse else "B"}

@@ -85,7 +85,7 @@ def random_networks(
         stimuli[:, :, region] += task(rng, kinds, setting.n_bins, place)
     common = setting.common_input(rng)
     regions = [gated(rng, n_units, int(table[:, r].sum()), setting.n_trials) for r in range(n)]
-    course = run(regions, edges, stimuli, common, setting.squash)
+    course = run(regions, edges, stimuli, common, setting.squash, heard=setting.hears(edges))
     network, names = Network(edges, course, stimuli, common), [chr(ord("A") + r) for r in sensory]
     return recorded(setting, network, rng, seed, conditions=np.array(KINDS)[kinds], sensory=names)
 

@@ -33,6 +33,7 @@ class Setting:
         noise: sd of Gaussian values around h; 0 for h itself.
         common: sd of the input that all regions get and nobody records; 0 for none.
         saturating: Messages pass through tanh.
+        silenced: Place of a region that others never hear: its messages are 0. All else is drawn as it is without.
         delay: Of messages in bins, beyond the one that each takes; one number, or one per edge.
 
     Raises:
@@ -49,6 +50,7 @@ class Setting:
     common: float = 0.0
     saturating: bool = False
     delay: ArrayLike = 0.0
+    silenced: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_trials", "n_bins"):
@@ -81,6 +83,10 @@ class Setting:
     def squash(self) -> Squash:
         """Function phi that messages pass through."""
         return np.tanh if self.saturating else np.asarray
+
+    def hears(self, edges: Sequence[Edge]) -> np.ndarray:
+        """Edges that carry anything, (edge,)."""
+        return np.array([edge.source != self.silenced for edge in edges], bool)
 
     def common_input(self, rng: np.random.Generator) -> np.ndarray:
         """Draw the common input, (trial, time, 1)."""

@@ -86,10 +86,12 @@ def run(
     common: Float[np.ndarray, "trial time common"],
     squash: Squash,
     forced: Float[np.ndarray, "trial time edge message"] | None = None,
+    heard: np.ndarray | None = None,
 ) -> Course:
     """Run the recursion above over all bins.
 
-    ``squash`` is phi. With ``forced``, these are the messages, and nothing is read from rates.
+    ``squash`` is phi. With ``forced``, these are the messages, and nothing is read from rates. Edges that are not
+    ``heard`` (edge,) carry 0.
     """
     n_trials, n_bins = stimuli.shape[:2]
     state = [region.start for region in regions]
@@ -101,7 +103,8 @@ def run(
     for t in range(n_bins):
         if forced is None:
             for e, edge in enumerate(edges):
-                messages[:, t, e] = squash(delayed(rates[edge.source], t, edge.delay) @ edge.readout.T)
+                sent = squash(delayed(rates[edge.source], t, edge.delay) @ edge.readout.T)
+                messages[:, t, e] = sent if heard is None or heard[e] else 0.0
         for r, region in enumerate(regions):
             arrived = Arrivals(stimuli[:, t, r], messages[:, t, incoming[r]], common[:, t])
             state[r] = region.step(state[r], arrived)

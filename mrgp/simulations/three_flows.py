@@ -110,7 +110,7 @@ def three_flows(
     for flow, own in zip(FLOWS.values(), maps, strict=True):
         into = rng.standard_normal((2, 2)) * flow.pushed
         regions.append(Region(flow.start(rng.uniform(-1, 1, n_trials)), moved(flow, into), own.rates))
-    course = run(regions, edges, stimuli, shared, setting.squash)
+    course = run(regions, edges, stimuli, shared, setting.squash, heard=setting.hears(edges))
     network = Network(edges, course, stimuli, shared)
     return recorded(setting, network, rng, seed, latents=True, flows=list(FLOWS))
 

@@ -1,6 +1,7 @@
 """Regions that talk: messages, inputs and the graph found by baselines, on networks whose truth is known.
 
-    python tests/benchmarks/talking_regions.py [--networks memory_ring,...] [--seeds 1] [--random 10] [--models] [--epochs 150]
+    python tests/benchmarks/talking_regions.py [--networks memory_ring,...] [--seeds 1] [--random 10]
+        [--methods VAR,MRLFADS] [--epochs 100]
 
 Three quarters of the trials train, the others are scored.
 
@@ -8,17 +9,22 @@ Three quarters of the trials train, the others are scored.
     false edges      the largest entry where there is no edge, over the mean one where there is
     message R2       true messages regressed on the inferred ones of the same edge; inputs likewise, of the same region
     input R2, summed of inputs that are residuals: summed up with a time constant of ten bins, as stimuli have
+    delay            largest error of a true edge's, in bins
+    silenced R2      change of rates of the others where A is heard by nobody, predicted by a fit that never saw it
 
-A method is a function of training and test trials that returns a Found: a model is one more entry of METHODS or MODELS.
-With --models MRLFADS is fitted too, some minutes each; its effectome is of what messages move in their target.
+A method is a function of training and test trials that returns a Found: a model is one more entry of METHODS. Models
+take some minutes each; the effectome of MRLFADS is of what messages move in their target. Rows are kept in
+talking_regions.jsonl, beside this file, and the table is of all of them: the newest of each network, seed and method.
 """
 
 import argparse
+import json
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -32,6 +38,7 @@ from mrgp.metrics import (
     input_r2,
     lagged_regression,
     message_r2,
+    perturbation_r2,
     reduced_rank_regression,
 )
 from mrgp.parts.communication import SOURCE, TARGET, effectome_of
@@ -42,7 +49,11 @@ from mrgp.simulations.talking import STIMULUS_BINS
 TRAINING = {"learning_rate": 0.01, "batch_size": 32, "warm_up": 20, "patience": 15, "hidden_share": 0}
 TRAINED = 0.75  # of the trials, which are in random order
 HIDDEN_UNITS = {"counts": 0.76, "n_seen": 20}
-HEAD = ["network", "seed", "method", "cosine", "false edges", "message R2", "input R2", "input R2, summed", "s"]
+SCORES = ["cosine", "false edges", "message R2", "input R2", "input R2, summed", "delay", "silenced R2"]
+HEAD = ["network", "seed", "method", *SCORES, "s"]
+TITLE = "Regions that talk: models beside baselines"
+RANDOM = "random_networks, counts, 20 of 32, common"
+KEPT = Path(__file__).with_suffix(".jsonl")
 
 
 class Found(NamedTuple):
@@ -53,12 +64,16 @@ class Found(NamedTuple):
         messages: Of the test trials, (trial, time, edge, message), with the names of edges.
         inputs: Of the test trials, (trial, time, region, input).
         summed: The same from residuals, summed up over time.
+        delays: Of the edges in bins, (edge,), with the names of edges.
+        silenced: Predicted change of the test trials' rates where region A is heard by nobody, (trial, time, neuron).
     """
 
     effectome: np.ndarray
     messages: xr.DataArray
     inputs: xr.DataArray | None = None
     summed: xr.DataArray | None = None
+    delays: xr.DataArray | None = None
+    silenced: xr.DataArray | None = None
 
 
 def lagged(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, n_lags: int, rank: int) -> Found:
@@ -85,7 +100,11 @@ def mrlfads(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = model.fit(train, progress=False, max_iterations=epochs, **TRAINING)
-    return Found(fit.effectome(test).values, fit.messages(test)["mean"], fit.inputs(test)["mean"])
+    without = fit.perturb("A", None, test)
+    delays = fit.edges(test)["delay"] / test.bin_width
+    change = without["rate_without"] - without["rate"]
+    inputs = fit.inputs(test)["mean"]
+    return Found(fit.effectome(test).values, fit.messages(test)["mean"], inputs, None, delays, change)
 
 
 def coupled(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int) -> Found:
@@ -99,31 +118,28 @@ def coupled(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int
 
 type Method = Callable[[mrgp.MultiRegionData, mrgp.MultiRegionData], Found]
 
-METHODS: dict[str, Method] = {
+PLAIN: dict[str, Method] = {
     "reduced rank, pairs": partial(reduced_rank, rank=2),
     **{f"VAR, {n} lag{'s' * (n > 1)}, rank {r}": partial(lagged, n_lags=n, rank=r) for n, r in ((1, 2), (3, 2), (3, 4))},
 }
 
 MODELS: dict[str, Callable[..., Found]] = {"MRLFADS": mrlfads, "CoupledLDS": coupled}
 
-NETWORKS: dict[str, Callable[[int], Simulation]] = {
-    "memory_ring, no noise": lambda seed: mrgp.memory_ring(noise=0, seed=seed),
-    "memory_ring": lambda seed: mrgp.memory_ring(seed=seed),
-    "memory_ring, delays 1 to 4": lambda seed: mrgp.memory_ring(delay=(1, 2.5, 4), seed=seed),
-    "memory_ring, counts, 20 of 32": lambda seed: mrgp.memory_ring(**HIDDEN_UNITS, seed=seed),
-    "pass_decision": lambda seed: mrgp.pass_decision(seed=seed),
-    "pass_decision, reverse": lambda seed: mrgp.pass_decision(reverse=True, seed=seed),
-    "three_flows, counts": lambda seed: mrgp.three_flows(seed=seed),
+NETWORKS: dict[str, Callable[..., Simulation]] = {
+    "memory_ring, no noise": partial(mrgp.memory_ring, noise=0),
+    "memory_ring": mrgp.memory_ring,
+    "memory_ring, delays 1 to 4": partial(mrgp.memory_ring, delay=(1, 2.5, 4)),
+    "memory_ring, counts, 20 of 32": partial(mrgp.memory_ring, **HIDDEN_UNITS),
+    "pass_decision": mrgp.pass_decision,
+    "pass_decision, reverse": partial(mrgp.pass_decision, reverse=True),
+    "three_flows, counts": mrgp.three_flows,
+    RANDOM: partial(mrgp.random_networks, **HIDDEN_UNITS, common=0.5),
 }
 
 
-def random_network(seed: int) -> Simulation:
-    """A random network, counted, with a common input."""
-    return mrgp.random_networks(seed, **HIDDEN_UNITS, common=0.5)
-
-
-def scores(made: Simulation, method: Method) -> tuple[list[float], float]:
-    """The scores of HEAD, NaN where a method has none, and seconds."""
+def scores(make: Callable[..., Simulation], method: Method) -> tuple[list[float], float]:
+    """The SCORES of a network, NaN where a method has none, and seconds."""
+    made = make()
     n_train = round(TRAINED * made.data.n_trials)
     train, test = made.data.select_trials(slice(0, n_train)), made.data.select_trials(slice(n_train, None))
     truth = made.truth.isel(trial=slice(n_train, None))
@@ -134,8 +150,29 @@ def scores(made: Simulation, method: Method) -> tuple[list[float], float]:
     of_inputs = [np.nan if own is None else input_r2(truth["inputs"], own) for own in (found.inputs, found.summed)]
     return [
         effectome_cosine(graph, found.effectome), false_edge_ratio(graph, found.effectome),
-        message_r2(truth["messages"], found.messages), *of_inputs,
+        message_r2(truth["messages"], found.messages), *of_inputs, delay_error(made, found),
+        silenced_r2(made, make, found),
     ], seconds  # fmt: skip
+
+
+def delay_error(made: Simulation, found: Found) -> float:
+    """The largest error of a true edge's delay in bins."""
+    if found.delays is None:
+        return np.nan
+    by_name = found.delays.set_index(edge=[SOURCE, TARGET])
+    true = made.truth["delay"] / made.data.bin_width
+    own = [by_name.sel({SOURCE: s, TARGET: t}).item() for s, t in zip(true[SOURCE].values, true[TARGET].values, strict=True)]
+    return float(np.abs(np.array(own) - true.values).max())
+
+
+def silenced_r2(made: Simulation, make: Callable[..., Simulation], found: Found) -> float:
+    """R2 of the change of the other regions, of networks whose values are rates."""
+    if found.silenced is None or "log_rate" in made.truth:
+        return np.nan
+    others = made.truth["region_of_neuron"].values != "A"
+    change = (make(silenced=0).truth["rates"] - made.truth["rates"]).isel(neuron=others)
+    own = found.silenced.isel(neuron=others)
+    return perturbation_r2(change.isel(trial=slice(-own.sizes["trial"], None)), own)
 
 
 def main() -> None:
@@ -143,29 +180,40 @@ def main() -> None:
     parser.add_argument("--networks", default="", help="only those whose names begin with one of these, comma-separated")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--random", type=int, default=10, help="random networks")
-    parser.add_argument("--models", action="store_true", help="fit models too")
+    text = "only those whose names begin with one of these, comma-separated; models are fitted if they are named"
+    parser.add_argument("--methods", default=",".join(PLAIN), help=text)
     parser.add_argument("--epochs", type=int, default=100, help="of models")
     args = parser.parse_args()
-    methods = METHODS | {name: partial(fit, epochs=args.epochs) for name, fit in MODELS.items() if args.models}
-    starts = tuple(args.networks.split(","))
-    made = [(name, seed, make) for name, make in NETWORKS.items() for seed in range(args.seeds)]
-    made += [("random_networks, counts, 20 of 32, common", seed, random_network) for seed in range(args.random)]
-    rows = []
-    for name, seed, make in made:
-        if not name.startswith(starts):
-            continue
-        simulation = make(seed)
-        for label, method in methods.items():
-            values, seconds = scores(simulation, method)
-            shown = ["" if np.isnan(value) else f"{value:.3f}" for value in values]
-            rows.append([name, seed, label, *shown, f"{seconds:.1f}"])
-            print(rows[-1], flush=True)
-    about = "512 trials x 60 bins of networks of 32 units per region; the last quarter of the trials is scored."
+    methods = PLAIN | {name: partial(fit, epochs=args.epochs) for name, fit in MODELS.items()}
+    networks, named = tuple(args.networks.split(",")), tuple(args.methods.split(","))
+    for name, make in NETWORKS.items():
+        for seed in range(args.random if name == RANDOM else args.seeds) if name.startswith(networks) else ():
+            for label, method in methods.items():
+                if label.startswith(named):
+                    values, seconds = scores(partial(make, seed=seed), method)
+                    own = {key: None if np.isnan(v) else round(v, 4) for key, v in zip(SCORES, values, strict=True)}
+                    row = {"network": name, "seed": seed, "method": label, **own, "s": round(seconds, 1)}
+                    print(row, flush=True)
+                    with KEPT.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+    about = "512 trials x 60 bins of networks of 32 units per region; the last quarter of the trials is scored. Rows are "
+    about += "of several runs, the newest of each kind."
+    rows = [[cell(row[name]) for name in HEAD] for row in newest()]
     only = f" --networks {args.networks}" if args.networks else ""
-    only += f" --models --epochs {args.epochs}" if args.models else ""
     command = f"python tests/benchmarks/talking_regions.py --seeds {args.seeds} --random {args.random}{only}"
-    title = f"Regions that talk: {'a model beside baselines' if args.models else 'baselines'}"
-    record(title, f"{about}\n\n{table(HEAD, rows)}", command)
+    record(TITLE, f"{about}\n\n{table(HEAD, rows)}", f"{command} --methods '{args.methods}' --epochs {args.epochs}")
+
+
+def newest() -> list[dict[str, Any]]:
+    """The newest row of each network, seed and method, in the order of networks and methods."""
+    rows = [json.loads(line) for line in KEPT.read_text().splitlines()]
+    kept = {(row["network"], row["seed"], row["method"]): row for row in rows}
+    networks, methods = list(NETWORKS), [*PLAIN, *MODELS]
+    return [kept[key] for key in sorted(kept, key=lambda k: (networks.index(k[0]), k[1], methods.index(k[2])))]
+
+
+def cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

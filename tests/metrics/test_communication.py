@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mrgp.metrics import effectome_cosine, false_edge_ratio, input_r2, message_r2, transmission_delay_rmse
+from mrgp.metrics import (
+    effectome_cosine,
+    false_edge_ratio,
+    input_r2,
+    message_r2,
+    perturbation_r2,
+    transmission_delay_rmse,
+)
 from mrgp.simulations.pass_decision import pass_decision
 
 RING = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0.0]])
@@ -111,3 +118,14 @@ def test_arrays_that_cannot_be_scored_are_refused():
             message_r2(true, other)
     with pytest.raises(ValueError, match="two or more"):
         message_r2(true[:1], true[:1])
+
+
+def test_a_predicted_change_is_scored_as_it_is():
+    true = xr.DataArray(np.random.default_rng(0).standard_normal((3, 4, 5)), dims=("trial", "time", "neuron"))
+    assert perturbation_r2(true, true) == 1.0
+    assert perturbation_r2(true, 0 * true) == 0.0
+    assert perturbation_r2(true, 0.5 * true) == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="the true change is 0: there is nothing to predict"):
+        perturbation_r2(0 * true, true)
+    with pytest.raises(ValueError, match="the true change is of shape"):
+        perturbation_r2(true[1:], true)

@@ -95,6 +95,16 @@ def test_messages_of_a_ring_are_read_from_rates_of_the_bin_before():
         assert least_squares_rest(sent[:, 1:], rates[:, 1:]) > 0.1
 
 
+def test_a_silenced_region_is_heard_by_nobody_and_all_else_stays():
+    ring = {"n_units": 16, "noise": 0, "seed": 1, **SMALL}
+    truth, silent = (memory_ring(silenced=place, **ring).truth for place in (None, 0))
+    np.testing.assert_array_equal(truth["inputs"], silent["inputs"])
+    assert (silent["messages"].values[:, :, 0] == 0).all()  # A to B
+    changed = np.abs(silent["rates"] - truth["rates"]).groupby("region_of_neuron").max(...)
+    assert float(changed.sel(region_of_neuron="B")) > 0.1
+    np.testing.assert_array_equal(silent["rates"][:, 0], truth["rates"][:, 0])  # rates of the rest say nothing
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_repeat_with_their_seed_and_have_their_truth(name, tmp_path):
     made, again = (NETWORKS[name](seed=5, n_units=20, counts=0.5, common=0.3, n_seen=7, **SMALL) for _ in range(2))
