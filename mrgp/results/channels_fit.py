@@ -185,7 +185,7 @@ def _truncated(height: Callable[[float], float], fitted: float, step: float, lon
     A parabola goes through them.
     """
     if longest == 0:
-        return stats.uniform(0.0, 0.0)
+        return stats.rv_discrete(values=([0], [1.0]))
     center = float(np.clip(fitted, step, longest - step))
     low, middle, high = (height(center + way * step) for way in (-1, 0, 1))
     slope, curvature = (high - low) / (2 * step), (2 * middle - high - low) / step**2
