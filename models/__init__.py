@@ -4,6 +4,7 @@
 from numpyro import distributions  # noqa: F401  whole: ArviZ may have left a numpyro that loads lazily, in pieces
 
 from mrgp.models.adm import ADM
+from mrgp.models.ctae import CTAE
 from mrgp.models.dlag import DLAG
 from mrgp.models.fa import FA
 from mrgp.models.gfa import GFA
@@ -16,4 +17,4 @@ from mrgp.models.mrlfads import MRLFADS
 from mrgp.models.neuralode import NeuralODE
 from mrgp.models.pcca import PCCA
 
-__all__ = ["ADM", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "MRLFADS", "PCCA", "NeuralODE"]
+__all__ = ["ADM", "CTAE", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "MRLFADS", "PCCA", "NeuralODE"]

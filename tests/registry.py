@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from mrgp.models import ADM, DLAG, FA, GFA, GPFA, GPVAE, LDS, LFADS, MDLAG, MRLFADS, PCCA, NeuralODE
+from mrgp.models import ADM, CTAE, DLAG, FA, GFA, GPFA, GPVAE, LDS, LFADS, MDLAG, MRLFADS, PCCA, NeuralODE
 from scipy import stats
 from scipy.special import gamma, gammaln, kv
 
@@ -199,6 +199,9 @@ WITH_GUIDE = [
 ]
 """Those whose latents are inferred by a guide, and which draw with what they have learned."""
 
+AUTOENCODERS = [CTAE(2, 1, width=8, depth=1), CTAE({("V1", "V2"): 2}, (1, 0), alignment=1.0, emission="gaussian")]
+"""Those whose latents are read from the values."""
+
 # --- every member of every family
 
 PARTS: dict[str, list[Part]] = {
@@ -223,7 +226,7 @@ PARTS: dict[str, list[Part]] = {
     "method": [
         mrgp.MAP(), mrgp.EM(), mrgp.VB(), mrgp.Laplace(), mrgp.SVI(), mrgp.NUTS(), mrgp.AmortisedSVI(),
     ],
-    "model": [*MODELS, *WITH_GUIDE],
+    "model": [*MODELS, *WITH_GUIDE, *AUTOENCODERS],
     "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Matlab, Nwb)],
     "metric": [
         PsthRmse(), TrialRmse(), R2(), NormalisedError(), BitsPerBin(), TrialLogLikelihood(), Reconstruction(),

@@ -15,6 +15,7 @@ MODELS = {
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
     "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
+    "ctae": "latents across and within regions, read by transformers; an autoencoder",
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
     "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
@@ -31,6 +32,7 @@ CLASSES = {
     "pcca": "PCCA",
     "gfa": "GFA",
     "gpvae": "GPVAE",
+    "ctae": "CTAE",
     "lfads": "LFADS",
     "mrlfads": "MRLFADS",
     "neuralode": "NeuralODE",
@@ -47,6 +49,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "pcca": ("map",),
     "gfa": ("vb", "map"),
     "gpvae": ("amortised_svi",),
+    "ctae": ("amortised_svi",),
     "lfads": ("amortised_svi",),
     "mrlfads": ("amortised_svi",),
     "neuralode": ("amortised_svi",),
@@ -79,8 +82,8 @@ OF_METHODS: dict[str, tuple[str, ...]] = {
 """Options that are settings of methods, and the methods."""
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
-    "n_across": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae"),
-    "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa", "gpvae"),
+    "n_across": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "ctae"),
+    "n_within": ("dlag", "adm", "mdlag", "pcca", "gfa", "gpvae", "ctae"),
     "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa"),
     "noise": ("dlag", "adm", "mdlag", "gpfa"),
@@ -90,7 +93,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
     "gp_noise": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
-    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "lfads", "mrlfads", "neuralode"),
+    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "ctae", "lfads", "mrlfads", "neuralode"),
     "order": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),
@@ -159,7 +162,7 @@ DEFAULTS: dict[str, Any] = {
 """Values of options where none is typed."""
 
 OWN_DEFAULTS: dict[str, dict[str, Any]] = {
-    "emission": {"lfads": "poisson", "mrlfads": "poisson", "neuralode": "poisson"},
+    "emission": {"ctae": "poisson", "lfads": "poisson", "mrlfads": "poisson", "neuralode": "poisson"},
     "order": {"gpvae": 4},
     "n_factors": {"mrlfads": 10},
     "n_initial": {"mrlfads": 16},
@@ -167,7 +170,7 @@ OWN_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The same, of models of which they are other values."""
 
-NEEDS_WITHIN = ("dlag", "adm", "pcca")
+NEEDS_WITHIN = ("dlag", "adm", "pcca", "ctae")
 """Models that compare regions, so that private latents are part of the question."""
 
 CALIBRATED = ("dlag", "adm", "mdlag", "gpfa")
@@ -178,6 +181,9 @@ SIMULATED = ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa")
 
 WITH_GUIDE = ("gpvae", "lfads", "mrlfads", "neuralode")
 """Models whose latents are inferred by a guide."""
+
+AUTOENCODERS = ("ctae",)
+"""Models whose latents are read from the values, so that they have no likelihood and draw nothing."""
 
 COUNTED = ("poisson", "negative_binomial")
 """Emissions of spike counts."""

@@ -25,6 +25,7 @@ class WithGuide(Protocol):
     """Interface that amortised inference needs of a model: its program, and its guide."""
 
     first_horizon: ClassVar[float]
+    is_autoencoder: ClassVar[bool]
 
     def __call__(self, data: MultiRegionData) -> None: ...
     def guide(self, data: MultiRegionData) -> None: ...
