@@ -60,7 +60,8 @@ class CTAE(Amortised):
     **There is no log p(y).** Latents are what encoders read of the values, not random: the log-likelihood of a
     recording would be that of a copy. So ``fit.log_likelihood`` is refused; compare by neurons that are hidden from the
     encoders (:func:`mrgp.evaluate`, :func:`mrgp.metrics.hidden_log_likelihood`, by which :func:`mrgp.tune` chooses).
-    No new trials can be drawn either.
+    No new trials can be drawn either. With few trials fit with ``hidden_share=0``: no entry is then hidden in training,
+    latents are found in fewer epochs, and hidden neurons are predicted less well.
 
     Sample sites are those of the emission. ``fit.latents()`` has ``across_mean``, ``within_mean``, and
     ``across_of_region``, as each region reads the shared ones; they have no sd.
