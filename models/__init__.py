@@ -5,6 +5,7 @@ from numpyro import distributions  # noqa: F401  whole: ArviZ may have left a nu
 
 from mrgp.models.adm import ADM
 from mrgp.models.coupled_lds import CoupledLDS
+from mrgp.models.ctae import CTAE
 from mrgp.models.dlag import DLAG
 from mrgp.models.fa import FA
 from mrgp.models.gfa import GFA
@@ -19,6 +20,6 @@ from mrgp.models.pcca import PCCA
 from mrgp.models.switching_lds import SwitchingLDS
 
 __all__ = [
-    "ADM", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "MRLFADS", "PCCA", "CoupledLDS", "NeuralODE",
-    "SwitchingLDS",
+    "ADM", "CTAE", "DLAG", "FA", "GFA", "GPFA", "GPVAE", "LDS", "LFADS", "MDLAG", "MRLFADS", "PCCA", "CoupledLDS",
+    "NeuralODE", "SwitchingLDS",
 ]  # fmt: skip

@@ -76,6 +76,7 @@ from .results.fit import Fit as Fit
 from .results.fit import load_fit as load_fit
 from .results.loo import leave_one_out as leave_one_out
 from .runtime.workers import process_pool as process_pool
+from .simulations.centre_out_reach import centre_out_reach as centre_out_reach
 from .simulations.chaotic_network import chaotic_network as chaotic_network
 from .simulations.from_fit import simulate_from as simulate_from
 from .simulations.memory_ring import memory_ring as memory_ring

@@ -1,6 +1,7 @@
 """The generative models written again by hand, in NumPy alone: an independent check of what programs draw."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -134,3 +135,45 @@ def assert_same_moments(one: np.ndarray, other: np.ndarray) -> None:
     z = (a - b) / np.sqrt(u + v)
     assert np.abs(z).max() < 5, np.abs(z).max()
     assert np.mean(z**2) < 1 + 10 * np.sqrt(2 / len(z)), np.mean(z**2)
+
+
+# --- networks
+
+
+def written_transformer(net: Any, inputs: np.ndarray, region: int | None = None) -> np.ndarray:
+    """Numbers of the bins of one trial (time, width), by ``CausalTransformer``'s arrays, bin by bin and head by head.
+
+    Of networks side by side, those of one ``region``.
+    """
+
+    def numbers(array: Any) -> np.ndarray:
+        return np.asarray(array, float) if region is None else np.asarray(array, float)[region]
+
+    def linear(layer: Any, x: np.ndarray) -> np.ndarray:
+        return numbers(layer.weight) @ x + numbers(layer.bias)
+
+    def normed(norm: Any, x: np.ndarray) -> np.ndarray:
+        return numbers(norm.scale) * (x - x.mean()) / np.sqrt(x.var() + 1e-5) + numbers(norm.level)
+
+    width = len(numbers(net.into.layers[0].bias))
+    x = []
+    for t, given in enumerate(inputs):
+        phases = [t / 10_000.0 ** (2 * (k // 2) / width) for k in range(width)]
+        x.append(linear(net.into.layers[0], given) + [np.cos(p) if k % 2 else np.sin(p) for k, p in enumerate(phases)])
+    for block in net.blocks:
+        reads, writes = numbers(block.attention.reads), numbers(block.attention.writes)
+        following = []
+        for t in range(len(x)):
+            heard = np.zeros(width)
+            for head in range(reads.shape[1]):
+                query, key, value = reads[:, head]
+                scores = np.array([(query @ x[t]) @ (key @ x[s]) for s in range(t + 1)]) / np.sqrt(len(query))
+                share = np.exp(scores - scores.max())
+                share /= share.sum()
+                heard += writes[:, head] @ sum(share[s] * (value @ x[s]) for s in range(t + 1))
+            first = normed(block.norm, x[t] + heard)
+            hidden = linear(block.perceptron.layers[0], first)
+            hidden = linear(block.perceptron.layers[1], hidden / (1 + np.exp(-hidden)))
+            following.append(normed(block.last_norm, first + hidden))
+        x = following
+    return np.array(x)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from mrgp.models import (
     ADM,
+    CTAE,
     DLAG,
     FA,
     GFA,
@@ -219,6 +220,8 @@ WITH_GUIDE = [
 
 SWITCHING = [SwitchingLDS(2, 1), SwitchingLDS(2, (2, 1), recurrent=False, emission="poisson")]
 """Those whose dynamics switch with a hidden state."""
+AUTOENCODERS = [CTAE(2, 1, width=8, depth=1), CTAE({("V1", "V2"): 2}, (1, 0), alignment=1.0, emission="gaussian")]
+"""Those whose latents are read from the values."""
 
 # --- every member of every family
 
@@ -246,7 +249,7 @@ PARTS: dict[str, list[Part]] = {
         mrgp.MAP(), mrgp.EM(), mrgp.VB(), mrgp.Laplace(), mrgp.SVI(), mrgp.NUTS(), mrgp.AmortisedSVI(),
         mrgp.VariationalEM(),
     ],
-    "model": [*MODELS, *WITH_GUIDE, *SWITCHING],
+    "model": [*MODELS, *WITH_GUIDE, *SWITCHING, *AUTOENCODERS],
     "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Matlab, Nwb)],
     "metric": [
         PsthRmse(), TrialRmse(), R2(), NormalisedError(), BitsPerBin(), TrialLogLikelihood(), Reconstruction(),

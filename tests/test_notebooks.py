@@ -34,7 +34,7 @@ SYNTHETIC = {
     "mdlag_dense", "mdlag_markov", "mdlag_spectral", "switching",
 }  # fmt: skip
 
-NONLINEAR = {"gpvae", "lfads", "mrlfads", "neuralode"}
+NONLINEAR = {"ctae", "gpvae", "lfads", "mrlfads", "neuralode"}
 BAYESIAN = {"delay_hypotheses", "own_model", "posterior", "v1v2_hypotheses"}
 V1V2 = {
     "adm", "comparison", "custom_kernel", "dlag_dense", "dlag_markov", "mdlag_dense", "mdlag_markov", "mdlag_spectral",

@@ -5,6 +5,7 @@ from typing import Any
 
 from mrgp.cli.argument_types import bounds, count, counts, positive, positive_count, sizes
 from mrgp.cli.catalogue import (
+    AUTOENCODERS,
     CALIBRATED,
     COUNTED,
     DEFAULTS,
@@ -71,6 +72,8 @@ truth as often as they say."""
 
 def not_calibrated(args: argparse.Namespace) -> str | None:
     """Refuse a model that cannot be calibrated, or misplaced options: a sentence, or None."""
+    if args.model in AUTOENCODERS:
+        return f"{args.model} has no posterior to calibrate: compare its latents with the truth of mrgp simulate"
     if args.model in WITH_GUIDE:
         return f"{args.model} infers latents by a guide: fit it, and check these in Python by mrgp.calibrate_latents"
     if args.model not in CALIBRATED:

@@ -16,6 +16,7 @@ MODELS = {
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
     "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
+    "ctae": "latents across and within regions, read by transformers; an autoencoder",
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
     "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
@@ -34,6 +35,7 @@ CLASSES = {
     "pcca": "PCCA",
     "gfa": "GFA",
     "gpvae": "GPVAE",
+    "ctae": "CTAE",
     "lfads": "LFADS",
     "mrlfads": "MRLFADS",
     "neuralode": "NeuralODE",
@@ -52,6 +54,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "pcca": ("map",),
     "gfa": ("vb", "map"),
     "gpvae": ("amortised_svi",),
+    "ctae": ("amortised_svi",),
     "lfads": ("amortised_svi",),
     "mrlfads": ("amortised_svi",),
     "neuralode": ("amortised_svi",),
@@ -85,8 +88,8 @@ OF_METHODS: dict[str, tuple[str, ...]] = {
 """Options that are settings of methods, and the methods."""
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
-    "n_across": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae"),
-    "n_within": ("dlag", "adm", "mdlag", "coupledlds", "pcca", "gfa", "gpvae", "switchinglds"),
+    "n_across": ("dlag", "adm", "mdlag", "gpfa", "lds", "fa", "pcca", "gfa", "gpvae", "ctae"),
+    "n_within": ("dlag", "adm", "mdlag", "coupledlds", "pcca", "gfa", "gpvae", "ctae", "switchinglds"),
     "mean": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa"),
     "mean_timescale": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa"),
     "noise": ("dlag", "adm", "mdlag", "gpfa"),
@@ -96,8 +99,8 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "timescale_bounds": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "likelihood": ("dlag", "adm", "mdlag", "gpfa"),
     "gp_noise": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
-    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa", "gpvae", "lfads", "mrlfads",
-        "neuralode", "switchinglds"),
+    "emission": ("dlag", "adm", "mdlag", "gpfa", "lds", "coupledlds", "fa", "pcca", "gfa", "gpvae", "ctae", "lfads",
+        "mrlfads", "neuralode", "switchinglds"),
     "order": ("dlag", "adm", "mdlag", "gpfa", "gpvae"),
     "lift": ("dlag", "mdlag", "gpfa"),
     "delay_timescale": ("adm",),
@@ -173,7 +176,7 @@ DEFAULTS: dict[str, Any] = {
 """Values of options where none is typed."""
 
 OWN_DEFAULTS: dict[str, dict[str, Any]] = {
-    "emission": {"lfads": "poisson", "mrlfads": "poisson", "neuralode": "poisson"},
+    "emission": {"ctae": "poisson", "lfads": "poisson", "mrlfads": "poisson", "neuralode": "poisson"},
     "order": {"gpvae": 4},
     "n_factors": {"mrlfads": 16},
     "n_states": {"mrlfads": 48, "switchinglds": 2},
@@ -182,7 +185,7 @@ OWN_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The same, of models of which they are other values."""
 
-NEEDS_WITHIN = ("dlag", "adm", "pcca")
+NEEDS_WITHIN = ("dlag", "adm", "pcca", "ctae")
 """Models that compare regions, so that private latents are part of the question."""
 
 CALIBRATED = ("dlag", "adm", "mdlag", "gpfa")
@@ -196,6 +199,9 @@ WITH_GUIDE = ("gpvae", "lfads", "mrlfads", "neuralode")
 
 TALKING = ("mrlfads",)
 """Models whose regions send messages to each other."""
+
+AUTOENCODERS = ("ctae",)
+"""Models whose latents are read from the values, so that they have no likelihood and draw nothing."""
 
 COUNTED = ("poisson", "negative_binomial")
 """Emissions of spike counts."""

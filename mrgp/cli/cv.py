@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrgp.cli.argument_types import numbers, positive_count, widths
-from mrgp.cli.catalogue import MEANT_FOR, NEEDS_WITHIN
+from mrgp.cli.catalogue import AUTOENCODERS, MEANT_FOR, NEEDS_WITHIN
 from mrgp.cli.shared import Misuse, build_model, given, load, make_folder, resumable, said, watched
 from mrgp.cli.shared_arguments import (
     add_method,
@@ -66,6 +66,9 @@ def not_cross_validated(args: argparse.Namespace) -> str | None:
     if model not in MEANT_FOR["n_across"]:
         sizes = f"{model} has no latents that all regions share, the numbers of which cv compares"
         return f"{sizes}: choose its sizes in Python by mrgp.tune"
+    if model in AUTOENCODERS:
+        instead = "mrgp.cross_validate(..., score=mrgp.metrics.hidden_log_likelihood), or mrgp.tune"
+        return f"{model} has no likelihood of trials: choose its sizes in Python by {instead}"
     if (wrong := misplaced(args)) is not None:
         return wrong
     if args.search and model not in MEANT_FOR["n_within"]:

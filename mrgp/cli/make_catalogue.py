@@ -47,6 +47,7 @@ WORDS = {
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
     "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
+    "ctae": "latents across and within regions, read by transformers; an autoencoder",
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
     "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",
     "neuralode": "one population whose latents follow a learned flow, also over irregular bins",
@@ -109,6 +110,10 @@ LEFT_OUT = {
     "edge_rate": "a prior that seldom changes, chosen in Python",
     "hidden": "of networks, chosen in Python",
     "encoder": "of networks, chosen in Python",
+    "heads": "of networks, chosen in Python",
+    "shared_only": "a weight of training, chosen in Python, by mrgp.tune",
+    "alignment": "a weight of training, chosen in Python, by mrgp.tune",
+    "orthogonality": "a weight of training, chosen in Python, by mrgp.tune",
     "reader": "of networks, chosen in Python",
     "width": "of networks, chosen in Python",
     "depth": "of networks, chosen in Python",
@@ -251,7 +256,8 @@ def entries() -> list[tuple[str, str, Any, str]]:
     counted = [e for e in named["emission"] if known[meant_for["emission"][0]](1, emission=e).emission.is_of_counts]  # type: ignore
     needing = [name for name in meant_for["n_within"] if known[name].regions_needed > 1]
     ways, usual = built_in_methods(), defaults(meant_for)
-    with_guide = [n for n, model in known.items() if all(ways[method].trains_guide for method in model.methods)]
+    by_networks = [n for n, model in known.items() if all(ways[method].trains_guide for method in model.methods)]
+    with_guide = [name for name in by_networks if not known[name].is_autoencoder]
     tuples = "dict[str, tuple[str, ...]]"
     return [
         ("MODELS", "", words, "Models, and what they are."),
@@ -283,6 +289,8 @@ def entries() -> list[tuple[str, str, Any, str]]:
         ("WITH_GUIDE", "", with_guide, "Models whose latents are inferred by a guide."),
         ("TALKING", "", [name for name, model in known.items() if model.sends_messages],
             "Models whose regions send messages to each other."),
+        ("AUTOENCODERS", "", [name for name, model in known.items() if model.is_autoencoder],
+            "Models whose latents are read from the values, so that they have no likelihood and draw nothing."),
         ("COUNTED", "", counted, "Emissions of spike counts."),
         ("KERNELS", "", {name: kernel.__name__ for name, kernel in kernels().items()}, "Kernels, and their classes."),
         ("SETTINGS", "", {option: entry for option, others in WITH.items() for entry in others.items()},

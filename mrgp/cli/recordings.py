@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mrgp.cli.argument_types import count, counts, flag, names, positive, positive_count, sizes
-from mrgp.cli.catalogue import MEANT_FOR, METHODS, NEEDS_WITHIN, SIMULATED, WRITTEN
+from mrgp.cli.catalogue import AUTOENCODERS, MEANT_FOR, METHODS, NEEDS_WITHIN, SIMULATED, WRITTEN
 from mrgp.cli.shared import Misuse, finish, given, make_folder, make_model, said, watched
 from mrgp.cli.shared_arguments import (
     MODEL_OPTIONS,
@@ -66,7 +66,7 @@ def run_fetch(args: argparse.Namespace) -> None:
         print(f"written to {args.out}")
 
 
-NETWORKS = ("memory_ring", "pass_decision", "three_flows", "random_networks")  # functions of mrgp
+NETWORKS = ("memory_ring", "pass_decision", "three_flows", "random_networks", "centre_out_reach")  # functions of mrgp
 OF_FITS = ("hold_max_delay", "shape", "rate")  # options of models that say nothing of what is drawn
 OF_MODELS = tuple(o for o in MODEL_OPTIONS if o not in OF_FITS and not set(SIMULATED).isdisjoint(MEANT_FOR[o]))
 DESIGNED = ("n_across", "n_within", "neurons", "bin_width", "snr", "conditions")  # by a scenario too, in its own way
@@ -83,8 +83,8 @@ TEXTS = {
 def add_simulate(commands: Any) -> None:
     """Add the command ``mrgp simulate``."""
     about = """Draw a recording: one of the scenarios of a model with delays, of a model with --model, whose
-parameters are drawn too, of a fit with --fit, or of a network of regions that talk with
---network. The truth goes beside it, into NAME_truth.nc."""
+parameters are drawn too, of a fit with --fit, or of a network of regions that talk or
+share what they do with --network. The truth goes beside it, into NAME_truth.nc."""
     simulate = commands.add_parser("simulate", help="make a recording whose truth is known", description=about)
     unasked: dict[str, Any] = dict.fromkeys(MEANT_FOR)
     simulate.set_defaults(parser=simulate, checks=(not_simulated,), **unasked)
@@ -94,7 +94,7 @@ parameters are drawn too, of a fit with --fit, or of a network of regions that t
     add("--out", type=Path, metavar="FILE", help=f"the recording: {A_PATH}")
     add("--seed", type=count, default=0, help="another seed, another recording (%(default)s)")
     add("--fit", type=Path, metavar="FIT.nc", help="instead of a scenario: a fit of any model, as mrgp fit wrote it")
-    text = f"instead of a scenario, regions that send each other messages: {listed(NETWORKS)}"
+    text = f"instead of a scenario, regions that talk, or that share the course of a reach: {listed(NETWORKS)}"
     add("--network", choices=NETWORKS, metavar="NAME", help=text)
     add("--n-trials", type=positive_count, metavar="N", help="instead of those of what is drawn; of a model or fit 50")
     text = "bins per trial, instead of those of what is drawn; of a model 100"
@@ -104,7 +104,8 @@ parameters are drawn too, of a fit with --fit, or of a network of regions that t
     text = f"instead of a scenario: {listed(SIMULATED)}; what is not said below is drawn from its priors"
     add("--model", choices=METHODS, metavar="NAME", help=text)
     add("--n-across", type=count, metavar="K", help="latents that all regions share (1)")
-    text = f"latents private to a region: one number for all, or one per region ({listed(NEEDS_WITHIN)}: 1, else 0)"
+    needing = listed(name for name in NEEDS_WITHIN if name in SIMULATED)
+    text = f"latents private to a region: one number for all, or one per region ({needing}: 1, else 0)"
     add("--n-within", type=counts, metavar="W[,W..]", help=text)
     add_choices(add, OF_MODELS, TEXTS)
     add = simulate.add_argument_group("recording of a model").add_argument
@@ -129,6 +130,8 @@ def not_simulated(args: argparse.Namespace) -> str | None:
         return f"{asked[0]} is of a model: give --model NAME, or leave {asked[0]} out" if asked else None
     if args.scenario is not None:
         return f"scenario {args.scenario} has a model of its own: leave it out, or leave --model out"
+    if args.model in AUTOENCODERS:
+        return f"{args.model} reads latents from values and draws none: leave --model out, and give a --network"
     if args.model not in SIMULATED:
         return f"{args.model} draws with what it has learned: fit it, and give --fit FIT.nc instead of --model"
     return misplaced(args) or alone(args)

@@ -231,9 +231,9 @@ def finish(
     if not quiet:
         state = "converged" if fit.converged else "NOT converged"
         state += f" after {fit.iterations} iterations, {fit.wall_s:.0f} s"
-        reached = f"log p(y | parameters) = {total:.2f} nats"
-        if fit.method_class.climbs.is_bound and not fit.method_class.gives_draws and len(fit.trace):
-            reached += f", {fit.climbed} = {fit.trace[-1]:.2f} nats"
+        reached = [] if total is None else [f"log p(y | parameters) = {total:.2f} nats"]
+        if (total is None or fit.climbs.is_bound) and not fit.method_class.gives_draws and len(fit.trace):
+            reached += [f"{fit.climbed} = {fit.trace[-1]:.2f} nats"]
         tables = table(fit, bounds, truth)
-        print(f"{state}; {reached}\n{tables and f'\n{tables}\n'}")
+        print(f"{state}; {', '.join(reached)}\n{tables and f'\n{tables}\n'}")
         print(f"summary.json, fit.nc{' and figures' * figures} are in {folder}")

@@ -186,8 +186,8 @@ class Amortised(Model, abstract=True):
         unread = jnp.zeros((data.layout.total_neurons, 1))
         return self.emission.sample(data, LatentLayout(data.layout.n_neurons, 1, (0,) * data.layout.n_regions), unread)
 
-    def observe(self, data: MultiRegionData, signal: Array, readout: Readout, latents: Array) -> None:
-        """Sample the observed site ``y`` inside ``trials``.
+    def observe(self, data: MultiRegionData, signal: Array, readout: Readout, latents: Array) -> Array:
+        """Sample the observed site ``y`` inside ``trials``; return which entries it scores.
 
         Args:
             data: What :meth:`trials` gave.
@@ -199,6 +199,7 @@ class Amortised(Model, abstract=True):
         eta = numpyro.deterministic(ETA, signal + readout.offset)
         scored = self.observed(data) & numpyro.deterministic(SCORED, jnp.asarray(True))
         numpyro.sample("y", self.emission.given(readout, eta).mask(scored).to_event(2), obs=data.floats)
+        return scored
 
     # ---- what inference and results ask --------------------------------------------------------------------------
 

@@ -79,11 +79,20 @@ def assigned(model: "GaussianProcesses", layout: Layout) -> LatentLayout:
             instead = f", or use {model.private_in}" if model.private_in else ""
             raise ValueError(f"{name} has no within latents: leave n_within at 0{instead}")
         return LatentLayout((layout.total_neurons,), model.n_across, (0,))
-    within = (model.n_within,) * layout.n_regions if isinstance(model.n_within, int) else model.n_within
+    return LatentLayout(layout.n_neurons, model.n_across, private_counts(name, model.n_within, layout))
+
+
+def private_counts(model: str, n_within: int | tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """Numbers of private latents of every region, of the model of that name.
+
+    Raises:
+        ValueError: they are not one number, or one for every region.
+    """
+    within = (n_within,) * layout.n_regions if isinstance(n_within, int) else n_within
     if len(within) != layout.n_regions:
         names = f"{layout.n_regions} ({', '.join(layout.regions)})"
         raise Refusal(
-            f"{name}: ", Argument("n_within", within), f" is for {len(within)} regions, but the recording has "
+            f"{model}: ", Argument("n_within", within), f" is for {len(within)} regions, but the recording has "
             f"{names}: give one number, or one per region",
         )  # fmt: skip
-    return LatentLayout(layout.n_neurons, model.n_across, within)
+    return within

@@ -23,10 +23,12 @@ from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.sites import site_of
+from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.times import require_regular
 from mrgp.recordings.units import seconds
+from mrgp.results.amortised_conditional import why_no_density
 from mrgp.results.conditional import Conditional
 from mrgp.results.fit import CHOSEN, Fit
 from mrgp.runtime.display import Card
@@ -50,6 +52,7 @@ class Model(Part, family="model", tag="model"):
     pools_regions: ClassVar[bool] = False  # all neurons are one population
     knows_times: ClassVar[bool] = False  # bins may be at irregular times
     has_dynamics: ClassVar[bool] = False  # of latents, learned
+    is_autoencoder: ClassVar[bool] = False  # latents are read from the values: there is no log p(y), and no new trial
     found_by_fit: ClassVar[tuple[str, ...]] = ()  # choices that a fit may change for good
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
     """Ways to fit it, the default first."""
@@ -144,7 +147,12 @@ class Model(Part, family="model", tag="model"):
 
         ``params`` come from ``fit.sites``, or of another program from ``model.params_from``. Of counts it is a lower
         bound, in which the trials given share the covariances of latents.
+
+        Raises:
+            DataError: the model is an autoencoder, which has no log p(y).
         """
+        if self.is_autoencoder:
+            raise DataError(why_no_density(type(self).__name__))
         self._check_times(data)
         self.emission.check_values(data)
         with TRACING:

@@ -26,6 +26,7 @@ class WithGuide(Protocol):
 
     first_horizon: ClassVar[float]
     reads_across: ClassVar[bool]
+    is_autoencoder: ClassVar[bool]
 
     def __call__(self, data: MultiRegionData) -> None: ...
     def guide(self, data: MultiRegionData) -> None: ...

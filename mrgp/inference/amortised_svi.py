@@ -189,7 +189,7 @@ class AmortisedSVI(Method):
         of = state.free, state.optimiser, state.training
         free, optimiser, skipped = _epoch(state.model, n_steps, self.hidden_share, *of, key, weight, rate, horizon)
         value, divergence = self._judge(driver, state, free, judge)
-        driver.show(1, value, f"KL = {divergence:.1f}")
+        driver.show(1, value, "" if state.model.is_autoencoder else f"KL = {divergence:.1f}")
         state.key, state.free, state.optimiser = following, free, optimiser  # all at once: Ctrl-C keeps whole epochs
         state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
         state.iterations, state.skipped = state.epoch, state.skipped + int(skipped)
@@ -313,5 +313,6 @@ def _hidden(key: Array, share: float, data: MultiRegionData, n_read: int) -> Arr
 def _judged(model: WithGuide, free: Values, data: MultiRegionData, key: Array) -> Terms:
     """Terms of the bound of the trials kept apart in nats."""
     values = Parameters.of(model, data).constrained(free)
-    found = jax.lax.map(lambda key: terms(model, values, data, key), random.split(key, JUDGED))
+    keys = random.split(key, 1 if model.is_autoencoder else JUDGED)
+    found = jax.lax.map(lambda key: terms(model, values, data, key), keys)
     return jax.tree.map(jnp.mean, found)

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.inference.optimise import INTERRUPTED, PATIENCE
-from mrgp.inference.run import AnyModel, Checkpoint, Options, Quantity, Run, Start, State
+from mrgp.inference.run import OBJECTIVE, AnyModel, Checkpoint, Options, Quantity, Run, Start, State
 from mrgp.inference.trivial import never_below_trivial
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
@@ -130,7 +130,8 @@ class Driver:
         """Move the progress bar on by ``steps``, to ``value`` nats, with something ``more`` to say."""
         assert self._bar is not None
         self._bar.update(steps)
-        self._bar.set_postfix_str(", ".join([f"{self.method.climbs.short} = {value:.2f}", *([more] if more else [])]))
+        climbs = OBJECTIVE if self.model.is_autoencoder else self.method.climbs
+        self._bar.set_postfix_str(", ".join([f"{climbs.short} = {value:.2f}", *([more] if more else [])]))
 
     def keep(self, state: State, force: bool = False) -> None:
         """Write the checkpoint, at most every few seconds unless ``force`` is set."""

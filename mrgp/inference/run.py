@@ -52,6 +52,7 @@ class Quantity(NamedTuple):
 JOINT = Quantity("log p(y, parameters)", has_priors=True, summarised="log_joint")
 LIKELIHOOD = Quantity("log p(y | parameters)")
 BOUND = Quantity("bound of log p(y)", short="bound", is_bound=True, summarised="bound")
+OBJECTIVE = Quantity("objective", short="objective", summarised="objective")  # of autoencoders
 OF_DRAWS = Quantity("log density of each draw", rises=False)
 
 
@@ -264,6 +265,7 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | Non
 class Moments(Protocol):
     """Interface that the methods need of a model given a recording."""
 
+    def log_likelihood(self) -> np.ndarray: ...
     def moments(self) -> tuple[np.ndarray, np.ndarray]: ...
 
 
@@ -272,6 +274,7 @@ class AnyModel(Protocol):
 
     methods: ClassVar[tuple[str, ...]]
     found_by_fit: ClassVar[tuple[str, ...]]
+    is_autoencoder: ClassVar[bool]
 
     @property
     def asked(self) -> Self: ...

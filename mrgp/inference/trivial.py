@@ -88,7 +88,7 @@ def _reaches(run: Run, data: MultiRegionData, has_priors: bool, needed: float) -
         score -= prior_density(run.model, data, run.sites, free_sites(run.model, data))
     if score >= needed:
         return True
-    return bool(run.model.log_likelihood(data, run.sites).sum() >= needed)
+    return bool(run.model.conditional(data, run.sites).log_likelihood().sum() >= needed)
 
 
 def _refusal(run: Run, data: MultiRegionData) -> str:

@@ -10,7 +10,8 @@ from mrgp.metrics.likelihood import explained_variance, reconstruction, trial_lo
 from mrgp.metrics.variance import variance_explained
 from mrgp.metrics.flow import flow_matrix, signal_flow
 from mrgp.metrics.dynamics import fixed_points, flow_field
-from mrgp.metrics.prediction import cosmoothing, leave_region_out, log_predictive
+from mrgp.metrics.prediction import cosmoothing, hidden_log_likelihood, leave_region_out, log_predictive
+from mrgp.metrics.decoding import decode_conditions
 from mrgp.metrics.few_shot import few_shot
 from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angles, recovery_errors, subspace_error
 from mrgp.metrics.recovery_of_trials import recovery_of_trials
@@ -34,6 +35,7 @@ __all__ = [
     "Split",
     "correlative_modes",
     "cosmoothing",
+    "decode_conditions",
     "delay_rmse",
     "dominant_modes",
     "effectome_cosine",
@@ -43,6 +45,7 @@ __all__ = [
     "fixed_points",
     "flow_field",
     "flow_matrix",
+    "hidden_log_likelihood",
     "hold_out_neurons",
     "input_r2",
     "lagged_regression",

@@ -85,7 +85,6 @@ class TrialLogLikelihood(Metric):
     known_as = "likelihood"
     needs = ScoredTrials
     heading = "log p(trials)"
-    optional = False
     columns = (
         Column("test_log_likelihood", "log_likelihood", "log p(test) (nats)", 2),
         Column("gain_bits_per_bin", "gain_bits_per_bin"),

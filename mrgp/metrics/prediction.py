@@ -23,7 +23,7 @@ from mrgp.metrics.scorer import Predictor, Scorer, known_to, require_known, scor
 from mrgp.metrics.scores import r_squared
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.recordings.splits import HeldOut, checked_held_out
+from mrgp.recordings.splits import HELD_OUT, MASKS, HeldOut, checked_held_out, neuron_masks
 
 BESIDE = {"log_likelihood": "nats per trial", "joint_log_likelihood": "nats per trial", "neuron_r2": "1"}
 """Units of what stands beside the metrics."""
@@ -109,6 +109,25 @@ def leave_region_out(
         held_neuron=("left_out_neuron", [neuron for _, neuron, _ in parts]),
     )
     return _with_units(table, n_trials=test.n_trials, condition=condition or "")
+
+
+def hidden_log_likelihood(
+    fit: Predictor, test: MultiRegionData, share: float = HELD_OUT, n_masks: int = MASKS, seed: int = 0
+) -> xr.DataArray:
+    """log p of neurons that are hidden given all others, in nats, (trial,).
+
+    It is a score that every model has, autoencoders too, and that says how much of a recording a model knows: the mean
+    over ``n_masks`` sets of neurons, a ``share`` of each region's. For :func:`mrgp.cross_validate`, give it as
+    ``score``.
+
+    Raises:
+        DataError: no neuron can be hidden, or nothing of a trial would be left.
+    """
+    test, scored = known_to(fit, test), scorer(fit)
+    masks = [checked_held_out(test, mask) for mask in neuron_masks(test.layout, n_masks, seed, share)]
+    scores = [np.asarray(log_predictive(scored, test, test.without(mask))) for mask in masks]
+    coords = {"trial": np.arange(test.n_trials)}
+    return xr.DataArray(np.mean(scores, 0), coords, ("trial",), "hidden_log_likelihood", {"units": "nats"})
 
 
 def condition_of(data: MultiRegionData, condition: str | None) -> Int[np.ndarray, "trial"] | None:

@@ -43,7 +43,7 @@ def save_figures(
         truth: Delays in seconds, as the fit has them, to be marked.
         intervals: Draw the delays with 90% intervals.
     """
-    figures = {"convergence": plot_convergence(fit)} if fit.method_class.climbs.rises else {}  # draws climb nothing
+    figures = {"convergence": plot_convergence(fit)} if fit.climbs.rises else {}  # draws climb nothing
     has_data = data is not None or fit.data is not None
     if of_processes(fit):
         figures["loadings"] = plot_loadings(fit)

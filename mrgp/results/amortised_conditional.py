@@ -14,9 +14,10 @@ from jax import Array, random
 from numpyro import handlers
 from scipy.special import logsumexp
 
-from mrgp.inference.amortised_bound import Trace, log_weights, traces
+from mrgp.inference.amortised_bound import SHOWN, Trace, log_weights, traces
 from mrgp.inference.amortised_parameters import Values, WithGuide, is_of_trials
 from mrgp.inference.refinement import Refined, guide_of, refined
+from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -29,6 +30,14 @@ DRAWS = 200  # of the posterior
 ENOUGH = 0.5  # nats: standard error of log p(y) of a trial above which more draws are taken
 MOST = 1000  # draws
 SEED = 0  # what is said of a recording is the same each time
+
+
+def why_no_density(model: str) -> str:
+    """Reason why an autoencoder has no log p(y), and what to compare instead."""
+    return (
+        f"{model} has no log p(y): its latents are what encoders read of the very values. Score neurons that are "
+        "hidden from it, by mrgp.evaluate or mrgp.metrics.hidden_log_likelihood"
+    )
 
 
 type Read = Callable[[Trace, Trace, Array, Any], Any]
@@ -69,6 +78,7 @@ class ShownWithGuide(WithGuide, Protocol):
     """Interface that results need of a model with a guide."""
 
     latents_shown: ClassVar[LatentsShown]
+    is_autoencoder: ClassVar[bool]
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,13 @@ class AmortisedConditional:
         return refined(self.model, self.values, self.data, random.fold_in(random.key(SEED), 1), self.refinement)
 
     def log_likelihood(self) -> np.ndarray:
-        """Importance-weighted bound of log p(y) of each trial in nats, (trial,)."""
+        """Importance-weighted bound of log p(y) of each trial in nats, (trial,).
+
+        Of an autoencoder log p(y | latents), of the latents that it reads from y: by this a fit is held against the
+        trivial model, and by nothing else.
+        """
+        if self.model.is_autoencoder:
+            return np.asarray(self.over_draws(_density, 1), float)[0]
         return self.importance_weighted()["log_likelihood"].to_numpy()
 
     def importance_weighted(self) -> xr.Dataset:
@@ -108,7 +124,12 @@ class AmortisedConditional:
             ``log_likelihood`` and ``standard_error`` in nats, ``pareto_k`` of the weights (Vehtari et al. 2024: above
             0.7 the bound may be loose, and its error is not to be trusted) and ``effective_draws``, each (trial,);
             ``n_draws`` as an attribute.
+
+        Raises:
+            DataError: of an autoencoder, which has no log p(y).
         """
+        if self.model.is_autoencoder:
+            raise DataError(why_no_density(type(self.model).__name__))
         weights = np.asarray(self.over_draws(_log_weights, DRAWS), float)
         while (_relative_error(weights) >= ENOUGH).any() and len(weights) < MOST:
             more = min(2 * len(weights), MOST) - len(weights)
@@ -129,9 +150,10 @@ class AmortisedConditional:
         """Estimate log p of what only ``seen`` has, given the recording, in nats, (trial,).
 
         log of the mean of p(y | z) over draws of the posterior, weighted by importance; a difference of two bounds
-        would be the larger the looser the one of fewer neurons is.
+        would be the larger the looser the one of fewer neurons is. Of an autoencoder it is exact: latents are read from
+        the recording, which has nothing of what is scored.
         """
-        draws = self.over_draws(_weights_of_both, MOST, also=(seen.floats, seen.mask & ~self.data.mask))
+        draws = self.over_draws(_weights_of_both, self._enough(MOST), also=(seen.floats, seen.mask & ~self.data.mask))
         given, hidden = (np.asarray(part, float) for part in draws)
         return logsumexp(given + hidden, 0) - logsumexp(given, 0)
 
@@ -178,19 +200,24 @@ class AmortisedConditional:
 
     def of_sites(self, *names: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Posterior mean and sd of sites of the trials, (trial, ...) each."""
-        means, squares = self.over_draws(MomentsOf(names), DRAWS, averaged=True)
+        means, squares = self.over_draws(MomentsOf(names), self._enough(DRAWS), averaged=True)
         both = [(np.asarray(mean), np.asarray(square)) for mean, square in zip(means, squares, strict=True)]
         return [(mean, np.sqrt(np.maximum(square - mean**2, 0.0))) for mean, square in both]
 
     def predictive(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of a new observation, each (trial, time, neuron)."""
-        mean, square = self.over_draws(_moments, DRAWS, averaged=True)
+        mean, square = self.over_draws(_moments, self._enough(DRAWS), averaged=True)
         mean, square = np.asarray(mean), np.asarray(square)
         return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of every entry before anything was observed, from draws of the program."""
-        mean, square = _of_program(self.model, self.values, self.data, random.split(random.key(SEED), DRAWS))
+        """Mean and variance of every entry before anything was observed, from draws of the program.
+
+        Of an autoencoder, from what it reads of a recording of which nothing is seen.
+        """
+        known = self.switched({SHOWN: jax.numpy.asarray(False)}) if self.model.is_autoencoder else self
+        keys = random.split(random.key(SEED), self._enough(DRAWS))
+        mean, square = _of_program(self.model, known.values, self.data, keys)
         mean, square = np.asarray(mean), np.asarray(square)
         return mean, np.maximum(square - mean**2, 0.0)
 
@@ -199,7 +226,15 @@ class AmortisedConditional:
         return self.drawn(key)[VALUES]
 
     def drawn(self, key: Array) -> dict[str, np.ndarray]:
-        """Draw trials from the program: their sites by name, and values ``y``, (trial, ...)."""
+        """Draw trials from the program: their sites by name, and values ``y``, (trial, ...).
+
+        Raises:
+            DataError: of an autoencoder, which reads latents and has no law of them.
+        """
+        if self.model.is_autoencoder:
+            name = type(self.model).__name__
+            raise DataError(f"{name} cannot draw new trials: it reads latents from values, and has no law of them; "
+                            "predict what is missing in a recording by fit.predict(data)")  # fmt: skip
         program = handlers.substitute(handlers.seed(self.model, key), data=self.values.all)
         run = handlers.trace(program).get_trace(self.data)
         sites = {name: site["value"] for name, site in _of_trials(run).items()}
@@ -213,6 +248,10 @@ class AmortisedConditional:
         """
         latents, sums = self.over_draws(_replica, n_draws, seed, weights)
         return np.asarray(latents), np.asarray(sums)
+
+    def _enough(self, n_draws: int) -> int:
+        """Number of draws that say all: one of an autoencoder, whose latents are the same in all."""
+        return 1 if self.model.is_autoencoder else n_draws
 
     def over_draws(self, read: Read, n_draws: int, seed: int = SEED, also: Any = None, averaged: bool = False) -> Any:
         """Read something off every draw of the posterior, (draw, ...), or its mean over them."""
@@ -258,6 +297,11 @@ def _of_program(model: WithGuide, values: Values, data: MultiRegionData, keys: A
     return _mean_of(one, keys)
 
 
+def _density(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
+    """log p(y | latents) of each trial, (trial,)."""
+    return run[VALUES]["fn"].log_prob(run[VALUES]["value"])
+
+
 def _log_weights(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
     return log_weights(drawn, run)
 
@@ -300,8 +344,8 @@ def _replica(drawn: Trace, run: Trace, key: Array, weights: Array) -> tuple[Arra
 
 
 def _of_trials(run: Trace) -> Trace:
-    """Sites of trials but for the values, with what follows from them."""
-    own = {name: site for name, site in run.items() if is_of_trials(site) and name != VALUES}
+    """Sites of trials but for what is observed, with what follows from them."""
+    own = {n: s for n, s in run.items() if is_of_trials(s) and not (s["type"] == "sample" and s["is_observed"])}
     return {n: s for n, s in own.items() if s["type"] in ("sample", "deterministic") and jax.numpy.ndim(s["value"])}
 
 

@@ -129,7 +129,7 @@ def _sizes(fit: "GaussianProcessFit", n_draws: int | None) -> tuple[int, int]:
 
 
 def _about(fit: "GaussianProcessFit", drawn: Sequence[str]) -> str:
-    top = "maximum of the bound" if fit.method_class.climbs.is_bound else "maximum"
+    top = "maximum of the bound" if fit.climbs.is_bound else "maximum"
     if not drawn:
         return f"the {top}, a point and no posterior"
     if fit.samples is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from mrgp.inference.method import Method
-from mrgp.inference.run import Run
+from mrgp.inference.run import OBJECTIVE, Quantity, Run
 from mrgp.part import chosen
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.known_neurons import known_neurons
@@ -129,9 +129,14 @@ class Fit(Shown, Run[FittedModel]):
         return Method.known(self.method)
 
     @property
+    def climbs(self) -> Quantity:
+        """Quantity that is in ``trace``."""
+        return OBJECTIVE if self.model.is_autoencoder else self.method_class.climbs
+
+    @property
     def climbed(self) -> str:
         """Name of the quantity in ``trace``, in symbols."""
-        return self.method_class.climbs.symbols
+        return self.climbs.symbols
 
     @property
     def populations(self) -> tuple[str, ...]:
@@ -210,7 +215,11 @@ class Fit(Shown, Run[FittedModel]):
         return self.model.conditional(self.recording(data), self.sites)
 
     def log_likelihood(self, data: MultiRegionData | None = None) -> xr.DataArray:
-        """log p(y_trial | parameters) in nats, (trial,); a lower bound for counts and guides."""
+        """log p(y_trial | parameters) in nats, (trial,); a lower bound for counts and guides.
+
+        Raises:
+            DataError: the model is an autoencoder, which has no log p(y).
+        """
         return self.model.log_likelihood(self.recording(data), self.sites)
 
     def latents(self, data: MultiRegionData | None = None, refine: int = 1) -> xr.Dataset:
@@ -283,7 +292,7 @@ class Fit(Shown, Run[FittedModel]):
             "settings": ", ".join(f"{name}={value}" for name, value in self._settings().items()),
             "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
         }
-        if len(self.trace) and self.method_class.climbs.rises:
+        if len(self.trace) and self.climbs.rises:
             facts[self.climbed] = f"{self.trace[-1]:.2f} nats"
         if self.n_samples:
             facts["draws"] = str(self.n_samples)

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 def of_any(fit: "Fit", of_latents: dict[str, Any]) -> dict[str, Any]:
     """Build the summary of a fit of any model; ``of_latents`` are entries of its own."""
     model = fit.model
+    has_density = fit.data is not None and not model.is_autoencoder
     summary: dict[str, Any] = {
         "model": type(model).__name__.lower(),
         "method": fit.method,
         "settings": model.to_settings(),
-        "log_likelihood": float(fit.log_likelihood().sum()) if fit.data is not None else None,
+        "log_likelihood": float(fit.log_likelihood().sum()) if has_density else None,
         "log_joint": None,
     }
-    method = fit.method_class
-    if method.climbs.summarised is not None and not method.gives_draws and len(fit.trace):
-        summary[method.climbs.summarised] = float(fit.trace[-1])
+    if fit.climbs.summarised is not None and not fit.method_class.gives_draws and len(fit.trace):
+        summary[fit.climbs.summarised] = float(fit.trace[-1])
     summary |= {"regions": list(fit.populations), **of_latents}
     if fit.preprocessing is not None:
         summary["preprocessing"] = fit.preprocessing

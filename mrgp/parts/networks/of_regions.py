@@ -40,6 +40,10 @@ class Places(NamedTuple):
         """Values (..., neuron) as (..., region, place), 0 where there is no neuron."""
         return values[..., self.neuron] * jnp.asarray(self.there, values.dtype)
 
+    def back(self, values: Array) -> Array:
+        """Values (..., region, place) as (..., neuron)."""
+        return values.reshape(*values.shape[:-2], -1)[..., np.flatnonzero(self.there)]
+
 
 def of_each[T](make: Callable[[Array], T], count: int, key: Array) -> T:
     """Make ``count`` networks of one kind whose arrays have a first axis for them."""

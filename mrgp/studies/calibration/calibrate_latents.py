@@ -48,11 +48,14 @@ def calibrate_latents(
         seed: Of everything.
 
     Raises:
-        ValueError: the fit has no guide, or something is counted that is not at least 1.
+        ValueError: the fit has no guide that draws latents, or something is counted that is not at least 1.
     """
     if not fit.method_class.trains_guide:
         name = type(fit.model).__name__
         raise ValueError(f"{name} has no guide that infers latents: use mrgp.calibrate for delays and timescales")
+    if fit.model.is_autoencoder:
+        instead = "simulate a recording, and compare fit.latents() with its truth"
+        raise ValueError(f"{type(fit.model).__name__} has no posterior of latents to calibrate: {instead}")
     bins = fit.n_bins if n_bins is None else n_bins
     for what, count in (("n", n), ("n_bins", bins), ("draws", draws), ("projections", projections)):
         if count < 1:

@@ -91,6 +91,9 @@ def cross_validate(
         raise TypeError(f"cross_validate sets {', '.join(taken)} itself: leave it out")
     if not (score == "log_likelihood" or callable(score)):
         raise ValueError(f"score is 'log_likelihood' or a function of a fit and held-out trials, not {score!r}")
+    if isinstance(score, str) and model.is_autoencoder:
+        instead = "give score=mrgp.metrics.hidden_log_likelihood"
+        raise ValueError(f"{type(model).__name__} is an autoencoder, which has no log p(y): {instead}")
     folds = deal_folds(data, n_folds, stratify, seed)
     if drop_dead or not model.emission.is_of_counts:
         data = alive_in_training(data, folds, drop_dead)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from mrgp.families.amortised import Amortised
 from mrgp.inference.method import Method
+from mrgp.metrics.prediction import hidden_log_likelihood
 from mrgp.part import short_names
 from mrgp.recordings.folds import deal_folds
 from mrgp.recordings.recording import MultiRegionData
@@ -105,7 +106,9 @@ def tune(
     """Choose settings of a model and its training by the bound of log p of trials held out.
 
     A fifth of the trials, spread evenly over conditions, is held out from every fit, and scored by the
-    importance-weighted bound, which is comparable between sizes, seeds and models.
+    importance-weighted bound, which is comparable between sizes, seeds and models. Autoencoders have none: they are
+    scored by log p of neurons that are hidden from them in these trials
+    (:func:`mrgp.metrics.hidden_log_likelihood`).
 
     Args:
         model: What is not tried stays as it has it.
@@ -173,7 +176,8 @@ def evaluate(job: Job, task: Task) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             fit = model.fit(job.train, **{"progress": False, **settings, "seed": task.seed})
             fit.raise_if_interrupted()
-            scores = np.asarray(fit.log_likelihood(job.held_out), float)
+            score = hidden_log_likelihood if fit.model.is_autoencoder else Fit.log_likelihood
+            scores = np.asarray(score(fit, job.held_out), float)
         record |= {"converged": bool(fit.converged), "epochs": fit.iterations}
         if not np.isfinite(scores).all():
             raise FloatingPointError("the bound of a trial held out is not finite")
