@@ -110,7 +110,7 @@ class Model(Part, family="model", tag="model"):
 
     @property
     def usual_settings(self) -> Mapping[str, Any]:
-        """Settings of methods that suit the model better than their defaults, where a user names none."""
+        """Settings of methods that suit the model better than their defaults."""
         return {}
 
     @property

@@ -1,8 +1,8 @@
-r"""Few-shot co-smoothing: hidden neurons regressed on latents in few trials (Dabholkar & Barak 2025).
+r"""Few-shot co-smoothing: hidden neurons regressed on latents in few trials.
 
-Latents of all trials are inferred from the neurons that are not hidden. In k training trials the counts of each hidden
-neuron are regressed on them, log rate = b + w' x, with the prior of :mod:`mrgp.metrics.component_regression`; the score
-is of test trials, and of neurons that fire in training trials,
+It was proposed by Dabholkar & Barak (2025). Latents of all trials are inferred from the neurons that are not hidden. In
+k training trials the counts of each hidden neuron are regressed on them, log rate = b + w' x, with the prior of
+:mod:`mrgp.metrics.component_regression`; the score is of test trials, and of neurons that fire in training trials,
 
 .. math::
     \frac{\log p(y \mid \mathrm{rate}) - \log p(y \mid \mathrm{training\ mean})}{\log 2 \; \mathrm{spikes}}.

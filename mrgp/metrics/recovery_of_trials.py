@@ -1,4 +1,4 @@
-r"""Errors of single trials against the truth of a simulation: latents, and the rates of neurons.
+r"""Scores of single trials against the truth of a simulation: latents, and rates.
 
 Latents are known up to an affine map. It is fitted on every second trial, the first, third and so on, and scored on the
 others: with x what is inferred and z what is true,
@@ -27,7 +27,7 @@ STATES = (LATENTS, "state", "across", "within")
 
 
 class Signal(NamedTuple):
-    """What simulations know of neurons, (trial, time, neuron).
+    """Array of a truth that says what neurons do, (trial, time, neuron).
 
     Attributes:
         name: In the truth.

@@ -1,4 +1,4 @@
-r"""Drift over a session: what changes slowly from trial to trial, and is in no trial's own latents.
+r"""Drift over a session: slow changes from trial to trial, in no trial's own latents.
 
 .. math::
     \eta_{b,t} \to \eta_{b,t} + D\, o_b, \qquad o_k(s) \sim GP(0, \sigma^2 k), \qquad
@@ -156,7 +156,10 @@ class SlowDrift(Drift):
         return Drifting(of, unit.astype(D.dtype)[:, None] * D)
 
     def modes(self, places: Array, session: Array) -> Array:
-        """Modes of the process at places, of which it is the sum with independent N(0, 1) weights, (trial, mode)."""
+        """Modes of the process at places, (trial, mode).
+
+        It is their sum with independent N(0, 1) weights.
+        """
         length = session[1] - session[0]
         s = (places - session.mean()) / jnp.where(length == 0, 1.0, length / 2)  # a session of one trial has none
         s = jnp.clip(s, -self.end, self.end)

@@ -84,7 +84,7 @@ def numbers_of(conditions: ArrayLike | None, known: tuple[str, ...], n_trials: i
 
 
 def places_of(starts: np.ndarray | None, origin: np.ndarray) -> np.ndarray:
-    """Where trials stood in their session, (trial,).
+    """Places of trials in their session, (trial,).
 
     Args:
         starts: When each began in seconds, NaN where nobody knows; None, or anything but numbers, for the next.

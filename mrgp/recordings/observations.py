@@ -151,9 +151,9 @@ class Observations(Shown):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the regions, the bin width and every array that a model sees, places of trials left aside.
+        """Digest of the regions, the bin width and every array that a model sees.
 
-        It tells this recording from another.
+        It tells this recording from another. Places of trials are left aside.
         """
         digest = hashlib.sha256(repr((self.layout, self.values.shape)).encode())
         digest.update(np.array(self.layout.times).tobytes())  # of none, nothing
