@@ -59,5 +59,5 @@ def _solved(product: Callable[[Array], Array], right: Array) -> Array:
     def goes_on(state: tuple[Array, ...]) -> Array:
         return (state[0] < CONJUGATE) & (state[-1] > SMALL * (1 + right @ right))
 
-    start = jnp.zeros((), int), jnp.zeros_like(right), right, right, right @ right
+    start: tuple[Array, ...] = jnp.zeros((), int), jnp.zeros_like(right), right, right, right @ right
     return lax.while_loop(goes_on, step, start)[1]

@@ -82,7 +82,7 @@ def _autoregression(key: Array, mean: Array, inside: Array, n_states: int) -> tu
         return states, total.sum()
 
     def round_of(_: int, state: tuple[States, Array]) -> tuple[States, Array]:
-        states, _ = state
+        states = state[0]
         weights = states.single[:, 1:].reshape(-1, n_states).T * there
         return stepped(regressed(weights), _switches((states.pair * inside[:, 1:, None, None]).sum((0, 1))))
 
