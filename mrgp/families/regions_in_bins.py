@@ -98,6 +98,11 @@ def _regressed(x: np.ndarray, regions: Regions, lag: int) -> FirstSystem:
     white = np.linalg.solve(root, left.T)
     innovations = white @ white.T / max(len(left), 1)
     none = jnp.zeros((n, 0))
-    while np.abs(np.linalg.eigvals(system_of(own, coupling, none, none[:0], lag).transition)).max() > STABLE:
+
+    def radius() -> float:
+        system = system_of(jnp.asarray(own), jnp.asarray(coupling), none, none[:0], lag)
+        return float(np.abs(np.linalg.eigvals(system.transition)).max())
+
+    while radius() > STABLE:
         own, coupling = 0.99 * own, 0.9 * coupling
     return FirstSystem(own, coupling, innovations)

@@ -84,7 +84,7 @@ class CoupledFit(GaussianProcessFit):
         bounds = np.array([np.quantile(one.norms, ends) for one in found]).reshape(-1, 2)
         regions = self.model.regions(self.layout)
         table = {
-            "norm": np.sqrt(np.asarray(regions.squares(self.sites[COUPLING.name]))),
+            "norm": np.sqrt(np.asarray(regions.squares(jnp.asarray(self.sites[COUPLING.name])))),
             "lower": bounds[:, 0],
             "upper": bounds[:, 1],
             "log_bayes_factor": np.array([one.log_bayes_factor for one in found]),
@@ -139,7 +139,8 @@ class CoupledFit(GaussianProcessFit):
         """Share of the variance of the target's signals that comes through each edge, (edge,).
 
         z is what the target's own dynamics make of the edge's input alone, z' = A z + F x_s: its variance over that of
-        the target's states, both as the target's neurons read them.
+        the target's states, both as the target's neurons read them. Shares need not add up to less than 1, and one
+        alone may be above it: where edges work against each other, as where regions follow one slow input.
         """
         lag = self.model.lag_in_bins(self.layout)
         A, Q, P = system_at(self.sites, lag)
@@ -165,7 +166,10 @@ class CoupledFit(GaussianProcessFit):
         return P[own, own]
 
     def tables(self, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> list[Rows]:
-        """Tables of timescales and of edges, as rows of text; evidence is asked for by :meth:`edges`."""
+        """Tables of timescales and of edges, as rows of text.
+
+        Evidence is asked for by :meth:`edges`.
+        """
         rows = [
             {"region": source, "region driven": target, "effect": f"{effect:.2f}", "% of its variance": f"{share:.1f}"}
             for source, target, effect, share in self._told(100.0)

@@ -1,4 +1,4 @@
-"""Comparison of a model of coupled regions with and without each edge, on trials that it has not seen.
+"""Comparison of coupled regions with and without each edge, on unseen trials.
 
 An edge from one region to another pays if the past of the first tells of the other's future beyond what that one's own
 past does, and that of all other regions (Granger 1969). Both models are fitted, so that whatever else can take the
@@ -75,7 +75,7 @@ def compare_edges(
     progress: bool = True,
     **settings: Any,
 ) -> EdgeComparison:
-    """Fit a model with all its edges, and without each of some, and weigh them on trials that they have not seen.
+    """Fit a model with all its edges, and without each of some, and weigh them on unseen trials.
 
     Args:
         data: The recording, of two regions at least.
