@@ -150,7 +150,7 @@ def add_model(command: Parser) -> Callable[..., Any]:
 
 def about_models(names: Iterable[str] = MODELS) -> str:
     """Names of models and what they are, a line each."""
-    return "\n".join(f"{name:<10}{MODELS[name]}" for name in names)
+    return "\n".join(f"{name:<11}{MODELS[name]}" for name in names)
 
 
 def add_choices(add: Callable[..., Any], options: Iterable[str], texts: Mapping[str, str] = {}) -> None:

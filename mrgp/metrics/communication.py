@@ -82,7 +82,7 @@ def input_r2(true: xr.DataArray, found: xr.DataArray) -> float:
 
 
 def perturbation_r2(true: xr.DataArray, found: xr.DataArray) -> float:
-    """R2 of a predicted change of rates, such as that of all regions but one when this one is silenced.
+    """R2 of a predicted change of rates, such as that of others when a region is silenced.
 
     Nothing is fitted: to predict no change at all has 0.
 
