@@ -148,7 +148,7 @@ def trials_of(model: "Switching", data: MultiRegionData, sites: Sites) -> tuple[
     law: SwitchingLinear = trace["y"]["fn"]
     priors = {n: s["fn"] for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
     density = sum((jnp.sum(prior.log_prob(sites[name])) for name, prior in priors.items()), jnp.zeros(()))
-    return law.system, law.trials(data.values), priors, density
+    return law.system, law.trials(jnp.asarray(data.values)), priors, density
 
 
 @partial(jax.jit, static_argnums=0)

@@ -18,6 +18,7 @@ from mrgp.plots.switching import plot_state_flows, plot_states
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.coupled_fit import of_coupled
 from mrgp.results.fit import Fit, of_processes
+from mrgp.results.switching_fit import of_switching
 from mrgp.runtime.files import write_atomically
 
 
@@ -59,7 +60,7 @@ def save_figures(
         figures["reconstruction"] = plot_reconstruction(fit, data)
     if has_data and fit.model.has_dynamics and fit.model.learned_dynamics(fit.layout, fit.sites).n_states > 1:
         figures["dynamics"] = plot_dynamics(flow_field(fit, data), fixed_points(fit, data))
-    if has_data and fit.has_states:
+    if has_data and of_switching(fit):
         figures["states"] = plot_states(fit.states(data))
         if sum(fit.assignment.n_within) > 1:
             figures["state_flows"] = plot_state_flows(state_flows(fit, data))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import xarray as xr
@@ -159,3 +159,8 @@ class SwitchingFit(Fit):
         data = given.data
         length = np.full(data.n_trials, data.n_bins) if data.length is None else np.asarray(data.length)
         return np.arange(data.n_bins) < length[:, None]
+
+
+def of_switching(fit: Fit) -> TypeGuard[SwitchingFit]:
+    """True for fits of dynamics that switch with a hidden state."""
+    return fit.has_states

@@ -63,9 +63,9 @@ def design(
     drift = DRIFTED * rng.standard_normal((n_states, size))
     enter = np.zeros((n_states, size))
     for state in range(n_states):
-        own = slice((state % n_regions) * n_latents, (state % n_regions + 1) * n_latents)
+        its = slice((state % n_regions) * n_latents, (state % n_regions + 1) * n_latents)
         weights = rng.standard_normal(n_latents)
-        enter[state, own] = trigger * weights / np.linalg.norm(weights)
+        enter[state, its] = trigger * weights / np.linalg.norm(weights)
     parts = (
         matrices, drift, stickiness * np.eye(n_states), enter, np.zeros_like(enter), np.full(n_states, 1 / n_states),
         np.zeros(size), np.ones(size),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from mrgp.families.amortised import Amortised
+from mrgp.families.model import Model
 from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.shuffling import without_communication
@@ -36,7 +36,7 @@ class Task(NamedTuple):
 class Job:
     """Everything that all trainings share; picklable if the model is."""
 
-    model: Amortised
+    model: Model
     data: MultiRegionData
     among: int | None
     settings: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Job:
 
 
 def assess_communication(
-    model: Amortised,
+    model: Model,
     data: MultiRegionData,
     *,
     n_seeds: int = 3,
@@ -116,7 +116,7 @@ def trained(job: Job, task: Task) -> dict[str, Any]:
     try:
         with TRACING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit = job.model.fit(data, **{"progress": False, **job.settings, "seed": task.seed})
+            fit: Any = job.model.fit(data, **{"progress": False, **job.settings, "seed": task.seed})
             fit.raise_if_interrupted()
             edges, delays = fit.edges(), fit.transmission_delays()
         record |= {name: edges[name].values.tolist() for name in ("effect", "open")}
