@@ -60,7 +60,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "neuralode": ("amortised_svi",),
     "switchinglds": ("variational_em",),
 }
-"""Models, and how each can be fitted, its default first."""
+"""Models, and methods, default first."""
 
 ALL_METHODS = ("map", "vb", "em", "laplace", "svi", "nuts", "amortised_svi", "variational_em")
 """Every way to fit."""

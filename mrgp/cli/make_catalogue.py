@@ -262,8 +262,7 @@ def entries() -> list[tuple[str, str, Any, str]]:
     return [
         ("MODELS", "", words, "Models, and what they are."),
         ("CLASSES", "", {name: model.__name__ for name, model in known.items()}, "Models, and their classes."),
-        ("METHODS", tuples, {name: model.methods for name, model in known.items()},
-            "Models, and how each can be fitted, its default first."),
+        ("METHODS", tuples, {n: model.methods for n, model in known.items()}, "Models, and methods, default first."),
         ("ALL_METHODS", "", list(ways), "Every way to fit."),
         ("POSTERIOR", "", [name for name, way in ways.items() if way.gives_draws],
             "Methods that draw from a posterior."),

@@ -39,8 +39,9 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
 from mrgp.recordings.missing import Missing, entries
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import ETA, LATENTS, AmortisedConditional, DrawnLatents, LatentsShown
+from mrgp.results.amortised_conditional import AmortisedConditional, DrawnLatents, LatentsShown
 from mrgp.results.amortised_fit import AmortisedFit
+from mrgp.results.draws import ETA, LATENTS
 from mrgp.results.fit import Fit
 
 LEAST_KNOWN = 1e-3  # share of the information, below which little is known and little is said

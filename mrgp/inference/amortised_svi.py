@@ -31,7 +31,8 @@ from mrgp.inference.amortised_parameters import (
 )
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
-from mrgp.inference.run import BOUND, Options, Quantity, Run, State
+from mrgp.inference.quantity import BOUND, Quantity
+from mrgp.inference.run import Options, Run, State
 from mrgp.recordings.checks import need
 from mrgp.recordings.recording import MultiRegionData
 

@@ -12,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.inference.optimise import INTERRUPTED, PATIENCE
-from mrgp.inference.run import OBJECTIVE, AnyModel, Checkpoint, Options, Quantity, Run, Start, State
+from mrgp.inference.quantity import OBJECTIVE, Quantity
+from mrgp.inference.run import AnyModel, Checkpoint, Options, Run, Start, State
 from mrgp.inference.trivial import never_below_trivial
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData

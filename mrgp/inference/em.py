@@ -27,7 +27,8 @@ from scipy.optimize import minimize
 
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
-from mrgp.inference.run import LIKELIHOOD, Model, Quantity, State
+from mrgp.inference.quantity import LIKELIHOOD, Quantity
+from mrgp.inference.run import Model, State
 from mrgp.inference.search import search
 from mrgp.inference.trivial import quietened
 from mrgp.likelihoods.statespace.linear import TRANSITION, LinearSpace, LinearSystem

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from mrgp.inference.driver import Driver
-from mrgp.inference.run import JOINT, AnyModel, Options, Quantity, Run, State
+from mrgp.inference.quantity import JOINT, Quantity
+from mrgp.inference.run import AnyModel, Options, Run, State
 from mrgp.part import Part
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import MAP, Argument, Sentence

@@ -18,7 +18,8 @@ from mrgp.inference.method import Method
 from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
 from mrgp.inference.mode.mode import FEW, Mode, Posterior, mode_of
 from mrgp.inference.mode.moves import carried
-from mrgp.inference.run import OF_DRAWS, Options, Quantity, Run
+from mrgp.inference.quantity import OF_DRAWS, Quantity
+from mrgp.inference.run import Options, Run
 
 WIDER = 2.0  # starts of chains, in posterior standard deviations: wider than the posterior, so that R-hat can tell
 ENOUGH, MIXED = 400, 1.01  # effective draws and R-hat at which summaries can be trusted (Vehtari et al. 2021)

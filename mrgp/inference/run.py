@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import xarray as xr
@@ -27,33 +27,6 @@ from mrgp.runtime.files import write_atomically
 from mrgp.runtime.sentences import Sentence
 
 CHECKPOINT_SECONDS = 5.0  # what a fit that is stopped can lose
-
-
-class Quantity(NamedTuple):
-    """Quantity that the trace of a run holds, in nats.
-
-    Attributes:
-        symbols: Its name, written out.
-        short: The same beside a progress bar.
-        has_priors: Whether it has the parameters' prior densities in it.
-        is_bound: Whether it is a lower bound of log p(y).
-        rises: Whether it is climbed; of draws it only moves about.
-        summarised: Under which name summaries of fits give the last of it, if they do.
-    """
-
-    symbols: str
-    short: str = "log p"
-    has_priors: bool = False
-    is_bound: bool = False
-    rises: bool = True
-    summarised: str | None = None
-
-
-JOINT = Quantity("log p(y, parameters)", has_priors=True, summarised="log_joint")
-LIKELIHOOD = Quantity("log p(y | parameters)")
-BOUND = Quantity("bound of log p(y)", short="bound", is_bound=True, summarised="bound")
-OBJECTIVE = Quantity("objective", short="objective", summarised="objective")  # of autoencoders
-OF_DRAWS = Quantity("log density of each draw", rises=False)
 
 
 @dataclass(frozen=True)
@@ -163,8 +136,7 @@ class Run[M: AnyModel]:
         samples: Draws of the posterior, (chain, draw, ...) for each site drawn; of "laplace", "svi", "nuts".
         sample_stats: What the sampler says of each draw, (chain, draw); of method "nuts".
         saved_curvature: Of delays and kernel parameters around the maximum, once it is known.
-        start_heights: What every start of a method with several had reached as the best of them went on, (start,),
-            nats.
+        start_heights: What every start had reached as the best of them went on, (start,), nats.
     """
 
     model: M

@@ -31,7 +31,8 @@ from mrgp.inference.method import Method
 from mrgp.inference.mode.coordinates import DYNAMICS, REST, Coordinates, Whitened
 from mrgp.inference.mode.mode import ENOUGH_TO_RANK, Posterior, mode_of
 from mrgp.inference.mode.moves import carried
-from mrgp.inference.run import BOUND, Quantity, Run
+from mrgp.inference.quantity import BOUND, Quantity
+from mrgp.inference.run import Run
 
 PATIENCE = 5  # blocks in which the bound has to grow
 BLOCK = 50  # steps between two looks at the bound

@@ -19,7 +19,7 @@ from mrgp.metrics.metric import Metric, SimulatedTrials, beside
 from mrgp.metrics.scores import pooled_r_squared
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import ETA, LATENTS
+from mrgp.results.draws import ETA, LATENTS
 from mrgp.results.fit import Fit
 
 STATES = (LATENTS, "state", "across", "within")

@@ -7,25 +7,35 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import jax
 import numpy as np
-import numpyro.distributions as dist
 import xarray as xr
 from arviz_stats.base import array_stats
 from jax import Array, random
 from numpyro import handlers
 from scipy.special import logsumexp
 
-from mrgp.inference.amortised_bound import SHOWN, Trace, log_weights, traces
-from mrgp.inference.amortised_parameters import Values, WithGuide, is_of_trials
+from mrgp.inference.amortised_bound import SHOWN, traces
+from mrgp.inference.amortised_parameters import Values, WithGuide
 from mrgp.inference.refinement import Refined, guide_of, refined
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.results.draws import (
+    LATENTS,
+    VALUES,
+    MomentsOf,
+    Read,
+    emission_of,
+    log_p_of_values,
+    moments_of_values,
+    replica,
+    sites_of_trials_in,
+    weights_of,
+    weights_of_both,
+)
 
 if TYPE_CHECKING:
     from mrgp.results.processes_with_guide import Processes
 
-LATENTS, ETA = "latents", "eta"  # deterministic sites of the program
-VALUES = "y"  # the site that is observed
 DRAWS = 200  # of the posterior
 ENOUGH = 0.5  # nats: standard error of log p(y) of a trial above which more draws are taken
 MOST = 1000  # draws
@@ -38,9 +48,6 @@ def why_no_density(model: str) -> str:
         f"{model} has no log p(y): its latents are what encoders read of the very values. Score neurons that are "
         "hidden from it, by mrgp.evaluate or mrgp.metrics.hidden_log_likelihood"
     )
-
-
-type Read = Callable[[Trace, Trace, Array, Any], Any]
 
 
 class LatentsShown:
@@ -111,7 +118,7 @@ class AmortisedConditional:
         trivial model, and by nothing else.
         """
         if self.model.is_autoencoder:
-            return np.asarray(self.over_draws(_density, 1), float)[0]
+            return np.asarray(self.over_draws(log_p_of_values, 1), float)[0]
         return self.importance_weighted()["log_likelihood"].to_numpy()
 
     def importance_weighted(self) -> xr.Dataset:
@@ -130,10 +137,10 @@ class AmortisedConditional:
         """
         if self.model.is_autoencoder:
             raise DataError(why_no_density(type(self.model).__name__))
-        weights = np.asarray(self.over_draws(_log_weights, DRAWS), float)
+        weights = np.asarray(self.over_draws(weights_of, DRAWS), float)
         while (_relative_error(weights) >= ENOUGH).any() and len(weights) < MOST:
             more = min(2 * len(weights), MOST) - len(weights)
-            weights = np.concatenate([weights, np.asarray(self.over_draws(_log_weights, more, len(weights)), float)])
+            weights = np.concatenate([weights, np.asarray(self.over_draws(weights_of, more, len(weights)), float)])
         shares = np.exp(weights - logsumexp(weights, 0))
         with np.errstate(all="ignore"):  # where one draw has all the weight, the tail is of no finite shape
             tail = np.array([float(array_stats.psislw(own)[1]) for own in weights.T])
@@ -153,7 +160,7 @@ class AmortisedConditional:
         would be the larger the looser the one of fewer neurons is. Of an autoencoder it is exact: latents are read from
         the recording, which has nothing of what is scored.
         """
-        draws = self.over_draws(_weights_of_both, self._enough(MOST), also=(seen.floats, seen.mask & ~self.data.mask))
+        draws = self.over_draws(weights_of_both, self._enough(MOST), also=(seen.floats, seen.mask & ~self.data.mask))
         given, hidden = (np.asarray(part, float) for part in draws)
         return logsumexp(given + hidden, 0) - logsumexp(given, 0)
 
@@ -184,7 +191,7 @@ class AmortisedConditional:
 
         def run(data: MultiRegionData) -> None:
             program = handlers.substitute(handlers.seed(self.model, random.key(SEED)), data=self.values.all)
-            for name, site in _of_trials(handlers.trace(program).get_trace(data)).items():
+            for name, site in sites_of_trials_in(handlers.trace(program).get_trace(data)).items():
                 found[name] = site["type"] == "sample"
 
         jax.eval_shape(run, self.data)
@@ -206,7 +213,7 @@ class AmortisedConditional:
 
     def predictive(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of a new observation, each (trial, time, neuron)."""
-        mean, square = self.over_draws(_moments, self._enough(DRAWS), averaged=True)
+        mean, square = self.over_draws(moments_of_values, self._enough(DRAWS), averaged=True)
         mean, square = np.asarray(mean), np.asarray(square)
         return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
 
@@ -237,8 +244,8 @@ class AmortisedConditional:
                             "predict what is missing in a recording by fit.predict(data)")  # fmt: skip
         program = handlers.substitute(handlers.seed(self.model, key), data=self.values.all)
         run = handlers.trace(program).get_trace(self.data)
-        sites = {name: site["value"] for name, site in _of_trials(run).items()}
-        sites[VALUES] = _emission_of(run).sample(random.fold_in(key, 1))
+        sites = {name: site["value"] for name, site in sites_of_trials_in(run).items()}
+        sites[VALUES] = emission_of(run).sample(random.fold_in(key, 1))
         return {name: np.asarray(value) for name, value in sites.items()}
 
     def draws(self, n_draws: int, seed: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -246,7 +253,7 @@ class AmortisedConditional:
 
         ``weights`` are (trial, time, neuron); latents (draw, trial, time, latent), and sums (draw, trial, neuron).
         """
-        latents, sums = self.over_draws(_replica, n_draws, seed, weights)
+        latents, sums = self.over_draws(replica, n_draws, seed, weights)
         return np.asarray(latents), np.asarray(sums)
 
     def _enough(self, n_draws: int) -> int:
@@ -292,66 +299,6 @@ def _mean_of(one: Callable[[Array], Any], keys: Array) -> Any:
 def _of_program(model: WithGuide, values: Values, data: MultiRegionData, keys: Array) -> tuple[Array, Array]:
     def one(key: Array) -> tuple[Array, Array]:
         program = handlers.substitute(handlers.seed(model, key), data=values.all)
-        return _moments({}, handlers.trace(program).get_trace(data), key, None)
+        return moments_of_values({}, handlers.trace(program).get_trace(data), key, None)
 
     return _mean_of(one, keys)
-
-
-def _density(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
-    """log p(y | latents) of each trial, (trial,)."""
-    return run[VALUES]["fn"].log_prob(run[VALUES]["value"])
-
-
-def _log_weights(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
-    return log_weights(drawn, run)
-
-
-def log_p_of_values(drawn: Trace, run: Trace, key: Array, also: None) -> Array:
-    """Read log p(y | latents) of each trial off a draw, (trial,)."""
-    return run[VALUES]["fn"].log_prob(run[VALUES]["value"])
-
-
-def _weights_of_both(drawn: Trace, run: Trace, key: Array, also: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Weights of a draw, and log p of hidden entries given it, (trial,) each."""
-    values, hidden = also
-    density = _emission_of(run).log_prob(jax.numpy.where(hidden, values, 0.0))
-    return log_weights(drawn, run), jax.numpy.where(hidden, density, 0.0).sum((1, 2))
-
-
-@dataclass(frozen=True)
-class MomentsOf:
-    """Read the values of sites off a draw, and their squares.
-
-    Two readers of the same names are one program.
-    """
-
-    names: tuple[str, ...]
-
-    def __call__(self, drawn: Trace, run: Trace, key: Array, also: None) -> tuple[list[Array], list[Array]]:
-        values = [jax.numpy.asarray(run[name]["value"], float) for name in self.names]
-        return values, [value**2 for value in values]
-
-
-def _moments(drawn: Trace, run: Trace, key: Array, also: None) -> tuple[Array, Array]:
-    """Mean of values given eta, and of their squares, (trial, time, neuron) each."""
-    given = _emission_of(run)
-    return given.mean, given.variance + given.mean**2
-
-
-def _replica(drawn: Trace, run: Trace, key: Array, weights: Array) -> tuple[Array, Array]:
-    """Latents, and the sums over time of new trials with ``weights``."""
-    return run[LATENTS]["value"], (_emission_of(run).sample(key) * weights).sum(1)
-
-
-def _of_trials(run: Trace) -> Trace:
-    """Sites of trials but for what is observed, with what follows from them."""
-    own = {n: s for n, s in run.items() if is_of_trials(s) and not (s["type"] == "sample" and s["is_observed"])}
-    return {n: s for n, s in own.items() if s["type"] in ("sample", "deterministic") and jax.numpy.ndim(s["value"])}
-
-
-def _emission_of(run: Trace) -> dist.Distribution:
-    """Distribution of values given eta, entry by entry, whether observed or not."""
-    given = run[VALUES]["fn"]
-    while isinstance(given, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
-        given = given.base_dist
-    return given

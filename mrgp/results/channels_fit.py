@@ -14,8 +14,9 @@ from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.networks.channels import Edges
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import AmortisedConditional, log_p_of_values
+from mrgp.results.amortised_conditional import AmortisedConditional
 from mrgp.results.amortised_fit import AmortisedFit, FittedWithGuide
+from mrgp.results.draws import log_p_of_values
 
 STEP = 0.5  # bins, over which the curvature of the bound in a delay is taken
 HEIGHTS = 20  # draws of the posterior in each height, the same ones in all

@@ -8,8 +8,9 @@ import xarray as xr
 
 from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.layout import Layout
-from mrgp.results.amortised_conditional import LATENTS, LatentsShown, ShownWithGuide
+from mrgp.results.amortised_conditional import LatentsShown, ShownWithGuide
 from mrgp.results.conditional import within_names
+from mrgp.results.draws import LATENTS
 
 if TYPE_CHECKING:
     from mrgp.results.amortised_conditional import AmortisedConditional

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -11,19 +11,20 @@ import numpy as np
 import xarray as xr
 
 from mrgp.inference.method import Method
-from mrgp.inference.run import OBJECTIVE, Quantity, Run
+from mrgp.inference.quantity import OBJECTIVE, Quantity
+from mrgp.inference.run import Run
 from mrgp.part import chosen
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.known_neurons import known_neurons
-from mrgp.recordings.labels import labels_of
-from mrgp.recordings.layout import CONDITION, Layout
+from mrgp.recordings.layout import Layout
 from mrgp.recordings.neurons import Neurons
-from mrgp.recordings.recording import MultiRegionData, stand_in
+from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.times import require_regular
 from mrgp.results import arviz_of_latents
 from mrgp.results import file as fit_file
 from mrgp.results.conditional import Conditional
 from mrgp.results.fitted import FittedModel
+from mrgp.results.frames import filled, frame_of
 from mrgp.results.summary import of_any
 from mrgp.runtime.display import Card, Rows, Shown
 from mrgp.runtime.workers import TRACING
@@ -320,31 +321,6 @@ class Fit(Shown, Run[FittedModel]):
         An existing file is replaced only once the new one is complete.
         """
         fit_file.write(self, Path(path))
-
-
-def frame_of(fit: Fit, n_trials: int, n_bins: int, conditions: Sequence[str] | None = None) -> MultiRegionData:
-    """Make a recording of the neurons of a fit, whose values mean nothing.
-
-    Its trials are of ``conditions``, one each, or of all in turn.
-
-    Raises:
-        ValueError: there is not one condition for each trial.
-    """
-    frame = stand_in(fit.layout, n_trials, n_bins)
-    if conditions is None:
-        return frame
-    if len(conditions) != n_trials:
-        raise ValueError(f"conditions are {len(conditions)} for {n_trials} trials: give one for each")
-    own = replace(fit.layout, conditions=tuple(sorted(set(labels_of(conditions)))))
-    frame = MultiRegionData.unchecked(own, frame.values, {CONDITION: np.asarray(conditions)})
-    return frame.among(fit.layout.conditions)
-
-
-def filled(frame: MultiRegionData, values: np.ndarray) -> MultiRegionData:
-    """Fill a frame with values that were drawn: a recording that nobody takes for the fit's."""
-    made = frame.with_values(values)
-    made.known_as = None
-    return made
 
 
 def of_processes(fit: Fit) -> "TypeGuard[GaussianProcessFit]":

@@ -22,8 +22,8 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.switching import SwitchingDynamics
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import ETA, LATENTS, VALUES
 from mrgp.results.conditional import within_names
+from mrgp.results.draws import ETA, LATENTS, VALUES
 
 STATES = "hidden_states"  # of drawn trials, (trial, time)
 DRAWS = 200  # of the model, for moments of values before anything was observed

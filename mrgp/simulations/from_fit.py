@@ -10,9 +10,10 @@ import xarray as xr
 
 from mrgp.parts.sites import site_of
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.amortised_conditional import ETA, LATENTS, VALUES
 from mrgp.results.amortised_fit import dims_of_trials
-from mrgp.results.fit import Fit, filled, frame_of, of_processes
+from mrgp.results.draws import ETA, LATENTS, VALUES
+from mrgp.results.fit import Fit, of_processes
+from mrgp.results.frames import filled, frame_of
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.results.switching_conditional import STATES
 from mrgp.simulations.design import require

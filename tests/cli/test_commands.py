@@ -100,11 +100,8 @@ def test_the_size_of_a_model_comes_first():
     """As in README: no field of a family is before it."""
     firsts = {name: next(iter(inspect.signature(getattr(mrgp.models, cls)).parameters)) for name, cls in
         catalogue.CLASSES.items()}  # fmt: skip
-<<<<<<< HEAD
-    others = {"lfads": "n_factors", "mrlfads": "n_factors", "neuralode": "n_latents", "switchinglds": "n_states"}
-=======
     others = {"coupledlds": "n_within", "lfads": "n_factors", "mrlfads": "n_factors", "neuralode": "n_latents"}
->>>>>>> 9c40212 (The command line's lists have room for the name of CoupledLDS)
+    others |= {"switchinglds": "n_states"}
     assert firsts == dict.fromkeys(MEANT_FOR["n_across"], "n_across") | others
 
 

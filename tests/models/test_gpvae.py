@@ -14,7 +14,8 @@ from mrgp.inference.method import Method
 from mrgp.part import rebuilt
 from mrgp.parts.emissions import ByRegion
 from mrgp.recordings.checks import DataError
-from mrgp.results.amortised_conditional import AmortisedConditional, _log_weights
+from mrgp.results.amortised_conditional import AmortisedConditional
+from mrgp.results.draws import weights_of
 from mrgp.results.processes_with_guide import factors_of
 
 pytest.importorskip("equinox")
@@ -131,7 +132,7 @@ def test_q_of_a_linear_readout_of_gaussian_values_is_the_posterior():
         name = f"readout_{r}$params"
         networks[name] = jax.tree.map(lambda _, part=part: jnp.asarray(per_unit[part], jnp.float32), networks[name])
     known = AmortisedConditional(model, data, Values(networks, {n: jnp.asarray(made.sites[n]) for n in first.shared}))
-    weights = np.asarray(known.over_draws(_log_weights, 3))
+    weights = np.asarray(known.over_draws(weights_of, 3))
     np.testing.assert_allclose(weights, np.tile(weights[0], (3, 1)), rtol=1e-6)  # whatever is drawn, p / q is p(y)
     # The two models read delays by registers of their own, which miss a thousandth of a latent's variance at most.
     np.testing.assert_allclose(weights[0], exact.log_likelihood(data, made.sites), atol=0.02)

@@ -29,7 +29,8 @@ from mrgp.inference.adaptation import Adaptation, Place, begin, doubts, frozen_s
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
-from mrgp.inference.run import BOUND, Model, Options, Quantity, Run, State
+from mrgp.inference.quantity import BOUND, Quantity
+from mrgp.inference.run import Model, Options, Run, State
 from mrgp.inference.search import briefly
 from mrgp.inference.variational_bayes import of_counts
 from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of

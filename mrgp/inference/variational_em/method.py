@@ -12,7 +12,8 @@ import numpy as np
 
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
-from mrgp.inference.run import AnyModel, Options, Quantity, Run, State
+from mrgp.inference.quantity import Quantity
+from mrgp.inference.run import AnyModel, Options, Run, State
 from mrgp.recordings.recording import MultiRegionData
 
 TITLES = "starts", "climb"  # phases of a run

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from jax import random
 
-from mrgp.results.amortised_conditional import ETA, VALUES
 from mrgp.results.amortised_fit import AmortisedFit
-from mrgp.results.fit import filled, frame_of
+from mrgp.results.draws import ETA, VALUES
+from mrgp.results.frames import filled, frame_of
 from mrgp.results.projections import projected, projected_at
 from mrgp.studies.calibration.rank_tests import judged
 from mrgp.studies.calibration.result import Calibration, tabulated
