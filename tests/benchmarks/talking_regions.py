@@ -1,7 +1,7 @@
 """Regions that talk: messages, inputs and the graph found by baselines, on networks whose truth is known.
 
-    python tests/benchmarks/talking_regions.py [--networks memory_ring,...] [--seeds 1] [--random 10]
-        [--methods VAR,MRLFADS] [--epochs 100]
+    python tests/benchmarks/talking_regions.py [--networks 'memory_ring$'] [--seeds 1]
+        [--random 10] [--methods 'VAR|MRLFADS'] [--epochs 100]
 
 Three quarters of the trials train, the others are scored.
 
@@ -19,6 +19,7 @@ talking_regions.jsonl, beside this file, and the table is of all of them: the ne
 
 import argparse
 import json
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -177,19 +178,18 @@ def silenced_r2(made: Simulation, make: Callable[..., Simulation], found: Found)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", default="", help="only those whose names begin with one of these, comma-separated")
+    parser.add_argument("--networks", default="", help="a pattern of the beginnings of names")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--random", type=int, default=10, help="random networks")
-    text = "only those whose names begin with one of these, comma-separated; models are fitted if they are named"
-    parser.add_argument("--methods", default=",".join(PLAIN), help=text)
+    parser.add_argument("--methods", default="VAR|reduced", help="the same of methods; models are fitted if it is theirs")
     parser.add_argument("--epochs", type=int, default=100, help="of models")
     args = parser.parse_args()
     methods = PLAIN | {name: partial(fit, epochs=args.epochs) for name, fit in MODELS.items()}
-    networks, named = tuple(args.networks.split(",")), tuple(args.methods.split(","))
-    for name, make in NETWORKS.items():
-        for seed in range(args.random if name == RANDOM else args.seeds) if name.startswith(networks) else ():
+    chosen = [name for name in NETWORKS if re.match(args.networks, name)]
+    for name, make in ((name, NETWORKS[name]) for name in chosen):
+        for seed in range(args.random if name == RANDOM else args.seeds):
             for label, method in methods.items():
-                if label.startswith(named):
+                if re.match(args.methods, label):
                     values, seconds = scores(partial(make, seed=seed), method)
                     own = {key: None if np.isnan(v) else round(v, 4) for key, v in zip(SCORES, values, strict=True)}
                     row = {"network": name, "seed": seed, "method": label, **own, "s": round(seconds, 1)}
@@ -199,7 +199,7 @@ def main() -> None:
     about = "512 trials x 60 bins of networks of 32 units per region; the last quarter of the trials is scored. Rows are "
     about += "of several runs, the newest of each kind."
     rows = [[cell(row[name]) for name in HEAD] for row in newest()]
-    only = f" --networks {args.networks}" if args.networks else ""
+    only = f" --networks '{args.networks}'" if args.networks else ""
     command = f"python tests/benchmarks/talking_regions.py --seeds {args.seeds} --random {args.random}{only}"
     record(TITLE, f"{about}\n\n{table(HEAD, rows)}", f"{command} --methods '{args.methods}' --epochs {args.epochs}")
 
