@@ -21,8 +21,8 @@ from mrgp.families.checks import private_counts
 from mrgp.part import pinned
 from mrgp.parts.emissions import Emission, Poisson
 from mrgp.parts.latents import LatentLayout
-from mrgp.parts.networks import Perceptron, network, quiet
-from mrgp.parts.networks.of_regions import Places, each, of_each
+from mrgp.parts.networks import Perceptron, quiet
+from mrgp.parts.networks.of_regions import Places, each, network_of_each
 from mrgp.parts.networks.transformer import CausalTransformer, normalised
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
@@ -117,7 +117,7 @@ class CTAE(Amortised):
         layout, places, w = data.layout, Places.of(data.layout), self.readers(data.layout)  # (region, latent)
         readout, unit = self.emission_sites(data), self.unit(data)  # d, u
         n_latents, n_places, shape = w.shape[1], places.there.shape[1], (self.width, self.depth, self.heads)
-        own = partial(_of_regions, layout)
+        own = partial(network_of_each, layout)
         encoder = own("encoder", partial(CausalTransformer.of, 2 * n_places, *shape))
         reading = own("reading", partial(Perceptron.of, (self.width + 2 * n_places, n_latents + SPARE)))
         decoder = own("decoder", partial(CausalTransformer.of, n_latents, *shape))
@@ -218,11 +218,6 @@ def _counts(shared: Any) -> Shared:
         if len(set(names)) < 2 or count < 1:
             raise ValueError(f"CTAE: n_across has {count} latents of {', '.join(names)}: two regions share 1 or more")
     return found
-
-
-def _of_regions(layout: Layout, name: str, make: Any) -> Any:
-    """Enter one network for each region."""
-    return network(name, partial(of_each, make, layout.n_regions))
 
 
 def _inside(data: MultiRegionData, n_bins: int) -> Array:

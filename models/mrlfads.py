@@ -27,7 +27,7 @@ from mrgp.parts.networks import GRU, Perceptron, gaussian, network, quiet, singl
 from mrgp.parts.networks.autoregression import Steps, law_of_inputs, steps_of
 from mrgp.parts.networks.cells import Cell, Gated
 from mrgp.parts.networks.channels import Channels, Edges, RateChannels
-from mrgp.parts.networks.of_regions import Places, each, of_each
+from mrgp.parts.networks.of_regions import Places, each, network_of_each
 from mrgp.parts.networks.talking import Now, Talking, Then
 from mrgp.parts.readout import Readout
 from mrgp.parts.sites import Site
@@ -145,7 +145,7 @@ class MRLFADS(Amortised):
             self.observe(some, drift.added(then.eta, some), readout, latents=latents)
 
     def guide(self, data: MultiRegionData) -> None:
-        own, size = partial(_of_regions, data.layout), self.width
+        own, size = partial(network_of_each, data.layout), self.width
         n_read = 2 * self.n_factors + self.drift.n_told
         regions, readout = self._regions(data)
         drift = self.drift.sample(data, regions.unit)
@@ -257,7 +257,7 @@ class MRLFADS(Amortised):
 
         Where ``held`` (neuron,) is a number, others hear that in place of a neuron's rate.
         """
-        layout, own = data.layout, partial(_of_regions, data.layout)
+        layout, own = data.layout, partial(network_of_each, data.layout)
         readout, unit, usual = self.emission_sites(data), self.unit(data), self.usual(data)  # d, and units
         start = own("start", partial(Perceptron.of, (self.n_initial, self.n_states)))  # W^0, m
         cell = own("cell", partial(self.dynamics.make, self._n_driving(layout), self.n_states))
@@ -313,8 +313,3 @@ def _by_bin(array: Array) -> Array:
 def _by_trial(array: Array) -> Array:
     """Arrange (time, trial, ...) as (trial, time, ...)."""
     return jnp.moveaxis(array, 0, 1)
-
-
-def _of_regions(layout: Layout, name: str, make: Any) -> Any:
-    """Enter one network for each region."""
-    return network(name, partial(of_each, make, layout.n_regions))

@@ -1,13 +1,14 @@
 """One network for every region, side by side: regions are an axis of arrays, not a loop."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
 
-from mrgp.parts.networks.network import library
+from mrgp.parts.networks.network import library, network
 from mrgp.recordings.layout import Layout
 
 type Apply = Callable[..., Array]
@@ -48,6 +49,11 @@ class Places(NamedTuple):
 def of_each[T](make: Callable[[Array], T], count: int, key: Array) -> T:
     """Make ``count`` networks of one kind whose arrays have a first axis for them."""
     return library().filter_vmap(make)(random.split(key, count))
+
+
+def network_of_each[T](layout: Layout, name: str, make: Callable[[Array], T]) -> T:
+    """Enter networks of one kind, one for each region (see :func:`mrgp.parts.networks.network.network`)."""
+    return network(name, partial(of_each, make, layout.n_regions))
 
 
 def each(networks: Any, *inputs: Array, axis: int = 1, by: Apply = _called) -> Array:
