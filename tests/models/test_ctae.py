@@ -15,7 +15,7 @@ from scipy import stats
 import mrgp
 from mrgp.inference.amortised_bound import terms
 from mrgp.inference.amortised_parameters import Values, first_values
-from mrgp.metrics import decode_conditions, hidden_log_likelihood
+from mrgp.metrics import hidden_log_likelihood
 
 BIN = 0.02
 SIZES = {"A": 4, "B": 1, "C": 3}
@@ -249,20 +249,6 @@ def test_hidden_neurons_are_scored_exactly_and_settings_chosen_by_them():
     how = {"max_iterations": 6, "warm_up": 1, "batch_size": 8}
     tuned = mrgp.tune(CTAE(2, 1, **SMALL), data, {"alignment": [0.1, 1.0]}, progress=False, **how)
     assert np.isfinite(tuned.table["score"]).all()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the fit has not converged")
-def test_shared_latents_know_the_target_and_private_ones_do_not():
-    made = mrgp.centre_out_reach((16, 12), 4, n_trials=96, n_bins=30, bin_width=0.03, rate=40.0, spread=5.0, seed=1)
-    how = {"max_iterations": 80, "warm_up": 5, "batch_size": 32, "progress": False}
-    fit = CTAE(4, 4, width=24, depth=1, alignment=1.0).fit(made.data, **how)
-    latents, target = fit.latents(), made.data.trial_coords["condition"]
-    shared = float(decode_conditions(latents.across_mean, target).accuracy)
-    private = [latents.within_mean[..., latents.region_of_within.values == region] for region in "AB"]
-    own = [float(decode_conditions(part, target).accuracy) for part in private]
-    assert shared > 0.7
-    assert max(own) < shared - 0.2
 
 
 def test_the_weights_of_a_network_are_single():
