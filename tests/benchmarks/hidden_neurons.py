@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from common import machine, record, table
 from component_regression import bits, drawn, largest
-from mrgp.models import DLAG, FA, GFA, GPFA, LFADS, MDLAG
+from mrgp.models import CTAE, DLAG, FA, GFA, GPFA, LFADS, MDLAG, MRLFADS
 from scipy.special import gammaln, xlogy
 
 import mrgp
@@ -57,6 +57,8 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "lfads": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100),
     "lfads_guide": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8),  # the same fit, without steps after the guide
     "lfads_drift": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100, drift="slow"),
+    "mrlfads": lambda n: MRLFADS(n, 2 * n, 2, 2, max_delay=0.0),  # factors of each region
+    "ctae": lambda n: CTAE(n, 2, width=32),
 }
 FROM_PLAIN = tuple(name for name in MODELS if name.startswith(f"{PLAIN}_"))  # these begin where it has ended
 FEW = (4, 16)  # trials in which hidden neurons are regressed on latents
@@ -132,7 +134,7 @@ def scored(cell: Cell, fits: Path | None) -> dict[str, Any]:
     if cell.choice:
         return row
     few = few_shot(fit, train, test, hidden, FEW)["few_shot"].values.tolist()
-    return row | {"joint": joint_bits(fit, train, test, hidden), "few": few}
+    return row | {"joint": None if fit.model.is_autoencoder else joint_bits(fit, train, test, hidden), "few": few}
 
 
 def shown(values: list[float], form: str) -> str:
@@ -162,7 +164,7 @@ def of_recording(recording: str, rows: list[dict[str, Any]]) -> str:
         lines.append([
             model.replace(":", ", "), ", ".join(map(str, draws)), shown([row["bits"] for row in group], "{:.3f}"),
             "" if is_base else shown(gains, "{:+.3f}"),
-            "" if is_base else f"{np.mean([row['joint'] for row in group]):.3f}",
+            "" if is_base or group[0]["joint"] is None else f"{np.mean([row['joint'] for row in group]):.3f}",
             " / ".join(f"{value:.3f}" for value in np.mean(few, 0)) if (few := [row["few"] for row in group if "few" in row]) else "",
             f"{np.mean(inner):.3f}" if inner else "", ", ".join(map(str, wins)), f"{np.median([row['seconds'] for row in group]):.0f}",
         ])  # fmt: skip
