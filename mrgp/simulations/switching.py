@@ -56,9 +56,9 @@ def design(
         coupled[state, gone[:, 0], gone[:, 1]] = False
         blocks = [_rotation(rng, n_latents) for _ in range(n_regions)]
         between = COUPLING * rng.standard_normal((size, size))
-        own = np.kron(np.eye(n_regions), np.ones((n_latents, n_latents)))
+        within = np.kron(np.eye(n_regions), np.ones((n_latents, n_latents)))
         there = np.kron(coupled[state], np.ones((n_latents, n_latents)))
-        whole = block_diag(*blocks) + between * there * (1 - own)
+        whole = block_diag(*blocks) + between * there * (1 - within)
         matrices[state] = RADIUS * whole / np.abs(np.linalg.eigvals(whole)).max()
     drift = DRIFTED * rng.standard_normal((n_states, size))
     enter = np.zeros((n_states, size))
