@@ -26,7 +26,9 @@ LEVEL = 0.9  # of intervals
 AS_CONTROL, IS_FAINT = "as in a control", "faint"
 LIMITS = (
     "None of this excludes an input that both regions get, earlier the one and later the other, nor a region between "
-    "them that was not recorded. An edge back to a strong source can stand for the source's own memory."
+    "them that was not recorded. An edge back to a strong source can stand for the source's own memory. Delays are "
+    "not to be read more finely than a bin: where a region's rates are not known exactly, a later message that averages "
+    "over two bins does better than the true one."
 )
 
 
@@ -104,7 +106,8 @@ class Communication(Shown):
         spread = f"{low:.2g} to {high:.2g}" if n > 1 else f"{low:.2g}"
         said += f" what {source} does tells what {target} will do, beyond its own past: messages move it by {spread}"
         late = ", ".join(f"{1e3 * own[name]:.1f}" for name in (LOWER, UPPER))
-        return f"{said} a bin (controls {own['control']:.2g}), {1e3 * own[DELAY.name]:.1f} ms [{late}] after the least."
+        when = f"{1e3 * own[DELAY.name]:.1f} ms [{late}] later than the one bin that every message takes"
+        return f"{said} a bin (controls {own['control']:.2g}), {when}."
 
     def _named(self, edges: np.ndarray) -> str:
         ends = (self.edges[end].values for end in (SOURCE, TARGET))
