@@ -103,7 +103,8 @@ class ChannelsFit(AmortisedFit):
 
         They are of the delay of one edge with all else held, by the curvature of the bound over half a bin to either
         side, within the prior. What is held could make up for a delay: trainings from other seeds differ by more, and
-        :func:`mrgp.assess_communication` adds that.
+        :func:`mrgp.assess_communication` adds that. Neither knows of a bias: in simulated rings delays of whole bins
+        come out some two thirds of a bin late, since a message between two bins averages the noise of both.
 
         Args:
             data: The recording; None for that of the fit.

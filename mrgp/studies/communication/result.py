@@ -27,8 +27,8 @@ AS_CONTROL, IS_FAINT = "as in a control", "faint"
 LIMITS = (
     "None of this excludes an input that both regions get, earlier the one and later the other, nor a region between "
     "them that was not recorded. An edge back to a strong source can stand for the source's own memory. Delays are "
-    "not to be read more finely than a bin: where a region's rates are not known exactly, a later message that averages "
-    "over two bins does better than the true one."
+    "not to be read more finely than a bin: where rates are not known exactly, a later message that averages over two "
+    "bins does better than the true one."
 )
 
 
