@@ -15,7 +15,7 @@ def test_trials_of_one_region_change_places_within_their_condition():
     shuffled = mrgp.shuffled_within(data, "V2", seed=1)
     np.testing.assert_array_equal(shuffled.region("V1"), V1)
     moved = shuffled.region("V2")
-    assert (moved[:, 0] != V2[:, 0]).any(-1).mean() > 0.8
+    assert (moved[:, 0] != V2[:, 0]).any(-1).all()  # no trial is where it was
     for kind in ("left", "right"):
         own = kinds == kind
         np.testing.assert_array_equal(np.sort(moved[own, 0, 1]), np.sort(V2[own, 0, 1]))  # each trial is there once
@@ -36,11 +36,25 @@ def test_nobody_talks_and_drift_stays():
     for shuffled in (near, far):
         np.testing.assert_array_equal(shuffled.region("A"), own["A"])
         moved = [np.floor(shuffled.region(name)[:, 0, 0]) for name in "BC"]
-        assert (moved[0] != moved[1]).any()
+        assert (moved[0] != moved[1]).all()  # nor do B and C have a trial together
         for order in moved:
+            assert (order != np.arange(n_trials)).all()
             assert (order % 2 == np.arange(n_trials) % 2).all()  # conditions stay
             np.testing.assert_array_equal(np.sort(order), np.arange(n_trials))
     assert np.abs(near.region("B") - own["B"]).max() <= 2 * 3  # within four of a condition
     assert np.abs(far.region("B") - own["B"]).max() > 10
     with pytest.raises(ValueError, match="among counts at least 2 trials, not 1"):
         mrgp.shuffled_within(data, "B", among=1)
+
+
+def test_a_trial_left_over_joins_a_block_and_one_alone_stays():
+    """Three trials of one condition, shuffled among two, and one trial of another."""
+    V1, V2 = np.arange(4.0)[:, None, None] + np.zeros((4, 2, 1)), np.arange(4.0)[:, None, None] + np.zeros((4, 2, 1))
+    data = mrgp.MultiRegionData({"V1": V1, "V2": V2}, 0.01, trial_coords={"condition": ["a", "b", "a", "a"]})
+    order = mrgp.shuffled_within(data, "V2", among=2).region("V2")[:, 0, 0]
+    assert (order[[0, 2, 3]] != [0, 2, 3]).all()
+    assert order[1] == 1
+    alone = mrgp.MultiRegionData({"V1": V1, "V2": V2}, 0.01, trial_coords={"condition": list("abcd")})
+    for shuffle in (lambda: mrgp.shuffled_within(alone, "V2"), lambda: mrgp.without_communication(alone)):
+        with pytest.raises(mrgp.DataError, match="no condition has two trials: there is nothing to shuffle"):
+            shuffle()

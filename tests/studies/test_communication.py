@@ -91,8 +91,13 @@ def test_studies_without_a_result_are_refused():
         mrgp.assess_communication(LFADS(), data)
     with pytest.raises(ValueError, match="n_controls counts at least 1, not 0"):
         mrgp.assess_communication(MRLFADS(), data, n_controls=0)
-    with pytest.raises(ValueError, match="among counts at least 2, not 1"):
-        mrgp.assess_communication(MRLFADS(), data, among=1)
+    for among in (0, 1):
+        with pytest.raises(ValueError, match=f"among counts at least 2, not {among}"):
+            mrgp.assess_communication(MRLFADS(), data, among=among)
+    labels = {"condition": [*"abcdef"]}
+    own = mrgp.MultiRegionData({name: data.region(name) for name in "AB"}, 0.02, trial_coords=labels)
+    with pytest.raises(mrgp.DataError, match="no condition has two trials"):
+        mrgp.assess_communication(MRLFADS(), own)
     with pytest.raises(ValueError, match="the recording has one region"):
         mrgp.assess_communication(MRLFADS(), mrgp.MultiRegionData({"A": data.region("A")}, 0.02))
 

@@ -84,6 +84,7 @@ def assess_communication(
         settings: Of ``model.fit``, for all trainings.
 
     Raises:
+        DataError: no condition has two trials, so that there is no control.
         ValueError: the regions of the model send no messages, there is one region, a number is too small, or no
             training succeeded; ``out`` has other ones.
     """
@@ -91,9 +92,10 @@ def assess_communication(
         raise ValueError(f"regions of {type(model).__name__} send no messages: take mrgp.models.MRLFADS")
     if data.layout.n_regions < 2:
         raise ValueError("the recording has one region: communication needs two or more")
-    for name, count, least in (("n_seeds", n_seeds, 1), ("n_controls", n_controls, 1), ("among", among or 2, 2)):
-        if count < least:
+    for name, count, least in (("n_seeds", n_seeds, 1), ("n_controls", n_controls, 1), ("among", among, 2)):
+        if count is not None and count < least:
             raise ValueError(f"{name} counts at least {least}, not {count}")
+    without_communication(data, seed, among)  # refuses what it cannot shuffle, before anything is trained
     job = Job(model, data, among, settings)
     tasks = [Task(False, seed + n) for n in range(n_seeds)] + [Task(True, seed + n) for n in range(n_controls)]
     store = Store(None if out is None else Path(out) / FILE, job.described(), "fits", "study of communication")
