@@ -106,7 +106,7 @@ def compare_edges(
         scores = whole.log_likelihood(test).values
         for number, edge in enumerate(asked):
             without = model.replace(absent=(*model.absent, edge))
-            fit = without.fit(train, seed=seed, start=whole, progress=progress).raise_if_interrupted()
+            fit = without.fit(train, seed=seed, start=whole, progress=progress, **settings).raise_if_interrupted()
             gains[held_out, number] = scores - fit.log_likelihood(test).values
     total, error = gains.sum(0), gains.std(0, ddof=1) * np.sqrt(len(gains))
     table = pd.DataFrame({
