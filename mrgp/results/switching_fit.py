@@ -90,7 +90,9 @@ class SwitchingFit(Fit):
         Returns:
             Over (state, region): ``enter``, the norm of R_{j,r}, and ``stay``, that of S_{j,r}, per sd of process
             noise; ``enter_effect`` and ``stay_effect``, the sd over time of what the population adds to the logit,
-            R_{j,r}' x_r. All are 0 of a model that is not recurrent.
+            R_{j,r}' x_r. All are 0 of a model that is not recurrent. What all R and S have in common changes nothing,
+            and the prior makes it 0: compare numbers between states. With two states, to call one and not to hold the
+            other are the same.
         """
         of, member = self.dynamics, self._member
         given = self.conditional(data)
@@ -120,14 +122,15 @@ class SwitchingFit(Fit):
 
         Returns:
             Over (state, edge): ``norm``, that of the block of A; ``effect``, by how much the source moves its target in
-            a bin (rms around its mean, in sds of the target's process noise), over the bins in the state; ``share``,
-            that of the squared effects of the edges into this target. Coordinates ``source_of_edge`` and
-            ``target_of_edge``.
+            a step (rms around its mean, in sds of the target's process noise), over the steps into bins of the state,
+            by the posterior means of the latents; ``share``, that of the squared effects of the edges into this target.
+            Coordinates ``source_of_edge`` and ``target_of_edge``.
         """
         edges, member, A = Edges.of(self.layout.n_regions), self._member, np.asarray(self.dynamics.matrix)
         given = self.conditional(data)
-        inside, known = self._inside(given), given.posterior
-        mean, weight = np.asarray(known.moments.mean)[inside], np.asarray(known.states.single)[inside]
+        inside, known = self._inside(given)[:, 1:], given.posterior
+        # The state of a bin says how the latents of the bin before move it.
+        mean, weight = np.asarray(known.moments.mean)[:, :-1][inside], np.asarray(known.states.single)[:, 1:][inside]
         weight = weight / np.maximum(weight.sum(0), np.finfo(float).tiny)
         center = weight.T @ mean
         spread = np.einsum("nk,nd,ne->kde", weight, mean, mean) - center[:, :, None] * center[:, None, :]

@@ -99,6 +99,14 @@ def test_edges_triggers_and_effectome_are_norms_of_blocks(fit):
     sources, targets = edges["source_of_edge"].values, edges["target_of_edge"].values
     for e, (source, target) in enumerate(zip(sources, targets, strict=True)):
         np.testing.assert_allclose(edges["norm"][:, e], table.sel(source=source, target=target), rtol=1e-9)
+        x, z = fit.latents()["within_mean"].values, fit.states()["probability"].values
+        for k in range(2):  # step after step, by the state that the step leads into
+            steps = [(x[b, t - 1, own[source]], z[b, t, k]) for b in range(4) for t in range(1, 100)
+                     if not np.isnan(z[b, t, k])]  # fmt: skip
+            moved, weight = np.array([A[k][own[target], own[source]] @ x for x, _ in steps]), [w for _, w in steps]
+            around = moved - np.average(moved, 0, weight)
+            expected = np.sqrt(np.average((around**2).sum(1), weights=weight))
+            np.testing.assert_allclose(edges["effect"][k, e], expected, rtol=1e-6)
     np.testing.assert_allclose(edges["share"], 1.0, rtol=1e-9)  # one edge into each of two regions
     assert (triggers["enter_effect"] > 0).all()
 
