@@ -112,12 +112,15 @@ class CoupledLDS(GaussianProcesses):
         """States of each region, and the edges between them.
 
         Raises:
-            ValueError: an absent edge is between regions that the recording does not have.
+            ValueError: an absent edge is between regions that the recording does not have, or from one to itself.
         """
         names = list(layout.regions)
         if unknown := sorted({end for edge in self.absent for end in edge} - set(names)):
             known = f"{', '.join(unknown)} is no region of the recording, which has {', '.join(names)}"
             raise Refusal("CoupledLDS: ", Argument("absent"), f": {known}")
+        if own := [source for source, target in self.absent if source == target]:
+            none = f": there is no edge from {own[0]} to itself: its own dynamics always stay"
+            raise Refusal("CoupledLDS: ", Argument("absent"), none)
         edges = [(s, t) for s, t in permutations(range(len(names)), 2) if (names[s], names[t]) not in self.absent]
         return Regions(self.assignment(layout).n_within, tuple(edges))
 

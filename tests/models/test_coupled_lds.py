@@ -335,8 +335,10 @@ def test_counts_are_fitted_above_the_truth():
 
 def test_it_refuses_what_it_cannot_do(case):
     data = case[0].data
-    with pytest.raises(ValueError, match=r"CoupledLDS: absent: V9 is no region of the recording, which has A, B, C"):
-        CoupledLDS(1, absent=(("A", "V9"),)).fit(data, progress=False)
+    unknown = r"V9 is no region of the recording, which has A, B, C"
+    for target, why in (("V9", unknown), ("A", "there is no edge from A to itself")):
+        with pytest.raises(ValueError, match=f"CoupledLDS: absent: {why}"):
+            CoupledLDS(1, absent=(("A", target),)).fit(data, progress=False)
     with pytest.raises(ValueError, match=r"CoupledLDS: lag is a whole number of bins of 20 ms, not 30 ms"):
         CoupledLDS(1, lag=0.03).fit(data, progress=False)
     with pytest.raises(ValueError, match=r"CoupledLDS: lag is 0 s or more, not -0\.1"):
