@@ -140,6 +140,8 @@ def recorded(
         among the region's units.
     """
     names = list(ascii_uppercase[: len(network.course.rates)])
+    place = setting.silenced
+    require(place is None or place in range(len(names)), f"silenced is one of {len(names)} places from 0, not {place}")
     n_units = network.course.rates[0].shape[2]
     n_seen = setting.n_seen or n_units
     units = [np.sort(rng.choice(n_units, n_seen, replace=False)) for _ in names]

@@ -103,6 +103,8 @@ def test_a_silenced_region_is_heard_by_nobody_and_all_else_stays():
     changed = np.abs(silent["rates"] - truth["rates"]).groupby("region_of_neuron").max(...)
     assert float(changed.sel(region_of_neuron="B")) > 0.1
     np.testing.assert_array_equal(silent["rates"][:, 0], truth["rates"][:, 0])  # rates of the rest say nothing
+    with pytest.raises(ValueError, match="silenced is one of 3 places from 0, not 3"):
+        memory_ring(silenced=3, **ring)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
