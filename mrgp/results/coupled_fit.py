@@ -112,9 +112,9 @@ class CoupledFit(GaussianProcessFit):
     def messages(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Messages as they arrive: posterior ``mean`` and ``sd``, (trial, time, edge, message).
 
-        They are what an edge adds to each of its target's states in a bin. Of the first bins, to which the past before
-        the trial speaks, nothing is known but that they are 0 on average. Edges have the coordinates
-        ``source_of_edge`` and ``target_of_edge``.
+        They are what an edge adds to each of its target's states in a bin. Those of the first bins left their source
+        before the trial, and are as they are a priori: 0, with the sd of all messages of the edge. Edges have the
+        coordinates ``source_of_edge`` and ``target_of_edge``.
         """
         recording = self.recording(data)
         with TRACING:
