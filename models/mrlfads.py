@@ -56,12 +56,11 @@ class MRLFADS(Amortised):
 
     Messages are of the **rates** that the source is predicted to have, not of its hidden states: that is what makes
     their content identifiable. They are part of the generative program, so that recordings drawn from the model
-    communicate, and a region that is silenced is missed by others (``fit.perturb``). Inputs u are inferred from the
-    region's own bins up to the present one. The scale of a message is not identified: ``fit.effectome()`` measures by
-    what it moves in its target.
+    communicate, and a region that is silenced is missed by others (``fit.perturb``). The scale of a message is not identified: ``fit.effectome()`` measures by what it moves in its
+    target.
 
-    Inputs are inferred bin after bin by a controller, from the region's own neurons: from what they do, and what of it
-    the state of all regions had not led to expect (as in LFADS, Pandarinath et al. 2018, Nat. Methods 15, 805-815).
+    Inputs u are inferred bin after bin by a controller, from the region's own neurons: from what they do, and what of
+    it the state of all regions had not led to expect (as in LFADS, Pandarinath et al. 2018, Nat. Methods 15, 805-815).
 
     Sample sites: ``initial`` (trial; region, dim), ``innovations`` (trial; time, region, input), what is new in an
     input, N(0, 1), ``message_noise`` (trial; time, edge, message); ``transmission_delay`` (edge) beyond one bin,

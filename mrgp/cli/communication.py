@@ -37,7 +37,7 @@ regions send messages is trained several times, and on trials that are shuffled 
     add("file", type=Path, metavar="FILE", help="the recording (see mrgp fit --help)")
     add_out(command)
     add("--seeds", type=positive_count, default=3, metavar="N", help="trainings on the recording (%(default)s)")
-    add("--controls", type=positive_count, default=1, metavar="N", help="shuffled recordings (%(default)s)")
+    add("--controls", type=positive_count, default=2, metavar="N", help="shuffled recordings (%(default)s)")
     text = "shuffle among so many trials of a condition, one after another: slower drift stays (all of a condition)"
     add("--among", type=positive_count, metavar="TRIALS", help=text)
     add_model(command)

@@ -14,7 +14,7 @@ from mrgp.inference.amortised_parameters import first_values
 from mrgp.parts.drift import NoDrift, SlowDrift
 
 BIN = 0.02
-LATENTS = "initial", "inputs", "message_noise"
+LATENTS = "initial", "inputs", "innovations", "message_noise"
 SESSION = jnp.array([0.0, 100.0])
 LFADS_ = LFADS(n_factors=2, n_states=3, n_initial=2, n_inputs=1, width=4)
 NODE = NeuralODE(n_latents=2, width=4, depth=1, reader=4)

@@ -45,7 +45,8 @@ def test_edges_are_those_that_no_control_has():
     assert float(effectome["mean"].sel(source="A", target="A")) == 0.0
     words = found.verdict
     assert words.startswith("In all 2 trainings what A does tells what B will do, beyond its own past: messages move")
-    assert "0.5 to 0.6 a bin (controls 0.01)" in words
+    assert "0.5 to 0.6 a bin (in controls no edge by more than 0.06)" in words
+    assert "There is one control" in words
     assert "stimulus, course of the trial and chance of training: B to A, C to A, C to B, A to C." in words
     assert "None of this excludes an input that both regions get" in words
     assert "stands out" in str(found)
@@ -116,7 +117,8 @@ def test_the_command_writes_what_was_found(tmp_path, monkeypatch, capsys):
     data = mrgp.MultiRegionData({name: rng.poisson(1.0, (6, 9, n)) for name, n in sizes}, 0.02)
     mrgp.save_recording(data, tmp_path / "recording.nc")
     command = ["communication", str(tmp_path / "recording.nc"), "--model", "mrlfads", "--n-factors", "3"]
-    command += ["--seeds", "2", "--among", "3", "--max-iterations", "90", "--out", str(tmp_path / "out")]
+    command += ["--seeds", "2", "--controls", "1", "--among", "3", "--max-iterations", "90"]
+    command += ["--out", str(tmp_path / "out")]
     assert main(command) == 0
     assert [task for *_, task in asked] == [(False, 0), (False, 1), (True, 0)]
     assert asked[0][0] == MRLFADS(n_factors=3)
@@ -137,7 +139,7 @@ def test_the_command_writes_what_was_found(tmp_path, monkeypatch, capsys):
 def test_a_study_goes_on_where_it_was_stopped(tmp_path):
     ring = mrgp.memory_ring(n_units=12, n_inputs=1, n_trials=40, n_bins=16, noise=0.05, seed=1)
     model = MRLFADS(4, 8, 1, 1, 4, emission="gaussian", width=8)
-    settings = {"max_iterations": 6, "warm_up": 3, "progress": False, "n_seeds": 2, "out": tmp_path}
+    settings = {"max_iterations": 6, "warm_up": 3, "progress": False, "n_seeds": 2, "n_controls": 1, "out": tmp_path}
     whole = mrgp.assess_communication(model, ring.data, **settings)
     file = tmp_path / "fits.json"
     kept = json.loads(file.read_text())

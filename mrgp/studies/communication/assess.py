@@ -55,7 +55,7 @@ def assess_communication(
     data: MultiRegionData,
     *,
     n_seeds: int = 3,
-    n_controls: int = 1,
+    n_controls: int = 2,
     among: int | None = None,
     executor: Executor | None = None,
     out: str | Path | None = None,

@@ -40,7 +40,8 @@ class Communication(Shown):
         edges: Over ``edge``, with coordinates ``source_of_edge`` and ``target_of_edge``: ``effect``, its mean over
             trainings, ``effect_sd``, ``effect_least`` and ``effect_most`` of them; ``control``, the largest of this
             edge in a control; ``delay``, ``delay_lower`` and ``delay_upper`` in seconds, of all trainings together;
-            ``outcome`` in words.
+            ``outcome`` in words: an edge "stands out" if in every training its effect is more than twice the largest of
+            any edge in any control, and on average a tenth of the strongest edge's or more, below which it is "faint".
         fits: A row for each training: ``is_control``, ``seed``, ``bound``, ``epochs``, ``converged``, ``seconds``, and
             ``failure``, or "".
         settings: Of the study.
@@ -76,6 +77,8 @@ class Communication(Shown):
         if len(by[AS_CONTROL]):
             names = self._named(by[AS_CONTROL])
             said.append(f"Not told apart from stimulus, course of the trial and chance of training: {names}.")
+        if int(self.fits["is_control"].sum()) == 1:
+            said.append("There is one control, which does not say how far controls differ by chance: give more.")
         return " ".join([*said, LIMITS] if len(by[STANDS_OUT]) else said)
 
     def plot(self) -> Any:
@@ -105,9 +108,10 @@ class Communication(Shown):
         said = f"In all {n} trainings" if n > 1 else "In the one training"
         spread = f"{low:.2g} to {high:.2g}" if n > 1 else f"{low:.2g}"
         said += f" what {source} does tells what {target} will do, beyond its own past: messages move it by {spread}"
+        most = float(self.edges["control"].max())
         late = ", ".join(f"{1e3 * own[name]:.1f}" for name in (LOWER, UPPER))
         when = f"{1e3 * own[DELAY.name]:.1f} ms [{late}] later than the one bin that every message takes"
-        return f"{said} a bin (controls {own['control']:.2g}), {when}."
+        return f"{said} a bin (in controls no edge by more than {most:.2g}), {when}."
 
     def _named(self, edges: np.ndarray) -> str:
         ends = (self.edges[end].values for end in (SOURCE, TARGET))
