@@ -56,8 +56,8 @@ class MRLFADS(Amortised):
 
     Messages are of the **rates** that the source is predicted to have, not of its hidden states: that is what makes
     their content identifiable. They are part of the generative program, so that recordings drawn from the model
-    communicate, and a region that is silenced is missed by others (``fit.perturb``). The scale of a message is not identified: ``fit.effectome()`` measures by what it moves in its
-    target.
+    communicate, and a region that is silenced is missed by others (``fit.perturb``). The scale of a message is not
+    identified: ``fit.effectome()`` measures by what it moves in its target.
 
     Inputs u are inferred bin after bin by a controller, from the region's own neurons: from what they do, and what of
     it the state of all regions had not led to expect (as in LFADS, Pandarinath et al. 2018, Nat. Methods 15, 805-815).
