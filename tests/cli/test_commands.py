@@ -469,7 +469,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize(
-    "model", [pytest.param(name, marks=() if name == "mdlag" else pytest.mark.slow) for name in EVERY]
+    "model", [pytest.param(name, marks=() if name == "fa" else pytest.mark.slow) for name in EVERY]
 )
 def test_every_model_is_fitted_and_says_what_it_has(run, save, tmp_path, model):
     brief = ["--n-starts", "1", "--no-figures", "--no-intervals", "--max-iterations", "3"]

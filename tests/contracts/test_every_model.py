@@ -25,8 +25,8 @@ VARIANTS = [
     LDS(2, start="learned", emission="poisson"), PCCA(1, 1, emission="negative_binomial"),
 ]  # fmt: skip
 """Models with parts that have sites of their own."""
-PARTLY = [DLAG(2, (1, 0), emission="poisson", mean="psth"), DLAG(1, 1, noise="ar1")]
-"""Those whose parts are in other variants too, simulated in slow tests."""
+WHOLE = [DLAG(1, 0, kernel=mrgp.Spectral()), MDLAG(1, shape=1.0, rate=0.1, emission="poisson")]
+"""Those of which files of simulations are written and read; of others, whose parts these have too, in slow tests."""
 OFTEN = (CoupledLDS, DLAG, FA, GPFA, LDS)
 """Models that many other tests fit, save and convert, or that take long to compile: here in slow tests."""
 SMALL = {"regions": {"V1": 4, "V2": 3}, "n_trials": 24, "n_bins": 8, "conditions": ("a", "b"), "ragged": 0.3, "seed": 2}
@@ -44,7 +44,11 @@ def simulated(model):
     return mrgp.simulate(model, **SMALL)
 
 
-@pytest.fixture(params=registry.MODELS + VARIANTS, ids=repr)
+@pytest.fixture(
+    params=[pytest.param(one, marks=pytest.mark.slow) if type(one) is CoupledLDS else one
+            for one in registry.MODELS + VARIANTS],
+    ids=repr,
+)  # fmt: skip
 def model(request):
     """Every model, and every part with sites of its own, in turn."""
     return request.param
@@ -66,7 +70,8 @@ def test_every_site_is_declared_with_its_axes_and_its_unit(model):
 
 @pytest.mark.parametrize(
     "model",
-    [*registry.MODELS, *(pytest.param(one, marks=pytest.mark.slow) if one in PARTLY else one for one in VARIANTS)],
+    [one if one in WHOLE or (type(one) in (ADM, DLAG, MDLAG) and one in registry.MODELS)
+     else pytest.param(one, marks=pytest.mark.slow) for one in registry.MODELS + VARIANTS],
     indirect=True, ids=repr,
 )  # fmt: skip
 def test_it_is_simulated(model, tmp_path):

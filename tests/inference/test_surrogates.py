@@ -52,7 +52,8 @@ def objective(request):
 
 @only(
     argvalues=[
-        pytest.param("complete", marks=pytest.mark.slow), "conditions and holes", "dispersion",
+        pytest.param("complete", marks=pytest.mark.slow), "conditions and holes",
+        pytest.param("dispersion", marks=pytest.mark.slow),
         pytest.param("state space", marks=pytest.mark.slow),
     ]
 )  # fmt: skip

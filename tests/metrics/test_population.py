@@ -273,6 +273,7 @@ def test_what_a_model_does_not_have_has_no_error():
         metrics.recovery_errors(SimpleNamespace(sites={"loadings": np.ones((3, 1))}, has_loadings=True), made.truth)
 
 
+@pytest.mark.slow
 def test_intervals_of_a_saved_fit_decide_the_direction(tmp_path):
     counts = {"n_across": 1, "n_within": 0, "n_trials": 8, "n_bins": 8}
     made = simulate(regions={"V1": 6, "V2": 5}, delay=[[0], [0.04]], snr=5.0, **counts)

@@ -138,6 +138,7 @@ def test_rotated_states_say_the_same():
     np.testing.assert_allclose(regions.squares(shown["coupling"]), regions.squares(sites["coupling"]), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_blocks_go_to_vectors_and_back():
     regions = Regions((2, 3, 1), ((0, 1), (2, 0)))
     for constraint, size in ((OwnContractions(regions), 14), (Couplings(regions), 8)):

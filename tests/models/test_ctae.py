@@ -86,7 +86,7 @@ def eta_of(data, nets, Z, w):
     return out
 
 
-@pytest.mark.parametrize("emission", ["poisson", "gaussian"])
+@pytest.mark.parametrize("emission", [pytest.param("poisson", marks=pytest.mark.slow), "gaussian"])
 def test_the_program_is_the_autoencoder_written_out(emission):
     """Latents, rates and every term of the objective, with blocks that some regions share, and holes of all kinds."""
     data = recording(counts=emission == "poisson")
@@ -193,6 +193,7 @@ def few(data, **how):
     return CTAE({("A", "B", "C"): 2}, 1, **SMALL).fit(data, **{**settings, **how})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_a_fit_goes_through_files_and_says_what_it_is_not(tmp_path):
     """To a recording with holes of all kinds, and a region of one neuron."""

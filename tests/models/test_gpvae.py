@@ -89,6 +89,7 @@ def test_a_region_of_which_nothing_is_seen_is_left_to_the_prior(mixed):
     assert np.abs(np.log(sd / np.sqrt(variance)))[..., 4:].max() < 0.5
 
 
+@pytest.mark.slow
 def test_training_begins_at_the_lags_of_the_recording(mixed):
     truth = {"delay": DELAY, "timescale_across": 0.1, "timescale_within": 0.06}
     for emission in ("gaussian", "poisson"):

@@ -219,6 +219,7 @@ def test_a_newton_step_never_leads_down():
     assert all(np.abs(part).max() < 1e-5 for part in slope.values())
 
 
+@pytest.mark.slow
 def test_the_populations_that_call_states_are_found_where_states_are_known():
     sizes, n_trials, n_bins = {"A": 2, "B": 2, "C": 2}, 30, 400
     made = simulate_switching(sizes, 2, 3, n_trials=n_trials, n_bins=n_bins, mean_count=None, trigger=0.3, seed=0)

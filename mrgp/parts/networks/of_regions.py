@@ -52,7 +52,7 @@ def of_each[T](make: Callable[[Array], T], count: int, key: Array) -> T:
 
 
 def network_of_each[T](layout: Layout, name: str, make: Callable[[Array], T]) -> T:
-    """Enter networks of one kind, one for each region (see :func:`mrgp.parts.networks.network.network`)."""
+    """Enter networks of one kind, one for each region, as parameters of a program."""
     return network(name, partial(of_each, make, layout.n_regions))
 
 
