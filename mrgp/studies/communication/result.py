@@ -26,9 +26,11 @@ LEVEL = 0.9  # of intervals
 AS_CONTROL, IS_FAINT = "as in a control", "faint"
 LIMITS = (
     "None of this excludes an input that both regions get, earlier the one and later the other, nor a region between "
-    "them that was not recorded. An edge back to a strong source can stand for the source's own memory. Delays are "
-    "not to be read more finely than a bin: where rates are not known exactly, a later message that averages over two "
-    "bins does better than the true one."
+    "them that was not recorded. An edge back to a strong source can stand for the source's own memory."
+)
+COARSE = (
+    "Delays are not to be read more finely than a bin: where rates are not known exactly, a later message that averages "
+    "over two bins does better than the true one."
 )
 
 
@@ -79,7 +81,9 @@ class Communication(Shown):
             said.append(f"Not told apart from stimulus, course of the trial and chance of training: {names}.")
         if int(self.fits["is_control"].sum()) == 1:
             said.append("There is one control, which does not say how far controls differ by chance: give more.")
-        return " ".join([*said, LIMITS] if len(by[STANDS_OUT]) else said)
+        if len(by[STANDS_OUT]):
+            said += [LIMITS, COARSE] if self._has_delays else [LIMITS]
+        return " ".join(said)
 
     def plot(self) -> Any:
         """Plot effects and delays; see :func:`mrgp.studies.plot_communication`."""
@@ -109,9 +113,16 @@ class Communication(Shown):
         spread = f"{low:.2g} to {high:.2g}" if n > 1 else f"{low:.2g}"
         said += f" what {source} does tells what {target} will do, beyond its own past: messages move it by {spread}"
         most = float(self.edges["control"].max())
+        said += f" a bin (in controls no edge by more than {most:.2g})"
+        if not self._has_delays:
+            return f"{said}."
         late = ", ".join(f"{1e3 * own[name]:.1f}" for name in (LOWER, UPPER))
-        when = f"{1e3 * own[DELAY.name]:.1f} ms [{late}] later than the one bin that every message takes"
-        return f"{said} a bin (in controls no edge by more than {most:.2g}), {when}."
+        return f"{said}, {1e3 * own[DELAY.name]:.1f} ms [{late}] later than the one bin that every message takes."
+
+    @property
+    def _has_delays(self) -> bool:
+        """True unless messages always take one bin."""
+        return bool((self.edges[UPPER] > 0).any())
 
     def _named(self, edges: np.ndarray) -> str:
         ends = (self.edges[end].values for end in (SOURCE, TARGET))
