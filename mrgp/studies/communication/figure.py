@@ -20,14 +20,16 @@ def plot_communication(study: Any) -> Figure:
     """Plot effects of edges beside their controls, and the delays of those that stand out.
 
     Left, a dot is the mean effect, its line reaches from the least to the most of the trainings; a grey tick is the
-    largest effect of the same edge in a control. Right, delays with their 90% intervals.
+    largest effect of the same edge in a control. Right, delays with their 90% intervals, unless there are none.
 
     Args:
         study: A :class:`mrgp.studies.communication.result.Communication`.
     """
     edges = study.edges.isel(edge=np.argsort(-study.edges["effect"].values)[:MOST])
     figure = Page(1.2 + 0.26 * edges.sizes["edge"])
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.4, 1))
+    has_delays = bool((edges[UPPER] > 0).any())
+    columns = figure.subplots(1, 1 + has_delays, sharey=True, squeeze=False, width_ratios=(1.4, 1)[: 1 + has_delays])[0]
+    left = columns[0]
     places = np.arange(edges.sizes["edge"])
     names = list(dict.fromkeys(study.edges[TARGET].values.tolist()))
     colours = [region_color(names.index(source)) for source in edges[SOURCE].values]
@@ -39,10 +41,11 @@ def plot_communication(study: Any) -> Figure:
     left.set(ylim=(len(places) - 0.5, -0.5), xlabel="change of the target in a bin")
     left.set_xlim(left=0)
     left.set_title("effect of messages; grey: control", loc="left")
-    _lines(right, places, colours, edges, (DELAY.name, LOWER, UPPER), out, 1e3)
-    right.set(xlabel="delay beyond one bin (ms)")
-    right.set_xlim(left=0)
-    right.set_title("delay, where an edge stands out", loc="left")
+    for right in columns[1:]:
+        _lines(right, places, colours, edges, (DELAY.name, LOWER, UPPER), out, 1e3)
+        right.set(xlabel="delay beyond one bin (ms)")
+        right.set_xlim(left=0)
+        right.set_title("delay, where an edge stands out", loc="left")
     return figure
 
 
