@@ -29,8 +29,8 @@ LIMITS = (
     "them that was not recorded. An edge back to a strong source can stand for the source's own memory."
 )
 COARSE = (
-    "Delays are not to be read more finely than a bin: where rates are not known exactly, a later message that averages "
-    "over two bins does better than the true one."
+    "Delays are not to be read more finely than a bin: where rates are not known exactly, a later message that "
+    "averages over two bins does better than the true one."
 )
 
 
