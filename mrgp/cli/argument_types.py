@@ -111,6 +111,18 @@ def names(text: str) -> tuple[str, ...]:
     return read
 
 
+def groups(text: str) -> dict[str, tuple[str, ...]]:
+    """Read names and what belongs to each, ``VISp=VISp1+VISp5,CA=CA1+CA3``."""
+    read = {}
+    for part in text.split(","):
+        name, sign, values = part.partition("=")
+        own = tuple(value.strip() for value in values.split("+"))
+        if not (name.strip() and sign and all(own)) or name.strip() in read:
+            raise argparse.ArgumentTypeError(f"{text!r} is not NAME=A+B,.. such as VISp=VISp1+VISp5,CA=CA1+CA3")
+        read[name.strip()] = own
+    return read
+
+
 def hypotheses(text: str) -> tuple[str, ...]:
     """Read names of hypotheses, two at least."""
     read = names(text)

@@ -235,14 +235,25 @@ FORMATS = {
     ".nc": "as `mrgp simulate` writes it",
     ".mat": "of the DLAG, mDLAG and pCCA toolboxes (seqTrue or Ytrain, binWidth in ms, yDims), or arrays as in an .npz",
     ".nwb": "sorted units and trials, counted in bins of --bin-width (needs pynwb)",
+    "Phy": "folder of Kilosort or Phy (spike_times.npy), with --trials, counted in bins of --bin-width",
+    "ALF": "session or probe, a folder with spikes.times.npy (ONE, IBL), counted in bins of --bin-width",
 }
-"""Recordings that can be read, by the suffix of their files."""
+"""Recordings that can be read, by the suffix of their files or the name of their folders."""
+
+FOLDERS = {
+    "ALF": ("*spikes.times*.npy", "*/*spikes.times*.npy", "*/*/*spikes.times*.npy", "*/*/*/*spikes.times*.npy",
+        "*/*/*/*/*spikes.times*.npy"),
+    "Phy": ("spike_times.npy",),
+}
+"""Recordings that are folders, and patterns of files, of which each holds one."""
 
 WRITTEN = (".npz", ".nc")
 """Suffixes of files that a recording can be written to."""
 
 COUNTED_FILES = {
     ".nwb": "spike times",
+    "Phy": "spike times",
+    "ALF": "spike times",
 }
 """Files of what is counted in bins, and what it is."""
 
@@ -252,23 +263,41 @@ READING: dict[str, tuple[str, Any]] = {
     "align": ("text", "COLUMN"),
     "trials": ("text", "TABLE"),
     "region_of_unit": ("text", "COLUMN"),
+    "region_map": ("groups", "NAME=A+B,.."),
+    "merge_layers": ("switch", ""),
+    "min_neurons": ("count", "N"),
+    "units": ("groups", "COLUMN=A+B,.."),
+    "sample_rate": ("positive", "HZ"),
+    "probes": ("names", "A,B"),
 }
 """Options on how some files are read: the values that each takes, and words for what is typed."""
 
 READING_HELP = {
     "n_neurons": "per region, for a .npy file, or a .mat file that does not say it",
-    "window": ".nwb: trials are this long around an event, such as -0.2 0.5 (from start_time to stop_time)",
-    "align": ".nwb: the event, a column of the trials (start_time)",
-    "trials": ".nwb: the table of trials (trials)",
-    "region_of_unit": ".nwb: of the units (location, else that of the electrodes)",
+    "window": ".nwb, Phy, ALF: trials are this long around an event, such as -0.2 0.5 (from their start to their stop)",
+    "align": ".nwb, Phy, ALF: the event, a column of the trials (start_time)",
+    "trials": ".nwb, Phy, ALF: the table of trials: a name in an .nwb (trials), else a .csv or .tsv file",
+    "region_of_unit": ".nwb, Phy, ALF: of the units (location or acronym, else of electrodes or channels)",
+    "region_map": ".nwb, Phy, ALF: regions under other names, joined",
+    "merge_layers": ".nwb, Phy, ALF: join layers of areas of the Allen atlas: VISp2/3 is VISp",
+    "min_neurons": ".nwb, Phy, ALF: leave out regions of fewer units (1)",
+    "units": ".nwb, Phy, ALF: units with these values in a column",
+    "sample_rate": "Phy: samples per second (as params.py says)",
+    "probes": "ALF: probes or sortings of a session (all)",
 }
 """The same options, and what they are."""
 
 ONLY_FOR: dict[str, tuple[str, ...]] = {
-    "window": (".nwb",),
-    "align": (".nwb",),
-    "trials": (".nwb",),
-    "region_of_unit": (".nwb",),
+    "window": (".nwb", "Phy", "ALF"),
+    "align": (".nwb", "Phy", "ALF"),
+    "trials": (".nwb", "Phy", "ALF"),
+    "region_of_unit": (".nwb", "Phy", "ALF"),
+    "region_map": (".nwb", "Phy", "ALF"),
+    "merge_layers": (".nwb", "Phy", "ALF"),
+    "min_neurons": (".nwb", "Phy", "ALF"),
+    "units": (".nwb", "Phy", "ALF"),
+    "sample_rate": ("Phy",),
+    "probes": ("ALF",),
 }
 """Options on how files are read that are refused for others."""
 

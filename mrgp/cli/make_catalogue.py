@@ -19,7 +19,7 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 
 import mrgp.models
-from mrgp.cli.reading_options import help_of_reading, only_for, options_of_reading, readers
+from mrgp.cli.reading_options import folders, help_of_reading, only_for, options_of_reading, readers
 from mrgp.families.model import Model
 from mrgp.inference.method import Method
 from mrgp.likelihoods.likelihood import Kalman
@@ -297,12 +297,12 @@ def entries() -> list[tuple[str, str, Any, str]]:
         ("ORDERS", "", {Kalman().lift: (min(SQUARED_EXPONENTIAL), max(SQUARED_EXPONENTIAL))},
             "Lifts of which the order is bounded: states of one latent in the markov likelihood, from and to."),
         ("TRANSFORMS", "", tuple(TRANSFORMS), "Transforms of counts."),
-        ("FORMATS", "", {suffix: reader.about for reader in readers() for suffix in reader.suffixes},
-            "Recordings that can be read, by the suffix of their files."),
+        ("FORMATS", "", {kind: reader.about for reader in readers() for kind in reader.formats()},
+            "Recordings that can be read, by the suffix of their files or the name of their folders."),
+        ("FOLDERS", "", folders(), "Recordings that are folders, and patterns of files, of which each holds one."),
         ("WRITTEN", "", [suffix for reader in readers() if reader.writes for suffix in reader.suffixes],
             "Suffixes of files that a recording can be written to."),
-        ("COUNTED_FILES", "",
-            {suffix: reader.counted for reader in readers() if reader.counted for suffix in reader.suffixes},
+        ("COUNTED_FILES", "", {kind: r.counted for r in readers() if r.counted for kind in r.formats()},
             "Files of what is counted in bins, and what it is."),
         ("READING", "dict[str, tuple[str, Any]]", options_of_reading(),
             "Options on how some files are read: the values that each takes, and words for what is typed."),

@@ -11,6 +11,7 @@ from mrgp.cli.argument_types import (
     bounds,
     count,
     flag,
+    groups,
     names,
     number,
     positive,
@@ -24,6 +25,7 @@ from mrgp.cli.catalogue import (
     CHOICES,
     COUNTED_FILES,
     DEFAULTS,
+    FOLDERS,
     HOLD_NOTHING,
     INFERRED,
     KERNELS,
@@ -41,11 +43,16 @@ from mrgp.cli.catalogue import (
     TRANSFORMS,
     UNUSED,
 )
+from mrgp.runtime.folders import holds
 from mrgp.runtime.sentences import joined
 
 FEW = 4  # models that are named rather than those beside them
 
-TYPES: dict[str, dict[str, Any]] = {"text": {}, "numbers": {"type": number, "nargs": 2}, "counts": {"type": sizes}}
+TYPES: dict[str, dict[str, Any]] = {
+    "text": {}, "numbers": {"type": number, "nargs": 2}, "counts": {"type": sizes}, "groups": {"type": groups},
+    "names": {"type": names}, "count": {"type": positive_count}, "positive": {"type": positive},
+    "switch": {"action": "store_true", "default": None},
+}  # fmt: skip
 """Values that options on reading take."""
 
 PREPROCESSING = """in this order; kept in summary.json and fit.nc, from where evaluate takes it;
@@ -137,7 +144,7 @@ def add_recording(command: Parser) -> None:
 def add_reading(add: Callable[..., Any], option: str) -> None:
     """Add an option on how some files are read."""
     values, typed = READING[option]
-    add(flag(option), metavar=typed, help=READING_HELP[option], **TYPES[values])
+    add(flag(option), help=READING_HELP[option], **TYPES[values] | ({"metavar": typed} if typed else {}))
 
 
 def add_model(command: Parser) -> Callable[..., Any]:
@@ -312,15 +319,23 @@ def unset(args: argparse.Namespace) -> str | None:
     return None
 
 
+def kind_of(path: Path) -> str:
+    """Suffix of a file, or the name of what a folder is; "" of one that is nothing known here."""
+    if path.is_dir():
+        return next((kind for kind, marks in FOLDERS.items() if holds(path, marks)), "")
+    return path.suffix.lower()
+
+
 def miscounted(args: argparse.Namespace) -> str | None:
     """Refuse options on reading that the file does not suit: a sentence, or None."""
-    suffix = args.file.suffix.lower()
-    for option, suffixes in ONLY_FOR.items():
-        if getattr(args, option) is not None and suffix not in suffixes:
-            what = "".join(f", which hold {COUNTED_FILES[own]}" for own in suffixes[:1] if own in COUNTED_FILES)
-            return f"{flag(option)} is for {joined(suffixes, 'and')} files{what}: leave it out"
-    if suffix in COUNTED_FILES and args.bin_width is None:
-        return f"{args.file.name} holds {COUNTED_FILES[suffix]}: give --bin-width SECONDS, such as 0.02 for 20 ms"
+    kind = kind_of(args.file)
+    for option, kinds in ONLY_FOR.items():
+        if getattr(args, option) is not None and kind not in kinds:
+            counted = [COUNTED_FILES[own] for own in kinds[:1] if own in COUNTED_FILES and kind not in COUNTED_FILES]
+            what = "".join(f", which hold {own}" for own in counted)
+            return f"{flag(option)} is for {joined(kinds, 'and')} files{what}: leave it out"
+    if kind in COUNTED_FILES and args.bin_width is None:
+        return f"{args.file.name} holds {COUNTED_FILES[kind]}: give --bin-width SECONDS, such as 0.02 for 20 ms"
     if args.window is None:
         return "--align needs --window FROM TO, in seconds around the event" if args.align is not None else None
     low, high = args.window

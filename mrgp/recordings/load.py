@@ -22,7 +22,7 @@ def load_recording(
     drop_dead: bool | None = False,
     **options: Any,
 ) -> MultiRegionData:
-    """Load a recording from a file, by its suffix, or from a mapping.
+    """Load a recording from a file, by its suffix, from a folder or from a mapping.
 
     - ``.npz`` or a mapping: one array (trials, bins, neurons) per region and the scalar ``bin_width``; also
       ``times`` of irregular bins, and the 1-D labels ``neuron_<region>`` and ``trial_<name>`` that
@@ -33,12 +33,15 @@ def load_recording(
     - ``.nc``: as written from :meth:`MultiRegionData.to_xarray`.
     - ``.mat`` of the DLAG, mDLAG and pCCA toolboxes, or arrays as in an ``.npz``: see
       :class:`mrgp.recordings.readers.Matlab`. ``n_neurons`` are the neurons per region, where it does not say it.
-    - ``.nwb``: spikes of its units, counted in bins of ``bin_width``. ``region_of_unit``, ``trials``, ``align`` and
-      ``window`` are as :func:`mrgp.load_nwb` has them.
+    - ``.nwb``: spikes of its units, counted in bins of ``bin_width``. ``region_of_unit``, ``trials``, ``align``,
+      ``window``, and the choice of units, are as :func:`mrgp.load_nwb` has them.
+    - A folder of ALF, as the International Brain Laboratory writes it: a session, or one of its probes; counted in the
+      same way (see :class:`mrgp.recordings.readers.Alf`).
+    - A folder of Kilosort or Phy, with ``trials``: counted in the same way (see :class:`mrgp.recordings.readers.Phy`).
     - Any other for which there is a reader of yours: see :class:`mrgp.Reader`.
 
     Args:
-        path: the file, or a mapping of arrays.
+        path: the file or folder, or a mapping of arrays.
         bin_width: seconds per bin; goes before what the file says.
         regions: which regions, in this order; for ``.mat`` their names (default region1, region2, ...).
         drop_dead: leave out neurons that never change, with a warning that names them; None keeps them.
@@ -52,19 +55,27 @@ def load_recording(
     if isinstance(path, Mapping):
         return Npz(**every, **_own(Npz, options, asked, "the mapping")).recording(path, "the mapping")
     path = Path(path)
-    known = Reader.by_suffix()
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: give the file of one recording")
-    if suffix not in known:
-        raise DataError(f"{path.name} is of an unknown kind: recordings are {joined(known, 'or')} files")
-    if not path.is_file():
+    reader = Reader.of_path(path)
+    if reader is None:
+        raise DataError(_unknown(path))
+    if not path.exists():
         raise DataError(f"there is no file {path}: check the path")
-    reader = known[suffix]
     if reader.counted and bin_width is None:
         needed = "pass bin_width, such as 0.02 for counts in bins of 20 ms"
         raise DataError(f"{path.name} holds {reader.counted}: {needed}")
     return reader(**every, **_own(reader, options, asked, path.name)).read(path)
+
+
+def _unknown(path: Path) -> str:
+    """Say of a path that has no reader what recordings are."""
+    folders = {other.folder: other.marks[0] for other in Reader.members().values() if other.folder}
+    holding = joined([f"{name} (which holds {mark})" for name, mark in folders.items()], "or")
+    if path.is_dir():
+        return f"{path} is a folder: give the file of one recording, or a folder of {holding}"
+    if not path.suffix and not path.exists():
+        return f"there is no file or folder {path}: check the path"
+    known = f"{joined(Reader.by_suffix(), 'or')} files, or folders of {joined(folders, 'or')}"
+    return f"{path.name} is of an unknown kind: recordings are {known}"
 
 
 def _own(reader: type[Reader], options: Mapping[str, Any], asked: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -80,10 +91,10 @@ def _own(reader: type[Reader], options: Mapping[str, Any], asked: Mapping[str, A
         theirs = [name for name in strange if name in other.own_options()]
         strange = [name for name in strange if name not in theirs]
         misplaced = ", ".join(name for name in theirs if name in asked and name not in other.told)
-        if misplaced and other.counted:
+        if misplaced and other.counted and not reader.counted:
             raise DataError(f"{source} holds no {other.counted}, which {misplaced} would be for: leave it out")
         if misplaced:
-            raise DataError(f"{misplaced} is for {joined(other.suffixes, 'and')} files, not {source}: leave it out")
+            raise DataError(f"{misplaced} is for {joined(other.formats(), 'and')} files, not {source}: leave it out")
     if strange:
         raise TypeError(f"load_recording() got an unexpected keyword argument {strange[0]!r}")
     return {name: value for name, value in asked.items() if name in own}

@@ -25,12 +25,13 @@ import numpy as np
 from mrgp.part import Part
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.folders import holds
 from mrgp.runtime.sentences import Argument
 
 
 @dataclass(frozen=True)
 class Reader(Part, family="reader"):
-    """Way to read the files of one format.
+    """Way to read the files, or folders, of one format.
 
     Its fields are options of :func:`mrgp.load_recording`. Those of this class every reader has.
 
@@ -42,6 +43,9 @@ class Reader(Part, family="reader"):
     Attributes:
         suffixes: Endings of the files, in lower case with their dot. Of several readers of one, the last that was
             defined is taken.
+        folder: Name of the format, where a recording is a folder, such as "ALF".
+        marks: Patterns of files, one of which every such folder holds, such as ``("spike_times.npy",)``: folders are
+            known by these, as files are by their suffixes.
         about: What such a file holds, for the help of the command line.
         counted: What it holds that is counted in bins, such as "spike times"; its files then need ``bin_width``.
         told: Own options that say what files of other formats say by themselves: these pass them over. Other options
@@ -50,6 +54,8 @@ class Reader(Part, family="reader"):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
+    folder: ClassVar[str] = ""
+    marks: ClassVar[tuple[str, ...]] = ()
     about: ClassVar[str] = ""
     counted: ClassVar[str] = ""
     told: ClassVar[tuple[str, ...]] = ()
@@ -60,7 +66,7 @@ class Reader(Part, family="reader"):
     drop_dead: bool | None = False
 
     def read(self, path: Path) -> MultiRegionData:
-        """Read a file, which is there.
+        """Read a file or folder, which is there.
 
         Raises:
             DataError: it is damaged, or holds no usable recording.
@@ -135,6 +141,18 @@ class Reader(Part, family="reader"):
         """Names of the options that not every reader has."""
         every = {option.name for option in fields(Reader)}
         return tuple(option.name for option in fields(cls) if option.name not in every)
+
+    @classmethod
+    def formats(cls) -> tuple[str, ...]:
+        """Words for what the reader reads: suffixes of files, and the name of its folders."""
+        return (*cls.suffixes, cls.folder) if cls.folder else cls.suffixes
+
+    @classmethod
+    def of_path(cls, path: Path) -> type["Reader"] | None:
+        """Find the reader of a file by its suffix, of a folder by what it holds, or None."""
+        if path.is_dir():
+            return next((reader for reader in [*cls.members().values()][::-1] if holds(path, reader.marks)), None)
+        return cls.by_suffix().get(path.suffix.lower())
 
     @classmethod
     def by_suffix(cls) -> dict[str, type["Reader"]]:

@@ -1,7 +1,7 @@
 """Reader of NWB files: spikes of sorted units, counted in the bins of trials."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,20 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mrgp.recordings.checks import DataError, damage_named, need, warn
-from mrgp.recordings.labels import MISSING, is_missing
-from mrgp.recordings.readers.base import Reader
+from mrgp.recordings.readers.sorted_spikes import REGION, SortedSpikes, named_areas, with_times
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.spikes import from_spike_times, patient, trial_columns
-from mrgp.recordings.texts import as_text
+from mrgp.recordings.unit_choice import UnitChoice, area_name
 from mrgp.recordings.units import read_bin_width, seconds
 from mrgp.runtime.sentences import Argument
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
-REGION = Argument("region_of_unit", python="region_of_unit=")
 
 
 @dataclass(frozen=True)
-class Nwb(Reader):
+class Nwb(SortedSpikes):
     """Spikes of an NWB file's units, counted in bins of ``bin_width``.
 
     Options are as :func:`mrgp.load_nwb` has them.
@@ -30,22 +28,15 @@ class Nwb(Reader):
 
     suffixes: ClassVar[tuple[str, ...]] = (".nwb",)
     about: ClassVar[str] = "sorted units and trials, counted in bins of --bin-width (needs pynwb)"
-    counted: ClassVar[str] = "spike times"
-
-    window: tuple[float, float] | None = Reader.option(
-        "trials are this long around an event, such as -0.2 0.5 (from start_time to stop_time)", ("FROM", "TO")
-    )
-    align: str | None = Reader.option("the event, a column of the trials (start_time)", "COLUMN")
-    trials: str = Reader.option("the table of trials (trials)", "TABLE", "trials")
-    region_of_unit: str | Sequence[str] | None = Reader.option(
-        "of the units (location, else that of the electrodes)", "COLUMN"
-    )
 
     def read(self, path: Path) -> MultiRegionData:
         width: Any = self.bin_width
+        if self.trials is not None and not isinstance(self.trials, str):
+            raise DataError(f"trials of {path.name} are the name of a table in it, not {type(self.trials).__name__}")
         return load_nwb(
-            path, width, region_of_unit=self.region_of_unit, regions=self.regions, trials=self.trials,
-            align=self.align, window=self.window, drop_dead=self.drop_dead,
+            path, width, region_of_unit=self.region_of_unit, regions=self.regions, trials=self.trials or "trials",
+            align=self.align, window=self.window, region_map=self.region_map, merge_layers=self.merge_layers,
+            min_neurons=self.min_neurons, units=self.units, drop_dead=self.drop_dead,
         )  # fmt: skip
 
 
@@ -53,11 +44,15 @@ def load_nwb(
     path: str | Path,
     bin_width: float,
     *,
-    region_of_unit: str | Sequence[str] | None = None,
+    region_of_unit: str | Sequence[str] | Mapping[Any, str] | None = None,
     regions: Sequence[str] | None = None,
     trials: str = "trials",
     align: str | None = None,
     window: tuple[float, float] | None = None,
+    region_map: Mapping[str, Any] | None = None,
+    merge_layers: bool = False,
+    min_neurons: int = 1,
+    units: Mapping[str, Any] | None = None,
     drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Count the spikes of an NWB file's units in the bins of its trials.
@@ -80,6 +75,11 @@ def load_nwb(
             event (NaN) are left out, with a warning.
         window: From, to in seconds around the event, such as (-0.2, 0.5). None for trials from start_time to stop_time,
             the shorter ones ending in NaN.
+        region_map: Region -> the name, or names, that its units have in the file; units of other names keep theirs.
+        merge_layers: Join the layers of a cortical area of the Allen atlas: VISp2/3 and VISp5 are VISp.
+        min_neurons: Regions of fewer units are left out, with a warning that names them.
+        units: Column of the units table -> the value, or values, of the units that are counted, such as
+            ``{"quality": "good"}``.
         drop_dead: Leave out units without spikes in any trial, with a warning that names them; None keeps them.
 
     Raises:
@@ -96,7 +96,8 @@ def load_nwb(
         warnings.simplefilter("ignore")  # on versions of the format
         with pynwb.NWBHDF5IO(path=str(path), mode="r", load_namespaces=True) as file:
             contents = file.read()
-            units, labels = _units(contents, path.name)
+            times_of_units, labels = _units(contents, path.name)
+            columns = _columns(contents.units, units or ())
             areas = _regions(contents.units, region_of_unit, labels, path.name)
             invalid = _invalid(contents)
             observed = _observed(contents.units, labels, invalid)
@@ -104,17 +105,20 @@ def load_nwb(
     if window is None and align is not None:
         raise DataError(f"align={align!r} needs a window in seconds around it: such as window=(-0.2, 0.5)")
     spans = ("start_time", "stop_time") if window is None else (align or "start_time",)
-    times, table = _present(table, spans, trials)
+    times, table = with_times(table, spans, trials)
     begin, end = times if window is None else (times[0] + edge for edge in seconds("window", window))
     if touched := int(np.any((begin[:, None] < invalid[:, 1]) & (end[:, None] > invalid[:, 0]), axis=1).sum()):
         warn(f"{touched} of {begin.size} trials overlap invalid_times of {path.name}: their bins there are missing")
     timing = {"start": times[0], "stop": times[1]} if window is None else {"align": times[0], "window": window}
-    names = list(dict.fromkeys(areas)) if regions is None else list(map(as_text, regions))
+    choice = UnitChoice(regions, region_map, merge_layers, min_neurons, units)
+    kept, areas, names = choice.choose(areas, columns, path.name)
+    labels, trains = [labels[unit] for unit in kept], [times_of_units[unit] for unit in kept]
+    observed = None if observed is None else {label: observed[label] for label in labels}
     if blank := [label for label, area in zip(labels, areas, strict=True) if not area and area in names]:
         without = f"unit {blank[0]} of {path.name} has no region: choose with "
         raise DataError(without, Argument("regions", python="regions="), f" from {_listed(areas)}")
     return from_spike_times(
-        dict(zip(labels, units, strict=True)), areas, width, regions=names, observed=observed,
+        dict(zip(labels, trains, strict=True)), areas, width, regions=names, observed=observed,
         trial_coords=trial_columns(table, names), drop_dead=drop_dead, **timing,
     )  # fmt: skip
 
@@ -133,13 +137,21 @@ def _units(contents: Any, source: str) -> tuple[list[np.ndarray], list[Any]]:
     return [np.asarray(column[unit], float) for unit in rows], labels
 
 
-def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: list[Any], source: str) -> list[str]:
+def _columns(table: Any, wanted: Collection[str]) -> dict[str, list[Any]]:
+    """Values of the units in the ``wanted`` columns that have one per unit.
+
+    Other such columns stand there without values: a message lists their names.
+    """
+    plain = [name for name in table.colnames if not hasattr(table[name], "target") and name != "electrodes"]
+    return {name: np.asarray(table[name][:]).tolist() if name in wanted else [] for name in plain}
+
+
+def _regions(
+    table: Any, region_of_unit: str | Sequence[str] | Mapping[Any, str] | None, labels: list[Any], source: str
+) -> list[str]:
     """Name the region of each unit; '' where the file has none."""
     if region_of_unit is not None and not isinstance(region_of_unit, str):
-        areas = list(map(_area, region_of_unit))
-        if len(areas) != len(labels):
-            raise DataError(f"region_of_unit has {len(areas)} names for the {len(labels)} units of {source}")
-        return areas
+        return named_areas(region_of_unit, labels, source)
     likely = [name for name in REGION_COLUMNS if name in table.colnames]
     name = next(iter(likely), None) if region_of_unit is None else region_of_unit
     if name is not None:
@@ -149,11 +161,11 @@ def _regions(table: Any, region_of_unit: str | Sequence[str] | None, labels: lis
         column = table[name]
         if hasattr(column, "target"):
             raise DataError(f"column {name!r} of {source} has several values per unit: name another for regions")
-        return list(map(_area, column[:]))
+        return list(map(area_name, column[:]))
     if "electrodes" in table.colnames:
         return _locations(table["electrodes"], labels, source)
     if "electrode_group" in table.colnames:
-        return [_area(group.location) for group in table["electrode_group"][:]]
+        return [area_name(group.location) for group in table["electrode_group"][:]]
     raise DataError(f"{source} does not say where its units are: pass ", REGION, ", a column or one name per unit")
 
 
@@ -164,18 +176,12 @@ def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
     ends = np.asarray(electrodes.data[:], int) if rows is not electrodes else np.arange(1, len(labels) + 1)
     areas = []
     for label, part in zip(labels, np.split(np.asarray(rows.data[:], int), ends)[: len(labels)], strict=True):
-        found = sorted(set(map(_area, location[part])))
+        found = sorted(set(map(area_name, location[part])))
         if len(found) > 1:
             where = f"unit {label} of {source} has electrodes in {', '.join(found)}"
             raise DataError(f"{where}: pass ", REGION, ", a column or one name per unit")
         areas.append(found[0] if found else "")
     return areas
-
-
-def _area(value: Any) -> str:
-    """Name a region; '' where there is none."""
-    text = "" if is_missing(value) else as_text(value).strip()
-    return "" if text in MISSING else text
 
 
 def _invalid(contents: Any) -> np.ndarray:
@@ -234,24 +240,6 @@ def _trials(contents: Any, name: str, source: str) -> dict[str, np.ndarray]:
         raise DataError(f"the table {name!r} of trials in {source} is empty: name another")
     columns = {column: table[column] for column in table.colnames}
     return {key: np.asarray(value[:]) for key, value in columns.items() if not hasattr(value, "target")}
-
-
-def _present(
-    table: dict[str, np.ndarray], wanted: Sequence[str], name: str
-) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """Return the wanted times of the trials that have them all, and these trials' table."""
-    for column in wanted:
-        if column not in table or table[column].dtype.kind not in "fiu":
-            known = ", ".join(key for key, value in table.items() if value.dtype.kind == "f")
-            raise DataError(f"the table {name!r} has no column {column!r} of times: choose from {known}")
-    times = [np.asarray(table[column], float) for column in wanted]
-    there = np.all(np.isfinite(times), axis=0)
-    if not there.any():
-        raise DataError(f"no trial has a time in {' and '.join(wanted)}: choose another column")
-    if not there.all():
-        count = int(np.sum(~there))
-        warn(f"left out {count} trials without a time in {' and '.join(wanted)}")
-    return [time[there] for time in times], {key: value[there] for key, value in table.items()}
 
 
 def _listed(areas: Sequence[str]) -> str:

@@ -146,6 +146,23 @@ def test_units_without_a_region_can_be_left_out(tmp_path):
     assert load_nwb(path, WIDTH, regions=["V1", "V2"]).layout.n_neurons == (2, 1)
 
 
+def test_units_are_chosen_and_regions_joined(tmp_path):
+    path = write(tmp_path / "a.nwb", where="region", areas={10: "VISp5", 11: "CA1", 13: "VISp2/3", 17: "CA3"})
+    joined = load_nwb(path, WIDTH, merge_layers=True, region_map={"CA": ("CA1", "CA3")}, min_neurons=2)
+    assert (joined.layout.regions, joined.layout.n_neurons) == (("VISp", "CA"), (2, 2))
+    assert joined.neuron_coords["VISp"].tolist() == [10, 13]
+    by_option = load_recording(path, bin_width=WIDTH, units={"region": ("VISp5", "CA3")})
+    assert (by_option.layout.regions, by_option.layout.n_neurons) == (("VISp5", "CA3"), (1, 1))
+    np.testing.assert_array_equal(by_option.region("CA3"), expected().region("V1")[:, :, 1:])
+    with pytest.raises(DataError, match=r"the units of a.nwb have no column 'quality': there is region"):
+        load_nwb(path, WIDTH, units={"quality": "good"})
+    with pytest.raises(DataError, match=r"trials of a.nwb are the name of a table in it, not dict"):
+        load_recording(path, bin_width=WIDTH, trials={"start_time": START})
+    spans = {unit: [[0.0, 6.5]] for unit in AREAS} | {11: [[0.0, 2.5], [5.0, 6.0]]}
+    path = write(tmp_path / "b.nwb", where="region", observed=spans)
+    assert_same(load_nwb(path, WIDTH, units={"region": "V2"}), expected(regions=["V2"]))
+
+
 def test_time_in_which_a_unit_was_not_observed_is_missing(tmp_path):
     spans = {unit: [[0.0, 6.5]] for unit in AREAS} | {11: [[0.0, 2.5], [5.0, 6.0]]}
     told = r"in 2 of 4 trials, 1 unit\(s\) were not observed all the time: bins are missing"
