@@ -139,7 +139,7 @@ class MRLFADS(Amortised):
                 numpyro.deterministic(INPUTS, then.inputs)
             numpyro.deterministic(MESSAGES, then.messages)
             numpyro.deterministic(ROUTING, then.routing)
-            numpyro.deterministic(EFFECTS, regions.effects(then))
+            numpyro.deterministic(EFFECTS, regions.effects(then, self.observed(some).any(-1)))
             latents = then.factors.reshape(*then.factors.shape[:2], -1)
             self.observe(some, drift.added(then.eta, some), readout, latents=latents)
 

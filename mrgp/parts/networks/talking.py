@@ -105,13 +105,14 @@ class Talking(NamedTuple):
         eta = (self.loadings * factors[:, self.region_of_neuron]).sum(-1)
         return factors, self.unit.astype(eta.dtype) * eta
 
-    def effects(self, then: Then) -> Array:
+    def effects(self, then: Then, seen: Array) -> Array:
         """Compute how far messages move the neurons of their targets, (trial, time, edge).
 
-        It is, in each bin, what they do with the message less what they would do with its mean: the root mean square
-        over neurons, in units of eta.
+        It is, in each bin, what they do with the message less what they would do with its mean over bins that are
+        ``seen`` (trial, time): the root mean square over neurons, in units of eta.
         """
-        usual = then.driving.mean((0, 1))
+        weight = (seen / jnp.maximum(seen.sum(), 1)).astype(then.driving.dtype)
+        usual = (weight[..., None, None] * then.driving).sum((0, 1))
         flat = then.before.reshape(-1, *then.before.shape[2:])
         n_sources, n_inputs = self.edges.n_regions - 1, then.inputs.shape[-1]
         n_messages = (usual.shape[-1] - n_inputs) // max(n_sources, 1)
