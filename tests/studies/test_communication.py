@@ -139,7 +139,8 @@ def test_the_command_writes_what_was_found(tmp_path, monkeypatch, capsys):
 def test_a_study_goes_on_where_it_was_stopped(tmp_path):
     ring = mrgp.memory_ring(n_units=12, n_inputs=1, n_trials=40, n_bins=16, noise=0.05, seed=1)
     model = MRLFADS(4, 8, 1, 1, 4, emission="gaussian", width=8)
-    settings = {"max_iterations": 6, "warm_up": 3, "progress": False, "n_seeds": 2, "n_controls": 1, "out": tmp_path}
+    settings = {"max_iterations": 60, "warm_up": 2, "learning_rate": 0.01, "batch_size": 8, "hidden_share": 0}
+    settings |= {"progress": False, "n_seeds": 2, "n_controls": 1, "out": tmp_path}
     whole = mrgp.assess_communication(model, ring.data, **settings)
     file = tmp_path / "fits.json"
     kept = json.loads(file.read_text())
