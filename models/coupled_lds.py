@@ -26,6 +26,7 @@ from mrgp.likelihoods.statespace.coupled import (
     own_blocks,
     parameters_of,
 )
+from mrgp.likelihoods.statespace.linear import memories
 from mrgp.likelihoods.statespace.region_blocks import Regions
 from mrgp.likelihoods.statespace.region_priors import RegionContractions, RelevantEdges
 from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
@@ -95,9 +96,6 @@ class CoupledLDS(GaussianProcesses):
         super().__post_init__(*short)
         object.__setattr__(self, "absent", tuple((str(source), str(target)) for source, target in self.absent))
         object.__setattr__(self, "lag", float(seconds("CoupledLDS: lag", self.lag)))
-        if not self.likelihood.is_statespace:
-            own, other = "CoupledLDS is a state space of its own: likelihood is 'markov'", self.likelihood.as_written()
-            raise ValueError(f"{own}, not {other}")
         if self.n_global < 0:
             raise Refusal("CoupledLDS: ", Argument("n_global"), f" counts states, 0 or more, not {self.n_global}")
         if not 0 <= self.lag < np.inf:
@@ -200,5 +198,4 @@ def timescales_of_modes(model: CoupledLDS, sites: Mapping[str, Any], kind: str, 
     if kind == "across":
         return np.zeros(0)
     blocks = own_blocks(sites, model.assignment(layout))
-    sizes = [np.sort(np.abs(np.linalg.eigvals(block)))[::-1] for block in blocks]
-    return -layout.bin_width / np.log(np.maximum(np.concatenate(sizes), np.finfo(float).tiny))
+    return layout.bin_width * np.concatenate([memories(block) for block in blocks])

@@ -26,6 +26,7 @@ from mrgp.parts.networks.of_regions import Places, each, network_of_each
 from mrgp.parts.networks.transformer import CausalTransformer, normalised
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
+from mrgp.recordings.missing import inside
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.amortised_conditional import LatentsShown
 from mrgp.results.encoded_latents import READINGS, EncodedLatents
@@ -139,7 +140,7 @@ class CTAE(Amortised):
             numpyro.deterministic(READINGS, Z_r)
             scored = self.observe(some, eta_of(Z), readout, latents=Z)
 
-            alive = _inside(some, data.n_bins)
+            alive = inside(some.length, *told.shape[:2]).astype(jnp.float32)
             n_values = self.observed(some).sum((1, 2))
             if self.shared_only:
                 eta = eta_of(Z * _is_shared(self.n_shared, n_latents)) + readout.offset
@@ -218,13 +219,6 @@ def _counts(shared: Any) -> Shared:
         if len(set(names)) < 2 or count < 1:
             raise ValueError(f"CTAE: n_across has {count} latents of {', '.join(names)}: two regions share 1 or more")
     return found
-
-
-def _inside(data: MultiRegionData, n_bins: int) -> Array:
-    """1 for bins of a trial, 0 after its end, (trial, time)."""
-    if data.length is None:
-        return jnp.ones((data.n_trials, n_bins), jnp.float32)
-    return (jnp.arange(n_bins) < data.length[:, None]).astype(jnp.float32)
 
 
 def _is_shared(n_shared: int, n_latents: int) -> np.ndarray:

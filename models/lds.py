@@ -22,6 +22,7 @@ from mrgp.likelihoods.statespace.linear import (
     LinearSpace,
     LinearSystem,
     first_order,
+    memories,
     rotated,
     slowest_first,
 )
@@ -68,12 +69,6 @@ class LDS(GaussianProcesses):
     pools_regions: ClassVar[bool] = True
     is_state_space: ClassVar[bool] = True
     without: ClassVar[tuple[str, ...]] = ("lift", "order", "window")
-
-    def __post_init__(self, *short: Any) -> None:
-        super().__post_init__(*short)
-        if not self.likelihood.is_statespace:
-            own, other = "LDS is a state space of its own: likelihood is 'markov'", self.likelihood.as_written()
-            raise ValueError(f"{own}, not {other}")
 
     def state_space(self, layout: Layout) -> LinearSpace:
         return LinearSpace(self.assignment(layout), self.start.is_learned)
@@ -125,7 +120,4 @@ def timescales_of_modes(model: LDS, sites: Mapping[str, Any], kind: str, layout:
     """
     if kind == "within":
         return np.zeros(0)
-    size = np.sort(np.abs(np.linalg.eigvals(np.asarray(sites[TRANSITION.name]))))[::-1]
-    with np.errstate(divide="ignore"):
-        bins = np.where(size < 1, -1 / np.log(np.minimum(size, 1.0)), np.inf)
-    return bins * layout.bin_width
+    return layout.bin_width * memories(np.asarray(sites[TRANSITION.name]))

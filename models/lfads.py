@@ -23,6 +23,7 @@ from mrgp.parts.networks import BothWays, gaussian, layers, network, over_time, 
 from mrgp.parts.networks.autoregression import Autoregression, law_of_inputs
 from mrgp.parts.networks.cells import Cell, Residual
 from mrgp.recordings.layout import Layout
+from mrgp.recordings.missing import inside
 from mrgp.recordings.recording import MultiRegionData, stand_in
 
 
@@ -109,7 +110,7 @@ class LFADS(Amortised):
             if self.n_inputs:
                 q = gaussian(jax.vmap(jax.vmap(inputs))(bins(seen)[1]))
                 if some.length is not None:  # bins after a trial's end cost nothing
-                    q = q.mask((jnp.arange(data.n_bins) < some.length[:, None])[..., None])
+                    q = q.mask(inside(some.length, *seen.shape[:2])[..., None])
                 numpyro.sample("inputs", q.to_event(2))
 
     def learned_dynamics(self, layout: Layout, sites: Mapping[str, Any]) -> Dynamics:

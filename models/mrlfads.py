@@ -34,6 +34,7 @@ from mrgp.parts.sites import Site
 from mrgp.recordings.arrays import SAME_STEP
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
+from mrgp.recordings.missing import inside
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.channels_fit import ChannelsFit
 from mrgp.results.fit import Fit
@@ -163,7 +164,6 @@ class MRLFADS(Amortised):
             gates = self._gates_inferred(data.layout)
             if not self.n_inputs:
                 return
-            lasts = np.ones((1, data.n_bins)) if some.length is None else jnp.arange(data.n_bins) < some.length[:, None]
             usual, zero = self.usual(data), jnp.zeros((len(read), 1, data.layout.total_neurons))
             slow = drift.added(zero, some)[:, 0]
 
@@ -184,7 +184,8 @@ class MRLFADS(Amortised):
             of_bins = jax.tree.map(_by_bin, (white, noise, read, (seen.values, seen.shown, seen.size)))
             begin = regions.begin(z, self.n_inputs), jnp.broadcast_to(control.start, (len(read), *control.start.shape))
             mean, sd, new = jax.tree.map(_by_trial, lax.scan(step, begin, (law.kicks, *of_bins))[1])
-            there = lasts[..., None, None]  # bins after a trial's end cost nothing
+            # Bins after a trial's end cost nothing.
+            there = inside(some.length, *seen.values.shape[:2])[..., None, None]
             q = dist.Normal(jnp.where(there, mean, 0.0), jnp.where(there, sd, 1.0)).to_event(3)
             with handlers.substitute(data={"innovations": new}):  # what is inferred of a bin follows from those before
                 numpyro.sample("innovations", q)

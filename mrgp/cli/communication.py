@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mrgp.cli.argument_types import count, positive_count
+from mrgp.cli.argument_types import positive_count
 from mrgp.cli.catalogue import OF_METHODS, TALKING
 from mrgp.cli.shared import build_model, given, load, make_folder, resumable, watched
 from mrgp.cli.shared_arguments import (
@@ -14,9 +14,11 @@ from mrgp.cli.shared_arguments import (
     add_quiet,
     add_recording,
     add_run,
+    add_training,
     listed,
     miscounted,
     misplaced,
+    unset,
     unsuited,
 )
 
@@ -41,9 +43,7 @@ regions send messages is trained several times, and on trials that are shuffled 
     text = "shuffle among so many trials of a condition, one after another: slower drift stays (all of a condition)"
     add("--among", type=positive_count, metavar="TRIALS", help=text)
     add_model(command)
-    add = add_method(command)
-    add("--batch-size", type=positive_count, metavar="N", help="trials of one step")
-    add("--warm-up", type=count, metavar="N", help="epochs until the whole bound counts")
+    add_training(add_method(command))
     add_recording(command)
     add_run(command)
     add_quiet(command.add_argument)
@@ -55,7 +55,7 @@ def not_studied(args: argparse.Namespace) -> str | None:
         return f"regions of {args.model} send no messages: take --model {listed(TALKING)}"
     if args.among == 1:
         return "--among counts at least 2 trials"
-    return misplaced(args) or unsuited(args)
+    return misplaced(args) or unsuited(args) or unset(args)
 
 
 def run_communication(args: argparse.Namespace) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from mrgp.cli.argument_types import count, counts, flag, positive_count
-from mrgp.cli.catalogue import DEFAULTS, FORMATS, MEANT_FOR, NEEDS_WITHIN, OF_METHODS
+from mrgp.cli.argument_types import count, counts, flag
+from mrgp.cli.catalogue import FORMATS, MEANT_FOR, NEEDS_WITHIN, OF_METHODS
 from mrgp.cli.shared import Failure, Misuse, build_model, finish, given, load, make_folder, preprocessing, said, watched
 from mrgp.cli.shared_arguments import (
     add_division,
@@ -17,6 +17,7 @@ from mrgp.cli.shared_arguments import (
     add_quiet,
     add_recording,
     add_run,
+    add_training,
     divided_twice,
     listed,
     meant_for,
@@ -51,10 +52,7 @@ def add_fit(commands: Any) -> None:
     text = "latents private to a region: one number for all, or one per region; "
     add("--n-within", type=counts, metavar="W[,W..]", help=f"{text}{listed(NEEDS_WITHIN)} need it, {may} may")
     add = add_method(fit)
-    text = f"{listed(OF_METHODS['batch_size'])}: trials of one step (all; amortised_svi: {DEFAULTS['batch_size']})"
-    add("--batch-size", type=positive_count, metavar="N", help=text)
-    text = f"{listed(OF_METHODS['warm_up'])}: epochs until the whole bound counts, fewer than --max-iterations "
-    add("--warm-up", type=count, metavar="N", help=text + f"({DEFAULTS['warm_up']})")
+    add_training(add)
 
     add_recording(fit)
     add_division(fit, "keep these trials from the fit, for mrgp evaluate")

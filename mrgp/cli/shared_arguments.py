@@ -251,6 +251,14 @@ def add_method(command: Parser) -> Callable[..., Any]:
     return add
 
 
+def add_training(add: Callable[..., Any]) -> None:
+    """Add options on how methods of stochastic steps train."""
+    text = f"{listed(OF_METHODS['batch_size'])}: trials of one step (all; amortised_svi: {DEFAULTS['batch_size']})"
+    add("--batch-size", type=positive_count, metavar="N", help=text)
+    text = f"{listed(OF_METHODS['warm_up'])}: epochs until the whole bound counts, fewer than --max-iterations "
+    add("--warm-up", type=count, metavar="N", help=text + f"({DEFAULTS['warm_up']})")
+
+
 # --- what cannot be meant together
 
 

@@ -128,6 +128,9 @@ class GaussianProcesses(Model, abstract=True):
         for setting in self.without:
             if getattr(self, setting) not in (None, getattr(Kalman(), Kalman.short_forms[setting])):
                 raise ValueError(f"{name} has no use for {setting}: leave it out")
+        if self.is_state_space and not self.likelihood.is_statespace:
+            own = f"{name} is a state space of its own: likelihood is 'markov'"
+            raise ValueError(f"{own}, not {self.likelihood.as_written()}")
         check_numbers(self)
         object.__setattr__(self, "emission", checked_emission(self, noise))
         object.__setattr__(self, "noise", short_noise(self.emission))

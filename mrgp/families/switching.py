@@ -9,6 +9,7 @@ import numpy as np
 import numpyro
 from jax import Array
 
+from mrgp.families.checks import private_counts
 from mrgp.families.model import Model
 from mrgp.families.switching_rounds import SwitchingRounds
 from mrgp.inference.variational_em.method import VariationalEM
@@ -71,10 +72,7 @@ class Switching(Model, abstract=True):
         return SwitchingRounds(self)
 
     def assignment(self, layout: Layout) -> LatentLayout:
-        widths = self.n_within if isinstance(self.n_within, tuple) else (self.n_within,) * layout.n_regions
-        if len(widths) != layout.n_regions:
-            counts = f"n_within has {len(widths)} numbers, but the recording {layout.n_regions} regions"
-            raise ValueError(f"{type(self).__name__}: {counts}: give one per region, or one for all")
+        widths = private_counts(type(self).__name__, self.n_within, layout)
         return LatentLayout(layout.n_neurons, 0, widths)
 
     def observe(self, data: MultiRegionData, dynamics: SwitchingDynamics, readout: Readout) -> None:

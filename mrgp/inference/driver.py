@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.inference.optimise import INTERRUPTED, PATIENCE
-from mrgp.inference.quantity import OBJECTIVE, Quantity
+from mrgp.inference.quantity import Quantity
 from mrgp.inference.run import AnyModel, Checkpoint, Options, Run, Start, State
 from mrgp.inference.trivial import never_below_trivial
 from mrgp.recordings.checks import warn
@@ -25,6 +25,7 @@ class Driven(Protocol):
 
     @property
     def climbs(self) -> Quantity: ...
+    def climbs_of(self, model: AnyModel) -> Quantity: ...
     @property
     def gives_draws(self) -> bool: ...
     @property
@@ -131,7 +132,7 @@ class Driver:
         """Move the progress bar on by ``steps``, to ``value`` nats, with something ``more`` to say."""
         assert self._bar is not None
         self._bar.update(steps)
-        climbs = OBJECTIVE if self.model.is_autoencoder else self.method.climbs
+        climbs = self.method.climbs_of(self.model)
         self._bar.set_postfix_str(", ".join([f"{climbs.short} = {value:.2f}", *([more] if more else [])]))
 
     def keep(self, state: State, force: bool = False) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from mrgp.inference.driver import Driver
-from mrgp.inference.quantity import JOINT, Quantity
+from mrgp.inference.quantity import JOINT, OBJECTIVE, Quantity
 from mrgp.inference.run import AnyModel, Options, Run, State
 from mrgp.part import Part
 from mrgp.recordings.recording import MultiRegionData
@@ -107,6 +107,14 @@ class Method(Part, family="method", tag="name", short=True):
     def is_for(cls, model: AnyModel) -> bool:
         """True if a model can be fitted by it."""
         return not cls.listed or cls.written_name() in model.methods
+
+    @classmethod
+    def climbs_of(cls, model: AnyModel) -> Quantity:
+        """Quantity in the trace of a model's runs.
+
+        Of autoencoders it is what is trained, which is no log p(y).
+        """
+        return OBJECTIVE if model.is_autoencoder else cls.climbs
 
     @classmethod
     def chosen(cls, method: "Method | str", settings: Mapping[str, Any], model: AnyModel) -> "Method":

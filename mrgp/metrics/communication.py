@@ -13,7 +13,7 @@ the map says less than that mean.
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from mrgp.parts.communication import SOURCE, TARGET
@@ -121,19 +121,22 @@ def transmission_delay_rmse(true: xr.DataArray, found: xr.DataArray) -> float:
 
 
 def regression_squares(
-    true: Float[np.ndarray, "trial time dimension"], found: Float[np.ndarray, "trial time feature"]
+    true: Float[np.ndarray, "trial time dimension"],
+    found: Float[np.ndarray, "trial time feature"],
+    there: Bool[np.ndarray, "trial time"] | None = None,
 ) -> tuple[float, float]:
     """Squares that a linear map of ``found`` misses, and that a constant misses, summed.
 
-    They are of trials 2, 4, ...; both are fitted on trials 1, 3, ...
+    They are of trials 2, 4, ...; both are fitted on trials 1, 3, ... Only bins that are ``there`` count.
     """
+    there = np.ones(true.shape[:2], bool) if there is None else there
     if true.shape[:2] != found.shape[:2]:
         raise ValueError(f"truth is of {true.shape[:2]} trials and bins, what is inferred of {found.shape[:2]}")
     if len(true) < 2:
         raise ValueError("a map fitted on half of the trials needs two or more")
-    if not (np.isfinite(true).all() and np.isfinite(found).all()):
+    if not (np.isfinite(true[there]).all() and np.isfinite(found[there]).all()):
         raise ValueError("values that are scored are finite: fill what is inferred where it is not")
-    x, y, x_left, y_left = (a[half::2].reshape(-1, a.shape[-1]) for half in (0, 1) for a in (found, true))
+    x, y, x_left, y_left = (a[half::2][there[half::2]] for half in (0, 1) for a in (found, true))
     center, mean = x.mean(0), y.mean(0)
     weights = np.linalg.lstsq(x - center, y - mean, rcond=DIRECTIONS)[0]
     missed = y_left - mean - (x_left - center) @ weights

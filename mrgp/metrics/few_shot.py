@@ -94,6 +94,12 @@ def few_shot(
     return xr.Dataset(arrays, {"shot": shots}, {"n_draws": n_draws, "n_hidden": len(mean)})
 
 
+def posterior_means(latents: xr.Dataset) -> np.ndarray:
+    """Posterior means of all latents of a fit side by side, (trial, time, latent)."""
+    means = [array.values for name, array in latents.data_vars.items() if str(name).endswith("_mean")]
+    return np.concatenate([mean.reshape(*mean.shape[:2], -1) for mean in means], -1)
+
+
 def _pairs(
     fit: WithLatents, data: MultiRegionData, held: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -101,9 +107,7 @@ def _pairs(
 
     They are (trial, time, latent), (trial, time) and (trial, time, hidden).
     """
-    found = fit.latents(data.without(held))
-    means = [array.values for name, array in found.data_vars.items() if str(name).endswith("_mean")]
-    latents = np.concatenate([mean.reshape(*mean.shape[:2], -1) for mean in means], -1)
+    latents = posterior_means(fit.latents(data.without(held)))
     counts = np.concatenate([data.region(name)[..., own] for name, own in held.items()], -1)
     there = ~np.isnan(counts).any(-1)
     return latents, there, np.nan_to_num(counts)

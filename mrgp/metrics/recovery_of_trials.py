@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from mrgp.metrics.communication import regression_squares
+from mrgp.metrics.few_shot import posterior_means
 from mrgp.metrics.metric import Metric, SimulatedTrials, beside
 from mrgp.metrics.scores import pooled_r_squared
 from mrgp.recordings.checks import DataError
@@ -73,9 +75,7 @@ def recovery_of_trials(fit: Fit, test: MultiRegionData, truth: xr.Dataset) -> xr
     table = xr.Dataset(coords={"region": list(test.layout.regions)})
     if names and test.n_trials > 1:
         z = np.concatenate([_flat(own[name].values) for name in names], -1)
-        found = fit.latents(test)
-        x = np.concatenate([_flat(v.values) for n, v in found.data_vars.items() if str(n).endswith("_mean")], -1)
-        table["latents_r2"] = ((), affine_r2(x, z, there), {"units": "1"})
+        table["latents_r2"] = ((), affine_r2(posterior_means(fit.latents(test)), z, there), {"units": "1"})
     if signal is not None:
         if (count := own[signal.name].sizes["neuron"]) != test.layout.total_neurons:
             raise DataError(f"the truth has {count} neurons, the fit {test.layout.total_neurons}: give it all of them")
@@ -99,13 +99,8 @@ def affine_r2(found: np.ndarray, true: np.ndarray, there: np.ndarray) -> float:
         true: (trial, time, true_latent).
         there: True for bins that count, (trial, time).
     """
-    parts = []
-    for some in (slice(0, None, 2), slice(1, None, 2)):
-        x, z = found[some][there[some]], true[some][there[some]]
-        parts.append((np.concatenate([np.ones((len(x), 1)), x], 1), z))
-    (design, z), (other, target) = parts
-    missed = target - other @ np.linalg.lstsq(design, z, rcond=None)[0]
-    return float(1 - (missed**2).sum() / ((target - z.mean(0)) ** 2).sum())
+    missed, total = regression_squares(true, found, there)
+    return 1 - missed / total
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 
 def mask_of(values: np.ndarray) -> np.ndarray | None:
@@ -148,5 +149,14 @@ def present(missing: Missing, n_bins: int) -> Array | float:
     if missing.observed is not None:
         there = there * missing.observed[missing.pattern]
     if missing.length is not None:
-        there = there * (jnp.arange(n_bins) < missing.length[:, None])[..., None]
+        there = there * inside(missing.length, len(missing.pattern), n_bins)[..., None]
     return there
+
+
+def inside(length: ArrayLike | None, n_trials: int, n_bins: int) -> Array:
+    """True for bins before a trial's end, (trial, time).
+
+    ``length`` is that of each trial in bins, (trial,), None where all are whole.
+    """
+    ends = n_bins if length is None else jnp.asarray(length)[:, None]
+    return jnp.broadcast_to(jnp.arange(n_bins) < ends, (n_trials, n_bins))

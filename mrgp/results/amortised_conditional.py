@@ -1,6 +1,6 @@
 """Latents and predictions of an amortised model, from draws of the posterior of each trial."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -26,6 +26,7 @@ from mrgp.results.draws import (
     Read,
     emission_of,
     log_p_of_values,
+    mean_of,
     moments_of_values,
     replica,
     sites_of_trials_in,
@@ -282,17 +283,7 @@ def _mapped(
         both = traces(model, values, data, own, guide=None if q is None else guide_of(q))
         return read(*both, other, also)
 
-    return _mean_of(one, keys) if averaged else jax.lax.map(one, keys)
-
-
-def _mean_of(one: Callable[[Array], Any], keys: Array) -> Any:
-    """Mean over draws, which are made one after the other and not kept."""
-
-    def added(total: Any, key: Array) -> tuple[Any, None]:
-        return jax.tree.map(lambda sum, own: sum + own / len(keys), total, one(key)), None
-
-    zero = jax.tree.map(lambda shape: jax.numpy.zeros(shape.shape, shape.dtype), jax.eval_shape(one, keys[0]))
-    return jax.lax.scan(added, zero, keys)[0]
+    return mean_of(one, keys) if averaged else jax.lax.map(one, keys)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -301,4 +292,4 @@ def _of_program(model: WithGuide, values: Values, data: MultiRegionData, keys: A
         program = handlers.substitute(handlers.seed(model, key), data=values.all)
         return moments_of_values({}, handlers.trace(program).get_trace(data), key, None)
 
-    return _mean_of(one, keys)
+    return mean_of(one, keys)

@@ -74,3 +74,13 @@ def emission_of(run: Trace) -> dist.Distribution:
     while isinstance(given, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
         given = given.base_dist
     return given
+
+
+def mean_of(one: Callable[[Array], Any], keys: Array) -> Any:
+    """Mean over draws, which are made one after the other and not kept."""
+
+    def added(total: Any, key: Array) -> tuple[Any, None]:
+        return jax.tree.map(lambda sum, own: sum + own / len(keys), total, one(key)), None
+
+    zero = jax.tree.map(lambda shape: jax.numpy.zeros(shape.shape, shape.dtype), jax.eval_shape(one, keys[0]))
+    return jax.lax.scan(added, zero, keys)[0]

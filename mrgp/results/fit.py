@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from mrgp.inference.method import Method
-from mrgp.inference.quantity import OBJECTIVE, Quantity
+from mrgp.inference.quantity import Quantity
 from mrgp.inference.run import Run
 from mrgp.part import chosen
 from mrgp.recordings.checks import DataError
@@ -132,7 +132,7 @@ class Fit(Shown, Run[FittedModel]):
     @property
     def climbs(self) -> Quantity:
         """Quantity that is in ``trace``."""
-        return OBJECTIVE if self.model.is_autoencoder else self.method_class.climbs
+        return self.method_class.climbs_of(self.model)
 
     @property
     def climbed(self) -> str:

@@ -23,7 +23,7 @@ from mrgp.parts.switching import SwitchingDynamics
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.conditional import within_names
-from mrgp.results.draws import ETA, LATENTS, VALUES
+from mrgp.results.draws import ETA, LATENTS, VALUES, mean_of
 
 STATES = "hidden_states"  # of drawn trials, (trial, time)
 DRAWS = 200  # of the model, for moments of values before anything was observed
@@ -159,14 +159,13 @@ def _predicted(law: SwitchingLinear, posterior: Posterior) -> tuple[Array, Array
 
 @jax.jit
 def _prior_moments(law: SwitchingLinear, key: Array) -> tuple[Array, Array]:
-    """Mean and variance of draws, which are made one after the other."""
+    """Mean and variance of draws."""
 
-    def added(total: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], None]:
+    def moments(key: Array) -> tuple[Array, Array]:
         values = law.paths(key).values
-        return (total[0] + values / DRAWS, total[1] + values**2 / DRAWS), None
+        return values, values**2
 
-    zero = jnp.zeros(law.shape())
-    mean, square = lax.scan(added, (zero, zero), random.split(key, DRAWS))[0]
+    mean, square = mean_of(moments, random.split(key, DRAWS))
     return mean, jnp.maximum(square - mean**2, 0.0)
 
 

@@ -11,6 +11,7 @@ from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.networks.channels import Edges
 from mrgp.parts.switching import SwitchingDynamics
+from mrgp.recordings.missing import inside
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.results.fitted import FittedModel
@@ -160,8 +161,7 @@ class SwitchingFit(Fit):
     def _inside(self, given: SwitchingConditional) -> np.ndarray:
         """True for bins before a trial's end, (trial, time)."""
         data = given.data
-        length = np.full(data.n_trials, data.n_bins) if data.length is None else np.asarray(data.length)
-        return np.arange(data.n_bins) < length[:, None]
+        return np.asarray(inside(data.length, data.n_trials, data.n_bins))
 
 
 def of_switching(fit: Fit) -> TypeGuard[SwitchingFit]:

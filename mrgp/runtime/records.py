@@ -4,7 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrgp.runtime.files import write_atomically
+
+FAILURES = (ArithmeticError, np.linalg.LinAlgError, ValueError, RuntimeError, MemoryError)
+"""Errors of one fit of a study, which notes them and goes on with the others."""
+
+
+def as_read(value: Any) -> Any:
+    """Value as JSON gives it back; what JSON has no form for is text."""
+    return json.loads(json.dumps(value, default=repr))
 
 
 class Store:

@@ -10,12 +10,14 @@ import numpy as np
 import numpyro
 import pytest
 from jax import random
+from mrgp.models import MRLFADS
 from numpyro import distributions as dist
 from numpyro.distributions import kl_divergence
 from scipy import stats
 from tqdm import tqdm
 
 import mrgp
+from mrgp.inference import amortised_svi
 from mrgp.inference.amortised_bound import terms
 from mrgp.inference.amortised_parameters import first_values, freed, packed, unpacked
 from mrgp.inference.amortised_svi import AmortisedSVI, _hidden
@@ -155,6 +157,26 @@ def test_hidden_entries_are_whole_neurons_in_half_of_the_trials():
     assert 0.15 < (first | second).mean() < 0.35
     alone = np.asarray(_hidden(random.key(0), 0.25, regions, 1))  # of a guide that reads each region by itself
     assert not (alone[..., :12].all((1, 2)) | alone[..., 12:].all((1, 2))).any()
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_whole_regions_are_hidden_only_from_a_guide_that_reads_across_them(monkeypatch, across):
+    values = np.random.default_rng(0).normal(size=(6, N_BINS, 4))
+    regions = mrgp.MultiRegionData({"V1": values[..., :1], "V2": values[..., 1:]}, 0.02)
+    model, asked = Static(), []
+    free = freed(model, regions, first_values(model, regions, random.key(0)))
+
+    def hidden(key, share, data, n_read):
+        asked.append(n_read)
+        return _hidden(key, share, data, n_read)
+
+    monkeypatch.setattr(Static, "reads_across", across)
+    monkeypatch.setattr(amortised_svi, "_hidden", hidden)
+    state = amortised_svi._adam().init(free)
+    of = free, state, regions, random.key(0), 1.0, 0.01, N_BINS
+    jax.eval_shape(lambda: amortised_svi._epoch.__wrapped__(model, 1, 0.2, *of))
+    assert set(asked) == {2 if across else 1}
+    assert not MRLFADS.reads_across
 
 
 def test_what_a_guide_is_told_is_values_and_mask(data):

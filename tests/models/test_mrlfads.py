@@ -13,6 +13,7 @@ from mrgp.inference.amortised_parameters import first_values
 from mrgp.parts.delays.history import lag_weights
 from mrgp.parts.networks.channels import AttentionChannels, Edges, GraphChannels, RateChannels
 from mrgp.parts.networks.of_regions import Places
+from mrgp.results.channels_fit import _truncated
 
 BIN = 0.02
 SMALL = {"n_factors": 2, "n_states": 4, "n_initial": 3, "width": 6}
@@ -137,6 +138,25 @@ def test_values_between_bins_are_those_of_a_parabola():
     np.testing.assert_array_equal(lag_weights(jnp.zeros(2), 1), np.ones((2, 1)))
     slope = jax.grad(lambda d: lag_weights(d, 6) @ jnp.asarray(lags) ** 2)
     np.testing.assert_allclose(slope(jnp.asarray(1.999999)), slope(jnp.asarray(2.000001)), atol=1e-4)
+
+
+@pytest.mark.parametrize("fitted", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize(("mode", "sd"), [(0.02, 0.004), (0.001, 0.003), (0.05, 0.002), (-0.003, 0.002)])
+def test_the_posterior_of_a_delay_is_a_parabola_cut_off(fitted, mode, sd):
+    """Wherever its three heights are taken; against the density on a grid."""
+    law = _truncated(lambda delay: -0.5 * ((delay - mode) / sd) ** 2, fitted, 0.005, 0.05)
+    grid = np.linspace(0, 0.05, 200_001)
+    density = np.exp(-0.5 * ((grid - np.clip(mode, 0, 0.05)) / sd) ** 2)
+    share = np.cumsum(density) / density.sum()
+    for tail in (0.05, 0.5, 0.95):
+        np.testing.assert_allclose(law.ppf(tail), grid[np.searchsorted(share, tail)], atol=2e-5)
+
+
+def test_a_delay_that_nothing_holds_may_be_any():
+    law = _truncated(lambda delay: delay**2, 0.02, 0.005, 0.05)
+    np.testing.assert_allclose([law.ppf(0.1), law.median()], [0.005, 0.025])
+    none = _truncated(lambda delay: 0.0, 0.0, 0.0, 0.0)
+    assert (none.median(), none.std(), none.ppf(0.95)) == (0.0, 0.0, 0.0)
 
 
 def test_a_region_that_is_held_says_the_same_in_every_bin_and_moves_others():

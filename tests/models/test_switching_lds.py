@@ -292,7 +292,7 @@ def test_settings_that_mean_nothing_are_refused(made, fit):
         SwitchingLDS(2, (1, 0))
     with pytest.raises(ValueError, match="whose bins are independent given latents: use emission='gaussian'"):
         SwitchingLDS(2, 1, emission=mrgp.AutocorrelatedGaussian())
-    with pytest.raises(ValueError, match="n_within has 3 numbers, but the recording 2 regions"):
+    with pytest.raises(ValueError, match="is for 3 regions, but the recording has 2 \\(V1, V2\\)"):
         SwitchingLDS(2, (1, 1, 1)).fit(made.data)
     with pytest.raises(ValueError, match="method 'variational_em' updates every parameter"):
         SwitchingLDS(2, 1).fit(made.data, fixed={"offset": 0.0})

@@ -19,6 +19,7 @@ def fit():
 def test_trials_are_those_of_the_parameters(fit):
     made = mrgp.simulate_from(fit, 300, 12, seed=2)
     assert made.data.values.shape == (300, 12, 9)
+    assert np.isnan(made.data.trial_place).all()  # drawn trials have none in the session: whatever drifts is at 0
     np.testing.assert_allclose(made.truth["delay"], fit.delays, atol=1e-12)
     np.testing.assert_array_equal(made.truth["noise"], fit.sites["noise"])
     means, variances = made.data.values.mean((0, 1)), made.data.values.var((0, 1))

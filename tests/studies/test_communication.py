@@ -50,7 +50,17 @@ def test_edges_are_those_that_no_control_has():
     assert "stimulus, course of the trial and chance of training: B to A, C to A, C to B, A to C." in words
     assert "None of this excludes an input that both regions get" in words
     assert "stands out" in str(found)
-    assert plot_communication(found).axes[0].get_xlabel() == "change of the target in a bin"
+    assert [ax.get_xlabel() for ax in plot_communication(found).axes] == [
+        "change of the target in a bin", "delay beyond one bin (ms)",
+    ]  # fmt: skip
+
+
+def test_delays_are_not_told_where_messages_take_one_bin():
+    late, at_once = records(), [{**own, "delay": [0.0] * 6, "sd": [0.0] * 6, "longest": 0.0} for own in records()]
+    assert "15.0 ms [" in gathered(LAYOUT, late, {}).verdict
+    found = gathered(LAYOUT, at_once, {})
+    assert "ms" not in found.verdict
+    assert len(plot_communication(found).axes) == 1
 
 
 def test_nothing_is_claimed_where_controls_show_as_much():

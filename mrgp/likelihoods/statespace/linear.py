@@ -187,3 +187,13 @@ def first_order(signals: np.ndarray, largest: float = 0.98) -> tuple[np.ndarray,
     pairs = max(white.shape[0] * (white.shape[1] - 1), 1)
     left, sizes, right = np.linalg.svd(np.einsum("bti,btj->ij", white[:, 1:], white[:, :-1]) / pairs)
     return (left * np.minimum(sizes, largest)) @ right, T
+
+
+def memories(transition: np.ndarray) -> np.ndarray:
+    """Timescales -1 / log|eigenvalue| of the modes of A in bins, longest first.
+
+    They are inf for modes that grow.
+    """
+    size = np.sort(np.abs(np.linalg.eigvals(transition)))[::-1]
+    with np.errstate(divide="ignore"):
+        return np.where(size < 1, -1 / np.log(np.minimum(size, 1.0)), np.inf)

@@ -13,7 +13,7 @@ from numpyro.distributions.util import validate_sample
 
 from mrgp.likelihoods.switching.posterior import Posterior, System, Trials, converged, first_posterior
 from mrgp.parts.switching import SwitchingDynamics
-from mrgp.recordings.missing import Missing, present
+from mrgp.recordings.missing import Missing, inside, present
 
 WITHIN = 0.01  # nats that a trial gains by a round, below which its posterior is found
 MOST = 100  # rounds of that search
@@ -66,10 +66,7 @@ class SwitchingLinear(Distribution):
         """Trials (trial, time, neuron) with what is missing in them."""
         values = jnp.asarray(value, float)
         seen = jnp.broadcast_to(jnp.asarray(present(self.missing, self.n_bins), float), values.shape)
-        inside = jnp.ones(values.shape[:2])
-        if self.missing.length is not None:
-            inside = (jnp.arange(self.n_bins) < self.missing.length[:, None]).astype(float)
-        return Trials(values * seen, seen, inside)
+        return Trials(values * seen, seen, inside(self.missing.length, *values.shape[:2]).astype(float))
 
     def posterior(self, value: Array) -> Posterior:
         """Posterior of trials (trial, time, neuron), 0 where missing, searched for from the prior."""

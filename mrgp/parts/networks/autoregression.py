@@ -80,16 +80,14 @@ class Autoregression(dist.Distribution):
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
         white = random.normal(key, shape, self.correlation.dtype)
-        kick = self.spread * jnp.sqrt(1 - self.correlation**2)
+        steps = steps_of((self.correlation, self.spread), self.n_bins)
 
         def step(before: Array, own: Array) -> tuple[Array, Array]:
-            now = self.correlation * before + kick * own
+            now = steps.keep * before + own
             return now, now
 
-        by_bin = jnp.moveaxis(white, -2, 0)
-        first = self.spread * by_bin[0]
-        later = lax.scan(step, first, by_bin[1:])[1]
-        return jnp.moveaxis(jnp.concatenate([first[None], later]), 0, -2)
+        by_bin = jnp.moveaxis(steps.kicks * white, -2, 0)
+        return jnp.moveaxis(lax.scan(step, jnp.zeros_like(by_bin[0]), by_bin)[1], 0, -2)
 
     def log_prob(self, value: Array) -> Array:
         return self.expected_log_density(value, jnp.zeros_like(value))

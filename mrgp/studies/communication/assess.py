@@ -1,7 +1,6 @@
 """Trainings from several seeds, beside some on trials that are shuffled between regions."""
 
 import importlib.metadata
-import json
 import time
 import warnings
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from mrgp.families.model import Model
 from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.shuffling import without_communication
-from mrgp.runtime.records import Store
+from mrgp.runtime.records import FAILURES, Store, as_read
 from mrgp.runtime.workers import TRACING, as_done
 from mrgp.studies.communication.result import Communication, gathered
 
@@ -47,7 +46,7 @@ class Job:
             "model": self.model.to_settings(), "data": self.data.fingerprint, "among": self.among,
             "settings": dict(self.settings), "mrgp": importlib.metadata.version("mrgp"),
         }  # fmt: skip
-        return json.loads(json.dumps(found, default=repr))
+        return as_read(found)
 
 
 def assess_communication(
@@ -121,12 +120,12 @@ def trained(job: Job, task: Task) -> dict[str, Any]:
             fit: Any = job.model.fit(data, **{"progress": False, **job.settings, "seed": task.seed})
             fit.raise_if_interrupted()
             edges, delays = fit.edges(), fit.transmission_delays()
-        record |= {name: edges[name].values.tolist() for name in ("effect", "open")}
+        record["effect"] = edges["effect"].values.tolist()
         record |= {name: delays[name].values.tolist() for name in (DELAY.name, "sd")}
         record |= {"longest": fit.model.longest_delay(fit.layout), "bound": float(fit.trace[-1])}
         record |= {"epochs": fit.iterations, "converged": bool(fit.converged)}
         if not np.isfinite(record["effect"]).all():
             raise FloatingPointError("the effect of an edge is not finite")
-    except (ArithmeticError, np.linalg.LinAlgError, ValueError, RuntimeError, MemoryError) as error:
+    except FAILURES as error:
         record["failure"] = str(error) or type(error).__name__
     return {**record, "seconds": time.perf_counter() - began}

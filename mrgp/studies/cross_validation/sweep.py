@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
-from mrgp.runtime.records import Store
+from mrgp.runtime.records import FAILURES, Store
 from mrgp.runtime.workers import TRACING, as_done
 from mrgp.studies.cross_validation.result import Candidate, CrossValidation, candidate_of, tabulated
 
@@ -121,7 +121,7 @@ def evaluate(job: Job, task: Task) -> dict[str, Any]:
         record["scores"] = scores.tolist()
         if not fit.converged:
             record["failure"] = f"not converged: {fit.reason}"
-    except (ArithmeticError, np.linalg.LinAlgError, ValueError, RuntimeError, MemoryError) as error:
+    except FAILURES as error:
         record["failure"] = str(error) or type(error).__name__
     told = {str(each.message) for each in caught if each.category is UserWarning}
     record["notes"] = sorted(note for note in told if not note.startswith("the fit has not converged"))  # a failure

@@ -24,7 +24,7 @@ from mrgp.recordings.folds import deal_folds
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.runtime.display import Card, Shown
-from mrgp.runtime.records import Store
+from mrgp.runtime.records import FAILURES, Store, as_read
 from mrgp.runtime.workers import TRACING, as_done
 
 FILE = "fits.json"
@@ -61,7 +61,7 @@ class Job:
             "held_out": self.held_out.fingerprint, "settings": dict(self.settings),
             "mrgp": importlib.metadata.version("mrgp"),
         }  # fmt: skip
-        return json.loads(json.dumps(found, default=repr))
+        return as_read(found)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -168,7 +168,7 @@ def evaluate(job: Job, task: Task) -> dict[str, Any]:
     began = time.perf_counter()
     model, settings = job.divided(task.values)
     record: dict[str, Any] = {
-        "values": json.loads(json.dumps(list(task.values), default=repr)), "seed": task.seed, "scores": None,
+        "values": as_read(list(task.values)), "seed": task.seed, "scores": None,
         "converged": False, "failure": "", "epochs": 0,
     }  # fmt: skip
     try:
@@ -182,7 +182,7 @@ def evaluate(job: Job, task: Task) -> dict[str, Any]:
         if not np.isfinite(scores).all():
             raise FloatingPointError("the bound of a trial held out is not finite")
         record["scores"] = scores.tolist()
-    except (ArithmeticError, np.linalg.LinAlgError, ValueError, RuntimeError, MemoryError) as error:
+    except FAILURES as error:
         record["failure"] = str(error) or type(error).__name__
     return {**record, "seconds": time.perf_counter() - began}
 
