@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, random
 
 from mrgp.likelihoods.base import DelayedGP
-from mrgp.likelihoods.recursions.whole import ReadoutMoments, log_normalizer, moments
+from mrgp.likelihoods.recursions.whole import ReadoutMoments, as_one, log_normalizer, moments
 from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.assemble import Prior
 from mrgp.likelihoods.statespace.covariance import exact_covariance
@@ -35,7 +35,8 @@ class DenseGP(DelayedGP):
         return exact_patterns(super().patterns(n_trials), self.n_bins, len(self.noise))
 
     def normalizer(self, information: Information) -> Array:
-        return log_normalizer(self._covariance, information.vectors, information.precision, information.pattern)
+        kinds, told = as_one(self.prior.assignment.n_readouts), information
+        return log_normalizer(kinds, (self._covariance[None],), told.vectors, told.precision, told.pattern)
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
         V = self._covariance

@@ -28,7 +28,7 @@ from mrgp.likelihoods.recursions.filter import (
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
 from mrgp.likelihoods.recursions.steady import Steady
-from mrgp.likelihoods.recursions.whole import ReadoutMoments, costs_less, stationary_covariance
+from mrgp.likelihoods.recursions.whole import ReadoutMoments, costs_less, stationary_covariance, told_apart
 from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.about_zero import AboutZero, Start, prior_moments
 from mrgp.likelihoods.statespace.assemble import Space
@@ -207,8 +207,9 @@ class MarkovGP(DelayedGP):
         steady = constant and self.space.is_stationary and not self._in_parallel
         patterns = stepped.precision.shape[1]
         if valid is None and self._is_short(dynamics, readout, patterns, n_trials if steady else None):
-            V = stationary_covariance(dynamics, readout, n_steps)
-            return whole.log_normalizer(V, stepped.vectors, stepped.precision, stepped.pattern)
+            kinds = told_apart(self.space.kinds, dynamics, readout)
+            V = stationary_covariance(dynamics, readout, n_steps, kinds)
+            return whole.log_normalizer(kinds, V, stepped.vectors, stepped.precision, stepped.pattern)
         if steady:
             scores = Steady.of(dynamics, readout, stepped.precision[0], n_steps).log_normalizer
         else:
@@ -251,7 +252,7 @@ class MarkovGP(DelayedGP):
 
         if not self._is_short(dynamics, readout, n_patterns):
             return by_filter
-        V = stationary_covariance(dynamics, readout, n_steps)
+        V = whole.dense_covariance(dynamics, readout, n_steps, self.space.kinds)
 
         def at_once(information: Information) -> ReadoutMoments:
             stepped = self._in_steps(information)

@@ -367,14 +367,14 @@ def test_delays_behind_the_second_region_and_a_region_of_noise():
 def test_interrupted_fit_resumes_without_latents_it_removed(shared_recording, fitted, tmp_path, monkeypatch):
     data, place = shared_recording.data, tmp_path / "fit.checkpoint.npz"
     model = MDLAG(n_across=5, likelihood="spectral", max_delay=0.1)
-    plain = vb._round
+    plain = vb.make_round
 
     def interrupting(state, *rest):
         if state.model.n_across == 3:
             raise KeyboardInterrupt
         plain(state, *rest)
 
-    monkeypatch.setattr(vb, "_round", interrupting)
+    monkeypatch.setattr(vb, "make_round", interrupting)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # of the interruption, and of what was removed
         assert model.fit(data, checkpoint=place, progress=False).reason == "interrupted"
@@ -393,7 +393,7 @@ def columns(table):
 @pytest.mark.slow
 def test_markov_fit_interrupted_in_its_spectral_rounds(shared_recording, fitted, tmp_path, monkeypatch):
     data, place, model = shared_recording.data, tmp_path / "fit.checkpoint.npz", MDLAG(n_across=4, max_delay=0.1)
-    plain, likelihoods = vb._round, []
+    plain, likelihoods = vb.make_round, []
 
     def interrupting(state, *rest):
         likelihoods.append(state.model.likelihood.written_name())
@@ -401,7 +401,7 @@ def test_markov_fit_interrupted_in_its_spectral_rounds(shared_recording, fitted,
             raise KeyboardInterrupt
         plain(state, *rest)
 
-    monkeypatch.setattr(vb, "_round", interrupting)
+    monkeypatch.setattr(vb, "make_round", interrupting)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first = model.fit(data, checkpoint=place, progress=False)
@@ -430,7 +430,7 @@ def test_recording_with_gaps(shared_recording):
 
 @pytest.mark.slow
 def test_fixed_delays_stay(shared_recording, tmp_path, monkeypatch):
-    place, plain = tmp_path / "fit.checkpoint.npz", vb._round
+    place, plain = tmp_path / "fit.checkpoint.npz", vb.make_round
     model = MDLAG(n_across=5, likelihood="spectral")
 
     def interrupting(state, *rest):
@@ -438,7 +438,7 @@ def test_fixed_delays_stay(shared_recording, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         plain(state, *rest)
 
-    monkeypatch.setattr(vb, "_round", interrupting)
+    monkeypatch.setattr(vb, "make_round", interrupting)
     settings = {"progress": False, "fixed": {"delay": 0.03}, "tolerance": 0.1, "checkpoint": place}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -16,7 +16,13 @@ from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, filter_ga
 from mrgp.likelihoods.recursions.scan import parallel_gains, parallel_means
 from mrgp.likelihoods.recursions.smoother import sample_prior, smooth_covariances, smooth_means, synthetic_information
 from mrgp.likelihoods.recursions.steady import Steady, steady_covariance
-from mrgp.likelihoods.recursions.whole import log_normalizer, moments, stationary_covariance
+from mrgp.likelihoods.recursions.whole import (
+    dense_covariance,
+    log_normalizer,
+    moments,
+    stationary_covariance,
+    told_apart,
+)
 from mrgp.likelihoods.statespace.assemble import Latents, Prior, StateSpace
 from mrgp.likelihoods.statespace.lift import build_lift
 from mrgp.likelihoods.statespace.readout import Window
@@ -505,8 +511,8 @@ FEW = {"constant", "one_step", "one_readout_one_trial"}  # between "changing_pre
 def at_once(given):
     """The log normalizers and what the readouts' moments are, by one factor of each trial."""
     dynamics, readout, precision, b, pattern = given
-    V = stationary_covariance(dynamics, readout, len(b))
-    return V, log_normalizer(V, b, precision, pattern), moments(V, b, precision, pattern)
+    V, kinds = dense_covariance(dynamics, readout, len(b), ()), told_apart((), dynamics, readout)
+    return V, log_normalizer(kinds, (V[None],), b, precision, pattern), moments(V, b, precision, pattern)
 
 
 @pytest.mark.parametrize("name", STILL)
@@ -533,8 +539,9 @@ def test_slopes_and_curvature_of_whole_trials_are_those_of_the_dense_formula(nam
 
     def scored(parts):
         dynamics, readout, precision, b = parts
-        V = stationary_covariance(dynamics, readout, len(b))
-        return (weight * log_normalizer(V, b, precision, given.pattern)).sum()
+        kinds = told_apart((), dynamics, readout)
+        V = stationary_covariance(dynamics, readout, len(b), kinds)
+        return (weight * log_normalizer(kinds, V, b, precision, given.pattern)).sum()
 
     def dense(parts):
         return sum(w * dense_normalizer(Problem(*parts, given.pattern), trial) for trial, w in enumerate(weight))

@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 
 import mrgp
 from mrgp.likelihoods.bound import CountGP
-from mrgp.likelihoods.recursions.whole import stationary_covariance
+from mrgp.likelihoods.recursions.whole import dense_covariance
 from mrgp.likelihoods.structured import Factors, MarkovPosterior, MarkovPrior
 from mrgp.parts.loadings import readout_loadings
 
@@ -38,7 +38,7 @@ def made(n_trials=N_TRIALS, seed=0, **options):
 
 def dense(prior, factors, trial):
     """Mean and covariance of q over all bins, the prior covariance, and log Z."""
-    V = np.asarray(stationary_covariance(*prior.assembled(), prior.n_bins))
+    V = np.asarray(dense_covariance(*prior.assembled(), prior.n_bins, ()))
     size = prior.event_shape[1]
     F = np.zeros_like(V)
     for t, root in enumerate(np.asarray(factors.roots[trial])):

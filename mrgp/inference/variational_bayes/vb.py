@@ -17,86 +17,49 @@ remains is smaller and faster. Start and adaptation of the model are those of th
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from mrgp.inference.adaptation import Adaptation, Place, begin, doubts, frozen_sites
+from mrgp.inference.adaptation import Adaptation, Place, begin, doubts
 from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
-from mrgp.inference.optimise import INTERRUPTED, Objective, maximise
 from mrgp.inference.quantity import BOUND, Quantity
-from mrgp.inference.run import Model, Options, Run, State
+from mrgp.inference.run import Model, Options, Run
 from mrgp.inference.search import briefly
 from mrgp.inference.variational_bayes import of_counts
-from mrgp.inference.variational_bayes.bound import OF_Q, Bound, Mixed, Setting, relevance_of
+from mrgp.inference.variational_bayes.bound import OF_Q, Setting
+from mrgp.inference.variational_bayes.leaps import cleared, remove_unread, revived, turned
 from mrgp.inference.variational_bayes.of_counts import CountRounds, told_of
-from mrgp.inference.variational_bayes.updates import resting_variance, revival, update
+from mrgp.inference.variational_bayes.rounds import FIRST_CLIMB, LONGER, Rounds, make_round, value_of
+from mrgp.inference.variational_bayes.updates import resting_variance, update
 from mrgp.likelihoods.likelihood import Spectral
 from mrgp.parts.delays.bounds import admitting
-from mrgp.parts.latents import LatentLayout
-from mrgp.parts.loadings import RELEVANCE, VANISHED, shared_variance, signal_to_noise
+from mrgp.parts.loadings import RELEVANCE
 from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.sentences import Sentence
 
 SPECTRAL = "spectral rounds"  # the phase of a fit whose bound is still that of the spectral likelihood
-FIRST_CLIMB, LONGER = 15, 1.5  # iterations of a joint climb, and their growth: covariances change ever less
-MIXING = 0.3  # scale of the mixing of latents, in 1 / sqrt(bins): 0.1 to 1 are as good on mDLAG's demo, 2 is too much
 SPECTRAL_TOLERANCE = 0.05  # nats a round: the spectral rounds only have to find which region reads what
 READY = 1000  # tolerances: a round that gains less has come near enough to try which loadings are better at zero
-COLLINEAR, PRESENT = 0.9, 0.01  # cosine and share from which on two latents seem to be one in a region
 
 
 @dataclass(kw_only=True)
-class Rounds(State[Model]):
-    """State between rounds, its sites without alpha, which follows from them.
+class RoundsOfValues(Rounds):
+    """Rounds under the spectral likelihood first, and then under the model's own.
 
     Attributes:
-        setting: The recording, and what is known of loadings beside their means.
-        options: Of the rounds that are left.
-        adaptation: Of the model between them.
         later: The model to go on with after the spectral rounds.
-        removed: Number of latents that were left out.
     """
 
-    setting: Setting
-    options: Options
-    adaptation: Adaptation
     later: Model | None = None
-    removed: int = 0
 
-    @property
-    def assignment(self) -> LatentLayout:
-        return self.model.assignment(self.setting.data.layout)
-
-    @property
-    def complete(self) -> dict[str, Any]:
-        """All sites of the model, alpha included."""
-        return {**self.sites, RELEVANCE.name: relevance_of(self.model, self.sites, self.setting)}
-
-    @property
-    def vanishing(self) -> np.ndarray:
-        """True where loadings are so small that they are tried at zero, (region, column)."""
-        loadings, spread = np.asarray(self.sites[LOADINGS.name]), np.asarray(self.setting.covariance)
-        audible = signal_to_noise(self.assignment, loadings, np.asarray(self.sites[NOISE.name]), spread)
-        return (self.share < VANISHED) | (audible[:, None] * self.share < VANISHED)
-
-    @property
-    def share(self) -> np.ndarray:
-        """Share of each column of loadings in a region's shared variance, (region, column)."""
-        loadings, spread = np.asarray(self.sites[LOADINGS.name]), np.asarray(self.setting.covariance)
-        return shared_variance(self.assignment, loadings, spread)
-
-    def step(self, driver: Driver) -> "Rounds":
+    def step(self, driver: Driver) -> "RoundsOfValues":
         """Make rounds until they gain little, then adapt the model, or try another place."""
         if self.phase == SPECTRAL:
-            _ascend(self, SPECTRAL_TOLERANCE, driver)
-            return replace(_handed_over(self, driver.data), trace=[])
+            return replace(_handed_over(_spectral(self, driver), driver.data), trace=[])
         _ascend(self, driver.options.tolerance, driver)
         if not self.converged:
             self.reason = driver.used_up
@@ -117,12 +80,6 @@ class Rounds(State[Model]):
             loadings_covariance=np.asarray(state.setting.covariance),
         )  # fmt: skip
 
-    def block(self, region: int | np.integer, column: int | np.integer) -> np.ndarray:
-        """Mask of a region's loadings on one latent, (neuron, column) bool."""
-        assignment = self.assignment
-        member = (assignment.region_of_neuron == region)[:, None] & (np.arange(assignment.n_columns) == column)
-        return member & assignment.used
-
 
 @dataclass(frozen=True)
 class VB(Method):
@@ -137,7 +94,7 @@ class VB(Method):
     def objection(self, model: Any, data: MultiRegionData) -> Sentence | None:
         return model.loadings.objection_to_updates(model.emission)
 
-    def init(self, driver: Driver) -> Rounds | CountRounds:
+    def init(self, driver: Driver) -> RoundsOfValues | CountRounds:
         if driver.model.emission.is_of_counts:
             return of_counts.begun(driver, self)
         has_spectrum = driver.data.is_complete and not driver.model.delays.moves
@@ -149,22 +106,22 @@ class VB(Method):
         state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase
         return state
 
-    def step(self, driver: Driver, state: Rounds | CountRounds) -> Rounds | CountRounds:
+    def step(self, driver: Driver, state: RoundsOfValues | CountRounds) -> RoundsOfValues | CountRounds:
         """Make rounds, then adapt the model, or try another place."""
         return state.step(driver)
 
-    def finish(self, driver: Driver, state: Rounds | CountRounds) -> Run:
+    def finish(self, driver: Driver, state: RoundsOfValues | CountRounds) -> Run:
         return state.finish(driver)
 
 
-def _tried(home: Rounds, place: Place, data: MultiRegionData) -> Rounds:
+def _tried(home: RoundsOfValues, place: Place, data: MultiRegionData) -> RoundsOfValues:
     """Make a state at other lags, with as many iterations as there are left."""
     left = replace(home.options, max_iterations=home.options.max_iterations - len(home.trace))
     there = _entered(place.model, data, place.sites, left, home.adaptation)
     return replace(there, removed=home.removed, notes=place.notes, home=home)
 
 
-def _handed_over(state: Rounds, data: MultiRegionData) -> Rounds:
+def _handed_over(state: RoundsOfValues, data: MultiRegionData) -> RoundsOfValues:
     """Turn the end of the spectral rounds into a state under the model's own likelihood."""
     assert state.later is not None
     delays = admitting(state.later.delays, state.sites, data.bin_width)
@@ -176,7 +133,7 @@ def _handed_over(state: Rounds, data: MultiRegionData) -> Rounds:
 
 def _entered(
     model: Model, data: MultiRegionData, sites: dict[str, Any], options: Options, adaptation: Adaptation
-) -> Rounds:
+) -> RoundsOfValues:
     """Make a state from point estimates.
 
     Loadings are as uncertain as their noise makes them, and zeros stay.
@@ -187,164 +144,59 @@ def _entered(
     resting = resting_variance(model, free, setting)[:, None]
     variance = jnp.where(setting.living, (free[NOISE.name] / setting.observed)[:, None], resting)
     setting = setting._replace(covariance=variance[:, :, None] * eye)
-    return Rounds(model=model, sites=free, setting=setting, options=options, adaptation=adaptation)
+    return RoundsOfValues(model=model, sites=free, setting=setting, options=options, adaptation=adaptation)
+
+
+def _spectral(state: RoundsOfValues, driver: Driver) -> RoundsOfValues:
+    """Make spectral rounds, and return what is highest under the model's own likelihood.
+
+    The spectral likelihood takes trials for periodic. Where they are not, as of smoothed counts, its bound leads away:
+    to neurons without noise, and to delays of half a trial. That shows after one round.
+    """
+    best, highest = _copy(state), _own_height(state, driver.data)
+    for _ in _ascent(state, SPECTRAL_TOLERANCE, driver):
+        if best.trace:
+            continue  # the first has led upwards
+        height = _own_height(state, driver.data)
+        if height < highest:
+            return best
+        best, highest = _copy(state), height
+    return best if _own_height(state, driver.data) < highest else state
+
+
+def _copy(state: RoundsOfValues) -> RoundsOfValues:
+    """Return the state as it is now; rounds change theirs in place."""
+    return replace(state, trace=list(state.trace))
+
+
+def _own_height(state: RoundsOfValues, data: MultiRegionData) -> float:
+    """Bound under the model's own likelihood, after the closed-form updates."""
+    own = _handed_over(state, data)
+    sites, covariance = update(own.model, own.sites, own.setting)
+    state.evaluations += 2
+    return value_of(own.model, sites, own.setting._replace(covariance=covariance))
 
 
 def _ascend(state: Rounds, tolerance: float, driver: Driver) -> None:
     """Make rounds and leaps until a round and every leap gain less than ``tolerance``."""
+    for _ in _ascent(state, tolerance, driver):
+        pass
+
+
+def _ascent(state: Rounds, tolerance: float, driver: Driver) -> Iterator[None]:
+    """Make rounds and leaps as :func:`_ascend` does, and yield after each round."""
     longest = float(FIRST_CLIMB)
     state.converged = False
     while len(state.trace) < state.options.max_iterations:
         before = state.height
-        _round(state, tolerance, int(longest), driver)
+        make_round(state, tolerance, int(longest), driver)
         longest *= LONGER
         driver.keep(state)
         gained = state.height - before
-        if gained < READY * tolerance and _cleared(state):
-            _revived(state, tolerance)
-            _remove_unread(state)
-            continue
-        if gained < tolerance and not (_revived(state, tolerance) or _turned(state, tolerance, driver)):
+        if gained < READY * tolerance and cleared(state):
+            revived(state, tolerance)
+            remove_unread(state)
+        elif gained < tolerance and not (revived(state, tolerance) or turned(state, tolerance, driver)):
             state.converged = True
             return
-
-
-def _round(state: Rounds, tolerance: float, longest: int, driver: Driver) -> None:
-    """Make the closed-form updates, then a joint climb."""
-    sites, covariance = update(state.model, state.sites, state.setting)
-    setting = state.setting._replace(covariance=covariance)
-    columns = np.shape(sites[LOADINGS.name])[1]
-    scale = state.model.fitting.scales(setting.data, sites)
-    scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
-    start = {**sites, "mixing": jnp.zeros((columns, columns))}
-    objective = Objective(Mixed(Bound(state.model)), setting, start, scale, frozen_sites(state.model, state.options))
-    ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)
-    if ascent.reason == INTERRUPTED:
-        raise KeyboardInterrupt
-    state.sites, state.setting = setting.held(Mixed.mixed(ascent.sites)), setting
-    state.trace += ascent.trace
-    state.evaluations += ascent.evaluations + 1
-    driver.show(len(ascent.trace), state.height)
-
-
-_value = jax.jit(lambda model, sites, setting: Bound(model)(sites, setting), static_argnums=0)
-
-
-def _cleared(state: Rounds) -> bool:
-    """Set vanishing loadings to zero where that raises the bound; return True if any were."""
-    living = np.asarray(state.setting.living)
-    blocks = [block for place in np.argwhere(state.vanishing) if (block := state.block(*place) & living).any()]
-    if not blocks:
-        return False
-    resting = resting_variance(state.model, state.sites, state.setting)  # the same whatever else is at zero
-    if _zeroed(state, np.any(blocks, axis=0), resting):
-        return True
-    outcomes = [_zeroed(state, block, resting) for block in blocks]
-    return any(outcomes)
-
-
-def _zeroed(state: Rounds, block: np.ndarray, resting: Array) -> bool:
-    """Hold a block of loadings at zero if that raises the bound; return True if it did.
-
-    The block is (neuron, column) bool. ``resting`` (neuron,) is their variance there.
-    """
-    kept = jnp.asarray(~block)
-    alone = resting[:, None, None] * jnp.eye(block.shape[1])
-    covariance = jnp.where(kept[:, :, None] & kept[:, None, :], state.setting.covariance, alone)
-    setting = state.setting._replace(covariance=covariance, living=state.setting.living & kept)
-    return _better(state, setting.held(state.sites), setting, 0.0)
-
-
-def _revived(state: Rounds, tolerance: float) -> bool:
-    """Let go of loadings held at zero where the bound gains more than ``tolerance``.
-
-    Returns True if any were let go. The most gainful first, after which others may have nothing left to explain.
-    """
-    assignment, some = state.assignment, False
-    tried = np.zeros((assignment.n_regions, assignment.n_columns), bool)
-    while not np.all(np.asarray(state.setting.living) | ~assignment.used):
-        found = revival(state.model, state.sites, state.setting)
-        gain = np.where(tried, -np.inf, found.gain)
-        region, column = np.unravel_index(gain.argmax(), gain.shape)
-        if gain[region, column] <= tolerance:
-            return some
-        tried[region, column] = True
-        block = jnp.asarray(state.block(region, column))
-        loadings = jnp.where(block, found.mean, state.sites[LOADINGS.name])
-        diagonal = (found.variance * block)[:, :, None] * jnp.eye(block.shape[1])
-        covariance = jnp.where(diagonal > 0, diagonal, state.setting.covariance)
-        setting = state.setting._replace(covariance=covariance, living=state.setting.living | block)
-        some |= _better(state, {**state.sites, LOADINGS.name: loadings}, setting, tolerance)
-    return some
-
-
-def _better(state: Rounds, sites: dict[str, Any], setting: Setting, least: float) -> bool:
-    """Go to ``sites`` if that raises the bound by at least ``least`` nats; return True if so."""
-    value = float(_value(state.model, sites, setting))
-    state.evaluations += 1
-    if value < state.trace[-1] + least:
-        return False
-    state.sites, state.setting = sites, setting
-    state.trace.append(value)
-    return True
-
-
-def _remove_unread(state: Rounds) -> None:
-    """Remove latents that no region reads, if others remain."""
-    n_across, n_columns = state.assignment.n_across, state.assignment.n_columns
-    keep = np.flatnonzero((np.asarray(state.setting.living) & state.assignment.used)[:, :n_across].any(0))
-    if len(keep) in (0, n_across):
-        return
-    columns = np.concatenate([keep, np.arange(n_across, n_columns)])
-    state.model, state.sites = state.model.fitting.keeping(state.sites, state.setting.data.layout, keep)
-    setting = state.setting
-    covariance = setting.covariance[:, columns][:, :, columns]
-    state.setting = setting._replace(covariance=covariance, living=setting.living[:, columns])
-    state.removed += n_across - len(keep)
-
-
-def _turned(state: Rounds, tolerance: float, driver: Driver) -> bool:
-    """Turn a pair of latents that share a direction in a region, if that raises the bound.
-
-    Returns True if a turn was kept.
-    """
-    for first, second, angle in list(_turns(state)):
-        c, s = np.cos(angle), np.sin(angle)
-        loadings = state.sites[LOADINGS.name]
-        turned = loadings.at[:, first].set(c * loadings[:, first] + s * loadings[:, second])
-        turned = turned.at[:, second].set(c * loadings[:, second] - s * loadings[:, first])
-        living = state.setting.living
-        either = living[:, [first]] | living[:, [second]]
-        setting = state.setting._replace(living=living.at[:, jnp.array([first, second])].set(either))
-        trial = replace(state, sites={**state.sites, LOADINGS.name: turned}, setting=setting, trace=[], evaluations=0)
-        for longest in (FIRST_CLIMB, 4 * FIRST_CLIMB, 8 * FIRST_CLIMB):
-            _round(trial, tolerance, longest, driver)
-            if trial.trace[-1] > state.trace[-1] + tolerance:
-                break
-        state.evaluations += trial.evaluations
-        if trial.trace[-1] > state.trace[-1] + tolerance:
-            state.sites, state.setting = trial.sites, trial.setting
-            state.trace.append(trial.trace[-1])
-            return True
-    return False
-
-
-def _turns(state: Rounds) -> Iterator[tuple[int, int, float]]:
-    """Find pairs of across latents that share a direction in a region, and angles to turn by.
-
-    Their loadings in the region lie along one line, and the angles part them.
-    """
-    loadings, assignment, share = np.asarray(state.sites[LOADINGS.name]), state.assignment, state.share
-    for first, second in combinations(range(assignment.n_across), 2):
-        for region in range(assignment.n_regions):
-            if share[region, [first, second]].min() < PRESENT:
-                continue
-            a, b = loadings[assignment.region_of_neuron == region][:, [first, second]].T
-            size = np.linalg.norm(a), np.linalg.norm(b)
-            if min(size) == 0:  # a region that reads nothing
-                continue
-            cosine = a @ b / (size[0] * size[1])
-            if abs(cosine) > COLLINEAR:
-                angle = np.arctan2(np.sign(cosine) * size[1], size[0])
-                yield first, second, float(angle)  # the second no longer reaches the region
-                yield first, second, float(angle - np.sign(angle) * np.pi / 2)  # nor the first
+        yield

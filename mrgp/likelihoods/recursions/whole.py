@@ -3,15 +3,19 @@
 Where trials are short and states many, this is less work than a filter.
 
 Everything follows from the covariance V of a trial's readouts, (time x readout)^2, and from the information
-exp(b' x - x' Lambda x / 2) about them, whose Lambda is block diagonal, a block for every time.
+exp(b' x - x' Lambda x / 2) about them, whose Lambda is block diagonal, a block for every time. V is block diagonal too,
+a block for every latent, in another order: of all products only one factor, and what is solved by it, is of whole size.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
-from jax.scipy.linalg import solve_triangular
+from jax.scipy.linalg import block_diag, solve_triangular
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, per_trial
 
@@ -51,40 +55,113 @@ def costs_less(n_steps: int, readouts: int, states: int, n_patterns: int, trials
     return size**3 <= cost and n_patterns * size**2 <= MOST_NUMBERS
 
 
-def stationary_covariance(dynamics: Dynamics, readout: StateReadout, n_steps: int) -> Array:
-    """Covariance V of the readouts of a stationary process, (time x readout)^2.
+@dataclass(frozen=True)
+class Alike:
+    """Latents that are independent of each other and of all others; static.
 
-    The process is always read in the same way.
+    Each has as many states and readouts as the others of its kind.
+
+    Attributes:
+        states: Of each latent, (latent, state).
+        readouts: That read it, (latent, readout).
     """
-    W, A = readout.weights[0], dynamics.transition
 
-    def later(cross: Array, _: None) -> tuple[Array, Array]:
-        return A @ cross, W @ cross
+    states: tuple[tuple[int, ...], ...]
+    readouts: tuple[tuple[int, ...], ...]
 
-    _, lagged = lax.scan(later, dynamics.stationary @ W.T, None, length=n_steps)  # cov(x_{t+k}, x_t)
+    @classmethod
+    def of(cls, states: np.ndarray, readouts: np.ndarray) -> Self:
+        """Make it from tables of indices, (latent, state) and (latent, readout)."""
+        return cls(*(tuple(map(tuple, table.tolist())) for table in (states, readouts)))
+
+    def places(self, n_steps: int, readouts: int) -> np.ndarray:
+        """Find each latent's readouts among those of a trial, (latent, time x its readout)."""
+        own = np.arange(n_steps)[:, None] * readouts + np.asarray(self.readouts)[:, None]
+        return own.reshape(len(self.readouts), -1)
+
+
+def as_one(readouts: int, states: int = 0) -> tuple[Alike, ...]:
+    """Take all readouts, and states if there are any, as those of one latent."""
+    return (Alike.of(np.arange(states)[None], np.arange(readouts)[None]),)
+
+
+def told_apart(kinds: tuple[Alike, ...], dynamics: Dynamics, readout: StateReadout) -> tuple[Alike, ...]:
+    """Return ``kinds``, or all states as those of one latent if there are none."""
+    return kinds or as_one(readout.weights.shape[1], len(dynamics.transition))
+
+
+def _places(kinds: tuple[Alike, ...], n_steps: int) -> list[np.ndarray]:
+    """Places of the readouts of each kind of latents."""
+    readouts = sum(np.size(kind.readouts) for kind in kinds)
+    return [kind.places(n_steps, readouts) for kind in kinds]
+
+
+def _back(places: list[np.ndarray]) -> np.ndarray:
+    """Find each of a trial's readouts among those that are ordered latent by latent."""
+    return np.argsort(np.concatenate([place.ravel() for place in places]))
+
+
+def _along_diagonal(blocks: tuple[Array, ...]) -> Array:
+    """Lay blocks of each kind of latents, (latent, n, n), along the diagonal of one matrix."""
+    laid = [jnp.einsum("kij,kl->kilj", block, jnp.eye(len(block), dtype=block.dtype)) for block in blocks]
+    return block_diag(*(cube.reshape(cube.shape[0] * cube.shape[1], -1) for cube in laid))
+
+
+def stationary_covariance(
+    dynamics: Dynamics, readout: StateReadout, n_steps: int, kinds: tuple[Alike, ...]
+) -> tuple[Array, ...]:
+    """Covariance V of the readouts of a stationary process that is always read in the same way.
+
+    For each kind of latents (latent, time x readout of the latent, the same).
+    """
     lag = jnp.arange(n_steps)[:, None] - jnp.arange(n_steps)
-    blocks = lagged[jnp.abs(lag)]
-    blocks = jnp.where((lag >= 0)[..., None, None], blocks, jnp.swapaxes(blocks, -1, -2))
-    size = n_steps * len(W)
-    V = jnp.swapaxes(blocks, 1, 2).reshape(size, size)
-    return V + jnp.diag(jnp.tile(readout.noise[0], n_steps))
+
+    def of(kind: Alike) -> Array:
+        state, read = np.asarray(kind.states), np.asarray(kind.readouts)
+        own = state[:, :, None], state[:, None, :]
+        W = readout.weights[0][read[:, :, None], state[:, None, :]]
+        A, P = dynamics.transition[own], dynamics.stationary[own]
+
+        def later(cross: Array, _: None) -> tuple[Array, Array]:
+            return A @ cross, W @ cross
+
+        _, lagged = lax.scan(later, P @ jnp.swapaxes(W, -1, -2), None, length=n_steps)  # cov(x_{t+k}, x_t)
+        both = lagged[jnp.abs(lag)]
+        both = jnp.where((lag >= 0)[..., None, None, None], both, jnp.swapaxes(both, -1, -2))
+        size = n_steps * read.shape[1]
+        noise = jax.vmap(jnp.diag)(jnp.tile(readout.noise[0][read], (1, n_steps)))
+        return jnp.transpose(both, (2, 0, 3, 1, 4)).reshape(len(read), size, size) + noise
+
+    return tuple(of(kind) for kind in kinds)
 
 
-@jax.custom_jvp
-def log_normalizer(covariance: Array, vectors: Array, precision: Array, pattern: Array) -> Array:
+def dense_covariance(dynamics: Dynamics, readout: StateReadout, n_steps: int, kinds: tuple[Alike, ...]) -> Array:
+    """Covariance V of the readouts of a stationary process, (time x readout)^2."""
+    kinds = told_apart(kinds, dynamics, readout)
+    back = _back(_places(kinds, n_steps))
+    return _along_diagonal(stationary_covariance(dynamics, readout, n_steps, kinds))[back][:, back]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def log_normalizer(
+    kinds: tuple[Alike, ...], covariance: tuple[Array, ...], vectors: Array, precision: Array, pattern: Array
+) -> Array:
     """log E exp(b'x - x' Lambda x / 2) of each trial, (trial,).
 
     Args:
-        covariance: V, positive definite.
+        kinds: Of latents, which have the readouts that are not independent.
+        covariance: V as blocks for each kind, (latent, n, n), positive definite.
         vectors: b, (time, trial, readout).
         precision: Lambda, (time or 1, pattern, readout, readout).
         pattern: (trial,).
     """
-    return _posterior(covariance, vectors, precision, pattern)[0]
+    return _posterior(kinds, covariance, vectors, precision, pattern)[0]
 
 
 @log_normalizer.defjvp
-def _log_normalizer_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+def _log_normalizer_jvp(
+    kinds: tuple[Alike, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Array, Array]:
     """Derivative of :func:`log_normalizer`.
 
     With S = (V^-1 + Lambda)^-1, m = S b, u = b - Lambda m and G = Lambda - Lambda S Lambda the change is
@@ -93,7 +170,7 @@ def _log_normalizer_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...])
     """
     _, vectors, precision, pattern = primals
     dV, db, dprecision, _ = tangents
-    scores, half, scaled = _posterior(*primals)
+    scores, half, scaled = _posterior(kinds, *primals)
     n_steps, n_trials, readouts = vectors.shape
     blocks = jnp.broadcast_to(precision, (n_steps, *precision.shape[1:]))
     by_time = half.reshape(*half.shape[:2], n_steps, readouts)
@@ -101,31 +178,51 @@ def _log_normalizer_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...])
     mean = jnp.swapaxes(per_trial(jnp.swapaxes(half, -1, -2), scaled, pattern).reshape(n_trials, n_steps, -1), 0, 1)
     rest = vectors - jnp.einsum("tbij,tbj->tbi", blocks if len(half) == 1 else blocks[:, pattern], mean)
     rest = jnp.swapaxes(rest, 0, 1).reshape(n_trials, -1)
-    cube = dV.reshape(n_steps, readouts, n_steps, readouts)
-    at_once = cube[jnp.arange(n_steps), :, jnp.arange(n_steps)]
-    trace = jnp.einsum("tgij,tij->g", blocks, at_once) - jnp.einsum("gni,ij,gnj->g", told, dV, told, optimize=True)
+    change = (mean * db).sum((0, 2))
+    for kind, place, block in zip(kinds, _places(kinds, n_steps), dV, strict=True):
+        read = np.asarray(kind.readouts)
+        count, size = read.shape
+        cube = block.reshape(count, n_steps, size, n_steps, size)
+        at_once = cube[:, np.arange(n_steps), :, np.arange(n_steps)]  # (time, latent, readout, readout)
+        known = blocks[:, :, read[:, :, None], read[:, None, :]]
+        trace = jnp.einsum("tgkij,tkij->g", known, at_once)
+        own, left = told[:, :, place], rest[:, place]
+        trace -= jnp.einsum("gnki,kij,gnkj->g", own, block, own, optimize=True)
+        change += 0.5 * jnp.einsum("bki,kij,bkj->b", left, block, left, optimize=True) - 0.5 * trace[pattern]
     spread = jnp.einsum("gnti,gntj->tgij", by_time, by_time)
-    change = 0.5 * ((rest @ dV) * rest).sum(-1) - 0.5 * trace[pattern] + (mean * db).sum((0, 2))
     dblocks = jnp.broadcast_to(dprecision, blocks.shape)
     square = jnp.einsum("tbi,tbij,tbj->b", mean, dblocks if len(half) == 1 else dblocks[:, pattern], mean)
     return scores, change - 0.5 * (square + jnp.einsum("tgij,tgij->g", spread, dblocks)[pattern])
 
 
-def _posterior(covariance: Array, vectors: Array, precision: Array, pattern: Array) -> tuple[Array, Array, Array]:
+def _posterior(
+    kinds: tuple[Alike, ...], covariance: tuple[Array, ...], vectors: Array, precision: Array, pattern: Array
+) -> tuple[Array, Array, Array]:
     """log Z, a root H of the posterior's covariance, and H b.
 
-    H'H is that covariance, (pattern, n, n); H b is (trial, n).
+    H'H is that covariance, (pattern, n, n); H b is (trial, n). Rows of H are readouts latent by latent, columns as in
+    the vectors.
     """
-    n_steps, n_trials, readouts = vectors.shape
+    n_steps, n_trials, _ = vectors.shape
     blocks = jnp.broadcast_to(precision, (n_steps, *precision.shape[1:]))
-    root = jnp.linalg.cholesky(covariance)
+    places, read = _places(kinds, n_steps), [np.asarray(kind.readouts) for kind in kinds]
+    roots = [jnp.linalg.cholesky(block) for block in covariance]
+    upright, back = _along_diagonal(tuple(roots)).T, _back(places)
 
     def shared(precision: Array) -> tuple[Array, Array]:
         """B^-1/2 S' and -log|B| / 2 of one pattern, with B = I + S' Lambda S and V = S S'."""
-        weighted = jnp.einsum("tij,tjn->tin", precision, root.reshape(n_steps, readouts, -1))
-        B = jnp.eye(len(root), dtype=root.dtype) + root.T @ weighted.reshape(len(root), -1)
+
+        def between(first: int, second: int) -> Array:
+            rows, columns = roots[first], roots[second]
+            told = precision[:, read[first][:, :, None, None], read[second][None, None]]
+            by_time = columns.reshape(len(columns), n_steps, -1, columns.shape[-1])
+            weighted = jnp.einsum("tkilj,ltjn->ktiln", told, by_time).reshape(*rows.shape[:2], -1)
+            return jnp.einsum("kpm,kpn->kmn", rows, weighted).reshape(-1, weighted.shape[-1])
+
+        numbers = range(len(kinds))
+        B = jnp.eye(len(back), dtype=upright.dtype) + jnp.block([[between(a, b) for b in numbers] for a in numbers])
         factor = jnp.linalg.cholesky(B)
-        return solve_triangular(factor, root.T, lower=True), -jnp.log(jnp.diagonal(factor)).sum()
+        return solve_triangular(factor, upright, lower=True)[:, back], -jnp.log(jnp.diagonal(factor)).sum()
 
     half, log_determinant = lax.map(shared, jnp.swapaxes(blocks, 0, 1))
     scaled = per_trial(half, jnp.swapaxes(vectors, 0, 1).reshape(n_trials, -1), pattern)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
+from mrgp.likelihoods.recursions.whole import Alike
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader, Space
 from mrgp.likelihoods.statespace.readout import Window
 
@@ -50,6 +51,11 @@ class AboutZero:
     def is_stationary(self) -> bool:
         """True if the process about its mean is."""
         return self.space.is_stationary
+
+    @property
+    def kinds(self) -> tuple[Alike, ...]:
+        """States and readouts of independent latents; () if all are one process."""
+        return self.space.kinds
 
     @property
     def prior(self) -> Any:

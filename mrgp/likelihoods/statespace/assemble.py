@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
+from mrgp.likelihoods.recursions.whole import Alike
 from mrgp.likelihoods.statespace.lift import Lift
 from mrgp.likelihoods.statespace.readout import LatentBlocks, Past, Window, latent_blocks, readout_weights
 from mrgp.parts.kernels import Hyperparameters, Kernel
@@ -90,6 +91,10 @@ class Space(Protocol):
     def is_standard(self) -> bool:
         """True if readouts have mean 0 and variance 1 a priori, at all times."""
 
+    @property
+    def kinds(self) -> tuple[Alike, ...]:
+        """States and readouts of independent latents; () if all are one process."""
+
     def for_reading(self) -> Self:
         """Copy with latents that can be read between bins.
 
@@ -157,6 +162,23 @@ class StateSpace:
         if self.autocorrelated and not self.within_registers:
             return Window(1, shifts=(-0.5,))  # the bin is the front, the bin before its register
         return Window(self.within_registers) if step == 1 else Window(max(1, self.within_registers), step)
+
+    @property
+    def kinds(self) -> tuple[Alike, ...]:
+        """States and readouts of the latents: of across ones, then of within ones."""
+        assignment, order = self.prior.assignment, self.lift.order
+        n_across, n_within, n_regions = assignment.n_across, len(assignment.region_of_within), assignment.n_regions
+        reads_across = np.arange(n_across)[:, None] + n_across * np.arange(n_regions)
+        reads_within = n_across * n_regions + np.arange(n_within)[:, None]
+        of_bin = assignment.n_readouts * np.arange(self.window.step)[:, None]
+        first, found = 0, []
+        for window, reads in ((self.window, reads_across), (self.within_window, reads_within)):
+            size = order + window.n_registers
+            states = first + np.arange(len(reads) * size).reshape(len(reads), size)
+            if len(reads):
+                found.append(Alike.of(states, (of_bin + reads[:, None]).reshape(len(reads), -1)))
+            first += states.size
+        return tuple(found)
 
     def for_reading(self) -> "StateSpace":
         """Copy with registers on both sides of every bin, to read latents between bins."""

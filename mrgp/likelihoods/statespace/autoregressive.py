@@ -20,6 +20,7 @@ from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
+from mrgp.likelihoods.recursions.whole import Alike
 from mrgp.likelihoods.statespace.assemble import Latents, Prior, SignalReader, join_diagonal, laid_out
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import Hyperparameters
@@ -36,6 +37,7 @@ class AutoregressiveSpace:
     order: int
 
     is_stationary: ClassVar[bool] = True
+    kinds: ClassVar[tuple[Alike, ...]] = ()
     is_standard: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

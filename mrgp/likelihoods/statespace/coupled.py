@@ -21,6 +21,7 @@ from scipy.linalg import block_diag
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, symmetric
 from mrgp.likelihoods.recursions.steady import accumulated
+from mrgp.likelihoods.recursions.whole import Alike
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
 from mrgp.likelihoods.statespace.linear import slowest_first
 from mrgp.likelihoods.statespace.readout import Window
@@ -91,6 +92,7 @@ class CoupledSpace:
     lag: int = 0
 
     is_stationary: ClassVar[bool] = True
+    kinds: ClassVar[tuple[Alike, ...]] = ()
     is_standard: ClassVar[bool] = False
 
     @property

@@ -14,7 +14,7 @@ parameters is valid and none is redundant but for a rotation:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,7 @@ from jax import Array, random
 from scipy.linalg import solve_discrete_lyapunov, solve_triangular
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
+from mrgp.likelihoods.recursions.whole import Alike
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
@@ -59,6 +60,8 @@ class LinearSpace:
 
     assignment: LatentLayout
     learned_start: bool = False
+
+    kinds: ClassVar[tuple[Alike, ...]] = ()
 
     @property
     def prior(self) -> Self:
