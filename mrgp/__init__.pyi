@@ -4,6 +4,7 @@ from . import metrics as metrics
 from . import models as models
 from . import plots as plots
 from .families.amortised import Amortised as Amortised
+from .families.estimator import Estimator as Estimator
 from .inference import EM as EM
 from .inference import MAP as MAP
 from .inference import NUTS as NUTS
@@ -55,6 +56,7 @@ from .parts.sites import Site as Site
 from .parts.symmetries import align_draws as align_draws
 from .parts.symmetries import relative_to as relative_to
 from .recordings.checks import DataError as DataError
+from .recordings.joining import join_trials as join_trials
 from .recordings.layout import Layout as Layout
 from .recordings.load import load_recording as load_recording
 from .recordings.load import save_recording as save_recording
