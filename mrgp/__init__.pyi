@@ -66,9 +66,11 @@ from .recordings.preprocessing import smooth_over_time as smooth_over_time
 from .recordings.preprocessing import square_root as square_root
 from .recordings.preprocessing import standardize as standardize
 from .recordings.readers.base import Reader as Reader
+from .recordings.readers.neo import from_neo as from_neo
 from .recordings.readers.nwb import load_nwb as load_nwb
 from .recordings.readers.public import fetch_v1v2 as fetch_v1v2
 from .recordings.readers.pynapple import from_pynapple as from_pynapple
+from .recordings.readers.spikeinterface import from_spikeinterface as from_spikeinterface
 from .recordings.recording import MultiRegionData as MultiRegionData
 from .recordings.shuffling import shuffled_within as shuffled_within
 from .recordings.shuffling import without_communication as without_communication

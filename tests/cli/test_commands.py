@@ -196,7 +196,7 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         ([*FIT, "ctae", "--refinement", "2", "--n-within", "1", "--out", "o"], "--refinement is not for ctae"),
         (["fetch"], "required: name"),
         (["fetch", "v9"], "invalid choice: 'v9'"),
-        (["fetch", "v1v2", "--out", "x.csv"], "cannot write x.csv: give --out a path that ends in .npz or .nc"),
+        (["fetch", "v1v2", "--out", "x.csv"], "cannot write x.csv: give --out a path that ends in .npz, .nc or .zarr"),
         (["simulate"], "simulate needs --out FILE and SCENARIO"),
         (["simulate", "demo"], "simulate needs --out FILE and SCENARIO"),
         (["simulate", "demo", "--out", "x.mat"], "cannot write x.mat"),
