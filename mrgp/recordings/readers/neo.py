@@ -75,9 +75,9 @@ def from_neo(
     if trials is None:
         table = clock.trials_of_segments(SOURCE)
     elif isinstance(trials, str):
-        table = clock.trials_of_table(_marked(found, trials), SOURCE)
+        table = clock.trials_of_table(_marked(found, trials), SOURCE, align)
     else:
-        table = clock.trials_of_table(trials, SOURCE)
+        table = clock.trials_of_table(trials, SOURCE, align)
     if align is not None and align not in table and (marks := _events(found, align, clock)) is not None:
         table[align] = _first_within(marks, table)
     columns = _columns(list(found[0].spiketrains))

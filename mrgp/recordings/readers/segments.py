@@ -93,14 +93,16 @@ class Clock:
             table[name] = np.array([own.get(name, "") for own in coords])
         return table
 
-    def trials_of_table(self, table: Any, source: str) -> dict[str, np.ndarray]:
+    def trials_of_table(self, table: Any, source: str, align: str | None) -> dict[str, np.ndarray]:
         """Columns of trials from a table whose times are of the segments' own clocks.
+
+        Those that trials are cut by are moved to the one clock: starts, stops, and the column ``align``.
 
         Raises:
             DataError: there are several segments with clocks of their own, and no column says which is meant.
         """
         columns = columns_of(table)
-        names = [name for name, values in columns.items() if values.dtype.kind == "f" and name != SEGMENT]
+        names = [name for name in ("start_time", "stop_time", align) if name in columns]
         which = columns.get(SEGMENT)
         if which is None and self.shifts.any():
             several = f"{source} has {len(self.segments)} segments, each with its own clock"
@@ -109,7 +111,7 @@ class Clock:
             numbers = np.asarray(which, float)
             if not np.isin(numbers, np.arange(len(self.segments))).all():
                 raise DataError(f"{SEGMENT} of the trials is from 0 to {len(self.segments) - 1}: mend the column")
-            columns |= {name: columns[name] + self.shifts[numbers.astype(int)] for name in names}
+            columns |= {name: columns[name] + self.shifts[numbers.astype(int)] for name in names if name is not None}
         return columns
 
     def _shifted(self) -> Any:

@@ -70,7 +70,7 @@ def from_spikeinterface(
     )  # fmt: skip
     labels = list(np.asarray(sorting.unit_ids).tolist())
     clock = Clock.of([_segment(sorting, number) for number in range(sorting.get_num_segments())], SOURCE)
-    table = clock.trials_of_segments(SOURCE) if trials is None else clock.trials_of_table(trials, SOURCE)
+    table = clock.trials_of_segments(SOURCE) if trials is None else clock.trials_of_table(trials, SOURCE, align)
     columns = {str(name): _column(sorting.get_property(name)) for name in sorting.get_property_keys()}
     areas = areas_of(columns, REGION_PROPERTIES, region_of_unit, labels, SOURCE)
     return options.counts(SortedUnits(clock.times(), areas, columns, clock.observed()), table, SOURCE)

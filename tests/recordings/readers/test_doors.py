@@ -88,14 +88,26 @@ def test_units_of_a_sorting_are_chosen():
 def test_segments_of_a_sorting_have_clocks_of_their_own():
     first, second = spikes(0), spikes(1)
     which = np.array([0, 1, 1, 0])
+    contrast = np.array([0.1, 0.2, 0.3, 0.4])
+    more = table(segment=which, contrast=contrast)
     with pytest.warns(UserWarning, match=HOMELESS):
-        data = mrgp.from_spikeinterface(sorting(segments=[first, second]), WIDTH, trials=table(segment=which))
+        data = mrgp.from_spikeinterface(sorting(segments=[first, second]), WIDTH, trials=more)
+    np.testing.assert_array_equal(data.trial_coords["contrast"], contrast)
+    np.testing.assert_array_equal(data.trial_coords["segment"], which)
     trains = (first, second)
     parts = [expected(own, start=START[which == n], stop=STOP[which == n]) for n, own in enumerate(trains)]
     found = data.with_nan()
     for n, part in enumerate(parts):
         wanted = part.with_nan()
         np.testing.assert_array_equal(found[which == n][:, : wanted.shape[1]], wanted)
+    around = table(segment=which, cue=START + 0.2)
+    with pytest.warns(UserWarning, match=HOMELESS):
+        data = mrgp.from_spikeinterface(
+            sorting(segments=[first, second]), WIDTH, trials=around, align="cue", window=(-0.2, 0.3)
+        )
+    for n, own in enumerate(trains):
+        wanted = expected(own, start=None, stop=None, align=(START + 0.2)[which == n], window=(-0.2, 0.3))
+        np.testing.assert_array_equal(data.with_nan()[which == n], wanted.with_nan())
     with pytest.raises(DataError, match="has 2 segments, each with its own clock: add a column 'segment'"):
         mrgp.from_spikeinterface(sorting(segments=[first, second]), WIDTH, trials=table())
     with pytest.raises(DataError, match="segment of the trials is from 0 to 1: mend the column"):
