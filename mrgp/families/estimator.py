@@ -40,8 +40,8 @@ class Estimator(TransformerMixin, BaseEstimator):
     - a :class:`mrgp.MultiRegionData`, or a list of those, whose trials are joined;
     - an array (trials, bins, neurons), NaN where missing;
     - a list of arrays (bins, neurons), one for each trial, which may differ in length;
-    - an array (samples, neurons), or a table of pandas: each row is a trial of one bin, as it is for
-      :class:`sklearn.decomposition.FactorAnalysis`. A single trial of many bins is a list of one array: ``[y]``.
+    - an array (samples, neurons), or a table of pandas: each row is a trial of one bin, as scikit-learn's
+      ``FactorAnalysis`` has it. A single trial of many bins is a list of one array: ``[y]``.
 
     Settings of the model are ``model__NAME``, those of its parts ``model__PART__NAME``::
 
