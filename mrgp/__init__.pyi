@@ -83,6 +83,7 @@ from .runtime.workers import process_pool as process_pool
 from .simulations.centre_out_reach import centre_out_reach as centre_out_reach
 from .simulations.chaotic_network import chaotic_network as chaotic_network
 from .simulations.from_fit import simulate_from as simulate_from
+from .simulations.head_direction import head_direction_ring as head_direction_ring
 from .simulations.memory_ring import memory_ring as memory_ring
 from .simulations.pass_decision import pass_decision as pass_decision
 from .simulations.random_networks import random_networks as random_networks
