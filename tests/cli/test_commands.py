@@ -273,7 +273,7 @@ def dead(array):
     ("name", "content", "message"),
     [
         ("absent.npz", None, "there is no file"),
-        ("spikes.csv", b"1,2,3", "of an unknown kind: recordings are .npz, .npy, .nc, .mat or .nwb files"),
+        ("spikes.csv", b"1,2,3", "of an unknown kind: recordings are .npz, .npy, .nc, .zarr, .mat or .nwb files"),
         ("noise.npz", b"no archive", "noise.npz is damaged"),
         ("noise.nc", b"no archive", "noise.nc is damaged"),
         ("noise.mat", b"no archive", "noise.mat is damaged"),
