@@ -4,6 +4,7 @@ from . import metrics as metrics
 from . import models as models
 from . import plots as plots
 from .families.amortised import Amortised as Amortised
+from .families.estimator import Estimator as Estimator
 from .inference import EM as EM
 from .inference import MAP as MAP
 from .inference import NUTS as NUTS
@@ -55,6 +56,7 @@ from .parts.sites import Site as Site
 from .parts.symmetries import align_draws as align_draws
 from .parts.symmetries import relative_to as relative_to
 from .recordings.checks import DataError as DataError
+from .recordings.joining import join_trials as join_trials
 from .recordings.layout import Layout as Layout
 from .recordings.load import load_recording as load_recording
 from .recordings.load import save_recording as save_recording
@@ -64,9 +66,11 @@ from .recordings.preprocessing import smooth_over_time as smooth_over_time
 from .recordings.preprocessing import square_root as square_root
 from .recordings.preprocessing import standardize as standardize
 from .recordings.readers.base import Reader as Reader
+from .recordings.readers.neo import from_neo as from_neo
 from .recordings.readers.nwb import load_nwb as load_nwb
 from .recordings.readers.public import fetch_v1v2 as fetch_v1v2
 from .recordings.readers.pynapple import from_pynapple as from_pynapple
+from .recordings.readers.spikeinterface import from_spikeinterface as from_spikeinterface
 from .recordings.recording import MultiRegionData as MultiRegionData
 from .recordings.shuffling import shuffled_within as shuffled_within
 from .recordings.shuffling import without_communication as without_communication
@@ -79,6 +83,7 @@ from .runtime.workers import process_pool as process_pool
 from .simulations.centre_out_reach import centre_out_reach as centre_out_reach
 from .simulations.chaotic_network import chaotic_network as chaotic_network
 from .simulations.from_fit import simulate_from as simulate_from
+from .simulations.head_direction import head_direction_ring as head_direction_ring
 from .simulations.memory_ring import memory_ring as memory_ring
 from .simulations.pass_decision import pass_decision as pass_decision
 from .simulations.random_networks import random_networks as random_networks

@@ -44,7 +44,7 @@ from mrgp.part import Part
 from mrgp.parts.networks.cells import Gated, Residual
 from mrgp.parts.networks.channels import AttentionChannels, GraphChannels, RateChannels
 from mrgp.parts.readout import Readout
-from mrgp.recordings.readers import Alf, Matlab, NetCDF, Npy, Npz, Nwb, Phy
+from mrgp.recordings.readers import Alf, Matlab, NetCDF, Npy, Npz, Nwb, Phy, Zarr
 
 BIN_WIDTH = 0.02  # seconds
 
@@ -250,7 +250,7 @@ PARTS: dict[str, list[Part]] = {
         mrgp.VariationalEM(),
     ],
     "model": [*MODELS, *WITH_GUIDE, *SWITCHING, *AUTOENCODERS],
-    "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Matlab, Nwb, Phy, Alf)],
+    "reader": [reader(bin_width=BIN_WIDTH) for reader in (Npz, Npy, NetCDF, Zarr, Matlab, Nwb, Phy, Alf)],
     "metric": [
         PsthRmse(), TrialRmse(), R2(), NormalisedError(), BitsPerBin(), TrialLogLikelihood(), Reconstruction(),
         VarianceExplained(), SignalFlow(), Recovery(), FewShot(), RecoveryOfTrials(),

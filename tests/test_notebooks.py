@@ -30,8 +30,8 @@ EXPECTED = (  # of few iterations on little data
     ".* draws ended divergent",
 )
 SYNTHETIC = {
-    "adm", "coupled_lds", "custom_kernel", "dlag_dense", "dlag_markov", "extending", "gpfa", "lds", "matern",
-    "mdlag_dense", "mdlag_markov", "mdlag_spectral", "switching",
+    "adm", "coupled_lds", "custom_kernel", "dlag_dense", "dlag_markov", "extending", "geometry", "gpfa", "lds",
+    "matern", "mdlag_dense", "mdlag_markov", "mdlag_spectral", "switching",
 }  # fmt: skip
 
 NONLINEAR = {"ctae", "gpvae", "lfads", "mrlfads", "neuralode"}
@@ -77,10 +77,16 @@ def _own_parts():
             del family._members[name]
 
 
+NEEDS = {"geometry": ("ripser", "sklearn")}
+"""Packages of extras that a notebook needs; without them it is not run."""
+
+
 @pytest.mark.notebook
 @pytest.mark.usefixtures("_own_parts")
 @each_notebook
 def test_quick_run(path, monkeypatch):
+    for package in NEEDS.get(path.stem, ()):
+        pytest.importorskip(package)
     monkeypatch.setenv("MRGP_NOTEBOOK_QUICK", "1")
     with matplotlib.rc_context():
         matplotlib.use("Agg")

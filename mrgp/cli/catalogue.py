@@ -233,6 +233,7 @@ FORMATS = {
     ".npz": "one array (trials, bins, neurons) per region, by its name, and bin_width in seconds; NaN = missing",
     ".npy": "one array (trials, bins, neurons), regions side by side, with --bin-width; mapped, not read",
     ".nc": "as `mrgp simulate` writes it",
+    ".zarr": "as mrgp.save_recording writes it, a folder (needs zarr)",
     ".mat": "of the DLAG, mDLAG and pCCA toolboxes (seqTrue or Ytrain, binWidth in ms, yDims), or arrays as in an .npz",
     ".nwb": "sorted units and trials, counted in bins of --bin-width (needs pynwb)",
     "Phy": "folder of Kilosort or Phy (spike_times.npy), with --trials, counted in bins of --bin-width",
@@ -247,7 +248,7 @@ FOLDERS = {
 }
 """Recordings that are folders, and patterns of files, of which each holds one."""
 
-WRITTEN = (".npz", ".nc")
+WRITTEN = (".npz", ".nc", ".zarr")
 """Suffixes of files that a recording can be written to."""
 
 COUNTED_FILES = {
@@ -269,6 +270,7 @@ READING: dict[str, tuple[str, Any]] = {
     "units": ("groups", "COLUMN=A+B,.."),
     "sample_rate": ("positive", "HZ"),
     "probes": ("names", "A,B"),
+    "atlas": ("text", "FILE"),
 }
 """Options on how some files are read: the values that each takes, and words for what is typed."""
 
@@ -284,6 +286,7 @@ READING_HELP = {
     "units": ".nwb, Phy, ALF: units with these values in a column",
     "sample_rate": "Phy: samples per second (as params.py says)",
     "probes": "ALF: probes or sortings of a session (all)",
+    "atlas": "ALF: acronyms of regions: a .csv, id and acronym",
 }
 """The same options, and what they are."""
 
@@ -298,6 +301,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "units": (".nwb", "Phy", "ALF"),
     "sample_rate": ("Phy",),
     "probes": ("ALF",),
+    "atlas": ("ALF",),
 }
 """Options on how files are read that are refused for others."""
 

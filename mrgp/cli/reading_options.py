@@ -10,6 +10,7 @@ TYPED: dict[Any, str] = {
     str: "text",
     str | None: "text",
     str | Mapping[str, Any] | None: "text",
+    str | Mapping[Any, str] | None: "text",
     str | Sequence[str] | Mapping[Any, str] | None: "text",
     Mapping[str, Any] | None: "groups",
     Sequence[str] | None: "names",

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from mrgp.families.earlier_settings import translated
+from mrgp.families.parameters import Parametrised
 from mrgp.inference.density import free_sites
 from mrgp.inference.driver import drive
 from mrgp.inference.method import Method
@@ -36,7 +37,7 @@ from mrgp.runtime.sentences import Argument, Refusal, Sentence
 from mrgp.runtime.workers import TRACING
 
 
-class Model(Part, family="model", tag="model"):
+class Model(Parametrised, Part, family="model", tag="model"):
     """Base class of models; subclasses write the generative program in ``__call__``.
 
     For the arguments of models with Gaussian-process latents see

@@ -9,6 +9,8 @@ from mrgp.metrics.scores import pooled_r_squared, psth_rmse, r_squared, trial_rm
 from mrgp.metrics.likelihood import explained_variance, reconstruction, trial_log_likelihood
 from mrgp.metrics.variance import variance_explained
 from mrgp.metrics.flow import flow_matrix, signal_flow
+from mrgp.metrics.geometry import cross_validated_dimensionality, participation_ratio, signal_angles, tangling
+from mrgp.metrics.homology import persistent_holes
 from mrgp.metrics.dynamics import fixed_points, flow_field
 from mrgp.metrics.prediction import cosmoothing, hidden_log_likelihood, leave_region_out, log_predictive
 from mrgp.metrics.decoding import decode_conditions
@@ -35,6 +37,7 @@ __all__ = [
     "Split",
     "correlative_modes",
     "cosmoothing",
+    "cross_validated_dimensionality",
     "decode_conditions",
     "delay_rmse",
     "dominant_modes",
@@ -56,6 +59,8 @@ __all__ = [
     "matched_delays",
     "message_r2",
     "neuron_masks",
+    "participation_ratio",
+    "persistent_holes",
     "perturbation_r2",
     "pooled_r_squared",
     "predictive_modes",
@@ -66,10 +71,12 @@ __all__ = [
     "recovery_errors",
     "recovery_of_trials",
     "reduced_rank_regression",
+    "signal_angles",
     "signal_flow",
     "split_trials",
     "state_flows",
     "subspace_error",
+    "tangling",
     "transmission_delay_rmse",
     "trial_log_likelihood",
     "trial_rmse",

@@ -49,17 +49,17 @@ def damage_named(path: Path) -> Iterator[None]:
         raise DataError(f"{path.name} is damaged or is no recording ({reason}): get it again") from error
 
 
-def need(module: str, what_for: str, extra: str = "nwb") -> Any:
+def need(module: str, what_for: str, extra: str = "nwb", package: str = "") -> Any:
     """Import an optional module; raise DataError that says how to install it if it is absent.
 
-    ``extra`` is the one of mrgp's extras that has it.
+    ``extra`` is the one of mrgp's extras that has it, ``package`` its name there, if that is another.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it has to say to programmers
             return importlib.import_module(module)
     except ImportError as error:
-        remedy = f"pip install {module}, or mrgp with its extra [{extra}]"
+        remedy = f"pip install {package or module}, or mrgp with its extra [{extra}]"
         raise DataError(f"{what_for} needs {module}, which is not installed ({error}): {remedy}") from error
 
 

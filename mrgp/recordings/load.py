@@ -3,14 +3,19 @@
 No file is trusted to run code, and none is left half-written.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from mrgp.recordings.checks import DataError
+from mrgp.recordings.datasets import from_dataset
 from mrgp.recordings.readers import Npz, Reader
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.files import write_atomically
+from mrgp.runtime.folders import holds
 from mrgp.runtime.sentences import joined
 
 
@@ -30,7 +35,9 @@ def load_recording(
       :class:`mrgp.recordings.readers.Npz`).
     - ``.npy``: one array (trials, bins, neurons), regions side by side, mapped where it is uint8, uint16 or float64;
       ``n_neurons`` are the neurons per region (see :class:`mrgp.recordings.readers.Npy`).
-    - ``.nc``: as written from :meth:`MultiRegionData.to_xarray`.
+    - ``.nc``, a ``.zarr`` store (with zarr, which the extra ``mrgp[zarr]`` installs) or a Dataset of xarray: as
+      :meth:`MultiRegionData.to_xarray` makes it, or one variable (trial, time, neuron) per region and the attribute
+      ``bin_width``.
     - ``.mat`` of the DLAG, mDLAG and pCCA toolboxes, or arrays as in an ``.npz``: see
       :class:`mrgp.recordings.readers.Matlab`. ``n_neurons`` are the neurons per region, where it does not say it.
     - ``.nwb``: spikes of its units, counted in bins of ``bin_width``. ``region_of_unit``, ``trials``, ``align``,
@@ -41,7 +48,7 @@ def load_recording(
     - Any other for which there is a reader of yours: see :class:`mrgp.Reader`.
 
     Args:
-        path: the file or folder, or a mapping of arrays.
+        path: the file or folder, a mapping of arrays, or a Dataset of xarray.
         bin_width: seconds per bin; goes before what the file says.
         regions: which regions, in this order; for ``.mat`` their names (default region1, region2, ...).
         drop_dead: leave out neurons that never change, with a warning that names them; None keeps them.
@@ -52,6 +59,10 @@ def load_recording(
     """
     every: dict[str, Any] = {"bin_width": bin_width, "regions": regions, "drop_dead": drop_dead}
     asked = {name: value for name, value in options.items() if value is not None}
+    if isinstance(path, xr.Dataset):
+        _own(Npz, options, asked, "the dataset")
+        own = path if regions is None else path.assign_attrs(regions=json.dumps(list(regions)))
+        return MultiRegionData(**from_dataset(own, bin_width), drop_dead=drop_dead)
     if isinstance(path, Mapping):
         return Npz(**every, **_own(Npz, options, asked, "the mapping")).recording(path, "the mapping")
     path = Path(path)
@@ -101,7 +112,7 @@ def _own(reader: type[Reader], options: Mapping[str, Any], asked: Mapping[str, A
 
 
 def save_recording(data: MultiRegionData, path: str | Path) -> None:
-    """Write a recording as ``.npz`` or ``.nc``, or in the format of a reader that ``writes``.
+    """Write a recording as ``.npz``, ``.nc``, ``.zarr``, or as another reader ``writes``.
 
     An existing file is replaced only once the new one is complete.
 
@@ -113,4 +124,6 @@ def save_recording(data: MultiRegionData, path: str | Path) -> None:
     known = {suffix: reader for suffix, reader in Reader.by_suffix().items() if reader.writes}
     if path.suffix not in known:
         raise DataError(f"cannot write {path.name}: give a path that ends in {joined(known, 'or')}")
+    if path.is_dir() and not holds(path, known[path.suffix].marks):
+        raise DataError(f"{path.name} is a folder of something else: give another path, or move it away")
     write_atomically(path, lambda file: known[path.suffix].write(data, file))

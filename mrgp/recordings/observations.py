@@ -84,6 +84,16 @@ class Observations(Shown):
         )  # fmt: skip
         return arrays, (self.layout, self.batch_size, self.is_gapless, self.n_spare)
 
+    def __len__(self) -> int:
+        return self.n_trials
+
+    def __getitem__(self: Any, trials: Any) -> Any:
+        """Select trials by position, for libraries that divide sequences."""
+        return self.select_trials(trials)
+
+    def __iter__(self: Any) -> Iterator[Any]:
+        return (self.select_trials(trial) for trial in range(self.n_trials))
+
     @property
     def n_trials(self) -> int:
         return self.values.shape[0]

@@ -117,10 +117,10 @@ class MultiRegionData(Observations):
         self.center, self.scale = mean_and_sd(values, None if self.is_complete else mask)
         return self
 
-    def _copy(
+    def with_contents(
         self, values: np.ndarray, mask: np.ndarray | None, trial_origin: np.ndarray | None = None, **changed: Any
     ) -> Self:
-        """Make a recording of other contents, missing where not in ``mask``, or where NaN."""
+        """Make a recording of other contents, unchecked, missing where NaN or not in ``mask``."""
         own = Contents(self.layout, values, dict(self.neuron_coords), dict(self.trial_coords), self.origin)
         origin = self.trial_origin if trial_origin is None else trial_origin
         other = object.__new__(type(self))._fill(own._replace(**changed), origin, mask)
@@ -189,7 +189,7 @@ class MultiRegionData(Observations):
 
     def _altered(self, values: np.ndarray, mask: np.ndarray | None) -> Self:
         """Make this recording of other ``values``, which keeps the digests that it had."""
-        changed = self._copy(values, mask)
+        changed = self.with_contents(values, mask)
         changed.batch_size, changed.known_as = self.batch_size, self.digests
         return changed
 
@@ -200,7 +200,7 @@ class MultiRegionData(Observations):
             raise DataError("select_trials was given no trial: choose at least one")
         trials = {name: coord[chosen] for name, coord in self.trial_coords.items()}
         mask = None if self.is_complete else self.mask[chosen]
-        some = self._copy(np.asarray(self.values)[chosen], mask, self.trial_origin[chosen], trial_coords=trials)
+        some = self.with_contents(np.asarray(self.values)[chosen], mask, self.trial_origin[chosen], trial_coords=trials)
         some.known_as = None if self.known_as is None else self.known_as.of_some(chosen)
         return some
 
@@ -227,7 +227,7 @@ class MultiRegionData(Observations):
         values = np.ascontiguousarray(np.asarray(self.values)[:, :, columns])
         mask = None if self.is_complete else self.mask[:, :, columns]
         origin = {name: self.origin[name].only(chosen) for name, chosen in kept.items()}
-        some = self._copy(values, mask, layout=layout, neuron_coords=labels, origin=origin)
+        some = self.with_contents(values, mask, layout=layout, neuron_coords=labels, origin=origin)
         if self.known_as is not None:
             some.known_as = Digests(self.known_as.of_neurons[:, columns], whole_trials(some.values))
         return some
@@ -304,7 +304,7 @@ class MultiRegionData(Observations):
             trials[CONDITION] = np.array(named)[self.condition]
         layout = replace(self.layout, conditions=conditions)
         mask = None if self.is_complete else self.mask
-        same = self._copy(np.asarray(self.values), mask, layout=layout, trial_coords=trials)
+        same = self.with_contents(np.asarray(self.values), mask, layout=layout, trial_coords=trials)
         same.known_as = self.known_as
         return same
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 
 def write_atomically(path: str | Path, writer: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all.
+    """Write a file, or a folder in its place, whole or not at all.
 
     Call ``writer`` with a temporary path beside ``path`` (same suffix), then move the result into place. Readers see
     the old file or the new one, never a part. If anything fails the temporary file is removed.
@@ -27,13 +28,32 @@ def write_atomically(path: str | Path, writer: Callable[[Path], object]) -> None
         raise OSError(f"cannot write {path.name} into folder {path.parent}: {error.strerror}") from error
     try:
         writer(temporary)
-        os.replace(temporary, path)
+        _move(temporary, path)
     except OSError as error:
         why = str(error) if error.errno is None else os.strerror(error.errno)  # HDF5 tells a story
         kept = f"what was there before is {'whole' if path.exists() else 'still nothing'}"
         raise OSError(f"cannot write {path.name} into folder {path.parent}: {why}; {kept}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if not temporary.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def _move(made: Path, path: Path) -> None:
+    """Move what was made into place.
+
+    A folder that was there makes room first, and is then removed.
+    """
+    if not path.is_dir():
+        os.replace(made, path)
+        return
+    aside = made.with_name(f"{made.name}.before")
+    os.replace(path, aside)
+    try:
+        os.replace(made, path)
+    except OSError:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside)
 
 
 def write_netcdf(path: str | Path, dataset: Any) -> None:

@@ -196,7 +196,7 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         ([*FIT, "ctae", "--refinement", "2", "--n-within", "1", "--out", "o"], "--refinement is not for ctae"),
         (["fetch"], "required: name"),
         (["fetch", "v9"], "invalid choice: 'v9'"),
-        (["fetch", "v1v2", "--out", "x.csv"], "cannot write x.csv: give --out a path that ends in .npz or .nc"),
+        (["fetch", "v1v2", "--out", "x.csv"], "cannot write x.csv: give --out a path that ends in .npz, .nc or .zarr"),
         (["simulate"], "simulate needs --out FILE and SCENARIO"),
         (["simulate", "demo"], "simulate needs --out FILE and SCENARIO"),
         (["simulate", "demo", "--out", "x.mat"], "cannot write x.mat"),
@@ -273,7 +273,7 @@ def dead(array):
     ("name", "content", "message"),
     [
         ("absent.npz", None, "there is no file"),
-        ("spikes.csv", b"1,2,3", "of an unknown kind: recordings are .npz, .npy, .nc, .mat or .nwb files"),
+        ("spikes.csv", b"1,2,3", "of an unknown kind: recordings are .npz, .npy, .nc, .zarr, .mat or .nwb files"),
         ("noise.npz", b"no archive", "noise.npz is damaged"),
         ("noise.nc", b"no archive", "noise.nc is damaged"),
         ("noise.mat", b"no archive", "noise.mat is damaged"),

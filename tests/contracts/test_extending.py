@@ -465,7 +465,7 @@ def test_a_reader_of_ones_own_is_found_by_its_suffix(data, csv, tmp_path):
     assert (int(read.length[19]), read.trial_coords["block"].tolist()) == (22, list(range(20)))
     with pytest.raises(mrgp.DataError, match=r"a.csv has no bin_width: add it"):
         mrgp.load_recording(csv)
-    with pytest.raises(mrgp.DataError, match=r"recordings are .npz, .npy, .nc, .mat, .nwb or .csv files"):
+    with pytest.raises(mrgp.DataError, match=r"recordings are .npz, .npy, .nc, .zarr, .mat, .nwb or .csv files"):
         mrgp.load_recording(tmp_path / "a.txt")
     mrgp.save_recording(data, tmp_path / "a.npz")
     with pytest.raises(mrgp.DataError, match=r"separator is for .csv files, not a.npz: leave it out"):

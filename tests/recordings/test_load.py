@@ -116,9 +116,10 @@ def test_missing_damaged_and_unknown_files(data, tmp_path):
         load_recording(tmp_path / "absent.npz")
     with pytest.raises(DataError, match="there is no file"):
         load_recording(tmp_path / ".npz" / "x.nc")
-    with pytest.raises(DataError, match=r"x.csv is of an unknown kind: recordings are .npz, .npy, .nc, .mat or .nwb"):
+    unknown = r"x.csv is of an unknown kind: recordings are .npz, .npy, .nc, .zarr, .mat or .nwb"
+    with pytest.raises(DataError, match=unknown):
         load_recording(tmp_path / "x.csv")
-    with pytest.raises(DataError, match=r"cannot write x.csv: give a path that ends in .npz or .nc"):
+    with pytest.raises(DataError, match=r"cannot write x.csv: give a path that ends in .npz, .nc or .zarr"):
         save_recording(data, tmp_path / "x.csv")
 
 

@@ -1,7 +1,7 @@
 """Reader of ALF folders, as ONE and the International Brain Laboratory write them."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ import numpy as np
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.readers.sorted_spikes import REGION, SortedSpikes, SortedUnits, by_cluster, named_areas
-from mrgp.recordings.readers.tables import PARQUET, given_trials, read_array, read_table
+from mrgp.recordings.readers.tables import PARQUET, given_trials, is_readable, read_array, read_table
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.unit_choice import area_name
 from mrgp.runtime.sentences import Argument
@@ -19,7 +19,8 @@ from mrgp.runtime.sentences import Argument
 # _namespace_object.attribute.parts.suffix, of which namespace and parts may be absent.
 NAME = re.compile(r"(?:_[A-Za-z0-9]+_)?([A-Za-z0-9]+)\.(\w+)(?:\.[\w-]+)*(\.npy|\.csv|\.tsv|\.pqt|\.parquet)")
 DEPTH = 5  # levels below a session at which spikes lie at most: alf, probe, sorting, revision
-REGION_ATTRIBUTES = ("acronym", "brainLocationAcronyms_ccf_2017", "brainLocationIds_ccf_2017")
+NUMBERED = "brainLocationIds_ccf_2017"
+REGION_ATTRIBUTES = ("acronym", "brainLocationAcronyms_ccf_2017", NUMBERED)
 NOWHERE = ("void", "0")  # an acronym and a number of the Allen atlas: outside the brain
 PROBES = Argument("probes", python="probes=")
 INTERVALS = {"intervals_0": "start_time", "intervals_1": "stop_time"}
@@ -34,7 +35,8 @@ class Alf(SortedSpikes):
 
     - Spikes: ``spikes.times.npy`` in seconds, ``spikes.clusters.npy``.
     - Regions: ``clusters.acronym.npy``, or through ``clusters.channels.npy`` those of ``channels.acronym.npy`` or
-      ``channels.brainLocationIds_ccf_2017.npy``. The latter are numbers of the Allen atlas, which are names here:
+      ``channels.brainLocationIds_ccf_2017.npy``. The latter are numbers of the Allen atlas, negative in the left
+      hemisphere, where they name the same region. ``atlas`` says the acronym of each; without it numbers are names, and
       ``region_map={"VISp": (593, 821, 721, 778, 33, 305)}`` gives them others. ``region_of_unit`` is another attribute
       of clusters or channels, or one name per unit.
     - Columns of units: other attributes of clusters, and ``clusters.metrics.csv``, so that ``units={"label": 1}``
@@ -43,11 +45,13 @@ class Alf(SortedSpikes):
       ``choice``) are events to align to and coordinates; ``trials.table.csv`` is read too. ``trials`` may be another
       table of text, or a mapping of columns.
 
-    Units are labelled by their cluster; where there are several probes, by probe and cluster, ``probe00:12``. Files of
-    parquet are not read: where one is needed, the message says how it is made text.
+    Units are labelled by their cluster; where there are several probes, by probe and cluster, ``probe00:12``. Tables
+    of parquet need pyarrow, which the extra ``mrgp[parquet]`` installs, or a table of text beside them.
 
     Args:
         probes: Probes, or sortings such as "probe00/pykilosort", in the folder; None for all.
+        atlas: Number of a region -> its acronym, or a table with columns ``id`` and ``acronym``, such as the structures
+            of the Allen atlas.
 
     Source: Rossant et al., the Open Neurophysiology Environment (the format).
     """
@@ -57,6 +61,7 @@ class Alf(SortedSpikes):
     about: ClassVar[str] = "session or probe, a folder with spikes.times.npy (ONE, IBL), counted in bins of --bin-width"
 
     probes: Sequence[str] | None = Reader.option("probes or sortings of a session (all)", "A,B")
+    atlas: str | Mapping[Any, str] | None = Reader.option("acronyms of regions: a .csv, id and acronym", "FILE")
 
     def read(self, path: Path) -> MultiRegionData:
         base = path / "alf" if (path / "alf").is_dir() else path
@@ -123,7 +128,8 @@ class Alf(SortedSpikes):
     def _areas(self, folder: Path, columns: dict[str, list[Any]]) -> list[str]:
         """Name the region of each unit; '' where there is none."""
         wanted = self._region_names()
-        values = next((columns[name] for name in wanted if columns.get(name)), None)
+        name = next((name for name in wanted if columns.get(name)), None)
+        values = columns.get(name or "")
         if values is None:
             # Channels are the probe's, and may lie above those of its sortings.
             files = _datasets(folder.parent) | _datasets(folder)
@@ -134,7 +140,18 @@ class Alf(SortedSpikes):
                 missing = f"{folder.name} does not say where its units are: add {lacking}, or clusters.acronym.npy, "
                 raise DataError(missing, "or pass ", REGION, ", an attribute of clusters or channels or names of units")
             values = _at(channels[name], columns["channels"], f"channels.{name}")
+        if name == NUMBERED:
+            values = self._acronyms([abs(int(number)) for number in values])
         return ["" if area in NOWHERE else area for area in map(area_name, values)]
+
+    def _acronyms(self, numbers: list[int]) -> list[Any]:
+        """Return the acronyms of regions of the atlas; their numbers where nothing says them."""
+        if self.atlas is None:
+            return numbers
+        known = dict(self.atlas) if isinstance(self.atlas, Mapping) else _atlas(Path(self.atlas))
+        if unknown := [number for number in numbers if number and number not in known]:
+            raise DataError(f"the atlas has no acronym for region {unknown[0]}: add it, or leave the atlas out")
+        return [known.get(number, "") for number in numbers]
 
     def _region_names(self) -> tuple[str, ...]:
         """Attributes that may name regions, the first of which is taken; none where they are given."""
@@ -153,18 +170,28 @@ class Alf(SortedSpikes):
             raise DataError(missing, Argument("trials", python="trials="))
         files = _datasets(places[0])
         whole = files.get("trials.table")
-        text = {} if whole is None or whole.suffix in PARQUET else read_table(whole)
+        text = read_table(whole) if whole is not None and is_readable(whole) else {}
         table: dict[str, np.ndarray] = {}
         for name, column in (text | _attributes(files, "trials")).items():
             parts = {name: column} if column.ndim == 1 else {f"{name}_{side}": column[:, side] for side in (0, 1)}
             table |= {INTERVALS.get(part, part): values for part, values in parts.items()}
         if whole is not None and not set(self.timed_by()) <= set(table):
-            read_table(whole)  # of parquet: it says what is to be done
+            read_table(whole)  # of parquet that cannot be read: it says what is to be done
         lengths = {name: len(column) for name, column in table.items()}
         if len(set(lengths.values())) > 1:
             (one, first), (other, second) = min(lengths.items(), key=_size), max(lengths.items(), key=_size)
             raise DataError(f"trials.{one} has {first} trials but trials.{other} has {second}: get both again")
         return table
+
+
+def _atlas(path: Path) -> dict[int, str]:
+    """Read the acronym of each region by its number from a table of structures."""
+    if not path.is_file():
+        raise DataError(f"there is no table {path} of an atlas: check its name")
+    table = read_table(path)
+    if not {"id", "acronym"} <= set(table) or table["id"].dtype.kind != "f":
+        raise DataError(f"{path.name} is no table with columns id, a number, and acronym: give one of structures")
+    return dict(zip(table["id"].astype(int).tolist(), table["acronym"].tolist(), strict=True))
 
 
 def _is_revision(folder: Path) -> bool:

@@ -39,8 +39,9 @@ class Matlab(Reader):
     A toolbox's file has a struct array ``seqTrue``, ``seq``, ``seqTrain`` or ``Ytrain`` with fields ``trialId``, ``T``,
     ``y`` (neurons x bins); ``binWidth`` in ms; and ``yDims``, neurons per region, by themselves or in a struct such as
     ``trueParams``. Trials of ``seqTest`` or ``Ytest`` follow those of training, and the trial coordinate ``split``
-    tells which are which. Without such an array: arrays as in an ``.npz``, with ``bin_width`` in seconds or
-    ``binWidth`` in ms.
+    tells which are which. Without such an array: arrays as in an ``.npz``, by themselves or in a struct, with
+    ``bin_width`` in seconds or ``binWidth`` in ms; or, for trials of different length, a cell array per region with one
+    matrix (bins x neurons) for each trial.
 
     Args:
         regions: Of a toolbox's file, the names of all its regions (default region1, region2, ...).
@@ -66,8 +67,9 @@ class Matlab(Reader):
             parts = {name: contents[name] for name in group if _is_of_trials(contents.get(name))}
             if parts:
                 return _trial_arrays(parts, contents, source, self.bin_width, self.regions, self.n_neurons)
-        if any(np.ndim(value) == 3 for value in contents.values()):
-            return _plain_arrays(contents)
+        variables = _with_fields(contents)
+        if any(np.ndim(value) == 3 or _is_cell_of_trials(value) for value in variables.values()):
+            return _plain_arrays(variables)
         wanted = " or ".join(group[0] for group in _TRIAL_ARRAYS)
         other = "nor an array (trials, bins, neurons) per region: save it in one of these forms"
         raise DataError(f"{source} has no struct array {wanted} with a field y, {other}")
@@ -149,6 +151,8 @@ def _plain_arrays(contents: Mapping[str, Any]) -> dict[str, Any]:
             arrays["bin_width"] = np.asarray(value).item() / 1000  # the toolboxes', in ms
         elif name.startswith(("neuron_", "trial_")) and np.ndim(value) < 3:
             arrays[name] = _labels(np.ravel(value))
+        elif _is_cell_of_trials(value):
+            arrays[name] = list(np.ravel(value))
         elif np.size(value) == 1:
             arrays[name] = np.asarray(value).item()
         elif np.ndim(value) == 2 and value.shape in shapes:
@@ -156,6 +160,26 @@ def _plain_arrays(contents: Mapping[str, Any]) -> dict[str, Any]:
         else:
             arrays[name] = value
     return arrays
+
+
+def _with_fields(contents: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the fields of a single struct for variables, where a region is among them."""
+    variables = dict(contents)
+    for name, struct in contents.items():
+        if isinstance(struct, dict) and all(len(entries) == 1 for entries in struct.values()):
+            fields = {field: entries[0] for field, entries in struct.items()}
+            if any(np.ndim(value) == 3 or _is_cell_of_trials(value) for value in fields.values()):
+                del variables[name]
+                variables |= fields
+    return variables
+
+
+def _is_cell_of_trials(value: Any) -> bool:
+    """True for a row or column of cells, each a matrix of numbers (bins, neurons)."""
+    if not isinstance(value, np.ndarray) or value.dtype != object or value.size < 1 or max(value.shape) < value.size:
+        return False
+    cells = [np.asarray(cell) for cell in value.ravel()]
+    return all(cell.ndim == 2 and cell.dtype.kind in "biuf" for cell in cells) and max(map(np.size, cells)) > 1
 
 
 def _labels(cells: Any) -> np.ndarray:
@@ -224,6 +248,8 @@ def _cells(file: "h5py.File", item: "h5py.Dataset") -> list[np.ndarray]:
     import h5py
 
     is_list = h5py.check_ref_dtype(item.dtype) is not None
+    if is_list and item.attrs.get("MATLAB_class") == b"cell":  # of one struct, whose field is a cell array
+        return [_read(file, item)]
     return [_content(file[reference]) for reference in item[()].ravel()] if is_list else [_content(item)]
 
 

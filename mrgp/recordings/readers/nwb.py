@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mrgp.recordings.checks import DataError, damage_named, need, warn
-from mrgp.recordings.readers.sorted_spikes import REGION, SortedSpikes, named_areas, with_times
+from mrgp.recordings.readers.sorted_spikes import REGION, SortedSpikes, SortedUnits, named_areas, with_times
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.recordings.spikes import from_spike_times, patient, trial_columns
-from mrgp.recordings.unit_choice import UnitChoice, area_name
+from mrgp.recordings.spikes import patient
+from mrgp.recordings.unit_choice import area_name
 from mrgp.recordings.units import read_bin_width, seconds
-from mrgp.runtime.sentences import Argument
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
+PEAK = ("peak_channel_id", "peak_electrode_id")  # of a units table, the id of an electrode
+NOWHERE = "unknown"  # the word of the format for a place that nobody knows
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,27 @@ class Nwb(SortedSpikes):
     about: ClassVar[str] = "sorted units and trials, counted in bins of --bin-width (needs pynwb)"
 
     def read(self, path: Path) -> MultiRegionData:
-        width: Any = self.bin_width
+        read_bin_width(self.bin_width)
         if self.trials is not None and not isinstance(self.trials, str):
             raise DataError(f"trials of {path.name} are the name of a table in it, not {type(self.trials).__name__}")
-        return load_nwb(
-            path, width, region_of_unit=self.region_of_unit, regions=self.regions, trials=self.trials or "trials",
-            align=self.align, window=self.window, region_map=self.region_map, merge_layers=self.merge_layers,
-            min_neurons=self.min_neurons, units=self.units, drop_dead=self.drop_dead,
-        )  # fmt: skip
+        pynwb = need("pynwb", f"reading {path.name}")
+        with damage_named(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on versions of the format
+            with pynwb.NWBHDF5IO(path=str(path), mode="r", load_namespaces=True) as file:
+                contents = file.read()
+                times, labels = _units(contents, path.name)
+                columns = _columns(contents.units, self.units or ())
+                areas = _regions(contents, self.region_of_unit, labels, path.name)
+                invalid = _invalid(contents)
+                observed = _observed(contents.units, labels, invalid)
+                table = _trials(contents, self.trials or "trials", path.name)
+        units = SortedUnits(dict(zip(labels, times, strict=True)), areas, columns, observed)
+        spans, table = with_times(table, self.timed_by(), self.trials or "trials")
+        begin, end = spans if self.window is None else (spans[0] + edge for edge in seconds("window", self.window))
+        if touched := int(np.any((begin[:, None] < invalid[:, 1]) & (end[:, None] > invalid[:, 0]), axis=1).sum()):
+            overlap = f"{touched} of {begin.size} trials overlap invalid_times of {path.name}"
+            warn(f"{overlap}: their bins there are missing")
+        return self.counts(units, table, path.name)
 
 
 def load_nwb(
@@ -66,8 +80,8 @@ def load_nwb(
         path: The file.
         bin_width: Seconds per bin.
         region_of_unit: Column of the units table that names the region, or one name per unit. None for the first of
-            the columns location, region, brain_region and brain_area; without one, the ``location`` of each unit's
-            electrodes, or of its electrode group.
+            the columns location, region, brain_region and brain_area; without one, the ``location`` of the electrode
+            that ``peak_channel_id`` names, of each unit's electrodes, or of its electrode group. "unknown" is none.
         regions: Which regions, in this order (delays are measured from the first); units of others are left out.
             None for all, in the order of their first units.
         trials: The table of trials, or of any other intervals in the file.
@@ -85,42 +99,20 @@ def load_nwb(
     Raises:
         DataError: pynwb is not installed, or the file is missing, damaged or without what is needed.
 
+    Warns:
+        How many units have no region, trials no time of the event, and spikes no trial.
+
     Source: Rübel et al. 2022, eLife 11 (the format).
     """
     path = Path(path)
-    width = read_bin_width(bin_width)
     if path.is_dir() or not path.is_file():
         raise DataError(f"{path} is a folder: give a file" if path.is_dir() else f"there is no file {path}")
-    pynwb = need("pynwb", f"reading {path.name}")
-    with damage_named(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on versions of the format
-        with pynwb.NWBHDF5IO(path=str(path), mode="r", load_namespaces=True) as file:
-            contents = file.read()
-            times_of_units, labels = _units(contents, path.name)
-            columns = _columns(contents.units, units or ())
-            areas = _regions(contents.units, region_of_unit, labels, path.name)
-            invalid = _invalid(contents)
-            observed = _observed(contents.units, labels, invalid)
-            table = _trials(contents, trials, path.name)
-    if window is None and align is not None:
-        raise DataError(f"align={align!r} needs a window in seconds around it: such as window=(-0.2, 0.5)")
-    spans = ("start_time", "stop_time") if window is None else (align or "start_time",)
-    times, table = with_times(table, spans, trials)
-    begin, end = times if window is None else (times[0] + edge for edge in seconds("window", window))
-    if touched := int(np.any((begin[:, None] < invalid[:, 1]) & (end[:, None] > invalid[:, 0]), axis=1).sum()):
-        warn(f"{touched} of {begin.size} trials overlap invalid_times of {path.name}: their bins there are missing")
-    timing = {"start": times[0], "stop": times[1]} if window is None else {"align": times[0], "window": window}
-    choice = UnitChoice(regions, region_map, merge_layers, min_neurons, units)
-    kept, areas, names = choice.choose(areas, columns, path.name)
-    labels, trains = [labels[unit] for unit in kept], [times_of_units[unit] for unit in kept]
-    observed = None if observed is None else {label: observed[label] for label in labels}
-    if blank := [label for label, area in zip(labels, areas, strict=True) if not area and area in names]:
-        without = f"unit {blank[0]} of {path.name} has no region: choose with "
-        raise DataError(without, Argument("regions", python="regions="), f" from {_listed(areas)}")
-    return from_spike_times(
-        dict(zip(labels, trains, strict=True)), areas, width, regions=names, observed=observed,
-        trial_coords=trial_columns(table, names), drop_dead=drop_dead, **timing,
+    reader = Nwb(
+        bin_width=bin_width, regions=regions, drop_dead=drop_dead, window=window, align=align, trials=trials,
+        region_of_unit=region_of_unit, region_map=region_map, merge_layers=merge_layers, min_neurons=min_neurons,
+        units=units,
     )  # fmt: skip
+    return reader.read(path)
 
 
 def _units(contents: Any, source: str) -> tuple[list[np.ndarray], list[Any]]:
@@ -147,9 +139,10 @@ def _columns(table: Any, wanted: Collection[str]) -> dict[str, list[Any]]:
 
 
 def _regions(
-    table: Any, region_of_unit: str | Sequence[str] | Mapping[Any, str] | None, labels: list[Any], source: str
+    contents: Any, region_of_unit: str | Sequence[str] | Mapping[Any, str] | None, labels: list[Any], source: str
 ) -> list[str]:
     """Name the region of each unit; '' where the file has none."""
+    table = contents.units
     if region_of_unit is not None and not isinstance(region_of_unit, str):
         return named_areas(region_of_unit, labels, source)
     likely = [name for name in REGION_COLUMNS if name in table.colnames]
@@ -161,12 +154,26 @@ def _regions(
         column = table[name]
         if hasattr(column, "target"):
             raise DataError(f"column {name!r} of {source} has several values per unit: name another for regions")
-        return list(map(area_name, column[:]))
+        return list(map(_area, column[:]))
+    if contents.electrodes is not None and (peak := next((n for n in PEAK if n in table.colnames), None)) is not None:
+        return _at_peak(contents.electrodes, np.asarray(table[peak][:]).tolist())
     if "electrodes" in table.colnames:
         return _locations(table["electrodes"], labels, source)
     if "electrode_group" in table.colnames:
-        return [area_name(group.location) for group in table["electrode_group"][:]]
+        return [_area(group.location) for group in table["electrode_group"][:]]
     raise DataError(f"{source} does not say where its units are: pass ", REGION, ", a column or one name per unit")
+
+
+def _area(value: Any) -> str:
+    """Name a region; '' where there is none, or nobody knows it."""
+    name = area_name(value)
+    return "" if name == NOWHERE else name
+
+
+def _at_peak(electrodes: Any, peaks: list[Any]) -> list[str]:
+    """Name the location of the electrode, by its id, that each unit is largest at."""
+    locations = dict(zip(np.asarray(electrodes.id[:]).tolist(), electrodes["location"][:], strict=True))
+    return [_area(locations.get(peak)) for peak in peaks]
 
 
 def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
@@ -176,7 +183,7 @@ def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
     ends = np.asarray(electrodes.data[:], int) if rows is not electrodes else np.arange(1, len(labels) + 1)
     areas = []
     for label, part in zip(labels, np.split(np.asarray(rows.data[:], int), ends)[: len(labels)], strict=True):
-        found = sorted(set(map(area_name, location[part])))
+        found = sorted(set(map(_area, location[part])))
         if len(found) > 1:
             where = f"unit {label} of {source} has electrodes in {', '.join(found)}"
             raise DataError(f"{where}: pass ", REGION, ", a column or one name per unit")
@@ -240,7 +247,3 @@ def _trials(contents: Any, name: str, source: str) -> dict[str, np.ndarray]:
         raise DataError(f"the table {name!r} of trials in {source} is empty: name another")
     columns = {column: table[column] for column in table.colnames}
     return {key: np.asarray(value[:]) for key, value in columns.items() if not hasattr(value, "target")}
-
-
-def _listed(areas: Sequence[str]) -> str:
-    return ", ".join(area for area in dict.fromkeys(areas) if area)

@@ -25,11 +25,13 @@ class SortedUnits:
         times: Label of the unit -> its spike times in seconds.
         areas: Region of each unit, '' for none.
         columns: Name -> one value per unit, such as its quality.
+        observed: Label -> intervals (interval, 2) in seconds in which the unit was recorded; None for always.
     """
 
     times: dict[Any, np.ndarray]
     areas: list[str]
     columns: dict[str, list[Any]]
+    observed: dict[Any, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class SortedSpikes(Reader, abstract=True):
             raise DataError(f"no unit of {source} has a region: pass ", REGION, ", a column or one name per unit")
         if homeless := areas.count(""):
             warn(f"left out {homeless} of {len(areas)} units without a region")
-        times, table = with_times(dict(trials), wanted, "trials")
+        times, table = with_times(dict(trials), wanted, self.trials if isinstance(self.trials, str) else "trials")
         labels = list(units.times)
         chosen = {labels[unit]: area for unit, area in zip(kept, areas, strict=True) if area in names}
         spikes = {label: units.times[label] for label in chosen}
@@ -107,9 +109,10 @@ class SortedSpikes(Reader, abstract=True):
         if outside := sum(int(np.sum(~_covered(train, begin, end))) for train in spikes.values()):
             warn(f"{outside} of {total} spikes of the units lie in no trial")
         window = {"start": begin, "stop": end} if self.window is None else {"align": times[0], "window": self.window}
+        observed = None if units.observed is None else {label: units.observed[label] for label in chosen}
         return from_spike_times(
             spikes, chosen, width, regions=names, trial_coords=trial_columns(table, names), drop_dead=self.drop_dead,
-            **window,
+            observed=observed, **window,
         )  # fmt: skip
 
 
@@ -147,6 +150,30 @@ def named_areas(region_of_unit: Sequence[str] | Mapping[Any, str], labels: Seque
     if len(region_of_unit) != len(labels):
         raise DataError(f"region_of_unit has {len(region_of_unit)} names for the {len(labels)} units of {source}")
     return list(map(area_name, region_of_unit))
+
+
+def areas_of(
+    columns: Mapping[str, list[Any]],
+    likely: Sequence[str],
+    region_of_unit: str | Sequence[str] | Mapping[Any, str] | None,
+    labels: Sequence[Any],
+    source: str,
+) -> list[str]:
+    """Name the region of each unit by the first ``likely`` column there is, or as given.
+
+    It is '' where a unit has none.
+
+    Raises:
+        DataError: no column says it.
+    """
+    if region_of_unit is not None and not isinstance(region_of_unit, str):
+        return named_areas(region_of_unit, labels, source)
+    names = likely if region_of_unit is None else (region_of_unit,)
+    name = next((name for name in names if columns.get(name)), None)
+    if name is None:
+        there = f"nothing in {source} says where its units are, there is {', '.join(columns) or 'nothing'}: pass "
+        raise DataError(there, REGION)
+    return list(map(area_name, columns[name]))
 
 
 def with_times(

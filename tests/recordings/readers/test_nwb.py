@@ -12,6 +12,8 @@ from mrgp.cli.main import main
 
 pynwb = pytest.importorskip("pynwb")
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* lie in no trial")
+
 # Units by id, in the order of the file; V2 comes first.
 AREAS = {10: "V2", 11: "V1", 13: "V2", 17: "V1"}
 START, STOP = np.array([1.0, 2.0, 3.5, 5.0]), np.array([1.8, 3.0, 4.5, 5.9])
@@ -139,11 +141,22 @@ def test_regions_can_be_given(tmp_path):
     assert_same(load_nwb(path, WIDTH, region_of_unit=list(AREAS.values())), expected())
 
 
-def test_units_without_a_region_can_be_left_out(tmp_path):
-    path = write(tmp_path / "a.nwb", where="region", areas=AREAS | {13: ""})
-    with pytest.raises(DataError, match=r"unit 13 of a.nwb has no region: choose with regions= from V2, V1"):
+@pytest.mark.parametrize("nowhere", ["", "nan", "unknown"])
+def test_units_without_a_region_are_counted_and_left_out(tmp_path, nowhere):
+    path = write(tmp_path / "a.nwb", where="region", areas=AREAS | {13: nowhere})
+    with pytest.warns(UserWarning, match="left out 1 of 4 units without a region"):
+        data = load_nwb(path, WIDTH, regions=["V1", "V2"])
+    assert data.layout.n_neurons == (2, 1)
+    assert data.neuron_coords["V2"].tolist() == [10]
+    path = write(tmp_path / "b.nwb", where="region", areas=dict.fromkeys(AREAS, nowhere))
+    with pytest.raises(DataError, match=r"no unit of b.nwb has a region: pass region_of_unit="):
         load_nwb(path, WIDTH)
-    assert load_nwb(path, WIDTH, regions=["V1", "V2"]).layout.n_neurons == (2, 1)
+
+
+def test_spikes_outside_trials_are_counted(path):
+    outside = sum(int(np.sum(~np.any((t[:, None] >= START) & (t[:, None] < STOP), 1))) for t in spikes().values())
+    with pytest.warns(UserWarning, match=f"^{outside} of 600 spikes of the units lie in no trial$"):
+        load_nwb(path, WIDTH)
 
 
 def test_units_are_chosen_and_regions_joined(tmp_path):
@@ -179,7 +192,7 @@ def test_invalid_times_are_missing(tmp_path):
     invalid = [(3.2, 4.0), (2.5, 2.7), (3.9, 4.6)]  # two of them overlap
     with pytest.warns(UserWarning, match="trials") as caught:
         data = load_nwb(write(tmp_path / "a.nwb", invalid=invalid), WIDTH)
-    assert [str(warning.message) for warning in caught] == [
+    assert [text for text in map(str, (warning.message for warning in caught)) if "spikes" not in text] == [
         "2 of 4 trials overlap invalid_times of a.nwb: their bins there are missing",
         "left out 1 of 4 trials, in which no unit was observed: 2",
         "in 1 of 3 trials, 4 unit(s) were not observed all the time: bins are missing",
@@ -199,7 +212,7 @@ def test_invalid_times_are_missing(tmp_path):
     np.testing.assert_array_equal(np.isnan(both.region("V2")), np.isnan(data.region("V2")))
     with pytest.warns(UserWarning, match="trials") as caught:
         load_nwb(tmp_path / "a.nwb", WIDTH, align="cue", window=(-0.2, np.timedelta64(300, "ms")))
-    sentences = [str(warning.message) for warning in caught]
+    sentences = [text for text in map(str, (warning.message for warning in caught)) if "spikes" not in text]
     assert sentences[0] == "left out 1 trials without a time in cue"
     assert sentences[1].startswith("1 of 3 trials overlap invalid_times")
     assert len(sentences) == 3
@@ -207,12 +220,6 @@ def test_invalid_times_are_missing(tmp_path):
 
 def test_invalid_times_between_trials_are_no_matter(tmp_path):
     assert_same(load_nwb(write(tmp_path / "a.nwb", invalid=[(1.8, 2.0), (4.5, 5.0), (9.0, 12.0)]), WIDTH), expected())
-
-
-def test_an_area_that_is_missing_in_a_table_is_none(tmp_path):
-    path = write(tmp_path / "a.nwb", where="region", areas=AREAS | {13: "nan"})
-    with pytest.raises(DataError, match=r"unit 13 of a.nwb has no region"):
-        load_nwb(path, WIDTH)
 
 
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
@@ -228,6 +235,90 @@ def test_the_command_line_fits_a_file(path, tmp_path, capsys):
     rooted = expected(start=None, stop=None, align=CUE[[0, 1, 3]], window=(-0.1, 0.3), regions=["V1", "V2"])
     by_hand = fit.log_likelihood(mrgp.square_root(rooted)).sum()
     assert summary["log_likelihood"] == pytest.approx(float(by_hand), abs=1e-6)
+
+
+# --- as archives have them
+
+
+def write_whole(path, *, electrodes=True, trials=True):
+    """A file with every optional column of units, electrodes and trials, as those of DANDI may have them."""
+    rng = np.random.default_rng(1)
+    file = pynwb.NWBFile(
+        session_description="a test", identifier="whole", session_start_time=datetime(2020, 1, 1, tzinfo=UTC),
+        timestamps_reference_time=datetime(2020, 1, 1, 1, tzinfo=UTC), lab="a lab", session_id="1",
+    )  # fmt: skip
+    file.subject = pynwb.file.Subject(subject_id="m1", species="Mus musculus", sex="U", age="P90D")
+    device = file.create_device(name="probe", description="of it", manufacturer="a maker")
+    for name in ("label", "imp_kind"):
+        file.add_electrode_column(name=name, description="a column")
+    places = ("VISp5", "CA1", "unknown", "VISp2/3")
+    for shank, place in enumerate(places):
+        about = {"name": f"shank{shank}", "description": "of it", "location": "brain", "device": device}
+        group = file.create_electrode_group(**about)
+        for row in range(2):
+            more = {"x": 1.0, "y": 2.0, "z": 3.0, "imp": 1e5, "filtering": "none", "rel_x": 0.0, "rel_y": 20.0 * row}
+            more |= {"label": f"s{shank}e{row}", "imp_kind": "measured", "reference": "tip", "group_name": group.name}
+            file.add_electrode(id=100 + 2 * shank + row, location=place, group=group, **more)
+    for name, about in {"quality": "of it", "amplitude_cutoff": "a number", "peak_channel_id": "an electrode"}.items():
+        if name != "peak_channel_id" or not electrodes:
+            file.add_unit_column(name=name, description=about)
+    file.add_unit_column(name="spike_amplitudes", description="one for each spike", index=True)
+    groups = list(file.electrode_groups.values())
+    for number, (unit, times) in enumerate(spikes().items()):
+        more = {"electrodes": [2 * number, 2 * number + 1]} if electrodes else {"peak_channel_id": 100 + 2 * number}
+        file.add_unit(
+            id=unit, spike_times=times, obs_intervals=[*[[0.0, 2.5], [2.5, 4.0]][: 1 + number % 2], [4.0, 7.0]],
+            electrode_group=groups[number], waveform_mean=rng.standard_normal((8, 2)),
+            waveform_sd=rng.random((8, 2)), waveforms=[[[1.0, 2.0]] * 2] * len(times), quality="good",
+            amplitude_cutoff=np.nan, spike_amplitudes=rng.random(len(times)), **more,
+        )  # fmt: skip
+    series = pynwb.TimeSeries(name="wheel", data=np.arange(70.0), unit="m", timestamps=np.arange(70) / 10)
+    file.add_acquisition(series)
+    file.add_acquisition(pynwb.TimeSeries(name="lick", data=np.ones(3), unit="1", timestamps=[0.5, 2.0, 4.1]))
+    file.add_epoch(start_time=0.0, stop_time=6.0, tags=["first", "part"], timeseries=[series])
+    if trials:
+        file.add_trial_column(name="cue", description="an event")
+        file.add_trial_column(name="responses", description="several", index=True)
+        file.add_trial_column(name="rewarded", description="or not")
+        for b in range(4):
+            stop = STOP[b] if b != 1 else np.nan
+            file.add_trial(start_time=START[b], stop_time=stop, cue=CUE[b], responses=[0.1, 0.2][: b % 2 + 1],
+                           rewarded=bool(b % 2), tags=["a"], timeseries=[series])  # fmt: skip
+    with pynwb.NWBHDF5IO(path=str(path), mode="w") as io:
+        io.write(file)
+    return path
+
+
+@pytest.mark.parametrize("electrodes", [True, False], ids=["electrodes of each unit", "peak electrode"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_file_with_every_column(tmp_path, electrodes):
+    path = write_whole(tmp_path / "a.nwb", electrodes=electrodes)
+    with pytest.warns(UserWarning, match=r".") as caught:
+        data = load_nwb(path, WIDTH, merge_layers=True, units={"quality": "good"})
+    told = [str(warning.message) for warning in caught if "spikes" not in str(warning.message)]
+    assert told == [
+        "left out 1 trials without a time in start_time and stop_time",
+        "left out 1 of 4 units without a region",
+        "in 1 of 3 trials, 1 unit(s) were not observed all the time: bins are missing",  # unit 10
+    ]
+    places = {10: "VISp", 11: "CA1", 17: "VISp"}
+    spans = {unit: [[0.0, 2.5], [2.5, 4.0], [4.0, 7.0]] for unit in AREAS} | {10: [[0.0, 2.5], [4.0, 7.0]]}
+    with pytest.warns(UserWarning, match=r"."):
+        wanted = from_spike_times(
+            {unit: spikes()[unit] for unit in places}, places, WIDTH, start=START[[0, 2, 3]], stop=STOP[[0, 2, 3]],
+            observed=spans,
+        )  # fmt: skip
+    assert_same(data, wanted)
+    assert data.trial_coords["rewarded"].tolist() == [False, False, True]
+    assert data.trial_coords.keys() == {"cue", "rewarded"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_without_trials_names_the_tables_that_it_has(tmp_path):
+    path = write_whole(tmp_path / "a.nwb", trials=False)
+    with pytest.raises(DataError, match=r"a.nwb has no table 'trials' of trials: choose from epochs"):
+        load_nwb(path, WIDTH)
+    assert load_nwb(path, WIDTH, trials="epochs").n_trials == 1
 
 
 # --- what is refused

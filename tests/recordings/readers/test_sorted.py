@@ -1,5 +1,8 @@
 """Folders of ALF and of Phy that tests write, against counts of their spikes by hand; and the choice of units."""
 
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 
@@ -173,12 +176,14 @@ def test_the_newest_revision_is_read(session):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_tables_of_text_and_of_parquet(session):
+def test_tables_of_text_and_of_parquet(session, monkeypatch):
     folder = session / "alf" / "probe00" / "pykilosort"
     (folder / "clusters.metrics.pqt").write_bytes(b"PAR1")
     labelled = load_recording(session, bin_width=WIDTH, units={"label": 1})
     assert_same(labelled, expected({0: "VISp2_3", 2: "CA1", 6: "CA3"}))
-    mend = r'metrics.pqt is parquet, which is not read here: .* pandas.read_parquet\("clusters.metrics.pqt"\).to_csv'
+    mend = r"reading clusters.metrics.pqt needs pyarrow.parquet, .*: pip install pyarrow, or mrgp .*parquet"
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=mend):
         load_recording(session, bin_width=WIDTH, units={"firing": 2})
     rows = [f"{cluster},{'high' if cluster % 2 else 'low'}," for cluster in reversed(range(7))]
@@ -187,11 +192,56 @@ def test_tables_of_text_and_of_parquet(session):
 
     (session / "alf" / "_ibl_trials.intervals.npy").unlink()
     (session / "alf" / "_ibl_trials.table.pqt").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"_ibl_trials.table.pqt is parquet"):
+    with pytest.raises(DataError, match=r"reading _ibl_trials.table.pqt needs pyarrow"):
         load_recording(session, bin_width=WIDTH)
     rows = [f"{start},{stop}" for start, stop in zip(START, STOP, strict=True)]
     (session / "alf" / "_ibl_trials.table.csv").write_text("\n".join(["intervals_0,intervals_1", *rows]))
     assert_same(load_recording(session, bin_width=WIDTH), expected(AREAS))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_session_as_it_is_downloaded(tmp_path):
+    """Names have a UUID, tables are parquet, regions are numbers of the atlas, negative in the left hemisphere."""
+    parquet, pandas = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pandas")
+    import pyarrow
+
+    alf = tmp_path / "001" / "alf"
+    folder = write_probe(alf / "probe00" / "pykilosort", where="numbers")
+    numbers = np.load(folder / "channels.brainLocationIds_ccf_2017.npy") * np.array([-1, 1, -1, 1, 1, -1, 1])
+    np.save(folder / "channels.brainLocationIds_ccf_2017.npy", numbers)
+    for number, file in enumerate(sorted(folder.glob("*.npy"))):
+        name, _, suffix = file.name.rpartition(".")
+        file.rename(folder / f"{name}.12345678-1234-4abc-8def-{number:012d}.{suffix}")
+    metrics = pandas.DataFrame({"cluster_id": np.arange(7)[::-1], "firing": list("hhllhlh"), "uuids": list("abcdefg")})
+    parquet.write_table(pyarrow.Table.from_pandas(metrics), folder / "clusters.metrics.pqt")
+    trials = pandas.DataFrame({"intervals_0": START, "intervals_1": STOP, "stimOn_times": CUE, "choice": CHOICE,
+                               "side": ["l", None, "r", "l"]})  # fmt: skip
+    name = "_ibl_trials.table.89abcdef-0000-4000-8000-123456789abc.pqt"
+    parquet.write_table(pyarrow.Table.from_pandas(trials), alf / name)
+    data = load_recording(tmp_path / "001", bin_width=WIDTH)
+    assert_same(data, expected({0: "821", 1: "778", 2: "382", 6: "463"}))
+    assert data.trial_coords["choice"].tolist() == CHOICE.tolist()
+    assert data.trial_coords["side"].tolist() == ["l", "", "r", "l"]
+    atlas = {number: name for name, number in NUMBERS.items()}
+    (tmp_path / "tree.csv").write_text("id,name,acronym\n" + "\n".join(f"{n},x,{a}" for n, a in atlas.items()))
+    for given in (atlas, str(tmp_path / "tree.csv")):
+        assert_same(load_recording(tmp_path / "001", bin_width=WIDTH, atlas=given), expected(AREAS))
+    high = load_recording(tmp_path / "001", bin_width=WIDTH, atlas=atlas, units={"firing": "h"})
+    assert high.neuron_coords.keys() == {"VISp2_3", "CA1", "CA3"}  # of 0 and 2, and 6
+    with pytest.raises(DataError, match="the atlas has no acronym for region 382: add it, or leave the atlas out"):
+        load_recording(tmp_path / "001", bin_width=WIDTH, atlas={821: "VISp2/3", 778: "VISp5"})
+    (tmp_path / "tree.csv").write_text("id,name\n1,x")
+    with pytest.raises(DataError, match=r"tree.csv is no table with columns id, a number, and acronym"):
+        load_recording(tmp_path / "001", bin_width=WIDTH, atlas=str(tmp_path / "tree.csv"))
+    with pytest.raises(DataError, match=r"there is no table .*absent.csv of an atlas: check its name"):
+        load_recording(tmp_path / "001", bin_width=WIDTH, atlas=str(tmp_path / "absent.csv"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_acronyms_of_clusters_come_before_numbers_of_channels(tmp_path):
+    folder = write_trials(write_probe(tmp_path / "a", where="numbers"))
+    np.save(folder / "clusters.brainLocationAcronyms_ccf_2017.npy", np.array(ACRONYMS))
+    assert_same(load_recording(folder, bin_width=WIDTH), expected(AREAS))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,55 @@
+"""Trials of several recordings of the same neurons, in one recording."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mrgp.recordings.checks import DataError
+from mrgp.recordings.digests import Digests
+from mrgp.recordings.recording import MultiRegionData
+
+
+def join_trials(recordings: Sequence[MultiRegionData]) -> MultiRegionData:
+    """Join the trials of recordings of the same neurons, one recording's after another's.
+
+    They may be blocks of a session, or single trials of one recording, ``[data[3], data[0]]``; shorter trials end in
+    missing bins. Trial coordinates are those that all of them have.
+
+    Raises:
+        DataError: there are none, or regions, neurons, bins or conditions differ.
+    """
+    if not recordings:
+        raise DataError("there are no recordings to join: give at least one")
+    first = recordings[0]
+    for number, other in enumerate(recordings):
+        if other.layout != first.layout:
+            differ = f"recording {number} has {other.layout}, the first one {first.layout}"
+            conditions = "" if other.layout.conditions == first.layout.conditions else ", of other conditions or times"
+            raise DataError(f"{differ}{conditions}: make them alike, by select_neurons or among")
+        if other.origin != first.origin or not _same_labels(first, other):
+            raise DataError(f"recording {number} has other neurons than the first one: select the same in both")
+    shapes = [other.values.shape for other in recordings]
+    longest, dtype = max(shape[1] for shape in shapes), np.result_type(*(other.values for other in recordings))
+    values = np.zeros((sum(shape[0] for shape in shapes), longest, shapes[0][2]), dtype)
+    mask = np.zeros(values.shape, bool)
+    end = 0
+    for other in recordings:
+        rows = slice(end, end := end + other.n_trials)
+        values[rows, : other.n_bins] = other.values
+        mask[rows, : other.n_bins] = other.mask
+    names = [name for name in first.trial_coords if all(name in other.trial_coords for other in recordings)]
+    trials = {name: np.concatenate([other.trial_coords[name] for other in recordings]) for name in names}
+    origin = np.concatenate([other.trial_origin for other in recordings])
+    joined = first.with_contents(values, None if mask.all() else mask, origin, trial_coords=trials)
+    if any(other.known_as is not None for other in recordings):
+        each = [other.digests for other in recordings]
+        whole = tuple(digest for digests in each for digest in digests.whole)
+        joined.known_as = Digests(np.concatenate([digests.of_neurons for digests in each]), whole)
+    return joined
+
+
+def _same_labels(one: MultiRegionData, other: MultiRegionData) -> bool:
+    """True if neurons have the same labels, or none, in two recordings."""
+    mine, theirs = one.neuron_coords, other.neuron_coords
+    return mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
