@@ -276,7 +276,7 @@ def test_interruption_ends_the_comparison(made, monkeypatch):
 def test_results_are_written_whole(found, tmp_path):
     found.save(tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "summary.json", "comparison.png", "fit_none.nc", "fit_constant.nc", "fit_varying.nc",
+        "summary.json", "report.json", "comparison.png", "fit_none.nc", "fit_constant.nc", "fit_varying.nc",
     }  # fmt: skip
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["hypotheses"][0]["hypothesis"] == found.table.index[0]

@@ -104,7 +104,7 @@ def test_the_tables_are_those_of_the_metrics(evaluation, fit, split):
 def test_what_is_saved_can_be_read(evaluation, folders):
     place = folders / "test"
     assert {path.name for path in place.iterdir()} == {
-        "evaluation.nc", "flow.png", "held_out.png", "scores.png", "summary.json",
+        "evaluation.nc", "flow.png", "held_out.png", "scores.png", "summary.json", "report.json",
     }  # fmt: skip
     assert all(path.read_bytes().startswith(PNG) for path in place.glob("*.png"))
     tree = xr.open_datatree(place / "evaluation.nc", engine="h5netcdf")
@@ -321,7 +321,7 @@ def test_evaluate_and_aggregate_on_the_command_line(run, files, evaluation, tmp_
     code, printed, err = run("aggregate", tmp_path / "test", "--means", "--out", tmp_path / "table")
     assert (code, err) == (DONE, "")
     assert "PSTH + ridge" in printed
-    assert {path.name for path in (tmp_path / "table").iterdir()} == {"aggregate.csv", "aggregate.png"}
+    assert {path.name for path in (tmp_path / "table").iterdir()} == {"aggregate.csv", "aggregate.png", "report.json"}
 
 
 @pytest.mark.parametrize(("option", "value", "left"), [("--split-seed", 0, None), ("--test-trials", "4:6", [4, 5])])
