@@ -1,4 +1,4 @@
-"""Account of a fit, for its report: what was fitted to what, delays in sentences, tables and diagnostics."""
+"""Account of a fit: what was fitted to what, delays in sentences, tables and diagnostics."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,10 @@ def account_of(
 
 
 def titled(fit: "Fit", bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> list[Table]:
-    """Tables of a fit under headings; ``bounds`` and ``truth`` as :meth:`mrgp.Fit.tables` takes them."""
+    """Tables of a fit under headings.
+
+    ``bounds`` and ``truth`` are as :meth:`mrgp.Fit.tables` takes them.
+    """
     tables = [Table(f"{capitalised(next(iter(rows[0])))}s", rows) for rows in fit.tables(bounds, truth) if rows]
     if tables and fit.has_relevance:
         tables[-1] = Table("Regions that read each latent", tables[-1].rows, BELOW)
@@ -125,7 +128,7 @@ def lights_of_any(fit: "Fit", summary: Mapping[str, Any]) -> list[Light]:
 
 
 def _of_own_means(fit: "Fit") -> int:
-    """Count parameters of the model in which every neuron has its own mean, and its variance or dispersion."""
+    """Count parameters of the model in which every neuron has its own mean and variance."""
     return 2 * fit.layout.total_neurons
 
 

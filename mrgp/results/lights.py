@@ -1,4 +1,4 @@
-"""Rules of the diagnostics of a fit: from numbers to a state, and to a sentence that says what to do.
+"""Rules of the diagnostics of a fit: from numbers to a state, and to words on what to do.
 
 Each is a function of numbers alone, so that a report of any fit, and a test, can ask it.
 """
@@ -43,7 +43,7 @@ def convergence(converged: bool, reason: str, iterations: int) -> Light:
 
 
 def gain_over_own_means(gain: float, n_further: int, is_bound: bool) -> Light:
-    """Judge log p(y) above that of the model in which every neuron has its own mean and nothing is shared.
+    """Judge log p(y) above that of the model in which neurons have their own means alone.
 
     Args:
         gain: In nats.
@@ -78,7 +78,7 @@ def delays_at_bound(at_bound: Sequence[str], n_delays: int, bound: float, is_hel
 
 
 def intervals(is_sound: bool, widest: float, bound: float) -> Light:
-    """Judge intervals of delays: the curvature they come from, and the ``widest`` of them in seconds."""
+    """Judge intervals of delays: the curvature they come from, and the widest in seconds."""
     number = f"widest {1e3 * widest:.1f} ms of {2e3 * bound:.0f} ms"
     if not is_sound:
         return Light("Intervals of delays", State.BAD, number, (
@@ -125,7 +125,7 @@ def timescales(found: Mapping[str, float], low: float, high: float, is_asked: bo
 
 
 def sharing(readers: Mapping[str, Sequence[str]]) -> Light:
-    """Judge if latents across regions are read by two regions at least; ``readers`` are regions by latent."""
+    """Judge if two regions at least read each across latent; ``readers`` are by latent."""
     alone = {name: regions for name, regions in readers.items() if len(regions) < 2}
     number = f"{len(readers) - len(alone)} of {len(readers)} shared"
     if not alone:

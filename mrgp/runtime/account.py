@@ -1,4 +1,4 @@
-"""Account that a result gives of itself: verdict, diagnostics, tables and figures, for a report.
+"""Account that a result gives of itself: verdict, diagnostics, tables and figures.
 
 It is written beside the result as ``report.json`` while the recording is at hand, so that ``mrgp report`` needs neither
 the recording nor the model to tell of it.
@@ -58,7 +58,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """Figure by the name of its file, without the suffix; ``alt`` says what it shows to who cannot see it."""
+    """Figure by the name of its file, without the suffix.
+
+    ``alt`` says what it shows to whoever cannot see it.
+    """
 
     name: str
     title: str

@@ -68,7 +68,10 @@ class Aggregate(Shown):
         return "\n\n".join(parts)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``aggregate.csv``, ``aggregate.png`` and ``report.json`` into ``folder``, each replaced whole."""
+        """Write ``aggregate.csv``, ``aggregate.png`` and ``report.json`` into ``folder``.
+
+        Each file is replaced whole.
+        """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         write_atomically(place / "aggregate.csv", partial(self.table.to_csv, index=False))

@@ -18,7 +18,7 @@ ENOUGH, TOO_FEW = 100, 30  # simulations: with fewer, coverage is known within 3
 COLUMNS = {
     "quantity": ("quantity", None), "n": ("ranks", 0), "p": ("p of uniform ranks", 3),
     "ecdf_distance": ("ECDF off by", 3), "ecdf_inside": ("ECDF in its band", None),
-    **{f"covered_{100 * p:g}": (f"{100 * p:g}% intervals hold the truth (share)", 3) for p in PROBABILITIES},
+    **{f"covered_{100 * p:g}": (f"truth in {100 * p:g}% interval (share)", 2) for p in PROBABILITIES},
     "mean_z": ("mean z", 2), "mean_square_z": ("mean z²", 2),
 }  # fmt: skip
 PICTURES = (

@@ -133,7 +133,7 @@ class Calibration(Shown):
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``report.json``, ``ranks.nc`` and ``calibration.png`` into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``ranks.nc`` and ``calibration.png``.
 
         Each file is replaced whole.
         """

@@ -108,7 +108,7 @@ class Communication(Shown):
         return self.edges.to_dataframe().reset_index(drop=True)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``edges.csv``, ``summary.json``, ``report.json`` and ``communication.png`` into ``folder``."""
+        """Write ``edges.csv``, ``summary.json``, ``report.json`` and ``communication.png``."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         write_atomically(place / "edges.csv", lambda path: self.table().to_csv(path, index=False))

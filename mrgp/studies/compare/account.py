@@ -112,7 +112,7 @@ def singled_out(probability: np.ndarray) -> Light:
 
 
 def exact_enough(gap: float, error: float) -> Light:
-    """Judge the error of the computed evidence beside the gap between the first two hypotheses, in nats."""
+    """Judge the error of the evidence beside the lead of the first hypothesis, in nats."""
     state = State.GOOD if error < gap else State.LOOK
     said = "The error of computing the evidence is smaller than the lead of the first."
     if state is State.LOOK:
@@ -121,7 +121,10 @@ def exact_enough(gap: float, error: float) -> Light:
 
 
 def agreement(name: str, behind: float, error: float) -> Light:
-    """Judge if the most probable hypothesis also predicts unseen trials well; nats behind the best, and their error."""
+    """Judge if the most probable hypothesis also predicts unseen trials well.
+
+    It is so many nats ``behind`` the best, with a standard ``error``.
+    """
     state = State.GOOD if behind <= AT_ODDS * error else State.LOOK
     said = f"{name} is the most probable, and predicts unseen trials as well as any, within two standard errors."
     if state is State.LOOK:

@@ -145,7 +145,7 @@ class DelayComparison(Shown):
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``report.json``, ``comparison.png`` and one file per fit into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``comparison.png`` and one file per fit.
 
         The file of a fit is ``fit_<hypothesis>.nc``.
         """

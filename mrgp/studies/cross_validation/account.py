@@ -26,7 +26,7 @@ PICTURES = (
 def account_of(result: Any) -> Account:
     """Give the account of a :class:`mrgp.CrossValidation`."""
     rows = result.to_dataframe().reset_index()
-    rows["behind"] = -rows["difference"]
+    rows["behind"] = 0.0 - rows["difference"]
     best, chosen, table = result.best, result.chosen, result.table
     own = table.sel(candidate=str(chosen))
     regions = ", ".join(map(str, table.region.values))
@@ -56,24 +56,23 @@ def account_of(result: Any) -> Account:
 
 def _in_words(candidate: Any, regions: Any) -> str:
     own = [f"{n} of {region}" for n, region in zip(candidate.n_within, regions, strict=True) if n]
-    return f"{counted(candidate.n_across, 'shared latent')}{f', private {rules.listed(own)}' if own else ''}"
+    return f"{counted(candidate.n_across, 'shared latent')}{f', private: {rules.listed(own)}' if own else ''}"
 
 
 def _lights(result: Any) -> list[Light]:
     table = result.table
-    n_fits = table["failure"].size
-    across = table["n_across"].values
-    within = table["n_within"].values.sum(1)
+    n_fits, valid = table["failure"].size, table["valid"].values
+    across = table["n_across"].values[valid]
+    within = table["n_within"].values.sum(1)[valid]
     best = [result.best.n_across, sum(result.best.n_within)]
     ends = []
     for name, tried, own in (("shared", across, best[0]), ("private", within, best[1])):
         if len(set(tried.tolist())) > 1 and own == tried.max():
             ends.append(name)
-    behind = -np.sort(-table["difference"].values[table["valid"].values])
     found = [failed(len(result.failures), n_fits), at_the_end(ends, str(result.best))]
-    if len(behind) > 1:
-        near = int(np.sum((-table["difference"] <= table["difference_se"]) & table["valid"]))
-        found.append(told_apart(near, int(table["valid"].sum())))
+    if valid.sum() > 1:
+        near = int(np.sum((-table["difference"] <= table["difference_se"]) & valid))
+        found.append(told_apart(near, int(valid.sum())))
     return found
 
 
@@ -90,17 +89,18 @@ def failed(n_failed: int, n_fits: int) -> Light:
 
 
 def at_the_end(ends: list[str], best: str) -> Light:
-    """Judge if the best candidate has the most latents that were tried, of each kind that was varied."""
+    """Judge if the best candidate has the most latents that were tried, of a kind."""
     if not ends:
-        return Light("Best within what was tried", State.GOOD, best, "More latents were tried, and score lower.")
+        said = "Of those that were fitted, no more latents do better."
+        return Light("Best within what was tried", State.GOOD, best, said)
+    kinds = " and ".join(ends)
     return Light("Best within what was tried", State.LOOK, best, (
-        f"The best candidate has the most {' and '.join(ends)} latents that were tried: try more, the same folder goes "
-        "on from here."
+        f"The best candidate has the most {kinds} latents of those that were fitted: try more, the same folder goes on."
     ))  # fmt: skip
 
 
 def told_apart(n_near: int, n_valid: int) -> Light:
-    """Judge if held-out trials tell candidates apart: how many are within a standard error of the best."""
+    """Judge how many candidates are within a standard error of the best."""
     state = State.LOOK if n_near == n_valid else State.GOOD
     said = "Some candidates are clearly worse than the best."
     if state is State.LOOK:

@@ -186,7 +186,7 @@ class CrossValidation(Shown):
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``report.json``, ``scores.csv``, ``scores.nc`` and ``cv.png`` into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``scores.csv``, ``scores.nc`` and ``cv.png``.
 
         Each file is replaced whole.
         """

@@ -89,7 +89,10 @@ def unseen(n_seen: int | None, n: int) -> Light:
 
 
 def beside_baselines(metric: Metric, table: xr.Dataset, what: str, regions: list[str]) -> Light:
-    """Judge a score of the model, the first predictor, beside those of baselines, of which the first is the PSTH."""
+    """Judge a score of the model, the first predictor, beside those of baselines.
+
+    The first baseline is the mean response of training trials.
+    """
     sign = -1.0 if metric.less_is_better else 1.0
     values = table[metric.name].transpose("predictor", ...).values.reshape(table.sizes["predictor"], -1)
     own, others = sign * values[0], sign * values[1:]

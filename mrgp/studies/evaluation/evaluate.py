@@ -108,7 +108,7 @@ class Evaluation(Shown):
         return xr.DataTree.from_dict(groups)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``report.json``, ``evaluation.nc`` and the figures into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``evaluation.nc`` and the figures.
 
         Each file is replaced whole.
         """

@@ -57,7 +57,7 @@ def _run_of(place: Path) -> RunRecord | None:
 
 
 def _is_current(place: Path, run: RunRecord | None) -> bool:
-    """True if the folder has an account, and not one of an earlier run than the one that was not finished."""
+    """True if the folder has an account, which is not of a run before one that was killed."""
     path = place / accounts.FILE
     if not path.is_file():
         return False

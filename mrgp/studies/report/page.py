@@ -1,4 +1,4 @@
-"""Page of a report: one file of HTML with everything in it, from an account, figures and the record of a run."""
+"""Page of a report, from an account, figures and the record of a run: one file of HTML."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mrgp.runtime.account import Account, Light, Picture, State, Table, counted
+from mrgp.runtime.account import FILE, Account, Light, Picture, State, Table, counted
 from mrgp.runtime.files import write_atomically
 from mrgp.runtime.run_record import RunRecord
 from mrgp.runtime.sentences import joined
@@ -17,6 +17,7 @@ from mrgp.studies.report.style import CSS
 
 MARKS = {State.GOOD: "✓ good", State.LOOK: "! look", State.BAD: "✕ bad"}
 WORDS = {"sha256": "SHA-256 of the file", "digest": "fingerprint of the recording as read"}  # of files that were read
+LONGEST = 1500  # letters of a setting, such as a fold for each trial
 WORST_FIRST = [State.BAD, State.LOOK, State.GOOD]
 
 
@@ -192,7 +193,8 @@ def reproduced(account: Account, run: RunRecord | None) -> str:
 
 
 def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} letters in all, see {FILE})"
 
 
 def _paragraphs(sentences: Sequence[str]) -> str:

@@ -11,7 +11,10 @@ LEAST_WIDTH = 500  # pixels
 
 
 def fitting(pictures: Mapping[str, bytes], most: int = MOST_BYTES) -> dict[str, bytes]:
-    """Make PNGs smaller until all together are at most so many bytes: first of fewer colours, then of half the size."""
+    """Make PNGs smaller until all together are at most so many bytes.
+
+    First they get fewer colours, then half the size.
+    """
     found = dict(pictures)
     if total(found) > most:
         found = {name: _smaller(png, 1) for name, png in found.items()}

@@ -16,10 +16,10 @@ from mrgp.studies.report.page import Report
 
 
 def report(result: Shown, path: str | Path | None = None) -> Report:
-    """Make one page of HTML of a result, with verdict, diagnostics, figures, tables and how to make it again.
+    """Make one page of HTML of a result.
 
-    The page holds all that it shows, and needs no network. ``mrgp report DIR`` does the same for the folder of a
-    command.
+    It has the verdict, diagnostics, figures, tables, and how to make the result again. The page holds all that it
+    shows, and needs no network. ``mrgp report DIR`` does the same for the folder of a command.
 
     Args:
         result: A fit, or the result of :func:`mrgp.evaluate`, :func:`mrgp.compare_delays`,

@@ -110,7 +110,7 @@ class Tuning(Shown):
         return {"model": self.model.to_settings(), "settings": as_read(dict(self.settings)), "fits": rows}
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``report.json``, ``scores.csv`` and ``tuning.png`` into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``scores.csv`` and ``tuning.png``.
 
         Each file is replaced whole.
         """
