@@ -364,6 +364,10 @@ def test_simulate_fit_and_load(run, tmp_path, monkeypatch):
     code, printed, err = run("fit", recording, *MODEL, *options, "--out", out)
     assert (code, err) == (DONE, "")
     assert sorted(path.name for path in out.iterdir()) == RESULTS
+    told = json.loads((out / "run.json").read_text())
+    assert [own["digest"] for own in told["read"]] == [data.fingerprint]
+    assert (told["failure"], told["command"].split()[:2]) == ("", ["mrgp", "fit"])
+    assert json.loads((out / "report.json").read_text())["lights"][0]["name"] == "Convergence"
     summary, fit = json.loads((out / "summary.json").read_text()), mrgp.load_fit(out / "fit.nc")
     assert summary["model"] == "dlag"
     assert (summary["settings"]["n_across"], summary["settings"]["n_within"]) == (1, [1, 0])

@@ -11,18 +11,23 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from mrgp.models import DLAG
 
 import mrgp
 from mrgp.metrics.scores import R2
+from mrgp.recordings.recording import stand_in
 from mrgp.runtime.account import Account, Light, Picture, State, Table
 from mrgp.runtime.run_record import RunRecord
 from mrgp.studies.calibration import account as calibration
+from mrgp.studies.calibration.result import gathered_from
 from mrgp.studies.communication import account as communication
+from mrgp.studies.communication.result import gathered
 from mrgp.studies.compare import account as compare
 from mrgp.studies.cross_validation import account as cross_validation
+from mrgp.studies.cross_validation.result import Candidate, CrossValidation, tabulated
 from mrgp.studies.evaluation import account as evaluation
 from mrgp.studies.report.folder import report_of_folder
 from mrgp.studies.report.page import Report, summed_up
@@ -182,21 +187,19 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_figures_are_made_to_fit():
-    pictures = {"a": png(1400, 600), "b": png(1200, 300)}
-    assert total(pictures) > 3e6
-    small = fitting(pictures, 700_000)
-    assert total(small) <= 700_000
+    pictures = {"a": png(1000, 120), "b": png(1010, 40)}
+    assert total(pictures) > 450_000
+    small = fitting(pictures, 100_000)
+    assert total(small) <= 100_000
     assert all(is_png(own) for own in small.values())
     assert size_of(small["b"])[0] >= 500
     assert fitting(pictures, 10_000_000) == pictures
-    plain = {"a": png(1400, 600, noise=False)}
+    plain = {"a": png(1000, 100, noise=False)}
     assert fitting(plain, len(plain["a"]) - 1)["a"] != plain["a"]
     assert not is_png(zlib.compress(b"x"))
 
 
 def test_rows_have_units_and_dashes():
-    import pandas as pd
-
     frame = pd.DataFrame({"a": [1.26, np.nan], "b": [True, False], "c": ["x", 2]})
     headings = {"c": ("name", None), "a": ("delay (ms)", 1), "b": ("converged", None), "absent": ("x", 1)}
     assert rows_of(frame, headings) == [
@@ -328,6 +331,7 @@ def test_a_fit_tells_of_itself(fit, tmp_path):
     assert f"{1e3 * float(bounds['lower'][1, 0]):+.1f} to {1e3 * float(bounds['upper'][1, 0]):+.1f}" in shown
 
 
+@pytest.mark.slow
 def test_a_loaded_fit_tells_what_it_can(fit, tmp_path):
     fit.save(tmp_path / "fit.nc")
     report = report_of_folder(tmp_path)
@@ -362,6 +366,94 @@ def test_commands_leave_what_a_report_needs(tmp_path, run, recording):
     assert any("has not converged" in note for note in json.loads((out / "fit" / "run.json").read_text())["notes"])
     lights = {light.name: light for light in report_of_folder(out / "test").account.lights}
     assert lights["Trials are new to the fit"].state is GOOD
+
+
+# --- studies, of made-up numbers
+
+
+LAYOUT = mrgp.Layout(("V1", "V2"), (3, 3), 0.02)
+
+
+def study_of_communication():
+    own = {"delay": [0.02, 0.04], "sd": [0.002, 0.002], "longest": 0.1, "bound": -1.0, "epochs": 5, "converged": True,
+           "seconds": 1.0, "failure": ""}  # fmt: skip
+    effects = [(False, 0, [0.1, 0.5]), (False, 1, [0.1, 0.6]), (True, 0, [0.1, 0.1])]
+    records = [{**own, "is_control": control, "seed": seed, "effect": effect} for control, seed, effect in effects]
+    return gathered(LAYOUT, records, {"seed": 3})
+
+
+def cross_validation_of_three():
+    candidates = [Candidate(k, (1, 1)) for k in (0, 1, 2)]
+    levels = np.array([[0.0], [5.0], [9.0]]) + np.random.default_rng(0).normal(size=(3, 8))
+    records = [
+        {**one._asdict(), "fold": fold, "scores": row[fold::2].tolist(), "converged": True, "seconds": 1.0,
+         "failure": ""}
+        for one, row in zip(candidates, levels, strict=True) for fold in (0, 1)
+    ]  # fmt: skip
+    folds = np.arange(8) % 2
+    table, data = tabulated(DLAG(), LAYOUT, records, candidates, folds), stand_in(LAYOUT, 8, 5)
+    return CrossValidation(table, DLAG(), {}, {"folds": folds.tolist()}, {"a warning": 2}, data)
+
+
+def calibration_of_forty():
+    rng = np.random.default_rng(1)
+    done = [
+        {"truth": rng.normal(size=2), "rank": rng.integers(0, 20, 2), "mean": np.zeros(2), "sd": np.ones(2),
+         "z": rng.normal(size=2), "inside": np.ones((2, 4)), "converged": True, "widened": False, "seconds": 1.0,
+         "failure": "", "notes": []}
+        for _ in range(40)
+    ]  # fmt: skip
+    quantities = {"delay V2:0": "delay", "timescale across:0": "timescale across"}
+    return gathered_from(done, quantities, {"draws": 19, "method": "laplace", "model": {"model": "dlag"}})
+
+
+def search_for_settings():
+    rows = [(8, 0, -1.0, 0.0, 0.0, 9, 1.0, True, ""), (4, 0, -2.0, 1.0, 0.1, 9, 1.0, True, ""),
+            (2, 0, np.nan, np.nan, np.nan, 0, 1.0, False, "it broke")]  # fmt: skip
+    names = ["n_factors", "seed", "score", "below_best", "below_best_se", "epochs", "seconds", "converged", "failure"]
+    return mrgp.Tuning(pd.DataFrame(rows, columns=names), DLAG(), {"seed": 0}, stand_in(LAYOUT, 8, 5))
+
+
+@pytest.mark.parametrize(
+    ("made", "picture", "verdict", "states"),
+    [
+        (study_of_communication, "communication", "In all 2 trainings what V1 does tells what V2 will do",
+         {"Trainings that failed": GOOD, "Trainings": LOOK, "Controls": BAD, "Trainings agree": GOOD}),
+        (cross_validation_of_three, "cv", "Chosen: 2 shared latents, private: 1 of V1 and 1 of V2.",
+         {"Fits that failed": GOOD, "Best within what was tried": LOOK, "Candidates told apart": GOOD}),
+        (calibration_of_forty, "calibration", "90% intervals of dlag held the truth in 100.0% of cases",
+         {"Fits that failed": GOOD, "Enough simulations": LOOK, "Coverage of 90% intervals": LOOK}),
+        (search_for_settings, "tuning", "Best: n_factors = 8, with -1.000 nats per held-out trial.",
+         {"Fits that failed": BAD, "Best n_factors within what was tried": LOOK, "Best told apart": GOOD}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_studies_tell_of_themselves(made, picture, verdict, states, tmp_path):
+    result = made()
+    result.save(tmp_path)
+    report = report_of_folder(written(tmp_path))
+    checked(report.html())
+    assert list(report.pictures) == [picture]
+    assert any(sentence.startswith(verdict) for sentence in report.account.verdict)
+    lights = {light.name: light.state for light in report.account.lights}
+    assert states.items() <= lights.items()
+    assert report.account.tables
+    assert (tmp_path / "summary.json").is_file()
+    with pytest.MonkeyPatch.context() as patch:   # in a notebook nothing is written
+        patch.setattr("mrgp.studies.report.report.drawn", lambda _: {})
+        assert mrgp.report(result).account.verdict == report.account.verdict
+
+
+def test_a_search_is_written_whole(tmp_path):
+    search_for_settings().save(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"summary.json", "report.json", "scores.csv", "tuning.png"}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [fit["score"] for fit in summary["fits"]] == [-1.0, -2.0, None]
+    assert summary["model"]["model"] == "dlag"
+    figure = search_for_settings().plot()
+    assert figure.axes[0].get_xlabel() == "n_factors"
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["2", "4", "8"]
 
 
 # --- rules of studies
