@@ -288,6 +288,8 @@ def test_results_are_written_whole(found, tmp_path):
     assert lights["Pareto k"].number == f"{found.table['pareto_k'].max():.2f}"
     [table, delays, *_] = told.account.tables
     assert [row["hypothesis"] for row in table.rows] == list(found.table.index)
+    behind = [row["elpd behind the best (nats)"] for row in table.rows]
+    assert behind == [f"{abs(gap):.1f}" for gap in found.table["elpd_diff"]]
     assert delays.rows[0]["delay (ms)"] == f"{found.delays['delay_ms'].iloc[0]:.1f}"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["hypotheses"][0]["hypothesis"] == found.table.index[0]

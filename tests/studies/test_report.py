@@ -332,6 +332,20 @@ def test_a_fit_tells_of_itself(fit, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_fit_of_draws_tells_how_they_mix(fit):
+    rng = np.random.default_rng(0)
+    chains = 0.001 * rng.normal(size=(2, 500, *fit.sites["delay"].shape))
+    stats = {"diverging": np.arange(1000).reshape(2, 500) < 20}
+    drawn = replace(fit, method="nuts", samples={"delay": chains}, sample_stats=stats)
+    lights = {light.name: light for light in drawn.account().lights}
+    assert lights["Mixing of chains"].state is GOOD
+    assert (lights["Divergent trajectories"].state, lights["Divergent trajectories"].number) == (BAD, "20 of 1000")
+    apart = replace(drawn, samples={"delay": chains + np.array([0.0, 0.004])[:, None, None, None]})
+    lights = {light.name: light for light in apart.account().lights}
+    assert lights["Mixing of chains"].state is BAD
+
+
+@pytest.mark.slow
 def test_a_loaded_fit_tells_what_it_can(fit, tmp_path):
     fit.save(tmp_path / "fit.nc")
     report = report_of_folder(tmp_path)

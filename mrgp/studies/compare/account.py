@@ -36,7 +36,7 @@ PICTURES = (
 
 def account_of(result: Any) -> Account:
     """Give the account of a :class:`mrgp.DelayComparison`."""
-    table = result.table.reset_index()
+    table = result.table.reset_index().assign(elpd_diff=result.table["elpd_diff"].abs().to_numpy())
     fit = next(iter(result.fits.values()))
     percent, rope = 100 * result.settings["probability"], 1e3 * result.settings["rope"]
     note = f"{percent:.0f}% intervals; a delay below {rope:.3g} ms counts as none"
@@ -49,7 +49,8 @@ def account_of(result: Any) -> Account:
         "recording": str(fit.layout), "hypotheses": ", ".join(map(str, result.fits)),
         "model": f"{type(fit.model).__name__}({', '.join(f'{name}={value}' for name, value in fit.choices.items())})",
     }  # fmt: skip
-    made_with = dict(result.settings) | {"seed": fit.seed}
+    own = {**result.settings}
+    made_with = {"intervals hold": own.pop("probability"), "rope (s)": own.pop("rope"), "seed": fit.seed, **own}
     if fit.data is not None:
         made_with["digest of the recording as fitted"] = fit.data.fingerprint
     notes = [f"{name}: {note}" for name, fit in result.fits.items() for note in fit.notes]

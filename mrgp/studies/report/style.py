@@ -32,6 +32,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 caption { text-align: left; font-weight: 600; padding: .2rem 0 .3rem; }
 th, td { padding: .25rem 1.1rem .25rem 0; text-align: right; vertical-align: top; white-space: nowrap; }
 th { border-bottom: 1px solid #6b7280; font-weight: 600; }
+thead th { white-space: normal; vertical-align: bottom; }
 tbody th { border-bottom: 1px solid var(--line); font-weight: 400; }
 td { border-bottom: 1px solid var(--line); }
 .words { text-align: left; }
