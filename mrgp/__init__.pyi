@@ -108,6 +108,8 @@ from .studies.cross_validation.result import Candidate as Candidate
 from .studies.cross_validation.result import CrossValidation as CrossValidation
 from .studies.evaluation.evaluate import Evaluation as Evaluation
 from .studies.evaluation.evaluate import evaluate as evaluate
+from .studies.report.page import Report as Report
+from .studies.report.report import report as report
 from .studies.table_of_runs import aggregate as aggregate
 from .studies.tuning.tune import Tuning as Tuning
 from .studies.tuning.tune import tune as tune

@@ -32,7 +32,7 @@ def run_aggregate(args: argparse.Namespace) -> None:
     from mrgp.studies.table_of_runs import aggregate
 
     table = aggregate(args.folders, args.means)
-    make_folder(args.out)
+    make_folder(args)
     table.save(args.out)
     if not args.quiet:
         print(f"{table.report()}\n\naggregate.csv and aggregate.png are in {args.out}")

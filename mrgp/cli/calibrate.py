@@ -102,7 +102,7 @@ def run_calibrate(args: argparse.Namespace) -> None:
         model: Any = build_model(args, blank)
     except DataError as error:
         raise Misuse(f"{said(error)} (--neurons N,N)") from error
-    make_folder(args.out)
+    make_folder(args)
     records = args.out / FILE
     if not args.quiet:
         print(f"{f'going on from {records}' if records.is_file() else 'simulating and fitting'} ...", flush=True)

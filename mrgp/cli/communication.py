@@ -66,7 +66,7 @@ def run_communication(args: argparse.Namespace) -> None:
     data = load(args)
     data.require(2, "a study of communication")
     model = build_model(args, data)
-    make_folder(args.out)
+    make_folder(args)
     if not args.quiet:
         print(f"{data}\n{args.seeds} trainings and {args.controls} on shuffled trials ...", flush=True)
     settings = given(args, ("method", "max_iterations", *OF_METHODS))

@@ -62,7 +62,7 @@ def run_compare(args: argparse.Namespace) -> None:
     if args.kernel is not None:
         choices["kernel"] = getattr(mrgp, KERNELS[args.kernel])()
     check_compared(args, data, choices)
-    make_folder(args.out)
+    make_folder(args)
     asked = {"n_across": args.n_across, "n_within": args.n_within, "probability": args.probability, "rope": args.rope}
     progress = not args.quiet and watched()
     if not args.quiet:

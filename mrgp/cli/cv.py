@@ -93,7 +93,7 @@ def run_cv(args: argparse.Namespace) -> None:
 
     data = load(args)
     model = base_of(args, data)
-    make_folder(args.out)
+    make_folder(args)
     records = args.out / FILE
     if not args.quiet:
         print(f"{data}\n{f'going on from {records}' if records.is_file() else 'cross-validating'} ...", flush=True)

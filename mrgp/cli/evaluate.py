@@ -56,6 +56,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     from mrgp.studies.evaluation.evaluate import evaluate
 
     fit = mrgp.load_fit(args.fit)
+    args.record.add_file(args.fit)
     args.regions = args.regions or fit.layout.regions
     test = read_known(args, fit)
     train = None if args.train is None else read_known(args, fit, args.train)
@@ -69,7 +70,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         train = mrgp.preprocess(train, **steps)
     truth = None if args.truth is None else read_truth(args.truth)
     fit.recording(test)
-    make_folder(args.out)
+    make_folder(args)
     if not args.quiet:
         print(f"{test}\nscoring ...", flush=True)
     settings = {"held_out": args.held_out, "n_masks": args.masks, "seed": args.seed, "condition": args.condition}

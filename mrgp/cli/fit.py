@@ -84,14 +84,17 @@ def run_fit(args: argparse.Namespace) -> None:
     from mrgp.families.model import held_at
 
     data = load(args)
-    start = None if args.start is None else mrgp.load_fit(args.start)
+    start = None
+    if args.start is not None:
+        start = mrgp.load_fit(args.start)
+        args.record.add_file(args.start)
     model = build_model(args, data)
     fixed = dict(args.fixed)
     try:
         held_at(model, fixed, data)
     except ValueError as error:
         raise Misuse(said(error)) from error
-    make_folder(args.out)
+    make_folder(args)
     checkpoint = args.out / "fit.checkpoint.npz"
     progress = not args.quiet and watched()
     if not args.quiet:

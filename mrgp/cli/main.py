@@ -6,10 +6,11 @@ sentence on stderr that begins with ``mrgp:``. Every command imports what it nee
 
 import argparse
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mrgp.cli.aggregate import add_aggregate, run_aggregate
@@ -21,7 +22,9 @@ from mrgp.cli.cv import add_cv, run_cv
 from mrgp.cli.evaluate import add_evaluate, run_evaluate
 from mrgp.cli.fit import add_fit, run_fit
 from mrgp.cli.recordings import add_demo, add_fetch, add_simulate, run_demo, run_fetch, run_simulate
+from mrgp.cli.report import add_report, run_report
 from mrgp.cli.shared import Failure, Misuse, said
+from mrgp.runtime.run_record import RunRecord
 
 ABOUT = """Which way do signals flow between brain areas, and how late do they arrive?
 
@@ -49,10 +52,11 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "communication": run_communication,
     "calibrate": run_calibrate,
     "aggregate": run_aggregate,
+    "report": run_report,
 }
 ARGUMENTS = (
     add_demo, add_fetch, add_simulate, add_fit, add_evaluate, add_cv, add_compare, add_communication, add_calibrate,
-    add_aggregate,
+    add_aggregate, add_report,
 )  # fmt: skip
 """Functions that add a command, in the order of the help."""
 
@@ -68,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _notes(args):
             COMMANDS[args.command](args)
+        args.record.end()
         return DONE
     except Misuse as error:
         code, sentence = MISUSED, str(error)
@@ -79,13 +84,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX's want of memory
             raise
         code, sentence = FAILED, "out of memory: take fewer latents, trials or bins, or the markov likelihood"
-    print(f"mrgp: {' '.join(sentence.split())}", file=sys.stderr)
+    sentence = " ".join(sentence.split())
+    with suppress(OSError):  # a full disk, of which the sentence tells
+        args.record.end(sentence)
+    print(f"mrgp: {sentence}", file=sys.stderr)
     return code
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read and check the command line, without reading a recording; exit on wrong use."""
-    args = build_parser().parse_args(argv)
+    """Read and check the command line, without reading a recording; exit on wrong use.
+
+    With it goes a record of the run, in ``record``.
+    """
+    typed = list(sys.argv[1:] if argv is None else map(str, argv))
+    args = build_parser().parse_args(typed)
+    args.record = RunRecord(shlex.join(["mrgp", *typed]))
     for check in args.checks:
         if (wrong := check(args)) is not None:
             args.parser.error(wrong)
@@ -119,6 +132,7 @@ def _notes(args: argparse.Namespace) -> Iterator[None]:
         text = word.sub(lambda name: flag(name[0]), str(message)) if word else str(message)
         if category is UserWarning and text not in told and not text.endswith(": interrupted"):
             told.add(text)
+            args.record.add_note(text)
             print(f"mrgp: note: {text}", file=sys.stderr)
 
     with warnings.catch_warnings():

@@ -37,7 +37,7 @@ def run_demo(args: argparse.Namespace) -> None:
     from mrgp.models import DLAG
     from mrgp.simulations.scenarios import simulate_scenario
 
-    make_folder(args.out)
+    make_folder(args)
     recording = simulate_scenario("demo", seed=args.seed)
     print(f"{recording.data}\nfitting DLAG ...", flush=True)
     fit = DLAG(n_across=2, n_within=1, max_delay=0.1).fit(recording.data, seed=args.seed, progress=watched())

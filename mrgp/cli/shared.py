@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +47,19 @@ def given(args: argparse.Namespace, options: Iterable[str]) -> dict[str, Any]:
     return {name: value for name in options if (value := getattr(args, name)) is not None}
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for results; fail now, not after the fit, if it cannot be written."""
+def make_folder(args: argparse.Namespace) -> None:
+    """Make the folder for results, and begin the record of the run there.
+
+    It fails now, not after the fit, if the folder cannot be written.
+    """
+    folder: Path = args.out
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise Failure(f"cannot write into folder {folder} ({error.strerror}): choose another --out") from error
+    args.record.begin(folder)
 
 
 @contextmanager
@@ -137,7 +143,9 @@ def read(args: argparse.Namespace, path: Path | None = None, **changed: Any) -> 
     asked = {name: getattr(args, name) for name in RECORDING} | changed
     if asked["drop_dead"] is False and _is_of_counts(args):
         asked["drop_dead"] = None
-    return mrgp.load_recording(path or args.file, **asked)
+    data = mrgp.load_recording(path or args.file, **asked)
+    args.record.add_file(path or args.file, data)
+    return data
 
 
 def _is_of_counts(args: argparse.Namespace) -> bool:
@@ -209,6 +217,7 @@ def finish(
 ) -> None:
     """Write and print results, the fit itself first: what follows takes a while."""
     from mrgp.recordings.checks import warn
+    from mrgp.results.account import titled
     from mrgp.results.fit import of_processes
     from mrgp.results.table import PROBABILITY, table, write_results
 
@@ -225,6 +234,8 @@ def finish(
             from mrgp.plots import save_figures
 
             save_figures(fit, folder, truth=truth, intervals=bounds is not None)
+        account = fit.account()
+        replace(account, tables=titled(fit, bounds, truth)).save(folder)
     except KeyboardInterrupt as error:
         done = f"interrupted after the fit: {folder} has fit.nc and summary.json"
         raise Failure(f"{done}, but not all that should follow") from error

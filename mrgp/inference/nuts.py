@@ -128,12 +128,12 @@ class NUTS(Method):
 
     def finish(self, driver: Driver, state: Chains) -> Run:
         top, stats = state.top, state.stats
-        mixing, effective = _mixing({name: np.asarray(value) for name, value in state.x.items()})
+        worst, effective = mixing({name: np.asarray(value) for name, value in state.x.items()})
         notes = list(top.run.notes)
         if divergent := int(stats["diverging"].sum()):
             notes.append(f"{divergent} draws ended divergent trajectories: raise target_accept")
-        reason = f"R-hat at most {mixing:.3f}, at least {effective:.0f} effective draws"
-        good = mixing < MIXED and effective >= ENOUGH
+        reason = f"R-hat at most {worst:.3f}, at least {effective:.0f} effective draws"
+        good = worst < MIXED and effective >= ENOUGH
         if not good:
             notes.append(f"the chains are too short or do not agree ({reason}): raise n_draws")
         program, coordinates, x = state.program, state.coordinates, state.x
@@ -169,7 +169,7 @@ def _with_rest(
     return whole, coordinates, drawn.x, None
 
 
-def _mixing(x: dict[str, np.ndarray]) -> tuple[float, float]:
+def mixing(x: dict[str, np.ndarray]) -> tuple[float, float]:
     """Find the largest R-hat and the smallest effective number of draws.
 
     One chain is compared with itself, half by half.

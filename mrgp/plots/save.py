@@ -1,5 +1,6 @@
 """All figures of a fit, as files."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def save_figures(
         truth: Delays in seconds, as the fit has them, to be marked.
         intervals: Draw the delays with 90% intervals.
     """
+    figures = figures_of(fit, data, truth, intervals)
+    save_all(figures, folder)
+    return [Path(folder) / f"{name}.png" for name in figures]
+
+
+def figures_of(
+    fit: Fit, data: MultiRegionData | None = None, truth: Any = None, intervals: bool = True
+) -> dict[str, Figure]:
+    """Draw the figures of a fit, by name; see :func:`save_figures`."""
     figures = {"convergence": plot_convergence(fit)} if fit.climbs.rises else {}  # draws climb nothing
     has_data = data is not None or fit.data is not None
     if of_processes(fit):
@@ -64,10 +74,13 @@ def save_figures(
         figures["states"] = plot_states(fit.states(data))
         if sum(fit.assignment.n_within) > 1:
             figures["state_flows"] = plot_state_flows(state_flows(fit, data))
-    paths = {name: Path(folder) / f"{name}.png" for name in figures}
+    return figures
+
+
+def save_all(figures: Mapping[str, Figure], folder: str | Path) -> None:
+    """Write figures as PNG into a folder, each under its name and replaced whole."""
     for name, figure in figures.items():
-        save_figure(figure, paths[name])
-    return list(paths.values())
+        save_figure(figure, Path(folder) / f"{name}.png")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

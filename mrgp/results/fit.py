@@ -1,6 +1,5 @@
 """Fitted models: parameters with names and units, and their predictions for a recording."""
 
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +21,14 @@ from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.times import require_regular
 from mrgp.results import arviz_of_latents
 from mrgp.results import file as fit_file
+from mrgp.results.account import account_of, lights_of_any, titled
 from mrgp.results.conditional import Conditional
 from mrgp.results.fitted import FittedModel
 from mrgp.results.frames import filled, frame_of
 from mrgp.results.summary import of_any
+from mrgp.runtime.account import Account, Light
 from mrgp.runtime.display import Card, Rows, Shown
+from mrgp.runtime.versions import versions
 from mrgp.runtime.workers import TRACING
 
 if TYPE_CHECKING:
@@ -34,11 +36,6 @@ if TYPE_CHECKING:
 
 CHOSEN = ("n_across",)  # is said of every model that has it
 FOUND = ("duration",)  # choices that a fit makes, and nobody has to read
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on."""
-    return {name: importlib.metadata.version(name) for name in ("mrgp", "jax", "numpyro", "arviz", "numpy", "scipy")}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -283,14 +280,15 @@ class Fit(Shown, Run[FittedModel]):
         """Tables of the parameters that the model has names for, as rows of text; none here."""
         return []
 
-    def _settings(self) -> dict[str, str]:
-        """Settings that a user has chosen, as text."""
+    @property
+    def choices(self) -> dict[str, str]:
+        """Settings of the model that a user has chosen, as text."""
         return {name: value for name, value in chosen(self.model.asked, CHOSEN).items() if name not in FOUND}
 
     def _card(self) -> Card:
         facts = {
             "recording": f"{self.layout}",
-            "settings": ", ".join(f"{name}={value}" for name, value in self._settings().items()),
+            "settings": ", ".join(f"{name}={value}" for name, value in self.choices.items()),
             "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
         }
         if len(self.trace) and self.climbs.rises:
@@ -303,6 +301,19 @@ class Fit(Shown, Run[FittedModel]):
         headline = f"Fit of {type(self.model).__name__} by method {self.method!r}, {state}"
         tables, advice = self._shown()
         return Card(headline, facts, tables, self.notes, advice)
+
+    def _account(self) -> Account:
+        summary, bounds = self.summary(), self._bounds_at_hand()
+        lights, sentences = self._judged(bounds)
+        return account_of(self, summary, lights_of_any(self, summary) + lights, sentences, titled(self, bounds))
+
+    def _judged(self, bounds: xr.Dataset | None) -> tuple[list[Light], Sequence[str]]:
+        """Diagnostics and answers of the family's own, for a report."""
+        return [], ()
+
+    def _bounds_at_hand(self) -> xr.Dataset | None:
+        """Intervals of delays if they are quick to give; None of models without delays."""
+        return None
 
     def _shown(self) -> tuple[list[Rows], str]:
         """Tables that a card shows, and what to ask for besides."""

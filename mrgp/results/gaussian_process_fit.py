@@ -1,5 +1,6 @@
 """Fits of models with Gaussian processes: delays, timescales, loadings, and their errors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,11 +21,13 @@ from mrgp.recordings.recording import MultiRegionData, stand_in
 from mrgp.results import arviz as arviz_tree
 from mrgp.results import conditional as posterior
 from mrgp.results import rows, uncertainty
+from mrgp.results.account import delays_in_words, lights_of_processes
 from mrgp.results.conditional import GaussianConditional
 from mrgp.results.fit import Fit
 from mrgp.results.fitted import FittedProcesses
 from mrgp.results.summary import of_any, of_latents
 from mrgp.results.timescales import timescale_table
+from mrgp.runtime.account import Light
 from mrgp.runtime.display import Rows
 from mrgp.runtime.workers import TRACING
 
@@ -328,11 +331,11 @@ class GaussianProcessFit(Fit):
         without = "fit.delay_intervals() says how sure the delays are"
         return self.tables(bounds), without if self.has_delays and bounds is None else ""
 
-    def _bounds_at_hand(self) -> xr.Dataset | None:
-        """Intervals of the delays if they are quick to give, else None.
+    def _judged(self, bounds: xr.Dataset | None) -> tuple[list[Light], Sequence[str]]:
+        return lights_of_processes(self, bounds), delays_in_words(self, bounds)
 
-        They are not if that takes long or needs the turn of another thread.
-        """
+    def _bounds_at_hand(self) -> xr.Dataset | None:
+        """Intervals of the delays, or None if they take long or need the turn of another thread."""
         is_ready = self.saved_curvature is not None and (self.data is not None or self._has_shown_intervals)
         if not self.has_delays or not (is_ready or self._has_own_draws) or not TRACING.acquire(blocking=False):
             return None

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
+
+from mrgp.runtime.account import Account, Table
 
 type Rows = Sequence[Mapping[str, str]]
 
@@ -54,6 +57,20 @@ class Shown:
 
     def _card(self) -> Card:
         raise NotImplementedError(f"{type(self).__name__} must define _card(self)")
+
+    def account(self) -> Account:
+        """Give the account that :func:`mrgp.report` makes a page of."""
+        return self._account()
+
+    def figures(self) -> Mapping[str, Any]:
+        """Draw the figures that the result has of its own, by name; none here."""
+        return {}
+
+    def _account(self) -> Account:
+        """Account made from the card; results that answer a question say more."""
+        card = self._card()
+        tables = [Table("", rows) for rows in card.tables if rows]
+        return Account(type(self).__name__, card.headline, (), card.facts, (), tables, (), card.notes, card.text)
 
     def __repr__(self) -> str:
         return str(self._card())

@@ -7,3 +7,4 @@ from .cross_validation.figure import plot_cross_validation as plot_cross_validat
 from .evaluation.figure import plot_held_out as plot_held_out
 from .evaluation.figure import plot_scores as plot_scores
 from .figure_of_runs import plot_aggregate as plot_aggregate
+from .tuning.figure import plot_tuning as plot_tuning

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from pandas.api.types import is_numeric_dtype
 
 from mrgp.families.earlier_settings import told_apart
 from mrgp.inference.method import Method
 from mrgp.metrics.metric import HiddenRegion, Metric, SimulatedTrials
-from mrgp.plots.save import save_figure
+from mrgp.plots.save import save_all
 from mrgp.recordings.checks import DataError, warn
+from mrgp.runtime.account import Account, Picture
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_atomically
 from mrgp.studies.evaluation.evaluate import KIND
@@ -29,6 +31,9 @@ SHOWN = {("fit",): "fits", ("evaluate", "baseline"): "evaluations", ("compare",)
 ALONE = ("seed", "delays_ms")  # means over runs mean nothing: another fit's latents come in another order
 FOUND = ("max_delay", "window", "transient", "duration", "learned_timescales")  # what a fit may have changed
 ASKED = ("method", "fixed", "preprocessing", "condition", "held_out", "n_masks", "n_train_trials")  # beside settings
+PICTURES = (
+    Picture("aggregate", "Scores of all runs", "Scores of every run, model and baseline, beside each other."),
+)  # fmt: skip
 DIGITS = 4
 DECIMALS = {"log_likelihood": 2, "log_evidence": 2, "elpd": 2}  # of large numbers told apart by small differences
 
@@ -63,11 +68,23 @@ class Aggregate(Shown):
         return "\n\n".join(parts)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``aggregate.csv`` and ``aggregate.png`` into ``folder``, each replaced whole."""
+        """Write ``aggregate.csv``, ``aggregate.png`` and ``report.json`` into ``folder``.
+
+        Each file is replaced whole.
+        """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         write_atomically(place / "aggregate.csv", partial(self.table.to_csv, index=False))
-        save_figure(plot_aggregate(self.table), place / "aggregate.png")
+        save_all(self.figures(), place)
+        self.account().save(place)
+
+    def figures(self) -> dict[str, Figure]:
+        return {"aggregate": plot_aggregate(self.table)}
+
+    def _account(self) -> Account:
+        runs = ", ".join(map(str, dict.fromkeys(self.table["run"].dropna())))
+        title = self._card().headline
+        return Account("Table of runs", title, (), {"runs": runs}, pictures=PICTURES, text=self.report())
 
 
 def aggregate(folders: Iterable[str | Path], means: bool = False) -> Aggregate:

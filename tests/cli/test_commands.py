@@ -65,7 +65,8 @@ def sentence(err):
 # --- help and wrong use
 
 
-COMMANDS = ["demo", "fetch", "simulate", "fit", "evaluate", "cv", "calibrate", "aggregate"]
+COMMANDS = ["demo", "fetch", "simulate", "fit", "evaluate", "cv", "calibrate", "aggregate", "report"]
+RESULTS = ["fit.nc", "report.json", "run.json", "summary.json"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
@@ -362,7 +363,11 @@ def test_simulate_fit_and_load(run, tmp_path, monkeypatch):
     options = ["--n-starts", 1, "--no-figures", "--max-delay", 0.1]
     code, printed, err = run("fit", recording, *MODEL, *options, "--out", out)
     assert (code, err) == (DONE, "")
-    assert sorted(path.name for path in out.iterdir()) == ["fit.nc", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == RESULTS
+    told = json.loads((out / "run.json").read_text())
+    assert [own["digest"] for own in told["read"]] == [data.fingerprint]
+    assert (told["failure"], told["command"].split()[:2]) == ("", ["mrgp", "fit"])
+    assert json.loads((out / "report.json").read_text())["lights"][0]["name"] == "Convergence"
     summary, fit = json.loads((out / "summary.json").read_text()), mrgp.load_fit(out / "fit.nc")
     assert summary["model"] == "dlag"
     assert (summary["settings"]["n_across"], summary["settings"]["n_within"]) == (1, [1, 0])
@@ -418,7 +423,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(run, save, tmp_path):
         assert "interrupted" in sentence(err)
         assert "the same command" in err
         assert len(err.splitlines()) == 1
-        assert [file.name for file in out.iterdir()] == kept
+        assert sorted(file.name for file in out.iterdir()) == [*kept, "run.json"]
     assert str(out / kept[0]) in err
 
     code, _, err = run("fit", path, "--n-across", 2, "--n-within", 1, *QUICK, "--out", out)
@@ -428,7 +433,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(run, save, tmp_path):
     code, printed, err = run(*command)
     assert (code, err) == (DONE, "")
     assert f"going on from {out / 'fit.checkpoint.npz'}" in printed
-    assert sorted(file.name for file in out.iterdir()) == ["fit.nc", "summary.json"]
+    assert sorted(file.name for file in out.iterdir()) == RESULTS
     resumed = json.loads((out / "summary.json").read_text())
     run(*command[:-1], tmp_path / "straight")
     straight = json.loads((tmp_path / "straight" / "summary.json").read_text())
@@ -446,7 +451,7 @@ def test_stopped_after_the_fit_what_is_done_is_kept(run, save, tmp_path, monkeyp
     code, _, err = run(*command)
     assert code == FAILED
     assert "interrupted after the fit" in sentence(err)
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["fit.nc", "summary.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["fit.nc", "run.json", "summary.json"]
     assert mrgp.load_fit(tmp_path / "out" / "fit.nc").converged
 
 
@@ -724,7 +729,7 @@ def test_demo_finds_the_delays_it_made(run, tmp_path):
     rows = [line for line in out.splitlines() if "V2 l" in line]
     assert sorted(row.split("   ")[-1].strip() for row in rows) == ["V2 lags V1", "V2 leads V1"]
     figures = {f"{name}.png" for name in ("convergence", "delays", "latents", "loadings", "reconstruction")}
-    assert {path.name for path in (tmp_path / "demo").iterdir()} == {"fit.nc", "summary.json"} | figures
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == {*RESULTS} | figures
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     np.testing.assert_allclose(sorted(summary["delays"][1]), [-0.02, 0.03], atol=0.006)   # 2.5 standard deviations
 

@@ -51,7 +51,7 @@ def test_candidates_folds_and_settings_are_as_typed(run, file, tasks, tmp_path):
     assert job.settings == settings | {"max_iterations": 1000}
     assert [np.bincount(job.folds[part], minlength=3).max() for part in (slice(8), slice(8, 12))] == [3, 2]
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"tasks.json", "summary.json", "scores.csv", "scores.nc", "cv.png"}
+    assert written == {"tasks.json", "summary.json", "scores.csv", "scores.nc", "cv.png", "report.json", "run.json"}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["chosen"] == {"candidate": "0+2/0", "n_across": 0, "n_within": [2, 0]}
     assert "chosen: --n-across 0 --n-within 2,0" in out

@@ -18,6 +18,7 @@ from mrgp.results.loo import _bridged
 from mrgp.simulations.simulate import simulate
 from mrgp.studies.compare.compare_delays import KNOWN, _left_out, _same_latents, _table, _with_law
 from mrgp.studies.compare.unknown_spread import spread_evidence
+from mrgp.studies.report.folder import report_of_folder
 
 CHOICES = {"max_delay": 0.06, "likelihood": "dense", "delay_timescale": 0.2}
 
@@ -276,8 +277,20 @@ def test_interruption_ends_the_comparison(made, monkeypatch):
 def test_results_are_written_whole(found, tmp_path):
     found.save(tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "summary.json", "comparison.png", "fit_none.nc", "fit_constant.nc", "fit_varying.nc",
+        "summary.json", "report.json", "comparison.png", "fit_none.nc", "fit_constant.nc", "fit_varying.nc",
     }  # fmt: skip
+    told = report_of_folder(tmp_path / "out")
+    assert list(told.pictures) == ["comparison"]
+    assert " ".join(told.account.verdict) == found.verdict
+    lights = {light.name.split(" of ")[0]: light for light in told.account.lights}
+    best, second = np.sort(found.table["log_evidence"])[::-1][:2]
+    assert lights["Evidence computed well enough"].number.startswith(f"lead {best - second:.1f} nats")
+    assert lights["Pareto k"].number == f"{found.table['pareto_k'].max():.2f}"
+    [table, delays, *_] = told.account.tables
+    assert [row["hypothesis"] for row in table.rows] == list(found.table.index)
+    behind = [row["elpd behind the best (nats)"] for row in table.rows]
+    assert behind == [f"{abs(gap):.1f}" for gap in found.table["elpd_diff"]]
+    assert delays.rows[0]["delay (ms)"] == f"{found.delays['delay_ms'].iloc[0]:.1f}"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["hypotheses"][0]["hypothesis"] == found.table.index[0]
     assert summary["verdict"] == found.verdict

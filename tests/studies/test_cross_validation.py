@@ -226,7 +226,7 @@ def test_a_result_is_written_and_told(tmp_path):
     found = judged(scores, candidates, {("0+1/1", 0)})
     found.save(tmp_path / "cv")
     names = {path.name for path in (tmp_path / "cv").iterdir()}
-    assert names == {"summary.json", "scores.csv", "scores.nc", "cv.png"}
+    assert names == {"summary.json", "report.json", "scores.csv", "scores.nc", "cv.png"}
     summary = json.loads((tmp_path / "cv" / "summary.json").read_text())
     assert summary["chosen"] == {"candidate": "1+2/1", "n_across": 1, "n_within": [2, 1]}
     assert summary["candidates"][4]["mean"] == pytest.approx(scores[4].mean())

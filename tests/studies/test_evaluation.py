@@ -20,6 +20,7 @@ from mrgp.metrics.baselines import psth_and_ridge
 from mrgp.results.table import write_results
 from mrgp.simulations.simulate import simulate
 from mrgp.studies.evaluation.evaluate import _seen
+from mrgp.studies.report.folder import report_of_folder
 from mrgp.studies.table_of_runs import FOUND
 
 DONE, FAILED, MISUSED = 0, 1, 2
@@ -104,9 +105,16 @@ def test_the_tables_are_those_of_the_metrics(evaluation, fit, split):
 def test_what_is_saved_can_be_read(evaluation, folders):
     place = folders / "test"
     assert {path.name for path in place.iterdir()} == {
-        "evaluation.nc", "flow.png", "held_out.png", "scores.png", "summary.json",
+        "evaluation.nc", "flow.png", "held_out.png", "scores.png", "summary.json", "report.json",
     }  # fmt: skip
     assert all(path.read_bytes().startswith(PNG) for path in place.glob("*.png"))
+    told = report_of_folder(place)
+    assert list(told.pictures) == ["scores", "held_out", "flow"]
+    assert told.account.title.endswith("on unseen trials of V1, V2")
+    lights = {light.name: light for light in told.account.lights}
+    own = evaluation.cosmoothing["r2"].values[0]
+    assert lights["Held-out neurons, R²"].number.startswith(f"{own[0]:.3f} / {own[1]:.3f} for V1 / V2; best baseline, ")
+    assert lights["Trials are new to the fit"].number == "2 of 2"
     tree = xr.open_datatree(place / "evaluation.nc", engine="h5netcdf")
     np.testing.assert_array_equal(tree["cosmoothing"]["r2"], evaluation.cosmoothing["r2"])
     np.testing.assert_array_equal(tree["modes/V1"]["across"], evaluation.modes["V1"]["across"])
@@ -321,7 +329,7 @@ def test_evaluate_and_aggregate_on_the_command_line(run, files, evaluation, tmp_
     code, printed, err = run("aggregate", tmp_path / "test", "--means", "--out", tmp_path / "table")
     assert (code, err) == (DONE, "")
     assert "PSTH + ridge" in printed
-    assert {path.name for path in (tmp_path / "table").iterdir()} == {"aggregate.csv", "aggregate.png"}
+    assert {path.name for path in (tmp_path / "table").iterdir()} == {"aggregate.csv", "aggregate.png", "report.json"}
 
 
 @pytest.mark.parametrize(("option", "value", "left"), [("--split-seed", 0, None), ("--test-trials", "4:6", [4, 5])])

@@ -15,10 +15,12 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from mrgp.plots.save import save_figure
+from mrgp.plots.save import save_all
 from mrgp.recordings.checks import warn
+from mrgp.runtime.account import Account
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_json, write_netcdf
+from mrgp.studies.calibration.account import account_of
 from mrgp.studies.calibration.figure import counted_in, plot_calibration
 from mrgp.studies.calibration.rank_tests import PROBABILITIES, summarised
 
@@ -48,6 +50,9 @@ class Calibration(Shown):
     def _card(self) -> Card:
         return Card(f"Calibration of {self.settings['model']['model']}", text=self.report())
 
+    def _account(self) -> Account:
+        return account_of(self)
+
     @property
     def failures(self) -> dict[int, str]:
         """Reasons why fits failed, by the number of the simulation."""
@@ -67,6 +72,9 @@ class Calibration(Shown):
         See :func:`mrgp.studies.calibration.rank_tests.summarised`.
         """
         return summarised(self.results)
+
+    def figures(self) -> dict[str, Figure]:
+        return {"calibration": self.plot()}
 
     def plot(self) -> Figure:
         """Plot ranks, their ECDF and coverage; see :func:`mrgp.studies.plot_calibration`."""
@@ -125,7 +133,7 @@ class Calibration(Shown):
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``ranks.nc`` and ``calibration.png`` into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``ranks.nc`` and ``calibration.png``.
 
         Each file is replaced whole.
         """
@@ -133,7 +141,8 @@ class Calibration(Shown):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "summary.json", self.summary())
         write_netcdf(folder / "ranks.nc", self.results)
-        save_figure(self.plot(), folder / "calibration.png")
+        save_all(self.figures(), folder)
+        self.account().save(folder)
 
 
 def gathered_from(done: list[dict[str, Any]], quantities: Mapping[str, str], settings: dict[str, Any]) -> Calibration:

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from matplotlib.figure import Figure
 from scipy import stats
 
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.networks.channels import Edges
-from mrgp.plots.save import save_figure
+from mrgp.plots.save import save_all
 from mrgp.recordings.layout import Layout
+from mrgp.runtime.account import Account
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_atomically, write_json
+from mrgp.studies.communication.account import account_of
 from mrgp.studies.communication.figure import LOWER, STANDS_OUT, UPPER, plot_communication
 
 MANY_TIMES = 2.0  # the strongest edge of a control, above which an edge is not put down to stimulus and course
@@ -67,8 +70,16 @@ class Communication(Shown):
             found[name] = (("source", "target"), table)
         return xr.Dataset(found, {"source": names, "target": names})
 
+    def _account(self) -> Account:
+        return account_of(self)
+
     @property
     def verdict(self) -> str:
+        """Text on what may be said of the edges."""
+        return " ".join(self.sentences)
+
+    @property
+    def sentences(self) -> list[str]:
         """Sentences on what may be said of the edges."""
         by = {o: np.flatnonzero(self.edges["outcome"].values == o) for o in (STANDS_OUT, IS_FAINT, AS_CONTROL)}
         said = [self._of_edge(int(edge)) for edge in by[STANDS_OUT]]
@@ -83,9 +94,12 @@ class Communication(Shown):
             said.append("There is one control, which does not say how far controls differ by chance: give more.")
         if len(by[STANDS_OUT]):
             said += [LIMITS, COARSE] if self._has_delays else [LIMITS]
-        return " ".join(said)
+        return said
 
-    def plot(self) -> Any:
+    def figures(self) -> dict[str, Figure]:
+        return {"communication": self.plot()}
+
+    def plot(self) -> Figure:
         """Plot effects and delays; see :func:`mrgp.studies.plot_communication`."""
         return plot_communication(self)
 
@@ -94,7 +108,7 @@ class Communication(Shown):
         return self.edges.to_dataframe().reset_index(drop=True)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``edges.csv``, ``summary.json`` and ``communication.png`` into ``folder``."""
+        """Write ``edges.csv``, ``summary.json``, ``report.json`` and ``communication.png``."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         write_atomically(place / "edges.csv", lambda path: self.table().to_csv(path, index=False))
@@ -102,7 +116,8 @@ class Communication(Shown):
         rows = json.loads(self.table().to_json(orient="records", double_precision=12))
         found = {"verdict": self.verdict, "edges": rows, "fits": fits, "settings": dict(self.settings)}
         write_json(place / "summary.json", found)
-        save_figure(self.plot(), place / "communication.png")
+        save_all(self.figures(), place)
+        self.account().save(place)
 
     def _of_edge(self, edge: int) -> str:
         own = {str(name): column.values[edge] for name, column in self.edges.items()}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from arviz import compare
+from matplotlib.figure import Figure
 from scipy.special import logsumexp
 
 from mrgp.families.gaussian_process import GaussianProcesses
@@ -27,15 +28,17 @@ from mrgp.parts.delays.bounds import are_read
 from mrgp.parts.delays.constant import DELAY, ConstantDelay
 from mrgp.parts.delays.none import NoDelay
 from mrgp.parts.delays.varying import VaryingDelay
-from mrgp.plots.save import save_figure
+from mrgp.plots.save import save_all
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.delays import delay_table
 from mrgp.results.fit import of_processes
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.results.loo import leave_one_out
+from mrgp.runtime.account import Account
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_json
+from mrgp.studies.compare.account import account_of
 from mrgp.studies.compare.figure import plot_comparison
 from mrgp.studies.compare.unknown_spread import changes_of, evidence_of, with_typical_spreads
 
@@ -87,8 +90,16 @@ class DelayComparison(Shown):
         shown = self.table[["probability", "log_evidence", "elpd_diff", "dse"]].round(3).to_string()
         return Card(f"DelayComparison of {', '.join(self.table.index)}", {"verdict": self.verdict}, text=shown)
 
+    def _account(self) -> Account:
+        return account_of(self)
+
     @property
     def verdict(self) -> str:
+        """Result of the comparison, as text."""
+        return " ".join(self.sentences)
+
+    @property
+    def sentences(self) -> list[str]:
         """Result of the comparison in sentences."""
         best, probability = self.table.index[0], self.table["probability"].iloc[0]
         sentences = [f"Most probable: {best}, with probability {probability:.3g}."]
@@ -111,9 +122,12 @@ class DelayComparison(Shown):
                 f"Latent {row.latent}: {lags} lags {leads} by {abs(row.delay_ms):.1f} ms ({share}% interval {low:.1f} "
                 f"to {high:.1f}), with probability {max(row.positive, row.negative):.3g}."
             )
-        return " ".join(sentences)
+        return sentences
 
-    def plot(self) -> Any:
+    def figures(self) -> dict[str, Figure]:
+        return {"comparison": self.plot()}
+
+    def plot(self) -> Figure:
         """Plot the comparison; see :func:`mrgp.studies.plot_comparison`."""
         return plot_comparison(self)
 
@@ -131,7 +145,7 @@ class DelayComparison(Shown):
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``comparison.png`` and one file per fit into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``comparison.png`` and one file per fit.
 
         The file of a fit is ``fit_<hypothesis>.nc``.
         """
@@ -139,8 +153,9 @@ class DelayComparison(Shown):
         place.mkdir(parents=True, exist_ok=True)
         for name, fit in self.fits.items():
             fit.save(place / f"fit_{name.replace('/', '_')}.nc")
-        save_figure(self.plot(), place / "comparison.png")
+        save_all(self.figures(), place)
         write_json(place / "summary.json", self.summary())
+        self.account().save(place)
 
 
 def compare_delays(

@@ -27,12 +27,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from mrgp.families.gaussian_process import GaussianProcesses
-from mrgp.plots.save import save_figure
+from mrgp.plots.save import save_all
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
+from mrgp.runtime.account import Account
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_atomically, write_json, write_netcdf
+from mrgp.studies.cross_validation.account import account_of
 from mrgp.studies.cross_validation.figure import plot_cross_validation
 
 
@@ -90,6 +92,9 @@ class CrossValidation(Shown):
         facts = {"chosen": f"{self.chosen}", "best": f"{self.best}"}
         return Card(f"CrossValidation of {type(self.model).__name__}", facts, text=self.report())
 
+    def _account(self) -> Account:
+        return account_of(self)
+
     @property
     def candidates(self) -> list[Candidate]:
         """Candidates in the order of ``table``."""
@@ -127,6 +132,9 @@ class CrossValidation(Shown):
         ``changes`` are to the settings of the fits, such as ``progress``.
         """
         return self.chosen.of(self.model).fit(self.data, **{**self.settings, **changes})
+
+    def figures(self) -> dict[str, Figure]:
+        return {"cv": self.plot()}
 
     def plot(self) -> Figure:
         """Plot the scores; see :func:`mrgp.studies.plot_cross_validation`."""
@@ -178,7 +186,7 @@ class CrossValidation(Shown):
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``scores.csv``, ``scores.nc`` and ``cv.png`` into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``scores.csv``, ``scores.nc`` and ``cv.png``.
 
         Each file is replaced whole.
         """
@@ -187,7 +195,8 @@ class CrossValidation(Shown):
         write_json(folder / "summary.json", self.summary())
         write_atomically(folder / "scores.csv", self.to_dataframe().to_csv)
         write_netcdf(folder / "scores.nc", self.table)
-        save_figure(self.plot(), folder / "cv.png")
+        save_all(self.figures(), folder)
+        self.account().save(folder)
 
 
 def tabulated(

@@ -10,20 +10,24 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 
 from mrgp import metrics
 from mrgp.metrics.baselines import baselines
 from mrgp.metrics.metric import Metric, ScoredTrials, SimulatedTrials
 from mrgp.parts.means import MEAN_CHANGE
 from mrgp.plots.flow import plot_flow
-from mrgp.plots.save import save_figure
+from mrgp.plots.save import save_all
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import CONDITION
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.splits import HELD_OUT, MASKS, HeldOut
-from mrgp.results.fit import Fit, of_processes, versions
+from mrgp.results.fit import Fit, of_processes
+from mrgp.runtime.account import Account
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_json, write_netcdf
+from mrgp.runtime.versions import versions
+from mrgp.studies.evaluation.account import account_of
 from mrgp.studies.evaluation.figure import plot_held_out, plot_scores
 from mrgp.studies.evaluation.report import build, report
 
@@ -78,6 +82,13 @@ class Evaluation(Shown):
     def _card(self) -> Card:
         return Card(f"Evaluation of {self.model}", notes=self.notes, text=self.report())
 
+    def _account(self) -> Account:
+        return account_of(self)
+
+    def figures(self) -> dict[str, Figure]:
+        drawn = {"scores": plot_scores(self.cosmoothing, self.left_out), "held_out": plot_held_out(self.psths)}
+        return drawn if self.flow is None else {**drawn, "flow": plot_flow(self.flow)}
+
     def summary(self) -> dict[str, Any]:
         """Every score by method and region, in the units of its table; ready for JSON."""
         return {"kind": KIND, **build(self)}
@@ -97,7 +108,7 @@ class Evaluation(Shown):
         return xr.DataTree.from_dict(groups)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``summary.json``, ``evaluation.nc`` and the figures into ``folder``.
+        """Write ``summary.json``, ``report.json``, ``evaluation.nc`` and the figures.
 
         Each file is replaced whole.
         """
@@ -105,10 +116,8 @@ class Evaluation(Shown):
         place.mkdir(parents=True, exist_ok=True)
         write_netcdf(place / "evaluation.nc", self.to_xarray())
         write_json(place / "summary.json", self.summary())
-        save_figure(plot_scores(self.cosmoothing, self.left_out), place / "scores.png")
-        save_figure(plot_held_out(self.psths), place / "held_out.png")
-        if self.flow is not None:
-            save_figure(plot_flow(self.flow), place / "flow.png")
+        save_all(self.figures(), place)
+        self.account().save(place)
 
 
 def evaluate(
@@ -174,7 +183,8 @@ def evaluate(
             "settings": fit.model.to_settings(), "method": fit.method, "fixed": list(fit.fixed),
             "preprocessing": fit.preprocessing, "condition": condition, "seed": seed,
             "n_masks": n_masks, "held_out": held_out, "n_test_trials": test.n_trials,
-            "n_train_trials": reference.n_trials, "wall_s": time.perf_counter() - began, "versions": versions(),
+            "n_seen_trials": _count_seen(fit, test), "n_train_trials": reference.n_trials,
+            "wall_s": time.perf_counter() - began, "versions": versions(),
         },
     )  # fmt: skip
 
@@ -207,6 +217,12 @@ def _known[Table](table: Callable[[], Table], what: str, notes: list[str]) -> Ta
     except DataError as error:
         notes.append(f"{what}: {error}")
         return None
+
+
+def _count_seen(fit: Fit, test: MultiRegionData) -> int | None:
+    """Count the trials scored that the fit was made from; None where its file does not say."""
+    seen = fit.has_seen(test)
+    return None if seen is None else int(seen.sum())
 
 
 def _seen(fit: Fit, test: MultiRegionData, reference: MultiRegionData) -> str:

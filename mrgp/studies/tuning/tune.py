@@ -14,18 +14,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from mrgp.families.amortised import Amortised
 from mrgp.inference.method import Method
 from mrgp.metrics.prediction import hidden_log_likelihood
 from mrgp.part import short_names
+from mrgp.plots.save import save_all
 from mrgp.recordings.folds import deal_folds
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
+from mrgp.runtime.account import Account
 from mrgp.runtime.display import Card, Shown
+from mrgp.runtime.files import write_atomically, write_json
 from mrgp.runtime.records import FAILURES, Store, as_read
 from mrgp.runtime.workers import TRACING, as_done
+from mrgp.studies.tuning.account import account_of
+from mrgp.studies.tuning.figure import plot_tuning
 
 FILE = "fits.json"
 
@@ -81,6 +87,39 @@ class Tuning(Shown):
     model: Amortised
     settings: Mapping[str, Any]
     data: MultiRegionData
+
+    def _account(self) -> Account:
+        return account_of(self)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the settings that were tried."""
+        columns = list(map(str, self.table.columns))
+        return columns[: columns.index("seed")]
+
+    def figures(self) -> dict[str, Figure]:
+        return {"tuning": self.plot()}
+
+    def plot(self) -> Figure:
+        """Plot the scores over the values of each setting."""
+        return plot_tuning(self)
+
+    def summary(self) -> dict[str, Any]:
+        """Table row by row, and the model with the best settings, ready for JSON."""
+        rows = json.loads(self.table.to_json(orient="records", double_precision=12))
+        return {"model": self.model.to_settings(), "settings": as_read(dict(self.settings)), "fits": rows}
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``summary.json``, ``report.json``, ``scores.csv`` and ``tuning.png``.
+
+        Each file is replaced whole.
+        """
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(place / "summary.json", self.summary())
+        write_atomically(place / "scores.csv", lambda path: self.table.to_csv(path, index=False))
+        save_all(self.figures(), place)
+        self.account().save(place)
 
     def fit(self, **changed: Any) -> Fit:
         """Fit the model to all trials with the best settings."""

@@ -1,0 +1,87 @@
+"""Rules of diagnostics, on made-up numbers at both sides of each threshold."""
+
+import numpy as np
+import pytest
+
+from mrgp.results import lights
+from mrgp.runtime.account import State
+
+GOOD, LOOK, BAD = State
+
+
+@pytest.mark.parametrize(
+    ("light", "state", "words"),
+    [
+        (lights.convergence(True, "gain below 0.01", 7), GOOD, "came to rest"),
+        (lights.convergence(False, "1000 iterations", 1000), BAD, "--max-iterations"),
+        (lights.gain_over_own_means(11.0, 10, False), GOOD, "by more than its 10"),
+        (lights.gain_over_own_means(10.0, 10, False), GOOD, "by more than"),
+        (lights.gain_over_own_means(9.9, 10, False), LOOK, "fewer latents"),
+        (lights.gain_over_own_means(0.0, 0, True), GOOD, "of every neuron."),
+        (lights.gain_over_own_means(-0.1, 0, True), BAD, "worse than each neuron's own mean"),
+        (lights.gain_over_own_means(np.nan, 0, True), BAD, "worse"),
+        (lights.delays_at_bound([], 2, 0.1, False), GOOD, "No delay"),
+        (lights.delays_at_bound(["V2, latent 0"], 2, 0.1, False), BAD, "Raise --max-delay;"),
+        (lights.delays_at_bound(["a", "b"], 2, 0.1, True), BAD, "leave --hold-max-delay out"),
+        (lights.intervals(True, 0.1, 0.1), GOOD, "sound"),
+        (lights.intervals(True, 0.1001, 0.1), LOOK, "more than half"),
+        (lights.intervals(True, np.nan, 0.1), LOOK, "more than half"),
+        (lights.intervals(False, 0.01, 0.1), BAD, "mean nothing"),
+        (lights.sharing({"latent 0": ["V1", "V2"]}), GOOD, "Two regions"),
+        (lights.sharing({"latent 0": ["V1", "V2"], "latent 1": ["V2"]}), LOOK, "read by V2 only"),
+        (lights.sharing({"latent 0": []}), LOOK, "No region reads latent 0"),
+        (lights.crowding({"V1": 5, "V2": 1}, {"V1": 10, "V2": 10}), GOOD, "twice as many"),
+        (lights.crowding({"V1": 6, "V2": 1}, {"V1": 10, "V2": 10}), LOOK, "mrgp cv"),
+        (lights.crowding({"V1": 1, "V2": 10}, {"V1": 10, "V2": 10}), BAD, "as many latents as neurons"),
+        (lights.mixing(1.01, 400), GOOD, "agree"),
+        (lights.mixing(1.0101, 400), LOOK, "roughly"),
+        (lights.mixing(1.0, 399), LOOK, "roughly"),
+        (lights.mixing(1.051, 4000), BAD, "do not agree"),
+        (lights.mixing(1.0, 99), BAD, "do not agree"),
+        (lights.divergences(0, 100), GOOD, "No trajectory"),
+        (lights.divergences(1, 100), LOOK, "few"),
+        (lights.divergences(2, 100), BAD, "More than one of a hundred"),
+        (lights.pareto_k(0.7), GOOD, "can be read"),
+        (lights.pareto_k(0.71), LOOK, "uncertain"),
+        (lights.pareto_k(1.01), BAD, "look at it"),
+        (lights.missing(0.1), GOOD, "none is filled in"),
+        (lights.missing(0.11), LOOK, "check"),
+        (lights.missing(0.51), BAD, "Most of the recording"),
+        (lights.left_out({"V1": 1}, {"V1": 10}), GOOD, "Few"),
+        (lights.left_out({"V1": 2, "V2": 0}, {"V1": 10, "V2": 10}), LOOK, "tenth"),
+        (lights.left_out({"V1": 6}, {"V1": 10}), BAD, "Most neurons"),
+        (lights.starts([1.0]), LOOK, "--n-starts"),
+        (lights.starts([0.0, 5.0, -9.0]), GOOD, "same height"),
+        (lights.starts([0.0, 5.1]), LOOK, "Only one start"),
+    ],
+)  # fmt: skip
+def test_states_and_words(light, state, words):
+    assert light.state is state
+    assert words in light.sentence
+    assert light.number
+    assert light.sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("scale", "state", "words"),
+    [
+        (0.02, LOOK, "as fast as can be told"), (0.0215, LOOK, "fast"), (0.0225, GOOD, "one bin and one trial"),
+        (0.9, GOOD, "one bin"), (0.93, LOOK, "hardly changes"), (5.0, LOOK, "hardly"), (np.inf, LOOK, "hardly"),
+        (0.0, GOOD, "one bin"),
+    ],
+)  # fmt: skip
+def test_timescales_near_an_end(scale, state, words):
+    # 2% of log(1 / 0.02) = 3.912 is 0.0782: the ends reach to 0.02 exp(0.0782) = 0.02163 and 1 / 1.0814 = 0.9247.
+    light = lights.timescales({"latent 0": scale, "V1:0": 0.1}, 0.02, 1.0, False)
+    assert light.state is state
+    assert words in light.sentence
+
+
+def test_iterations_are_counted_once():
+    assert lights.convergence(False, "stopped after 20 iterations", 20).number == "stopped after 20 iterations"
+    assert lights.convergence(True, "gain below 1 nats", 1).number == "1 iteration: gain below 1 nats"
+
+
+def test_of_many_names_the_first_are_listed():
+    assert lights.listed(list("abc")) == "a, b and c"
+    assert lights.listed([str(i) for i in range(9)]) == "0, 1, 2, 3, 4, 5 and 3 more"
