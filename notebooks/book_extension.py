@@ -25,6 +25,7 @@ from public_names import public_names
 
 NOTEBOOK = re.compile(r"[\w/]+\.ipynb")
 ARGUMENTS = re.compile(r"\n\n(?:Args|Attributes|Raises):\n")
+EQUATION = ".. math::"
 INIT_ONLY = re.compile(r"(?:dataclasses\.)?InitVar\[")
 BARS = re.compile(r"(`[^`]*`)|\|(\w+)\|")
 
@@ -85,14 +86,21 @@ def order(name: str) -> tuple[bool, str]:
 
 
 class Docstring(Generated):
-    """``docstring:: NAME``: what a class says of itself, up to its arguments, and where these are described."""
+    """``docstring:: NAME``: what a class says of itself, up to its arguments, and where these are described.
+
+    Where it has no equation, its module says it before.
+    """
 
     required_arguments = 1
 
     def lines(self) -> list[str]:
         module, _, last = self.arguments[0].rpartition(".")
-        text, *_ = ARGUMENTS.split(inspect.getdoc(getattr(importlib.import_module(module), last)) or "")
-        return [*escaped(text.splitlines()), "", f"Arguments and all else: :class:`mrgp.models.{last}`.", ""]
+        described = getattr(importlib.import_module(module), last)
+        text, *_ = ARGUMENTS.split(inspect.getdoc(described) or "")
+        about = inspect.getdoc(inspect.getmodule(described)) or ""
+        before = about.splitlines() if EQUATION not in text and EQUATION in about else []
+        where = f"Arguments and all else: :class:`mrgp.models.{last}`."
+        return [*escaped([*before, "", *text.splitlines()]), "", where, ""]
 
 
 class CommandHelp(SphinxDirective):
@@ -176,7 +184,8 @@ def escape_bars(app: Sphinx, what: str, name: str, value: Any, options: Any, lin
 def shorten_types(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """Write ``float | None`` where a dataclass has ``InitVar[float | None]``."""
+    """Write ``float | None`` where a dataclass has ``InitVar[float | None]``, and dots for values made anew."""
+    signature = signature and signature.replace("<factory>", "...")
     while signature and (found := INIT_ONLY.search(signature)):
         end = closing(signature, found.end())
         signature = signature[: found.start()] + signature[found.end() : end] + signature[end + 1 :]

@@ -30,7 +30,7 @@ class Turning(mrgp.Amortised):
         map_ = numpyro.param("map", lambda key: 0.01 * jax.random.normal(key, (n_inputs, 2)))
         sd = numpyro.param("sd", 0.5 * jnp.ones(2), constraint=dist.constraints.positive)
         with self.trials(data) as some:
-            seen = self.standardised(some).reshape(-1, n_inputs)
+            seen = self.shown(some)[0].reshape(-1, n_inputs)
             numpyro.sample("start", dist.Normal(seen @ map_, sd).to_event(1))
 
 
