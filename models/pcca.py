@@ -18,7 +18,7 @@ class PCCA(GaussianProcesses):
     r"""White latents shared by all regions without delay, and white latents private to a region.
 
     .. math::
-        y_r(t) &= C_r x(t) + B_r w_r(t) + d_r + e_r(t), \qquad x, w_r \sim N(0, I), \qquad
+        y_r(t) = C_r x(t) + B_r w_r(t) + d_r + e_r(t), \qquad x, w_r \sim N(0, I), \qquad
         e_r \sim N(0, \mathrm{diag}\, R_r)
 
     (Bach & Jordan, section 4, with the private covariance Psi_r = B_r B_r' + diag R_r of inter-battery factor analysis:

@@ -30,15 +30,13 @@ EXPECTED = (  # of few iterations on little data
     ".* draws ended divergent",
 )
 SYNTHETIC = {
-    "adm", "coupled_lds", "custom_kernel", "dlag_dense", "dlag_markov", "extending", "geometry", "gpfa", "lds",
-    "matern", "mdlag_dense", "mdlag_markov", "mdlag_spectral", "switching",
+    "adm", "coupled_lds", "custom_kernel", "dlag", "extending", "geometry", "gpfa", "lds", "matern", "mdlag", "switching",
+    "white_latents",
 }  # fmt: skip
 
 NONLINEAR = {"ctae", "gpvae", "lfads", "mrlfads", "neuralode"}
 BAYESIAN = {"delay_hypotheses", "own_model", "posterior", "v1v2_hypotheses"}
-V1V2 = {
-    "adm", "comparison", "custom_kernel", "dlag_dense", "dlag_markov", "mdlag_dense", "mdlag_markov", "mdlag_spectral",
-}  # fmt: skip
+V1V2 = {"adm", "comparison", "custom_kernel", "dlag", "mdlag"}
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 

@@ -174,29 +174,34 @@ def imports(code):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-README, NOTEBOOKS = ROOT / "README.md", sorted(ROOT.glob("notebooks/*/*.ipynb"))
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*/*.ipynb"))
+ABBREVIATED = {"...", "DIR...", "NAME"}  # in commands that sentences name
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("notebooks/**/*.md"))]
 
 
-def test_notebooks_benchmarks_and_the_readme_name_what_exists():
-    codes = {path: [path.read_text()] for path in ROOT.glob("tests/benchmarks/*.py")}
+def test_notebooks_benchmarks_and_pages_name_what_exists():
+    files = [*ROOT.glob("tests/benchmarks/*.py"), *ROOT.glob("notebooks/reference/examples/*.py")]
+    codes = {path: [path.read_text()] for path in files}
     codes |= {path: cells(path, "code") for path in NOTEBOOKS}
-    texts = {path: path.read_text() for path in [README, *ROOT.glob("tests/**/*.md"), *codes]}
-    codes[README] = re.findall(r"```python\n(.*?)```", texts[README], re.DOTALL)
+    texts = {path: path.read_text() for path in [*WRITTEN, *ROOT.glob("tests/**/*.md"), *codes]}
+    codes |= {path: re.findall(r"```python\n(.*?)```", texts[path], re.DOTALL) for path in WRITTEN}
     named = [(path, name) for path, text in texts.items() for name in DOTTED.findall(text)]
     named += [(path, name) for path, parts in codes.items() for code in parts for name in imports(code)]
     lost = [f"{path.relative_to(ROOT)}: {name}" for path, name in named if not of_package(name)]
     assert not lost, "\n".join(lost)
 
 
-@pytest.mark.parametrize("path", [README, *NOTEBOOKS], ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", [*WRITTEN, *NOTEBOOKS], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_commands_that_texts_show_are_understood(path):
-    text = path.read_text() if path == README else "\n".join(cells(path, "markdown"))
-    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
-        for command in re.findall(r"(?:^|/)\s*mrgp ([a-z].*)", block.replace("$seed", "0"), re.MULTILINE):
-            try:
-                parse(shlex.split(command, comments=True))
-            except SystemExit as stop:
-                pytest.fail(f"mrgp {command}: {stop}")
+    text = path.read_text() if path in WRITTEN else "\n".join(cells(path, "markdown"))
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("$seed", "0")
+    commands = re.findall(r"(?:^|/)\s*mrgp ([a-z].*)", blocks, re.MULTILINE)
+    commands += [one for one in re.findall(r"`mrgp ([a-z]+ [^`]+)`", text) if not ABBREVIATED & set(one.split())]
+    for command in commands:
+        try:
+            parse(shlex.split(command, comments=True))
+        except SystemExit as stop:
+            pytest.fail(f"mrgp {command}: {stop}")
 
 
 def fresh(script):

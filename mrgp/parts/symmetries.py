@@ -85,7 +85,7 @@ def align_draws(
     latents anew would only make delays and timescales look more certain than they are.
 
     Args:
-        draws: Site -> array (..., *site), the leading axes the same for all: (draw,), (chain, draw), or none. Sites
+        draws: Site -> array ``(..., *site)``, the leading axes the same for all: (draw,), (chain, draw), or none. Sites
             have the shapes that the models sample (``delay`` has no row for the first region); others pass through.
         assignment: Which neuron reads which latent (``fit.assignment`` or ``model.assignment(data.layout)``).
         reference: One value of some of these sites, such as ``fit.sites`` or :func:`sites_of_truth`; None for the
