@@ -30,8 +30,8 @@ EXPECTED = (  # of few iterations on little data
     ".* draws ended divergent",
 )
 SYNTHETIC = {
-    "adm", "coupled_lds", "custom_kernel", "dlag", "extending", "geometry", "gpfa", "lds", "matern", "mdlag", "switching",
-    "white_latents",
+    "adm", "coupled_lds", "custom_kernel", "dlag", "extending", "geometry", "gpfa", "lds", "matern", "mdlag",
+    "switching", "white_latents",
 }  # fmt: skip
 
 NONLINEAR = {"ctae", "gpvae", "lfads", "mrlfads", "neuralode"}
