@@ -12,6 +12,7 @@ from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
 from numpyro.optim import Adam
 from scipy import stats
 from scipy.integrate import trapezoid
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize_scalar
 from scipy.special import digamma, gammaln
 
@@ -415,6 +416,35 @@ def test_markov_fit_interrupted_in_its_spectral_rounds(shared_recording, fitted,
     assert columns(again.shared_by()) == columns(SHARED_BY)
     both, theirs = (int(np.flatnonzero(fit.shared_by().values.all(0))[0]) for fit in (again, fitted))
     assert float(again.delays[1, both]) == pytest.approx(float(fitted.delays[1, theirs]), abs=0.1 * BIN)
+
+
+@pytest.mark.slow
+def test_spectral_rounds_that_lead_away_are_left_behind(monkeypatch):
+    """Smoothed counts are not periodic: their spectral bound rises where the Markov bound falls."""
+    rng = np.random.default_rng(0)
+    latents = 3 * gaussian_filter1d(rng.standard_normal((30, 60, 2)), 4, axis=1)
+    rates = (np.exp(0.5 * latents @ rng.standard_normal((2, neurons)) - 0.5) for neurons in (8, 6))
+    counts = (gaussian_filter1d(rng.poisson(rate).astype(float), 2.5, axis=1, mode="constant") for rate in rates)
+    data = mrgp.MultiRegionData(dict(zip("AB", counts, strict=True)), BIN)
+    round_of, height_of, likelihoods, heights = vb.make_round, vb._own_height, [], []
+
+    def watched(state, *rest):
+        likelihoods.append(state.model.likelihood.written_name())
+        round_of(state, *rest)
+
+    def told(*given):
+        heights.append(height_of(*given))
+        return heights[-1]
+
+    monkeypatch.setattr(vb, "make_round", watched)
+    monkeypatch.setattr(vb, "_own_height", told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # of a fit that was not waited for
+        fit = MDLAG(n_across=3, max_delay=0.1).fit(data, progress=False, max_iterations=30)
+    assert likelihoods[:2] == ["spectral", "markov"]
+    assert heights[1] < heights[0] - 1000
+    assert fit.trace[0] == pytest.approx(heights[0], abs=1.0)
+    assert fit.trace[-1] > heights[0] + 1000
 
 
 @pytest.mark.slow
