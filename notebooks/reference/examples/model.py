@@ -39,5 +39,6 @@ angle = rng.uniform(0, 2 * np.pi, (40, 1)) + 12 * times
 circles = rng.uniform(0.7, 1.5, (40, 1, 1)) * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 values = circles @ rng.normal(size=(2, 16)) + rng.normal(size=(40, 25, 16))
 data = mrgp.MultiRegionData({"V1": values[..., :8], "V2": values[..., 8:]}, bin_width=0.02)
-fit = Turning().fit(data, seed=0, progress=False, learning_rate=0.02, warm_up=50, max_iterations=400)
+settings = {"hidden_share": 0.0, "learning_rate": 0.02, "warm_up": 50, "max_iterations": 400}
+fit = Turning().fit(data, seed=0, progress=False, **settings)
 assert abs(float(fit.sites["speed"]) - 12) < 1   # rad / s
