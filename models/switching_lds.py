@@ -35,7 +35,7 @@ from mrgp.parts.switching import (
 from mrgp.recordings.recording import MultiRegionData
 
 MEMORY = 0.9  # from one bin to the next, a priori: latents of a bin's process noise last some ten bins
-COUPLING = 0.5  # prior sd of entries of A
+WITHIN, BETWEEN = 0.5, 0.2  # prior sd of entries of A: of a population's own, and of those by which others drive it
 PUSHED = 1.0  # prior sd of drifts b, in sds of process noise
 STICKY, UNSURE = 4.0, 2.0  # prior mean of logits on the diagonal, and their sd: dwell times of some 50 bins
 LOUD, CALLS = 3.0, 2.0  # latents of sd 3, all together, move the logit of a switch by an sd of 2, a priori
@@ -65,7 +65,9 @@ class SwitchingLDS(Switching):
     def __call__(self, data: MultiRegionData) -> None:
         K, latents = self.n_states, self.assignment(data.layout)
         D = sum(latents.n_within)
-        A = MATRIX.sample(dist.Normal(MEMORY * jnp.eye(D), COUPLING).expand((K, D, D)).to_event(3))
+        own = latents.region_of_within[:, None] == latents.region_of_within
+        typical = dist.Normal(MEMORY * jnp.eye(D), np.where(own, WITHIN, BETWEEN))
+        A = MATRIX.sample(typical.expand((K, D, D)).to_event(3))
         b = DRIFT.sample(dist.Normal(0.0, PUSHED).expand((K, D)).to_event(2))
         T = LOGITS.sample(dist.Normal(self.typical_logits, UNSURE).to_event(2))
         R = S = jnp.zeros((K, D))

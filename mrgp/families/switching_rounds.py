@@ -36,8 +36,8 @@ from mrgp.likelihoods.switching.posterior import (
     Posterior,
     System,
     Trials,
-    first_posterior,
     improved,
+    searched,
     with_moments,
 )
 from mrgp.parts.latents import LatentLayout
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 FIRST_ROUNDS = 40  # of one state alone, before states are told apart
 SPREAD = 3.0  # sd of latents where a fit begins, in units of their process noise: that of a memory of ten bins
+SEARCH = 2  # rounds of a posterior before parameters climb
 MEMORY = 0.95  # of latents where a fit begins, from one bin to the next
 
 type Sites = dict[str, Array]
@@ -153,9 +154,9 @@ def trials_of(model: "Switching", data: MultiRegionData, sites: Sites) -> tuple[
 
 @partial(jax.jit, static_argnums=0)
 def _searched(model: "Switching", data: MultiRegionData, sites: Sites) -> Posterior:
-    """Posterior of two rounds from nothing: what a climb of parameters may begin with."""
+    """Posterior of a short search: what a climb of parameters may begin with."""
     system, trials, *_ = trials_of(model, data, sites)
-    return improved(system, trials, improved(system, trials, first_posterior(system, trials)))
+    return searched(system, trials, 0.0, SEARCH)
 
 
 @partial(jax.jit, static_argnums=0)
