@@ -52,7 +52,8 @@ class SwitchingLDS(Switching):
     ``n_starts`` starts, which often end far apart: see ``fit.start_heights``.
 
     Sample sites: ``state_matrix`` A, ``state_drift`` b, ``switch_logits`` T, ``enter_weights`` R, ``stay_weights`` S,
-    ``first_state``, ``first_mean``, ``first_variance``, ``loadings`` C, and those of the emission.
+    ``first_state``, ``first_mean``, ``first_variance``, ``loadings`` C, and those of the emission. Of unknown
+    populations ``membership``, ``population_sticks``, and ``copied_loadings`` and so on in the place of ``loadings``.
 
     Args:
         n_states: States.
@@ -60,6 +61,8 @@ class SwitchingLDS(Switching):
         recurrent: Whether latents tell which state comes next; else R and S are 0, and switches are a sticky Markov
             chain.
         emission: An :class:`mrgp.Emission` or its name: "gaussian", or counts of one kind.
+        populations: Groups of neurons that read latents of their own: the regions ("known"), or
+            :class:`mrgp.parts.populations.Unknown`, where the fit finds them together with the states.
     """
 
     def __call__(self, data: MultiRegionData) -> None:
@@ -78,8 +81,10 @@ class SwitchingLDS(Switching):
         first_mean = FIRST_MEAN.sample(dist.Normal(0.0, FAR).expand((D,)).to_event(1))
         first_variance = FIRST_VARIANCE.sample(dist.HalfNormal(FAR**2).expand((D,)).to_event(1))
         dynamics = SwitchingDynamics(A, b, T, R, S, first_state, first_mean, first_variance)
-        readout = Weak().sample(data, latents, self.emission)  # C, d, and the emission's own
-        self.observe(data, dynamics, readout)
+        membership = self.populations.membership(data)  # c, where it is not known
+        with self.populations.of_copies(membership):
+            readout = Weak().sample(self.populations.copies(data), latents, self.emission)  # C, d, the emission's own
+        self.observe(data, dynamics, readout, membership)
 
     @property
     def typical_logits(self) -> Array:

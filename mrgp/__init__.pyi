@@ -51,6 +51,7 @@ from .parts.loadings import Weak as Weak
 from .parts.means import PSTH as PSTH
 from .parts.means import Constant as Constant
 from .parts.means import Mean as Mean
+from .parts.populations import Unknown as Unknown
 from .parts.sites import Site as Site
 from .parts.symmetries import align_draws as align_draws
 from .parts.symmetries import relative_to as relative_to
@@ -81,6 +82,7 @@ from .simulations.chaotic_network import chaotic_network as chaotic_network
 from .simulations.from_fit import simulate_from as simulate_from
 from .simulations.memory_ring import memory_ring as memory_ring
 from .simulations.pass_decision import pass_decision as pass_decision
+from .simulations.population_clusters import simulate_population_clusters as simulate_population_clusters
 from .simulations.random_networks import random_networks as random_networks
 from .simulations.scenarios import simulate_scenario as simulate_scenario
 from .simulations.simulate import simulate as simulate

@@ -89,7 +89,7 @@ def _prior_density(model: Callable[..., None], names: tuple[str, ...], sites: Si
 
 
 def site_density(site: Mapping[str, Any], value: Array) -> Array:
-    """Log density of a value in the prior of a traced site, by which the site counts in its program."""
+    """Log density of a value in the prior of a traced site, as its program counts it."""
     density = site["fn"].log_prob(value)
     return jnp.sum(density if site["scale"] is None else site["scale"] * density)
 

@@ -1,4 +1,4 @@
-"""Membership of neurons in populations, with probabilities: values of copies from those of neurons, and back."""
+"""Membership of neurons in populations, with probabilities."""
 
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ class Membership(NamedTuple):
         return (copies.reshape(*copies.shape[:-1], count, n_neurons) * self.share.T).sum(-2)
 
     def picked(self, key: Array, copies: Array) -> Array:
-        """Values (..., neuron) of one copy of each neuron, drawn by its probability; the same in all of (...)."""
+        """Draw one copy of each neuron by its probability, the same in all of (...)."""
         n_neurons = len(self.share)
         drawn = jax.random.categorical(key, jnp.log(self.share))
         return copies[..., drawn * n_neurons + jnp.arange(n_neurons)]

@@ -74,7 +74,7 @@ class SwitchingLinear(Distribution):
         return Trials(own, there, inside(self.missing.length, *values.shape[:2]).astype(float), self.membership.weights)
 
     def posterior(self, value: Array) -> Posterior:
-        """Posterior of trials (trial, time, neuron), 0 where missing: the highest that a search finds."""
+        """Posterior of trials (trial, time, neuron), 0 where missing: the best of a search."""
         return searched(self.system, self.trials(value), WITHIN, MOST)
 
     @validate_sample

@@ -82,7 +82,7 @@ def _filtered(of: SwitchingDynamics, precision: Array, vector: Array) -> States:
 
 
 def seen(mean: Array, covariance: Array, precision: Array, vector: Array) -> tuple[Array, Array, Array]:
-    """Latents after a pseudo-observation, and the log of what it weighs: mean, covariance, evidence."""
+    """Mean and covariance of latents after a pseudo-observation, and its evidence."""
     whole = jnp.eye(len(mean)) + covariance @ precision
     right = jnp.concatenate([covariance, (mean + covariance @ vector)[:, None]], 1)
     both = jnp.linalg.solve(whole, right)

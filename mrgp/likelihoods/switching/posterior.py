@@ -152,7 +152,7 @@ def with_filtered_states(system: System, trials: Trials, posterior: Posterior) -
 
 
 def searched(system: System, trials: Trials, within: float, most: int) -> Posterior:
-    """Search for the posterior of every trial from nothing known and from states of a filter; keep the higher."""
+    """Search for posteriors from nothing known and from states of a filter; keep the higher."""
     first = first_posterior(system, trials)
     if system.dynamics.n_states == 1:
         return converged(system, trials, first, within, most)
