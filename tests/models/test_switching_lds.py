@@ -323,7 +323,7 @@ class Hills:
 
 
 def test_the_lower_half_of_the_starts_is_given_up_early():
-    hills, options = Hills(), Options(n_starts=4, max_iterations=1000)
+    hills, options = Hills(), Options(seed=0, n_starts=4, max_iterations=1000)
     driver = types.SimpleNamespace(
         data=None, options=options, model=types.SimpleNamespace(rounds=hills), show=lambda *_: None
     )
