@@ -35,7 +35,7 @@ from mrgp.parts.switching import (
 from mrgp.recordings.recording import MultiRegionData
 
 MEMORY = 0.9  # from one bin to the next, a priori: latents of a bin's process noise last some ten bins
-COUPLING = 0.5  # prior sd of entries of A
+WITHIN, BETWEEN = 0.5, 0.2  # prior sd of entries of A: of a population's own, and of those by which others drive it
 PUSHED = 1.0  # prior sd of drifts b, in sds of process noise
 STICKY, UNSURE = 4.0, 2.0  # prior mean of logits on the diagonal, and their sd: dwell times of some 50 bins
 LOUD, CALLS = 3.0, 2.0  # latents of sd 3, all together, move the logit of a switch by an sd of 2, a priori
@@ -52,7 +52,8 @@ class SwitchingLDS(Switching):
     ``n_starts`` starts, which often end far apart: see ``fit.start_heights``.
 
     Sample sites: ``state_matrix`` A, ``state_drift`` b, ``switch_logits`` T, ``enter_weights`` R, ``stay_weights`` S,
-    ``first_state``, ``first_mean``, ``first_variance``, ``loadings`` C, and those of the emission.
+    ``first_state``, ``first_mean``, ``first_variance``, ``loadings`` C, and those of the emission. Of unknown
+    populations ``membership``, ``population_sticks``, and ``copied_loadings`` and so on in the place of ``loadings``.
 
     Args:
         n_states: States.
@@ -60,12 +61,16 @@ class SwitchingLDS(Switching):
         recurrent: Whether latents tell which state comes next; else R and S are 0, and switches are a sticky Markov
             chain.
         emission: An :class:`mrgp.Emission` or its name: "gaussian", or counts of one kind.
+        populations: Groups of neurons that read latents of their own: the regions ("known"), or
+            :class:`mrgp.parts.populations.Unknown`, where the fit finds them together with the states.
     """
 
     def __call__(self, data: MultiRegionData) -> None:
         K, latents = self.n_states, self.assignment(data.layout)
         D = sum(latents.n_within)
-        A = MATRIX.sample(dist.Normal(MEMORY * jnp.eye(D), COUPLING).expand((K, D, D)).to_event(3))
+        own = latents.region_of_within[:, None] == latents.region_of_within
+        typical = dist.Normal(MEMORY * jnp.eye(D), np.where(own, WITHIN, BETWEEN))
+        A = MATRIX.sample(typical.expand((K, D, D)).to_event(3))
         b = DRIFT.sample(dist.Normal(0.0, PUSHED).expand((K, D)).to_event(2))
         T = LOGITS.sample(dist.Normal(self.typical_logits, UNSURE).to_event(2))
         R = S = jnp.zeros((K, D))
@@ -76,8 +81,10 @@ class SwitchingLDS(Switching):
         first_mean = FIRST_MEAN.sample(dist.Normal(0.0, FAR).expand((D,)).to_event(1))
         first_variance = FIRST_VARIANCE.sample(dist.HalfNormal(FAR**2).expand((D,)).to_event(1))
         dynamics = SwitchingDynamics(A, b, T, R, S, first_state, first_mean, first_variance)
-        readout = Weak().sample(data, latents, self.emission)  # C, d, and the emission's own
-        self.observe(data, dynamics, readout)
+        membership = self.populations.membership(data)  # c, where it is not known
+        with self.populations.of_copies(membership):
+            readout = Weak().sample(self.populations.copies(data), latents, self.emission)  # C, d, the emission's own
+        self.observe(data, dynamics, readout, membership)
 
     @property
     def typical_logits(self) -> Array:

@@ -52,6 +52,7 @@ from .parts.loadings import Weak as Weak
 from .parts.means import PSTH as PSTH
 from .parts.means import Constant as Constant
 from .parts.means import Mean as Mean
+from .parts.populations import Unknown as Unknown
 from .parts.sites import Site as Site
 from .parts.symmetries import align_draws as align_draws
 from .parts.symmetries import relative_to as relative_to
@@ -86,6 +87,7 @@ from .simulations.from_fit import simulate_from as simulate_from
 from .simulations.head_direction import head_direction_ring as head_direction_ring
 from .simulations.memory_ring import memory_ring as memory_ring
 from .simulations.pass_decision import pass_decision as pass_decision
+from .simulations.population_clusters import simulate_population_clusters as simulate_population_clusters
 from .simulations.random_networks import random_networks as random_networks
 from .simulations.scenarios import simulate_scenario as simulate_scenario
 from .simulations.simulate import simulate as simulate

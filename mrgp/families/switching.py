@@ -18,6 +18,8 @@ from mrgp.likelihoods.switching.posterior import System
 from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import readout_loadings
+from mrgp.parts.membership import Membership
+from mrgp.parts.populations import Known, Populations
 from mrgp.parts.readout import Readout
 from mrgp.parts.switching import SwitchingDynamics
 from mrgp.recordings.layout import Layout
@@ -37,6 +39,8 @@ class Switching(Model, abstract=True):
         n_within: Latents of each region, one number for all or one per region.
         recurrent: Whether latents tell which state comes next.
         emission: An :class:`mrgp.Emission` or its name: "gaussian", or counts of one kind.
+        populations: Groups of neurons that read latents of their own: the regions ("known"), or
+            :class:`mrgp.parts.populations.Unknown`.
     """
 
     n_states: int = 2
@@ -44,6 +48,7 @@ class Switching(Model, abstract=True):
     recurrent: bool = True
     _: KW_ONLY
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
+    populations: Populations = Known()  # noqa: RUF009  a frozen part
 
     fit_class: ClassVar[type[Fit]] = SwitchingFit
     methods: ClassVar[tuple[str, ...]] = (VariationalEM.written_name(),)
@@ -72,16 +77,19 @@ class Switching(Model, abstract=True):
         return SwitchingRounds(self)
 
     def assignment(self, layout: Layout) -> LatentLayout:
-        widths = private_counts(type(self).__name__, self.n_within, layout)
-        return LatentLayout(layout.n_neurons, 0, widths)
+        groups = self.populations.layout(layout)
+        widths = private_counts(type(self).__name__, self.n_within, groups)
+        return LatentLayout(groups.n_neurons, 0, widths)
 
-    def observe(self, data: MultiRegionData, dynamics: SwitchingDynamics, readout: Readout) -> None:
+    def observe(
+        self, data: MultiRegionData, dynamics: SwitchingDynamics, readout: Readout, membership: Membership
+    ) -> None:
         """Sample the observed site ``y``, with states and latents integrated out."""
         loadings = readout_loadings(self.assignment(data.layout), readout.loadings)
         system = System(dynamics, jnp.asarray(loadings, float), readout)
         holes: Any = (data.observed, data.pattern, data.length)
         with numpyro.plate("trial", data.n_trials):
-            law = SwitchingLinear(system, self.emission, data.n_bins, Missing(*holes))
+            law = SwitchingLinear(system, self.emission, data.n_bins, Missing(*holes), membership)
             numpyro.sample("y", law, obs=data.values)
 
     def conditional(self, data: MultiRegionData, sites: Mapping[str, Any]) -> SwitchingConditional:

@@ -14,11 +14,12 @@ import numpy as np
 from jax import Array, random
 from numpyro import handlers
 
-from mrgp.inference.density import free_sites
+from mrgp.inference.density import free_sites, site_density
 from mrgp.inference.run import Options
 from mrgp.inference.trivial import quietened
 from mrgp.inference.variational_em.method import Estimate
-from mrgp.inference.variational_em.starts import autoregressive_states, components
+from mrgp.inference.variational_em.neuron_clusters import found_clusters
+from mrgp.inference.variational_em.starts import autoregressive_states, components, smoothed
 from mrgp.inference.variational_em.updates import (
     UNREAD,
     Regression,
@@ -36,12 +37,15 @@ from mrgp.likelihoods.switching.posterior import (
     Posterior,
     System,
     Trials,
-    first_posterior,
     improved,
+    of_entries,
+    searched,
     with_moments,
 )
 from mrgp.parts.latents import LatentLayout
+from mrgp.parts.populations import MEMBERSHIP, Populations
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
+from mrgp.parts.sites import of_neurons
 from mrgp.parts.switching import (
     DRIFT,
     ENTER,
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
 
 FIRST_ROUNDS = 40  # of one state alone, before states are told apart
 SPREAD = 3.0  # sd of latents where a fit begins, in units of their process noise: that of a memory of ten bins
+SEARCH = 2  # rounds of a posterior before parameters climb
 MEMORY = 0.95  # of latents where a fit begins, from one bin to the next
 
 type Sites = dict[str, Array]
@@ -112,10 +117,12 @@ class SwitchingRounds:
     def first_sites(self, data: MultiRegionData, quiet: bool) -> Sites:
         """Sites of one state whose latents are the principal components of smoothed values."""
         model, assignment = self.model, self.model.assignment(data.layout)
-        beginning = model.emission.beginning
-        sites = beginning.from_nearly_gaussian(components(beginning.nearly_gaussian(data), assignment), data)
-        sites |= beginning.first_guess(data, assignment)
-        sites = quietened(sites, data) if quiet else sites
+        beginning, populations = model.emission.beginning, model.populations
+        nearly, copies = beginning.nearly_gaussian(data), populations.copies(data)
+        members = populations.first_groups(data.layout, partial(clusters_of, nearly, max(assignment.n_within)))
+        sites = beginning.from_nearly_gaussian(components(nearly, assignment, members), copies)
+        sites |= beginning.first_guess(copies, assignment)
+        sites = quietened(sites, copies) if quiet else sites
         size = sum(assignment.n_within)
         dynamics = {
             MATRIX.name: MEMORY * np.eye(size)[None], DRIFT.name: np.zeros((1, size)), LOGITS.name: np.zeros((1, 1)),
@@ -123,7 +130,8 @@ class SwitchingRounds:
             FIRST_VARIANCE.name: np.full(size, SPREAD**2),
         }  # fmt: skip
         whole = dynamics | sites | {LOADINGS.name: sites[LOADINGS.name] / SPREAD} | self._unweighted(size)
-        return {name: jnp.asarray(value) for name, value in whole.items()}
+        whole |= populations.first_guess(members, data.layout.total_neurons)
+        return {name: jnp.asarray(value) for name, value in populations.as_copies(whole).items()}
 
     def split(self, data: MultiRegionData, estimate: Estimate, key: Array) -> Estimate:
         """Split the one state of an estimate by an autoregression of its latents."""
@@ -141,21 +149,30 @@ class SwitchingRounds:
         return {site.name: np.zeros((self.model.n_states, size)) for site in named}
 
 
+def clusters_of(nearly: MultiRegionData, width: int, most: int) -> np.ndarray:
+    """Clusters of neurons by nearly Gaussian values, (neuron,)."""
+    flat = smoothed(nearly)
+    covariance = flat.T @ flat / max(len(flat), 1)
+    sd = np.sqrt(np.maximum(np.diagonal(covariance), np.finfo(float).tiny))
+    return found_clusters(covariance / sd / sd[:, None], most, width)
+
+
 def trials_of(model: "Switching", data: MultiRegionData, sites: Sites) -> tuple[System, Trials, dict[str, Any], Array]:
-    """Parameters, trials, priors by site, and the log density of the sites in these."""
+    """Parameters, trials, priors by site of copies, and the log density of the sites."""
     program = handlers.substitute(handlers.seed(model, 0), data=sites)
     trace = handlers.trace(program).get_trace(data)
     law: SwitchingLinear = trace["y"]["fn"]
-    priors = {n: s["fn"] for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
-    density = sum((jnp.sum(prior.log_prob(sites[name])) for name, prior in priors.items()), jnp.zeros(()))
+    free = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
+    density = sum((site_density(site, sites[name]) for name, site in free.items()), jnp.zeros(()))
+    priors = model.populations.as_neurons({name: site["fn"] for name, site in free.items()})
     return law.system, law.trials(jnp.asarray(data.values)), priors, density
 
 
 @partial(jax.jit, static_argnums=0)
 def _searched(model: "Switching", data: MultiRegionData, sites: Sites) -> Posterior:
-    """Posterior of two rounds from nothing: what a climb of parameters may begin with."""
+    """Posterior of a short search: what a climb of parameters may begin with."""
     system, trials, *_ = trials_of(model, data, sites)
-    return improved(system, trials, improved(system, trials, first_posterior(system, trials)))
+    return searched(system, trials, 0.0, SEARCH)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -179,9 +196,10 @@ def _round(
     better = jax.lax.cond(fresh, lambda p: p, lambda p: improved(system, trials, p), posterior)
     assignment = model.assignment(data.layout)
     system = _updated(model, system, priors, better, trials, assignment)
-    sites = _sites_of(sites, system, assignment)
+    sites = _sites_of(model.populations, sites, system, assignment)
+    sites |= _clustered(model.populations, sites, system, trials, priors, better)
     sites, by = _measured(model, data, sites, better, trials, assignment)
-    system, _, _, density = trials_of(model, data, sites)
+    system, trials, _, density = trials_of(model, data, sites)
     after = with_moments(system, trials, better.chain.scaled(by), better.moments.scaled(by, trials.inside))
     return sites, after, after.bound.sum() + density
 
@@ -218,14 +236,28 @@ def _updated(
     return counts_parameters(system, {n: priors[n] for n in model.emission.own_sites}, posterior, trials)
 
 
-def _sites_of(sites: Sites, system: System, assignment: LatentLayout) -> Sites:
-    """Sites of a system, by the names that there are."""
+def _clustered(
+    populations: Populations, sites: Sites, system: System, trials: Trials, priors: Mapping[str, Any],
+    posterior: Posterior,
+) -> Sites:  # fmt: skip
+    """Improve the probabilities of populations given all parameters of the copies."""
+    scores, plain = of_entries(system, trials, posterior.moments).sum((0, 1)), populations.as_neurons(sites)
+    for name in of_neurons(plain) & of_neurons(priors):
+        if name != MEMBERSHIP.name:
+            scores = scores + priors[name].log_prob(plain[name])
+    return populations.updated(sites, scores)
+
+
+def _sites_of(populations: Populations, sites: Sites, system: System, assignment: LatentLayout) -> Sites:
+    """Sites of a system, by the names that there are; those of the populations stay."""
+    named, sites = sites, populations.as_neurons(sites)
     known = {**system.dynamics.sites, OFFSET.name: system.readout.offset, NOISE.name: system.readout.noise}
     columns = assignment.readout_of_column[assignment.region_of_neuron]  # (neuron, column)
     loadings = jnp.take_along_axis(system.loadings, jnp.asarray(columns), 1)
     known[LOADINGS.name] = jnp.where(assignment.used, loadings, 0.0)
-    own = {name: getattr(system.readout.counts, name) for name in sites.keys() - known.keys()}
-    return {name: (known | own)[name] for name in sites}
+    counts = system.readout.counts
+    own = {} if counts is None else {name: getattr(counts, name) for name in counts.own_sites}
+    return named | populations.as_copies({name: value for name, value in (known | own).items() if name in sites})
 
 
 def _measured(
@@ -244,7 +276,8 @@ def _measured(
     region, column = assignment.region_of_neuron[:, None], np.arange(assignment.n_columns)
     of_columns = by[assignment.readout_of_column[region, column]]
     moved = {name: value for name, value in dynamics.scaled(by).sites.items() if name in sites}
-    other = {**sites, **moved, LOADINGS.name: sites[LOADINGS.name] / of_columns}
+    loadings = model.populations.as_neurons(sites)[LOADINGS.name] / of_columns
+    other = {**sites, **moved, **model.populations.as_copies({LOADINGS.name: loadings})}
     gain = gain + trials_of(model, data, other)[3] - trials_of(model, data, sites)[3]
     taken = gain > 0
     chosen = {name: jnp.where(taken, other[name], sites[name]) for name in sites}

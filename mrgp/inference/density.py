@@ -85,7 +85,13 @@ def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any
 @partial(jax.jit, static_argnums=(0, 1))  # as one program: op by op the model's own arrays take seconds to compile
 def _prior_density(model: Callable[..., None], names: tuple[str, ...], sites: Sites, data: Any) -> Array:
     trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=sites)).get_trace(data)
-    return jnp.asarray(sum(jnp.sum(trace[name]["fn"].log_prob(sites[name])) for name in names))
+    return jnp.asarray(sum(site_density(trace[name], sites[name]) for name in names))
+
+
+def site_density(site: Mapping[str, Any], value: Array) -> Array:
+    """Log density of a value in the prior of a traced site, as its program counts it."""
+    density = site["fn"].log_prob(value)
+    return jnp.sum(density if site["scale"] is None else site["scale"] * density)
 
 
 class Density:

@@ -23,7 +23,7 @@ from mrgp.metrics.communication import (
 )  # fmt: skip
 from mrgp.metrics.lagged_regression import lagged_regression
 from mrgp.metrics.reduced_rank import reduced_rank_regression
-from mrgp.metrics.switching import match_states, state_flows
+from mrgp.metrics.switching import adjusted_rand_index, match_states, state_flows
 from mrgp.metrics.subspaces import correlative_modes, dominant_modes, predictive_modes
 from mrgp.parts.matching import delay_rmse
 from mrgp.recordings.splits import Split, hold_out_neurons, neuron_masks, split_trials
@@ -35,6 +35,7 @@ __all__ = [
     "ScoredTrials",
     "SimulatedTrials",
     "Split",
+    "adjusted_rand_index",
     "correlative_modes",
     "cosmoothing",
     "cross_validated_dimensionality",

@@ -49,6 +49,35 @@ def match_states(truth: ArrayLike, found: ArrayLike) -> MatchedStates:
     return MatchedStates(np.array(order), float(both[np.arange(n_states), order].sum() / inside.sum()))
 
 
+def adjusted_rand_index(truth: ArrayLike, found: ArrayLike) -> float:
+    """Agreement of two partitions: 1 if they are the same, 0 on average by chance.
+
+    With n_ij of N things in class i of one and class j of the other, and pairs(n) = n (n - 1) / 2, it is how far
+    sum pairs(n_ij) is on its way from its expectation to its largest value (Hubert & Arabie 1985, J. Classification 2,
+    193-218). Names of classes do not matter.
+
+    Args:
+        truth: Classes, of any shape.
+        found: Classes of the same things.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    truth, found = np.asarray(truth), np.asarray(found)
+    if truth.shape != found.shape:
+        raise ValueError(f"classes are of shape {found.shape}, the true ones of {truth.shape}: give the same things")
+    (_, rows), (_, columns) = (np.unique(part, return_inverse=True) for part in (truth.ravel(), found.ravel()))
+    both = np.zeros((rows.max() + 1, columns.max() + 1))
+    np.add.at(both, (rows, columns), 1)
+
+    def pairs(counts: np.ndarray) -> float:
+        return float((counts * (counts - 1) / 2).sum())
+
+    own, other = pairs(both.sum(1)), pairs(both.sum(0))
+    by_chance, largest = own * other / max(pairs(np.array([both.sum()])), 1.0), (own + other) / 2
+    return 1.0 if largest == by_chance else (pairs(both) - by_chance) / (largest - by_chance)
+
+
 def state_flows(fit: SwitchingFit, data: MultiRegionData | None = None, *, n_points: int = 15) -> xr.Dataset:
     """Compute the flow of latents in every state, in a plane.
 

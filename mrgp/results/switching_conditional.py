@@ -19,6 +19,7 @@ from mrgp.likelihoods.switching.posterior import Posterior, eta_of, potentials
 from mrgp.parts.emissions import Emission
 from mrgp.parts.emissions.counts import prediction
 from mrgp.parts.latents import LatentLayout
+from mrgp.parts.populations import Populations
 from mrgp.parts.switching import SwitchingDynamics
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -37,6 +38,8 @@ class SwitchingModel(Protocol):
     def emission(self) -> Emission: ...
 
     def __call__(self, data: MultiRegionData) -> None: ...
+    @property
+    def populations(self) -> Populations: ...
     def assignment(self, layout: Layout) -> LatentLayout: ...
 
 
@@ -91,7 +94,7 @@ class SwitchingConditional:
         variance = np.diagonal(moments.covariance, axis1=-2, axis2=-1)
         coords = {
             "trial": np.arange(self.data.n_trials), "time": self.data.times,
-            "within_latent": within_names(layout, self.model.assignment(layout)),
+            "within_latent": within_names(self.model.populations.layout(layout), self.model.assignment(layout)),
         }  # fmt: skip
         arrays = {"within_mean": (dims, np.asarray(moments.mean)), "within_sd": (dims, np.sqrt(variance))}
         return xr.Dataset(arrays, coords)
@@ -152,9 +155,10 @@ def _most_likely(law: SwitchingLinear, values: Array, posterior: Posterior) -> A
 def _predicted(law: SwitchingLinear, posterior: Posterior) -> tuple[Array, Array]:
     readout = law.system.readout
     mean, variance = eta_of(law.system.loadings, readout.offset, posterior.moments)
-    if readout.counts is not None:
-        return prediction(readout.counts, mean, variance)
-    return mean, variance + readout.noise
+    counts, mixed = readout.counts, law.membership.mixed
+    mean, variance = (mean, variance + readout.noise) if counts is None else prediction(counts, mean, variance)
+    center = mixed(mean)
+    return center, mixed(variance + (mean - law.membership.copied(center)) ** 2)
 
 
 @jax.jit
@@ -175,8 +179,10 @@ def _draws(law: SwitchingLinear, posterior: Posterior, keys: Array, weights: Arr
 
     def one(key: Array) -> tuple[Array, Array]:
         own, other = random.split(key)
+        of_neurons = random.fold_in(key, 1)
         x = drawn(own, posterior.chain)
         eta = x @ system.loadings.T + system.readout.offset
-        return x, (law.emission.given(system.readout, eta).sample(other) * weights).sum(1)
+        values = law.emission.given(system.readout, eta).sample(other)
+        return x, (law.membership.picked(of_neurons, values) * weights).sum(1)
 
     return lax.map(one, keys)

@@ -10,6 +10,7 @@ import xarray as xr
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.networks.channels import Edges
+from mrgp.parts.populations import MEMBERSHIP, Populations
 from mrgp.parts.switching import SwitchingDynamics
 from mrgp.recordings.missing import inside
 from mrgp.recordings.recording import MultiRegionData
@@ -35,6 +36,11 @@ class SwitchingFit(Fit):
     @property
     def latent_axis(self) -> str:
         return "within_latent"
+
+    @property
+    def populations(self) -> tuple[str, ...]:
+        """Names of the populations: the regions, or those that were found."""
+        return self._populations.layout(self.layout).regions
 
     @property
     def dynamics(self) -> SwitchingDynamics:
@@ -104,7 +110,7 @@ class SwitchingFit(Fit):
             own = np.asarray(weights)[:, None] * member  # (state, region, latent)
             table[name] = np.linalg.norm(own, axis=-1)
             table[f"{name}_effect"] = np.sqrt(np.maximum(np.einsum("krd,de,kre->kr", own, spread, own), 0.0))
-        coords = {"state": np.arange(of.n_states), "region": list(self.layout.regions)}
+        coords = {"state": np.arange(of.n_states), "region": list(self.populations)}
         return xr.Dataset({name: (("state", "region"), values) for name, values in table.items()}, coords)
 
     def effectome(self) -> xr.DataArray:
@@ -114,7 +120,7 @@ class SwitchingFit(Fit):
         """
         member = self._member
         table = np.sqrt(np.einsum("td,kde,se->kst", member, np.asarray(self.dynamics.matrix) ** 2, member))
-        names = list(self.layout.regions)
+        names = list(self.populations)
         coords = {"state": np.arange(len(table)), "source": names, "target": names}
         return xr.DataArray(table, coords, ("state", "source", "target"), "effect")
 
@@ -127,7 +133,7 @@ class SwitchingFit(Fit):
             by the posterior means of the latents; ``share``, that of the squared effects of the edges into this target.
             Coordinates ``source_of_edge`` and ``target_of_edge``.
         """
-        edges, member, A = Edges.of(self.layout.n_regions), self._member, np.asarray(self.dynamics.matrix)
+        edges, member, A = Edges.of(len(self.populations)), self._member, np.asarray(self.dynamics.matrix)
         given = self.conditional(data)
         inside, known = self._inside(given)[:, 1:], given.posterior
         # The state of a bin says how the latents of the bin before move it.
@@ -138,7 +144,7 @@ class SwitchingFit(Fit):
         blocks = member[edges.target][:, :, None] * A[:, None] * member[edges.source][:, None]  # (state, edge, d, e)
         square = np.maximum(np.einsum("kade,kef,kadf->ka", blocks, spread, blocks), 0.0)
         total = np.einsum("ka,at->kt", square, edges.target[:, None] == np.arange(edges.n_regions))
-        names = np.array(self.layout.regions)
+        names = np.array(self.populations)
         table = {
             "norm": np.linalg.norm(blocks, axis=(-2, -1)),
             "effect": np.sqrt(square),
@@ -148,6 +154,31 @@ class SwitchingFit(Fit):
         coords["state"] = np.arange(len(A))
         return xr.Dataset({name: (("state", "edge"), values) for name, values in table.items()}, coords)
 
+    def clusters(self) -> xr.Dataset:
+        """Populations that neurons belong to.
+
+        Returns:
+            ``probability`` (neuron, population); ``most_likely`` (neuron,), the number of the likeliest; ``share``
+            (population,), of neurons, expected. With ``region`` of each neuron. Populations that were found have no
+            order; where they are the regions, neurons belong to these.
+        """
+        layout = self.layout
+        known = np.eye(layout.n_regions)[layout.region_of_neuron]
+        table = known if self._populations.are_known else np.asarray(self.sites[MEMBERSHIP.name])
+        regions = np.array(layout.regions)[layout.region_of_neuron]
+        return xr.Dataset(
+            {
+                "probability": (("neuron", "population"), table),
+                "most_likely": ("neuron", table.argmax(-1)),
+                "share": ("population", table.mean(0)),
+            },
+            {"population": list(self.populations), "region": ("neuron", regions)},
+        )
+
+    @property
+    def _populations(self) -> Populations:
+        return self.model.populations  # type: ignore[attr-defined]
+
     @property
     def assignment(self) -> LatentLayout:
         """Layout of latents: which neurons read which."""
@@ -156,7 +187,7 @@ class SwitchingFit(Fit):
     @property
     def _member(self) -> np.ndarray:
         """1 where a latent is of a region, (region, latent)."""
-        return 1.0 * (self.assignment.region_of_within == np.arange(self.layout.n_regions)[:, None])
+        return 1.0 * (self.assignment.region_of_within == np.arange(len(self.populations))[:, None])
 
     def _inside(self, given: SwitchingConditional) -> np.ndarray:
         """True for bins before a trial's end, (trial, time)."""

@@ -1,5 +1,6 @@
 """SwitchingLDS: fits whose bound never falls, states, triggers and edges, files, draws, refusals."""
 
+import types
 import warnings
 
 import jax
@@ -11,8 +12,10 @@ from jax.scipy.special import logsumexp
 from mrgp.models import SwitchingLDS
 
 import mrgp
+from mrgp.inference.run import Options
 from mrgp.inference.trivial import SLACK
 from mrgp.inference.variational_em.ascent import uphill
+from mrgp.inference.variational_em.method import Climb, Estimate, VariationalEM
 from mrgp.inference.variational_em.updates import gaussian, switches_updated, variances
 from mrgp.likelihoods.switching.chain import Chain, Moments
 from mrgp.likelihoods.switching.hidden_states import States
@@ -300,3 +303,37 @@ def test_settings_that_mean_nothing_are_refused(made, fit):
         SwitchingLDS(3, 2).fit(fit.data, start=fit)
     with pytest.raises(ValueError, match="rounds_of_starts counts at least 1, not 0"):
         mrgp.VariationalEM(rounds_of_starts=0)
+
+
+# --- starts
+
+
+class Hills:
+    """Rounds of starts that climb to heights of their own: at first the last one is the highest, in the end another."""
+
+    ends, rates = (10.0, 30.0, 20.0, 5.0), (4.0, 0.5, 0.9, 0.01)
+
+    def starts(self, data, options):
+        return (Estimate({"number": number, "rounds": 0}, None, -np.inf) for number in range(options.n_starts))
+
+    def onward(self, data, estimate):
+        number, rounds = estimate.sites["number"], estimate.sites["rounds"] + 1
+        height = self.ends[number] * (1 - np.exp(-self.rates[number] * rounds))
+        return Estimate({"number": number, "rounds": rounds}, None, height)
+
+
+def test_the_lower_half_of_the_starts_is_given_up_early():
+    hills, options = Hills(), Options(seed=0, n_starts=4, max_iterations=1000)
+    driver = types.SimpleNamespace(
+        data=None, options=options, model=types.SimpleNamespace(rounds=hills), show=lambda *_: None
+    )
+    method, climb = VariationalEM(rounds_of_starts=9), Climb(
+        model=driver.model, sites={}, tried=[], waiting=hills.starts(None, options), phase="starts"
+    )  # fmt: skip
+    while climb.higher != []:
+        climb = method.step(driver, climb)
+    assert [len(start.trace) for start in climb.tried] == [3, 9, 9, 3]  # after three rounds 1 and 2 were the highest
+    assert climb.sites == {"number": 1, "rounds": 9}
+    assert climb.trace == list(climb.tried[1].trace)
+    assert climb.evaluations == 24
+    assert climb.iterations == 9

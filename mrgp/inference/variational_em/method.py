@@ -1,7 +1,8 @@
 """``fit(method="variational_em")``: rounds from several starts.
 
 Bounds that alternate between hidden states and latents have many maxima: each start leads to another. All starts climb
-for some rounds, and the highest goes on until it has converged; how far apart they are is kept with the fit.
+a little, the higher half of them further, and the highest of these goes on until it has converged; how far apart they
+are is kept with the fit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from mrgp.inference.run import AnyModel, Options, Run, State
 from mrgp.recordings.recording import MultiRegionData
 
 TITLES = "starts", "climb"  # phases of a run
+FIRST = 3  # part of the rounds of a start after which half of the starts are given up
 APART = 10.0  # nats between the best start and the next, from which on another start may be better still
 
 JOINT_BOUND = Quantity(
@@ -58,19 +60,37 @@ class WithRounds(AnyModel, Protocol):
     def rounds(self) -> Rounds: ...
 
 
+class Tried(NamedTuple):
+    """Start that has climbed.
+
+    Attributes:
+        estimate: Where it has come to.
+        trace: Values after each of its rounds.
+    """
+
+    estimate: Estimate
+    trace: tuple[float, ...] = ()
+
+    @property
+    def height(self) -> float:
+        return self.estimate.value
+
+
 @dataclass(kw_only=True)
 class Climb(State[WithRounds]):
     """State between rounds.
 
     Attributes:
-        estimate: Where the climb is; None before the first start.
+        estimate: Where the climb is, or its highest start; None before the first.
         waiting: Starts that have not climbed.
-        heights: Bounds that starts have reached, in their order.
+        tried: Those that have, in their order.
+        higher: Numbers of those that are to climb further.
     """
 
     estimate: Estimate | None = None
     waiting: Iterator[Estimate] | None = None
-    heights: list[float]
+    tried: list[Tried]
+    higher: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,8 @@ class VariationalEM(Method):
     """Alternate between a structured posterior and parameters; neither step lets the bound fall.
 
     Args:
-        rounds_of_starts: Rounds that every start climbs, before the highest goes on alone.
+        rounds_of_starts: Rounds that starts climb before the highest goes on alone; the lower half of the starts is
+            given up after a third of them.
     """
 
     rounds_of_starts: int = 30
@@ -99,42 +120,60 @@ class VariationalEM(Method):
         known = driver.start.sites if resumed is None and driver.start is not None else (resumed or (None, {}))[1]
         if known:  # a run that was stopped before its first round kept nothing
             estimate = model.rounds.at(data, known)
-            return Climb(model=model, sites=estimate.sites, estimate=estimate, heights=[], phase=TITLES[1])
+            return Climb(model=model, sites=estimate.sites, estimate=estimate, tried=[], phase=TITLES[1])
         waiting = model.rounds.starts(data, driver.options)
-        return Climb(model=model, sites={}, waiting=waiting, heights=[], phase=TITLES[0])
+        return Climb(model=model, sites={}, waiting=waiting, tried=[], phase=TITLES[0])
 
     def step(self, driver: Driver, state: Climb) -> Climb:
-        """Let a start climb, while any is waiting; then make a round."""
+        """Let a start climb, while any is to; then make a round."""
+        most = min(self.rounds_of_starts, driver.options.max_iterations)
         if state.waiting is not None:
             start = next(state.waiting, None)
-            return replace(state, waiting=None, phase=TITLES[1]) if start is None else self._tried(driver, state, start)
+            if start is not None:
+                number = len(state.tried)
+                state.tried.append(_climbed(driver, Tried(start), number, -(-most // FIRST)))
+                return _with_best(state)
+            order = sorted(range(len(state.tried)), key=lambda number: -state.tried[number].height)
+            return replace(state, waiting=None, higher=order[: -(-len(order) // 2)])
+        if state.higher:
+            number, *rest = state.higher
+            state.tried[number] = _climbed(driver, state.tried[number], number, most)
+            return _with_best(replace(state, higher=rest))
+        state.phase = TITLES[1]
         assert state.estimate is not None
         state.estimate = driver.model.rounds.onward(driver.data, state.estimate)
         state.sites = state.estimate.sites
         driver.climbed(state, state.estimate.value)
         return state
 
-    def _tried(self, driver: Driver, state: Climb, estimate: Estimate) -> Climb:
-        trace = []
-        most = min(self.rounds_of_starts, driver.options.max_iterations)
-        for _ in range(most):
-            estimate = driver.model.rounds.onward(driver.data, estimate)
-            trace.append(estimate.value)
-            driver.show(1, estimate.value, f"start {len(state.heights) + 1} of {driver.options.n_starts}")
-        state.evaluations += most
-        state.heights.append(estimate.value)
-        if state.estimate is None or estimate.value > state.estimate.value:
-            state.estimate, state.sites, state.trace, state.iterations = estimate, estimate.sites, trace, most
-        return state
-
     def finish(self, driver: Driver, state: Climb) -> Run:
         if not state.sites:
             raise KeyboardInterrupt  # before there was anything to keep
-        heights = np.sort(state.heights)[::-1]
+        reached = np.array([start.height for start in state.tried])
+        heights = np.sort(reached)[::-1]
         if len(heights) > 1 and heights[0] - heights[1] > APART:
             others = ", ".join(f"{heights[0] - height:.0f}" for height in heights[1:])
             state.notes.append(
                 f"of {len(heights)} starts the best was {others} nats above the others: more of them (n_starts) may "
                 "find a better one"
             )
-        return driver.result(state, start_heights=np.array(state.heights) if state.heights else None)
+        return driver.result(state, start_heights=reached if state.tried else None)
+
+
+def _climbed(driver: Driver, start: Tried, number: int, rounds: int) -> Tried:
+    """Let a start climb until it has had so many rounds."""
+    estimate, trace = start
+    for _ in range(rounds - len(trace)):
+        estimate = driver.model.rounds.onward(driver.data, estimate)
+        trace += (estimate.value,)
+        driver.show(1, estimate.value, f"start {number + 1} of {driver.options.n_starts}")
+    return Tried(estimate, trace)
+
+
+def _with_best(state: Climb) -> Climb:
+    """Return the state at the highest start."""
+    best, evaluations = max(state.tried, key=lambda start: start.height), sum(len(start.trace) for start in state.tried)
+    estimate, trace = best.estimate, list(best.trace)
+    return replace(
+        state, estimate=estimate, sites=estimate.sites, trace=trace, iterations=len(trace), evaluations=evaluations
+    )

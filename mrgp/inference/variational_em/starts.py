@@ -1,5 +1,6 @@
 """Starts of switching linear dynamics: components, and states of an autoregression."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -24,25 +25,39 @@ STAYS = 10.0  # steps in which a state is taken to have stayed, before any was s
 LEAST = 1e-3  # of a latent's variance, which the autoregression always misses
 
 
-def components(data: MultiRegionData, assignment: LatentLayout) -> dict[str, np.ndarray]:
-    """Loadings on the principal components of each region's smoothed values.
-
-    Components have unit variance; what is left is noise. ``data`` are nearly Gaussian values; sites are theirs.
-    """
+def smoothed(data: MultiRegionData) -> np.ndarray:
+    """Smoothed values of bins in which something was seen, in sds, (bin, neuron)."""
     seen = data.mask
     rest = np.where(seen, data.floats - data.center, 0.0)
     window = partial(gaussian_filter1d, sigma=SMOOTH, axis=1, mode="constant")
     smooth = window(rest) / np.maximum(window(seen.astype(float)), LEAST)
-    flat = np.where(seen.any(-1)[..., None], smooth, 0.0).reshape(-1, rest.shape[-1]) / data.scale
-    loadings, variance = np.zeros((rest.shape[-1], assignment.n_columns)), np.square(data.scale)
-    n_bins = max(seen.any(-1).sum(), 1)
-    for own, width in zip(data.layout.region_slices.values(), assignment.n_within, strict=True):
-        values, vectors = np.linalg.eigh(flat[:, own].T @ flat[:, own] / n_bins)
-        width = min(width, len(values))
-        kept = vectors[:, ::-1][:, :width] * np.sqrt(np.maximum(values[::-1][:width], LEAST))
-        loadings[own, :width] = kept * data.scale[own, None]
+    return smooth[seen.any(-1)] / data.scale
+
+
+def components(
+    data: MultiRegionData, assignment: LatentLayout, members: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Loadings on the principal components of each population's smoothed values.
+
+    Components have unit variance; what is left is noise. ``data`` are nearly Gaussian values; sites are of neurons in
+    their populations, one after the other. ``members`` are the columns of ``data`` that make each population's
+    components, and ``assignment`` has, in each, those that read them: the members or all neurons.
+    """
+    flat, loadings, offset, variance = smoothed(data), [], [], []
+    whole = flat.T @ flat / max(len(flat), 1)
+    everyone = np.arange(flat.shape[1])
+    for own, width, count in zip(members, assignment.n_within, assignment.n_neurons, strict=True):
+        values, vectors = np.linalg.eigh(whole[np.ix_(own, own)])
+        width, readers = min(width, len(values)), own if len(own) == count else everyone
+        values, vectors = np.maximum(values[::-1][:width], LEAST), vectors[:, ::-1][:, :width]
+        kept = np.zeros((count, assignment.n_columns))
+        kept[:, :width] = whole[np.ix_(readers, own)] @ vectors / np.sqrt(values) * data.scale[readers, None]
+        loadings.append(kept)
+        offset.append(np.asarray(data.center, float)[readers])
+        variance.append(np.square(np.asarray(data.scale))[readers])
+    loadings, offset, variance = np.concatenate(loadings), np.concatenate(offset), np.concatenate(variance)
     noise = np.maximum(variance - (loadings**2).sum(1), FAINT * variance)
-    return {LOADINGS.name: loadings, OFFSET.name: np.asarray(data.center, float), NOISE.name: noise}
+    return {LOADINGS.name: loadings, OFFSET.name: offset, NOISE.name: noise}
 
 
 @partial(jax.jit, static_argnums=3)

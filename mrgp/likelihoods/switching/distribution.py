@@ -11,7 +11,8 @@ from jax import Array, lax, random
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
-from mrgp.likelihoods.switching.posterior import Posterior, System, Trials, converged, first_posterior
+from mrgp.likelihoods.switching.posterior import Posterior, System, Trials, searched
+from mrgp.parts.membership import Membership
 from mrgp.parts.switching import SwitchingDynamics
 from mrgp.recordings.missing import Missing, inside, present
 
@@ -38,23 +39,26 @@ class Paths(NamedTuple):
 class SwitchingLinear(Distribution):
     """Trials whose latents follow switching linear dynamics, (trial) x (time, neuron).
 
-    ``log_prob`` is a **lower bound** of log p(y) in nats, trial by trial, at the posterior that a search from the prior
-    finds.
+    ``log_prob`` is a **lower bound** of log p(y) in nats, trial by trial, at the best posterior that a search finds.
 
     Args:
         system: Parameters.
         emission: Draws values given eta.
         n_bins: Of a trial.
         missing: Entries that were observed.
+        membership: Of the neurons, whose copies the system reads; None where each has one.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
-    pytree_data_fields = ("system", "missing")
+    pytree_data_fields = ("system", "missing", "membership")
     pytree_aux_fields = ("emission", "n_bins")
 
-    def __init__(self, system: System, emission: Any, n_bins: int, missing: Missing) -> None:
+    def __init__(
+        self, system: System, emission: Any, n_bins: int, missing: Missing, membership: Membership | None = None
+    ) -> None:
         self.system, self.emission, self.n_bins, self.missing = system, emission, n_bins, missing
-        super().__init__((len(missing.pattern),), (n_bins, len(system.loadings)), validate_args=False)
+        self.membership = Membership.known(len(system.loadings)) if membership is None else membership
+        super().__init__((len(missing.pattern),), (n_bins, len(self.membership.share)), validate_args=False)
 
     @constraints.dependent_property(is_discrete=False, event_dim=2)
     def support(self) -> constraints.Constraint:
@@ -66,12 +70,12 @@ class SwitchingLinear(Distribution):
         """Trials (trial, time, neuron) with what is missing in them."""
         values = jnp.asarray(value, float)
         seen = jnp.broadcast_to(jnp.asarray(present(self.missing, self.n_bins), float), values.shape)
-        return Trials(values * seen, seen, inside(self.missing.length, *values.shape[:2]).astype(float))
+        own, there = (self.membership.copied(part) for part in (values * seen, seen))
+        return Trials(own, there, inside(self.missing.length, *values.shape[:2]).astype(float), self.membership.weights)
 
     def posterior(self, value: Array) -> Posterior:
-        """Posterior of trials (trial, time, neuron), 0 where missing, searched for from the prior."""
-        trials = self.trials(value)
-        return converged(self.system, trials, first_posterior(self.system, trials), WITHIN, MOST)
+        """Posterior of trials (trial, time, neuron), 0 where missing: the best of a search."""
+        return searched(self.system, self.trials(value), WITHIN, MOST)
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
@@ -89,10 +93,12 @@ class SwitchingLinear(Distribution):
     def paths(self, key: Array) -> Paths:
         """Draw trials with the states and latents behind them."""
         to_trials, to_values = random.split(key)
+        of_neurons = random.fold_in(key, 1)
         keys = random.split(to_trials, self.batch_shape[0])
         states, latents = drawn_paths(keys, self.system.dynamics, self.n_bins)
         eta = latents @ self.system.loadings.T + self.system.readout.offset
-        return Paths(states, latents, eta, self.emission.given(self.system.readout, eta).sample(to_values))
+        values = self.emission.given(self.system.readout, eta).sample(to_values)
+        return Paths(states, latents, *(self.membership.picked(of_neurons, part) for part in (eta, values)))
 
 
 def drawn_paths(keys: Array, of: SwitchingDynamics, n_bins: int) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 
 from mrgp.likelihoods.switching.chain import Chain, Moments, moments
+from mrgp.likelihoods.switching.filtered import filtered_states
 from mrgp.likelihoods.switching.hidden_states import States, forward_backward, value_of
 from mrgp.likelihoods.switching.switches import log_probabilities, natural_gradient
 from mrgp.parts.emissions.base import Expected
@@ -24,6 +25,7 @@ from mrgp.parts.readout import Readout
 from mrgp.parts.switching import SwitchingDynamics
 
 HALVINGS = 12  # of a step that would let the bound fall, before it is not taken
+OF_TRIALS = ("values", "seen", "inside")  # parts of trials that have an axis of them
 ROUNDING = 1e-10  # of the bound's size: what a step may lose by rounding
 
 
@@ -48,11 +50,13 @@ class Trials(NamedTuple):
         values: (trial, time, neuron), 0 where missing.
         seen: 1 where an entry was observed, of the same shape.
         inside: 1 for bins before the end of a trial, (trial, time).
+        weight: Of neurons in the bound, (neuron,), where they are copies of which one is there; 1 else.
     """
 
     values: Array
     seen: Array
     inside: Array
+    weight: Array | float = 1.0
 
 
 class Posterior(NamedTuple):
@@ -139,6 +143,28 @@ def converged(system: System, trials: Trials, posterior: Posterior, within: floa
     return lax.while_loop(goes_on, better, (jnp.zeros((), int), jnp.asarray(jnp.inf), posterior))[2]
 
 
+def with_filtered_states(system: System, trials: Trials, posterior: Posterior) -> Posterior:
+    """Give a posterior the states that a filter finds, with q(x) the better for them."""
+    precision, vector, _ = _of_readouts(system, trials, posterior.moments)
+    states = filtered_states(system.dynamics, precision, vector)
+    fresh = posterior._replace(states=states, bound=jnp.full_like(posterior.bound, -jnp.inf))
+    return improved(system, trials, fresh)
+
+
+def searched(system: System, trials: Trials, within: float, most: int) -> Posterior:
+    """Search for posteriors from nothing known and from states of a filter; keep the higher."""
+    first = first_posterior(system, trials)
+    if system.dynamics.n_states == 1:
+        return converged(system, trials, first, within, most)
+    filtered = with_filtered_states(system, trials, improved(system, trials, first))
+    twice = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), first, filtered)
+    again = trials._replace(**{name: jnp.concatenate([getattr(trials, name)] * 2) for name in OF_TRIALS})
+    found = converged(system, again, twice, within, most)
+    one, other = np.arange(len(first.bound)), len(first.bound) + np.arange(len(first.bound))
+    chosen = jnp.where(found.bound[other] > found.bound[one], other, one)
+    return jax.tree.map(lambda part: part[chosen], found)
+
+
 # ---- the terms of the bound ------------------------------------------------------------------------------------------
 
 
@@ -200,11 +226,16 @@ def expected(readout: Readout, values: Array, mean: Array, variance: Array) -> E
 
 def _of_values(system: System, trials: Trials, known: Moments) -> Array:
     """E log p(y | x) of each trial, (trial,)."""
+    return (of_entries(system, trials, known) * trials.weight).sum((1, 2))
+
+
+def of_entries(system: System, trials: Trials, known: Moments) -> Array:
+    """E log p(y | x) of every entry, 0 where it is missing, (trial, time, neuron)."""
     readout, (mean, variance) = system.readout, eta_of(system.loadings, system.readout.offset, known)
     value = expected(readout, trials.values, mean, variance).value
     if readout.counts is not None:
         value = value + readout.counts.normalizer(trials.values)
-    return jnp.where(trials.seen > 0, value, 0.0).sum((1, 2))
+    return jnp.where(trials.seen > 0, value, 0.0)
 
 
 def best_chain(system: System, trials: Trials, posterior: Posterior) -> Chain:
@@ -233,7 +264,7 @@ def _of_readouts(system: System, trials: Trials, known: Moments) -> tuple[Array,
     C, size = system.loadings, system.dynamics.n_latents
     mean, variance = eta_of(C, system.readout.offset, known)
     told = expected(system.readout, trials.values, mean, variance)
-    slope, curvature = (jnp.where(trials.seen > 0, part, 0.0) for part in (told.slope, told.curvature))
+    slope, curvature = (jnp.where(trials.seen > 0, part * trials.weight, 0.0) for part in (told.slope, told.curvature))
     square = (C[:, :, None] * C[:, None, :]).reshape(-1, size**2)
     precision = (curvature @ square).reshape(*curvature.shape[:2], size, size)
     vector = slope @ C + jnp.einsum("btde,bte->btd", precision, known.mean)
