@@ -55,9 +55,9 @@ def components(
         loadings.append(kept)
         offset.append(np.asarray(data.center, float)[readers])
         variance.append(np.square(np.asarray(data.scale))[readers])
-    loadings, offset, variance = np.concatenate(loadings), np.concatenate(offset), np.concatenate(variance)
-    noise = np.maximum(variance - (loadings**2).sum(1), FAINT * variance)
-    return {LOADINGS.name: loadings, OFFSET.name: offset, NOISE.name: noise}
+    C, total = np.concatenate(loadings), np.concatenate(variance)
+    noise = np.maximum(total - (C**2).sum(1), FAINT * total)
+    return {LOADINGS.name: C, OFFSET.name: np.concatenate(offset), NOISE.name: noise}
 
 
 @partial(jax.jit, static_argnums=3)
