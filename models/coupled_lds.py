@@ -12,7 +12,7 @@ from jax import Array
 
 from mrgp.families.fitting import Fitting
 from mrgp.families.gaussian_process import GaussianProcesses
-from mrgp.families.regions_in_bins import first_system
+from mrgp.families.regions_in_bins import first_system, stable_edges
 from mrgp.families.starts import smoothing
 from mrgp.families.tables import Tables
 from mrgp.inference.start import draw_loadings
@@ -163,7 +163,7 @@ class CoupledLDS(GaussianProcesses):
 
     @property
     def fitting(self) -> Fitting[Self]:
-        return Fitting(self, draw_system, scales_of_system)
+        return Fitting(self, draw_system, scales_of_system, with_own_edges)
 
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return ordered(sites, self.assignment(layout))
@@ -182,6 +182,18 @@ def draw_system(
         sites |= {DRIVE.name: system.driven_by(model.n_global, rng), GLOBAL.name: 0.5 * np.eye(model.n_global)}
     emission = {NOISE.name: np.ones(layout.total_neurons), OFFSET.name: np.asarray(data.center)}
     return {**sites, **emission, LOADINGS.name: change}
+
+
+def with_own_edges(model: CoupledLDS, data: MultiRegionData, sites: dict[str, Any]) -> dict[str, Any]:
+    """Take only edges that the model has from the sites of another fit, and shrink them to where regions are stable."""
+    if not {OWN.name, COUPLING.name} <= sites.keys():
+        return sites
+    own, coupling = (np.asarray(sites[name]) for name in (OWN.name, COUPLING.name))
+    regions = model.regions(data.layout)
+    if own.shape != (regions.n_states,) * 2:
+        return sites  # of other latents, which are refused
+    kept = np.where(regions.coupled, coupling, 0.0)
+    return {**sites, COUPLING.name: stable_edges(own, kept, model.lag_in_bins(data.layout))}
 
 
 def scales_of_system(model: CoupledLDS, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
