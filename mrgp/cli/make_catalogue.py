@@ -108,6 +108,7 @@ LEFT_OUT = {
     "absent": "pairs of names of regions, given in Python",
     "edge_shape": "a prior that seldom changes, chosen in Python",
     "edge_rate": "a prior that seldom changes, chosen in Python",
+    "shared_covariance": "how exact a bound is, chosen in Python",
     "hidden": "of networks, chosen in Python",
     "encoder": "of networks, chosen in Python",
     "heads": "of networks, chosen in Python",

@@ -358,6 +358,21 @@ def test_an_edge_pays_on_unseen_trials(case):
         mrgp.compare_edges(data, CoupledLDS(1), [("A", "V9")])
 
 
+def test_the_bound_of_counts_is_that_of_every_trial_by_itself():
+    """Trials of very different rates: a covariance that they share loses nats, of which no trial alone loses any."""
+    model = CoupledLDS((1, 1), emission="poisson", shared_covariance=False)
+    sites = {"own_dynamics": np.diag([0.8, 0.6]), "coupling": np.array([[0.0, 0.3], [0.5, 0.0]])}
+    sizes = {"regions": {"A": 4, "B": 4}, "n_trials": 5, "n_bins": 8, "bin_width": BIN, "seed": 1}
+    made = mrgp.simulate(model, sites=sites, **sizes, snr=2.0)
+    alone = [
+        float(model.log_likelihood(made.data.select_trials(np.array([trial])), made.sites)[0]) for trial in range(5)
+    ]
+    found = model.log_likelihood(made.data, made.sites)
+    np.testing.assert_allclose(found, alone, atol=0.02)
+    shared = model.replace(shared_covariance=True).log_likelihood(made.data, made.sites)
+    assert float(shared.sum()) < float(found.sum()) - 0.5
+
+
 @pytest.mark.slow
 def test_counts_are_fitted_above_the_truth():
     model = CoupledLDS(1, absent=(("B", "A"),), emission="poisson")
