@@ -189,7 +189,10 @@ def draw_system(
 
 
 def with_own_edges(model: CoupledLDS, data: MultiRegionData, sites: dict[str, Any]) -> dict[str, Any]:
-    """Take only edges that the model has from the sites of another fit, and shrink them to where regions are stable."""
+    """Take the edges that the model has from sites of another fit.
+
+    They are shrunk to where regions are stable together.
+    """
     if not {OWN.name, COUPLING.name} <= sites.keys():
         return sites
     own, coupling = (np.asarray(sites[name]) for name in (OWN.name, COUPLING.name))

@@ -110,9 +110,10 @@ def radius_of(own: np.ndarray, coupling: np.ndarray, lag: int) -> float:
 
 
 def stable_edges(own: np.ndarray, coupling: np.ndarray, lag: int) -> np.ndarray:
-    """Shrink edges until regions are stable together, as they are without any, (state_after, state).
+    """Shrink edges until regions are stable together, (state_after, state).
 
-    Two edges may hold each other in check: without one of them, the other alone may be too strong.
+    They are stable without any. Two edges may hold each other in check: without one of them, the other alone may be too
+    strong.
     """
     if radius_of(own, coupling, lag) < 1:
         return coupling

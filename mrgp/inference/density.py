@@ -123,7 +123,10 @@ class Density:
         raise NotImplementedError
 
     def guess_of(self, sites: Sites, data: Any, surrogate: Any) -> Any:
-        """Start of the search inside the density: the q that a surrogate's pseudo-observations make at ``sites``."""
+        """Start of the search inside the density.
+
+        It is the q that a surrogate's pseudo-observations make at ``sites``.
+        """
         raise NotImplementedError
 
 

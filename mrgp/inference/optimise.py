@@ -164,11 +164,11 @@ class Objective:
 def walled(
     function: Callable[[np.ndarray], tuple[float, np.ndarray]], first: float
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """Return a function f, of value and slope, with a wall: above ``first`` it grows by a logarithm only.
+    """Return a function f, of value and slope, with a wall.
 
-    ``first`` is the value at the start. The function is f up to it, and ``first`` + WALL log(1 + (f - first) / WALL)
-    above it. A step that goes too far costs a finite number, from which a line search finds its way back. No climb ends
-    above its start, so that optima are those of the density.
+    Above ``first``, the value at the start, it grows by a logarithm only. The function is f up to it, and ``first`` +
+    WALL log(1 + (f - first) / WALL) above it. A step that goes too far costs a finite number, from which a line search
+    finds its way back. No climb ends above its start, so that optima are those of the density.
     """
 
     def soft(x: np.ndarray) -> tuple[float, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Climbs of a bound of counts that hold the pseudo-observations of q, and climb what q then follows.
+"""Climbs of a bound of counts that hold the pseudo-observations of q.
 
 What defines q, pseudo-observations of log-rates, hardly changes along a climb: they say what was counted. With them
 held, q still follows all parameters, and what is climbed is a bound itself, without a search for q
@@ -87,7 +87,10 @@ class _Held:
         return _guess(*self.objective.arguments(x), self.surrogate)
 
     def after(self, intermediate_result: Any) -> None:
-        """Make pseudo-observations anew, if it is time; end a climb that gains less than the tolerance."""
+        """Make pseudo-observations anew, if it is time.
+
+        A climb that gains less than the tolerance ends.
+        """
         self.place = np.array(intermediate_result.x)
         self.losses.append(float(intermediate_result.fun))
         if len(self.losses) > PATIENCE and self.losses[-1 - PATIENCE] - self.losses[-1] < self.tolerance:

@@ -45,9 +45,10 @@ class Surrogate(NamedTuple):
 
 
 def surrogate_of(problem: Problem, q: Fitted) -> Surrogate:
-    """Make the surrogate of a bound around its q, which is the q of the pseudo-observations, also where it is no best.
+    """Make the surrogate of a bound around its q.
 
-    What is left of the slope of the bound by the means of latents is taken from s, where C'C has it come from.
+    It is the q of the pseudo-observations, also where it is not the best one: what is left of the slope of the bound by
+    the means of latents is taken from s, where C'C has it come from.
     """
     groups, precision, C = problem.groups, q.precision, problem.loadings
     slope, eta = problem.bin_by_bin(lambda found, eta: (found.slope, eta), q.mean, q.covariance)
@@ -66,7 +67,10 @@ def log_density(problem: Problem, surrogate: Surrogate) -> Array:
 
 
 def held_bound(problem: Problem, surrogate: Surrogate) -> Array:
-    """Bound of log p(y) of each trial, (trial,), by the q of pseudo-observations at the parameters of ``problem``."""
+    """Bound of log p(y) of each trial by the q of pseudo-observations, (trial,).
+
+    Loadings, latents and counts are those of ``problem``.
+    """
     told, groups = information_in(problem, surrogate), problem.groups
     mean, covariance, log_det = problem.latent.smoother(len(groups.size))(told)
     dual = told.vectors - jnp.einsum("tbij,tbj->tbi", groups.of_trials(told.precision), mean)
@@ -75,7 +79,7 @@ def held_bound(problem: Problem, surrogate: Surrogate) -> Array:
 
 
 def guess_of(problem: Problem, surrogate: Surrogate) -> Guess:
-    """Start of a search for the best q: that of pseudo-observations at the parameters of ``problem``."""
+    """Start of a search for the best q: that of pseudo-observations."""
     return Guess(information_in(problem, surrogate).vectors, surrogate.precision)
 
 
