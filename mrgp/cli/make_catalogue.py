@@ -108,6 +108,7 @@ LEFT_OUT = {
     "absent": "pairs of names of regions, given in Python",
     "edge_shape": "a prior that seldom changes, chosen in Python",
     "edge_rate": "a prior that seldom changes, chosen in Python",
+    "shared_covariance": "how exact a bound is, chosen in Python",
     "hidden": "of networks, chosen in Python",
     "encoder": "of networks, chosen in Python",
     "heads": "of networks, chosen in Python",
@@ -126,7 +127,6 @@ LEFT_OUT = {
 NO_DEFAULT = {"n_across"}  # is asked for
 
 SHORT = {"noise"}  # a short form of another choice, whose first name is the default
-
 NEED_TIMESCALES = {"likelihood", "gp_noise"}  # models of white latents take these too, but to no end
 
 BLANK = stand_in(Layout(("V1", "V2"), (3, 3), 0.02), 1, 8)

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 type Sites = dict[str, np.ndarray]
 
 
+def as_they_are(model: "GaussianProcesses", data: MultiRegionData, sites: dict[str, Any]) -> dict[str, Any]:
+    """Return sites of another fit unchanged."""
+    return sites
+
+
 @dataclass(frozen=True)
 class Fitting[M: GaussianProcesses]:
     """Steps of a fit of one model; sites are in seconds.
@@ -36,11 +41,13 @@ class Fitting[M: GaussianProcesses]:
         drawing: Draws the sites of a start, as :func:`mrgp.families.starts.draw_sites` does.
         scaling: Scales of the sites that describe latents, as those of
             :func:`mrgp.families.scales.scales_of_dynamics` are.
+        admitting: Changes sites of another fit to some that the model admits.
     """
 
     model: M
     drawing: Callable[[M, np.random.Generator, MultiRegionData, int], Sites] = draw_sites
     scaling: Callable[[M, MultiRegionData, Mapping[str, Any]], Sites] = scales_of_dynamics
+    admitting: Callable[[M, MultiRegionData, dict[str, Any]], dict[str, Any]] = as_they_are
 
     # ---- the search for a start ----------------------------------------------------------------------------------
 
@@ -81,7 +88,7 @@ class Fitting[M: GaussianProcesses]:
         self, other: "GaussianProcesses", sites: Mapping[str, Any], data: MultiRegionData
     ) -> tuple[M, dict[str, Any]]:
         """Return this model, with sites at which a fit of ``other`` to such a recording ended."""
-        return following(self.model, other, sites, data)
+        return following(self.model, other, self.admitting(self.model, data, dict(sites)), data)
 
     # ---- the climb -----------------------------------------------------------------------------------------------
 

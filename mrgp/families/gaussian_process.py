@@ -72,6 +72,8 @@ class GaussianProcesses(Model, abstract=True):
         gp_noise: Share of white noise in every latent's copy (eps of the DLAG papers).
         timescale_bounds: Shortest and longest timescale in seconds, with a prior flat in its logarithm between them;
             None for a log-normal prior around 0.1 s.
+        shared_covariance: Of counts: whether trials in which the same was observed share the covariance of q, at which
+            the bound is taken (:mod:`mrgp.likelihoods.bound`).
         duration: Seconds of a trial that courses (of means, of delays) are defined for; ``fit`` sets it.
         noise: Short for Gaussian emissions. "white": every bin's private noise is new. "ar1": it is correlated over
             time with a timescale for each region, as counts are that were smoothed, so that latents need not follow it.
@@ -97,6 +99,7 @@ class GaussianProcesses(Model, abstract=True):
     likelihood: Likelihood = Kalman()  # noqa: RUF009  a frozen part
     gp_noise: float = 1e-3
     timescale_bounds: tuple[float, float] | None = pinned(None)
+    shared_covariance: bool = pinned(True)
     duration: float | None = None
     noise: InitVar[Literal["white", "ar1"] | None] = None
     max_delay: InitVar[float | None] = None

@@ -44,7 +44,8 @@ def observe(model: "GaussianProcesses", data: MultiRegionData, emission: Readout
         if emission.course is not None:
             common |= {"course": emission.course, "condition": seen.condition}
         likelihood = model.likelihood.distribution(model, data.layout, parameters, common)
-        observed = likelihood if emission.counts is None else CountGP(likelihood, emission.counts)
+        shared, counts = model.shared_covariance, emission.counts
+        observed = likelihood if counts is None else CountGP(likelihood, counts, shared_covariance=shared)
         numpyro.sample("y", observed, obs=seen.values)  # it makes numbers of what is kept, part by part
 
 

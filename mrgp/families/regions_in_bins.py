@@ -97,12 +97,27 @@ def _regressed(x: np.ndarray, regions: Regions, lag: int) -> FirstSystem:
     coupling = np.linalg.solve(root, coupling)
     white = np.linalg.solve(root, left.T)
     innovations = white @ white.T / max(len(left), 1)
-    none = jnp.zeros((n, 0))
-
-    def radius() -> float:
-        system = system_of(jnp.asarray(own), jnp.asarray(coupling), none, none[:0], lag)
-        return float(np.abs(np.linalg.eigvals(system.transition)).max())
-
-    while radius() > STABLE:
+    while radius_of(own, coupling, lag) > STABLE:
         own, coupling = 0.99 * own, 0.9 * coupling
     return FirstSystem(own, coupling, innovations)
+
+
+def radius_of(own: np.ndarray, coupling: np.ndarray, lag: int) -> float:
+    """Spectral radius of all regions together, below 1 where they are stable."""
+    none = jnp.zeros((len(own), 0))
+    system = system_of(jnp.asarray(own), jnp.asarray(coupling), none, none[:0], lag)
+    return float(np.abs(np.linalg.eigvals(system.transition)).max())
+
+
+def stable_edges(own: np.ndarray, coupling: np.ndarray, lag: int) -> np.ndarray:
+    """Shrink edges until regions are stable together, (state_after, state).
+
+    They are stable without any. Two edges may hold each other in check: without one of them, the other alone may be too
+    strong.
+    """
+    if radius_of(own, coupling, lag) < 1:
+        return coupling
+    alone = radius_of(own, np.zeros_like(coupling), lag)
+    while radius_of(own, coupling, lag) > max(STABLE, 0.5 * (1 + alone)):
+        coupling = 0.9 * coupling
+    return coupling

@@ -18,8 +18,8 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 
 from mrgp.likelihoods.bound import CountGP
+from mrgp.likelihoods.surrogate import guess_of, held_bound, surrogate_of
 from mrgp.likelihoods.surrogate import log_density as surrogate_density
-from mrgp.likelihoods.surrogate import surrogate_of
 from mrgp.runtime.workers import TRACING
 
 type Sites = dict[str, Array]
@@ -124,6 +124,17 @@ class Density:
         """Log density of a surrogate that was made at sites nearby, but for a constant."""
         raise NotImplementedError
 
+    def held(self, sites: Sites, data: Any, surrogate: Any) -> Array:
+        """Bound by the q that a surrogate's pseudo-observations make at ``sites``."""
+        raise NotImplementedError
+
+    def guess_of(self, sites: Sites, data: Any, surrogate: Any) -> Any:
+        """Start of the search inside the density.
+
+        It is the q that a surrogate's pseudo-observations make at ``sites``.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class LogJoint(Density):
@@ -156,6 +167,14 @@ class LogJoint(Density):
     def near(self, sites: Sites, data: Any, surrogate: Any) -> Array:
         observed, total = self._observed(sites, data)
         return total + surrogate_density(observed["fn"].problem(observed["value"]), surrogate)
+
+    def held(self, sites: Sites, data: Any, surrogate: Any) -> Array:
+        observed, total = self._observed(sites, data)
+        return total + held_bound(observed["fn"].problem(observed["value"]), surrogate).sum()
+
+    def guess_of(self, sites: Sites, data: Any, surrogate: Any) -> Any:
+        observed = self._trace(sites, data)["y"]
+        return guess_of(observed["fn"].problem(observed["value"]), surrogate)
 
     def _observed(self, sites: Sites, data: Any) -> tuple[dict[str, Any], Array]:
         """Return the observed site, and the log density of all others."""

@@ -34,8 +34,8 @@ WALL = 100.0  # nats: below the start by more than this, a loss counts by its lo
 BEYOND = 1e4  # nats: what counts as the loss where the density is no number
 
 
-type Rounds = Callable[[Objective, float, np.ndarray], Iterator[tuple[np.ndarray, float]]]
-"""Way up from an objective's start, of a loss and a slope: it yields places, each higher, and their losses."""
+type Rounds = Callable[[Objective, float], Iterator[tuple[np.ndarray, float]]]
+"""Way up from an objective's start, of a loss: it yields places, each higher, and their losses."""
 
 
 @dataclass
@@ -135,26 +135,6 @@ class Objective:
             self.guess = found
         return float(value), np.asarray(gradient, float)
 
-    def walled(self, first: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        """Return the objective f with a wall: above ``first`` it grows by a logarithm only.
-
-        ``first`` is the value at the start. The function is f up to it, and ``first`` + WALL
-        log(1 + (f - first) / WALL) above it. A step that goes too far costs a finite number, from which a line search
-        finds its way back. No climb ends above its start, so that optima are those of the density.
-        """
-
-        def soft(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = self(x)
-            if value <= first:
-                return value, gradient
-            beyond = (value - first) / WALL
-            slope = gradient / (1 + beyond)
-            if not np.isfinite(beyond) or not np.isfinite(slope).all():
-                return first + BEYOND, np.zeros_like(gradient)
-            return first + WALL * np.log1p(beyond), slope
-
-        return soft
-
     def sites(self, x: np.ndarray) -> Sites:
         """Constrained sites at ``x``, frozen ones included."""
         return sites_at(*self.arguments(x))
@@ -179,6 +159,29 @@ class Objective:
     def marks(self, names: Collection[str]) -> np.ndarray:
         """Flat vector of 1 for the entries of the sites ``names``, and 0 for all others."""
         return self.ravel({name: np.full(value.shape, float(name in names)) for name, value in self.origin.items()})
+
+
+def walled(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]], first: float
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Return a function f, of value and slope, with a wall.
+
+    Above ``first``, the value at the start, it grows by a logarithm only. The function is f up to it, and ``first`` +
+    WALL log(1 + (f - first) / WALL) above it. A step that goes too far costs a finite number, from which a line search
+    finds its way back. No climb ends above its start, so that optima are those of the density.
+    """
+
+    def soft(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = function(x)
+        if value <= first:
+            return value, gradient
+        beyond = (value - first) / WALL
+        slope = gradient / (1 + beyond)
+        if not np.isfinite(beyond) or not np.isfinite(slope).all():
+            return first + BEYOND, np.zeros_like(gradient)
+        return first + WALL * np.log1p(beyond), slope
+
+    return soft
 
 
 def maximise(
@@ -222,7 +225,7 @@ def maximise(
             raise StopIteration
 
     objective.follows = True  # of a climb, whose steps are short; a difference of two values needs two equal searches
-    first, slope = objective(best)
+    first, _ = objective(best)
     if not np.isfinite(first):
         raise FloatingPointError(
             "the log-likelihood is not finite at the start: check the recording's units, or give a start yourself"
@@ -230,13 +233,13 @@ def maximise(
     trace.append(-first)
     begun = -np.inf
     try:
-        for place, loss in () if ahead is None else ahead(objective, first, slope):
+        for place, loss in () if ahead is None else ahead(objective, first):
             reached(place, -loss)
             if len(trace) > max_iterations - spent:
                 break
         while True:
             result = minimize(
-                objective.walled(first), best, jac=True, method="L-BFGS-B", callback=after,
+                walled(objective, first), best, jac=True, method="L-BFGS-B", callback=after,
                 options={"maxcor": MEMORY, "maxiter": max_iterations - spent - len(trace) + 1,
                          "maxfun": 20 * max_iterations, "ftol": 0, "gtol": 0},
             )  # fmt: skip

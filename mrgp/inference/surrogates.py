@@ -1,97 +1,103 @@
-"""Climbs of a bound of counts by surrogates: Gaussian densities with the same slopes.
+"""Climbs of a bound of counts that hold the pseudo-observations of q.
 
-A surrogate has the bound's slopes at one place (:mod:`mrgp.likelihoods.surrogate`), and is climbed at the cost of a
-Gaussian likelihood, without a search for q. The bound is asked once in a round, where the climb of the surrogate ends:
-it never falls.
+What defines q, pseudo-observations of log-rates, hardly changes along a climb: they say what was counted. With them
+held, q still follows all parameters, and what is climbed is a bound itself, without a search for q
+(:mod:`mrgp.likelihoods.surrogate`). The best q is looked for once in a round, where the climb has ended, beginning with
+the q that is there: what a round yields is never lower than that climb.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
-from scipy.optimize import Bounds, minimize
+from scipy.optimize import minimize
 
 from mrgp.inference.density import Density, Sites
-from mrgp.inference.optimise import Objective, Rounds, sites_at
+from mrgp.inference.optimise import PATIENCE, ROUGHEST, Objective, Rounds, sites_at, walled
 from mrgp.parts.emissions import Emission
 from mrgp.recordings.recording import MultiRegionData
 
-FIRST, MOST = 10, 40  # L-BFGS iterations on a surrogate
-NEAR, FARTHEST = 8.0, 64.0  # scales of the objective: how far a round moves a coordinate
-FAITHFUL, ENOUGH, ODD = 0.5, 0.05, 4.0  # of the promised gain: trusted further, followed, not believed
-HALVINGS = 4  # of a step that does not raise the bound
-LARGE = 3e5  # counts: of fewer a search for q takes less than the surrogate's compilation saves
+FIRST, GROWTH, MOST = 15, 4, 960  # L-BFGS iterations of a round, and how many times as many the next ones take
+HELD = 10  # of them, through which pseudo-observations are held
+MEMORY = 100  # L-BFGS pairs
+LARGE = 3e5  # counts: of fewer a search for q takes less than another compilation saves
 
 
 def quicker(emission: Emission, data: MultiRegionData, tolerance: float) -> Rounds | None:
     """Quicker way up a bound, where it is worth its compilation; else None."""
     if not emission.is_of_counts or data.values.size < LARGE:
         return None
-    return partial(rounds, beside=emission.own_sites, tolerance=tolerance)
+    return partial(rounds, tolerance=tolerance)
 
 
 def rounds(
-    objective: Objective, loss: float, slope: np.ndarray, *, beside: tuple[str, ...], tolerance: float
+    objective: Objective, loss: float, *, tolerance: float
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Climb from the objective's start; yields where every round has ended, and the loss there.
 
-    Rounds end where one gains less than ``tolerance`` nats, or half of what its surrogate promised: where spikes are
-    few, latents are so uncertain that loadings change how uncertain, of which a surrogate knows nothing.
+    They end where one gains less than ``tolerance`` nats.
 
     Args:
         objective: Of a bound.
-        loss, slope: Of the objective at its start.
-        beside: Names of sites that surrogates say nothing of. They move along the bound's slope, as far as the scales
-            of the objective say.
+        loss: Of the objective at its start.
         tolerance: Nats.
     """
-    here, most, radius = np.zeros(objective.size), FIRST, NEAR
-    apart = objective.marks(beside)
+    here, most = np.zeros(objective.size), FIRST
     while True:
-        surrogate = _surrogate(*objective.arguments(here), objective.guess, objective.within)
-        near = partial(_evaluated, objective, surrogate)
-        base, own_slope = near(here)
-        unsaid = slope - own_slope  # of sites beside, and of what the search for q has left
-
-        found = minimize(
-            _promised, here, (near, here, unsaid, apart), jac=True, method="L-BFGS-B",
-            bounds=Bounds(here - radius, here + radius), options={"maxcor": MOST, "maxiter": most},
+        held = _Held(objective, here, tolerance)
+        minimize(
+            walled(held, loss), here, jac=True, method="L-BFGS-B", callback=held.after,
+            options={"maxcor": MEMORY, "maxiter": most, "ftol": 0, "gtol": 0},
         )  # fmt: skip
-        expected = base - float(found.fun)
-        if not np.isfinite(expected) or expected <= 0:
+        if not held.losses or not held.losses[-1] < loss:
             return
-        for halving in range(HALVINGS):
-            there = here + 0.5**halving * (found.x - here)
-            tried, tried_slope = objective(there)
-            gained = loss - tried
-            if np.isfinite(tried) and ENOUGH * 0.5**halving < gained / expected < ODD:
-                break
-        else:
+        objective.guess = held.guess(held.place)
+        tried, _ = objective(held.place)
+        gained = loss - tried
+        if not gained > 0:
             return
-        faithful = halving == 0 and gained > FAITHFUL * expected
-        here, loss, slope = there, tried, tried_slope
+        here, loss = held.place, tried
         yield here, loss
-        if gained < tolerance or not faithful:
+        if gained < tolerance:
             return
-        most, radius = min(2 * most, MOST), min(2 * radius, FARTHEST)
+        most = min(GROWTH * most, MOST)
 
 
-def _promised(
-    x: np.ndarray, near: Callable[[np.ndarray], tuple[float, np.ndarray]], here: np.ndarray, unsaid: np.ndarray,
-    apart: np.ndarray,
-) -> tuple[float, np.ndarray]:  # fmt: skip
-    """Loss and slope of a surrogate that was made at ``here``, with what it leaves unsaid."""
-    value, slope = near(x)
-    away = x - here
-    return value + unsaid @ away + 0.5 * (apart * away) @ away, slope + unsaid + apart * away
+class _Held:
+    """Loss and slope with pseudo-observations held, made anew every few iterations of a climb.
 
+    Each time q gets better the loss falls a little beside the climb, and slopes change by what q answers, which is a
+    part of how the best bound bends: the climb learns that too.
+    """
 
-def _evaluated(objective: Objective, surrogate: Any, x: np.ndarray) -> tuple[float, np.ndarray]:
-    value, gradient = _near(*objective.arguments(x), surrogate)
-    return float(value), np.asarray(gradient, float)
+    def __init__(self, objective: Objective, here: np.ndarray, tolerance: float) -> None:
+        self.objective, self.tolerance = objective, tolerance
+        self.place, self.losses = here, list[float]()  # where the last iteration has ended, and the losses of all
+        self.surrogate = _surrogate(*objective.arguments(here), objective.guess, objective.within)
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = _held(*self.objective.arguments(x), self.surrogate)
+        return float(value), np.asarray(gradient, float)
+
+    def guess(self, x: np.ndarray) -> Any:
+        """Make the start of a search for q at ``x``."""
+        return _guess(*self.objective.arguments(x), self.surrogate)
+
+    def after(self, intermediate_result: Any) -> None:
+        """Make pseudo-observations anew, if it is time.
+
+        A climb that gains less than the tolerance ends.
+        """
+        self.place = np.array(intermediate_result.x)
+        self.losses.append(float(intermediate_result.fun))
+        if len(self.losses) > PATIENCE and self.losses[-1 - PATIENCE] - self.losses[-1] < self.tolerance:
+            raise StopIteration
+        if len(self.losses) % HELD == 0:
+            here = self.objective.arguments(self.place)
+            self.surrogate = _surrogate(*here, self.guess(self.place), ROUGHEST)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -102,12 +108,19 @@ def _surrogate(
 
 
 @partial(jax.jit, static_argnums=0)
-def _near(
+def _held(
     density: Density, x: Array, origin: Sites, scale: Sites, frozen: Sites, data: Any, surrogate: Any
 ) -> tuple[Array, Array]:
-    """Negative density of a surrogate, and its gradient."""
+    """Negative density with the pseudo-observations of q held, and its gradient."""
 
     def negative(x: Array) -> Array:
-        return -density.near(sites_at(density, x, origin, scale, frozen, data), data, surrogate)
+        return -density.held(sites_at(density, x, origin, scale, frozen, data), data, surrogate)
 
     return jax.value_and_grad(negative)(x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _guess(
+    density: Density, x: Array, origin: Sites, scale: Sites, frozen: Sites, data: Any, surrogate: Any
+) -> Any:
+    return density.guess_of(sites_at(density, x, origin, scale, frozen, data), data, surrogate)

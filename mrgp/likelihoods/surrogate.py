@@ -9,6 +9,11 @@ a covariance, every count is replaced by
 Integrated over x ~ N(0, K) it has the q that it was made from as its posterior, and where that q is the best one its
 slopes by loadings, offsets, delays and kernels are those of the bound: E_q[(y - e^eta) x] = s m - lambda V C' (Stein).
 What is far slower than a Gaussian likelihood, the search for q, is left out, while x is still integrated out.
+
+Loadings also change how uncertain log-rates are, of which a Gaussian density of fixed lambda knows the slope alone: of
+few spikes a climb cannot follow it far. **The bound by the q that pseudo-observations make elsewhere can be followed**
+(:func:`held_bound`): it has those slopes too, is a bound at all parameters, and costs a smoother and a pass over the
+counts (after Adam, Chang, Khan & Solin 2021, NeurIPS).
 """
 
 from typing import NamedTuple
@@ -17,8 +22,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from mrgp.likelihoods.best_gaussian import Problem, information_of
-from mrgp.likelihoods.gaussians import Fitted
+from mrgp.likelihoods.gaussians import Fitted, Guess
 from mrgp.likelihoods.reduction import Information
+
+UNREAD = 1e-12  # of the squares of all loadings: those of a latent that no neuron reads are 0
 
 
 class Surrogate(NamedTuple):
@@ -38,10 +45,16 @@ class Surrogate(NamedTuple):
 
 
 def surrogate_of(problem: Problem, q: Fitted) -> Surrogate:
-    """Make the surrogate of a bound around its q."""
-    groups, precision = problem.groups, q.wanted
+    """Make the surrogate of a bound around its q.
+
+    It is the q of the pseudo-observations, also where it is not the best one: what is left of the slope of the bound by
+    the means of latents is taken from s, where C'C has it come from.
+    """
+    groups, precision, C = problem.groups, q.precision, problem.loadings
     slope, eta = problem.bin_by_bin(lambda found, eta: (found.slope, eta), q.mean, q.covariance)
-    vectors = slope + groups.of_trials(precision) * eta
+    square = C.T @ C
+    back = jnp.linalg.solve(square + UNREAD * (1 + jnp.trace(square)) * jnp.eye(len(square)), C.T)
+    vectors = slope - q.slope @ back + groups.of_trials(precision) * eta
     weight = jnp.broadcast_to(groups.of_trials(precision), vectors.shape)
     return Surrogate(vectors, precision, _summed(problem, vectors), _summed(problem, weight))
 
@@ -51,6 +64,23 @@ def log_density(problem: Problem, surrogate: Surrogate) -> Array:
     level = problem.level
     constant = (surrogate.by_level * level - 0.5 * surrogate.weight * jnp.square(level)).sum()
     return constant + problem.latent.normalizer(information_in(problem, surrogate)).sum()
+
+
+def held_bound(problem: Problem, surrogate: Surrogate) -> Array:
+    """Bound of log p(y) of each trial by the q of pseudo-observations, (trial,).
+
+    Loadings, latents and counts are those of ``problem``.
+    """
+    told, groups = information_in(problem, surrogate), problem.groups
+    mean, covariance, log_det = problem.latent.smoother(len(groups.size))(told)
+    dual = told.vectors - jnp.einsum("tbij,tbj->tbi", groups.of_trials(told.precision), mean)
+    found = problem.scored(mean, dual, surrogate.precision, told.precision, covariance, log_det)
+    return found.bound + problem.normalizers
+
+
+def guess_of(problem: Problem, surrogate: Surrogate) -> Guess:
+    """Start of a search for the best q: that of pseudo-observations."""
+    return Guess(information_in(problem, surrogate).vectors, surrogate.precision)
 
 
 def information_in(problem: Problem, surrogate: Surrogate) -> Information:

@@ -1,12 +1,13 @@
 """Does CoupledLDS find who drives whom? Recordings drawn from the program, a third of the edges absent.
 
-python tests/benchmarks/coupled.py [--recordings 10] [--steinmetz 13]
+python tests/benchmarks/coupled.py [--recordings 10] [--steinmetz 13] [--calibrate 40]
 
 4 regions x 3 states x 20 neurons, 100 trials x 50 bins: Gaussian values of signal-to-noise 1, Poisson counts of about
 1 in a bin and signal-to-noise 0.5. The area under the ROC curve ranks edges by the evidence for them. An edge is pruned
 where the evidence is against it; of those that are there and carry more than 5% of their target's variance none may be.
 Then a recording of a mouse at a task (Steinmetz et al. 2019), whose counts must be told better than by each neuron's
-rate.
+rate. And small recordings whose parameters are all drawn from their priors, each edge there or not by the toss of a coin,
+as ``fit.edges`` takes them: intervals must cover as often as they say, and edges be there as often as their probability.
 """
 
 import argparse
@@ -28,7 +29,6 @@ ABSENT = 4  # of 12 edges
 LARGE = 0.05  # share of the target's variance
 STATES = 3  # of each region
 MOST_COUNTED = 200  # spikes in a bin
-MOST = 30  # neurons of each region of a mouse, those that fire most
 HEAD = ("seed", "AUC", "large edges", "pruned", "true edges", "90% intervals cover", "false edges, kept",
         "converged", "fit s", "edges s")  # fmt: skip
 
@@ -92,26 +92,61 @@ def of_a_mouse(session: int, emission: str) -> tuple[list[str], list[list[object
     data = mrgp.load_recording(reference(f"steinmetz_{session}.npz"), drop_dead=True)
     largest = sorted(data.layout.regions, key=lambda name: -data.region(name).shape[2])[:3]
     data = mrgp.load_recording(reference(f"steinmetz_{session}.npz"), regions=largest, drop_dead=True)
-    busiest = {name: np.sort(np.argsort(-data.region(name).mean((0, 1)))[:MOST]) for name in largest}
-    data = data.select_neurons(busiest)
     order, cut = np.random.default_rng(0).permutation(data.n_trials), round(0.8 * data.n_trials)
     train, test = data.select_trials(np.sort(order[:cut])), data.select_trials(np.sort(order[cut:]))
     rate = np.maximum(train.floats.mean((0, 1)), 1e-3)
     plain = poisson.logpmf(np.asarray(test.values, int), rate).sum() / test.n_trials
     none = tuple((source, target) for source in largest for target in largest if source != target)
     model = CoupledLDS(STATES, emission=emission)
-    began = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fits = [one.fit(train, progress=False, n_starts=1) for one in (model.replace(absent=none), model)]
-    seconds = time.perf_counter() - began
+    fits, seconds = [], []
+    for one in (model.replace(absent=none), model):
+        began = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fits.append(one.fit(train, progress=False, n_starts=1))
+        seconds.append(f"{time.perf_counter() - began:.0f}")
     edges = fits[1].edges()
     columns = (edges.source_of_edge, edges.target_of_edge, edges.share, edges.log_bayes_factor)
     strong = [f"{s} to {t} ({100 * share:.0f}%)" for s, t, share, value in zip(*(c.values for c in columns), strict=True) if value > 0]
     scores = [f"{float(fit.log_likelihood(test).mean()):.1f}" for fit in fits]
-    row = [session, train.layout.total_neurons, STATES, f"{plain:.1f}", *scores, ", ".join(strong), f"{seconds:.0f}"]
+    row = [session, train.layout.total_neurons, STATES, f"{plain:.1f}", *scores, ", ".join(strong), *seconds]
     print(row, flush=True)
-    return ["session", "neurons", "states", "each neuron's rate", "without edges", "with edges", "edges (share)", "s"], [row]
+    head = ["session", "neurons", "states", "each neuron's rate", "without edges", "with edges", "edges (share)"]
+    return [*head, "s without", "s with"], [row]
+
+
+def calibrated(count: int) -> tuple[list[str], list[list[object]]]:
+    """How often intervals of norms cover the truth, and edges are there, over small recordings drawn from the prior."""
+    names, inside, there, said = "ABC", {0.5: [], 0.9: []}, [], []
+    pairs = [(source, target) for source in names for target in names if source != target]
+    full = CoupledLDS(1)
+    for seed in range(count):
+        tosses = np.random.default_rng(seed).random(len(pairs)) < 0.5
+        absent = tuple(pair for pair, toss in zip(pairs, tosses, strict=True) if not toss)
+        size = {"regions": dict.fromkeys(names, 8), "n_trials": 30, "n_bins": 30, "bin_width": 0.02}
+        made = mrgp.simulate(CoupledLDS(1, absent=absent), **size, snr=1.0, seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit = full.fit(made.data, seed=seed, n_starts=2, progress=False)
+            tables = {share: fit.edges(share) for share in inside}
+        norms = np.sqrt(np.asarray(full.regions(made.data.layout).squares(made.sites["coupling"])))
+        for share, edges in tables.items():
+            inside[share].append((edges.lower.values <= norms) & (norms <= edges.upper.values))
+        there.append(norms > 0)
+        said.append(tables[0.9].probability.values)
+    found, probability = np.concatenate(there), np.concatenate(said)
+    rows: list[list[object]] = []
+    for share, covered in inside.items():
+        every = np.concatenate(covered)
+        error = np.sqrt(share * (1 - share) / len(every))
+        rows.append([f"{100 * share:.0f}% intervals cover", len(every), f"{every.mean():.2f}", f"{share:.2f} +- {error:.2f}"])
+        rows.append([f"{100 * share:.0f}% intervals cover, edges that are there", found.sum(), f"{every[found].mean():.2f}", ""])
+    for low, high in ((0.0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1.0)):
+        told = (probability >= low) & (probability <= high)
+        if told.any():
+            rows.append([f"edges said to be there with probability {low:g} to {high:g}", told.sum(), f"{found[told].mean():.2f}",
+                         f"{probability[told].mean():.2f}"])  # fmt: skip
+    return ["of edges", "number", "share", "said"], rows
 
 
 def main() -> None:
@@ -121,7 +156,14 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="a file that keeps what is done, from which the same command goes on")
     parser.add_argument("--steinmetz", type=int, default=13, help="session; 0 for none")
     parser.add_argument("--counts", default="poisson", help="emission of the session")
+    parser.add_argument("--calibrate", type=int, default=0, help="number of small recordings drawn from the prior")
     args = parser.parse_args()
+    if args.calibrate:
+        head, lines = calibrated(args.calibrate)
+        about = f"{args.calibrate} recordings of 3 regions x 1 state x 8 neurons, 30 trials x 30 bins. "
+        about += "Of edges that may not be there an interval begins at 0, and so covers more often than it says."
+        command = f"python tests/benchmarks/coupled.py --recordings 0 --steinmetz 0 --calibrate {args.calibrate}"
+        record("Calibration of edges of coupled regions", f"{table(head, lines)}\n\n{about}", command)
     for emission in args.emissions.split(",") if args.recordings else ():
         found, rows = np.array([kept(args.rows, seed, emission) for seed in range(args.recordings)]), []
         for seed, line in enumerate(found):
@@ -133,7 +175,7 @@ def main() -> None:
         record(f"Edges of coupled regions, {emission}", f"{table(HEAD, rows)}\n\n{note}", command)
     if args.steinmetz:
         head, lines = of_a_mouse(args.steinmetz, args.counts)
-        about = f"log p of test trials in nats per trial; {MOST} neurons of each of the three largest regions, 80% of the trials to train"
+        about = "log p of test trials in nats per trial; all neurons of the three largest regions, 80% of the trials to train"
         record("Coupled regions of a mouse", f"{table(head, lines)}\n\n{about}", "python tests/benchmarks/coupled.py")
 
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 from mrgp.models import DLAG
@@ -11,7 +12,7 @@ from mrgp.inference import surrogates
 from mrgp.inference.density import LogJoint
 from mrgp.inference.map import MAP
 from mrgp.inference.mode.given_loadings import Given, Reduced
-from mrgp.inference.optimise import Objective, maximise
+from mrgp.inference.optimise import Objective, maximise, sites_at
 from mrgp.simulations.simulate import simulate
 
 MODEL = DLAG(1, 1, emission="poisson", max_delay=0.06, likelihood="dense")
@@ -60,16 +61,33 @@ def objective(request):
 def test_slopes_are_those_of_the_bound(objective):
     here = 0.3 * np.random.default_rng(1).standard_normal(objective.size)
     _, slope = objective(here)
-    _, slope = objective(here)  # from the q that the first one has found
+    value, slope = objective(here)  # from the q that the first one has found
     surrogate = surrogates._surrogate(*objective.arguments(here), objective.guess, 1e-9)
-    _, own = surrogates._evaluated(objective, surrogate, here)
+
+    def gaussian(x):
+        sites = sites_at(objective.density, x, *objective.arguments(here)[2:])
+        return -objective.density.near(sites, objective.data, surrogate)
+
+    held, own = surrogates._held(*objective.arguments(here), surrogate)
+    # Of a Gaussian density; it says nothing of a dispersion.
+    near = np.asarray(jax.jit(jax.grad(gaussian))(here))
     beside = objective.unravel(np.arange(objective.size)).get("dispersion", np.zeros(0)).astype(int)
     modelled = np.setdiff1d(np.arange(objective.size), beside)
-    np.testing.assert_allclose(own[modelled], slope[modelled], atol=1e-4, rtol=1e-5)
-    # The surrogate is a function of its own: elsewhere its value and its slope still agree.
+    np.testing.assert_allclose(near[modelled], slope[modelled], atol=1e-4, rtol=1e-5)
+    # Of the bound by the q of the same pseudo-observations, which is the bound here, and a bound elsewhere.
+    assert float(held) == pytest.approx(value, abs=1e-6)
+    np.testing.assert_allclose(own, slope, atol=1e-4, rtol=1e-5)
     away = np.random.default_rng(2).standard_normal(objective.size)
-    up, down = (surrogates._evaluated(objective, surrogate, here + step * away)[0] for step in (1e-5, -1e-5))
-    assert (up - down) / 2e-5 == pytest.approx(own @ away, rel=1e-4, abs=1e-3)
+    up, down = (surrogates._held(*objective.arguments(here + step * away), surrogate)[0] for step in (1e-5, -1e-5))
+    assert float(up - down) / 2e-5 == pytest.approx(float(own @ away), rel=1e-4, abs=1e-3)
+    for step in (0.3, 1.0):
+        there = here + step * away
+        elsewhere = float(surrogates._held(*objective.arguments(there), surrogate)[0])
+        assert elsewhere > objective(there)[0] + 1e-3
+        # The search begins with that q: no step is needed to be as high.
+        objective.guess, objective.within = surrogates._guess(*objective.arguments(there), surrogate), 1e9
+        assert objective(there)[0] == pytest.approx(elsewhere, abs=1e-6)
+        objective.within = 1e-9
 
 
 @only(argvalues=["complete", "conditions and holes", pytest.param("state space", marks=pytest.mark.slow)])
@@ -93,31 +111,51 @@ def test_given_loadings_slopes_are_those_of_the_bound(objective):
 def test_rounds_end_where_plain_climbs_do_and_never_fall(objective):
     plain = Objective(objective.density, objective.data, objective.sites(np.zeros(objective.size)), objective.scale)
     expected = maximise(plain, tolerance=1e-3, max_iterations=400)
-    first, slope = objective(np.zeros(objective.size))
-    beside = ("dispersion",) if "dispersion" in objective.origin else ()
-    losses = [loss for _, loss in surrogates.rounds(objective, first, slope, beside=beside, tolerance=1e-2)]
+    first, _ = objective(np.zeros(objective.size))
+    losses = [loss for _, loss in surrogates.rounds(objective, first, tolerance=1e-2)]
     assert first - losses[0] > 0.1 * (first + expected.log_joint)  # one round is a good part of the way
-    found = maximise(
-        objective, tolerance=1e-3, max_iterations=400, ahead=partial(surrogates.rounds, beside=beside, tolerance=1e-2)
-    )
+    assert np.diff([first, *losses]).max() < 0
+    assert losses[-1] < -expected.log_joint + 1.0
+    found = maximise(objective, tolerance=1e-3, max_iterations=400, ahead=partial(surrogates.rounds, tolerance=1e-2))
     assert found.log_joint > expected.log_joint - 0.5
     assert np.diff(found.trace).min() >= 0
 
 
 @only(argvalues=["complete"])
-def test_a_step_that_the_bound_does_not_follow_is_halved_or_left(objective, monkeypatch):
-    """A surrogate that promises what is not there costs evaluations, and nothing else."""
-    real = surrogates._evaluated
+def test_places_without_a_density_end_no_round(objective, monkeypatch):
+    """Regions that drive each other have no density where they are unstable together: a step there is shortened."""
+    real, far = surrogates._held, []
 
-    def promising(objective, surrogate, x):
-        value, slope = real(objective, surrogate, x)
-        return value - 1e3 * x.sum(), slope - 1e3
+    def bounded(*arguments):
+        value, slope = real(*arguments)
+        room = 4.0 - np.square(arguments[1]).sum()
+        if room <= 0:
+            far.append(room)
+            return np.nan, np.full(slope.shape, np.nan)
+        return value - 10 * np.log(room), slope + 20 * arguments[1] / room
 
-    monkeypatch.setattr(surrogates, "_evaluated", promising)
-    first, slope = objective(np.zeros(objective.size))
-    losses = [loss for _, loss in surrogates.rounds(objective, first, slope, beside=(), tolerance=1e-2)]
-    assert np.diff([first, *losses]).max(initial=-1.0) < 0
-    assert objective.evaluations <= 1 + (1 + len(losses)) * surrogates.HALVINGS
+    monkeypatch.setattr(surrogates, "_held", bounded)
+    first, _ = objective(np.zeros(objective.size))
+    place, loss = next(surrogates.rounds(objective, first, tolerance=1e-2))
+    assert far
+    assert np.linalg.norm(place) > 1.0
+    assert loss < first
+
+
+@only(argvalues=["complete"])
+def test_a_round_that_gains_nothing_is_the_last(objective, monkeypatch):
+    """What is held promises more than is there: the climb ends where it is."""
+    real = surrogates._held
+
+    def promising(*arguments):
+        value, slope = real(*arguments)
+        return value - 1e3 * arguments[1].sum(), slope - 1e3
+
+    monkeypatch.setattr(surrogates, "_held", promising)
+    first, _ = objective(np.zeros(objective.size))
+    before = objective.evaluations
+    assert not list(surrogates.rounds(objective, first, tolerance=1e-2))
+    assert objective.evaluations == before + 1
 
 
 def test_a_fit_of_a_large_recording_climbs_by_surrogates(monkeypatch):
@@ -127,19 +165,20 @@ def test_a_fit_of_a_large_recording_climbs_by_surrogates(monkeypatch):
     monkeypatch.setattr(surrogates, "LARGE", 0)
     monkeypatch.setattr(surrogates, "rounds", lambda *args, **how: asked.append(how) or iter(()))
     again = MODEL.fit(data, MAP(), progress=False, n_starts=1)
-    assert asked[0]["beside"] == ()
+    assert asked[0]["tolerance"] == 0.01
     np.testing.assert_allclose(again.trace, plain.trace)
     assert surrogates.quicker(mrgp.Gaussian(), data, 0.1) is None
 
 
 @only(argvalues=["complete"])
 def test_compiled_once_for_all_rounds(objective):
-    first, slope = objective(np.zeros(objective.size))
-    climb = partial(surrogates.rounds, objective, first, slope, beside=(), tolerance=1e-2)
+    first, _ = objective(np.zeros(objective.size))
+    climb = partial(surrogates.rounds, objective, first, tolerance=1e-2)
     list(climb())
-    sizes = surrogates._near._cache_size(), surrogates._surrogate._cache_size()
+    programs = surrogates._held, surrogates._guess, surrogates._surrogate
+    sizes = [program._cache_size() for program in programs]
     list(climb())
-    assert (surrogates._near._cache_size(), surrogates._surrogate._cache_size()) == sizes
+    assert [program._cache_size() for program in programs] == sizes
 
 
 def test_a_bound_where_rates_are_astronomical_is_none():

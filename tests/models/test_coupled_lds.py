@@ -198,6 +198,23 @@ def test_an_edge_is_a_student_t_and_regions_are_stable_together():
     assert np.linalg.norm(drawn, axis=(1, 2)).max() > 0.5
 
 
+def test_the_condition_that_regions_are_stable_says_next_to_nothing():
+    """The factor that the density leaves out, by Monte Carlo: of an edge, and of A."""
+    regions = Regions((3, 3, 3, 3), tuple((s, t) for s in range(4) for t in range(4) if s != t))
+
+    @jax.jit
+    def stable(own, keys):  # whether draws without the condition are stable, with all edges and without the first
+        prior = RelevantEdges(own, regions, 1.0, 0.01, 0)
+        drawn = jax.vmap(prior._drawn)(keys)
+        return [jax.vmap(prior._is_stable)(B) for B in (drawn, jnp.where(regions.edge_of_entry == 0, 0.0, drawn))]
+
+    owns = RegionContractions(regions).sample(jax.random.key(0), (8,))
+    shares = np.array([np.mean(stable(own, jax.random.split(jax.random.key(1), 500)), axis=1) for own in owns])
+    assert shares.min() > 0.7
+    assert 0.0 < np.log(shares[:, 1] / shares[:, 0]).mean() < 0.06  # nats of an edge's evidence
+    assert np.log(shares[:, 0]).std() < 0.15
+
+
 # --- what is said of edges
 
 
@@ -306,6 +323,27 @@ def test_messages_are_what_edges_add(case):
     assert float(found["sd"][:, 1:].max()) < 1e-2 < float(found["sd"][0, 0, 0, 0])
 
 
+@pytest.mark.parametrize("slowest", [0.8, 0.99])
+def test_a_fit_goes_on_without_an_edge_that_held_others_in_check(slowest):
+    """B and A drive each other beyond any bound; C, which B drives, holds B back."""
+    data, A = recording(sizes={"A": 2, "B": 2, "C": 2}), np.diag([0.8, 0.8, slowest])
+    F = np.array([[0, 0.25, 0], [0.25, 0, -0.3], [0, 0.3, 0]])
+    B = F / np.sqrt(1 - np.diag(A) ** 2)[:, None]
+    sites = {"own_dynamics": A, "coupling": B, "loadings": np.ones((6, 1)), "noise": np.ones(6), "offset": np.zeros(6)}
+    whole, without = CoupledLDS(1), CoupledLDS(1, absent=(("C", "B"),))
+    assert np.abs(np.linalg.eigvals(A + F)).max() < 1
+    cut = {**sites, "coupling": np.where(F < 0, 0.0, B)}
+    assert np.isnan(without.log_likelihood(data, cut)).all()  # no start
+    _, begun = without.fitting.from_other_fit(whole, sites, data)
+    assert np.isfinite(without.log_likelihood(data, begun)).all()
+    kept = begun["coupling"][cut["coupling"] != 0] / cut["coupling"][cut["coupling"] != 0]
+    np.testing.assert_allclose(kept, kept[0])
+    assert 0.1 < kept[0] < 1
+    assert begun["coupling"][1, 2] == 0
+    _, same = whole.fitting.from_other_fit(whole, sites, data)
+    np.testing.assert_array_equal(same["coupling"], B)
+
+
 @pytest.mark.slow
 def test_an_edge_pays_on_unseen_trials(case):
     data = case[0].data
@@ -318,6 +356,21 @@ def test_an_edge_pays_on_unseen_trials(case):
     assert len(found.summary()["edges"]) == 2
     with pytest.raises(mrgp.DataError, match="the model has no edge A to V9"):
         mrgp.compare_edges(data, CoupledLDS(1), [("A", "V9")])
+
+
+def test_the_bound_of_counts_is_that_of_every_trial_by_itself():
+    """Trials of very different rates: a covariance that they share loses nats, of which no trial alone loses any."""
+    model = CoupledLDS((1, 1), emission="poisson", shared_covariance=False)
+    sites = {"own_dynamics": np.diag([0.8, 0.6]), "coupling": np.array([[0.0, 0.3], [0.5, 0.0]])}
+    sizes = {"regions": {"A": 4, "B": 4}, "n_trials": 5, "n_bins": 8, "bin_width": BIN, "seed": 1}
+    made = mrgp.simulate(model, sites=sites, **sizes, snr=2.0)
+    alone = [
+        float(model.log_likelihood(made.data.select_trials(np.array([trial])), made.sites)[0]) for trial in range(5)
+    ]
+    found = model.log_likelihood(made.data, made.sites)
+    np.testing.assert_allclose(found, alone, atol=0.02)
+    shared = model.replace(shared_covariance=True).log_likelihood(made.data, made.sites)
+    assert float(shared.sum()) < float(found.sum()) - 0.5
 
 
 @pytest.mark.slow

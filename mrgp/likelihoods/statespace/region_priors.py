@@ -71,8 +71,10 @@ class RegionContractions(Distribution):
 class RelevantEdges(Distribution):
     """Prior of the blocks of edges with the precision of each integrated out.
 
-    Its density is that without the condition that regions together are stable, of which the draws are: the two differ
-    by a factor that no edge changes.
+    Its density is that without the condition that regions together are stable, of which the draws are. The factor that
+    is left out, 1 over the probability that edges without the condition are stable, changes with A and with which edges
+    there are, and is left out because it says next to nothing: of 4 regions of 3 states with the default precisions its
+    logarithm has an sd of 0.06 over A, and without one edge it is 0.03 lower, by which evidence for an edge is too low.
 
     Args:
         own: A of the regions, (state_after, state).
