@@ -109,6 +109,7 @@ LEFT_OUT = {
     "edge_shape": "a prior that seldom changes, chosen in Python",
     "edge_rate": "a prior that seldom changes, chosen in Python",
     "shared_covariance": "how exact a bound is, chosen in Python",
+    "populations": "the regions, or unknown ones: a part, chosen in Python",
     "hidden": "of networks, chosen in Python",
     "encoder": "of networks, chosen in Python",
     "heads": "of networks, chosen in Python",
