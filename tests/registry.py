@@ -43,6 +43,7 @@ from mrgp.metrics.variance import VarianceExplained
 from mrgp.part import Part
 from mrgp.parts.networks.cells import Gated, Residual
 from mrgp.parts.networks.channels import AttentionChannels, GraphChannels, RateChannels
+from mrgp.parts.populations import Known
 from mrgp.parts.readout import Readout
 from mrgp.recordings.readers import Alf, Matlab, NetCDF, Npy, Npz, Nwb, Phy, Zarr
 
@@ -239,6 +240,7 @@ PARTS: dict[str, list[Part]] = {
         mrgp.ConstantDelay(longest=0.05),
         mrgp.VaryingDelay(longest=0.05, timescale=0.1, spread=0.01),
     ],
+    "populations": [Known(), mrgp.Unknown(most=3)],
     "drift": [mrgp.NoDrift(), mrgp.SlowDrift(n_factors=2)],
     "likelihood": [mrgp.Kalman(order=4), mrgp.Dense(), Spectral()],
     "cell": [Residual(width=8), Gated()],

@@ -481,7 +481,7 @@ def test_a_reader_of_ones_own_goes_before_a_built_in_one(data, csv):
     lab = type("LabFile", (mrgp.Reader,), body)
     try:
         assert mrgp.load_recording(csv.rename(csv.with_suffix(".mat"))).layout == data.layout
-        assert list(lab.by_suffix()) == [".npz", ".npy", ".nc", ".mat", ".nwb", ".csv"]
+        assert list(lab.by_suffix()) == [".npz", ".npy", ".nc", ".zarr", ".mat", ".nwb", ".csv"]
     finally:
         mrgp.Reader._members.pop("labfile")
 

@@ -18,6 +18,7 @@ from mrgp.parts.loadings import readout_loadings
 
 N_TRIALS = 3
 posterior = jax.jit(MarkovPosterior)
+covariance = jax.jit(dense_covariance, static_argnums=(2, 3))
 draws = jax.jit(lambda distribution, key: distribution.sample(key, (20_000,)))
 draw = jax.jit(lambda distribution, key: distribution.sample(key))
 
@@ -38,7 +39,7 @@ def made(n_trials=N_TRIALS, seed=0, **options):
 
 def dense(prior, factors, trial):
     """Mean and covariance of q over all bins, the prior covariance, and log Z."""
-    V = np.asarray(dense_covariance(*prior.assembled(), prior.n_bins, ()))
+    V = np.asarray(covariance(*prior.assembled(), prior.n_bins, ()))
     size = prior.event_shape[1]
     F = np.zeros_like(V)
     for t, root in enumerate(np.asarray(factors.roots[trial])):

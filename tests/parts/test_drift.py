@@ -65,7 +65,9 @@ def test_trials_keep_their_places_and_start_times_take_their_part():
 
 
 @pytest.mark.parametrize(
-    "model", [LFADS_, NODE, pytest.param(REGIONS, marks=pytest.mark.slow)], ids=["lfads", "neuralode", "mrlfads"]
+    "model",
+    [pytest.param(LFADS_, marks=pytest.mark.slow), NODE, pytest.param(REGIONS, marks=pytest.mark.slow)],
+    ids=["lfads", "neuralode", "mrlfads"],
 )
 def test_what_neurons_read_is_off_by_the_drift_of_the_trial(model):
     """The program's log-rates and latents with and without, for all trials and for two of them."""

@@ -329,7 +329,8 @@ def test_evaluate_and_aggregate_on_the_command_line(run, files, evaluation, tmp_
     code, printed, err = run("aggregate", tmp_path / "test", "--means", "--out", tmp_path / "table")
     assert (code, err) == (DONE, "")
     assert "PSTH + ridge" in printed
-    assert {path.name for path in (tmp_path / "table").iterdir()} == {"aggregate.csv", "aggregate.png", "report.json"}
+    written = {"aggregate.csv", "aggregate.png", "report.json", "run.json"}
+    assert {path.name for path in (tmp_path / "table").iterdir()} == written
 
 
 @pytest.mark.parametrize(("option", "value", "left"), [("--split-seed", 0, None), ("--test-trials", "4:6", [4, 5])])

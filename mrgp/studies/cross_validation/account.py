@@ -14,7 +14,8 @@ MANY_FAILED = 0.2
 
 COLUMNS = {
     "candidate": ("candidate", None), "mean": ("score (nats/trial)", 3), "se": ("± se", 3),
-    "behind": ("behind the best (nats/trial)", 3), "difference_se": ("± se of it", 3), "n_loadings": ("loadings", 0),
+    "behind": ("behind the best (nats/trial)", 3), "difference_se": ("± se of it", 3),
+    "n_loadings": ("loadings in all", 0),
     "valid": ("all folds fitted", None), "seconds": ("time (s)", 1),
 }  # fmt: skip
 PICTURES = (
