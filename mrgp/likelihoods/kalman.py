@@ -207,7 +207,7 @@ class MarkovGP(DelayedGP):
         steady = constant and self.space.is_stationary and not self._in_parallel
         patterns = stepped.precision.shape[1]
         if valid is None and self._is_short(dynamics, readout, patterns, n_trials if steady else None):
-            kinds = told_apart(self.space.kinds, dynamics, readout)
+            kinds = told_apart(self.space.kinds, dynamics, readout, n_steps)
             V = stationary_covariance(dynamics, readout, n_steps, kinds)
             return whole.log_normalizer(kinds, V, stepped.vectors, stepped.precision, stepped.pattern)
         if steady:

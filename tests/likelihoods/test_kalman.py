@@ -511,7 +511,7 @@ FEW = {"constant", "one_step", "one_readout_one_trial"}  # between "changing_pre
 def at_once(given):
     """The log normalizers and what the readouts' moments are, by one factor of each trial."""
     dynamics, readout, precision, b, pattern = given
-    V, kinds = dense_covariance(dynamics, readout, len(b), ()), told_apart((), dynamics, readout)
+    V, kinds = dense_covariance(dynamics, readout, len(b), ()), told_apart((), dynamics, readout, len(b))
     return V, log_normalizer(kinds, (V[None],), b, precision, pattern), moments(V, b, precision, pattern)
 
 
@@ -539,7 +539,7 @@ def test_slopes_and_curvature_of_whole_trials_are_those_of_the_dense_formula(nam
 
     def scored(parts):
         dynamics, readout, precision, b = parts
-        kinds = told_apart((), dynamics, readout)
+        kinds = told_apart((), dynamics, readout, len(b))
         V = stationary_covariance(dynamics, readout, len(b), kinds)
         return (weight * log_normalizer(kinds, V, b, precision, given.pattern)).sum()
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import make_model
 
+from mrgp.likelihoods.recursions import whole
 from mrgp.likelihoods.recursions.whole import dense_covariance, log_normalizer, stationary_covariance, told_apart
 from mrgp.likelihoods.statespace.readout import Window
 
@@ -21,6 +22,11 @@ CASES = {
 
 QUICK = ("both_kinds", "steps_of_two_bins")
 FEW = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES]
+
+
+@pytest.fixture(autouse=True)
+def told_however_small(monkeypatch):
+    monkeypatch.setattr(whole, "WORTH_TELLING", 0)
 
 
 def given(name):
@@ -52,7 +58,7 @@ def test_score_and_slopes_latent_by_latent_are_those_of_the_dense_formula(name):
 
     def score(vectors, precision, noise, weights, kinds):
         read = readout._replace(noise=noise, weights=weights)
-        kinds = told_apart(kinds, dynamics, read)
+        kinds = told_apart(kinds, dynamics, read, STEPS)
         V = stationary_covariance(dynamics, read, STEPS, kinds)
         return weight @ log_normalizer(kinds, V, vectors, precision, pattern)
 
@@ -78,6 +84,14 @@ def test_score_and_slopes_latent_by_latent_are_those_of_the_dense_formula(name):
 
 def test_a_state_space_that_tells_nothing_apart_is_one_process():
     _, dynamics, readout, *_ = given("both_kinds")
-    (all_of_it,) = told_apart((), dynamics, readout)
+    (all_of_it,) = told_apart((), dynamics, readout, STEPS)
     assert np.shape(all_of_it.states) == (1, len(dynamics.transition))
     assert np.shape(all_of_it.readouts) == (1, readout.weights.shape[1])
+
+
+def test_small_trials_are_one_process_and_large_ones_are_told_apart(monkeypatch):
+    space, dynamics, readout, *_ = given("both_kinds")
+    size = STEPS * readout.weights.shape[1]
+    for least, kinds in ((size, space.kinds), (size + 1, told_apart((), dynamics, readout, STEPS))):
+        monkeypatch.setattr(whole, "WORTH_TELLING", least)
+        assert told_apart(space.kinds, dynamics, readout, STEPS) == kinds

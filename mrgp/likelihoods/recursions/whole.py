@@ -25,6 +25,7 @@ JITTER = 4.0  # units of rounding for every readout, of a block's trace: what it
 # A trial's readouts, cubed, cost as much as a filter where they are
 OF_FILTER = 10.0  # times steps x states^3, where covariances are followed through time
 OF_STEADY, SETTLING = 1.8, 30.0  # times (steps x trials + SETTLING x states) x states^2, where they are not
+WORTH_TELLING = 250  # readouts of a trial from which on blocks of latents save more than they take to compile
 MOST_NUMBERS = 2e7  # in the factors of all patterns together
 
 
@@ -85,9 +86,14 @@ def as_one(readouts: int, states: int = 0) -> tuple[Alike, ...]:
     return (Alike.of(np.arange(states)[None], np.arange(readouts)[None]),)
 
 
-def told_apart(kinds: tuple[Alike, ...], dynamics: Dynamics, readout: StateReadout) -> tuple[Alike, ...]:
-    """Return ``kinds``, or all states as those of one latent if there are none."""
-    return kinds or as_one(readout.weights.shape[1], len(dynamics.transition))
+def told_apart(
+    kinds: tuple[Alike, ...], dynamics: Dynamics, readout: StateReadout, n_steps: int
+) -> tuple[Alike, ...]:
+    """Return ``kinds``, or all states as those of one latent if there are none, or trials are small."""
+    readouts = readout.weights.shape[1]
+    if kinds and n_steps * readouts >= WORTH_TELLING:
+        return kinds
+    return as_one(readouts, len(dynamics.transition))
 
 
 def _places(kinds: tuple[Alike, ...], n_steps: int) -> list[np.ndarray]:
@@ -99,6 +105,23 @@ def _places(kinds: tuple[Alike, ...], n_steps: int) -> list[np.ndarray]:
 def _back(places: list[np.ndarray]) -> np.ndarray:
     """Find each of a trial's readouts among those that are ordered latent by latent."""
     return np.argsort(np.concatenate([place.ravel() for place in places]))
+
+
+def _are_all(places: np.ndarray, size: int) -> bool:
+    """True if places of one latent are all that there are, in order: what is taken then takes less to compile."""
+    return np.array_equal(places, np.arange(size)[None])
+
+
+def _entries(array: Array, places: np.ndarray) -> Array:
+    """Take the entries of each latent from the last axis, (..., latent, place)."""
+    return array[..., None, :] if _are_all(places, array.shape[-1]) else array[..., places]
+
+
+def _submatrices(array: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+    """Take the rows and columns of each latent from the last two axes, (..., latent, row, column)."""
+    if _are_all(rows, array.shape[-2]) and _are_all(columns, array.shape[-1]):
+        return array[..., None, :, :]
+    return array[..., rows[:, :, None], columns[:, None, :]]
 
 
 def _along_diagonal(blocks: tuple[Array, ...]) -> Array:
@@ -118,9 +141,8 @@ def stationary_covariance(
 
     def of(kind: Alike) -> Array:
         state, read = np.asarray(kind.states), np.asarray(kind.readouts)
-        own = state[:, :, None], state[:, None, :]
-        W = readout.weights[0][read[:, :, None], state[:, None, :]]
-        A, P = dynamics.transition[own], dynamics.stationary[own]
+        W = _submatrices(readout.weights[0], read, state)
+        A, P = (_submatrices(matrix, state, state) for matrix in (dynamics.transition, dynamics.stationary))
 
         def later(cross: Array, _: None) -> tuple[Array, Array]:
             return A @ cross, W @ cross
@@ -129,7 +151,7 @@ def stationary_covariance(
         both = lagged[jnp.abs(lag)]
         both = jnp.where((lag >= 0)[..., None, None, None], both, jnp.swapaxes(both, -1, -2))
         size = n_steps * read.shape[1]
-        noise = jax.vmap(jnp.diag)(jnp.tile(readout.noise[0][read], (1, n_steps)))
+        noise = jax.vmap(jnp.diag)(jnp.tile(_entries(readout.noise[0], read), (1, n_steps)))
         return jnp.transpose(both, (2, 0, 3, 1, 4)).reshape(len(read), size, size) + noise
 
     return tuple(of(kind) for kind in kinds)
@@ -137,7 +159,7 @@ def stationary_covariance(
 
 def dense_covariance(dynamics: Dynamics, readout: StateReadout, n_steps: int, kinds: tuple[Alike, ...]) -> Array:
     """Covariance V of the readouts of a stationary process, (time x readout)^2."""
-    kinds = told_apart(kinds, dynamics, readout)
+    kinds = told_apart(kinds, dynamics, readout, n_steps)
     back = _back(_places(kinds, n_steps))
     return _along_diagonal(stationary_covariance(dynamics, readout, n_steps, kinds))[back][:, back]
 
@@ -184,9 +206,9 @@ def _log_normalizer_jvp(
         count, size = read.shape
         cube = block.reshape(count, n_steps, size, n_steps, size)
         at_once = cube[:, np.arange(n_steps), :, np.arange(n_steps)]  # (time, latent, readout, readout)
-        known = blocks[:, :, read[:, :, None], read[:, None, :]]
+        known = _submatrices(blocks, read, read)
         trace = jnp.einsum("tgkij,tkij->g", known, at_once)
-        own, left = told[:, :, place], rest[:, place]
+        own, left = _entries(told, place), _entries(rest, place)
         trace -= jnp.einsum("gnki,kij,gnkj->g", own, block, own, optimize=True)
         change += 0.5 * jnp.einsum("bki,kij,bkj->b", left, block, left, optimize=True) - 0.5 * trace[pattern]
     spread = jnp.einsum("gnti,gntj->tgij", by_time, by_time)
@@ -214,7 +236,8 @@ def _posterior(
 
         def between(first: int, second: int) -> Array:
             rows, columns = roots[first], roots[second]
-            told = precision[:, read[first][:, :, None, None], read[second][None, None]]
+            told = _submatrices(precision, read[first].reshape(1, -1), read[second].reshape(1, -1))
+            told = told.reshape(n_steps, *read[first].shape, *read[second].shape)
             by_time = columns.reshape(len(columns), n_steps, -1, columns.shape[-1])
             weighted = jnp.einsum("tkilj,ltjn->ktiln", told, by_time).reshape(*rows.shape[:2], -1)
             return jnp.einsum("kpm,kpn->kmn", rows, weighted).reshape(-1, weighted.shape[-1])
@@ -222,7 +245,8 @@ def _posterior(
         numbers = range(len(kinds))
         B = jnp.eye(len(back), dtype=upright.dtype) + jnp.block([[between(a, b) for b in numbers] for a in numbers])
         factor = jnp.linalg.cholesky(B)
-        return solve_triangular(factor, upright, lower=True)[:, back], -jnp.log(jnp.diagonal(factor)).sum()
+        half = _entries(solve_triangular(factor, upright, lower=True), back[None])[:, 0]
+        return half, -jnp.log(jnp.diagonal(factor)).sum()
 
     half, log_determinant = lax.map(shared, jnp.swapaxes(blocks, 0, 1))
     scaled = per_trial(half, jnp.swapaxes(vectors, 0, 1).reshape(n_trials, -1), pattern)
