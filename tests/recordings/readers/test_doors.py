@@ -207,6 +207,19 @@ def test_a_block_and_its_epochs_in_other_units():
         assert_same(mrgp.from_neo(made, WIDTH, trials=times), expected())
 
 
+@pytest.mark.filterwarnings("ignore:left out 1 of 5 units")
+def test_an_event_of_the_next_trial_is_not_that_of_a_trial_without():
+    neo, pq = pytest.importorskip("neo"), pytest.importorskip("quantities")
+    starts = neo.Event(START * pq.s, name="start")  # events, which do not say when trials stop
+    made = block(marks=[[starts, events()]])
+    with pytest.warns(UserWarning, match="left out") as caught:
+        data = mrgp.from_neo(made, WIDTH, trials="start", align="cue", window=(-0.1, 0.3))
+    assert "left out 1 trials without a time in cue" in [str(warning.message) for warning in caught]
+    assert_same(data, expected(start=None, stop=None, align=CUE[[0, 1, 3]], window=(-0.1, 0.3)))
+    with pytest.raises(DataError, match="the table 'trials' has no column 'cue' of times"):
+        mrgp.from_neo(made, WIDTH, trials={"begin": START}, align="cue", window=(-0.1, 0.3))
+
+
 @pytest.mark.parametrize("names", [True, False])
 def test_segments_of_a_block_are_trials(names):
     parts = [spikes(n, 1000 + 200 * n) for n in range(3)]
@@ -274,6 +287,8 @@ def test_trains_that_are_not_told_apart():
     fewer = {unit: train for unit, train in spikes().items() if unit != "c"}
     with pytest.raises(DataError, match="segment 1 of the block has other units than segment 0"):
         mrgp.from_neo(block([spikes(), fewer], begins=(0, 0), ends=(7, 7), names=False), WIDTH)
+    with pytest.raises(DataError, match="segment 1 of the block has other units than segment 0"):
+        mrgp.from_neo(block([spikes(), {}], begins=(0, 0), ends=(7, 7)), WIDTH)
     made = block(annotated=False)
     with pytest.raises(DataError, match="nothing in the block says where its units are, there is nothing"):
         mrgp.from_neo(made, WIDTH)
