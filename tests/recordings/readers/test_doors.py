@@ -129,6 +129,42 @@ def test_segments_with_a_recording_are_trials():
         np.testing.assert_array_equal(data.with_nan()[n, : wanted.n_bins], wanted.with_nan()[0])
 
 
+def test_a_segment_ends_with_its_last_sample_also_where_there_are_gaps():
+    class Gapped:
+        """Manners of a sorting whose recording stood still for 2 s."""
+
+        unit_ids = ("a",)
+
+        def get_num_segments(self):
+            return 1
+
+        def get_unit_spike_train(self, unit, segment_index, return_times):
+            return np.array([0.2, 3.2])
+
+        def has_recording(self):
+            return True
+
+        def get_times(self, segment_index):
+            return np.concatenate([np.arange(1000), np.arange(3000, 4000)]) / RATE
+
+        def get_num_samples(self, segment_index):
+            return 2000
+
+        def get_sampling_frequency(self):
+            return RATE
+
+        def get_property_keys(self):
+            return ["brain_area"]
+
+        def get_property(self, name):
+            return ["V1"]
+
+    trials = {"start_time": [0.0, 3.0], "stop_time": [1.0, 4.0]}
+    data = mrgp.from_spikeinterface(Gapped(), 0.5, trials=trials)
+    np.testing.assert_array_equal(data.with_nan()[:, :, 0], [[1, 0], [1, 0]])  # the end is seen, and silent
+    assert mrgp.from_spikeinterface(Gapped(), 0.5).n_bins == 8
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
