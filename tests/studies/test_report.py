@@ -246,6 +246,17 @@ def test_a_run_that_was_stopped_after_its_results_says_so(tmp_path):
     assert [a["class"] for a in checked(report.html()).all("p") if a.get("role")] == ["banner"]
 
 
+def test_figures_of_the_run_before_are_not_shown_for_one_that_was_stopped(tmp_path):
+    folder = written(tmp_path / "o", told=account())
+    assert report_of_folder(folder).pictures.keys() == {"delays"}
+    os.utime(folder / "delays.png", (0, 0))
+    assert report_of_folder(folder).pictures.keys() == {"delays"}  # copied, with another time
+    again = RunRecord("mrgp fit x.npz --seed 1 --out o")
+    again.begin(folder)
+    account().save(folder)
+    assert report_of_folder(folder).pictures == {}
+
+
 def refused(run, folder):
     code, out, err = run("report", folder)
     assert (code, out) == (1, "")
