@@ -246,6 +246,13 @@ def test_a_run_that_was_stopped_after_its_results_says_so(tmp_path):
     assert [a["class"] for a in checked(report.html()).all("p") if a.get("role")] == ["banner"]
 
 
+def test_figures_are_of_the_folder_alone(tmp_path):
+    folder, outside = tmp_path / "o", Picture("../outside", "Delays", "Delays in milliseconds of every latent.")
+    written(folder, told=account(pictures=[outside]))
+    (tmp_path / "outside.png").write_bytes(png(50, 50))
+    assert report_of_folder(folder).pictures == {}
+
+
 def test_figures_of_the_run_before_are_not_shown_for_one_that_was_stopped(tmp_path):
     folder = written(tmp_path / "o", told=account())
     assert report_of_folder(folder).pictures.keys() == {"delays"}
