@@ -9,6 +9,9 @@ import xarray as xr
 from mrgp.inference.nuts import mixing
 from mrgp.parts.delays.bounds import pressing
 from mrgp.parts.delays.constant import DELAY
+from mrgp.parts.emissions.negative_binomial import DISPERSION
+from mrgp.parts.readout import NOISE, OFFSET
+from mrgp.recordings.recording import MultiRegionData
 from mrgp.results import lights as rules
 from mrgp.results.rows import BELOW, direction
 from mrgp.runtime.account import Account, Light, Picture, Table, capitalised, counted
@@ -111,7 +114,7 @@ def lights_of_any(fit: "Fit", summary: Mapping[str, Any]) -> list[Light]:
     total = summary["log_likelihood"]
     if fit.data is not None and total is not None:
         trivial = float(np.sum(fit.model.emission.trivial_log_likelihood(fit.data)))
-        further = fit.n_parameters - _of_own_means(fit) if fit.has_loadings else 0
+        further = fit.n_parameters - n_of_own_means(fit) if fit.has_loadings else 0
         found.append(rules.gain_over_own_means(total - trivial, max(further, 0), fit.climbs.is_bound))
     if fit.samples is not None and not fit.method_class.ends_at_maximum:
         found.append(rules.mixing(*mixing(fit.samples)))
@@ -120,16 +123,30 @@ def lights_of_any(fit: "Fit", summary: Mapping[str, Any]) -> list[Light]:
     if fit.start_heights is not None:
         found.append(rules.starts(np.asarray(fit.start_heights, float).tolist()))
     if fit.data is not None:
-        found.append(rules.missing(fit.data.missing_share))
+        found.append(rules.missing(missing_inside(fit.data)))
     out = {name: neurons.n_left_out for name, neurons in fit.neurons.items()}
     if any(out.values()):
         found.append(rules.left_out(out, {name: neurons.out_of for name, neurons in fit.neurons.items()}))
     return found
 
 
-def _of_own_means(fit: "Fit") -> int:
-    """Count parameters of the model in which every neuron has its own mean and variance."""
-    return 2 * fit.layout.total_neurons
+def n_of_own_means(fit: "Fit") -> int:
+    """Count the fit's parameters that a model of own means has too.
+
+    In it every neuron has its own mean, and what else its emission infers: a variance, a dispersion, or nothing.
+    """
+    sites, out = fit.sites, (*fit.fixed, *fit.model.held)
+    shared = (OFFSET.name, NOISE.name, DISPERSION.name)
+    return sum(np.size(sites[name]) for name in shared if name in sites and name not in out)
+
+
+def missing_inside(data: MultiRegionData) -> float:
+    """Share of entries that were not observed, of those before the end of their trial."""
+    if data.length is None:
+        return data.missing_share
+    whole, inside = data.n_trials * data.n_bins, int(np.sum(data.length))
+    observed = round((1 - data.missing_share) * whole * data.layout.total_neurons)
+    return 1 - observed / (inside * data.layout.total_neurons)
 
 
 def lights_of_processes(fit: "GaussianProcessFit", bounds: xr.Dataset | None) -> list[Light]:

@@ -1,9 +1,13 @@
 """Rules of diagnostics, on made-up numbers at both sides of each threshold."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+import mrgp
 from mrgp.results import lights
+from mrgp.results.account import missing_inside, n_of_own_means
 from mrgp.runtime.account import State
 
 GOOD, LOOK, BAD = State
@@ -85,3 +89,31 @@ def test_iterations_are_counted_once():
 def test_of_many_names_the_first_are_listed():
     assert lights.listed(list("abc")) == "a, b and c"
     assert lights.listed([str(i) for i in range(9)]) == "0, 1, 2, 3, 4, 5 and 3 more"
+
+
+@pytest.mark.parametrize(
+    ("own", "fixed", "held", "number"),
+    [
+        ({"noise": np.ones(5)}, (), (), 10),
+        ({}, (), (), 5),  # Poisson counts
+        ({"dispersion": np.ones(5)}, (), (), 10),
+        ({"noise": np.ones(5)}, ("offset",), (), 5),
+        ({"noise": np.ones(5)}, (), ("noise",), 5),
+    ],
+)
+def test_parameters_that_a_model_of_own_means_has_too(own, fixed, held, number):
+    sites = {"loadings": np.ones((5, 2)), "offset": np.ones(5), "delay": np.ones((2, 1))} | own
+    fit = SimpleNamespace(sites=sites, fixed=fixed, model=SimpleNamespace(held=held))
+    assert n_of_own_means(fit) == number
+
+
+def test_what_is_missing_is_missing_inside_trials():
+    values = np.random.default_rng(0).normal(size=(2, 10, 3))
+    data = mrgp.MultiRegionData({"V1": values}, 0.02)
+    assert missing_inside(data) == 0.0
+    values[1, 4:] = np.nan  # a short trial
+    short = mrgp.MultiRegionData({"V1": values}, 0.02)
+    np.testing.assert_array_equal(short.length, [10, 4])
+    assert (short.missing_share, missing_inside(short)) == (pytest.approx(0.3), 0.0)
+    values[0, 2:9, 1] = np.nan  # holes
+    assert missing_inside(mrgp.MultiRegionData({"V1": values}, 0.02)) == pytest.approx(7 / 42)

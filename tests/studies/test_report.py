@@ -246,6 +246,24 @@ def test_a_run_that_was_stopped_after_its_results_says_so(tmp_path):
     assert [a["class"] for a in checked(report.html()).all("p") if a.get("role")] == ["banner"]
 
 
+def test_figures_are_of_the_folder_alone(tmp_path):
+    folder, outside = tmp_path / "o", Picture("../outside", "Delays", "Delays in milliseconds of every latent.")
+    written(folder, told=account(pictures=[outside]))
+    (tmp_path / "outside.png").write_bytes(png(50, 50))
+    assert report_of_folder(folder).pictures == {}
+
+
+def test_figures_of_the_run_before_are_not_shown_for_one_that_was_stopped(tmp_path):
+    folder = written(tmp_path / "o", told=account())
+    assert report_of_folder(folder).pictures.keys() == {"delays"}
+    os.utime(folder / "delays.png", (0, 0))
+    assert report_of_folder(folder).pictures.keys() == {"delays"}  # copied, with another time
+    again = RunRecord("mrgp fit x.npz --seed 1 --out o")
+    again.begin(folder)
+    account().save(folder)
+    assert report_of_folder(folder).pictures == {}
+
+
 def refused(run, folder):
     code, out, err = run("report", folder)
     assert (code, out) == (1, "")

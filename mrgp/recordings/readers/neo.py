@@ -49,7 +49,8 @@ def from_neo(
         region_of_unit: Annotation of the trains that names the region, or one name per unit. None for the first of
             location, region, brain_region, brain_area and acronym.
         align: Event in every trial that ``window`` is around (default its start): a column of the trials, or the name
-            of events, of which the first within each trial counts. Trials without it are left out, with a warning.
+            of events, of which the first within each trial counts, or before the next where trials have no stop.
+            Trials without it are left out, with a warning.
         window: From, to in seconds around the event. None for trials from start_time to stop_time.
         regions: Which regions, in this order (delays are measured from the first); None for all.
         region_map: Region -> the name, or names, that its units have; units of other names keep theirs.
@@ -78,8 +79,9 @@ def from_neo(
         table = clock.trials_of_table(_marked(found, trials), SOURCE, align)
     else:
         table = clock.trials_of_table(trials, SOURCE, align)
-    if align is not None and align not in table and (marks := _events(found, align, clock)) is not None:
-        table[align] = _first_within(marks, table)
+    is_event = align is not None and align not in table and "start_time" in table
+    if is_event and (marks := _events(found, str(align), clock)) is not None:
+        table[str(align)] = _first_within(marks, table)
     columns = _columns(list(found[0].spiketrains))
     areas = areas_of(columns, REGION_ANNOTATIONS, region_of_unit, labels[0], SOURCE)
     return options.counts(SortedUnits(clock.times(), areas, columns, clock.observed()), table, SOURCE)
@@ -131,7 +133,8 @@ def _segment(segment: Any, labels: Sequence[Any]) -> Segment:
                 float(seconds(f"t_stop of unit {label}", train.t_stop)))
         for label, train in trains.items()
     }  # fmt: skip
-    begin, end = min(span[0] for span in observed.values()), max(span[1] for span in observed.values())
+    begin = min((span[0] for span in observed.values()), default=np.nan)
+    end = max((span[1] for span in observed.values()), default=np.nan)
     coords = {name: value for name, value in segment.annotations.items() if isinstance(value, str | int | float)}
     return Segment(times, begin, end, observed, coords)
 
@@ -180,7 +183,14 @@ def _events(segments: Sequence[Any], name: str, clock: Clock) -> np.ndarray | No
 
 def _first_within(marks: np.ndarray, table: Mapping[str, np.ndarray]) -> np.ndarray:
     """First of the events in each trial, (trial,); NaN where there is none."""
-    start, stop = table["start_time"], table.get("stop_time", np.full(len(table["start_time"]), np.inf))
+    start = np.asarray(table["start_time"], float)
+    stop = table.get("stop_time", _next_start(start))
     at = np.searchsorted(marks, start)
     first = np.append(marks, np.inf)[at]
     return np.where(first < stop, first, np.nan)
+
+
+def _next_start(start: np.ndarray) -> np.ndarray:
+    """Start of the next trial, (trial,), where trials do not say when they stop; infinity after the last."""
+    later = np.append(np.unique(start[np.isfinite(start)]), np.inf)
+    return later[np.minimum(np.searchsorted(later, start, side="right"), len(later) - 1)]

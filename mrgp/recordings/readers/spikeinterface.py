@@ -84,9 +84,8 @@ def _segment(sorting: Any, number: int) -> Segment:
     }
     if not sorting.has_recording():
         return Segment(times)
-    begin = float(np.asarray(sorting.get_times(segment_index=number))[0])
-    lasts = sorting.get_num_samples(segment_index=number) / sorting.get_sampling_frequency()
-    return Segment(times, begin, begin + float(lasts))
+    clock = np.asarray(sorting.get_times(segment_index=number))  # of every sample: there may be gaps between them
+    return Segment(times, float(clock[0]), float(clock[-1]) + 1 / float(sorting.get_sampling_frequency()))
 
 
 def _column(values: Any) -> list[Any]:

@@ -1,18 +1,21 @@
 """Reader of zarr stores, as :meth:`mrgp.MultiRegionData.to_xarray` describes a recording."""
 
 import json
+import os
 import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from mrgp.recordings.checks import damage_named, need
+from mrgp.recordings.checks import DataError, damage_named, need
 from mrgp.recordings.datasets import from_dataset, to_dataset
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.recording import MultiRegionData
 
 FORMAT = 2  # of zarr, which all its versions read; text is no part of version 3
+METADATA = (".zarray", ".zmetadata", "zarr.json")  # which say how arrays are encoded
+PICKLE = "pickle"  # name of an encoding, which may be any of numcodecs'
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Zarr(Reader):
     def read(self, path: Path) -> MultiRegionData:
         import xarray as xr
 
+        _refuse_pickles(path)
         need("zarr", f"reading {path.name}", "zarr")
         with damage_named(path):
             with warnings.catch_warnings():
@@ -49,3 +53,30 @@ class Zarr(Reader):
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Refuse a store with pickled arrays, which older versions of numcodecs decode unasked.
+
+    Raises:
+        DataError: its metadata name that encoding.
+    """
+    for folder, _, names in os.walk(path, followlinks=True):
+        for name in set(names) & set(METADATA):
+            try:
+                metadata = json.loads((Path(folder) / name).read_bytes())
+            except ValueError:
+                continue  # damaged, which zarr says too
+            if _names_pickle(metadata):
+                what = f"an array of {path.name} is a pickled object, which could run code"
+                raise DataError(f"{what}: save it as an array of numbers")
+
+
+def _names_pickle(metadata: Any) -> bool:
+    """True if some encoding in metadata is that of pickled objects."""
+    if isinstance(metadata, list):
+        return any(map(_names_pickle, metadata))
+    if not isinstance(metadata, dict):
+        return False
+    named = (str(metadata.get(key, "")).rpartition(".")[2] for key in ("id", "name"))
+    return PICKLE in named or any(map(_names_pickle, metadata.values()))

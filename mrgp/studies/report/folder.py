@@ -40,7 +40,9 @@ def report_of_folder(folder: str | Path) -> Report:
             )  # fmt: skip
     pictures = {}
     for picture in account.pictures:
-        path = place / f"{picture.name}.png"
+        path = place / f"{Path(picture.name).name}.png"  # of this folder, whatever its account says
+        if run is not None and not run.is_done and path.is_file() and not _is_newer(path, run):
+            continue  # of a run before
         if path.is_file() and is_png(png := path.read_bytes()):
             pictures[picture.name] = png
     return Report(account, pictures, run, remarks)

@@ -129,6 +129,42 @@ def test_segments_with_a_recording_are_trials():
         np.testing.assert_array_equal(data.with_nan()[n, : wanted.n_bins], wanted.with_nan()[0])
 
 
+def test_a_segment_ends_with_its_last_sample_also_where_there_are_gaps():
+    class Gapped:
+        """Manners of a sorting whose recording stood still for 2 s."""
+
+        unit_ids = ("a",)
+
+        def get_num_segments(self):
+            return 1
+
+        def get_unit_spike_train(self, unit, segment_index, return_times):
+            return np.array([0.2, 3.2])
+
+        def has_recording(self):
+            return True
+
+        def get_times(self, segment_index):
+            return np.concatenate([np.arange(1000), np.arange(3000, 4000)]) / RATE
+
+        def get_num_samples(self, segment_index):
+            return 2000
+
+        def get_sampling_frequency(self):
+            return RATE
+
+        def get_property_keys(self):
+            return ["brain_area"]
+
+        def get_property(self, name):
+            return ["V1"]
+
+    trials = {"start_time": [0.0, 3.0], "stop_time": [1.0, 4.0]}
+    data = mrgp.from_spikeinterface(Gapped(), 0.5, trials=trials)
+    np.testing.assert_array_equal(data.with_nan()[:, :, 0], [[1, 0], [1, 0]])  # the end is seen, and silent
+    assert mrgp.from_spikeinterface(Gapped(), 0.5).n_bins == 8
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -207,6 +243,19 @@ def test_a_block_and_its_epochs_in_other_units():
         assert_same(mrgp.from_neo(made, WIDTH, trials=times), expected())
 
 
+@pytest.mark.filterwarnings("ignore:left out 1 of 5 units")
+def test_an_event_of_the_next_trial_is_not_that_of_a_trial_without():
+    neo, pq = pytest.importorskip("neo"), pytest.importorskip("quantities")
+    starts = neo.Event(START * pq.s, name="start")  # events, which do not say when trials stop
+    made = block(marks=[[starts, events()]])
+    with pytest.warns(UserWarning, match="left out") as caught:
+        data = mrgp.from_neo(made, WIDTH, trials="start", align="cue", window=(-0.1, 0.3))
+    assert "left out 1 trials without a time in cue" in [str(warning.message) for warning in caught]
+    assert_same(data, expected(start=None, stop=None, align=CUE[[0, 1, 3]], window=(-0.1, 0.3)))
+    with pytest.raises(DataError, match="the table 'trials' has no column 'cue' of times"):
+        mrgp.from_neo(made, WIDTH, trials={"begin": START}, align="cue", window=(-0.1, 0.3))
+
+
 @pytest.mark.parametrize("names", [True, False])
 def test_segments_of_a_block_are_trials(names):
     parts = [spikes(n, 1000 + 200 * n) for n in range(3)]
@@ -274,6 +323,8 @@ def test_trains_that_are_not_told_apart():
     fewer = {unit: train for unit, train in spikes().items() if unit != "c"}
     with pytest.raises(DataError, match="segment 1 of the block has other units than segment 0"):
         mrgp.from_neo(block([spikes(), fewer], begins=(0, 0), ends=(7, 7), names=False), WIDTH)
+    with pytest.raises(DataError, match="segment 1 of the block has other units than segment 0"):
+        mrgp.from_neo(block([spikes(), {}], begins=(0, 0), ends=(7, 7)), WIDTH)
     made = block(annotated=False)
     with pytest.raises(DataError, match="nothing in the block says where its units are, there is nothing"):
         mrgp.from_neo(made, WIDTH)

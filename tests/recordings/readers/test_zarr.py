@@ -1,5 +1,6 @@
 """Stores of zarr and datasets of xarray, against the recordings that they were made from."""
 
+import json
 import sys
 
 import numpy as np
@@ -74,6 +75,23 @@ def test_stores_that_cannot_be_used(tmp_path, monkeypatch):
     for use in (lambda: load_recording(tmp_path / "y.zarr"), lambda: save_recording(data, tmp_path / "z.zarr")):
         with pytest.raises(DataError, match=r"ing .*.zarr needs zarr, .*: pip install zarr, .* \[zarr\]"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("file", "metadata"),
+    [
+        ("V1/.zarray", {"filters": [{"id": "vlen-utf8"}, {"id": "pickle", "protocol": 5}], "compressor": None}),
+        ("V1/.zarray", {"filters": None, "compressor": {"id": "pickle"}}),
+        (".zmetadata", {"metadata": {"V1/.zarray": {"filters": [{"id": "pickle"}]}}}),
+        ("V1/zarr.json", {"codecs": [{"name": "numcodecs.pickle", "configuration": {}}]}),
+    ],
+)
+def test_a_store_that_could_run_code(tmp_path, file, metadata):
+    (tmp_path / "evil.zarr" / "V1").mkdir(parents=True)
+    (tmp_path / "evil.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    (tmp_path / "evil.zarr" / file).write_text(json.dumps(metadata))
+    with pytest.raises(DataError, match=r"an array of evil.zarr is a pickled object, which could run code: save it"):
+        load_recording(tmp_path / "evil.zarr")  # before zarr is asked, which need not be installed
 
 
 def test_a_dataset_is_a_recording():
