@@ -159,9 +159,11 @@ def _spectral(state: RoundsOfValues, driver: Driver) -> RoundsOfValues:
             continue  # the first has led upwards
         height = _own_height(state, driver.data)
         if height < highest:
-            return best
+            return replace(best, evaluations=state.evaluations)
         best, highest = _copy(state), height
-    return best if _own_height(state, driver.data) < highest else state
+    if _own_height(state, driver.data) < highest:
+        return replace(best, evaluations=state.evaluations)
+    return state
 
 
 def _copy(state: RoundsOfValues) -> RoundsOfValues:

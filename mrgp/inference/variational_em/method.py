@@ -19,6 +19,7 @@ from mrgp.recordings.recording import MultiRegionData
 
 TITLES = "starts", "climb"  # phases of a run
 FIRST = 3  # part of the rounds of a start after which half of the starts are given up
+LEAST_HIGHER = 2  # starts that go on: one alone would tell nothing of their spread
 APART = 10.0  # nats between the best start and the next, from which on another start may be better still
 
 JOINT_BOUND = Quantity(
@@ -134,7 +135,7 @@ class VariationalEM(Method):
                 state.tried.append(_climbed(driver, Tried(start), number, -(-most // FIRST)))
                 return _with_best(state)
             order = sorted(range(len(state.tried)), key=lambda number: -state.tried[number].height)
-            return replace(state, waiting=None, higher=order[: -(-len(order) // 2)])
+            return replace(state, waiting=None, higher=order[: max(LEAST_HIGHER, -(-len(order) // 2))])
         if state.higher:
             number, *rest = state.higher
             state.tried[number] = _climbed(driver, state.tried[number], number, most)

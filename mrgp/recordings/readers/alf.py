@@ -141,7 +141,7 @@ class Alf(SortedSpikes):
                 raise DataError(missing, "or pass ", REGION, ", an attribute of clusters or channels or names of units")
             values = _at(channels[name], columns["channels"], f"channels.{name}")
         if name == NUMBERED:
-            values = self._acronyms([abs(int(number)) for number in values])
+            values = self._acronyms([abs(int(number)) if number == number else 0 for number in values])  # NaN: nowhere
         return ["" if area in NOWHERE else area for area in map(area_name, values)]
 
     def _acronyms(self, numbers: list[int]) -> list[Any]:
