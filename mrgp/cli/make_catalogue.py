@@ -110,16 +110,12 @@ LEFT_OUT = {
     "edge_rate": "a prior that seldom changes, chosen in Python",
     "shared_covariance": "how exact a bound is, chosen in Python",
     "populations": "the regions, or unknown ones: a part, chosen in Python",
-    "hidden": "of networks, chosen in Python",
-    "encoder": "of networks, chosen in Python",
-    "heads": "of networks, chosen in Python",
     "shared_only": "a weight of training, chosen in Python, by mrgp.tune",
     "alignment": "a weight of training, chosen in Python, by mrgp.tune",
     "orthogonality": "a weight of training, chosen in Python, by mrgp.tune",
-    "reader": "of networks, chosen in Python",
-    "width": "of networks, chosen in Python",
-    "depth": "of networks, chosen in Python",
-    "message_noise": "of networks, chosen in Python",
+    **dict.fromkeys(
+        ("hidden", "encoder", "heads", "reader", "width", "depth", "message_noise"), "of networks, chosen in Python"
+    ),
     "n_substeps": "of networks, chosen in Python: one is enough for flows that a bin can follow",
     "timescale": "of networks, chosen in Python: it is learned",
 }

@@ -182,6 +182,7 @@ def fit(data):
         return MODEL.fit(data, progress=False, n_starts=2, tolerance=0.05)
 
 
+@pytest.mark.slow
 def test_a_fit_finds_who_reads_what(data, fit):
     assert (fit.method, fit.converged) == ("vb", True)
     assert fit.model.n_across == 2
@@ -197,6 +198,7 @@ def test_a_fit_finds_who_reads_what(data, fit):
     assert float(fit.log_likelihood().sum()) > fit.trace[-1]  # which pays for loadings and relevances
 
 
+@pytest.mark.slow
 def test_the_end_of_a_fit_is_where_every_factor_is_best(data, fit):
     model, sites = fit.model, fit.sites
     relevances = Relevances.of(model, data)
@@ -228,6 +230,7 @@ def test_a_fit_is_saved_goes_on_and_draws_latents(data, fit, tmp_path):
     assert resampled.failures == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_fit_goes_on_without_latents_it_removed(data, fit, tmp_path, monkeypatch):
     place = tmp_path / "fit.npz"
     climbed = of_counts.CountRounds._climbed

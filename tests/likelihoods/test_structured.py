@@ -51,7 +51,13 @@ def dense(prior, factors, trial):
     return V @ F @ np.linalg.solve(G, F.T @ c), S, V, log_Z
 
 
-@pytest.mark.parametrize("options", [{}, {"n_across": 1, "n_within": (0, 2), "n_bins": 1}, {"kernel": mrgp.Matern32()}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_across": 1, "n_within": (0, 2), "n_bins": 1},
+        *(pytest.param(options, marks=pytest.mark.slow) for options in ({}, {"kernel": mrgp.Matern32()})),
+    ],
+)
 def test_moments_and_divergence_are_those_of_the_dense_gaussian(options):
     _, prior, factors = made(**options)
     q = posterior(prior, factors)

@@ -215,6 +215,7 @@ def test_no_round_lets_the_bound_of_a_trial_fall():
     assert (np.diff(heights, axis=0)[-1] < 0.05).all()
 
 
+@pytest.mark.slow
 def test_the_search_is_not_lost_where_rates_are_steep():
     """Of counts a whole first step may lead to rates from which no way leads back."""
     of = dynamics(2, 2, recurrent=False)

@@ -358,6 +358,7 @@ def test_an_edge_pays_on_unseen_trials(case):
         mrgp.compare_edges(data, CoupledLDS(1), [("A", "V9")])
 
 
+@pytest.mark.slow
 def test_the_bound_of_counts_is_that_of_every_trial_by_itself():
     """Trials of very different rates: a covariance that they share loses nats, of which no trial alone loses any."""
     model = CoupledLDS((1, 1), emission="poisson", shared_covariance=False)

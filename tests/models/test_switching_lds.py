@@ -56,6 +56,7 @@ def fit(made):
 # --- the fit
 
 
+@pytest.mark.slow
 def test_the_bound_never_falls_and_is_above_the_trivial_model(fit):
     assert (np.diff(fit.trace) > -FALL).all()
     data = fit.recording()
@@ -67,6 +68,7 @@ def test_the_bound_never_falls_and_is_above_the_trivial_model(fit):
     assert fit.method_class.climbs.is_bound
 
 
+@pytest.mark.slow
 def test_states_are_found_with_their_probabilities(made, fit):
     states, truth = fit.states(), made.truth["states"].values
     probability, path = states["probability"].values, states["most_likely"].values
@@ -77,6 +79,7 @@ def test_states_are_found_with_their_probabilities(made, fit):
     assert states["time"][1] == made.data.bin_width
 
 
+@pytest.mark.slow
 def test_dwell_times_are_bins_over_visits(fit):
     table, single = fit.dwell_times(), fit.states()["probability"].values
     np.testing.assert_allclose(table["share"], np.nanmean(single, (0, 1)), rtol=0.02)
@@ -86,6 +89,7 @@ def test_dwell_times_are_bins_over_visits(fit):
     assert table["dwell"].attrs["units"] == "s"
 
 
+@pytest.mark.slow
 def test_edges_triggers_and_effectome_are_norms_of_blocks(fit):
     of, names = fit.dynamics, ["V1", "V2"]
     A, R = np.asarray(of.matrix), np.asarray(of.enter)
@@ -114,6 +118,7 @@ def test_edges_triggers_and_effectome_are_norms_of_blocks(fit):
     assert (triggers["enter_effect"] > 0).all()
 
 
+@pytest.mark.slow
 def test_latents_and_predictions_have_the_recordings_shape(fit):
     latents, predicted = fit.latents(), fit.predict()
     assert list(latents["within_latent"].values) == ["V1:0", "V1:1", "V2:0", "V2:1"]
@@ -131,6 +136,7 @@ def test_a_hidden_neuron_is_predicted_from_the_others(fit):
     assert (scores["r2"] > 0.1).all()
 
 
+@pytest.mark.slow
 def test_it_is_saved_loaded_and_converted(fit, tmp_path):
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
@@ -288,6 +294,7 @@ def test_the_simulation_has_the_truth_that_it_says(made):
 # --- refusals
 
 
+@pytest.mark.slow
 def test_settings_that_mean_nothing_are_refused(made, fit):
     with pytest.raises(ValueError, match="SwitchingLDS: n_states counts at least 1, not 0"):
         SwitchingLDS(0)

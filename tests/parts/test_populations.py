@@ -48,6 +48,7 @@ def exact_given(assignment, values):
     return float(logsumexp(jnp.asarray(scores)))
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_sum_over_all_assignments_and_paths():
     system, values = copies_of(np.arange(MOST * N)), RNG.normal(0, 1.5, (1, T, N))
     part, sticks = Unknown(most=MOST), jnp.asarray([0.6])

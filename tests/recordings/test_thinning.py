@@ -62,6 +62,7 @@ def test_a_neuron_that_only_other_trials_have_is_fitted_too(enough_for, away):
     assert 0.01 * variance < fit.sites["noise"][2] < 2 * variance
 
 
+@pytest.mark.slow
 def test_a_start_takes_some_trials_and_the_fit_says_so(enough_for):
     latents = {"n_across": 1, "n_within": 0, "delay": [[0.0], [0.03]]}
     data = mrgp.simulate(regions={"V1": 5, "V2": 5}, n_trials=N_TRIALS, n_bins=30, **latents).data

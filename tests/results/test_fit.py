@@ -481,6 +481,7 @@ def test_autoregressive_lift_fits_too(made, fit):
     np.testing.assert_allclose(other.latents().across_mean, fit.latents().across_mean, atol=0.2)
 
 
+@pytest.mark.slow
 def test_gpfa_pools_regions():
     data = recording(delay=np.zeros((2, 1)), n_within=0).data
     gpfa = GPFA(n_across=1).fit(data, seed=0, n_starts=1, progress=False)

@@ -36,6 +36,7 @@ def found(made):
     return mrgp.compare_delays(made.data, n_across=1, n_within=0, n_draws=80, progress=False, **CHOICES)
 
 
+@pytest.mark.slow
 def test_a_clear_delay_is_found(found):
     assert set(found.table.index) == {"none", "constant", "varying"}
     assert found.table.loc["none", "probability"] < 0.01
@@ -56,6 +57,7 @@ def test_a_clear_delay_is_found(found):
     assert 0 < found.changes["varies"].iloc[0] < 0.9
 
 
+@pytest.mark.slow
 def test_nested_hypotheses_agree_at_the_same_parameters(made, found):
     sites = found.fits["none"].sites
     scores = found.fits["none"].log_likelihood().values
@@ -70,6 +72,7 @@ def test_nested_hypotheses_agree_at_the_same_parameters(made, found):
     np.testing.assert_allclose(pooled, apart, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_savage_dickey_is_the_ratio_of_evidences(found):
     """Two ways to one number: the posterior density at no delay, and the integrals of both models."""
     table = mrgp.delay_table(found.fits["constant"])
@@ -94,6 +97,7 @@ def test_savage_dickey_near_zero():
     assert pair.changes.empty
 
 
+@pytest.mark.slow
 def test_delay_table_by_hand(found):
     fit = found.fits["constant"]
     table = mrgp.delay_table(fit, probability=0.8, rope=0.005).iloc[0]
@@ -208,6 +212,7 @@ def test_the_bridge_between_two_posteriors_is_the_predictive_density():
     assert apart == pytest.approx(-700 + np.log((1 + np.exp(-1)) / 2))  # not half-way
 
 
+@pytest.mark.slow
 def test_a_hypothesis_whose_posterior_cannot_be_drawn_from_has_no_elpd(found, monkeypatch):
     def failing(fit, data, **settings):
         raise ValueError("draws of all parameters have not settled")
@@ -240,6 +245,7 @@ def test_the_command_line_knows_the_hypotheses():
     assert HYPOTHESES == KNOWN
 
 
+@pytest.mark.slow
 def test_wrong_use(made, found):
     for hypotheses, message in (
         (["none"], "two hypotheses"),
@@ -274,6 +280,7 @@ def test_interruption_ends_the_comparison(made, monkeypatch):
         mrgp.compare_delays(made.data, n_within=0, progress=False, **CHOICES)
 
 
+@pytest.mark.slow
 def test_results_are_written_whole(found, tmp_path):
     found.save(tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -300,6 +307,7 @@ def test_results_are_written_whole(found, tmp_path):
     assert [text.get_text() for text in axes[0].get_yticklabels()] == list(found.table.index)
 
 
+@pytest.mark.slow
 def test_command(made, found, tmp_path, capsys, monkeypatch):
     mrgp.save_recording(made.data, tmp_path / "made.npz")
     command = ["compare", str(tmp_path / "made.npz"), "--n-across", "1", "--n-within", "0", "--max-delay", "0.06"]

@@ -89,7 +89,7 @@ def as_one(readouts: int, states: int = 0) -> tuple[Alike, ...]:
 def told_apart(
     kinds: tuple[Alike, ...], dynamics: Dynamics, readout: StateReadout, n_steps: int
 ) -> tuple[Alike, ...]:
-    """Return ``kinds``, or all states as those of one latent if there are none, or trials are small."""
+    """Return ``kinds``, or all states as one latent's if there are none, or trials are small."""
     readouts = readout.weights.shape[1]
     if kinds and n_steps * readouts >= WORTH_TELLING:
         return kinds
@@ -108,7 +108,10 @@ def _back(places: list[np.ndarray]) -> np.ndarray:
 
 
 def _are_all(places: np.ndarray, size: int) -> bool:
-    """True if places of one latent are all that there are, in order: what is taken then takes less to compile."""
+    """True if places of one latent are all that there are, in order.
+
+    What is taken by them then takes less to compile.
+    """
     return np.array_equal(places, np.arange(size)[None])
 
 
@@ -118,7 +121,7 @@ def _entries(array: Array, places: np.ndarray) -> Array:
 
 
 def _submatrices(array: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
-    """Take the rows and columns of each latent from the last two axes, (..., latent, row, column)."""
+    """Take each latent's rows and columns of the last two axes, (..., latent, row, column)."""
     if _are_all(rows, array.shape[-2]) and _are_all(columns, array.shape[-1]):
         return array[..., None, :, :]
     return array[..., rows[:, :, None], columns[:, None, :]]

@@ -191,6 +191,6 @@ def _first_within(marks: np.ndarray, table: Mapping[str, np.ndarray]) -> np.ndar
 
 
 def _next_start(start: np.ndarray) -> np.ndarray:
-    """Start of the next trial, (trial,), where trials do not say when they stop; infinity after the last."""
+    """Start of the next trial, (trial,); infinity after the last."""
     later = np.append(np.unique(start[np.isfinite(start)]), np.inf)
     return later[np.minimum(np.searchsorted(later, start, side="right"), len(later) - 1)]
