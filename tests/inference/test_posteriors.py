@@ -460,6 +460,7 @@ def test_an_interrupted_climb_has_no_posterior(made, laplace, monkeypatch):
 # --- ArviZ
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["laplace", "nuts", "map"])
 def test_arviz_takes_every_fit(made, laplace, nuts, kind):
     fits = {"laplace": lambda: laplace, "nuts": lambda: nuts}
@@ -528,6 +529,7 @@ def test_nothing_left_to_draw_is_said(made, laplace):
         laplace.model.fit(made.data, "laplace", start=laplace, fixed=fixed, loadings="profiled", progress=False)
 
 
+@pytest.mark.slow
 def test_leave_one_out_says_what_was_not_drawn(nuts):
     with pytest.raises(ValueError, match="'nuts' has not drawn loadings, noise, offset: fit with loadings='sampled'"):
         mrgp.leave_one_out(nuts)

@@ -203,6 +203,7 @@ def test_recurrent_and_of_counts_it_is_below_the_integral(counts):
     assert (exact - found).max() < 0.4
 
 
+@pytest.mark.slow
 def test_no_round_lets_the_bound_of_a_trial_fall():
     law = system(dynamics(3, 2, recurrent=True), 4, mrgp.Poisson())
     some = trials(1.0 * RNG.poisson(3, (4, 12, 4)), length=[12, 12, 7, 1])

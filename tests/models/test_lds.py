@@ -125,6 +125,7 @@ def test_log_likelihood_is_the_normal_density(case, start, parallel):
     np.testing.assert_allclose(model.log_likelihood(data, sites), expected, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_bound_of_counts_is_that_of_the_best_gaussian(start, monkeypatch):
     """Of one trial, whose q has a covariance of its own: by matrices over the whole trial."""
     monkeypatch.setattr(best_gaussian, "TOLERANCE", 1e-11)
@@ -158,6 +159,7 @@ def test_draws_of_counts_have_the_moments_of_the_model(start):
     assert (np.abs(drawn.mean(0) - rate) < 5 * np.sqrt(spread / 2000)).all()
 
 
+@pytest.mark.slow
 def test_slopes_of_a_bound_of_counts_are_those_of_finite_differences(start, monkeypatch):
     monkeypatch.setattr(best_gaussian, "TOLERANCE", 1e-11)
     sites = {name: 0.7 * value for name, value in random_sites(2, 4, start).items() if name != "noise"}
