@@ -153,7 +153,7 @@ def lights_of_processes(fit: "GaussianProcessFit", bounds: xr.Dataset | None) ->
     """Diagnostics of delays, timescales and latents."""
     found = []
     if fit.has_delays and DELAY.name not in fit.fixed:
-        found += _of_delays(fit, bounds)
+        found += lights_of_delays(fit, bounds)
     scales = {f"latent {k}": float(value) for k, value in enumerate(fit.timescales["across"].values)}
     scales |= dict(zip(fit.within_names, fit.timescales["within"].values.tolist(), strict=True))
     asked, width = fit.model.timescale_bounds, fit.layout.bin_width
@@ -171,7 +171,8 @@ def lights_of_processes(fit: "GaussianProcessFit", bounds: xr.Dataset | None) ->
     return found
 
 
-def _of_delays(fit: "GaussianProcessFit", bounds: xr.Dataset | None) -> list[Light]:
+def lights_of_delays(fit: "GaussianProcessFit", bounds: xr.Dataset | None) -> list[Light]:
+    """Diagnostics of delays, and of their intervals where these are given."""
     table, width = fit.delays, fit.layout.bin_width
     level = table.mean("time") if fit.delays_vary else table
     bound = fit.model.delays.bound(width)

@@ -20,6 +20,7 @@ OPEN = 0.5  # of the range that delays may lie in: an interval as wide says hard
 AT_END = 0.02  # on a logarithmic scale, of the range of timescales
 DECISIVE = 5.0  # nats, odds of 150 to 1: starts that differ by more lead to different fits
 READABLE, UNRELIABLE = 0.7, 1.0  # Pareto k (Vehtari et al. 2024)
+MANY_FAILED = 0.2  # share of fits: those that fail may be the hard ones
 MOST_NAMED = 6
 
 
@@ -40,6 +41,17 @@ def convergence(converged: bool, reason: str, iterations: int) -> Light:
         "The search ended before it came to rest, so that every number below may still move. Run it again with more "
         "iterations (--max-iterations) or draws, or go on from this fit (--start fit.nc)."
     ))  # fmt: skip
+
+
+def failed(n_failed: int, n: int, follows: str, what: str = "Fits") -> Light:
+    """Judge fits of a study that failed, of which ``follows`` says what that means there."""
+    state = graded(n_failed / n, 0.0, MANY_FAILED)
+    said = {
+        State.GOOD: f"All {what.lower()} succeeded.",
+        State.LOOK: follows,
+        State.BAD: f"Many {what.lower()} failed. {follows}",
+    }
+    return Light(f"{what} that failed", state, f"{n_failed} of {n}", said[state])
 
 
 def gain_over_own_means(gain: float, n_further: int, is_bound: bool) -> Light:

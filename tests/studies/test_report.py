@@ -19,6 +19,7 @@ from mrgp.models import DLAG
 import mrgp
 from mrgp.metrics.scores import R2
 from mrgp.recordings.recording import stand_in
+from mrgp.results import lights as rules
 from mrgp.runtime.account import Account, Light, Picture, State, Table
 from mrgp.runtime.run_record import RunRecord
 from mrgp.studies.calibration import account as calibration
@@ -507,6 +508,9 @@ def scored(*own):
 @pytest.mark.parametrize(
     ("light", "state", "words"),
     [
+        (rules.failed(0, 10, "See why."), GOOD, "All fits succeeded."),
+        (rules.failed(2, 10, "See why."), LOOK, "See why."),
+        (rules.failed(3, 10, "See why.", "Trainings"), BAD, "Many trainings failed. See why."),
         (compare.all_converged([], 3), GOOD, "came to rest"),
         (compare.all_converged(["varying"], 3), BAD, "varying"),
         (compare.singled_out(np.array([0.95, 0.05])), GOOD, "little"),
@@ -518,16 +522,10 @@ def scored(*own):
         (compare.exact_enough(1.0, 1.0), LOOK, "equally probable"),
         (compare.agreement("none", 2.0, 1.0), GOOD, "as well as any"),
         (compare.agreement("none", 2.1, 1.0), LOOK, "another predicts"),
-        (cross_validation.failed(0, 10), GOOD, "every fold"),
-        (cross_validation.failed(2, 10), LOOK, "cannot be chosen"),
-        (cross_validation.failed(3, 10), BAD, "Many"),
         (cross_validation.at_the_end([], "1+1/1"), GOOD, "no more latents do better"),
         (cross_validation.at_the_end(["shared"], "3"), LOOK, "most shared latents"),
         (cross_validation.told_apart(2, 3), GOOD, "clearly worse"),
         (cross_validation.told_apart(3, 3), LOOK, "alike"),
-        (calibration.failed(0, 100), GOOD, "Every"),
-        (calibration.failed(10, 100), LOOK, "A few"),
-        (calibration.failed(11, 100), BAD, "Many"),
         (calibration.enough(100), GOOD, "well enough"),
         (calibration.enough(99), LOOK, "higher --n"),
         (calibration.enough(29), BAD, "next to nothing"),
@@ -540,8 +538,6 @@ def scored(*own):
         (calibration.coverage(0.7, 0.03, "90%"), BAD, "too narrow"),
         (calibration.inside_bands(["a"], 20), GOOD, "As many"),
         (calibration.inside_bands(["a", "b"], 20), LOOK, "Outside: a, b"),
-        (communication.failed(0, 5), GOOD, "succeeded"),
-        (communication.failed(1, 5), LOOK, "others"),
         (communication.converged(0, 5), GOOD, "rest"),
         (communication.converged(1, 5), LOOK, "--max-iterations"),
         (communication.repeated("Trainings", 3, 3, "--seeds", "how far"), GOOD, "enough"),
@@ -552,9 +548,6 @@ def scored(*own):
         (communication.agreement(0.5), GOOD, "agree"),
         (communication.agreement(0.51), LOOK, "differ"),
         (communication.agreement(1.01), BAD, "not agree"),
-        (tuning.failed(0, 10), GOOD, "All"),
-        (tuning.failed(2, 10), LOOK, "no score"),
-        (tuning.failed(3, 10), BAD, "no score"),
         (tuning.settled(True), GOOD, "rest"),
         (tuning.settled(False), LOOK, "max_iterations"),
         (tuning.at_the_end("n_factors", 2, [1, 2, 3]), GOOD, "both sides"),

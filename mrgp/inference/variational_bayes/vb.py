@@ -15,8 +15,10 @@ remains is smaller and faster. Start and adaptation of the model are those of th
 (see ``map``), followed by rounds under the spectral likelihood where the recording admits it.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -153,22 +155,15 @@ def _spectral(state: RoundsOfValues, driver: Driver) -> RoundsOfValues:
     The spectral likelihood takes trials for periodic. Where they are not, as of smoothed counts, its bound leads away:
     to neurons without noise, and to delays of half a trial. That shows after one round.
     """
-    best, highest = _copy(state), _own_height(state, driver.data)
-    for _ in _ascent(state, SPECTRAL_TOLERANCE, driver):
-        if best.trace:
-            continue  # the first has led upwards
+    rounds = _ascent(state, SPECTRAL_TOLERANCE, driver)
+    best, highest = replace(state, trace=[]), _own_height(state, driver.data)  # rounds change a state in place
+    for some in (islice(rounds, 1), rounds):
+        deque(some, maxlen=0)
         height = _own_height(state, driver.data)
         if height < highest:
             return replace(best, evaluations=state.evaluations)
-        best, highest = _copy(state), height
-    if _own_height(state, driver.data) < highest:
-        return replace(best, evaluations=state.evaluations)
-    return state
-
-
-def _copy(state: RoundsOfValues) -> RoundsOfValues:
-    """Return the state as it is now; rounds change theirs in place."""
-    return replace(state, trace=list(state.trace))
+        best, highest = replace(state, trace=list(state.trace)), height
+    return best
 
 
 def _own_height(state: RoundsOfValues, data: MultiRegionData) -> float:
@@ -181,8 +176,7 @@ def _own_height(state: RoundsOfValues, data: MultiRegionData) -> float:
 
 def _ascend(state: Rounds, tolerance: float, driver: Driver) -> None:
     """Make rounds and leaps until a round and every leap gain less than ``tolerance``."""
-    for _ in _ascent(state, tolerance, driver):
-        pass
+    deque(_ascent(state, tolerance, driver), maxlen=0)
 
 
 def _ascent(state: Rounds, tolerance: float, driver: Driver) -> Iterator[None]:

@@ -145,7 +145,6 @@ def _columns(trains: Sequence[Any]) -> dict[str, list[Any]]:
     return {str(name): [train.annotations.get(name, "") for train in trains] for name in names}
 
 
-
 def _marked(segments: Sequence[Any], name: str) -> dict[str, np.ndarray]:
     """Columns of the epochs or events of this name, in seconds of their segments' clocks.
 

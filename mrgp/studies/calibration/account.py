@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from mrgp.results import lights as rules
 from mrgp.runtime.account import Account, Light, Picture, State, Table, graded
 from mrgp.runtime.versions import versions
 from mrgp.studies.calibration.rank_tests import PROBABILITIES, TOTAL
 from mrgp.studies.report.rows import rows_of
 
-SOME_FAILED, MANY_FAILED = 0.0, 0.1  # share of fits: those that fail may be the hard ones
+FAILED = "Fits that failed are left out; if these are the hard ones, the others look better."
 LIKELY, UNLIKELY = 0.05, 0.001  # p of uniform ranks
 NEAR, FAR = 2.0, 4.0  # standard errors between coverage and what is promised
 PROMISED = 0.9  # probability of the intervals that coverage is judged by
@@ -38,7 +39,7 @@ def account_of(result: Any) -> Account:
     off = [str(name) for name in table.index[~table["ecdf_inside"].astype(bool)]]
     found.append(inside_bands(off, len(table)))
     if "failure" in result.results:
-        found.insert(0, failed(len(result.failures), n))
+        found.insert(0, rules.failed(len(result.failures), n, FAILED))
     said = [
         f"{percent} intervals of {name} held the truth in {100 * covered:.1f}% of cases (± {100 * error:.1f}% by "
         "chance if they are honest)."
@@ -51,17 +52,6 @@ def account_of(result: Any) -> Account:
         "Calibration", f"Posteriors of {name}", said, facts, found, [Table("Tests of ranks", rows)], PICTURES, notes,
         made_with=dict(settings), versions=versions(),
     )  # fmt: skip
-
-
-def failed(n_failed: int, n: int) -> Light:
-    """Judge simulations whose fit failed."""
-    state = graded(n_failed / n, SOME_FAILED, MANY_FAILED)
-    said = {
-        State.GOOD: "Every simulation was fitted.",
-        State.LOOK: "A few fits failed and are left out; if these are the hard ones, the others look better.",
-        State.BAD: "Many fits failed and are left out: what is said of the others does not hold for all.",
-    }
-    return Light("Fits that failed", state, f"{n_failed} of {n}", said[state])
 
 
 def enough(n: int) -> Light:

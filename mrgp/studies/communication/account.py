@@ -6,11 +6,13 @@ import numpy as np
 
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
+from mrgp.results import lights as rules
 from mrgp.runtime.account import Account, Light, Picture, State, Table, graded
 from mrgp.runtime.versions import versions
 from mrgp.studies.communication.figure import LOWER, UPPER
 from mrgp.studies.report.rows import rows_of
 
+FAILED = "The verdict is of the others; see the table for why."
 ENOUGH_SEEDS, ENOUGH_CONTROLS = 3, 2
 APART, FAR_APART = 0.5, 1.0  # sd over trainings, of the mean of the strongest edge
 
@@ -53,7 +55,7 @@ def _lights(result: Any) -> list[Light]:
     good = fits["failure"] == ""
     n_own, n_control = (int((good & (fits["is_control"] == kind)).sum()) for kind in (False, True))
     found = [
-        failed(int((~good).sum()), len(fits)),
+        rules.failed(int((~good).sum()), len(fits), FAILED, "Trainings"),
         converged(int((good & ~fits["converged"].fillna(False).astype(bool)).sum()), int(good.sum())),
         repeated("Trainings", n_own, ENOUGH_SEEDS, "--seeds", "how far trainings agree"),
         repeated("Controls", n_control, ENOUGH_CONTROLS, "--controls", "how far controls differ by chance"),
@@ -63,13 +65,6 @@ def _lights(result: Any) -> list[Light]:
     if np.isfinite(spread):
         found.append(agreement(spread / max(float(edges["effect"].values[strongest]), np.finfo(float).tiny)))
     return found
-
-
-def failed(n_failed: int, n: int) -> Light:
-    """Judge trainings that failed."""
-    state = State.LOOK if n_failed else State.GOOD
-    said = "The verdict is of the others; see the table for why." if n_failed else "All trainings succeeded."
-    return Light("Trainings that failed", state, f"{n_failed} of {n}", said)
 
 
 def converged(n_open: int, n: int) -> Light:

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mrgp.results import lights as rules
+from mrgp.results.account import lights_of_delays
 from mrgp.runtime.account import Account, Light, Picture, State, Table, graded
 from mrgp.runtime.versions import versions
 from mrgp.studies.report.rows import rows_of
@@ -74,12 +74,7 @@ def _lights(result: Any) -> list[Light]:
         worst = str(table["pareto_k"].idxmax())
         found.append(rules.pareto_k(float(table["pareto_k"].max()), worst))
     if len(result.delays):
-        pressed = result.delays[pd.isna(result.delays["sd_ms"])]
-        names = [f"{row.second} behind {row.first}, latent {row.latent}" for row in pressed.itertuples()]
-        fit = result.fits[result.delays_of]
-        delays = fit.model.delays
-        bound = delays.bound(fit.layout.bin_width)
-        found.append(rules.delays_at_bound(names, len(result.delays), bound, delays.hold))
+        found += lights_of_delays(result.fits[result.delays_of], None)
     return found
 
 

@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 
 from mrgp.results import lights as rules
-from mrgp.runtime.account import Account, Light, Picture, State, Table, counted, graded
+from mrgp.runtime.account import Account, Light, Picture, State, Table, counted
 from mrgp.runtime.versions import versions
 from mrgp.studies.report.rows import rows_of
 
-FEW_FAILED = 0.0  # share of fits; those of a chosen candidate never fail
-MANY_FAILED = 0.2
+FAILED = "Candidates of which a fit failed cannot be chosen: give more --max-iterations, or smaller candidates."
 
 COLUMNS = {
     "candidate": ("candidate", None), "mean": ("score (nats/trial)", 3), "se": ("± se", 3),
@@ -70,23 +69,11 @@ def _lights(result: Any) -> list[Light]:
     for name, tried, own in (("shared", across, best[0]), ("private", within, best[1])):
         if len(set(tried.tolist())) > 1 and own == tried.max():
             ends.append(name)
-    found = [failed(len(result.failures), n_fits), at_the_end(ends, str(result.best))]
+    found = [rules.failed(len(result.failures), n_fits, FAILED), at_the_end(ends, str(result.best))]
     if valid.sum() > 1:
         near = int(np.sum((-table["difference"] <= table["difference_se"]) & valid))
         found.append(told_apart(near, int(valid.sum())))
     return found
-
-
-def failed(n_failed: int, n_fits: int) -> Light:
-    """Judge fits that failed or did not converge."""
-    state = graded(n_failed / n_fits, FEW_FAILED, MANY_FAILED)
-    said = {
-        State.GOOD: "Every candidate was fitted in every fold.",
-        State.LOOK: "Candidates of which a fit failed cannot be chosen: see the notes for which and why.",
-        State.BAD: "Many fits failed, and their candidates cannot be chosen: give more --max-iterations, or smaller "
-        "candidates.",
-    }
-    return Light("Fits that failed", state, f"{n_failed} of {n_fits}", said[state])
 
 
 def at_the_end(ends: list[str], best: str) -> Light:

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from mrgp.runtime.account import Account, Light, Picture, State, Table, counted, graded
+from mrgp.results import lights as rules
+from mrgp.runtime.account import Account, Light, Picture, State, Table, counted
 from mrgp.runtime.versions import versions
 from mrgp.studies.report.rows import rows_of
 
-SOME_FAILED, MANY_FAILED = 0.0, 0.2
+FAILED = "Settings of fits that failed have no score: see the table."
 OWN = {
     "seed": ("seed", 0), "score": ("score (nats/trial)", 3), "below_best": ("below the best (nats/trial)", 3),
     "below_best_se": ("± se of it", 3), "epochs": ("epochs", 0), "seconds": ("time (s)", 1),
@@ -29,7 +30,7 @@ def account_of(result: Any) -> Account:
     columns = {setting: (setting, None) for setting in names} | OWN
     scores = table["score"].to_numpy(float)
     near = int(np.sum((table["below_best"] <= table["below_best_se"]) & np.isfinite(scores)))
-    found = [failed(int((table["failure"] != "").sum()), len(table)), settled(bool(best["converged"]))]
+    found = [rules.failed(int((table["failure"] != "").sum()), len(table), FAILED), settled(bool(best["converged"]))]
     found += [at_the_end(setting, best[setting], table[setting].tolist()) for setting in names
               if is_ordered(table[setting].tolist())]  # fmt: skip
     found.append(told_apart(near, int(np.isfinite(scores).sum())))
@@ -51,13 +52,6 @@ def account_of(result: Any) -> Account:
 def is_ordered(values: list[Any]) -> bool:
     """True if values are numbers of which several were tried, so that there are ends."""
     return len(set(map(str, values))) > 1 and all(isinstance(value, int | float) for value in values)
-
-
-def failed(n_failed: int, n: int) -> Light:
-    """Judge fits that failed."""
-    state = graded(n_failed / n, SOME_FAILED, MANY_FAILED)
-    said = "Settings of fits that failed have no score: see the table." if n_failed else "All fits succeeded."
-    return Light("Fits that failed", state, f"{n_failed} of {n}", said)
 
 
 def settled(converged: bool) -> Light:
