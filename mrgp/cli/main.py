@@ -80,8 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, sentence = FAILED, "interrupted"
     except (Failure, DataError, OSError, FloatingPointError) as error:
         code, sentence = FAILED, said(error)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX's want of memory
+    except Exception as error:
+        exhausted = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)  # JAX's want of memory
+        if not (exhausted or isinstance(error, MemoryError)):
+            with suppress(OSError):
+                args.record.end(f"a fault of the program, {type(error).__name__}: {error}")
             raise
         code, sentence = FAILED, "out of memory: take fewer latents, trials or bins, or the markov likelihood"
     sentence = " ".join(sentence.split())

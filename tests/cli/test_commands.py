@@ -339,6 +339,19 @@ def test_want_of_memory_is_named(run, save, tmp_path, monkeypatch, error):
     assert "out of memory" in sentence(err)
 
 
+def test_a_fault_of_the_program_stands_in_the_record(run, save, tmp_path, monkeypatch):
+    """It is shown whole, and a report does not take the run for one that goes on."""
+    def fit(*_, **__):
+        raise RuntimeError("an odd thing")
+
+    monkeypatch.setattr(mrgp.models.DLAG, "fit", fit)
+    with pytest.raises(RuntimeError, match="an odd thing"):
+        run("fit", save(), *MODEL, "--out", tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert told["failure"] == "a fault of the program, RuntimeError: an odd thing"
+    assert told["ended"]
+
+
 def test_numbers_beyond_reason_fail(run, save, tmp_path):
     huge = {"V1": np.random.default_rng(0).standard_normal((8, 20, 6)) * 1e200}
     code, _, err = run("fit", save(**huge), *MODEL, "--out", tmp_path / "out", *BRIEF)
