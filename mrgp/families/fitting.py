@@ -18,6 +18,7 @@ from mrgp.parts.emissions import Gaussian
 from mrgp.parts.means import Constant
 from mrgp.parts.readout import OFFSET
 from mrgp.parts.sites import keeping
+from mrgp.recordings.folding import folded
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -91,6 +92,16 @@ class Fitting[M: GaussianProcesses]:
         return following(self.model, other, self.admitting(self.model, data, dict(sites)), data)
 
     # ---- the climb -----------------------------------------------------------------------------------------------
+
+    def folded(self, data: MultiRegionData) -> MultiRegionData:
+        """Return few trials with weights, of the same density, where bins are independent.
+
+        Otherwise the recording is returned as it is.
+        """
+        model, noise = self.model, self.model.emission
+        remembers = model.is_state_space or model.kernel.has_timescale or model.tables.dynamics_sites(data.layout)
+        alike = noise.is_uniform and not (noise.is_of_counts or noise.is_autocorrelated)
+        return folded(data) if alike and not remembers else data
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Sites:
         """Approximate posterior sd of each site in its unconstrained coordinate.

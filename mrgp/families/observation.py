@@ -46,7 +46,8 @@ def observe(model: "GaussianProcesses", data: MultiRegionData, emission: Readout
         likelihood = model.likelihood.distribution(model, data.layout, parameters, common)
         shared, counts = model.shared_covariance, emission.counts
         observed = likelihood if counts is None else CountGP(likelihood, counts, shared_covariance=shared)
-        numpyro.sample("y", observed, obs=seen.values)  # it makes numbers of what is kept, part by part
+        with handlers.scale(scale=1.0 if data.weight is None else data.weight):
+            numpyro.sample("y", observed, obs=seen.values)  # it makes numbers of what is kept, part by part
 
 
 def distribution_at(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> DelayedGP | CountGP:

@@ -84,7 +84,7 @@ def _climb(driver: Driver, state: Climb) -> str:
     frozen = frozen_sites(state.model, options)
     tolerance = max(options.tolerance, ROUGH) if state.still else options.tolerance
     ascent = maximise(
-        Objective(LogJoint(state.model), driver.data, state.sites, scale, frozen),
+        Objective(LogJoint(state.model), state.model.fitting.folded(driver.data), state.sites, scale, frozen),
         tolerance=tolerance,
         max_iterations=options.max_iterations,
         spent=state.iterations + (state.home.iterations if state.home is not None else 0),
@@ -103,5 +103,5 @@ def _climb(driver: Driver, state: Climb) -> str:
 def _curvature_of(driver: Driver, model: Model, sites: Mapping[str, Any], name: str) -> np.ndarray:
     """Curvature of the site ``name``, also where it is fixed."""
     frozen = tuple(site for site in frozen_sites(model, driver.options) if site != name)
-    data = driver.data
-    return diagonal(Objective(LogJoint(model), data, sites, model.fitting.scales(data, sites), frozen), name)
+    data, few = driver.data, model.fitting.folded(driver.data)
+    return diagonal(Objective(LogJoint(model), few, sites, model.fitting.scales(data, sites), frozen), name)

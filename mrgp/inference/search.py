@@ -266,7 +266,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     begin = {**begin, **shared}
     scale = model.fitting.scales(compressed.data, begin)
     frozen = tuple(sorted({*model.fitting.held_in_search, *shared} & begin.keys()))
-    objective = Objective(LogJoint(model), compressed.data, begin, scale, frozen)
+    objective = Objective(LogJoint(model), model.fitting.folded(compressed.data), begin, scale, frozen)
     ascent = maximise(
         objective,
         tolerance=SEARCH_TOLERANCE,

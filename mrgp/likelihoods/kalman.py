@@ -201,6 +201,8 @@ class MarkovGP(DelayedGP):
             # Bins of one step are scored together, so a trial's end must be written into the precision.
             information = self._whole_steps(information)
         dynamics, readout = self.space.assemble(self.latents)
+        if not self.space.remembers:
+            return whole.of_bins(dynamics, readout, information)
         stepped = self._in_steps(information)
         (n_steps, n_trials, _), valid = stepped.vectors.shape, information.valid
         constant = stepped.precision.shape[0] == 1 and readout.weights.shape[0] == 1
@@ -231,10 +233,7 @@ class MarkovGP(DelayedGP):
         return scores
 
     def smoother(self, n_patterns: int) -> Callable[[Information], ReadoutMoments]:
-        """Make a function that smooths, or takes the whole trial at once.
-
-        Both cost less than the slopes of log Z.
-        """
+        """Make a function that smooths, or takes the whole trial at once, whatever costs less."""
         dynamics, readout = self.space.assemble(self.latents)
         n_steps, step = -(-self.n_bins // self.space.window.step), self.space.window.step
 

@@ -61,6 +61,8 @@ class Observations(Shown):
         batch_size: Trials that a model draws from the recording and scores, weighted to stand for all; None for all.
         mesh: Devices among which its trials are shared out where densities are computed; None for the usual device.
         n_spare: Trials at the end of the arrays that are none, so that devices have equally many.
+        weight: How many trials each stands for, (trial,); None where every one is itself (see
+            :mod:`mrgp.recordings.folding`).
     """
 
     layout: Layout
@@ -76,11 +78,12 @@ class Observations(Shown):
     batch_size: int | None = None
     mesh: Mesh | None = None
     n_spare: int = 0
+    weight: Float[np.ndarray, "trial"] | None = None
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Layout, int | None, bool, int]]:
         arrays = (
             self.values, self.observed, self.pattern, self.length, self.condition, self.center, self.scale,
-            self.trial_place,
+            self.trial_place, self.weight,
         )  # fmt: skip
         return arrays, (self.layout, self.batch_size, self.is_gapless, self.n_spare)
 
@@ -154,6 +157,10 @@ class Observations(Shown):
         """Share of entries that were not observed, each trial counted as long as the longest."""
         return share_missing(self._missing, *self.values.shape[1:])
 
+    def total(self, of_trials: Any) -> Any:
+        """Sum an array (trial, ...) over all trials that its trials stand for."""
+        return of_trials.sum(0) if self.weight is None else jnp.tensordot(jnp.asarray(self.weight), of_trials, 1)
+
     @property
     def _missing(self) -> Missing:
         described: tuple[Any, ...] = self.observed, self.pattern, self.length  # a user's are NumPy's, a model's JAX's
@@ -163,13 +170,13 @@ class Observations(Shown):
     def fingerprint(self) -> str:
         """Digest of the regions, the bin width and every array that a model sees.
 
-        It tells this recording from another. Places of trials are left aside.
+        It tells this recording from another. Places of trials are left aside, and their weights.
         """
         digest = hashlib.sha256(repr((self.layout, self.values.shape)).encode())
         digest.update(np.array(self.layout.times).tobytes())  # of none, nothing
         for block in self.blocks():  # the same however the values are kept
             digest.update(np.ascontiguousarray(block.values))
-        for array in self.tree_flatten()[0][1:-1]:
+        for array in self.tree_flatten()[0][1:-2]:
             digest.update(b"None" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 

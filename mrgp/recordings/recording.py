@@ -134,7 +134,7 @@ class MultiRegionData(Observations):
         data.layout, data.batch_size, data.is_gapless, data.n_spare = static
         data.neuron_coords, data.trial_coords, data.origin, data.trial_origin = {}, {}, {}, np.arange(0)
         data.values, data.observed, data.pattern, data.length = children[:4]
-        data.condition, data.center, data.scale, data.trial_place = children[4:]
+        data.condition, data.center, data.scale, data.trial_place, data.weight = children[4:]
         return data
 
     @property

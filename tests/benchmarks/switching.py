@@ -86,6 +86,7 @@ def real(name: str, n_states: int, args: argparse.Namespace) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="of the seeds")
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--real", action="store_true", help="real recordings instead")
@@ -99,12 +100,13 @@ def main() -> None:
             record("SwitchingLDS on real counts", f"{about}\n\n{table(REAL, rows)}", f"{command} --real")
         return
     rows = []
-    for seed in range(args.seeds):
+    for seed in range(args.first, args.first + args.seeds):
         rows.append(simulated(seed, args))
         reached = sum(float(row[1]) >= BARS["states"] and float(row[2]) >= BARS["AUC"] for row in rows)
         about = f"Bars: states >= {BARS['states']} and AUC >= {BARS['AUC']} in 4 of 5 seeds; {reached} of {len(rows)} here."
         body = f"{about}\n\n{table(HEAD, rows)}"  # as it goes on, so that a run that is stopped leaves what it has found
-        record("SwitchingLDS on simulated populations", body, f"{command} --seeds {args.seeds}")
+        seeds = f"--seeds {args.seeds}" + (f" --first {args.first}" if args.first else "")
+        record("SwitchingLDS on simulated populations" + (", fresh seeds" if args.first else ""), body, f"{command} {seeds}")
 
 
 if __name__ == "__main__":

@@ -185,15 +185,15 @@ def test_a_trial_that_stands_out_is_left_out_for_real(made):
     values = made.data.values.copy()
     values[3] *= 4.0
     odd = mrgp.MultiRegionData({"V1": values[..., :4], "V2": values[..., 4:]}, 0.02)
-    fit = DLAG(1, 0, max_delay=0.06, likelihood="dense").fit(odd, progress=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of the delay too, which that trial drives to its bound
+        fit = DLAG(1, 0, max_delay=0.06, likelihood="dense").fit(odd, progress=False)
         smooth = mrgp.leave_one_out(fit, n_draws=200, refit=False, progress=False)
         exact = mrgp.leave_one_out(fit, n_draws=200, progress=False)
     poor = smooth.pareto_k.values > smooth.good_k
     assert poor[3]
     assert not (exact.pareto_k.values[poor]).any()
-    others = odd.select_trials(np.delete(np.arange(12), 3))
+    others = odd.select_trials(np.delete(np.arange(odd.n_trials), 3))
     again = fit.model.fit(others, "laplace", start=fit, n_draws=400, progress=False)
     scores = trial_scores(again.model, odd.select_trials([3]), again.draws(400))[:, 0]
     # By a fit to the other trials; the score is hundreds of nats below those of trials like others.

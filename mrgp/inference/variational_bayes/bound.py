@@ -60,7 +60,7 @@ class Setting(NamedTuple):
     @classmethod
     def of(cls, data: MultiRegionData, loadings: Any, covariance: Any) -> "Setting":
         """Make the setting for means of the loadings; means that are exactly zero stay so."""
-        count = jnp.asarray(data.mask.sum((0, 1)), float)
+        count = jnp.asarray(data.total(data.mask.sum(1)), float)
         return cls(jax.tree.map(jnp.asarray, data), jnp.asarray(covariance), count, jnp.asarray(loadings) != 0)
 
     def held(self, sites: Sites) -> Sites:
@@ -130,7 +130,7 @@ class Bound(Density):
         shape = prior.noise_shape + count / 2
         gap = digamma(shape) - jnp.log(shape)
         variance = 1 / (prior.offset_precision + count / noise)
-        value = (information.constant + distribution.normalizer(information)).sum()
+        value = recording.total(information.constant + distribution.normalizer(information))
         value += 0.5 * (count * (gap - variance / noise)).sum()
         # - KL(q(phi) || p(phi)), rate = shape * noise
         value -= _gamma_divergence(shape, shape * noise, prior.noise_shape, prior.noise_rate).sum()

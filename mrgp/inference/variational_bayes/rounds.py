@@ -72,8 +72,8 @@ def make_round(state: Rounds, tolerance: float, longest: int, driver: Driver) ->
     sites, covariance = update(state.model, state.sites, state.setting)
     setting = state.setting._replace(covariance=covariance)
     columns = np.shape(sites[LOADINGS.name])[1]
-    scale = state.model.fitting.scales(setting.data, sites)
-    scale["mixing"] = MIXING / np.sqrt(setting.data.n_trials * setting.data.n_bins)
+    scale = state.model.fitting.scales(driver.data, sites)
+    scale["mixing"] = MIXING / np.sqrt(driver.data.n_trials * driver.data.n_bins)
     start = {**sites, "mixing": jnp.zeros((columns, columns))}
     objective = Objective(Mixed(Bound(state.model)), setting, start, scale, frozen_sites(state.model, state.options))
     ascent = maximise(objective, tolerance=0.1 * tolerance, max_iterations=longest)

@@ -42,7 +42,7 @@ def _moments(distribution: Any, data: MultiRegionData) -> Moments:
     information = distribution.information(data.values)
 
     def total(vectors: Array, precision: Array) -> Array:
-        return distribution.normalizer(information._replace(vectors=vectors, precision=precision)).sum()
+        return data.total(distribution.normalizer(information._replace(vectors=vectors, precision=precision)))
 
     means, squares = jax.grad(total, (0, 1))(information.vectors, information.precision)
     second = -(squares + jnp.swapaxes(squares, -1, -2))  # (time or 1, pattern, readout, readout)
@@ -86,7 +86,7 @@ def update(model: Callable[..., None], sites: Sites, setting: Setting) -> tuple[
     used = jnp.asarray(assignment.used)
     sums = _moments(distribution, data)
     values, origin = distribution.centred(data.values), distribution.level
-    total, squares = values.sum((0, 1)), (values**2).sum((0, 1))
+    total, squares = data.total(values.sum(1)), data.total((values**2).sum(1))
     eye = jnp.eye(assignment.n_columns)
     both = used[:, :, None] & used[:, None, :]
     # A loading that is held at zero is independent of the others.

@@ -103,7 +103,8 @@ class VB(Method):
         begun = begin(driver, briefly if has_spectrum else None)
         model, fresh = begun.model, driver.start is None and driver.store.phase in (None, "start", SPECTRAL)
         under_spectral = fresh and has_spectrum and not model.likelihood.is_spectral
-        fast = model.replace(likelihood=Spectral()) if under_spectral else model
+        remembers = model.kernel.has_timescale or model.tables.dynamics_sites(driver.data.layout)  # else both are one
+        fast = model.replace(likelihood=Spectral()) if under_spectral and remembers else model
         state = _entered(fast, driver.data, begun.sites, driver.options, Adaptation.of(driver, begun))
         state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase
         return state
@@ -142,7 +143,8 @@ def _entered(
     """
     free = {name: jnp.asarray(value) for name, value in sites.items() if name != RELEVANCE.name}
     eye = jnp.eye(np.shape(sites[LOADINGS.name])[1])
-    setting = Setting.of(data, sites[LOADINGS.name], jnp.zeros((len(free[NOISE.name]), *eye.shape)))
+    few = model.fitting.folded(data)
+    setting = Setting.of(few, sites[LOADINGS.name], jnp.zeros((len(free[NOISE.name]), *eye.shape)))
     resting = resting_variance(model, free, setting)[:, None]
     variance = jnp.where(setting.living, (free[NOISE.name] / setting.observed)[:, None], resting)
     setting = setting._replace(covariance=variance[:, :, None] * eye)

@@ -18,6 +18,7 @@ from jax import Array, lax
 from jax.scipy.linalg import block_diag, solve_triangular
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, per_trial
+from mrgp.likelihoods.reduction import Information
 
 JITTER = 4.0  # units of rounding for every readout, of a block's trace: what its root needs where it is singular
 
@@ -158,6 +159,20 @@ def stationary_covariance(
         return jnp.transpose(both, (2, 0, 3, 1, 4)).reshape(len(read), size, size) + noise
 
     return tuple(of(kind) for kind in kinds)
+
+
+def of_bins(dynamics: Dynamics, readout: StateReadout, information: Information) -> Array:
+    """Normalizer log E exp(b'x - x' Lambda x / 2) of each trial, where states forget at once.
+
+    Every bin is a trial of its own. Returns (trial,).
+    """
+    (n_bins, n_trials, _), n_patterns = information.vectors.shape, information.precision.shape[1]
+    kinds = as_one(readout.weights.shape[1], len(dynamics.transition))
+    V = stationary_covariance(dynamics, readout, 1, kinds)
+    first = n_patterns * jnp.arange(n_bins) if information.precision.shape[0] > 1 else jnp.zeros(n_bins, int)
+    alone = information.vectors.reshape(1, n_bins * n_trials, -1), information.precision.reshape(1, -1, *V[0].shape[1:])
+    scores = log_normalizer(kinds, V, *alone, (first[:, None] + information.pattern).ravel()).reshape(n_bins, -1)
+    return (scores if information.valid is None else scores * information.valid).sum(0)
 
 
 def dense_covariance(dynamics: Dynamics, readout: StateReadout, n_steps: int, kinds: tuple[Alike, ...]) -> Array:

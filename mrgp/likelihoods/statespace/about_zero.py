@@ -48,6 +48,10 @@ class AboutZero:
     is_standard: ClassVar[bool] = False
 
     @property
+    def remembers(self) -> bool:
+        return self.space.remembers
+
+    @property
     def is_stationary(self) -> bool:
         """True if the process about its mean is."""
         return self.space.is_stationary

@@ -88,6 +88,10 @@ class Space(Protocol):
         """True if a trial begins anywhere in a process that always was."""
 
     @property
+    def remembers(self) -> bool:
+        """False if states of a step tell nothing of other steps."""
+
+    @property
     def is_standard(self) -> bool:
         """True if readouts have mean 0 and variance 1 a priori, at all times."""
 
@@ -145,6 +149,12 @@ class StateSpace:
     autocorrelated: bool = False
     is_stationary: ClassVar[bool] = True
     is_standard: ClassVar[bool] = True
+
+    @property
+    def remembers(self) -> bool:
+        windows = self.window, self.within_window
+        several = any(window.n_registers > 0 or window.step > 1 for window in windows)
+        return self.prior.kernel.has_timescale or several
 
     @property
     def n_states(self) -> int:

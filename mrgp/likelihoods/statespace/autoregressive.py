@@ -37,6 +37,7 @@ class AutoregressiveSpace:
     order: int
 
     is_stationary: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
     kinds: ClassVar[tuple[Alike, ...]] = ()
     is_standard: ClassVar[bool] = True
 

@@ -92,6 +92,7 @@ class CoupledSpace:
     lag: int = 0
 
     is_stationary: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
     kinds: ClassVar[tuple[Alike, ...]] = ()
     is_standard: ClassVar[bool] = False
 

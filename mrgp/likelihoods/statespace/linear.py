@@ -62,6 +62,7 @@ class LinearSpace:
     learned_start: bool = False
 
     kinds: ClassVar[tuple[Alike, ...]] = ()
+    remembers: ClassVar[bool] = True
 
     @property
     def prior(self) -> Self:
