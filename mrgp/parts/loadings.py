@@ -16,7 +16,7 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS, Readout
 from mrgp.parts.sites import Site
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import AR1, MAP, Argument, Sentence
+from mrgp.runtime.sentences import MAP, Argument, Sentence
 
 RELEVANCE = Site("alpha", "region", "column")  # the precision of loadings, by automatic relevance determination
 
@@ -142,8 +142,6 @@ class Relevance(Loadings):
         return "of counts has no use for offset_precision: leave it out" if named else None
 
     def objection_to_updates(self, emission: Emission) -> Sentence | None:
-        if emission.is_autocorrelated:
-            return "method 'vb' has no update for ", AR1, ": use ", MAP
         if emission.is_of_counts and self.rate > FLAT:
             return "method 'vb' of counts needs ", Argument("rate", FLAT), " or less: use ", MAP
         return None

@@ -35,6 +35,8 @@ def recording(kind: str = "complete", seed: int = 0) -> mrgp.MultiRegionData:
     if "holes" in kind:
         regions["A"][1, 2:4, 0] = np.nan
         regions["B"][2, 0] = np.nan
+    if "hidden" in kind:
+        regions["B"][0, :, 1] = np.nan
     if "ragged" in kind:
         for array in regions.values():
             array[3, 4:] = np.nan
@@ -54,6 +56,8 @@ def state(model, data, seed=1):
         "timescale_across": BIN * rng.uniform(1.5, 4.0, model.n_across),
         "delay": BIN * rng.uniform(-2, 2, (assignment.n_regions - 1, model.n_across)),
     }
+    if model.noise == "ar1":
+        sites["noise_timescale"] = BIN * np.array([1.5, 0.7])
     if within:
         sites["timescale_within"] = BIN * rng.uniform(1.5, 4.0, within)
     root = 0.3 * rng.standard_normal((neurons, columns, columns))
@@ -63,11 +67,42 @@ def state(model, data, seed=1):
     return {name: jnp.asarray(value) for name, value in sites.items()}, setting
 
 
+def correlations_of_noise(model, data, sites):
+    """Of each neuron over a trial's seen bins, inverted and 0 elsewhere, (neuron, time, time); and log determinants."""
+    neurons, T = data.layout.total_neurons, data.n_bins
+    phi = np.zeros(neurons)
+    if "noise_timescale" in sites:
+        kept = np.exp(-BIN / np.asarray(sites["noise_timescale"]))
+        phi = kept[data.layout.region_of_neuron]
+    apart = np.abs(np.subtract.outer(np.arange(T), np.arange(T)))
+    found = []
+    for seen in data.mask:
+        inverse, volume = np.zeros((neurons, T, T)), np.zeros(neurons)
+        for n in range(neurons):
+            bins = np.flatnonzero(seen[:, n])
+            K = np.where(apart == 0, 1.0, phi[n] ** apart)[np.ix_(bins, bins)]
+            inverse[n][np.ix_(bins, bins)], volume[n] = np.linalg.inv(K), np.linalg.slogdet(K)[1]
+        found.append((inverse, volume))
+    return found
+
+
+def covariance_of_readouts(distribution, n_bins):
+    """V, (time x readout, same), also where the GP noise remembers: its innovations' one is mapped back."""
+    V = np.asarray(exact_covariance(distribution.prior, distribution.latents, n_bins))
+    if distribution.autocorrelation is None:
+        return V
+    phi = np.asarray(distribution.autocorrelation)[distribution.prior.assignment.region_of_readout]
+    m = len(phi)
+    F = np.diag(np.r_[np.sqrt(1 - phi**2), np.ones(m * (n_bins - 1))]) - np.diag(np.tile(phi, n_bins - 1), -m)
+    back = np.linalg.inv(F)
+    return back @ V @ back.T
+
+
 def dense_posterior(model, data, sites, covariance):
     """V, E[c c'], and q(x) of every trial by conditioning: covariance (time x readout, same), mean (time, readout)."""
     distribution = trace_of(model, data, sites)["y"]["fn"]
     assignment = distribution.prior.assignment
-    V = np.asarray(exact_covariance(distribution.prior, distribution.latents, data.n_bins))
+    V = covariance_of_readouts(distribution, data.n_bins)
     m, T = assignment.n_readouts, data.n_bins
     C = np.asarray(readout_loadings(assignment, sites["loadings"]))
     column, own = assignment.column_of_readout, assignment.region_of_neuron[:, None] == assignment.region_of_readout
@@ -75,12 +110,9 @@ def dense_posterior(model, data, sites, covariance):
     second = S + C[:, :, None] * C[:, None, :]
     phi, d = 1 / np.asarray(sites["noise"]), np.asarray(sites["offset"])
     latents = []
-    for y, seen in zip(data.values, data.mask, strict=True):
-        precision, vector = np.linalg.inv(V), np.zeros((T, m))
-        for t in range(T):
-            block = slice(t * m, (t + 1) * m)
-            precision[block, block] += np.einsum("n,nij->ij", phi * seen[t], second)
-            vector[t] = ((y[t] - d) * phi * seen[t]) @ C
+    for y, (noise, _) in zip(data.values, correlations_of_noise(model, data, sites), strict=True):
+        precision = np.linalg.inv(V) + np.einsum("n,nts,nij->tisj", phi, noise, second).reshape(T * m, T * m)
+        vector = np.einsum("n,nts,sn,ni->ti", phi, noise, y - d, C)
         P = np.linalg.inv(precision)
         latents.append((P, (P @ vector.ravel()).reshape(T, m)))
     return V, second, latents
@@ -94,21 +126,23 @@ def explicit_bound(model, data, sites, covariance):
     m, T = assignment.n_readouts, data.n_bins
     V, second, latents = dense_posterior(model, data, sites, covariance)
     C = np.asarray(readout_loadings(assignment, sites["loadings"]))
-    mask = data.mask
+    mask, correlations = data.mask, correlations_of_noise(model, data, sites)
     count = mask.sum((0, 1))
     shape = a + count / 2
     rate = shape * np.asarray(sites["noise"])
     phi, log_phi = shape / rate, digamma(shape) - np.log(rate)
-    d, variance = np.asarray(sites["offset"]), 1 / (beta + count * phi)
+    told = sum(noise.sum((1, 2)) for noise, _ in correlations)
+    d, variance = np.asarray(sites["offset"]), 1 / (beta + told * phi)
     total = 0.0
-    for y, seen, (P, x) in zip(data.values, mask, latents, strict=True):
+    for y, seen, (P, x), (noise, volume) in zip(data.values, mask, latents, correlations, strict=True):
         gap = np.linalg.slogdet(V)[1] - np.linalg.slogdet(P)[1] - T * m
         total -= 0.5 * (np.trace(np.linalg.solve(V, P)) + x.ravel() @ np.linalg.solve(V, x.ravel()) + gap)
-        for t in range(T):
-            block = slice(t * m, (t + 1) * m)
-            xx = P[block, block] + np.outer(x[t], x[t])
-            error = (y[t] - d) ** 2 + variance - 2 * (y[t] - d) * (C @ x[t]) + np.einsum("nij,ij->n", second, xx)
-            total += (seen[t] * 0.5 * (log_phi - np.log(2 * np.pi) - phi * error)).sum()
+        xx = (P + np.outer(x, x)).reshape(T, m, T, m)
+        left = y - d
+        error = np.einsum("tn,nts,sn->n", left, noise, left) + variance * noise.sum((1, 2))
+        error += np.einsum("nts,nij,tisj->n", noise, second, xx)
+        error -= 2 * np.einsum("tn,nts,sn->n", left, noise, x @ C.T)
+        total += 0.5 * (seen.sum(0) * (log_phi - np.log(2 * np.pi)) - volume - phi * error).sum()
     # Gamma: E[log p] - E[log q] with scipy's entropy
     def gamma_terms(shape, rate):
         prior = a * np.log(b) - gammaln(a)
@@ -136,12 +170,15 @@ MODELS = {
     "shared": MDLAG(n_across=2, likelihood="dense", max_delay=3 * BIN, shape=0.7, rate=0.4, offset_precision=0.2),
     "within": MDLAG(n_across=1, n_within=(1, 0), likelihood="dense", max_delay=3 * BIN, shape=0.7, rate=0.4),
 }
+REMEMBERING = MODELS["shared"].replace(noise="ar1")
 
 
-@pytest.mark.parametrize("kind", ["complete", "ragged_holes"])
-@pytest.mark.parametrize("name", list(MODELS))
+WHITE = [(name, kind) for name in MODELS for kind in ("complete", "ragged_holes")]
+
+
+@pytest.mark.parametrize(("name", "kind"), [*WHITE, ("ar1", "complete"), ("ar1", "ragged_hidden")])
 def test_bound_is_the_sum_of_its_terms(name, kind):
-    model, data = MODELS[name], recording(kind)
+    model, data = (MODELS | {"ar1": REMEMBERING})[name], recording(kind)
     sites, setting = state(model, data)
     expected = explicit_bound(model, data, sites, np.asarray(setting.covariance))
     found = float(jax.jit(Bound(model, point_priors=False))(sites, setting))
@@ -163,13 +200,16 @@ def held_at_zero(sites, setting):
         *(pytest.param("spectral", held, marks=pytest.mark.slow) for held in (False, True)),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("kind", [pytest.param("complete", marks=pytest.mark.slow), "ragged_holes"])
+@pytest.mark.parametrize("kind", [pytest.param("complete", marks=pytest.mark.slow), "ragged_holes", "ragged_hidden"])
 def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind, held):
     if likelihood == "spectral" and kind != "complete":
         pytest.skip("spectral needs complete trials")
     if held and likelihood != "dense":
         pytest.skip("what holds loadings does not depend on the likelihood")
-    model, data = MODELS["shared"].replace(likelihood=likelihood), recording(kind)
+    if held and kind == "ragged_hidden":
+        pytest.skip("nor on what noise remembers")
+    remembers = kind == "ragged_hidden"  # noise that does needs neurons that are there in all bins, or in none
+    model, data = (REMEMBERING if remembers else MODELS["shared"]).replace(likelihood=likelihood), recording(kind)
     sites, setting = state(model, data)
     block = np.zeros((5, 2), bool)
     if held:

@@ -55,17 +55,30 @@ class Setting(NamedTuple):
     data: MultiRegionData
     covariance: Array  # (neuron, column, column)
     observed: Array  # (neuron,): number of observed entries
+    trials: Array  # (neuron,): number of trials with an observed entry
     living: Array  # (neuron, column) bool: loadings whose mean is not held at zero
 
     @classmethod
     def of(cls, data: MultiRegionData, loadings: Any, covariance: Any) -> "Setting":
         """Make the setting for means of the loadings; means that are exactly zero stay so."""
-        count = jnp.asarray(data.total(data.mask.sum(1)), float)
-        return cls(jax.tree.map(jnp.asarray, data), jnp.asarray(covariance), count, jnp.asarray(loadings) != 0)
+        mask, arrays = data.mask, jax.tree.map(jnp.asarray, data)
+        observed, trials = (jnp.asarray(data.total(found), float) for found in (mask.sum(1), mask.any(1)))
+        return cls(arrays, jnp.asarray(covariance), observed, trials, jnp.asarray(loadings) != 0)
 
     def held(self, sites: Sites) -> Sites:
         """Return ``sites`` with the loadings that are held at zero set to zero."""
         return {**sites, LOADINGS.name: jnp.where(self.living, sites[LOADINGS.name], 0.0)}
+
+
+def told_of_offsets(distribution: Any, setting: Setting) -> Array:
+    """Number of independent bins that tell as much of a neuron's offset, (neuron,).
+
+    Of noise that remembers, bins after a trial's first tell (1 - phi) / (1 + phi) as much as that one.
+    """
+    if distribution.autocorrelation is None:
+        return setting.observed
+    phi = distribution.autocorrelation[distribution.prior.assignment.region_of_neuron]
+    return setting.trials + (setting.observed - setting.trials) * (1 - phi) / (1 + phi)
 
 
 def trace_of(model: Callable[..., None], data: Any, sites: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +131,7 @@ class Bound(Density):
         return transforms_of(self.model, data.data, {*frozen, RELEVANCE.name})
 
     def __call__(self, sites: Sites, data: Setting) -> Array:
-        recording, covariance, count, _ = data
+        recording, covariance, count, *_ = data
         sites = data.held(sites)
         trace = trace_of(self.model, recording, sites)
         prior, distribution = priors_of(trace), trace["y"]["fn"].with_spread(covariance)
@@ -127,11 +140,11 @@ class Bound(Density):
         used = jnp.asarray(distribution.prior.assignment.used)
 
         # E[log p(y | x, C, d, phi)] with x integrated out; log p(y | x = 0) has E[log phi] = log E[phi] + gap.
-        shape = prior.noise_shape + count / 2
+        shape, told = prior.noise_shape + count / 2, told_of_offsets(distribution, data)
         gap = digamma(shape) - jnp.log(shape)
-        variance = 1 / (prior.offset_precision + count / noise)
+        variance = 1 / (prior.offset_precision + told / noise)
         value = recording.total(information.constant + distribution.normalizer(information))
-        value += 0.5 * (count * (gap - variance / noise)).sum()
+        value += 0.5 * (count * gap - told * variance / noise).sum()
         # - KL(q(phi) || p(phi)), rate = shape * noise
         value -= _gamma_divergence(shape, shape * noise, prior.noise_shape, prior.noise_rate).sum()
         # - KL(q(d) || p(d))

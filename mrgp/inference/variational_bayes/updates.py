@@ -3,6 +3,9 @@ r"""Closed-form updates of variational Bayes (Gokcen et al. 2023, mDLAG, NeurIPS
 They need the moments of the optimal q(x), which are derivatives of the normalizer log Z(b, Lambda) of ``bound``,
 
     E[x_t] = d log Z / d b_t,        sum_t E[x_t x_t'] = -2 d log Z / d Lambda.
+
+Where noise remembers, values, latents and the constant 1 of offsets are their innovations over sqrt(1 - phi^2), whose
+noise is white and has the variance of the noise itself (see :mod:`mrgp.parts.emissions.autocorrelated`).
 """
 
 from collections.abc import Callable
@@ -15,8 +18,10 @@ import numpy as np
 from jax import Array
 
 from mrgp.inference.density import Sites
-from mrgp.inference.variational_bayes.bound import Setting, alpha_posterior, priors_of, trace_of
+from mrgp.inference.variational_bayes.bound import Setting, alpha_posterior, priors_of, told_of_offsets, trace_of
+from mrgp.parts.emissions.autocorrelated import innovations
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
+from mrgp.recordings.missing import present
 from mrgp.recordings.recording import MultiRegionData
 
 CYCLES = 5  # of closed-form updates for one evaluation of the moments
@@ -29,17 +34,22 @@ class Moments(NamedTuple):
     Attributes:
         xx: sum E[x x'], (neuron, column, column).
         yx: sum y E[x], (neuron, column); y less its condition's course and the distribution's ``origin``.
-        x: sum E[x], (neuron, column).
+        x: sum 1 E[x], (neuron, column), 1 being what the offset is multiplied by.
+        y: sum 1 y, (neuron,).
+        yy: sum y^2, (neuron,).
     """
 
     xx: Array
     yx: Array
     x: Array
+    y: Array
+    yy: Array
 
 
 def _moments(distribution: Any, data: MultiRegionData) -> Moments:
     """Compute the moments from the derivatives of the normalizer."""
     information = distribution.information(data.values)
+    values, one, share = _whitened(distribution, data.values)
 
     def total(vectors: Array, precision: Array) -> Array:
         return data.total(distribution.normalizer(information._replace(vectors=vectors, precision=precision)))
@@ -49,19 +59,35 @@ def _moments(distribution: Any, data: MultiRegionData) -> Moments:
     assignment = distribution.prior.assignment
     missing = distribution.patterns(data.values.shape[0])
     neurons = data.values.shape[-1]
-    yx = jnp.einsum("btn,tbi->ni", distribution.centred(data.values), means)
+    yx = jnp.einsum("btn,tbi->ni", values, means)
     if missing.observed is None:
         xx = jnp.broadcast_to(second.sum((0, 1)), (neurons, *second.shape[2:]))
-        x = jnp.broadcast_to(means.sum((0, 1)), yx.shape)
+        x = jnp.broadcast_to(one.T @ means.sum(1), yx.shape)
     else:
         seen = missing.observed.astype(means.dtype)
         xx = jnp.einsum("gtn,tgij->nij", seen, second)
-        x = jnp.einsum("btn,tbi->ni", seen[missing.pattern], means)
-    place = _columns_from_readouts(assignment, means.dtype)
+        x = jnp.einsum("btn,tbi->ni", seen[missing.pattern] * one, means)
+    place = share[:, None, None] * _columns_from_readouts(assignment, means.dtype)
     return Moments(
         jnp.einsum("nci,nij,ndj->ncd", place, xx, place), jnp.einsum("nci,ni->nc", place, yx),
-        jnp.einsum("nci,ni->nc", place, x),
+        jnp.einsum("nci,ni->nc", place, x), data.total((one * values).sum(1)), data.total((values**2).sum(1)),
     )  # fmt: skip
+
+
+def _whitened(distribution: Any, values: Any) -> tuple[Array, Array, Array]:
+    """Values whose noise is white, and what stands for 1 and for the latents' scale there.
+
+    Returns centred values (trial, time, neuron), 0 where missing; the constant 1 (time, neuron or 1); and by what
+    readouts are to be multiplied, (neuron,).
+    """
+    centred, phi = distribution.centred(values), distribution.autocorrelation
+    if phi is None:
+        return centred, jnp.ones((centred.shape[1], 1)), jnp.ones(centred.shape[2])
+    phi = phi[distribution.prior.assignment.region_of_neuron]
+    share = (1 - phi**2) ** -0.5
+    one = innovations(jnp.ones((1, *centred.shape[1:])), phi)[0] * share
+    there = present(distribution.patterns(len(centred)), centred.shape[1])
+    return innovations(centred, phi) * there * share, one, share
 
 
 def _columns_from_readouts(assignment: Any, dtype: Any) -> Array:
@@ -79,14 +105,12 @@ def update(model: Callable[..., None], sites: Sites, setting: Setting) -> tuple[
 
     Returns new means, and new covariances of the loadings.
     """
-    data, covariance, count, living = setting
+    data, covariance, count, _, living = setting
     trace = trace_of(model, data, sites)
     prior, distribution = priors_of(trace), trace["y"]["fn"].with_spread(covariance)
     assignment = distribution.prior.assignment
     used = jnp.asarray(assignment.used)
-    sums = _moments(distribution, data)
-    values, origin = distribution.centred(data.values), distribution.level
-    total, squares = data.total(values.sum(1)), data.total((values**2).sum(1))
+    sums, origin, told = _moments(distribution, data), distribution.level, told_of_offsets(distribution, setting)
     eye = jnp.eye(assignment.n_columns)
     both = used[:, :, None] & used[:, None, :]
     # A loading that is held at zero is independent of the others.
@@ -102,12 +126,12 @@ def update(model: Callable[..., None], sites: Sites, setting: Setting) -> tuple[
         covariance = 0.5 * (covariance + jnp.swapaxes(covariance, -1, -2))
         about = jnp.where(used & living, sums.yx - offset[:, None] * sums.x, 0.0)
         mean = precision[:, None] * jnp.einsum("nij,nj->ni", covariance, about)
-        variance = 1 / (prior.offset_precision + precision * count)
+        variance = 1 / (prior.offset_precision + precision * told)
         predicted = (mean * sums.x).sum(-1)
-        offset = variance * (prior.offset_precision * (prior.offset_mean - origin) + precision * (total - predicted))
+        offset = variance * (prior.offset_precision * (prior.offset_mean - origin) + precision * (sums.y - predicted))
         second = covariance + mean[:, :, None] * mean[:, None, :]
-        error = squares - 2 * (mean * sums.yx).sum(-1) - 2 * offset * (total - predicted)
-        error += jnp.where(both, second * sums.xx, 0.0).sum((1, 2)) + count * (offset**2 + variance)
+        error = sums.yy - 2 * (mean * sums.yx).sum(-1) - 2 * offset * (sums.y - predicted)
+        error += jnp.where(both, second * sums.xx, 0.0).sum((1, 2)) + told * (offset**2 + variance)
         precision = (prior.noise_shape + count / 2) / (prior.noise_rate + error / 2)
         return mean, covariance, precision, offset, variance
 
@@ -126,9 +150,11 @@ def resting_variance(model: Callable[..., None], sites: Sites, setting: Setting)
     (P q/2) s^2 + (P b + a q) s - q b = 0.
     """
     trace = trace_of(model, setting.data, sites)
-    prior, assignment = priors_of(trace), trace["y"]["fn"].prior.assignment
+    prior, distribution = priors_of(trace), trace["y"]["fn"]
+    assignment = distribution.prior.assignment
     member = jnp.asarray(assignment.member, sites[NOISE.name].dtype)
-    precision, neurons = member @ (setting.observed / sites[NOISE.name]), member.sum(1)
+    told = told_of_offsets(distribution, setting)  # of slow latents as much
+    precision, neurons = member @ (told / sites[NOISE.name]), member.sum(1)
     a, b = jnp.ravel(prior.alpha_shape)[0], jnp.ravel(prior.alpha_rate)[0]
     linear = precision * b + a * neurons
     root = 2 * neurons * b / (linear + jnp.sqrt(linear**2 + 2 * precision * neurons**2 * b))
@@ -156,7 +182,7 @@ def revival(model: Callable[..., None], sites: Sites, setting: Setting) -> Reviv
     precision alpha gains 1/2 sum_n [log(alpha / (alpha + s_n)) + q_n^2 / (alpha + s_n)] nats (Tipping & Faul 2003,
     AISTATS, eq. 17, summed over the neurons that share alpha); the best alpha is taken from a grid.
     """
-    data, covariance, _, living = setting
+    data, covariance, *_, living = setting
     sites = setting.held(sites)
     distribution = trace_of(model, data, sites)["y"]["fn"].with_spread(covariance)
     assignment = distribution.prior.assignment

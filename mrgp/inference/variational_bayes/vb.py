@@ -99,7 +99,8 @@ class VB(Method):
     def init(self, driver: Driver) -> RoundsOfValues | CountRounds:
         if driver.model.emission.is_of_counts:
             return of_counts.begun(driver, self)
-        has_spectrum = driver.data.is_complete and not driver.model.delays.moves
+        in_spectral = Spectral().objection(driver.model.emission) is None
+        has_spectrum = driver.data.is_complete and not driver.model.delays.moves and in_spectral
         begun = begin(driver, briefly if has_spectrum else None)
         model, fresh = begun.model, driver.start is None and driver.store.phase in (None, "start", SPECTRAL)
         under_spectral = fresh and has_spectrum and not model.likelihood.is_spectral

@@ -1,6 +1,7 @@
 """Private noise with a timescale: innovations, all likelihoods, what is smoothed, and fits."""
 
 import dataclasses
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -201,6 +202,24 @@ def test_the_noise_timescale_is_found(fitted):
     np.testing.assert_allclose(fit.noise_timescales, fit.sites["noise_timescale"])
 
 
+@pytest.mark.slow
+def test_variational_bayes_leaves_noise_to_the_noise(fitted):
+    """White noise would need latents for what noise remembers: here only the true latent stays."""
+    data, truth, _ = fitted
+    model = MDLAG(2, noise="ar1", likelihood="dense", max_delay=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the latent that is removed
+        fit = model.fit(data, "vb", progress=False, n_starts=2)
+        white = model.replace(noise="white").fit(data, "vb", progress=False, n_starts=2)
+    assert fit.converged
+    assert np.diff(fit.trace).min() > -1e-6
+    assert (fit.model.n_across, white.model.n_across) == (1, 2)
+    found, wanted = (np.exp(-0.02 / sites["noise_timescale"]) for sites in (fit.sites, truth))
+    np.testing.assert_allclose(found, wanted, atol=0.05)
+    assert abs(fit.delays.values[1, 0] - 0.02) < 4 * fit.delay_intervals().sd.values[1, 0]
+    assert fit.trace[-1] > white.trace[-1] + 50
+
+
 def test_noise_timescales_are_told(fitted):
     _, _, fit = fitted
     found = fit.sites["noise_timescale"]
@@ -247,6 +266,3 @@ def test_wrong_use_of_memory():
     for preset in (LDS, FA):
         with pytest.raises(ValueError, match="noise='ar1' is for latents with a timescale"):
             preset(1, noise="ar1")
-    data = simulate(regions={"A": 3, "B": 3}, n_across=1, n_within=0, n_trials=4, n_bins=10, seed=0).data
-    with pytest.raises(ValueError, match="method 'vb' has no update for noise='ar1'"):
-        MDLAG(1, noise="ar1").fit(data, "vb", progress=False)
