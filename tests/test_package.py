@@ -242,6 +242,7 @@ def test_numpyro_is_whole_where_arviz_came_first(later):
     assert fresh(script) == ["numpyro.distributions.distribution"]
 
 
+@pytest.mark.slow
 def test_a_saved_preset_is_known_without_the_zoo():
     script = "from mrgp.part import FAMILIES, rebuilt; print(len(FAMILIES)); "
     settings = mrgp.models.FA(2).to_settings()

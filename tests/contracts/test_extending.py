@@ -486,6 +486,7 @@ def test_a_reader_of_ones_own_goes_before_a_built_in_one(data, csv):
         mrgp.Reader._members.pop("labfile")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_the_command_line_reads_what_a_reader_of_ones_own_reads(csv, tmp_path):
     quick = ("--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet")
@@ -626,6 +627,7 @@ def test_a_short_form_that_a_subclass_sets_is_the_one_it_names():
     assert Held(1, 0, max_delay=0.2).delays == mrgp.ConstantDelay(0.2, hold=True)
 
 
+@pytest.mark.slow
 def test_training_that_goes_on_ends_no_lower(counts):
     quick = {"learning_rate": 1e-2, "batch_size": 16, "patience": 3, "shortenings": 0, "progress": False}
     with pytest.raises(ValueError, match="warm_up 50 epochs: raise max_iterations, or lower warm_up"):

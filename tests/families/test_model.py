@@ -123,6 +123,7 @@ def test_fixed_values_are_checked(made, fixed, message):
         DLAG(n_across=1, timescale_bounds=(0.01, 1.0)).fit(made.data, fixed=fixed, progress=False)
 
 
+@pytest.mark.slow
 def test_bounds_of_timescales_hold(made, fitted):
     model = DLAG(n_across=1, likelihood="spectral", timescale_bounds=(0.02, 0.06))
     fit = model.fit(made.data, progress=False, tolerance=0.1)
@@ -162,6 +163,7 @@ def test_noise_reads_as_what_the_emission_has():
     assert DLAG(1, 0, noise="ar1").replace(emission="poisson").noise is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_variational_bayes_takes_delays_that_vary(made):
     fit = MDLAG(1, delays=mrgp.VaryingDelay(0.06), likelihood="dense").fit(

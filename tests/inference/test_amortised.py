@@ -352,6 +352,7 @@ def test_a_full_disk_leaves_the_files_that_were_there(data, tmp_path, monkeypatc
     assert place.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_ranks_of_latents_are_uniform_where_the_guide_is_the_posterior(data, values):
     trained = Static().fit(data, **QUICK)

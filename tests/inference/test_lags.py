@@ -137,6 +137,7 @@ def quick(model, data, start, **options):
     return fit, [str(warning.message) for warning in said]
 
 
+@pytest.mark.slow
 def test_a_second_climb_that_ends_lower_leaves_no_trace(far, monkeypatch):
     """Neither parameters, nor the bound, nor a note; and it takes nothing from the first one's convergence."""
     data, fit = far
@@ -169,6 +170,7 @@ def test_an_interrupt_while_other_lags_are_tried_keeps_the_fit(far, monkeypatch,
     assert (tmp_path / "checkpoint.npz").is_file()
 
 
+@pytest.mark.slow
 def test_variational_rounds_look_at_other_lags_too(far, monkeypatch):
     """From a lag 16 bins off they come back; without the look they stay, many nats lower."""
     data, _ = far

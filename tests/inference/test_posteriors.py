@@ -494,6 +494,7 @@ def test_arviz_takes_every_fit(made, laplace, nuts, kind):
         az.plot_ppc_dist(tree, var_names=["trial_mean"], backend="none", num_samples=10)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 def test_leave_one_out_by_arviz(laplace):
     tree = laplace.to_arviz(n_draws=500)
@@ -535,6 +536,7 @@ def test_leave_one_out_says_what_was_not_drawn(nuts):
         mrgp.leave_one_out(nuts)
 
 
+@pytest.mark.slow
 def test_rotations_have_no_evidence(made):
     with pytest.raises(ValueError, match="up to a rotation"):
         FA(2).fit(made.data, progress=False).log_evidence()

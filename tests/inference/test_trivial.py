@@ -87,6 +87,7 @@ def test_a_fit_that_stays_below_is_refused_with_the_neuron_to_look_at():
     assert interrupted(GPFA(1), data, OPTIONS).reason == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_real_climb_that_goes_wrong_is_made_again(monkeypatch):
     """The search for a start gives loadings out of all proportion to the first run only, from which two steps lead."""
     y = np.random.default_rng(1).normal(size=(10, 15, 4))

@@ -359,6 +359,7 @@ def test_fit_survives_a_round_trip(fitted, tmp_path):
     np.testing.assert_array_equal(again.loadings_covariance, fitted.loadings_covariance)
 
 
+@pytest.mark.slow
 def test_polish_goes_on_from_another_likelihood(shared_recording, fitted):
     fit = fitted.model.replace(likelihood="dense").fit(
         shared_recording.data, start=fitted, tolerance=0.1, progress=False
@@ -369,6 +370,7 @@ def test_polish_goes_on_from_another_likelihood(shared_recording, fitted):
     np.testing.assert_allclose(fit.delays[:, both], fitted.delays[:, both], atol=0.5 * BIN)
 
 
+@pytest.mark.slow
 def test_loadings_that_were_wrongly_zeroed_come_back(shared_recording, fitted):
     both = int(np.flatnonzero(fitted.shared_by().values.all(0))[0])
     sites = {**fitted.sites, "loadings": fitted.sites["loadings"].copy()}

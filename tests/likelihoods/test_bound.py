@@ -296,6 +296,7 @@ def test_the_default_tolerance_is_enough(small_model, monkeypatch):
         assert best - 0.02 < float(default(distribution, jnp.asarray(y)).sum()) <= best + 1e-9, level
 
 
+@pytest.mark.slow
 def test_searches_end_at_the_same_q_wherever_they_begin(small_model):
     """At its own end, and at that of other parameters: the bound is that of a fresh search."""
     model = small_model(n_across=2, n_within=(1, 1), n_bins=7)

@@ -368,6 +368,7 @@ def gap_of(one, two, value, other=None):
     return np.abs(np.asarray(score(one, value) - score(two, second))).max()
 
 
+@pytest.mark.slow
 def test_swapping_regions_flips_the_sign_of_the_delay(small_model):
     model = small_model(n_neurons=(3, 3), n_within=(0, 0), max_delay=2.0, timescale=(3.0, 6.0))
     other = np.array([3, 4, 5, 0, 1, 2])

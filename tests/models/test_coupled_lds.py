@@ -164,6 +164,7 @@ def test_blocks_go_to_vectors_and_back():
     np.testing.assert_allclose(found, np.linalg.slogdet(slopes)[1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_contractions_of_regions_are_uniform():
     regions = Regions((2, 1, 2))
     prior = RegionContractions(regions)
@@ -198,6 +199,7 @@ def test_an_edge_is_a_student_t_and_regions_are_stable_together():
     assert np.linalg.norm(drawn, axis=(1, 2)).max() > 0.5
 
 
+@pytest.mark.slow
 def test_the_condition_that_regions_are_stable_says_next_to_nothing():
     """The factor that the density leaves out, by Monte Carlo: of an edge, and of A."""
     regions = Regions((3, 3, 3, 3), tuple((s, t) for s in range(4) for t in range(4) if s != t))

@@ -143,6 +143,7 @@ def test_a_bin_moves_no_latent_and_no_rate_before_it():
         assert (np.abs(one[3, 4:] - other[3, 4:]).max(tuple(range(1, one.ndim - 1))) > 1e-5).all()
 
 
+@pytest.mark.slow
 def test_terms_are_left_out_by_a_weight_of_0():
     """Each adds to the objective of a training what its site has, whatever share of the entries is scored."""
     data = recording()

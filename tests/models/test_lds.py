@@ -233,6 +233,7 @@ def test_moments_and_draws_are_the_models(start):
     assert (np.abs(np.cov(draws.T) - covariance) < error).all()
 
 
+@pytest.mark.slow
 def test_posterior_draws_keep_to_the_posterior_mean():
     sites = random_sites(2, 5, "learned", seed=2)
     data = recording("complete", sites, n_trials=2)

@@ -67,6 +67,7 @@ def test_the_program_is_the_recursion_written_out(data, dynamics):
     np.testing.assert_allclose(run["eta"], eta, atol=2e-5)  # single precision, twenty steps
 
 
+@pytest.mark.slow
 def test_values_in_other_units_change_nothing_but_the_units():
     """The bound at the beginning, of values times a factor of each neuron: it differs by the Jacobian."""
     factors = np.array([1e-3, 0.5, 40.0, 7.0])

@@ -104,6 +104,7 @@ def test_the_program_is_the_recursion_written_out():
             past.append(said(eta_of(g)))
 
 
+@pytest.mark.slow
 def test_inputs_are_inferred_from_bins_up_to_the_present_one():
     """And from a region's own neurons: of others messages tell, one bin later at the earliest."""
     data, late = recording(), 5
@@ -159,6 +160,7 @@ def test_a_delay_that_nothing_holds_may_be_any():
     assert (none.median(), none.std(), none.ppf(0.95)) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_a_region_that_is_held_says_the_same_in_every_bin_and_moves_others():
     data = recording()
     model = MRLFADS(**SMALL, n_inputs=0, message_noise=0.0, max_delay=0.0)

@@ -215,6 +215,7 @@ def traced(model, data, hidden=None, scored=None, start=None):
     return run(values)
 
 
+@pytest.mark.slow
 def test_bins_left_out_and_bins_missing_are_one_thing():
     regular = simulate_spiral(20, 2, n_bins=30, bin_width=BIN).data
     chosen = np.r_[0, KEPT]
@@ -242,6 +243,7 @@ def test_training_scores_only_bins_within_the_horizon(made):
     assert float(both.likelihood) == pytest.approx(float(entries[:, :5].sum() / 0.3), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_horizon_grows_with_the_warm_up(made, monkeypatch):
     horizons = []
 

@@ -103,6 +103,7 @@ def test_what_neurons_read_is_off_by_the_drift_of_the_trial(model):
     assert np.isfinite(np.array(found)).all()
 
 
+@pytest.mark.slow
 def test_without_drift_nothing_is_other_than_it_was():
     """The bound and all parameters of a model that does not say so, and of one that says "none"."""
     data = mrgp.MultiRegionData({"V1": counts()}, BIN)

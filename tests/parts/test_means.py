@@ -291,6 +291,7 @@ def test_spreads_of_means_are_usual_where_nothing_tells_them():
     np.testing.assert_array_equal(spread, 0.5 * alone.scale[None])
 
 
+@pytest.mark.slow
 def test_trials_of_one_of_the_conditions_say_nothing_of_the_others():
     data, _ = recording()
     left = data.select_trials(slice(0, None, 2))
@@ -347,6 +348,7 @@ def fitted():
     return data, course, model.fit(data, progress=False, n_starts=3)
 
 
+@pytest.mark.slow
 def test_responses_are_found_and_not_taken_for_latents(fitted):
     """Means are known to about the sd of noise and latents by sqrt(20 trials); latents are those without responses."""
     data, course, fit = fitted
@@ -362,6 +364,7 @@ def test_responses_are_found_and_not_taken_for_latents(fitted):
     assert float(fit.log_likelihood().sum()) > float(constant.log_likelihood().sum()) + 200
 
 
+@pytest.mark.slow
 def test_the_mean_is_at_its_maximum_given_the_rest(fitted):
     """A step of any mode of any neuron loses: gradient 0 to what the climb's tolerance leaves."""
     data, _, fit = fitted
@@ -493,6 +496,7 @@ def test_noise_of_every_region_is_in_the_tree():
     assert list(posterior["delay"]["later_region"].values) == ["V2"]
 
 
+@pytest.mark.slow
 def test_scores_of_several_draws_of_a_recording(small_model):
     """A sample of shape (draws, trials) is scored trial by trial, each under its own condition."""
     course, condition = jnp.asarray(np.random.default_rng(2).standard_normal((2, 7, 5))), jnp.array([0, 1, 1])

@@ -116,6 +116,7 @@ def test_direction_in_words(lower, upper, words):
     assert plots.direction("B", "A", lower, upper) == words
 
 
+@pytest.mark.slow
 def test_latents_are_shifted_by_their_delays(fit, simulation, figures):
     latents = fit.latents(simulation.data, refine=4).isel(trial=0)
     *across, within = shown(figures["latents"])
@@ -137,6 +138,7 @@ def test_only_the_strongest_latents_are_drawn(fit):
     assert "within V1" in within.get_title("left")
 
 
+@pytest.mark.slow
 def test_a_short_trial_is_drawn_as_far_as_it_goes(fit, simulation):
     regions = {name: simulation.data.region(name).copy() for name in ("V1", "PFC")}
     for values in regions.values():
@@ -196,6 +198,7 @@ def test_wrong_choices_are_named(fit, arguments, message):
         plots.plot_reconstruction(fit, **arguments)
 
 
+@pytest.mark.slow
 def test_one_population_has_no_delays_but_all_else(pooled, tmp_path):
     with pytest.raises(ValueError, match="GPFA has no delays to draw"):
         plots.plot_delays(pooled)
@@ -262,6 +265,7 @@ def test_delays_that_vary_are_drawn_against_time(varying):
         plots.plot_delays(varying, truth[..., 0])
 
 
+@pytest.mark.slow
 def test_latents_whose_delays_vary(varying, simulation):
     figure = plots.plot_latents(varying)
     latents = varying.latents(refine=4).isel(trial=0)
@@ -287,6 +291,7 @@ def test_shared_variance_is_percent_of_each_region(chosen):
     assert all(cells[k, r] == f"{share[r, k]:.0f}" for k, r in cells if share[r, k] >= 1)
 
 
+@pytest.mark.slow
 def test_a_region_that_does_not_read_a_latent_has_no_delay_in_figures(chosen):
     figure = plots.plot_delays(chosen, intervals=False)
     first, second, third = shown(figure)
@@ -314,6 +319,7 @@ def test_what_applies_is_saved(chosen, tmp_path):
     assert names == ["convergence", "loadings", "delays", "shared_variance", "latents", "reconstruction"]
 
 
+@pytest.mark.slow
 def test_saving_writes_whole_pictures_and_leaves_pyplot_alone(fit, tmp_path):
     before = dict(mpl.rcParams)
     paths = plots.save_figures(fit, tmp_path)
@@ -329,6 +335,7 @@ def test_saving_writes_whole_pictures_and_leaves_pyplot_alone(fit, tmp_path):
         plots.save_figures(fit, tmp_path / "absent")
 
 
+@pytest.mark.slow
 def test_a_loaded_fit_draws_what_needs_no_recording(fit, simulation, tmp_path):
     fit.save(tmp_path / "fit.nc")
     loaded = mrgp.load_fit(tmp_path / "fit.nc")

@@ -225,6 +225,7 @@ def test_a_missing_extra_says_what_to_install(tmp_path, monkeypatch, fit):
     assert "pip install pynwb, or mrgp with its extra [nwb]" in err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_preprocessing_reaches_the_fit_and_its_summary(tmp_path, fit):
     np.savez(tmp_path / "a.npz", **GOOD)

@@ -309,6 +309,7 @@ def test_the_command_line_takes_silent_neurons_of_counts(tmp_path, capsys):
     assert mrgp.load_fit(tmp_path / "out" / "fit.nc").layout.n_neurons == (4, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_cross_validation_leaves_out_what_is_dead_in_a_fold(tmp_path, capsys, agg):
     alive = {name: array[:, :, [i for i in range(array.shape[2]) if (name, i) != ("V1", 1)]]

@@ -249,6 +249,7 @@ def relevant(made, fit):
     return MDLAG(1, 1, max_delay=0.1, window=mrgp.Window(10)).fit(made.data, start=fit, progress=False)
 
 
+@pytest.mark.slow
 def test_intervals_of_variational_bayes_are_those_of_the_maximum_where_all_is_read(fit, relevant):
     assert relevant.method == "vb"
     assert relevant.shared_by().all()
@@ -341,6 +342,7 @@ def test_delays_that_vary_have_bands_and_an_interval_of_their_mean(made):
     np.testing.assert_allclose(mean["delay"][1, 0], fit.delays[1, 0].mean())
 
 
+@pytest.mark.slow
 def test_arviz_tree_of_delays_that_vary(made):
     fit = varying(made)
     fit.data = made.data.select_trials(slice(0, 3))

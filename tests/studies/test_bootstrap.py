@@ -198,6 +198,7 @@ def test_a_delay_is_significant_and_none_is_not(fit, resampled):
     assert table.p_zero.values.tolist() == [[1.0]]
 
 
+@pytest.mark.slow
 def test_loadings_known_as_a_distribution(fit):
     spread = 0.01 * np.broadcast_to(np.eye(2), (11, 2, 2))
     uncertain = dataclasses.replace(fit, loadings_covariance=spread)

@@ -156,6 +156,7 @@ def test_a_score_of_ones_own_decides():
     assert found.described["score"].endswith("squared_error")
 
 
+@pytest.mark.slow
 def test_no_latent_across_is_a_candidate_and_delays_are_found():
     model = DLAG(likelihood="dense", max_delay=0.1)
     data = recording(n_trials=10, n_bins=8, delay=[[0], [0.02]])

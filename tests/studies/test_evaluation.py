@@ -319,6 +319,7 @@ def files(simulation, fit, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_evaluate_and_aggregate_on_the_command_line(run, files, evaluation, tmp_path):
     asked = ["evaluate", files / "fit.nc", files / "all.nc", "--split-seed", 0, "--masks", 2, "--seed", 5]
     code, printed, err = run(*asked, "--truth", files / "all_truth.nc", "--out", tmp_path / "test")

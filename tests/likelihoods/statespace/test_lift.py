@@ -144,6 +144,7 @@ def test_table_has_orders_two_to_six():
             build_lift(SquaredExponential(), order)
 
 
+@pytest.mark.slow
 def test_derivation_reproduces_the_table():
     for order, fit in derive_squared_exponential(4).items():
         shipped = squared_exponential(order).error

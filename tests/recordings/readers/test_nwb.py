@@ -222,6 +222,7 @@ def test_invalid_times_between_trials_are_no_matter(tmp_path):
     assert_same(load_nwb(write(tmp_path / "a.nwb", invalid=[(1.8, 2.0), (4.5, 5.0), (9.0, 12.0)]), WIDTH), expected())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_the_command_line_fits_a_file(path, tmp_path, capsys):
     brief = ["--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet"]
@@ -386,6 +387,7 @@ def intervals():
     return nap.IntervalSet(START, STOP, metadata={"stimulus": ["a", "b", "a", "b"], "contrast": [0.1, 0.2, 0.3, 0.4]})
 
 
+@pytest.mark.slow
 def test_pynapple():
     data = from_pynapple(tsgroup(), intervals(), WIDTH)
     assert_same(data, expected())

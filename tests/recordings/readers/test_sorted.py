@@ -368,6 +368,7 @@ def test_folders_that_are_no_recording(tmp_path):
         load_recording({"V1": np.eye(3)[None]}, bin_width=WIDTH, probes=["probe00"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_the_command_line_fits_a_folder(session, tmp_path, capsys):
     brief = ["--model", "fa", "--n-across", "1", "--n-starts", "1", "--max-iterations", "2", "--no-figures", "--quiet"]
