@@ -185,6 +185,22 @@ OWN_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The same, of models of which they are other values."""
 
+SIZES: dict[str, tuple[str, ...]] = {
+    "dlag": ("n_across", "n_within"),
+    "adm": ("n_across", "n_within"),
+    "mdlag": ("n_across", "n_within"),
+    "gpfa": ("n_across", "n_within"),
+    "lds": ("n_across", "n_within"),
+    "coupledlds": ("n_within", "n_global"),
+    "fa": ("n_across", "n_within"),
+    "pcca": ("n_across", "n_within"),
+    "gfa": ("n_across", "n_within"),
+    "gpvae": ("n_across", "n_within"),
+    "ctae": ("n_across", "n_within"),
+    "switchinglds": ("n_states", "n_within"),
+}
+"""Models whose sizes are compared by cross-validation, and these."""
+
 NEEDS_WITHIN = ("dlag", "adm", "pcca", "ctae")
 """Models that compare regions, so that private latents are part of the question."""
 

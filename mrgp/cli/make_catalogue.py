@@ -277,6 +277,8 @@ def entries() -> list[tuple[str, str, Any, str]]:
         ("DEFAULTS", "dict[str, Any]", usual, "Values of options where none is typed."),
         ("OWN_DEFAULTS", "dict[str, dict[str, Any]]", own_defaults(meant_for, usual),
             "The same, of models of which they are other values."),
+        ("SIZES", tuples, {name: model.sizes for name, model in known.items() if model.sizes},
+            "Models whose sizes are compared by cross-validation, and these."),
         ("NEEDS_WITHIN", "", needing, "Models that compare regions, so that private latents are part of the question."),
         ("CALIBRATED", "", [name for name, model in known.items() if can_be_calibrated(model)],
             "Models whose delays and kernel parameters can be drawn from a posterior."),

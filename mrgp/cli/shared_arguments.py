@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +147,11 @@ def add_reading(add: Callable[..., Any], option: str) -> None:
     add(flag(option), help=READING_HELP[option], **TYPES[values] | ({"metavar": typed} if typed else {}))
 
 
-def add_model(command: Parser) -> Callable[..., Any]:
+def add_model(command: Parser, without: Collection[str] = ()) -> Callable[..., Any]:
     """Add the model and the options that describe it; returns what adds others to their group."""
     add = command.add_argument_group("model", about_models()).add_argument
     add("--model", choices=METHODS, default="dlag", metavar="NAME", help=f"{listed(METHODS)} (%(default)s)")
-    add_choices(add, MODEL_OPTIONS)
+    add_choices(add, (option for option in MODEL_OPTIONS if option not in without))
     return add
 
 

@@ -55,6 +55,7 @@ class Model(Parametrised, Part, family="model", tag="model"):
     has_dynamics: ClassVar[bool] = False  # of latents, learned
     is_autoencoder: ClassVar[bool] = False  # latents are read from the values: there is no log p(y), and no new trial
     found_by_fit: ClassVar[tuple[str, ...]] = ()  # choices that a fit may change for good
+    sizes: ClassVar[tuple[str, ...]] = ()  # choices that count latents or states, which cross-validation compares
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
     """Ways to fit it, the default first."""
 
@@ -103,6 +104,18 @@ class Model(Parametrised, Part, family="model", tag="model"):
             ValueError: the numbers of latents are for other regions.
         """
         return None
+
+    def groups(self, layout: Layout) -> tuple[str, ...]:
+        """Names of the groups of neurons that have latents of their own.
+
+        They are the regions, or one if the model pools these.
+        """
+        return ("all",) if self.pools_regions and layout.n_regions > 1 else layout.regions
+
+    @property
+    def is_bound(self) -> bool:
+        """True if ``log_likelihood`` is a lower bound of log p(y)."""
+        return self.emission.is_of_counts
 
     @property
     def knows_conditions(self) -> bool:

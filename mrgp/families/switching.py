@@ -52,6 +52,7 @@ class Switching(Model, abstract=True):
 
     fit_class: ClassVar[type[Fit]] = SwitchingFit
     methods: ClassVar[tuple[str, ...]] = (VariationalEM.written_name(),)
+    sizes: ClassVar[tuple[str, ...]] = ("n_states", "n_within")
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -70,6 +71,13 @@ class Switching(Model, abstract=True):
     def typical_logits(self) -> Array:
         """Means of the prior of logits, (state, next state)."""
         raise NotImplementedError
+
+    @property
+    def is_bound(self) -> bool:
+        return True
+
+    def groups(self, layout: Layout) -> tuple[str, ...]:
+        return self.populations.layout(layout).regions
 
     @property
     def rounds(self) -> SwitchingRounds:

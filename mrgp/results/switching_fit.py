@@ -38,11 +38,6 @@ class SwitchingFit(Fit):
         return "within_latent"
 
     @property
-    def populations(self) -> tuple[str, ...]:
-        """Names of the populations: the regions, or those that were found."""
-        return self._populations.layout(self.layout).regions
-
-    @property
     def dynamics(self) -> SwitchingDynamics:
         """Parameters of the dynamics."""
         return SwitchingDynamics.of(self.sites)

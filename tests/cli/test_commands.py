@@ -188,7 +188,7 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         ([*FREE, "--max-iterations", "9"], "--max-iterations 9 ends within the --warm-up of 50: change one of them"),
         ([*FREE, "--n-latents", "0"], "--n-latents: '0' is not a whole number, 1 or more"),
         (["cv", "x.npz", "--model", "lfads", "--out", "o"], "choose its sizes in Python by mrgp.tune"),
-        (["cv", "x.npz", "--model", "switchinglds", "--out", "o"], "choose its sizes in Python by mrgp.tune"),
+        (["cv", "x.npz", "--model", "switchinglds", "--out", "o"], "give the candidates, such as --n-states 1,2,3"),
         (["calibrate", "--model", "switchinglds", "--out", "o"], "switchinglds has no delays or timescales with a"),
         (["calibrate", "--model", "gpvae", "--out", "o"], "check these in Python by mrgp.calibrate_latents"),
         (["cv", "x.npz", "--model", "ctae", "--out", "o"], "mrgp.cross_validate(..., score=mrgp.metrics.hidden_log_"),
