@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,22 +25,22 @@ def recording(n_trials=8, n_bins=10):
     return simulate(regions={"V1": 6, "V2": 5}, **design).data
 
 
+TOLD = {"converged": True, "failure": "", "notes": [], "seconds": 0.0}
+
+
 @pytest.fixture
 def scripted(monkeypatch):
     """Instead of fits, scores that ``score(candidate)`` gives, with noise of trials; returns what was asked for."""
+    asked = []
+
+    def with_scores(score, job, task):
+        asked.append((job, str(task[0]), task[1]))
+        height = score(task[0])
+        noise = 0.1 * np.sin(17 * np.flatnonzero(job.folds == task[1]) + 1000 * height)
+        return {**task[0].written(), "fold": task[1], "scores": (height + noise).tolist()} | TOLD
 
     def script(score):
-        asked = []
-
-        def evaluate(job, task):
-            candidate, fold = task
-            asked.append((job, str(candidate), fold))
-            trials = np.flatnonzero(job.folds == fold)
-            scores = score(candidate) + 0.1 * np.sin(17 * trials + 1000 * score(candidate))
-            told = {"converged": True, "failure": "", "notes": [], "seconds": 0.0}
-            return {**candidate.written(), "fold": fold, "scores": scores.tolist(), **told}
-
-        monkeypatch.setattr(sweep, "evaluate", evaluate)
+        monkeypatch.setattr(sweep, "evaluate", partial(with_scores, score))
         return asked
 
     return script
@@ -174,8 +175,7 @@ def test_a_file_of_before_is_gone_on_with(scripted, tmp_path):
     kept = json.loads((tmp_path / "tasks.json").read_text())
     assert {"n_across", "n_within"}.isdisjoint(kept["settings"]["model"])
     kept["tasks"] = [
-        {"n_across": 1, "n_within": [0], "fold": fold, "scores": [7.0] * 4, "converged": True, "failure": "",
-         "notes": [], "seconds": 1.0} for fold in (0, 1)
+        {"n_across": 1, "n_within": [0], "fold": fold, "scores": [7.0] * 4} | TOLD for fold in (0, 1)
     ]  # fmt: skip
     (tmp_path / "tasks.json").write_text(json.dumps(kept))
     asked.clear()

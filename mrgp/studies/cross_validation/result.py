@@ -129,7 +129,7 @@ class CrossValidation(Shown):
         names = ["mean", "se", "difference", "difference_se", "n_loadings", "n_parameters", "valid"]
         index = pd.Index(table.candidate.values, name="candidate")
         rows = pd.DataFrame({name: table[name].values for name in names}, index)
-        settings = {}
+        settings: dict[str, Any] = {}
         for name in (name for name, _ in self.candidates[0].settings):
             by_region = table[name].ndim > 1
             own = table[name].values.T if by_region else [table[name].values]
