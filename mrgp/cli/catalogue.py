@@ -121,6 +121,8 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "condition_means": ("lfads",),
     "drift": ("lfads", "mrlfads", "neuralode"),
     "recurrent": ("switchinglds",),
+    "populations": ("switchinglds",),
+    "most_populations": ("switchinglds",),
     "refinement": ("gpvae", "lfads", "mrlfads", "neuralode"),
 }
 """Options that describe a model, and the models that have a use for each."""
@@ -141,6 +143,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "channels": ("rates", "graph", "attention"),
     "dynamics": ("residual", "gru"),
     "drift": ("none", "slow"),
+    "populations": ("known", "unknown"),
 }
 """Options that take one of several names."""
 
@@ -167,6 +170,8 @@ DEFAULTS: dict[str, Any] = {
     "dynamics": "residual",
     "drift": "none",
     "recurrent": True,
+    "populations": "known",
+    "most_populations": 6,
     "n_starts": 6,
     "tolerance": 0.01,
     "max_iterations": 1000,
@@ -234,6 +239,7 @@ KERNELS = {
 
 SETTINGS = {
     "mean_timescale": ("mean", "psth"),
+    "most_populations": ("populations", "unknown"),
 }
 """Options that are settings of another option's value."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrgp.cli.argument_types import flag, numbers, positive, positive_count, widths
 from mrgp.cli.catalogue import AUTOENCODERS, MEANT_FOR, NEEDS_WITHIN, SIZES
+from mrgp.cli.model_options import listed
 from mrgp.cli.shared import Misuse, build_model, given, load, make_folder, resumable, said, watched
 from mrgp.cli.shared_arguments import (
     add_method,
@@ -15,7 +16,6 @@ from mrgp.cli.shared_arguments import (
     add_quiet,
     add_recording,
     add_run,
-    listed,
     miscounted,
     misplaced,
     unsuited,
@@ -43,8 +43,8 @@ TRIED = tuple(dict.fromkeys(itertools.chain(*SIZES.values())))  # options that a
 
 def add_cv(commands: Any) -> None:
     """Add the command."""
-    about = """How many latents, or states? Every candidate is fitted to some trials and scored on the others, fold by
-fold; the smallest within one standard error of the best is chosen."""
+    about = """How many latents, or states? Every candidate is fitted to some trials and scored on the others,
+fold by fold; the smallest within one standard error of the best is chosen."""
     cv = commands.add_parser(
         "cv", help="choose numbers of latents and states by cross-validation", description=about, epilog=CROSS_VALIDATED
     )

@@ -23,6 +23,7 @@ from mrgp.part import Part, chosen
 from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission
 from mrgp.parts.latents import LatentLayout
+from mrgp.parts.populations import Known, Populations
 from mrgp.parts.sites import site_of
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
@@ -105,12 +106,10 @@ class Model(Parametrised, Part, family="model", tag="model"):
         """
         return None
 
-    def groups(self, layout: Layout) -> tuple[str, ...]:
-        """Names of the groups of neurons that have latents of their own.
-
-        They are the regions, or one if the model pools these.
-        """
-        return ("all",) if self.pools_regions and layout.n_regions > 1 else layout.regions
+    @property
+    def populations(self) -> Populations:
+        """Groups of neurons that have latents of their own: the regions, unless it says more."""
+        return Known()
 
     @property
     def is_bound(self) -> bool:

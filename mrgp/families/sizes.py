@@ -13,6 +13,12 @@ from mrgp.recordings.recording import stand_in
 SHORTEST = 8  # bins of a trial that a program is traced with; lags and registers fit into it
 
 
+def groups(model: Model, layout: Layout) -> tuple[str, ...]:
+    """Names of the groups of neurons that have latents of their own."""
+    pooled = model.pools_regions and layout.n_regions > 1
+    return ("all",) if pooled else model.populations.layout(layout).regions
+
+
 def private_latents(model: Model, layout: Layout) -> tuple[int, ...]:
     """Numbers of private latents of each group of neurons; () where latents are of no region."""
     latents = model.assignment(layout)

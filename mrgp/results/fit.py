@@ -138,8 +138,9 @@ class Fit(Shown, Run[FittedModel]):
 
     @property
     def populations(self) -> tuple[str, ...]:
-        """Groups of neurons that have latents of their own: the regions, if nothing else is said."""
-        return self.model.groups(self.layout)
+        """Regions of the model: those of the recording, or one where the model pools them."""
+        pooled = self.model.pools_regions and self.layout.n_regions > 1
+        return ("all",) if pooled else self.layout.regions
 
     @property
     def time_coords(self) -> dict[str, Any]:

@@ -38,6 +38,11 @@ class SwitchingFit(Fit):
         return "within_latent"
 
     @property
+    def populations(self) -> tuple[str, ...]:
+        """Names of the populations: the regions, or those that were found."""
+        return self._populations.layout(self.layout).regions
+
+    @property
     def dynamics(self) -> SwitchingDynamics:
         """Parameters of the dynamics."""
         return SwitchingDynamics.of(self.sites)
@@ -169,6 +174,11 @@ class SwitchingFit(Fit):
             },
             {"population": list(self.populations), "region": ("neuron", regions)},
         )
+
+    @property
+    def knows_populations(self) -> bool:
+        """True if populations are the regions of the recording, and were not found."""
+        return self._populations.are_known
 
     @property
     def _populations(self) -> Populations:

@@ -9,6 +9,7 @@ from numbers import Integral
 
 import numpy as np
 
+from mrgp.families.sizes import groups
 from mrgp.part import rebuilt
 from mrgp.parts.kernels import White
 from mrgp.recordings.folds import silent_fold
@@ -28,7 +29,7 @@ def searched(job: Job, sweep: Sweep, n_across: Iterable[int] | int | None, neigh
     its best place follow.
     """
     layout = job.data.layout
-    if job.model.sizes != LATENTS or len(job.model.groups(layout)) < max(layout.n_regions, 2):
+    if job.model.sizes != LATENTS or len(groups(job.model, layout)) < max(layout.n_regions, 2):
         asks = f"a search asks what regions share, which {type(job.model).__name__} does not: give "
         raise Refusal(asks, Argument(next(iter(job.model.sizes), "tried")))
     dimensions = {region: _dimensions(job, region, sweep) for region in layout.regions}

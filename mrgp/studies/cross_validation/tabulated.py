@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from mrgp.families.model import Model
-from mrgp.families.sizes import n_loadings, n_parameters
+from mrgp.families.sizes import groups, n_loadings, n_parameters
 from mrgp.recordings.layout import Layout
 from mrgp.studies.cross_validation.candidate import Candidate, in_words
 
@@ -61,22 +61,22 @@ def tabulated(
         "failure": (("candidate", "fold_number"), failure.astype(str)),
         "seconds": (("candidate", "fold_number"), seconds, {"units": "s"}),
     }
-    groups, names = models[0].groups(layout), [name for name, _ in candidates[0].settings]
+    named, names = groups(models[0], layout), [name for name, _ in candidates[0].settings]
     coords = {
         "candidate": [str(candidate) for candidate in candidates],
-        **{name: _column([dict(one.settings)[name] for one in candidates], groups) for name in names},
-        "region": list(groups),
+        **{name: _column([dict(one.settings)[name] for one in candidates], named) for name in names},
+        "region": list(named),
         "fold_number": np.arange(n_folds),
         "trial": np.arange(len(folds)),
     }
     return xr.Dataset(variables, coords)
 
 
-def _column(values: list[Any], groups: Sequence[str]) -> tuple[Any, ...]:
+def _column(values: list[Any], named: Sequence[str]) -> tuple[Any, ...]:
     """Coordinate of one setting: numbers, numbers of each group of neurons, or text."""
     if all(isinstance(value, int | float) for value in values):
         return "candidate", values
-    if all(isinstance(value, tuple) and len(value) == len(groups) and _are_numbers(value) for value in values):
+    if all(isinstance(value, tuple) and len(value) == len(named) and _are_numbers(value) for value in values):
         return ("candidate", "region"), [list(value) for value in values]
     return "candidate", [in_words(value) for value in values]
 
