@@ -8,6 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.special import logsumexp
+from mrgp.models import SwitchingLDS
 from scipy.stats import multivariate_normal
 from switching_oracles import dense_moments, dynamics
 
@@ -16,6 +17,7 @@ from mrgp.inference.variational_em.neuron_clusters import found_clusters, height
 from mrgp.likelihoods.switching.distribution import SwitchingLinear
 from mrgp.likelihoods.switching.posterior import System, of_entries
 from mrgp.metrics import adjusted_rand_index
+from mrgp.part import rebuilt
 from mrgp.parts.membership import Membership
 from mrgp.parts.populations import Known, Memberships, Unknown, shares
 from mrgp.parts.readout import Readout
@@ -167,6 +169,17 @@ def test_neurons_that_read_weakly_make_no_cluster_of_their_own():
     flat = np.stack([g * latents[k] @ rng.normal(0, 1, 2) for k, g in zip(truth, loud, strict=True)], -1)
     found = found_clusters(np.corrcoef((flat + rng.normal(0, 1, flat.shape)).T), 5, 2)
     assert adjusted_rand_index(truth, found) > 0.9
+
+
+def test_unknown_populations_have_a_name_and_a_short_form():
+    assert SwitchingLDS(populations="unknown") == SwitchingLDS(populations=Unknown(most=6))
+    model = SwitchingLDS(2, 1, populations="unknown", most_populations=3)
+    assert model.populations == Unknown(most=3)
+    assert model.most_populations == 3
+    assert rebuilt("model", model.to_settings()) == model
+    assert model.replace(most_populations=4).populations == Unknown(most=4)
+    with pytest.raises(ValueError, match="SwitchingLDS: most_populations is of populations='unknown'"):
+        SwitchingLDS(most_populations=3)
 
 
 def test_numbers_out_of_range_are_refused():

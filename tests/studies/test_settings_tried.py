@@ -195,6 +195,7 @@ def test_one_long_trial_is_cut_into_blocks_for_folds(scripted):
     assert asked[0][0].data.fingerprint == in_blocks(data, 0.2).fingerprint
     assert np.bincount(found.table["fold"]).tolist() == [4, 4]
     assert found.data.fingerprint == data.fingerprint   # which the chosen model is fitted to
+    assert "nats per held-out block; " in found.report()
     assert found.account().facts["blocks of trials"] == "8"
     assert found.account().facts["score of held-out trials"] == "log p"
 

@@ -165,7 +165,7 @@ class CrossValidation(Shown):
         marks = {str(self.best): "best"}
         marks[str(self.chosen)] = ", ".join([*marks.get(str(self.chosen), "").split(), "chosen"])
         shown[""] = [marks.get(name, "") for name in rows.index]
-        unit = "nats per held-out trial"
+        unit = f"nats per held-out {'trial' if self.table.sizes['trial'] == self.data.n_trials else 'block'}"
         if self.described.get("score", OWN) == OWN and self.model.is_bound:
             unit += f", of a {self.scored}"
         lines = [shown.to_string(index=False), f"{unit}; ± one standard error of the paired difference"]
