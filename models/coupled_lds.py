@@ -94,6 +94,7 @@ class CoupledLDS(GaussianProcesses):
     methods: ClassVar[tuple[str, ...]] = ("map",)
     fit_class: ClassVar[type[Fit]] = CoupledFit
     is_state_space: ClassVar[bool] = True
+    sizes: ClassVar[tuple[str, ...]] = ("n_within", "n_global")
     without: ClassVar[tuple[str, ...]] = ("lift", "order", "window")
 
     def __post_init__(self, *short: Any) -> None:

@@ -96,6 +96,7 @@ class CTAE(Amortised):
     regions_needed: ClassVar[int] = 2
     is_autoencoder: ClassVar[bool] = True
     latents_shown: ClassVar[LatentsShown] = EncodedLatents()
+    sizes: ClassVar[tuple[str, ...]] = ("n_across", "n_within")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -94,6 +94,7 @@ class GPVAE(Amortised):
     max_delay: InitVar[float | None] = None
 
     latents_shown: ClassVar[LatentsShown] = OfProcesses()
+    sizes: ClassVar[tuple[str, ...]] = ("n_across", "n_within")
     duration: ClassVar[float | None] = None  # nothing has a course over the trial
 
     def __post_init__(self, max_delay: float | None) -> None:  # type: ignore[override]

@@ -62,7 +62,8 @@ class SwitchingLDS(Switching):
             chain.
         emission: An :class:`mrgp.Emission` or its name: "gaussian", or counts of one kind.
         populations: Groups of neurons that read latents of their own: the regions ("known"), or
-            :class:`mrgp.parts.populations.Unknown`, where the fit finds them together with the states.
+            :class:`mrgp.parts.populations.Unknown` ("unknown"), where the fit finds them together with the states.
+        most_populations: Short for ``most`` of unknown populations.
     """
 
     def __call__(self, data: MultiRegionData) -> None:

@@ -105,8 +105,8 @@ from .studies.compare.compare_delays import Hypothesis as Hypothesis
 from .studies.compare.compare_delays import compare_delays as compare_delays
 from .studies.compare.compare_edges import EdgeComparison as EdgeComparison
 from .studies.compare.compare_edges import compare_edges as compare_edges
+from .studies.cross_validation.candidate import Candidate as Candidate
 from .studies.cross_validation.cross_validate import cross_validate as cross_validate
-from .studies.cross_validation.result import Candidate as Candidate
 from .studies.cross_validation.result import CrossValidation as CrossValidation
 from .studies.evaluation.evaluate import Evaluation as Evaluation
 from .studies.evaluation.evaluate import evaluate as evaluate

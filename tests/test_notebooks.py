@@ -31,7 +31,7 @@ EXPECTED = (  # of few iterations on little data
 )
 SYNTHETIC = {
     "adm", "coupled_lds", "custom_kernel", "dlag", "extending", "geometry", "gpfa", "lds", "matern", "mdlag",
-    "switching", "white_latents",
+    "switching", "unknown_populations", "white_latents",
 }  # fmt: skip
 
 NONLINEAR = {"ctae", "gpvae", "lfads", "mrlfads", "neuralode"}

@@ -16,8 +16,9 @@ from mrgp.cli.catalogue import (
     POSTERIOR,
     WITH_GUIDE,
 )
+from mrgp.cli.model_options import add_choices, listed, meant_for
 from mrgp.cli.shared import Misuse, build_model, make_folder, resumable, said, watched
-from mrgp.cli.shared_arguments import add_choices, add_out, add_quiet, alone, listed, meant_for, misplaced
+from mrgp.cli.shared_arguments import add_out, add_quiet, alone, misplaced
 
 KEPT = """DIR receives simulations.json, which grows with every fit, and in the end summary.json,
 ranks.nc and calibration.png. The same command goes on where it was stopped."""

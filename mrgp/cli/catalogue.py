@@ -121,6 +121,8 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "condition_means": ("lfads",),
     "drift": ("lfads", "mrlfads", "neuralode"),
     "recurrent": ("switchinglds",),
+    "populations": ("switchinglds",),
+    "most_populations": ("switchinglds",),
     "refinement": ("gpvae", "lfads", "mrlfads", "neuralode"),
 }
 """Options that describe a model, and the models that have a use for each."""
@@ -141,6 +143,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "channels": ("rates", "graph", "attention"),
     "dynamics": ("residual", "gru"),
     "drift": ("none", "slow"),
+    "populations": ("known", "unknown"),
 }
 """Options that take one of several names."""
 
@@ -167,6 +170,8 @@ DEFAULTS: dict[str, Any] = {
     "dynamics": "residual",
     "drift": "none",
     "recurrent": True,
+    "populations": "known",
+    "most_populations": 6,
     "n_starts": 6,
     "tolerance": 0.01,
     "max_iterations": 1000,
@@ -184,6 +189,22 @@ OWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "dynamics": {"mrlfads": "gru"},
 }
 """The same, of models of which they are other values."""
+
+SIZES: dict[str, tuple[str, ...]] = {
+    "dlag": ("n_across", "n_within"),
+    "adm": ("n_across", "n_within"),
+    "mdlag": ("n_across", "n_within"),
+    "gpfa": ("n_across", "n_within"),
+    "lds": ("n_across", "n_within"),
+    "coupledlds": ("n_within", "n_global"),
+    "fa": ("n_across", "n_within"),
+    "pcca": ("n_across", "n_within"),
+    "gfa": ("n_across", "n_within"),
+    "gpvae": ("n_across", "n_within"),
+    "ctae": ("n_across", "n_within"),
+    "switchinglds": ("n_states", "n_within"),
+}
+"""Models whose sizes are compared by cross-validation, and these."""
 
 NEEDS_WITHIN = ("dlag", "adm", "pcca", "ctae")
 """Models that compare regions, so that private latents are part of the question."""
@@ -218,6 +239,7 @@ KERNELS = {
 
 SETTINGS = {
     "mean_timescale": ("mean", "psth"),
+    "most_populations": ("populations", "unknown"),
 }
 """Options that are settings of another option's value."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mrgp.cli.argument_types import positive_count
 from mrgp.cli.catalogue import OF_METHODS, TALKING
+from mrgp.cli.model_options import listed
 from mrgp.cli.shared import build_model, given, load, make_folder, resumable, watched
 from mrgp.cli.shared_arguments import (
     add_method,
@@ -15,7 +16,6 @@ from mrgp.cli.shared_arguments import (
     add_recording,
     add_run,
     add_training,
-    listed,
     miscounted,
     misplaced,
     unset,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrgp.cli.argument_types import bounds, count, counts, hypotheses, positive, positive_count, share
 from mrgp.cli.catalogue import DEFAULTS, HYPOTHESES, KERNELS
+from mrgp.cli.model_options import listed
 from mrgp.cli.shared import (
     Failure,
     Misuse,
@@ -19,7 +20,7 @@ from mrgp.cli.shared import (
     said,
     watched,
 )
-from mrgp.cli.shared_arguments import add_out, add_quiet, add_recording, listed, miscounted
+from mrgp.cli.shared_arguments import add_out, add_quiet, add_recording, miscounted
 
 if TYPE_CHECKING:
     from mrgp import MultiRegionData

@@ -8,6 +8,7 @@ from typing import Any
 
 from mrgp.cli.argument_types import count, counts, flag
 from mrgp.cli.catalogue import FORMATS, MEANT_FOR, NEEDS_WITHIN, OF_METHODS
+from mrgp.cli.model_options import listed, meant_for
 from mrgp.cli.shared import Failure, Misuse, build_model, finish, given, load, make_folder, preprocessing, said, watched
 from mrgp.cli.shared_arguments import (
     add_division,
@@ -19,8 +20,6 @@ from mrgp.cli.shared_arguments import (
     add_run,
     add_training,
     divided_twice,
-    listed,
-    meant_for,
     miscounted,
     misplaced,
     unset,

@@ -29,6 +29,7 @@ from mrgp.parts.emissions.autocorrelated import NOISES
 from mrgp.parts.kernels import Kernel, Matern52
 from mrgp.parts.loadings import Relevance
 from mrgp.parts.means import PSTH
+from mrgp.parts.populations import Unknown
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.preprocessing import TRANSFORMS
 from mrgp.recordings.recording import stand_in
@@ -89,6 +90,8 @@ OPTIONS: dict[str, Any] = {
     "condition_means": True,
     "drift": "slow",
     "recurrent": False,
+    "populations": "unknown",
+    "most_populations": 4,
     "refinement": 10,
 }
 """Options that describe a model, each with a value other than the default, by which a model is asked whether it has a
@@ -99,20 +102,17 @@ FIELDS = {"start_state": "start", "condition_means": "conditions"}
 
 OF_METHODS = ("batch_size", "warm_up")  # settings of methods that are options
 
-WITH: dict[str, dict[str, Any]] = {"mean_timescale": {"mean": "psth"}}  # settings of another option's value
+WITH = {"mean_timescale": {"mean": "psth"}, "most_populations": {"populations": "unknown"}}
+"""Settings of another option's value."""
 
 LEFT_OUT = {
     "duration": "set by the fit",
     "loadings": "the model says it, and shape and rate its settings",
     "delays": "the model says it, and max_delay and others its settings",
     "absent": "pairs of names of regions, given in Python",
-    "edge_shape": "a prior that seldom changes, chosen in Python",
-    "edge_rate": "a prior that seldom changes, chosen in Python",
+    **dict.fromkeys(("edge_shape", "edge_rate"), "a prior that seldom changes, chosen in Python"),
     "shared_covariance": "how exact a bound is, chosen in Python",
-    "populations": "the regions, or unknown ones: a part, chosen in Python",
-    "shared_only": "a weight of training, chosen in Python, by mrgp.tune",
-    "alignment": "a weight of training, chosen in Python, by mrgp.tune",
-    "orthogonality": "a weight of training, chosen in Python, by mrgp.tune",
+    **dict.fromkeys(("shared_only", "alignment", "orthogonality"), "a weight of training, chosen by mrgp.tune"),
     **dict.fromkeys(
         ("hidden", "encoder", "heads", "reader", "width", "depth", "message_noise"), "of networks, chosen in Python"
     ),
@@ -205,7 +205,8 @@ def defaults(meant_for: dict[str, list[str]]) -> dict[str, Any]:
     """Defaults of options, of the first model that each is for, and of a fit's arguments."""
     of_options = {option: models()[names[0]] for option, names in meant_for.items() if option not in NO_DEFAULT}
     own = {option: default_of(option, model) for option, model in of_options.items()}
-    own |= {"mean_timescale": PSTH().timescale, "shape": Relevance().shape, "rate": Relevance().rate}
+    own |= {"mean_timescale": PSTH().timescale, "most_populations": Unknown().most}
+    own |= {"shape": Relevance().shape, "rate": Relevance().rate}
     own |= {name: choices(name, models()[meant_for[name][0]])[0] for name, value in own.items() if name in SHORT}
     own["kernel"] = next(name for name, kernel in kernels().items() if isinstance(own["kernel"], kernel))
     of_fit = inspect.signature(Model.fit).parameters
@@ -277,6 +278,8 @@ def entries() -> list[tuple[str, str, Any, str]]:
         ("DEFAULTS", "dict[str, Any]", usual, "Values of options where none is typed."),
         ("OWN_DEFAULTS", "dict[str, dict[str, Any]]", own_defaults(meant_for, usual),
             "The same, of models of which they are other values."),
+        ("SIZES", tuples, {name: model.sizes for name, model in known.items() if model.sizes},
+            "Models whose sizes are compared by cross-validation, and these."),
         ("NEEDS_WITHIN", "", needing, "Models that compare regions, so that private latents are part of the question."),
         ("CALIBRATED", "", [name for name, model in known.items() if can_be_calibrated(model)],
             "Models whose delays and kernel parameters can be drawn from a posterior."),

@@ -6,16 +6,9 @@ from typing import Any
 
 from mrgp.cli.argument_types import count, counts, flag, names, positive, positive_count, sizes
 from mrgp.cli.catalogue import AUTOENCODERS, MEANT_FOR, METHODS, NEEDS_WITHIN, SIMULATED, WRITTEN
+from mrgp.cli.model_options import MODEL_OPTIONS, about_models, add_choices, listed, meant_for
 from mrgp.cli.shared import Misuse, finish, given, make_folder, make_model, said, watched
-from mrgp.cli.shared_arguments import (
-    MODEL_OPTIONS,
-    about_models,
-    add_choices,
-    alone,
-    listed,
-    meant_for,
-    misplaced,
-)
+from mrgp.cli.shared_arguments import alone, misplaced
 from mrgp.runtime.sentences import joined
 
 A_PATH = f"a path ending in {joined(WRITTEN, 'or')}"

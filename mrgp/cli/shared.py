@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrgp.cli.argument_types import typed
 from mrgp.cli.catalogue import CLASSES, COUNTED, FIELDS, KERNELS, MEANT_FOR, READING
-from mrgp.cli.shared_arguments import default_of
+from mrgp.cli.model_options import default_of
 from mrgp.runtime.sentences import Refusal
 
 if TYPE_CHECKING:

@@ -118,6 +118,10 @@ class Amortised(Model, abstract=True):
             model = type(self).__name__
             raise ValueError(f"{model} takes the bins of a trial as independent given eta: use emission='gaussian'")
 
+    @property
+    def is_bound(self) -> bool:
+        return True
+
     def guide(self, data: MultiRegionData) -> None:
         """Sample the latents of each trial from q(z | y), at the sites of the program."""
         raise NotImplementedError

@@ -117,6 +117,7 @@ class GaussianProcesses(Model, abstract=True):
 
     fit_class: ClassVar[type[Fit]] = GaussianProcessFit
     is_simulated: ClassVar[bool] = True
+    sizes: ClassVar[tuple[str, ...]] = ("n_across", "n_within")
     private_in: ClassVar[str] = ""  # the model to take for private latents, where there is one
     is_state_space: ClassVar[bool] = False  # exactly: no other likelihood has its density
     without: ClassVar[tuple[str, ...]] = ()  # short forms of settings that change nothing in the model

@@ -23,6 +23,7 @@ from mrgp.part import Part, chosen
 from mrgp.parts.dynamics import Dynamics
 from mrgp.parts.emissions import Emission
 from mrgp.parts.latents import LatentLayout
+from mrgp.parts.populations import Known, Populations
 from mrgp.parts.sites import site_of
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
@@ -55,6 +56,7 @@ class Model(Parametrised, Part, family="model", tag="model"):
     has_dynamics: ClassVar[bool] = False  # of latents, learned
     is_autoencoder: ClassVar[bool] = False  # latents are read from the values: there is no log p(y), and no new trial
     found_by_fit: ClassVar[tuple[str, ...]] = ()  # choices that a fit may change for good
+    sizes: ClassVar[tuple[str, ...]] = ()  # choices that count latents or states, which cross-validation compares
     methods: ClassVar[tuple[str, ...]] = ("map", "laplace", "svi", "nuts")
     """Ways to fit it, the default first."""
 
@@ -103,6 +105,16 @@ class Model(Parametrised, Part, family="model", tag="model"):
             ValueError: the numbers of latents are for other regions.
         """
         return None
+
+    @property
+    def populations(self) -> Populations:
+        """Groups of neurons that have latents of their own: the regions, unless it says more."""
+        return Known()
+
+    @property
+    def is_bound(self) -> bool:
+        """True if ``log_likelihood`` is a lower bound of log p(y)."""
+        return self.emission.is_of_counts
 
     @property
     def knows_conditions(self) -> bool:

@@ -1,7 +1,7 @@
 """Family of models whose latents follow linear dynamics that switch with a hidden state."""
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ class Switching(Model, abstract=True):
         emission: An :class:`mrgp.Emission` or its name: "gaussian", or counts of one kind.
         populations: Groups of neurons that read latents of their own: the regions ("known"), or
             :class:`mrgp.parts.populations.Unknown`.
+        most_populations: Short for ``most`` of unknown populations.
     """
 
     n_states: int = 2
@@ -49,15 +50,17 @@ class Switching(Model, abstract=True):
     _: KW_ONLY
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
     populations: Populations = Known()  # noqa: RUF009  a frozen part
+    most_populations: InitVar[int | None] = None
 
     fit_class: ClassVar[type[Fit]] = SwitchingFit
     methods: ClassVar[tuple[str, ...]] = (VariationalEM.written_name(),)
+    sizes: ClassVar[tuple[str, ...]] = ("n_states", "n_within")
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, most_populations: int | None) -> None:
         name = type(self).__name__
         if isinstance(self.n_within, list):
             object.__setattr__(self, "n_within", tuple(self.n_within))
-        self.resolve()
+        self.resolve(most_populations=most_populations)
         if self.n_states < 1:
             raise ValueError(f"{name}: n_states counts at least 1, not {self.n_states}")
         if np.min(self.n_within) < 1:
@@ -70,6 +73,10 @@ class Switching(Model, abstract=True):
     def typical_logits(self) -> Array:
         """Means of the prior of logits, (state, next state)."""
         raise NotImplementedError
+
+    @property
+    def is_bound(self) -> bool:
+        return True
 
     @property
     def rounds(self) -> SwitchingRounds:

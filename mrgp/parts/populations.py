@@ -19,7 +19,7 @@ r: a neuron finds its way to another population from anywhere.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -146,6 +146,7 @@ class Unknown(Populations):
     concentration: float = 1.0
 
     are_known = False
+    short_forms: ClassVar[Mapping[str, str]] = {"most_populations": "most"}
 
     def __post_init__(self) -> None:
         if self.most < 1:

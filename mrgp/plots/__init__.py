@@ -10,11 +10,12 @@ from mrgp.plots.flow import plot_flow
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.save import save_figures
 from mrgp.plots.signals import plot_latents, plot_reconstruction
-from mrgp.plots.switching import plot_state_flows, plot_states
+from mrgp.plots.switching import plot_clusters, plot_state_flows, plot_states
 from mrgp.results.rows import direction
 
 __all__ = [
     "direction",
+    "plot_clusters",
     "plot_convergence",
     "plot_delays",
     "plot_dynamics",

@@ -15,7 +15,7 @@ from mrgp.plots.dynamics import plot_dynamics
 from mrgp.plots.parameters import plot_convergence, plot_loadings, plot_shared_variance
 from mrgp.plots.signals import plot_latents, plot_reconstruction
 from mrgp.plots.style import DPI
-from mrgp.plots.switching import plot_state_flows, plot_states
+from mrgp.plots.switching import plot_clusters, plot_state_flows, plot_states
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.coupled_fit import of_coupled
 from mrgp.results.fit import Fit, of_processes
@@ -36,7 +36,7 @@ def save_figures(
     has any; ``shared_variance`` if it finds out which regions read which latent; ``effectome`` if they drive each
     other; ``latents``, if they are Gaussian processes, and ``reconstruction`` if there is a recording, which is
     ``data`` or the fit's own; then ``dynamics`` too if the model learns them, of two states or more, and ``states`` and
-    ``state_flows`` if dynamics switch.
+    ``state_flows`` if dynamics switch, and ``clusters`` if populations were found.
 
     Args:
         fit: Of any model.
@@ -72,6 +72,8 @@ def figures_of(
         figures["dynamics"] = plot_dynamics(flow_field(fit, data), fixed_points(fit, data))
     if has_data and of_switching(fit):
         figures["states"] = plot_states(fit.states(data))
+        if not fit.knows_populations:
+            figures["clusters"] = plot_clusters(fit.clusters())
         if sum(fit.assignment.n_within) > 1:
             figures["state_flows"] = plot_state_flows(state_flows(fit, data))
     return figures

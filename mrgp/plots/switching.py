@@ -1,12 +1,13 @@
-"""Figures of switching dynamics: states over time, and the flow of latents in each."""
+"""Figures of switching dynamics: states over time, the flow in each, and populations found."""
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from mrgp.plots.style import GREY, PALETTE, Page, hide, styled, tint
+from mrgp.plots.style import GREY, PALETTE, Page, hide, region_color, styled, tint
 
 COLUMNS = 3  # panels beside each other
 PALE = 0.3  # of colours of states
@@ -52,6 +53,41 @@ def plot_states(states: xr.Dataset, trial: int = 0) -> Figure:
     course.set(xlabel="time (s)", ylabel="probability", ylim=(0, 1), xlim=(time[0], time[-1] + width))
     course.set_title(f"trial {trial}", loc="left")
     figure.legend(*course.get_legend_handles_labels(), loc="outside upper right", ncols=min(n_states, 6))
+    return figure
+
+
+@styled
+def plot_clusters(clusters: xr.Dataset) -> Figure:
+    """Draw the probabilities of the populations of all neurons, sorted by the likeliest.
+
+    Populations that hardly any neuron belongs to stay as empty rows. Below, the region that each neuron was recorded
+    in, where there are several.
+
+    Args:
+        clusters: From ``fit.clusters()``.
+    """
+    probability, own = clusters["probability"].to_numpy(), clusters["most_likely"].to_numpy()
+    regions, of_neuron = np.unique(clusters["region"].to_numpy(), return_inverse=True)
+    order = np.lexsort((-probability.max(1), own))
+    n_populations, several = probability.shape[1], len(regions) > 1
+    figure = Page(1.3 + 0.24 * n_populations + 0.45 * several)
+    axes = figure.subplots(1 + several, 1, sharex=True, squeeze=False, height_ratios=(n_populations, 1)[: 1 + several])
+    table = axes[0, 0]
+    shown = table.imshow(probability[order].T, "Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    pairs = zip(clusters["population"].to_numpy(), 100 * clusters["share"].to_numpy(), strict=True)
+    table.set_yticks(range(n_populations), [f"{name} ({share:.0f}%)" for name, share in pairs])
+    for last in np.flatnonzero(np.diff(own[order])):
+        table.axvline(last + 0.5, color=GREY, linewidth=0.8)
+    figure.colorbar(shown, ax=list(axes[:, 0]), label="probability")
+    if several:
+        colours = ListedColormap([region_color(number) for number in range(len(regions))])
+        strip = axes[1, 0]
+        strip.imshow(of_neuron[order][None], colours, vmin=-0.5, vmax=len(regions) - 0.5, aspect="auto",
+                     interpolation="nearest")  # fmt: skip
+        strip.set_yticks([0], ["region"])
+        patches = [Patch(color=region_color(number), label=name) for number, name in enumerate(regions)]
+        figure.legend(handles=patches, loc="outside upper right", ncols=min(len(regions), 6))
+    axes[-1, 0].set_xlabel("neuron, sorted by population")
     return figure
 
 

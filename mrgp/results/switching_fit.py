@@ -176,6 +176,11 @@ class SwitchingFit(Fit):
         )
 
     @property
+    def knows_populations(self) -> bool:
+        """True if populations are the regions of the recording, and were not found."""
+        return self._populations.are_known
+
+    @property
     def _populations(self) -> Populations:
         return self.model.populations  # type: ignore[attr-defined]
 

@@ -1,6 +1,6 @@
 """SwitchingLDS against the truth of simulated populations, and on real recordings against each neuron's mean.
 
-    python tests/benchmarks/switching.py [--seeds 5] [--starts 3] [--rounds 100] [--real]
+    python tests/benchmarks/switching.py [--seeds 5] [--starts 3] [--rounds 100] [--real | --unknown]
 
 Three populations of 75 neurons, five latents each, one recording of 3000 bins, three states; rates are softplus, of
 0.25 counts in a bin on average, the process noise has an sd of 0.1, a third of the ordered pairs of populations do not
@@ -10,6 +10,10 @@ drive each other, the logit of staying is 5. The model that is fitted has an exp
     AUC       area under the ROC curve of the norms of blocks between populations, of all states together
     spread    nats from the best start to the worst as the best went on; half of the starts were given up before
     trigger   states that are called most by the population that calls them in truth, by enter_effect
+
+With --unknown: which neuron is of which population is not told. Three populations of 20 neurons, two latents each, one
+recording of 1500 bins with half a count in a bin on average, three states; six populations at most. Neurons and states
+are scored by the adjusted Rand index of clusters found and true.
 
 With --real: recordings of a mouse at a task (Steinmetz et al. 2019), two thirds of the trials; nats per trial are bounds
 of log p(y) of the other trials, above those of each neuron's mean of the trials that were fitted to.
@@ -25,7 +29,7 @@ from mrgp.models import SwitchingLDS
 from scipy.stats import poisson, rankdata
 
 import mrgp
-from mrgp.metrics import match_states
+from mrgp.metrics import adjusted_rand_index, match_states
 from mrgp.simulations.switching import simulate_switching
 
 N_STATES, N_LATENTS = 3, 5
@@ -33,6 +37,8 @@ HEAD = ["seed", "states", "AUC", "trigger", "spread", "rounds", "largest fall", 
 REAL = ["recording", "regions", "neurons", "trials", "nats per trial", "dwell times (s)", "spread", "rounds", "s", "GB"]
 RECORDINGS = {"steinmetz_1": 3, "steinmetz_3": 3}
 BARS = {"states": 0.9, "AUC": 0.9}
+UNKNOWN = ["seed", "neurons", "states", "populations", "unsure", "spread", "rounds", "largest fall", "s", "GB"]
+MOST, SURE = 6, 0.95  # populations; probability below which a neuron's population is unsure
 
 
 def area(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -64,6 +70,22 @@ def simulated(seed: int, args: argparse.Namespace) -> list[str]:
     ]  # fmt: skip
 
 
+def unknown(seed: int, args: argparse.Namespace) -> list[str]:
+    """One row: populations that nobody told."""
+    made = mrgp.simulate_population_clusters(3, 20, 2, N_STATES, seed=seed)
+    model = SwitchingLDS(N_STATES, 2, emission="poisson", populations=mrgp.Unknown(most=MOST))
+    fit, seconds = fitted(model, made.data, args, seed)
+    clusters = fit.clusters()
+    of_neurons = adjusted_rand_index(made.truth["clusters"], clusters["most_likely"])
+    of_states = adjusted_rand_index(made.truth["states"], fit.states()["most_likely"])
+    sizes = np.bincount(clusters["most_likely"].values, minlength=MOST)
+    return [
+        str(seed), f"{of_neurons:.3f}", f"{of_states:.3f}", ", ".join(map(str, sizes[sizes > 0])),
+        str(int((clusters["probability"].max("population") < SURE).sum())), f"{np.ptp(fit.start_heights):.1f}",
+        str(fit.iterations), f"{max(0.0, -np.diff(fit.trace).min()):.1g}", f"{seconds:.0f}", f"{peak_gb():.2f}",
+    ]  # fmt: skip
+
+
 def real(name: str, n_states: int, args: argparse.Namespace) -> list[str]:
     """One row: a real recording."""
     with warnings.catch_warnings():
@@ -90,6 +112,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--real", action="store_true", help="real recordings instead")
+    parser.add_argument("--unknown", action="store_true", help="populations that are not told instead")
     args = parser.parse_args()
     command = f"python tests/benchmarks/switching.py --starts {args.starts} --rounds {args.rounds}"
     if args.real:
@@ -99,14 +122,23 @@ def main() -> None:
             about = "Three states, two latents per region, Poisson; every third trial is scored."
             record("SwitchingLDS on real counts", f"{about}\n\n{table(REAL, rows)}", f"{command} --real")
         return
-    rows = []
-    for seed in range(args.first, args.first + args.seeds):
+    rows, seeds = [], range(args.first, args.first + args.seeds)
+    if args.unknown:
+        for seed in seeds:
+            rows.append(unknown(seed, args))
+            reached = sum(float(row[1]) >= 0.9 and float(row[2]) >= 0.9 for row in rows)
+            about = f"Adjusted Rand index; bar: 0.9 for neurons and states; {reached} of {len(rows)} here. `populations` are the "
+            about += f"numbers of neurons of those found, of {MOST} at most; `unsure` neurons have none of probability {SURE}."
+            asked = f"{command} --seeds {args.seeds} --unknown"
+            record("SwitchingLDS with unknown populations", f"{about}\n\n{table(UNKNOWN, rows)}", asked)
+        return
+    for seed in seeds:
         rows.append(simulated(seed, args))
         reached = sum(float(row[1]) >= BARS["states"] and float(row[2]) >= BARS["AUC"] for row in rows)
         about = f"Bars: states >= {BARS['states']} and AUC >= {BARS['AUC']} in 4 of 5 seeds; {reached} of {len(rows)} here."
         body = f"{about}\n\n{table(HEAD, rows)}"  # as it goes on, so that a run that is stopped leaves what it has found
-        seeds = f"--seeds {args.seeds}" + (f" --first {args.first}" if args.first else "")
-        record("SwitchingLDS on simulated populations" + (", fresh seeds" if args.first else ""), body, f"{command} {seeds}")
+        asked = f"{command} --seeds {args.seeds}" + (f" --first {args.first}" if args.first else "")
+        record("SwitchingLDS on simulated populations" + (", fresh seeds" if args.first else ""), body, asked)
 
 
 if __name__ == "__main__":

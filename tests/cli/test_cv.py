@@ -32,7 +32,7 @@ def tasks(monkeypatch):
         asked.append((job, str(candidate), fold))
         scores = np.sin(np.flatnonzero(job.folds == fold)) - abs(candidate.n_across + candidate.n_within[0] - 2)
         told = {"converged": True, "failure": "", "notes": [], "seconds": 0.0}
-        return {**candidate._asdict(), "fold": fold, "scores": scores.tolist(), **told}
+        return {**candidate.written(), "fold": fold, "scores": scores.tolist(), **told}
 
     monkeypatch.setattr(sweep, "evaluate", evaluate)
     return asked
@@ -150,6 +150,51 @@ def test_what_fails_is_named_in_a_sentence(run, file, tasks, tmp_path):
         assert words in err
     with pytest.MonkeyPatch.context() as patch:
         failed = {"scores": None, "converged": False, "failure": "singular", "notes": [], "seconds": 0.0}
-        patch.setattr(sweep, "evaluate", lambda job, task: {**task[0]._asdict(), "fold": task[1], **failed})
+        patch.setattr(sweep, "evaluate", lambda job, task: {**task[0].written(), "fold": task[1], **failed})
         code, _, err = run("cv", file, *command, tmp_path / "out")
     assert (code, err) == (FAILED, "mrgp: no candidate could be fitted in every fold; the first: singular\n")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "chosen", "names"),
+    [
+        ("switchinglds", ["--n-states", "1,2", "--n-within", "1,2/1", "--block", 0.1], "--n-states 2 --n-within 2,1",
+         [f"n_states={k}, n_within={w}" for k in (1, 2) for w in ("1/1", "2/1")]),
+        ("coupledlds", ["--n-within", "1,2", "--n-global", "0,1"], "--n-within 2,2 --n-global 1",
+         [f"n_within={w}, n_global={g}" for w in ("1/1", "2/2") for g in (0, 1)]),
+        ("lds", ["--n-across", "1,2"], "--n-across 2", ["1", "2"]),
+    ],
+)  # fmt: skip
+def test_sizes_of_other_models_are_options(run, file, monkeypatch, tmp_path, model, options, chosen, names):
+    asked = []
+
+    def evaluate(job, task):
+        candidate, fold = task
+        asked.append((job, str(candidate), fold))
+        scores = np.full((job.folds == fold).sum(), float(sum(np.sum(value) for _, value in candidate.settings)))
+        told = {"converged": True, "failure": "", "notes": [], "seconds": 0.0}
+        return {**candidate.written(), "fold": fold, "scores": scores.tolist(), **told}
+
+    monkeypatch.setattr(sweep, "evaluate", evaluate)
+    code, out, err = run("cv", file, "--model", model, "--folds", 2, "--out", tmp_path / "out", *options)
+    assert (code, err) == (DONE, "")
+    assert [name for _, name, fold in asked if fold == 0] == names
+    assert f"chosen: {chosen}" in out.splitlines()
+    assert asked[0][0].data.n_trials == (36 if "--block" in options else 12)   # 15 bins of 20 ms in blocks of 5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model", "coupledlds"], "give the candidates, such as --n-within 1,2,3"),
+        (["--model", "switchinglds", "--n-across", "1"], "--n-across is not for switchinglds"),
+        (["--model", "switchinglds", "--search"], "switchinglds has none: give --n-states 1,2,3"),
+        (["--model", "switchinglds", "--n-states", "1", "--n-within", "0"], "n_within counts at least 1"),
+        (["--model", "dlag", "--n-across", "1", "--n-within", "1", "--n-states", "2"], "--n-states is not for dlag"),
+        (["--model", "lfads"], "choose its sizes in Python by mrgp.tune"),
+    ],
+)
+def test_wrong_sizes_are_named_in_a_sentence(run, file, tasks, tmp_path, options, words):
+    code, out, err = run("cv", file, "--out", tmp_path / "out", *options)
+    assert (code, out, tasks) == (MISUSED, "", [])
+    assert words in err.strip().splitlines()[-1]

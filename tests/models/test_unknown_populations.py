@@ -25,6 +25,8 @@ def test_clusters_and_states_are_found_together_and_kept(tmp_path):
     assert adjusted_rand_index(made.truth["states"], fit.states()["most_likely"]) >= 0.9
     assert fit.populations == tuple(f"population {k}" for k in range(4))
     assert fit.effectome().shape == (3, 4, 4)
+    assert not fit.knows_populations
+    assert "clusters" in {path.stem for path in mrgp.plots.save_figures(fit, tmp_path)}
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
     assert again.model == model

@@ -8,14 +8,16 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.special import logsumexp
+from mrgp.models import SwitchingLDS
 from scipy.stats import multivariate_normal
 from switching_oracles import dense_moments, dynamics
 
 import mrgp
-from mrgp.inference.variational_em.neuron_clusters import found_clusters, height
+from mrgp.inference.variational_em.neuron_clusters import found_clusters, height, in_noise
 from mrgp.likelihoods.switching.distribution import SwitchingLinear
 from mrgp.likelihoods.switching.posterior import System, of_entries
 from mrgp.metrics import adjusted_rand_index
+from mrgp.part import rebuilt
 from mrgp.parts.membership import Membership
 from mrgp.parts.populations import Known, Memberships, Unknown, shares
 from mrgp.parts.readout import Readout
@@ -133,17 +135,51 @@ def test_clusters_of_neurons_are_found_and_the_rest_is_empty():
     truth, flat = np.repeat([0, 1, 2], [10, 6, 8])[RNG.permutation(24)], np.empty((400, 24))
     latents = RNG.normal(0, 1, (3, 400, 2))
     for n, k in enumerate(truth):
-        turn = RNG.uniform(0, 2 * np.pi)  # neurons that hardly read a latent may end up alone
-        flat[:, n] = 1.5 * latents[k] @ [np.cos(turn), np.sin(turn)] + RNG.normal(0, 0.7, 400)
+        turn, gain = RNG.uniform(0, 2 * np.pi), RNG.uniform(0.5, 2.0)  # some read their latents weakly
+        flat[:, n] = gain * latents[k] @ [np.cos(turn), np.sin(turn)] + RNG.normal(0, 0.7, 400)
     found = found_clusters(np.corrcoef(flat.T), 5, 2)
     assert adjusted_rand_index(truth, found) > 0.95
     assert (np.diff(np.bincount(found, minlength=5)) <= 0).all()  # the largest first
-    covariance, w = np.corrcoef(flat.T), 2  # the height is that of the best model of two components
+    covariance, w = in_noise(np.corrcoef(flat.T)), 2  # the height is that of the best model of two factors, noise 1
     values, vectors = np.linalg.eigh(covariance)
-    noise = values[:-w].mean()
-    model = vectors[:, -w:] * (values[-w:] - noise) @ vectors[:, -w:].T + noise * np.eye(24)
-    expected = -0.5 * (np.linalg.slogdet(model)[1] + np.trace(np.linalg.solve(model, covariance)) - 24)
-    np.testing.assert_allclose(height(covariance, np.arange(24), w), expected, atol=1e-4)
+    model = vectors[:, -w:] * (values[-w:] - 1) @ vectors[:, -w:].T + np.eye(24)
+    gained = np.trace(covariance) - np.linalg.slogdet(model)[1] - np.trace(np.linalg.solve(model, covariance))
+    np.testing.assert_allclose(height(covariance, np.arange(24), w), 0.5 * gained, rtol=1e-9)
+    turned = vectors[:, -w:] @ np.diag(np.sqrt(values[-w:] - 1)) + 0.05 * RNG.normal(size=(24, w))
+    worse = turned @ turned.T + np.eye(24)
+    assert np.linalg.slogdet(worse)[1] + np.trace(np.linalg.solve(worse, covariance)) > np.trace(covariance) - gained
+    assert height(covariance, np.array([3]), w) == height(covariance, np.zeros(0, int), w) == 0.0
+
+
+def test_noise_is_what_all_other_neurons_leave():
+    flat = RNG.normal(0, 1, (500, 3)) @ RNG.normal(0, 1, (3, 8)) + RNG.normal(0, 1, (500, 8))
+    flat = (flat - flat.mean(0)) / flat.std(0)
+    whitened = in_noise(flat.T @ flat / 500)
+    penalty = np.sqrt(0.1 * 500) * np.eye(8)  # as many bins as tell of the shrinkage
+    for n in range(8):
+        more = np.concatenate([flat, penalty])
+        others = np.delete(more, n, 1)
+        rest = more[:, n] - others @ np.linalg.lstsq(others, more[:, n])[0]
+        np.testing.assert_allclose(1 / whitened[n, n], (rest**2).sum() / 500, rtol=1e-9)
+
+
+def test_neurons_that_read_weakly_make_no_cluster_of_their_own():
+    rng, truth = np.random.default_rng(0), np.repeat([0, 1, 2], 12)
+    latents, loud = rng.normal(0, 1, (3, 1500, 2)), np.tile(np.repeat([0.4, 2.0], 6), 3)
+    flat = np.stack([g * latents[k] @ rng.normal(0, 1, 2) for k, g in zip(truth, loud, strict=True)], -1)
+    found = found_clusters(np.corrcoef((flat + rng.normal(0, 1, flat.shape)).T), 5, 2)
+    assert adjusted_rand_index(truth, found) > 0.9
+
+
+def test_unknown_populations_have_a_name_and_a_short_form():
+    assert SwitchingLDS(populations="unknown") == SwitchingLDS(populations=Unknown(most=6))
+    model = SwitchingLDS(2, 1, populations="unknown", most_populations=3)
+    assert model.populations == Unknown(most=3)
+    assert model.most_populations == 3
+    assert rebuilt("model", model.to_settings()) == model
+    assert model.replace(most_populations=4).populations == Unknown(most=4)
+    with pytest.raises(ValueError, match="SwitchingLDS: most_populations is of populations='unknown'"):
+        SwitchingLDS(most_populations=3)
 
 
 def test_numbers_out_of_range_are_refused():

@@ -5,6 +5,7 @@ import dataclasses
 import matplotlib as mpl
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.text import Text
 
 import mrgp
@@ -343,3 +344,20 @@ def test_a_loaded_fit_draws_what_needs_no_recording(fit, simulation, tmp_path):
         plots.plot_latents(loaded)
     assert [path.stem for path in plots.save_figures(loaded, tmp_path)] == ["convergence", "loadings", "delays"]
     assert len(plots.save_figures(loaded, tmp_path, simulation.data)) == 5
+
+
+@pytest.mark.parametrize("regions", [["A"] * 4, ["A", "B", "A", "B"]])
+def test_clusters_are_sorted_with_their_probabilities(regions):
+    table = np.array([[0.0, 1.0, 0.0], [0.9, 0.1, 0.0], [0.3, 0.7, 0.0], [1.0, 0.0, 0.0]])
+    clusters = xr.Dataset(
+        {"probability": (("neuron", "population"), table), "most_likely": ("neuron", table.argmax(1)),
+         "share": ("population", table.mean(0))},
+        {"population": ["a", "b", "c"], "region": ("neuron", regions)},
+    )  # fmt: skip
+    figure = plots.plot_clusters(clusters)
+    figure.canvas.draw()
+    first = figure.axes[0]
+    np.testing.assert_array_equal(first.images[0].get_array(), table[[3, 1, 0, 2]].T)
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["a (55%)", "b (45%)", "c (0%)"]
+    strips = [ax.images[0].get_array().tolist() for ax in figure.axes[1:] if ax.images and len(set(regions)) > 1]
+    assert strips[:1] == ([[[1, 1, 0, 0]]] if len(set(regions)) > 1 else [])

@@ -15,8 +15,10 @@ import mrgp
 from mrgp.recordings.recording import Layout
 from mrgp.simulations.simulate import simulate
 from mrgp.studies.cross_validation import sweep
+from mrgp.studies.cross_validation.candidate import LATENTS, Candidate
 from mrgp.studies.cross_validation.cross_validate import cross_validate
-from mrgp.studies.cross_validation.result import Candidate, CrossValidation, tabulated
+from mrgp.studies.cross_validation.result import CrossValidation
+from mrgp.studies.cross_validation.tabulated import tabulated
 
 QUICK = {"n_starts": 1, "progress": False}
 LAYOUT = Layout(("V1", "V2"), (6, 5), 0.02)
@@ -57,7 +59,7 @@ def scripted(monkeypatch):
             trials = np.flatnonzero(job.folds == fold)
             scores = [float(score(candidate, trial, job)) for trial in trials]
             told = {"converged": True, "failure": "", "notes": [], "seconds": 0.0}
-            return {**candidate._asdict(), "fold": fold, "scores": scores, **told}
+            return {**candidate.written(), "fold": fold, "scores": scores, **told}
 
         monkeypatch.setattr(sweep, "evaluate", evaluate)
         return asked
@@ -79,7 +81,7 @@ def of_threads(fit, held_out):
 
 
 def test_a_score_may_wait_for_threads_of_its_own(swept):
-    job = sweep.Job(FA(), recording(), swept.table["fold"].values, of_threads, {**QUICK, "seed": 0})
+    job = sweep.Job(FA(), recording(), swept.table["fold"].values, of_threads, {**QUICK, "seed": 0}, LATENTS)
     record = sweep.evaluate(job, (Candidate(1, (0, 0)), 0))
     assert record["failure"] == ""
     trials = np.flatnonzero(job.folds == 0)
@@ -109,7 +111,7 @@ def test_scores_are_those_of_fits_by_hand(swept):
     assert table["valid"].all()
     assert table["converged"].all()
     assert table["n_loadings"].values.tolist() == [11, 22]
-    assert swept.candidates == [Candidate(1, (0,)), Candidate(2, (0,))]
+    assert swept.candidates == (Candidate(1, (0,)), Candidate(2, (0,)))
     assert table.candidate.values.tolist() == ["1", "2"]
     assert table.region.values.tolist() == ["all"]
 
@@ -174,15 +176,15 @@ def judged(scores, candidates, failures=(), model=None):
     """A cross-validation in two folds with these scores (candidate, trial)."""
     folds = np.arange(scores.shape[1]) % 2
     records = [
-        {
-            **one._asdict(), "fold": fold, "scores": row[folds == fold].tolist(), "converged": True, "seconds": 1.0,
+        (one, {
+            "fold": fold, "scores": row[folds == fold].tolist(), "converged": True, "seconds": 1.0,
             "failure": "singular" if (str(one), fold) in failures else "",
-        }
+        })
         for one, row in zip(candidates, scores, strict=True) for fold in (0, 1)
     ]  # fmt: skip
     model = model or DLAG()
     table = tabulated(model, LAYOUT, records[::-1], candidates, folds)
-    return CrossValidation(table, model, {"seed": 0}, {}, {}, recording())
+    return CrossValidation(table, tuple(candidates), model, {"seed": 0}, {}, {}, recording())
 
 
 def test_differences_are_paired():

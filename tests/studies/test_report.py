@@ -28,7 +28,9 @@ from mrgp.studies.communication import account as communication
 from mrgp.studies.communication.result import gathered
 from mrgp.studies.compare import account as compare
 from mrgp.studies.cross_validation import account as cross_validation
-from mrgp.studies.cross_validation.result import Candidate, CrossValidation, tabulated
+from mrgp.studies.cross_validation.candidate import Candidate
+from mrgp.studies.cross_validation.result import CrossValidation
+from mrgp.studies.cross_validation.tabulated import tabulated
 from mrgp.studies.evaluation import account as evaluation
 from mrgp.studies.report.folder import report_of_folder
 from mrgp.studies.report.page import Report, summed_up
@@ -419,13 +421,12 @@ def cross_validation_of_three():
     candidates = [Candidate(k, (1, 1)) for k in (0, 1, 2)]
     levels = np.array([[0.0], [5.0], [9.0]]) + np.random.default_rng(0).normal(size=(3, 8))
     records = [
-        {**one._asdict(), "fold": fold, "scores": row[fold::2].tolist(), "converged": True, "seconds": 1.0,
-         "failure": ""}
+        (one, {"fold": fold, "scores": row[fold::2].tolist(), "converged": True, "seconds": 1.0, "failure": ""})
         for one, row in zip(candidates, levels, strict=True) for fold in (0, 1)
     ]  # fmt: skip
     folds = np.arange(8) % 2
     table, data = tabulated(DLAG(), LAYOUT, records, candidates, folds), stand_in(LAYOUT, 8, 5)
-    return CrossValidation(table, DLAG(), {}, {"folds": folds.tolist()}, {"a warning": 2}, data)
+    return CrossValidation(table, tuple(candidates), DLAG(), {}, {"folds": folds.tolist()}, {"a warning": 2}, data)
 
 
 def calibration_of_forty():
@@ -522,8 +523,8 @@ def scored(*own):
         (compare.exact_enough(1.0, 1.0), LOOK, "equally probable"),
         (compare.agreement("none", 2.0, 1.0), GOOD, "as well as any"),
         (compare.agreement("none", 2.1, 1.0), LOOK, "another predicts"),
-        (cross_validation.at_the_end([], "1+1/1"), GOOD, "no more latents do better"),
-        (cross_validation.at_the_end(["shared"], "3"), LOOK, "most shared latents"),
+        (cross_validation.at_the_end([], "1+1/1"), GOOD, "none with more does better"),
+        (cross_validation.at_the_end(["shared latents"], "3"), LOOK, "most shared latents"),
         (cross_validation.told_apart(2, 3), GOOD, "clearly worse"),
         (cross_validation.told_apart(3, 3), LOOK, "alike"),
         (calibration.enough(100), GOOD, "well enough"),

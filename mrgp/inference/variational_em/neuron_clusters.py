@@ -1,20 +1,23 @@
-r"""Clusters of neurons where a fit begins, by probabilistic principal components of each.
+r"""Clusters of neurons where a fit begins, by factor analysis of each.
 
-Of a cluster whose standardized values have the eigenvalues :math:`\lambda_1 \ge \dots \ge \lambda_m` of their
-covariance, w components explain, per bin and up to a constant,
+Every neuron has noise of its own: the share of its variance that all other neurons together leave, 1 less its squared
+multiple correlation, :math:`\psi_n = 1 / (\Sigma^{-1})_{nn}` (Guttman 1956, Psychometrika 21, 273-285). Of a cluster
+whose values, in sds of this noise, have the eigenvalues :math:`\lambda_1 \ge \dots \ge \lambda_m` of their covariance,
+w factors explain, per bin, more than none does by
 
-.. math:: -\tfrac12 \Big(\sum_{i \le w} \log \lambda_i + (m - w) \log \sigma^2\Big), \qquad
-    \sigma^2 = \frac{1}{m - w} \sum_{i > w} \lambda_i
+.. math:: \tfrac12 \sum_{i \le w,\; \lambda_i > 1} (\lambda_i - 1 - \log \lambda_i)
 
-(Tipping & Bishop 1999, J. R. Stat. Soc. B 61, 611-622). Neurons move one by one to where the sum over clusters grows
-most, and clusters become one where it grows by that, until nothing moves.
+(Lawley 1940, Proc. R. Soc. Edinb. 60, 64-82). Were the noise of a cluster one number, neurons that read latents weakly
+would make a cluster of their own: what they have in common is much noise. Neurons move one by one to where the sum over
+clusters grows most, and clusters become one where it grows by that, until nothing moves.
 """
 
 import numpy as np
 
 SWEEPS = 30  # through all neurons, at most
 ATTEMPTS = 6  # random beginnings, of which the best is taken
-LEAST = 1e-6  # of a neuron's variance: noise that is always there
+LEAST = 1e-6  # nats per bin, by which a move has to gain
+SHRUNK = 0.1  # of a neuron's variance, added to it where noise is looked for: of few bins others explain too much
 
 
 def found_clusters(covariance: np.ndarray, most: int, width: int, seed: int = 0) -> np.ndarray:
@@ -23,10 +26,10 @@ def found_clusters(covariance: np.ndarray, most: int, width: int, seed: int = 0)
     Args:
         covariance: Of standardized values, (neuron, neuron).
         most: Clusters.
-        width: Components of each.
+        width: Factors of each.
         seed: Of where it begins.
     """
-    rng = np.random.default_rng(seed)
+    rng, covariance = np.random.default_rng(seed), in_noise(covariance)
     tries = [_climbed(covariance, rng.integers(most, size=len(covariance)), most, width) for _ in range(ATTEMPTS)]
     best = max(tries, key=lambda cluster: sum(_heights(covariance, cluster, most, width)))
     order = np.argsort(-np.bincount(best, minlength=most), kind="stable")
@@ -82,11 +85,14 @@ def _heights(covariance: np.ndarray, cluster: np.ndarray, most: int, width: int)
     return [height(covariance, np.flatnonzero(cluster == k), width) for k in range(most)]
 
 
+def in_noise(covariance: np.ndarray) -> np.ndarray:
+    """Covariance of values in sds of the noise of each neuron, of one of standardized values."""
+    sd = np.sqrt(1 / np.diagonal(np.linalg.inv(covariance + SHRUNK * np.eye(len(covariance)))))
+    return covariance / sd / sd[:, None]
+
+
 def height(covariance: np.ndarray, members: np.ndarray, width: int) -> float:
-    """Log-likelihood per bin of neurons under so many components, up to a constant each."""
-    if not len(members):
-        return 0.0
-    values = np.linalg.eigvalsh(covariance[np.ix_(members, members)])[::-1] + LEAST
-    width = min(width, len(members) - 1)
-    rest = values[width:]
-    return -0.5 * float(np.log(values[:width]).sum() + len(rest) * np.log(rest.mean()))
+    """Nats per bin by which so many factors explain neurons better than none, noise being 1."""
+    values = np.linalg.eigvalsh(covariance[np.ix_(members, members)])[::-1]
+    values = np.maximum(values[: min(width, len(members) - 1)], 1.0) if len(members) > 1 else np.ones(0)
+    return 0.5 * float((values - 1 - np.log(values)).sum())

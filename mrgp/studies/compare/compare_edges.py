@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from mrgp.recordings.blocks import in_blocks
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.folds import deal_folds
 from mrgp.recordings.recording import MultiRegionData
@@ -44,7 +45,7 @@ class EdgeComparison(Shown):
             all trials, each held out once, is higher with the edge, in nats; ``error``, its standard error over trials;
             ``better``, the probability that it is higher, taking the sum over trials as Gaussian.
         gains: log p of each trial with all edges less that without one, (trial, edge), in nats; of counts of bounds.
-        settings: Folds and seed.
+        settings: Folds, blocks and seed.
     """
 
     table: pd.DataFrame
@@ -76,6 +77,7 @@ def compare_edges(
     edges: Iterable[Edge] | None = None,
     *,
     n_folds: int = 4,
+    block: float | None = None,
     seed: int = 0,
     progress: bool = True,
     **settings: Any,
@@ -87,6 +89,8 @@ def compare_edges(
         model: Such as ``CoupledLDS(3)``, or with edges that are ``absent`` from all fits.
         edges: (source, target) of those asked about; None for all that the model has.
         n_folds: Folds of trials; of each all models are scored on what they were not fitted to.
+        block: Seconds. Trials are cut into blocks of about this length, each of which is then a trial: for recordings
+            of few long trials, or of one (see :func:`mrgp.cross_validate`).
         seed: Of folds and starts.
         progress: Show progress bars.
         settings: Of the fits, such as ``n_starts``.
@@ -102,6 +106,7 @@ def compare_edges(
     if unknown := [edge for edge in asked if edge not in known]:
         named = ", ".join(f"{source} to {target}" for source, target in unknown)
         raise DataError(f"the model has no edge {named}: give edges (source, target) between {', '.join(names)}")
+    data = data if block is None else in_blocks(data, block)
     folds = deal_folds(data, n_folds, seed=seed)
     gains = np.zeros((data.n_trials, len(asked)))
     for fold in range(n_folds):
@@ -119,4 +124,5 @@ def compare_edges(
         "error": error, "better": norm.cdf(total / np.maximum(error, np.finfo(float).tiny)),
     })  # fmt: skip
     order = np.argsort(-total, kind="stable")
-    return EdgeComparison(table.iloc[order].reset_index(drop=True), gains[:, order], {"n_folds": n_folds, "seed": seed})
+    made_with = {"n_folds": n_folds, "block": block, "seed": seed}
+    return EdgeComparison(table.iloc[order].reset_index(drop=True), gains[:, order], made_with)

@@ -7,14 +7,18 @@ import numpy as np
 from mrgp.results import lights as rules
 from mrgp.runtime.account import Account, Light, Picture, State, Table, counted
 from mrgp.runtime.versions import versions
+from mrgp.studies.cross_validation.candidate import KINDS, LATENTS, Candidate, in_words
 from mrgp.studies.report.rows import rows_of
 
 FAILED = "Candidates of which a fit failed cannot be chosen: give more --max-iterations, or smaller candidates."
 
+COUNTED = {LATENTS[0]: "shared latent", "n_states": "state", "n_global": "global state"}
+"""Sizes that are one number, and words for one."""
+
 COLUMNS = {
     "candidate": ("candidate", None), "mean": ("score (nats/trial)", 3), "se": ("± se", 3),
     "behind": ("behind the best (nats/trial)", 3), "difference_se": ("± se of it", 3),
-    "n_loadings": ("loadings in all", 0),
+    "n_parameters": ("parameters in all", 0),
     "valid": ("all folds fitted", None), "seconds": ("time (s)", 1),
 }  # fmt: skip
 PICTURES = (
@@ -30,6 +34,7 @@ def account_of(result: Any) -> Account:
     best, chosen, table = result.best, result.chosen, result.table
     own = table.sel(candidate=str(chosen))
     regions = ", ".join(map(str, table.region.values))
+    name = type(result.model).__name__
     said = [f"Chosen: {_in_words(chosen, table.region.values)}."]
     if best == chosen:
         said.append("It has the best score on held-out trials, and no smaller candidate comes within a standard error.")
@@ -39,36 +44,52 @@ def account_of(result: Any) -> Account:
             f"It is the smallest within one standard error of the best, {best}: {gap:.3f} ± {error:.3f} nats per trial "
             "behind."
         )
+    n_scored = table.sizes["trial"]
     facts = {
-        "model": type(result.model).__name__, "recording": str(result.data.layout),
-        "trials": str(result.data.n_trials),
+        "model": name, "recording": str(result.data.layout), "trials": str(result.data.n_trials),
+        **({"blocks of trials": str(n_scored)} if n_scored != result.data.n_trials else {}),
+        "score of held-out trials": result.scored,
         "folds": str(table.sizes["fold_number"]), "candidates": str(len(rows)),
     }  # fmt: skip
     notes = [f"in {count} of the fits: {note}" for note, count in result.notes.items()]
     notes += [f"{name} in fold {fold} failed: {why}" for (name, fold), why in result.failures.items()]
-    below = "shared latents + private ones of each region; ± one standard error of paired differences over trials"
+    below = "± one standard error of paired differences over trials"
+    if set(LATENTS) <= dict(chosen.settings).keys():
+        below = f"shared latents + private ones of each region; {below}"
     tables = [Table("Candidates", rows_of(rows, COLUMNS), below)]
     return Account(
-        "Cross-validation", f"Latents of {type(result.model).__name__} in {regions}", said, facts, _lights(result),
+        "Cross-validation", f"{kinds_of(chosen)} of {name} in {regions}", said, facts, _lights(result),
         tables, PICTURES, notes, made_with=dict(result.described), versions=versions(),
     )  # fmt: skip
 
 
-def _in_words(candidate: Any, regions: Any) -> str:
-    own = [f"{n} of {region}" for n, region in zip(candidate.n_within, regions, strict=True) if n]
-    return f"{counted(candidate.n_across, 'shared latent')}{f', private: {rules.listed(own)}' if own else ''}"
+def kinds_of(candidate: Candidate) -> str:
+    """Subject of a heading: what candidates differ in."""
+    names = [name for name, _ in candidate.settings]
+    return "Latents" if set(names) <= set(LATENTS) else "Sizes" if set(names) <= KINDS.keys() else "Settings"
+
+
+def _in_words(candidate: Candidate, regions: Any) -> str:
+    own, said = dict(candidate.settings), []
+    for name, words in COUNTED.items():
+        if name in own:
+            said.append(counted(own.pop(name), words))
+    if isinstance(own.get(LATENTS[1]), tuple):
+        private = [f"{n} of {region}" for n, region in zip(own.pop(LATENTS[1]), regions, strict=True) if n]
+        said += [f"private: {rules.listed(private)}"] if private else []
+    return ", ".join([*said, *(f"{name}: {in_words(value)}" for name, value in own.items())])
 
 
 def _lights(result: Any) -> list[Light]:
     table = result.table
     n_fits, valid = table["failure"].size, table["valid"].values
-    across = table["n_across"].values[valid]
-    within = table["n_within"].values.sum(1)[valid]
-    best = [result.best.n_across, sum(result.best.n_within)]
     ends = []
-    for name, tried, own in (("shared", across, best[0]), ("private", within, best[1])):
-        if len(set(tried.tolist())) > 1 and own == tried.max():
-            ends.append(name)
+    for name in (name for name in KINDS if name in dict(result.best.settings)):
+        tried = table[name].values[valid]
+        if tried.dtype.kind in "iu":  # not text, of latents that only some regions share
+            tried = tried.reshape(len(tried), -1).sum(1)
+            if len(set(tried.tolist())) > 1 and np.sum(dict(result.best.settings)[name]) == tried.max():
+                ends.append(KINDS[name])
     found = [rules.failed(len(result.failures), n_fits, FAILED), at_the_end(ends, str(result.best))]
     if valid.sum() > 1:
         near = int(np.sum((-table["difference"] <= table["difference_se"]) & valid))
@@ -77,13 +98,13 @@ def _lights(result: Any) -> list[Light]:
 
 
 def at_the_end(ends: list[str], best: str) -> Light:
-    """Judge if the best candidate has the most latents that were tried, of a kind."""
+    """Judge if the best candidate has the most latents or states that were tried, of a kind."""
     if not ends:
-        said = "Of those that were fitted, no more latents do better."
+        said = "Of those that were fitted, none with more does better."
         return Light("Best within what was tried", State.GOOD, best, said)
     kinds = " and ".join(ends)
     return Light("Best within what was tried", State.LOOK, best, (
-        f"The best candidate has the most {kinds} latents of those that were fitted: try more, the same folder goes on."
+        f"The best candidate has the most {kinds} of those that were fitted: try more, the same folder goes on."
     ))  # fmt: skip
 
 

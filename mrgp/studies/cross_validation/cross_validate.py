@@ -1,4 +1,4 @@
-"""K-fold cross-validation of the numbers of latents.
+"""K-fold cross-validation of the numbers of latents and states, and of other settings.
 
 Every candidate is fitted to some trials and scored on others.
 
@@ -9,28 +9,28 @@ another fold, which has seen the trials held out now: a start decides between op
 to 0.5 to one with latents too many.
 """
 
-import itertools
+import dataclasses
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mrgp.families.gaussian_process import GaussianProcesses
-from mrgp.recordings.checks import warn
+from mrgp.families.model import Model
+from mrgp.recordings.blocks import in_blocks
+from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.folds import alive_in_training, deal_folds
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import Argument
+from mrgp.studies.cross_validation.candidate import LATENTS, Candidate, Tried, grid, names_of
 from mrgp.studies.cross_validation.candidates import admits, searched
-from mrgp.studies.cross_validation.result import Candidate, CrossValidation
+from mrgp.studies.cross_validation.result import CrossValidation
 from mrgp.studies.cross_validation.sweep import Job, Score, Sweep
 
 RESERVED = {"data", "start", "checkpoint"}  # of fit, and not settings
 
 
 def cross_validate(
-    model: GaussianProcesses,
+    model: Model,
     data: MultiRegionData,
     n_across: Iterable[int] | None = None,
     n_within: Iterable[int | Sequence[int]] | None = None,
@@ -41,24 +41,31 @@ def cross_validate(
     seed: int = 0,
     progress: bool = True,
     *,
+    tried: Tried | None = None,
+    block: float | None = None,
     stratify: str | None = None,
     search: bool = False,
     neighbours: bool = False,
     drop_dead: bool = False,
     **fit_settings: Any,
 ) -> CrossValidation:
-    """Choose the numbers of latents by how well unseen trials are predicted.
+    """Choose numbers of latents, or other settings, by how well unseen trials are predicted.
 
-    Candidates are all pairs from ``n_across`` and ``n_within`` but for (0, 0); or, with ``search``, those of a path
-    that factor analysis finds, as users of the DLAG toolbox know it (Gokcen et al. 2022, Nat. Comput. Sci. 2, 512-525):
-    its cross-validated dimensionality in each region alone is how many latents that region reads, and candidates differ
-    in how many of them are shared.
+    Candidates are all combinations of ``n_across``, ``n_within`` and what is ``tried``, but for no latents at all; or,
+    with ``search``, those of a path that factor analysis finds, as users of the DLAG toolbox know it (Gokcen et al.
+    2022, Nat. Comput. Sci. 2, 512-525): its cross-validated dimensionality in each region alone is how many latents
+    that region reads, and candidates differ in how many of them are shared.
 
     Args:
-        model: Its own numbers of latents serve where none are given.
+        model: What is not tried stays as it has it.
         data: The recording.
         n_across: Numbers of across latents to try; in a search, None for 0 up to the smallest dimensionality.
         n_within: Numbers of private latents to try, each one number for all regions or one per region.
+        tried: Values to try by name, of any setting of the model: ``{"n_states": [1, 2, 3], "n_within": [2, 3]}`` of
+            SwitchingLDS; of CoupledLDS also edges, by what is left out, ``{"absent": [(), (("V1", "V2"),)]}``.
+        block: Seconds. Trials are cut into blocks of about this length, each of which is then a trial: fitted to or
+            held out, and scored as if nothing had been before it. For recordings of few long trials, or of one. Where
+            a block ends is no event to the animal: blocks are many times as long as states and latents last.
         n_folds: Every trial is held out once, in one of so many parts.
         score: "log_likelihood", or a function of a fit and held-out trials that returns a number for each trial, the
             higher the better; picklable where ``executor`` has processes.
@@ -79,7 +86,9 @@ def cross_validate(
             names them. Models of counts need not.
         fit_settings: Of ``model.fit``, such as ``n_starts``, ``method`` or ``fixed``.
 
-    A fit that fails or does not converge is told of in the result, and its candidate is not chosen.
+    A fit that fails or does not converge is told of in the result, and its candidate is not chosen. Scores of counts,
+    of switching dynamics and of models with guides are lower bounds of log p(y): the more a model has to infer, the
+    more its bound may lose, so that they rather choose a candidate too small.
 
     Raises:
         DataError: the recording does not suit the model, or a neuron of Gaussian values never changes among the trials
@@ -94,39 +103,41 @@ def cross_validate(
     if isinstance(score, str) and model.is_autoencoder:
         instead = "give score=mrgp.metrics.hidden_log_likelihood"
         raise ValueError(f"{type(model).__name__} is an autoencoder, which has no log p(y): {instead}")
+    whole = data
+    if block is not None:
+        if model.lacks_duration:
+            course = f"{type(model).__name__} has a course over the trial, which blocks have not"
+            raise ValueError(f"{course}: leave block out")
+        data = in_blocks(data, block)
+    if data.n_trials < n_folds:
+        few = f"{n_folds} folds need as many trials, and there are {data.n_trials}: lower "
+        remedy = ", or give ", Argument("block"), ", in seconds, to cut trials into blocks"
+        raise DataError(few, Argument("n_folds"), *remedy)
     folds = deal_folds(data, n_folds, stratify, seed)
     if drop_dead or not model.emission.is_of_counts:
         data = alive_in_training(data, folds, drop_dead)
     model.check(data)
-    job = Job(model, data, folds, score, {**fit_settings, "seed": seed})
+    shared_and_private = {name: values for name, values in zip(LATENTS, (n_across, n_within), strict=True)
+                          if values is not None}  # fmt: skip
+    if twice := sorted(shared_and_private.keys() & (tried or {}).keys()):
+        raise ValueError(f"{twice[0]} is given twice: once is enough")
+    asked = {**shared_and_private, **(tried or {})}
+    job = Job(model, data, folds, score, {**fit_settings, "seed": seed}, names_of(model, asked))
     sweep = Sweep(executor, None if out is None else Path(out), progress)
     if search:
-        if n_within is not None:
+        if LATENTS[1] in asked:
             raise ValueError("a search finds n_within by itself: leave it out")
-        found = searched(job, sweep, None if n_across is None else _listed(n_across), neighbours)
+        if more := [name for name in asked if name != LATENTS[0]]:
+            raise ValueError(f"a search is of latents alone: leave {more[0]} out")
+        found = searched(job, sweep, asked.get(LATENTS[0]), neighbours)
     elif neighbours:
         raise ValueError("neighbours are of the candidate that a search chose: pass search=True")
     else:
-        found = sweep(job, _grid(job, n_across, n_within))
+        found = sweep(job, _checked(job, grid(model, data.layout, asked)))
     for own in found.dimensions.values():
         _tell(own)
     _tell(found)
-    return found
-
-
-def _grid(job: Job, n_across: Iterable[int] | None, n_within: Iterable[int | Sequence[int]] | None) -> list[Candidate]:
-    """List all pairs of numbers of latents, each once, in the order given."""
-    across: list[Any] = [job.model.n_across] if n_across is None else _listed(n_across)
-    within: list[Any] = [job.model.n_within] if n_within is None else _listed(n_within)
-    candidates = []
-    for k, width in itertools.product(across, within):
-        if k == 0 and np.max(width) == 0:
-            continue
-        changed = job.model.replace(n_across=k, n_within=width if isinstance(width, Integral) else tuple(width))
-        candidates.append(Candidate(int(k), changed.assignment(job.data.layout).n_within))
-    if not candidates:
-        raise ValueError("there is no candidate: give numbers of latents that are not all 0")
-    return _checked(job, list(dict.fromkeys(candidates)))
+    return found if block is None else dataclasses.replace(found, data=_of_the_same_neurons(whole, data))
 
 
 def _checked(job: Job, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -137,9 +148,10 @@ def _checked(job: Job, candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(candidates)
 
 
-def _listed(numbers: Any) -> list[Any]:
-    """Return the numbers to try as a list; a single number becomes a list of one."""
-    return [numbers] if isinstance(numbers, Integral) else list(numbers)
+def _of_the_same_neurons(whole: MultiRegionData, some: MultiRegionData) -> MultiRegionData:
+    """Select the neurons that are left in ``some``."""
+    chosen = {name: some.origin[name].among(whole.origin[name]) if name in some.origin else [] for name in whole.origin}
+    return whole.select_neurons(chosen)  # type: ignore[arg-type]
 
 
 def _tell(found: CrossValidation) -> None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mrgp.plots.style import DASHES, PALETTE, Page, styled
+from mrgp.studies.cross_validation.candidate import KINDS, LATENTS, in_words
 
 CLOSE_UP = 8.0  # standard errors below the best that the second panel shows, about
 MOST_NAMED = 8  # lines that a legend can tell apart
@@ -15,9 +16,10 @@ MOST_NAMED = 8  # lines that a legend can tell apart
 
 @styled
 def plot_cross_validation(found: Any) -> Figure:
-    """Plot held-out log-likelihood below the best, against the number of across latents.
+    """Plot held-out log-likelihood below the best, against what was tried.
 
-    The best is that of the best candidate.
+    That is the number of across latents, or another setting. Candidates that differ in a second setting are lines of
+    their own. The best is that of the best candidate.
 
     Bars are one standard error of the paired difference to the best; a candidate whose bar reaches 0 is as good. Left,
     all candidates; right, those near the best. Below, after a search, the same of factor analysis in every region.
@@ -32,7 +34,7 @@ def plot_cross_validation(found: Any) -> Figure:
     axes = [figure.add_subplot(top[0, place]) for place in range(2)]
     for ax in axes:
         _draw(ax, found, "latents across regions")
-    axes[0].set_ylabel("held-out log-likelihood\nbehind the best (nats per trial)")
+    axes[0].set_ylabel(f"{_score_of(found)}\nbehind the best (nats per trial)")
     axes[0].set_title(f"best: {found.best}, {float(found.table['mean'].max()):.1f} nats per trial", loc="left")
     axes[1].set_title(f"near the best; chosen: {found.chosen}", loc="left")
     axes[1].set_ylim(*_close_up(found.table))
@@ -55,14 +57,16 @@ def plot_cross_validation(found: Any) -> Figure:
 
 def _draw(ax: Axes, found: Any, label: str) -> None:
     """Draw one line per series of candidates, and mark the chosen one."""
-    table = found.table
-    series, place = _series(table), table["n_across"].values
-    names = [str(number) for number in np.unique(place)]
-    if len(names) == 1 and len(place) > 1:  # private latents alone are in question
-        ways = sorted({tuple(row) for row in table["n_within"].values.tolist()}, key=lambda row: (sum(row), row))
-        place = np.array([ways.index(tuple(row)) for row in table["n_within"].values.tolist()])
-        label, names = f"private latents ({'/'.join(table.region.values)})", ["/".join(map(str, way)) for way in ways]
-        series = {"": np.ones(len(place), bool)}
+    table, axis = found.table, _axis(found)
+    if axis == LATENTS[0]:
+        place = table[axis].values
+        names, series = [str(number) for number in np.unique(place)], _series(found)
+    else:
+        values = [dict(one.settings)[axis] for one in found.candidates]
+        ways = sorted(set(values), key=_in_order)
+        place, names = np.array([ways.index(value) for value in values]), [in_words(way) for way in ways]
+        regions = f" ({'/'.join(table.region.values)})" if isinstance(values[0], tuple) and axis in KINDS else ""
+        label, series = f"{KINDS.get(axis, axis)}{regions}", _others(found, {axis})
     ax.axhline(0, color="0.6", linewidth=1)
     ax.set_xticks(np.unique(place), names)
     ax.set_xlabel(label)
@@ -89,12 +93,50 @@ def _close_up(table: Any) -> tuple[float, float]:
     return -1.15 * deepest, 0.35 * deepest
 
 
-def _series(table: Any) -> dict[str, np.ndarray]:
+def _varied(found: Any) -> dict[str, int]:
+    """Settings that differ among candidates, and how many values each takes."""
+    counts = {name: len({dict(one.settings)[name] for one in found.candidates}) for name, _ in found.best.settings}
+    return {name: count for name, count in counts.items() if count > 1}
+
+
+def _axis(found: Any) -> str:
+    """Name the setting along which candidates are drawn: a number, if one differs."""
+    own, varied = dict(found.best.settings), _varied(found)
+    if LATENTS[0] in varied or not varied:
+        return LATENTS[0] if LATENTS[0] in own else next(iter(own))
+    return max(varied, key=lambda name: (isinstance(own[name], int | float), varied[name]))
+
+
+def _in_order(value: Any) -> tuple[Any, ...]:
+    """Key by which values of a setting are put in order: numbers by size, else by text."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(number, int | float) for number in numbers):
+        return 0, sum(numbers), numbers
+    return 1, len(numbers), in_words(value)
+
+
+def _others(found: Any, left_out: set[str]) -> dict[str, np.ndarray]:
+    """Group candidates into series that are equal in all settings but some."""
+    names = [name for name in _varied(found) if name not in left_out]
+    words = [", ".join(f"{KINDS.get(name, name)} {in_words(dict(one.settings)[name])}" for name in names)
+             for one in found.candidates]  # fmt: skip
+    return {word: np.array([word == other for other in words]) for word in dict.fromkeys(words)}
+
+
+def _score_of(found: Any) -> str:
+    """Words for what is drawn."""
+    return "held-out log-likelihood" if found.scored == "log p" else f"held-out {found.scored}"
+
+
+def _series(found: Any) -> dict[str, np.ndarray]:
     """Group candidates into series that differ in the number of across latents only.
 
     A series has the same private latents, or the same number of latents that each region reads, whichever gives fewer
     lines.
     """
+    table = found.table
+    if not _varied(found).keys() <= set(LATENTS) or table[LATENTS[1]].ndim == 1:
+        return _others(found, {LATENTS[0]})
     within, across = table["n_within"].values, table["n_across"].values
     if not within.any():
         return {"": np.ones(len(across), bool)}

@@ -18,12 +18,14 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.families.model import Model
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.runtime.records import FAILURES, Store
 from mrgp.runtime.workers import TRACING, as_done
-from mrgp.studies.cross_validation.result import Candidate, CrossValidation, candidate_of, tabulated
+from mrgp.studies.cross_validation.candidate import Candidate, candidate_of
+from mrgp.studies.cross_validation.result import CrossValidation
+from mrgp.studies.cross_validation.tabulated import tabulated
 
 type Score = Literal["log_likelihood"] | Callable[[Fit, MultiRegionData], Any]
 type Task = tuple[Candidate, int]
@@ -35,19 +37,19 @@ FILE = "tasks.json"
 class Job:
     """Data and settings that all fits of a sweep share.
 
-    Picklable if the model and the score are.
+    Picklable if the model and the score are. ``names`` are the settings that candidates have.
     """
 
-    model: GaussianProcesses
+    model: Model
     data: MultiRegionData
     folds: np.ndarray
     score: Score
     settings: Mapping[str, Any]
+    names: tuple[str, ...]
 
     def described(self) -> dict[str, Any]:
         """All that scores depend on apart from the candidate, as a file would give it back."""
-        settings = self.model.to_settings()
-        del settings["n_across"], settings["n_within"]
+        settings = {name: value for name, value in self.model.to_settings().items() if name not in self.names}
         score = self.score if isinstance(self.score, str) else f"{self.score.__module__}.{self.score.__qualname__}"
         described = {
             "model": settings, "recording": self.data.fingerprint, "folds": self.folds.tolist(), "score": score,
@@ -77,19 +79,22 @@ class Sweep:
             path = None if self.folder is None else self.folder / name
             self.stores[name] = Store(path, described, "tasks", "cross-validation")
         store = self.stores[name]
-        done = {(candidate_of(record), record["fold"]) for record in store.done}
+        known = [candidate_of(record, job.model, job.names) for record in store.done]
+        done = {(one, record["fold"]) for one, record in zip(known, store.done, strict=True)}
         folds = range(int(job.folds.max()) + 1)
         chains = [[(one, fold) for fold in folds if (one, fold) not in done] for one in candidates]
         total, left = len(candidates) * len(folds), sum(map(len, chains))
         shown = {"desc": title, "unit": " fits", "disable": not self.progress, "leave": False}
         with tqdm(total=total, initial=total - left, **shown) as bar:
-            for _, record in as_done(partial(evaluate, job), chains, self.executor):
+            for task, record in as_done(partial(evaluate, job), chains, self.executor):
                 store.append(record)
+                known.append(task[0])
                 bar.update()
-        wanted = [record for record in store.done if candidate_of(record) in set(candidates)]
-        notes = Counter(note for record in wanted for note in record["notes"])
-        table = tabulated(job.model, job.data.layout, wanted, candidates, job.folds)
-        return CrossValidation(table, job.model, job.settings, described, dict(notes.most_common()), job.data)
+        pairs = [(one, own) for one, own in zip(known, store.done, strict=True) if one in set(candidates)]
+        notes = Counter(note for _, record in pairs for note in record["notes"])
+        table = tabulated(job.model, job.data.layout, pairs, candidates, job.folds)
+        told = described, dict(notes.most_common())
+        return CrossValidation(table, tuple(candidates), job.model, job.settings, *told, job.data)
 
 
 def evaluate(job: Job, task: Task) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def evaluate(job: Job, task: Task) -> dict[str, Any]:
     """
     candidate, fold = task
     began = time.perf_counter()
-    record: dict[str, Any] = {**candidate._asdict(), "fold": fold, "scores": None, "converged": False, "failure": ""}
+    record: dict[str, Any] = {**candidate.written(), "fold": fold, "scores": None, "converged": False, "failure": ""}
     caught: list[warnings.WarningMessage] = []
     try:
         with TRACING, warnings.catch_warnings(record=True) as caught:
