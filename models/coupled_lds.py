@@ -82,7 +82,8 @@ class CoupledLDS(GaussianProcesses):
         edge_shape, edge_rate: a and b of the precisions of edges: entries of B are near the root of b / a.
         shared_covariance: Of counts: whether trials share a covariance of q. What such a bound loses depends on how
             far rates move, which biases edges: with log-rates of sd 1 and a count in a bin, norms were up to 30% too
-            large. Where spikes are few it loses little. False takes one for each trial, and ten times as long.
+            large. Where spikes are few it loses little. False, the default, takes one for each trial: a fit climbs with
+            a shared one first, and from there takes some tens of evaluations, of which each costs ten times as much.
     """
 
     n_within: int | tuple[int, ...] = 2
@@ -93,7 +94,7 @@ class CoupledLDS(GaussianProcesses):
     absent: tuple[tuple[str, str], ...] = ()
     edge_shape: float = 1.0
     edge_rate: float = 0.01
-    shared_covariance: bool = True
+    shared_covariance: bool = False
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
 
     gp_noise: float = pinned(1e-3)
