@@ -15,6 +15,9 @@ from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.families.regions_in_bins import first_system, stable_edges
 from mrgp.families.starts import smoothing
 from mrgp.families.tables import Tables
+from mrgp.inference.expectation_maximization.coupled_system import CoupledUpdates
+from mrgp.inference.mode.anchored import Turning, TurningStates
+from mrgp.inference.mode.edge_evidence import Relevance
 from mrgp.inference.start import draw_loadings
 from mrgp.likelihoods.statespace.coupled import (
     COUPLING,
@@ -22,6 +25,7 @@ from mrgp.likelihoods.statespace.coupled import (
     GLOBAL,
     OWN,
     CoupledSpace,
+    aligned,
     ordered,
     own_blocks,
     parameters_of,
@@ -63,6 +67,9 @@ class CoupledLDS(GaussianProcesses):
     tells of another's future beyond that one's own past**: a common input that nobody recorded looks the same unless
     ``n_global`` states can take it up.
 
+    ``fit`` knows methods "map", "em" (closed-form updates, of values with Gaussian noise) and "laplace" (draws of
+    dynamics and edges).
+
     Sample sites: ``own_dynamics`` and ``coupling`` (state_after, state), of all regions, with A_r and B_rs as blocks;
     ``drive`` (state_after, global_state) and ``global_dynamics`` where there are global states; ``loadings`` (neuron,
     column), ``noise``, ``offset``. A trial begins anywhere in the stationary process of all regions together.
@@ -75,7 +82,8 @@ class CoupledLDS(GaussianProcesses):
         edge_shape, edge_rate: a and b of the precisions of edges: entries of B are near the root of b / a.
         shared_covariance: Of counts: whether trials share a covariance of q. What such a bound loses depends on how
             far rates move, which biases edges: with log-rates of sd 1 and a count in a bin, norms were up to 30% too
-            large. Where spikes are few it loses little. False takes one for each trial, and ten times as long.
+            large. Where spikes are few it loses little. False, the default, takes one for each trial: a fit climbs with
+            a shared one first, and from there takes some tens of evaluations, of which each costs ten times as much.
     """
 
     n_within: int | tuple[int, ...] = 2
@@ -86,12 +94,12 @@ class CoupledLDS(GaussianProcesses):
     absent: tuple[tuple[str, str], ...] = ()
     edge_shape: float = 1.0
     edge_rate: float = 0.01
-    shared_covariance: bool = True
+    shared_covariance: bool = False
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
 
     gp_noise: float = pinned(1e-3)
 
-    methods: ClassVar[tuple[str, ...]] = ("map",)
+    methods: ClassVar[tuple[str, ...]] = ("map", "em", "laplace")
     fit_class: ClassVar[type[Fit]] = CoupledFit
     is_state_space: ClassVar[bool] = True
     sizes: ClassVar[tuple[str, ...]] = ("n_within", "n_global")
@@ -170,8 +178,25 @@ class CoupledLDS(GaussianProcesses):
     def fitting(self) -> Fitting[Self]:
         return Fitting(self, draw_system, scales_of_system, with_own_edges)
 
+    @property
+    def updates(self) -> CoupledUpdates:
+        prior = Relevance(self.edge_shape, self.edge_rate)
+        return CoupledUpdates(self.state_space, self.regions, self.n_global, prior, self.emission)
+
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return ordered(sites, self.assignment(layout))
+
+    def aligned(
+        self, draws: Mapping[str, Any], layout: Layout, reference: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        return aligned(draws, self.assignment(layout), reference, np.asarray(self.emission.noise_of(reference)))
+
+    def turning_states(self, layout: Layout) -> TurningStates:
+        assignment = self.assignment(layout)
+        neurons = Turning(LOADINGS.name, tuple(assignment.region_of_neuron.tolist()), assignment.n_within)
+        driven = Turning(DRIVE.name, (0,) * sum(assignment.n_within), (self.n_global,))
+        sites = (OWN, COUPLING, DRIVE, GLOBAL) if self.n_global else (OWN, COUPLING)
+        return TurningStates((neurons, driven) if self.n_global else (neurons,), tuple(site.name for site in sites))
 
 
 def draw_system(

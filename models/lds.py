@@ -13,6 +13,7 @@ from mrgp.families.fitting import Fitting
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.families.starts import smoothing
 from mrgp.families.tables import Tables
+from mrgp.inference.expectation_maximization.free_system import FreeUpdates
 from mrgp.inference.start import draw_loadings
 from mrgp.likelihoods.statespace.first_state import FirstState, Stationary
 from mrgp.likelihoods.statespace.linear import (
@@ -85,6 +86,10 @@ class LDS(GaussianProcesses):
     @property
     def fitting(self) -> Fitting[Self]:
         return Fitting(self, draw_system, scales_of_system)
+
+    @property
+    def updates(self) -> FreeUpdates:
+        return FreeUpdates(self.state_space)
 
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return rotated(sites, slowest_first(np.asarray(sites[TRANSITION.name])))

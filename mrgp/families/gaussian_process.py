@@ -22,6 +22,7 @@ from mrgp.families.latents_in_bins import typical_latents
 from mrgp.families.model import Model
 from mrgp.families.observation import distribution_at, observe
 from mrgp.families.tables import Tables
+from mrgp.inference.mode.anchored import TurningStates
 from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Kalman, Likelihood, Parameters
@@ -38,6 +39,7 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import Loadings, Weak, ordered
 from mrgp.parts.means import MEAN_CHANGE, Constant, Mean
 from mrgp.parts.readout import LOADINGS, Readout
+from mrgp.parts.symmetries import align_draws
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.conditional import GaussianConditional
@@ -216,6 +218,16 @@ class GaussianProcesses(Model, abstract=True):
             noise = np.asarray(self.emission.noise_of(arrays))
             arrays[LOADINGS.name] = ordered(self.assignment(layout), arrays[LOADINGS.name], noise)
         return arrays
+
+    def aligned(
+        self, draws: Mapping[str, Any], layout: Layout, reference: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Give the latents of draws (..., *site) the order and the signs of ``reference``."""
+        return align_draws(draws, self.assignment(layout), reference)
+
+    def turning_states(self, layout: Layout) -> TurningStates | None:
+        """States that may turn without a change of the density, for a posterior of what drives them."""
+        return None
 
     def params_from(self, layout: Layout, **tables: Any) -> dict[str, np.ndarray]:
         """Build sites from plain arrays, for checks against other software.

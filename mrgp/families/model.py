@@ -17,6 +17,7 @@ from mrgp.families.earlier_settings import translated
 from mrgp.families.parameters import Parametrised
 from mrgp.inference.density import free_sites
 from mrgp.inference.driver import drive
+from mrgp.inference.expectation_maximization.moments import Updates
 from mrgp.inference.method import Method
 from mrgp.inference.run import Options
 from mrgp.part import Part, chosen
@@ -127,6 +128,11 @@ class Model(Parametrised, Part, family="model", tag="model"):
         return {}
 
     @property
+    def updates(self) -> Updates:
+        """M-step of it, where method "em" is one of its methods."""
+        raise NotImplementedError(f"{type(self).__name__} has no updates of expectation-maximization")
+
+    @property
     def asked(self) -> Self:
         """The model as a user described it, without what a fit has found for it."""
         return self
@@ -197,7 +203,8 @@ class Model(Parametrised, Part, family="model", tag="model"):
         Args:
             data: The recording; neurons and regions as the model expects.
             method: A :class:`mrgp.Method` or its name. "map": the maximum of log p(y, parameters), latents integrated
-                out. "em", for models that have it: the maximum of log p(y | parameters) by expectation-maximization.
+                out. "em", for models that have it: the maximum of log p(y | parameters) by expectation-maximization
+                (of CoupledLDS that of log p(y, parameters)).
                 "vb": variational Bayes, for models with automatic relevance determination. From the maximum on, where
                 latents have timescales: "laplace", the Gaussian that fits there; "svi", a variational guide; "nuts",
                 draws by Hamiltonian Monte Carlo. None for the model's own default.

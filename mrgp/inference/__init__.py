@@ -9,7 +9,7 @@ from numpyro import distributions  # noqa: F401  whole: ArviZ may have left a nu
 from mrgp.inference.method import Method
 from mrgp.inference.map import MAP
 from mrgp.inference.variational_bayes.vb import VB
-from mrgp.inference.em import EM
+from mrgp.inference.expectation_maximization.em import EM
 from mrgp.inference.laplace import Laplace
 from mrgp.inference.svi import SVI
 from mrgp.inference.nuts import NUTS

@@ -176,7 +176,7 @@ def drive(
     if (why := method.cannot_hold(options.fixed) or method.has_no_use_for(options)) is not None:
         raise Refusal(*why)
     fit = partial(_fit, method)
-    guarded = fit if method.gives_draws else never_below_trivial(method.climbs.has_priors)(fit)
+    guarded = fit if method.gives_draws else never_below_trivial(method.climbs_of(model).has_priors)(fit)
     return guarded(model, data, options, start)
 
 

@@ -17,8 +17,8 @@ from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.optimise import Objective, maximise
+from mrgp.inference.own_covariances import CREEPING, has_own, quicker
 from mrgp.inference.run import Model, Run, State
-from mrgp.inference.surrogates import quicker
 
 ROUGH = 1.0  # nats: of a climb that only brings latents to where the sites held at first may follow
 
@@ -83,6 +83,9 @@ def _climb(driver: Driver, state: Climb) -> str:
     scale = {**state.model.fitting.scales(driver.data, state.sites), **state.still}
     frozen = frozen_sites(state.model, options)
     tolerance = max(options.tolerance, ROUGH) if state.still else options.tolerance
+    ahead = quicker(state.model, driver.data, tolerance)
+    if ahead is not None and has_own(state.model):
+        tolerance = max(tolerance, CREEPING)
     ascent = maximise(
         Objective(LogJoint(state.model), state.model.fitting.folded(driver.data), state.sites, scale, frozen),
         tolerance=tolerance,
@@ -90,7 +93,7 @@ def _climb(driver: Driver, state: Climb) -> str:
         spent=state.iterations + (state.home.iterations if state.home is not None else 0),
         progress="climbing log p(y, parameters)" if options.progress else None,
         on_iteration=lambda sites: driver.keep(replace(state, sites=sites)),
-        ahead=quicker(state.model.emission, driver.data, tolerance),
+        ahead=ahead,
     )
     state.sites = ascent.sites
     state.trace += ascent.trace

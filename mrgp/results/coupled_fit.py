@@ -11,7 +11,7 @@ from jax import Array
 from scipy.linalg import solve_discrete_lyapunov
 
 from mrgp.inference.density import LogJoint
-from mrgp.inference.mode.anchored import ANCHOR, Anchored, anchor
+from mrgp.inference.mode.anchored import Anchored, TurningStates, anchors
 from mrgp.inference.mode.curvature import profile_curvature
 from mrgp.inference.mode.edge_evidence import EdgePosterior, Relevance, edge_posteriors
 from mrgp.inference.optimise import Objective
@@ -41,6 +41,7 @@ class FittedRegions(FittedProcesses, Protocol):
 
     def regions(self, layout: Layout) -> Regions: ...
     def lag_in_bins(self, layout: Layout) -> int: ...
+    def turning_states(self, layout: Layout) -> TurningStates: ...
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -195,17 +196,20 @@ class CoupledFit(GaussianProcessFit):
             return []
         if COUPLING.name in self.fixed:
             raise ValueError(f"{COUPLING.name} was fixed: there is nothing to be said of edges")
-        frozen = (*sorted({*self.fixed, *model.held}), ANCHOR)
-        anchored = {**sites, ANCHOR: anchor(sites[LOADINGS.name], np.asarray(model.emission.noise_of(sites)))}
-        density = Anchored(LogJoint(model), self.assignment)
-        with TRACING:
-            objective = Objective(density, data, anchored, model.fitting.scales(data, sites), frozen)
-            size = int(regions.coupled.sum())
-            curvature = profile_curvature(objective, [COUPLING.name], progress, most_solved=size)
+        size, curvature = int(regions.coupled.sum()), self.saved_curvature
+        if curvature is None or curvature.names[:1] != (COUPLING.name,):
+            turning = model.turning_states(self.layout).turning
+            held = anchors(turning, sites, np.asarray(model.emission.noise_of(sites)))
+            frozen = (*sorted({*self.fixed, *model.held}), *held)
+            density, scales = Anchored(LogJoint(model), turning), model.fitting.scales(data, sites)
+            with TRACING:
+                objective = Objective(density, data, {**sites, **held}, scales, frozen)
+                curvature = profile_curvature(objective, [COUPLING.name], progress, most_solved=size)
         number = regions.edge_of_entry[regions.coupled]
         entries = [np.flatnonzero(number == edge) for edge in range(len(regions.edges))]
-        prior, precision = Relevance(model.edge_shape, model.edge_rate), np.linalg.inv(curvature.covariance)
-        return edge_posteriors(curvature.mean, precision, entries, prior, N_DRAWS, seed)
+        prior = Relevance(model.edge_shape, model.edge_rate)
+        precision = np.linalg.inv(curvature.covariance[:size, :size])  # other sites of a posterior come after
+        return edge_posteriors(curvature.mean[:size], precision, entries, prior, N_DRAWS, seed)
 
     def _inputs(self) -> list[tuple[slice, slice, np.ndarray]]:
         """Target's states, source's states, and what takes them there in a bin, for each edge."""

@@ -30,7 +30,7 @@ LARGE = 0.05  # share of the target's variance
 STATES = 3  # of each region
 MOST_COUNTED = 200  # spikes in a bin
 HEAD = ("seed", "AUC", "large edges", "pruned", "true edges", "90% intervals cover", "false edges, kept",
-        "converged", "fit s", "edges s")  # fmt: skip
+        "converged", "fit s", "edges s", "norms, found / true")  # fmt: skip
 
 
 def area(scores: np.ndarray, there: np.ndarray) -> float:
@@ -66,6 +66,7 @@ def one(seed: int, emission: str) -> list[float]:
     return [
         area(evidence, there), large.sum(), (large & (evidence < 0)).sum(), there.sum(), (covered & there).sum(),
         (~there & (evidence > 0)).sum(), fit.converged, fitted - began, ended - fitted,
+        edges.norm.values[there].sum() / norms[there].sum(),
     ]  # fmt: skip
 
 
@@ -168,7 +169,7 @@ def main() -> None:
         found, rows = np.array([kept(args.rows, seed, emission) for seed in range(args.recordings)]), []
         for seed, line in enumerate(found):
             whole = (f"{number:.0f}" for number in line[1:6])
-            rows.append([seed, f"{line[0]:.3f}", *whole, bool(line[6]), *(f"{number:.0f}" for number in line[7:])])
+            rows.append([seed, f"{line[0]:.3f}", *whole, bool(line[6]), *(f"{number:.0f}" for number in line[7:9]), f"{line[9]:.2f}"])
         good, share = ((found[:, 0] >= 0.95) & (found[:, 2] == 0)).sum(), found[:, 4].sum() / found[:, 3].sum()
         note = f"{good} of {args.recordings} recordings with AUC >= 0.95 and no large edge pruned; {100 * share:.0f}% of the intervals of true edges cover."
         command = f"python tests/benchmarks/coupled.py --recordings {args.recordings} --emissions {emission} --steinmetz 0"

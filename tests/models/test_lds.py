@@ -445,7 +445,7 @@ def prior_alone(model, data):
 
 
 def test_interrupted_em_resumes(data, fits, tmp_path, monkeypatch):
-    from mrgp.inference import em
+    from mrgp.inference.expectation_maximization import em
 
     checkpoint, original, calls = tmp_path / "fit.checkpoint.npz", em.expectation, []
     begin = dataclasses.replace(fits["learned"], sites={**fits["learned"].sites, "noise": np.ones(12)})

@@ -13,6 +13,7 @@ from mrgp.inference.adaptation import frozen_sites
 from mrgp.inference.density import LogJoint, constrain, unconstrain
 from mrgp.inference.driver import Driver, drive
 from mrgp.inference.map import MAP
+from mrgp.inference.mode.anchored import Anchored, AnchoredProgram, TurningStates, anchors
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.mode.given_loadings import Given, Reduced
@@ -22,7 +23,6 @@ from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.loadings import shared_variance
 from mrgp.parts.readout import LOADINGS
-from mrgp.parts.symmetries import align_draws
 from mrgp.recordings.recording import MultiRegionData
 
 FEW = 400  # parameters that are all drawn unless the user says otherwise
@@ -90,7 +90,7 @@ class Mode:
         if program.following:
             samples = {name: value for name, value in samples.items() if name in coordinates.dynamics}
         if LOADINGS.name in samples:
-            samples = align_draws(samples, model.assignment(layout), self.run.sites)
+            samples = model.aligned(samples, layout, self.run.sites)
         transforms = {name: self.objective.transforms[name] for name in samples}
         means = {name: value.mean((0, 1)) for name, value in unconstrain(transforms, samples).items()}
         center = {name: np.asarray(value) for name, value in constrain(transforms, means).items()}
@@ -124,10 +124,28 @@ def mode_of(driver: Driver) -> Mode:
     driver.has_said(run)
     driver.store.write(run.model, run.sites, "posterior", force=True)
     model, frozen = run.model, frozen_sites(run.model, options)
-    objective = Objective(LogJoint(model), data, run.sites, model.fitting.scales(data, run.sites), frozen)
+    scales, states = model.fitting.scales(data, run.sites), model.turning_states(data.layout)
+    if states is not None:
+        return _held_mode(run, data, scales, frozen, states, options.progress)
+    objective = Objective(LogJoint(model), data, run.sites, scales, frozen)
     names = [name for name in model.tables.dynamics_sites(data.layout) if name in objective.origin]
     curvature = profile_curvature(objective, names, options.progress)
     return Mode(run, data, model, data, objective, curvature)
+
+
+def _held_mode(
+    run: Run[Model], data: MultiRegionData, scales: Mapping[str, Any], frozen: tuple[str, ...], states: TurningStates,
+    progress: bool,
+) -> Mode:  # fmt: skip
+    """Make the mode of a model whose states are held in place by what reads them."""
+    model, turning = run.model, states.turning
+    held = anchors(turning, run.sites, np.asarray(model.emission.noise_of(run.sites)))
+    density, sites = Anchored(LogJoint(model), turning), {**run.sites, **held}
+    objective = Objective(density, data, sites, scales, (*frozen, *held))
+    names = [name for name in states.names if name in objective.origin]
+    size = int(objective.marks(names).sum())
+    curvature = profile_curvature(objective, names, progress, most_solved=size)
+    return Mode(run, data, AnchoredProgram(model, turning, model.likelihood), data, objective, curvature)
 
 
 def unsettled(assignment: LatentLayout, sites: Mapping[str, Any], why: str) -> str:

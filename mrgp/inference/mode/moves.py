@@ -121,7 +121,9 @@ def _at_rest(heights: list[np.ndarray], spreads: list[float], size: int) -> bool
 def _quickest(program: Whitened, data: Any) -> Whitened:
     """Choose the exact likelihood for trials so short that it costs less than a state space."""
     model = program.program
-    if not _has_states(model) or not model.likelihood.reads_between_bins or not data.is_complete:
+    if not _has_states(model) or model.is_state_space or not data.is_complete:
+        return program
+    if not model.likelihood.reads_between_bins:
         return program
     if data.n_bins * model.assignment(data.layout).n_readouts > SMALL:
         return program

@@ -175,6 +175,48 @@ def ordered(sites: Mapping[str, Any], assignment: LatentLayout) -> dict[str, np.
     return turned
 
 
+def aligned(
+    draws: Mapping[str, Any], assignment: LatentLayout, reference: Mapping[str, Any], noise: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Turn the states of each draw to where what reads them is nearest to that of ``reference``.
+
+    Squares of neurons are weighted by 1 over their ``noise``. Draws in which not all is drawn that turns stay.
+
+    Args:
+        draws: Site -> array (..., *site).
+        assignment: States of each region.
+        reference: Sites of the fit.
+        noise: Of neurons, (neuron,).
+    """
+    turning = [site.name for site in (OWN, COUPLING, DRIVE, GLOBAL, LOADINGS) if site.name in reference]
+    if not draws.keys() >= set(turning):
+        return {name: np.asarray(value) for name, value in draws.items()}
+    lead = np.shape(draws[OWN.name])[:-2]
+    flat = {name: np.reshape(draws[name], (-1, *np.shape(draws[name])[len(lead) :])) for name in turning}
+    goal, regions = np.asarray(reference[LOADINGS.name]) / noise[:, None], assignment.region_of_neuron
+    turned: dict[str, list[np.ndarray]] = {name: [] for name in turning}
+    for one in range(len(flat[OWN.name])):
+        sites = {name: value[one] for name, value in flat.items()}
+        blocks = [
+            _nearest(sites[LOADINGS.name][regions == r, :size], goal[regions == r, :size])
+            for r, size in enumerate(assignment.n_within)
+        ]
+        sites = rotated(sites, assignment, block_diag(*blocks))
+        if DRIVE.name in sites:
+            V = _nearest(sites[DRIVE.name], np.asarray(reference[DRIVE.name]))
+            sites |= {GLOBAL.name: V.T @ sites[GLOBAL.name] @ V, DRIVE.name: sites[DRIVE.name] @ V}
+        for name in turning:
+            turned[name].append(sites[name])
+    found = {name: np.reshape(np.stack(values), np.shape(draws[name])) for name, values in turned.items()}
+    return {name: np.asarray(value) for name, value in draws.items()} | found
+
+
+def _nearest(values: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Find the rotation U that brings ``values`` U nearest to ``goal``."""
+    left, _, right = np.linalg.svd(values.T @ goal)
+    return left @ right
+
+
 def own_blocks(sites: Mapping[str, Any], assignment: LatentLayout) -> list[np.ndarray]:
     """Own dynamics A_r of each region, (state_after, state) each."""
     return [np.asarray(sites[OWN.name])[part, part] for part in Regions(assignment.n_within).slices]

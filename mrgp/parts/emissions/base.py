@@ -64,6 +64,7 @@ class Emission(Part, family="emission", tag="name", short=True):
     own_sites: ClassVar[tuple[str, ...]] = ()  # beside loadings, noise and offset
     loading_spread: ClassVar[float]
     offset_spread: ClassVar[float]
+    noise_spread: ClassVar[float]
     course_spread: ClassVar[float]
 
     # ---- the recording -------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class Gaussian(Emission):
 
     loading_spread: ClassVar[float] = 3.0
     offset_spread: ClassVar[float] = 10.0
+    noise_spread: ClassVar[float] = 2.0
     course_spread: ClassVar[float] = 0.5
 
     def check(self, data: MultiRegionData) -> None:
@@ -42,7 +43,7 @@ class Gaussian(Emission):
         self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
     ) -> Readout:
         with numpyro.plate("neuron", data.values.shape[-1]):
-            variance = NOISE.sample(priors.noise or dist.HalfNormal(2 * data.scale**2))
+            variance = NOISE.sample(priors.noise or dist.HalfNormal(self.noise_spread * data.scale**2))
             level = OFFSET.sample(priors.offset or dist.Normal(data.center, self.offset_spread * data.scale))
         return Readout(loadings, variance, level)
 

@@ -1,0 +1,1 @@
+"""Method "em": exact expectations of states, and updates in closed form."""

@@ -1,0 +1,63 @@
+"""Climbs of bounds in which every trial has a covariance of its own end where plain climbs do."""
+
+import numpy as np
+import pytest
+from mrgp.models import DLAG, CoupledLDS
+
+import mrgp
+from mrgp.inference import own_covariances, surrogates
+from mrgp.inference.density import LogJoint
+from mrgp.inference.optimise import Objective, maximise
+
+MODEL = CoupledLDS(1, emission="poisson", shared_covariance=False)
+
+
+def recording(n_trials=12):
+    sites = {"own_dynamics": np.diag([0.8, 0.6]), "coupling": np.array([[0.0, 0.0], [0.7, 0.0]])}
+    sizes = {"regions": {"A": 5, "B": 5}, "n_trials": n_trials, "n_bins": 16, "bin_width": 0.02, "seed": 1}
+    return mrgp.simulate(MODEL, sites=sites, **sizes, snr=2.0)
+
+
+def objective_of(model, made):
+    data, sites = made.data, {**made.sites, "coupling": np.zeros((2, 2))}
+    found = Objective(LogJoint(model), data, sites, model.fitting.scales(data, sites))
+    found.follows, found.within = True, 1e-4
+    return found
+
+
+def test_only_counts_of_many_trials_have_another_way_up():
+    data = recording().data
+    shared = MODEL.replace(shared_covariance=True)
+    assert not own_covariances.has_own(shared)
+    assert not own_covariances.has_own(CoupledLDS(1, shared_covariance=False))  # no counts
+    assert own_covariances.quicker(MODEL, data, 0.1) is None
+    assert own_covariances.quicker(DLAG(1, 1), data, 0.1) is None
+    many = recording(200).data
+    assert own_covariances.quicker(MODEL, many, 0.1).func is own_covariances.rounds
+    assert own_covariances.quicker(shared, many, 0.1) is surrogates.quicker(shared.emission, many, 0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hopeful", [True, False])
+def test_rounds_end_where_a_plain_climb_does(hopeful, monkeypatch):
+    """Also where no promise is kept, and the bound itself is climbed in coordinates that the promise has made."""
+    made = recording()
+    model = MODEL.prepared(made.data)
+    plain = maximise(objective_of(model, made), tolerance=1e-3, max_iterations=1000)
+    if not hopeful:
+        monkeypatch.setattr(own_covariances, "KEPT", np.inf)
+    objective = objective_of(model, made)
+    first, _ = objective(np.zeros(objective.size))
+    shared = LogJoint(model.replace(shared_covariance=True))
+    losses = [loss for _, loss in own_covariances.rounds(objective, first, shared=shared, tolerance=0.02)]
+    assert first > losses[0]
+    assert (np.diff(losses) < 0).all()
+    assert abs(losses[-1] + plain.log_joint) < 0.3
+    assert losses[0] > losses[-1] + 0.3  # the shared optimum is not that of the bound
+    again = objective_of(model, made)
+    climbed = maximise(
+        again, tolerance=0.05, max_iterations=1000,
+        ahead=lambda objective, loss: own_covariances.rounds(objective, loss, shared=shared, tolerance=0.05),
+    )  # fmt: skip
+    assert climbed.converged
+    assert climbed.log_joint > plain.log_joint - 0.3
