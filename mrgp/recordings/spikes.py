@@ -113,7 +113,7 @@ def from_spike_times(
         arrays = {name: array[seen] for name, array in arrays.items()}
         coords = {name: _of_seen(coord, seen) for name, coord in coords.items()}
     used = {label: times[label] for labels in units.values() for label in labels}
-    for doubt in spike_doubts(used, edges[seen][:, [0, -1]] + ROUNDING * width):
+    for doubt in spike_doubts(used, edges[seen][:, [0, -1]] + ROUNDING * width, zeros=spans is None):
         warn(doubt)
     return MultiRegionData(arrays, width, neuron_coords=units, trial_coords=coords, drop_dead=drop_dead)
 
@@ -261,8 +261,9 @@ def _bin_edges(
     overlap = edges[order[:-1], -1] - edges[order[1:], 0]
     if (overlap > ROUNDING * width).any():
         at = int(np.argmax(overlap))
-        pair = f"trials {order[at]} and {order[at + 1]} overlap by {overlap[at]:g} s"
-        warn(f"{pair}: models take them as independent, though they share spikes")
+        pair, several = f"trials {order[at]} and {order[at + 1]}", int((overlap > ROUNDING * width).sum())
+        pairs = f"{several} pairs of trials overlap, most of all {pair}" if several > 1 else f"{pair} overlap"
+        warn(f"{pairs} by {overlap[at]:g} s: models take them as independent, though they share spikes")
     return edges, n_bins.astype(int)
 
 
