@@ -52,9 +52,9 @@ the smallest within one standard error of the best is chosen."""
     add("--folds", type=positive_count, default=4, metavar="N", help="each trial is held out in one (%(default)s)")
     text = "a trial coordinate of the file, such as stimulus, whose values are spread over the folds (condition)"
     add("--stratify", metavar="NAME", help=text)
+    add_recording(cv)
     add_model(cv)
     add_method(cv)
-    add_recording(cv)
     add = add_run(cv)
     add("--workers", type=positive_count, default=1, metavar="N", help="processes that share the fits (%(default)s)")
     add_quiet(add)
