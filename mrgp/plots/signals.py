@@ -22,12 +22,18 @@ type Tables = Mapping[str, np.ndarray]
 
 
 @styled
-def plot_latents(fit: GaussianProcessFit, trial: int = 0, data: MultiRegionData | None = None, most: int = 6) -> Figure:
+def plot_latents(fit: GaussianProcessFit, data: MultiRegionData | None = None, trial: int = 0, most: int = 6) -> Figure:
     """Draw the latents in one trial: posterior mean and 2 sd.
 
     Latents across regions come first, then those within one. An across latent is drawn on the first region's clock,
     with its band; every other region reads a copy of it, shifted by its delay. Of the across latents the ``most`` with
-    the largest loadings are drawn, of those within each region three.
+    the largest loadings are drawn, of those within each region three. Their order and their signs mean nothing.
+
+    Args:
+        fit: Of Gaussian processes.
+        data: The recording, where the fit does not hold it, as one that was loaded.
+        trial: Which trial.
+        most: Latents across regions, at most.
     """
     data = fit.recording(data)
     seconds = _trial_length(data, trial)
@@ -125,13 +131,14 @@ def plot_reconstruction(
     axes = figure.subplots(len(panels), columns, sharex=True, squeeze=False)
     inside = data.times < seconds - 1e-9
     time = data.times[inside]
+    least = 0.0 if fit.model.emission.is_of_counts else -np.inf  # no count is below
     for line, (region, titles) in zip(axes, panels.items(), strict=True):
         color = region_color(data.layout.regions.index(region))
         recorded = some.region(region)[row, inside]
         means, sds = (predicted[f"{region}_{kind}"].values[row, inside] for kind in ("mean", "sd"))
         for ax, (neuron, rank) in zip(line, titles.items(), strict=False):
             mean, sd = means[:, neuron], BAND * sds[:, neuron]
-            ax.fill_between(time, mean - sd, mean + sd, color=color, alpha=0.2, linewidth=0)
+            ax.fill_between(time, np.maximum(mean - sd, least), mean + sd, color=color, alpha=0.2, linewidth=0)
             ax.plot(time, mean, color=color, linewidth=1.5)
             ax.plot(time, recorded[:, neuron], ".", color=GREY, markersize=3.5)
             ax.set_title(f"{rank}neuron {neuron}, R² {scores[region][neuron]:.2f}", loc="left", fontsize=SMALL)

@@ -143,7 +143,7 @@ def test_a_short_trial_is_drawn_as_far_as_it_goes(fit, simulation):
         values[2, 12:] = np.nan
     regions["V1"][2, 3] = np.nan
     cut = mrgp.MultiRegionData(regions, 0.02)
-    for figure in (plots.plot_latents(fit, 2, cut), plots.plot_reconstruction(fit, cut, 2)):
+    for figure in (plots.plot_latents(fit, cut, 2), plots.plot_reconstruction(fit, cut, 2)):
         ax = shown(figure)[0]
         assert ax.get_xlim() == pytest.approx((0, 0.24))
         assert ax.lines[0].get_xdata().max() < 0.24
