@@ -9,7 +9,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mrgp.metrics.scores import r_squared
-from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, duration, hide, region_color, styled, tint
+from mrgp.plots.style import (
+    BAND,
+    DASHES,
+    GREY,
+    LARGE,
+    SMALL,
+    Page,
+    duration,
+    hide,
+    region_color,
+    styled,
+    time_label,
+    tint,
+)
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
@@ -36,7 +49,7 @@ def plot_latents(fit: GaussianProcessFit, data: MultiRegionData | None = None, t
         most: Latents across regions, at most.
     """
     data = fit.recording(data)
-    seconds = _trial_length(data, trial)
+    seconds = _trial_end(data, trial)
     points = FINE if fit.reads_between_bins else 1
     latents = fit.latents(data.select_trials([trial]), refine=points).isel(trial=0)
     inside = latents["time"].values < seconds - 1e-9
@@ -55,9 +68,9 @@ def plot_latents(fit: GaussianProcessFit, data: MultiRegionData | None = None, t
         _draw_within(ax, fit, names, time, tables)
     for ax in axes:
         ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
-        ax.set_xlim(0, seconds)
+        _draw_time(ax, data, seconds)
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.08), handlelength=1.8, borderaxespad=0.2)
-    axes[-1].set_xlabel(f"time in trial {trial} (s)")
+    axes[-1].set_xlabel(time_label(data.layout, f" in trial {trial}"))
     figure.supylabel(f"latent (prior sd = 1; band: ± {BAND} sd)", fontsize=LARGE)
     return figure
 
@@ -118,7 +131,7 @@ def plot_reconstruction(
             share of a neuron's variance that its reconstruction explains over up to 50 trials.
     """
     data = fit.recording(data)
-    seconds = _trial_length(data, trial)
+    seconds = _trial_end(data, trial)
     spread = np.linspace(0, data.n_trials - 1, min(data.n_trials, SCORED_TRIALS)).astype(int)
     scored = np.union1d(spread, trial)
     some, row = data.select_trials(scored), int(np.searchsorted(scored, trial))
@@ -142,10 +155,10 @@ def plot_reconstruction(
             ax.plot(time, mean, color=color, linewidth=1.5)
             ax.plot(time, recorded[:, neuron], ".", color=GREY, markersize=3.5)
             ax.set_title(f"{rank}neuron {neuron}, R² {scores[region][neuron]:.2f}", loc="left", fontsize=SMALL)
-            ax.set_xlim(0, seconds)
+            _draw_time(ax, data, seconds)
         line[0].set_ylabel(region)
         hide(line[len(titles) :])
-    figure.supxlabel(f"time in trial {trial} (s)", fontsize=LARGE)
+    figure.supxlabel(time_label(data.layout, f" in trial {trial}"), fontsize=LARGE)
     figure.supylabel("activity (data units)", fontsize=LARGE)
     handles = [
         Line2D([], [], marker=".", linestyle="none", color=GREY, label="recorded"),
@@ -177,7 +190,15 @@ def _asked(neurons: Mapping[str, Sequence[int]], scores: Mapping[str, np.ndarray
     return {region: dict.fromkeys(wanted, "") for region, wanted in neurons.items()}
 
 
-def _trial_length(data: MultiRegionData, trial: int) -> float:
+def _draw_time(ax: Axes, data: MultiRegionData, end: float) -> None:
+    """Let an axis begin with the trial, with a line at the event that trials are aligned to."""
+    begin = float(data.times[0]) if data.layout.event else 0.0
+    ax.set_xlim(begin, end)
+    if begin < 0 < end:
+        ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+
+
+def _trial_end(data: MultiRegionData, trial: int) -> float:
     """End of a trial's last bin in seconds."""
     if not 0 <= trial < data.n_trials:
         raise ValueError(f"the recording has trials 0 to {data.n_trials - 1}, not {trial}")

@@ -19,6 +19,8 @@ def card_of(data: Any) -> Card:
     sizes += "" if data.layout.is_regular else " at irregular times"
     counts = zip(data.layout.regions, data.layout.n_neurons, strict=True)
     facts = {name: f"{n} neurons" for name, n in counts}
+    if around := data.layout.window(data.n_bins):
+        facts["aligned to"] = around
     if kinds := data.layout.conditions:
         trials = np.bincount(data.condition, minlength=len(kinds))
         each = ", ".join(f"{kind} ({n} trials)" for kind, n in zip(kinds, trials, strict=True))

@@ -38,6 +38,7 @@ def from_spike_times(
     observed: Mapping[Any, ArrayLike] | Sequence[ArrayLike] | None = None,
     trial_coords: Mapping[str, ArrayLike] | None = None,
     drop_dead: bool | None = False,
+    event: str = "event",
 ) -> MultiRegionData:
     """Count the spikes of units in the bins of trials.
 
@@ -64,6 +65,7 @@ def from_spike_times(
             for what spike trains of neo say of themselves, and always for others.
         trial_coords: coordinate name -> one value per trial (stimulus, choice).
         drop_dead: leave out units without spikes in any trial, with a warning that names them; None keeps them.
+        event: what ``align`` holds the times of, by which figures and reports name time 0.
 
     Returns:
         Counts, with the units' labels as ``neuron_coords``.
@@ -115,7 +117,10 @@ def from_spike_times(
     used = {label: times[label] for labels in units.values() for label in labels}
     for doubt in spike_doubts(used, edges[seen][:, [0, -1]] + ROUNDING * width, zeros=spans is None):
         warn(doubt)
-    return MultiRegionData(arrays, width, neuron_coords=units, trial_coords=coords, drop_dead=drop_dead)
+    around = None if window is None else (event, float(seconds("window", window)[0]))
+    return MultiRegionData(
+        arrays, width, neuron_coords=units, trial_coords=coords, drop_dead=drop_dead, event=around
+    )
 
 
 def trial_columns(table: Mapping[str, np.ndarray], regions: Sequence[str]) -> dict[str, np.ndarray]:

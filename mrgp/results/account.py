@@ -93,6 +93,8 @@ def recording_facts(fit: "Fit") -> dict[str, str]:
         facts["trials"] = f"{fit.data.n_trials} of {'up to ' * (fit.data.length is not None)}{seconds:g} s"
     elif fit.training_trials:
         facts["trials"] = str(len(fit.training_trials))
+    if around := fit.layout.window(fit.n_bins):
+        facts["aligned to"] = around
     if fit.layout.conditions:
         facts["conditions"] = str(fit.layout.n_conditions)
     return facts
@@ -130,7 +132,7 @@ def lights_of_any(fit: "Fit", summary: Mapping[str, Any]) -> list[Light]:
 
 
 def is_bound(fit: "Fit") -> bool:
-    """True if the fit's log p(y) is a lower bound: of latents read from counts, and of methods that climb one."""
+    """True if the fit's log p(y) is a lower bound, as of latents read from counts."""
     return fit.climbs.is_bound or (fit.has_loadings and fit.model.emission.is_of_counts)
 
 
@@ -141,7 +143,7 @@ def n_in_words(fit: "Fit") -> str:
 
 
 def n_further(fit: "Fit") -> int:
-    """Count the parameters beyond those of a model of own means; 0 where they do not count one by one."""
+    """Count parameters beyond those of a model of own means; 0 of networks."""
     return max(fit.n_parameters - n_of_own_means(fit), 0) if fit.has_loadings else 0
 
 

@@ -117,7 +117,7 @@ class SortedSpikes(Reader, abstract=True):
         observed = None if units.observed is None else {label: units.observed[label] for label in chosen}
         return from_spike_times(
             spikes, chosen, width, regions=names, trial_coords=coords, drop_dead=self.drop_dead, observed=observed,
-            **window,
+            event=self.align or "start_time", **window,
         )  # fmt: skip
 
 
