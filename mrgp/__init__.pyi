@@ -101,10 +101,10 @@ from .studies.calibration.calibrate_latents import calibrate_latents as calibrat
 from .studies.communication.assess import assess_communication as assess_communication
 from .studies.communication.result import Communication as Communication
 from .studies.compare.compare_delays import DelayComparison as DelayComparison
-from .studies.compare.compare_delays import Hypothesis as Hypothesis
 from .studies.compare.compare_delays import compare_delays as compare_delays
 from .studies.compare.compare_edges import EdgeComparison as EdgeComparison
 from .studies.compare.compare_edges import compare_edges as compare_edges
+from .studies.compare.fitting import Hypothesis as Hypothesis
 from .studies.cross_validation.candidate import Candidate as Candidate
 from .studies.cross_validation.cross_validate import cross_validate as cross_validate
 from .studies.cross_validation.result import CrossValidation as CrossValidation

@@ -42,9 +42,9 @@ regions send messages is trained several times, and on trials that are shuffled 
     add("--controls", type=positive_count, default=2, metavar="N", help="shuffled recordings (%(default)s)")
     text = "shuffle among so many trials of a condition, one after another: slower drift stays (all of a condition)"
     add("--among", type=positive_count, metavar="TRIALS", help=text)
+    add_recording(command)
     add_model(command)
     add_training(add_method(command))
-    add_recording(command)
     add_run(command)
     add_quiet(command.add_argument)
 

@@ -67,9 +67,9 @@ fold by fold; the smallest within one standard error of the best is chosen."""
     add("--stratify", metavar="NAME", help=text)
     text = "cut trials into blocks of this length, which are then the trials: for few long trials, or one"
     add("--block", type=positive, metavar="SECONDS", help=text)
+    add_recording(cv)
     add_model(cv, without=TRIED)
     add_method(cv)
-    add_recording(cv)
     add = add_run(cv)
     add("--workers", type=positive_count, default=1, metavar="N", help="processes that share the fits (%(default)s)")
     add_quiet(add)

@@ -43,6 +43,7 @@ def add_fit(commands: Any) -> None:
     fit.set_defaults(parser=fit, checks=(contradiction, miscounted))
     fit.add_argument("file", type=Path, metavar="FILE", help="the recording, see below")
     add_out(fit)
+    add_recording(fit)
 
     add = add_model(fit)
     text = f"latents that all regions share; needed by {meant_for('n_across')}"
@@ -53,7 +54,6 @@ def add_fit(commands: Any) -> None:
     add = add_method(fit)
     add_training(add)
 
-    add_recording(fit)
     add_division(fit, "keep these trials from the fit, for mrgp evaluate")
     add = add_run(fit)
     text = "go on from a fit saved before, instead of a search: of this model, or dlag for adm"

@@ -100,7 +100,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     With it goes a record of the run, in ``record``.
     """
     typed = list(sys.argv[1:] if argv is None else map(str, argv))
-    args = build_parser().parse_args(typed)
+    args, unknown = build_parser().parse_known_args(typed)
+    if unknown:  # told by the parser of the command, whose help lists what there is
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.record = RunRecord(shlex.join(["mrgp", *typed]))
     for check in args.checks:
         if (wrong := check(args)) is not None:
@@ -118,6 +120,8 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in ARGUMENTS:
         add(commands)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return parser
 
 

@@ -47,7 +47,7 @@ WORDS = {
     "fa": "one population of white latents",
     "pcca": "white latents across and within regions",
     "gfa": "as pcca, and finds out which regions read which latent",
-    "gpvae": "as dlag, with networks that read the latents, and regions of any kind (images, spikes)",
+    "gpvae": "as dlag, with networks that read latents, and regions of any kind (images, spikes)",
     "ctae": "latents across and within regions, read by transformers; an autoencoder",
     "lfads": "one population with learned dynamics, driven by inputs that are inferred",
     "mrlfads": "regions with learned dynamics that send each other messages, after learned delays",

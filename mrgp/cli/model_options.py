@@ -41,7 +41,7 @@ def fitted_by(method: str) -> str:
 
 def about_models(names: Iterable[str] = MODELS) -> str:
     """Names of models and what they are, a line each."""
-    return "\n".join(f"{name:<11}{MODELS[name]}" for name in names)
+    return "\n".join(f"{name:<{1 + max(map(len, MODELS))}}{MODELS[name]}" for name in names)
 
 
 def add_choices(add: Callable[..., Any], options: Iterable[str], texts: Mapping[str, str] = {}) -> None:
@@ -69,8 +69,8 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
         "and longest timescale in seconds (none, but 0.1 s is typical)"},
     "gp_noise": {"type": positive, "metavar": "SHARE", "help": f"{meant_for('gp_noise')}: white share of every "
         f"latent's variance, between 0 and 1 ({DEFAULTS['gp_noise']})"},
-    "mean": {"choices": CHOICES["mean"], "help": f"{meant_for('mean')}: constant, or psth: a smooth course over "
-        f"the trial of every neuron, for every condition where the file has trial_condition ({DEFAULTS['mean']})"},
+    "mean": {"choices": CHOICES["mean"], "help": f"{meant_for('mean')}: constant, or psth: a smooth course of every "
+        f"neuron, for each value of the trials' column condition (.npz: trial_condition) ({DEFAULTS['mean']})"},
     "mean_timescale": {"type": positive, "metavar": "SECONDS", "help": f"{meant_for('mean_timescale')}: how fast the "
         f"mean of psth may change ({DEFAULTS['mean_timescale']})"},
     "noise": {"choices": CHOICES["noise"], "help": f"{meant_for('noise')}: private noise is new in every bin, or ar1: "

@@ -217,7 +217,7 @@ def finish(
 ) -> None:
     """Write and print results, the fit itself first: what follows takes a while."""
     from mrgp.recordings.checks import warn
-    from mrgp.results.account import titled
+    from mrgp.results.account import is_bound, titled
     from mrgp.results.fit import of_processes
     from mrgp.results.table import PROBABILITY, table, write_results
 
@@ -242,9 +242,10 @@ def finish(
     if not quiet:
         state = "converged" if fit.converged else "NOT converged"
         state += f" after {fit.iterations} iterations, {fit.wall_s:.0f} s"
-        reached = [] if total is None else [f"log p(y | parameters) = {total:.2f} nats"]
+        of = "bound of " * is_bound(fit)
+        reached = [] if total is None else [f"{of}log p(y | parameters) = {total:.2f} nats"]
         if (total is None or fit.climbs.is_bound) and not fit.method_class.gives_draws and len(fit.trace):
-            reached += [f"{fit.climbed} = {fit.trace[-1]:.2f} nats"]
+            reached += [f"{fit.climbed} = {fit.trace[-1]:.2f} nats{fit.climbs.remark}"]
         tables = table(fit, bounds, truth)
         print(f"{state}; {', '.join(reached)}\n{tables and f'\n{tables}\n'}")
         print(f"summary.json, fit.nc{' and figures' * figures} are in {folder}")

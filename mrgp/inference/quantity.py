@@ -22,6 +22,11 @@ class Quantity(NamedTuple):
     rises: bool = True
     summarised: str | None = None
 
+    @property
+    def remark(self) -> str:
+        """Remark on what the value holds beside the likelihood, to stand behind it."""
+        return ", with the prior of the parameters" * self.has_priors
+
 
 JOINT = Quantity("log p(y, parameters)", has_priors=True, summarised="log_joint")
 LIKELIHOOD = Quantity("log p(y | parameters)")

@@ -22,7 +22,7 @@ from scipy.special import xlogy
 
 from mrgp.metrics.component_regression import poisson_regression, principal_directions
 from mrgp.metrics.metric import Metric, ScoredTrials
-from mrgp.parts.emissions.counts import require_counts
+from mrgp.parts.emissions.counts import require_counts, uncounted
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.splits import checked_held_out, hold_out_neurons
@@ -138,6 +138,9 @@ class FewShot(Metric):
     needs = ScoredTrials
     heading = "few-shot co-smoothing"
     unit = "bits per spike"
+
+    def suits(self, case: ScoredTrials) -> bool:
+        return all(uncounted(data) is None for data in (case.train, case.test))
 
     def score(self, case: ScoredTrials) -> xr.Dataset:
         return few_shot(case.fit, case.train, case.test, hold_out_neurons(case.test.layout))

@@ -142,7 +142,7 @@ class SignalFlow(Metric):
         return signal_flow(case.fit, intervals=has_intervals(case.fit))
 
     def remark(self, case: ScoredTrials) -> str:
-        without = "the fit has no intervals of its delays, directions are those of the estimates"
+        without = "directions are those of the best delays; fit.delay_intervals(), called before, adds intervals"
         return "" if has_intervals(case.fit) else without
 
     def summary(self, table: xr.Dataset) -> dict[str, Any]:

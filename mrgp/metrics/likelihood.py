@@ -75,7 +75,7 @@ def explained_variance(fit: Fit, data: MultiRegionData | None = None) -> xr.Data
     """
     data = fit.data if data is None else data
     if data is None:
-        raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+        raise DataError("this fit was loaded from a file and holds no recording: pass data=, as it was fitted to")
     return reconstruction(fit, data)["r2"].rename("explained_variance")
 
 

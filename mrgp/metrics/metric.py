@@ -130,6 +130,10 @@ class Metric(Part, family="metric", tag="name", short=True):
         """Heading, or else the name in words."""
         return self.heading or self.name.replace("_", " ")
 
+    def suits(self, case: Any) -> bool:
+        """True if the metric is about such a case; else an evaluation passes it over."""
+        return True
+
     def score(self, case: Any) -> Any:
         """Score a case of the class ``needs``.
 

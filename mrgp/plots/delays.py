@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mrgp.plots.style import GREY, SMALL, Page, duration, hide, region_color, styled
+from mrgp.plots.style import GREY, SMALL, Page, duration, hide, region_color, styled, time_label
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 
@@ -122,7 +122,7 @@ def _courses(
         ax.set_title(f"across latent {k}, {duration(fit.timescales['across'][k])}", loc="left")
         ax.set_xlim(time[0], time[-1])
         ax.xaxis.set_tick_params(labelbottom=True)
-        ax.set_xlabel("time in trial (s)")
+        ax.set_xlabel(time_label(fit.layout, " in trial"))
     hide(axes.flat[n_latents:])
     for ax in axes[:, 0]:
         ax.set_ylabel(f"delay (ms)\n← leads {first} | lags {first} →")

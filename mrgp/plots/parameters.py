@@ -32,7 +32,7 @@ def plot_convergence(fit: Fit) -> Figure:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="iteration", ylabel=f"{climbed}\n(nats below the end)")
     state = "converged" if fit.converged else "NOT converged"
-    end = f"{climbed} = {fit.trace[-1]:.2f} nats at the end"
+    end = f"{climbed} = {fit.trace[-1]:.2f} nats at the end{fit.climbs.remark}"
     ax.set_title(f"{state}: {fit.reason}\n{end}", loc="left")
     return figure
 
@@ -70,7 +70,7 @@ def plot_loadings(fit: GaussianProcessFit) -> Figure:
     figure.supxlabel("latent", fontsize=LARGE)
     extend = "both" if sizes.max() > limit else "neither"
     bar = figure.colorbar(image, ax=axes, extend=extend, pad=0.02, aspect=20 * rows)
-    bar.set_label("loading (data units per sd of the latent)")
+    bar.set_label(f"loading ({fit.model.emission.eta_unit} per sd of the latent)")
     return figure
 
 

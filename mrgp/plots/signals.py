@@ -9,7 +9,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mrgp.metrics.scores import r_squared
-from mrgp.plots.style import BAND, DASHES, GREY, LARGE, SMALL, Page, duration, hide, region_color, styled, tint
+from mrgp.plots.style import (
+    BAND,
+    DASHES,
+    GREY,
+    LARGE,
+    SMALL,
+    Page,
+    duration,
+    hide,
+    region_color,
+    styled,
+    time_label,
+    tint,
+)
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
@@ -22,15 +35,21 @@ type Tables = Mapping[str, np.ndarray]
 
 
 @styled
-def plot_latents(fit: GaussianProcessFit, trial: int = 0, data: MultiRegionData | None = None, most: int = 6) -> Figure:
+def plot_latents(fit: GaussianProcessFit, data: MultiRegionData | None = None, trial: int = 0, most: int = 6) -> Figure:
     """Draw the latents in one trial: posterior mean and 2 sd.
 
     Latents across regions come first, then those within one. An across latent is drawn on the first region's clock,
     with its band; every other region reads a copy of it, shifted by its delay. Of the across latents the ``most`` with
-    the largest loadings are drawn, of those within each region three.
+    the largest loadings are drawn, of those within each region three. Their order and their signs mean nothing.
+
+    Args:
+        fit: Of Gaussian processes.
+        data: The recording, where the fit does not hold it, as one that was loaded.
+        trial: Which trial.
+        most: Latents across regions, at most.
     """
     data = fit.recording(data)
-    seconds = _trial_length(data, trial)
+    seconds = _trial_end(data, trial)
     points = FINE if fit.reads_between_bins else 1
     latents = fit.latents(data.select_trials([trial]), refine=points).isel(trial=0)
     inside = latents["time"].values < seconds - 1e-9
@@ -49,9 +68,9 @@ def plot_latents(fit: GaussianProcessFit, trial: int = 0, data: MultiRegionData 
         _draw_within(ax, fit, names, time, tables)
     for ax in axes:
         ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
-        ax.set_xlim(0, seconds)
+        _draw_time(ax, data, seconds)
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.08), handlelength=1.8, borderaxespad=0.2)
-    axes[-1].set_xlabel(f"time in trial {trial} (s)")
+    axes[-1].set_xlabel(time_label(data.layout, f" in trial {trial}"))
     figure.supylabel(f"latent (prior sd = 1; band: ± {BAND} sd)", fontsize=LARGE)
     return figure
 
@@ -112,7 +131,7 @@ def plot_reconstruction(
             share of a neuron's variance that its reconstruction explains over up to 50 trials.
     """
     data = fit.recording(data)
-    seconds = _trial_length(data, trial)
+    seconds = _trial_end(data, trial)
     spread = np.linspace(0, data.n_trials - 1, min(data.n_trials, SCORED_TRIALS)).astype(int)
     scored = np.union1d(spread, trial)
     some, row = data.select_trials(scored), int(np.searchsorted(scored, trial))
@@ -125,20 +144,21 @@ def plot_reconstruction(
     axes = figure.subplots(len(panels), columns, sharex=True, squeeze=False)
     inside = data.times < seconds - 1e-9
     time = data.times[inside]
+    least = 0.0 if fit.model.emission.is_of_counts else -np.inf  # no count is below
     for line, (region, titles) in zip(axes, panels.items(), strict=True):
         color = region_color(data.layout.regions.index(region))
         recorded = some.region(region)[row, inside]
         means, sds = (predicted[f"{region}_{kind}"].values[row, inside] for kind in ("mean", "sd"))
         for ax, (neuron, rank) in zip(line, titles.items(), strict=False):
             mean, sd = means[:, neuron], BAND * sds[:, neuron]
-            ax.fill_between(time, mean - sd, mean + sd, color=color, alpha=0.2, linewidth=0)
+            ax.fill_between(time, np.maximum(mean - sd, least), mean + sd, color=color, alpha=0.2, linewidth=0)
             ax.plot(time, mean, color=color, linewidth=1.5)
             ax.plot(time, recorded[:, neuron], ".", color=GREY, markersize=3.5)
             ax.set_title(f"{rank}neuron {neuron}, R² {scores[region][neuron]:.2f}", loc="left", fontsize=SMALL)
-            ax.set_xlim(0, seconds)
+            _draw_time(ax, data, seconds)
         line[0].set_ylabel(region)
         hide(line[len(titles) :])
-    figure.supxlabel(f"time in trial {trial} (s)", fontsize=LARGE)
+    figure.supxlabel(time_label(data.layout, f" in trial {trial}"), fontsize=LARGE)
     figure.supylabel("activity (data units)", fontsize=LARGE)
     handles = [
         Line2D([], [], marker=".", linestyle="none", color=GREY, label="recorded"),
@@ -170,7 +190,15 @@ def _asked(neurons: Mapping[str, Sequence[int]], scores: Mapping[str, np.ndarray
     return {region: dict.fromkeys(wanted, "") for region, wanted in neurons.items()}
 
 
-def _trial_length(data: MultiRegionData, trial: int) -> float:
+def _draw_time(ax: Axes, data: MultiRegionData, end: float) -> None:
+    """Let an axis begin with the trial, with a line at the event that trials are aligned to."""
+    begin = float(data.times[0]) if data.layout.event else 0.0
+    ax.set_xlim(begin, end)
+    if begin < 0 < end:
+        ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+
+
+def _trial_end(data: MultiRegionData, trial: int) -> float:
     """End of a trial's last bin in seconds."""
     if not 0 <= trial < data.n_trials:
         raise ValueError(f"the recording has trials 0 to {data.n_trials - 1}, not {trial}")

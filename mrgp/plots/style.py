@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from mrgp.recordings.layout import Layout
+
 WIDTH = 7.5   # inches, the text width of a page
 DPI = 150
 BAND = 2   # standard deviations either way, wherever a band is drawn
@@ -66,6 +68,11 @@ def hide(axes: Iterable[Axes]) -> None:
     """Hide these axes, so that their places in a grid stay empty."""
     for ax in axes:
         ax.set_visible(False)
+
+
+def time_label(layout: Layout, where: str) -> str:
+    """Label of an axis of time, which begins at 0 or is measured from the event that trials are aligned to."""
+    return f"time{f' from {layout.event}' * bool(layout.event)}{where} (s)"
 
 
 def duration(timescale: Any) -> str:

@@ -19,11 +19,13 @@ def card_of(data: Any) -> Card:
     sizes += "" if data.layout.is_regular else " at irregular times"
     counts = zip(data.layout.regions, data.layout.n_neurons, strict=True)
     facts = {name: f"{n} neurons" for name, n in counts}
+    if around := data.layout.window(data.n_bins):
+        facts["aligned to"] = around
     if kinds := data.layout.conditions:
         trials = np.bincount(data.condition, minlength=len(kinds))
         each = ", ".join(f"{kind} ({n} trials)" for kind, n in zip(kinds, trials, strict=True))
         many = f"{len(kinds)}, of {trials.min()} to {trials.max()} trials"
-        facts["conditions"] = each if len(kinds) <= MOST_LISTED else many
+        facts["conditions"] = f"{each if len(kinds) <= MOST_LISTED else many} (told apart with mean psth)"
     if not data.is_complete:
         facts["missing"] = f"{100 * data.missing_share:.3g}% of entries"
     return Card(f"{type(data).__name__}: {sizes}{holes}{ragged}", facts)

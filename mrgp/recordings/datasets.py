@@ -10,28 +10,30 @@ import xarray as xr
 from mrgp.recordings.arrays import arranged
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.labels import Coords, free_name
+from mrgp.recordings.layout import Layout
 from mrgp.recordings.times import follow_each_other
 from mrgp.recordings.units import IN_SECONDS, read_bin_width, seconds
 
 
 def to_dataset(
-    arrays: Mapping[str, np.ndarray], times: np.ndarray, bin_width: float, neuron_coords: Coords, trial_coords: Coords
+    arrays: Mapping[str, np.ndarray], layout: Layout, neuron_coords: Coords, trial_coords: Coords
 ) -> xr.Dataset:
     """Make the dataset of a recording: one variable (trial, time, neuron_<region>) per region.
 
     Args:
         arrays: Region -> (trial, time, neuron), NaN where missing.
-        times: Start of each bin in seconds, (time,).
-        bin_width: Seconds.
+        layout: Of the recording.
         neuron_coords: Region -> labels (neuron,).
         trial_coords: Name -> values (trial,).
     """
+    times = layout.starts(next(iter(arrays.values())).shape[1])
     coords: dict[str, Any] = {"time": ("time", times, {"units": "s"})}
     coords |= {name: ("trial", coord) for name, coord in trial_coords.items()}
     coords |= {f"neuron_{name}": labels for name, labels in neuron_coords.items()}
     variables = {name: (("trial", "time", f"neuron_{name}"), array) for name, array in arrays.items()}
     # Some file formats sort variables by name, and the order of regions is part of the recording.
-    return xr.Dataset(variables, coords, {"bin_width": bin_width, "regions": json.dumps(list(arrays))})
+    attrs = {"bin_width": layout.bin_width, "regions": json.dumps(list(arrays))}
+    return xr.Dataset(variables, coords, attrs | ({"event": layout.event} if layout.event else {}))
 
 
 def from_dataset(dataset: xr.Dataset, bin_width: float | None = None) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def from_dataset(dataset: xr.Dataset, bin_width: float | None = None) -> dict[st
     time = next((array.coords[array.dims[1]] for array in arrays.values() if array.dims[1] in array.coords), None)
     timed = time is not None and (time.attrs.get("units") in IN_SECONDS or time.dtype.kind == "m")  # else counted
     irregular = timed and not follow_each_other(seconds("times", time), read_bin_width(own))
+    begin = float(seconds("times", time)[0]) if timed else 0.0
     # A file holds those as plain variables whose names its list of coordinates has no place for.
     axes = {array.dims[:1] for array in arrays.values()}
     of_trials = {str(name): array.values for name, array in dataset.variables.items() if array.dims in axes}
@@ -66,5 +69,6 @@ def from_dataset(dataset: xr.Dataset, bin_width: float | None = None) -> dict[st
         "bin_width": own if bin_width is None else bin_width,
         "neuron_coords": {name: array.values for name, array in labels.items()},
         "times": time if irregular else None,
+        "event": (dataset.attrs["event"], begin) if "event" in dataset.attrs else None,
         "trial_coords": {free_name(name, names) if name == "trial" else name: of for name, of in of_trials.items()},
     }

@@ -12,7 +12,7 @@ from mrgp.recordings.labels import Coords, check_names, labels_of, read_coords
 from mrgp.recordings.layout import CONDITION, Layout
 from mrgp.recordings.neurons import Neurons, all_of
 from mrgp.recordings.storage import kept_dtype, side_by_side
-from mrgp.recordings.times import read_times
+from mrgp.recordings.times import read_event, read_times
 from mrgp.recordings.units import read_bin_width
 from mrgp.runtime.sentences import Argument
 
@@ -45,6 +45,7 @@ def read_contents(
     drop_dead: bool | None,
     dtype: DTypeLike | None,
     times: ArrayLike | None = None,
+    event: tuple[str, float] | None = None,
 ) -> Contents:
     """Read the arguments of :class:`mrgp.MultiRegionData`.
 
@@ -81,5 +82,6 @@ def read_contents(
         arrays[name], origin[name] = array[:, :, alive], origin[name].only(np.flatnonzero(alive))
         labels.update({name: labels[name][alive]} if name in labels else {})
     kinds = tuple(sorted(set(labels_of(trials.get(CONDITION, ())))))
-    layout = Layout(tuple(arrays), tuple(array.shape[2] for array in arrays.values()), width, kinds, stamps)
+    counts = tuple(array.shape[2] for array in arrays.values())
+    layout = Layout(tuple(arrays), counts, width, kinds, stamps, *read_event(event, not stamps))
     return Contents(layout, side_by_side(arrays, kept_dtype(arrays, dtype)), labels, trials, origin)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mrgp.recordings.checks import DataError
-from mrgp.recordings.layout import CONDITION
+from mrgp.recordings.layout import BEGIN, CONDITION, EVENT
 from mrgp.recordings.texts import as_text
 
 type Coords = dict[str, np.ndarray]
@@ -22,7 +22,7 @@ EXACT = 2.0**53  # whole numbers beyond are no longer all there among float64
 MISSING = frozenset({"nan", "NaN", "None", "NaT", "<NA>"})  # as text: tables that were made text have it for no label
 
 # Dimensions of a saved recording, and what is written beside its arrays.
-_TAKEN = frozenset({"trial", "time", "times", "bin_width", "regions"})
+_TAKEN = frozenset({"trial", "time", "times", "bin_width", "regions", EVENT, BEGIN})
 _OF_SAVEZ = frozenset({"file", "allow_pickle"})  # arguments of numpy.savez, beside which regions stand
 
 

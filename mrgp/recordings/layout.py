@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 CONDITION = "condition"  # the trial coordinate that says which trials share a mean response
+EVENT, BEGIN = "aligned_to", "first_bin_at"  # names in files of arrays, of a layout's event and begin
 START = "start_time"  # the one that says when each began in its session, in seconds; tables of trials in NWB call it so
 
 
@@ -21,6 +22,8 @@ class Layout:
         bin_width: seconds per bin.
         conditions: what trials can be trials of, sorted; () where they are all of one kind.
         times: start of each bin in seconds, in all trials; () where each begins as the one before it ends.
+        event: name of what is at time 0 in every trial; "" where nobody says.
+        begin: when the first bin begins, in seconds after it; 0 where ``times`` say it.
     """
 
     regions: tuple[str, ...]
@@ -28,15 +31,29 @@ class Layout:
     bin_width: float
     conditions: tuple[str, ...] = ()
     times: tuple[float, ...] = field(default=(), repr=False)
+    event: str = field(default="", repr=False)
+    begin: float = field(default=0.0, repr=False)
 
     def __str__(self) -> str:
         counts = zip(self.regions, self.n_neurons, strict=True)
         bins = f"bins of {1e3 * self.bin_width:g} ms{'' if self.is_regular else ' at irregular times'}"
-        return f"{', '.join(f'{name} ({n} neurons)' for name, n in counts)}, {bins}"
+        around = f", from {self.begin:+g} s around {self.event}" if self.event else ""
+        return f"{', '.join(f'{name} ({n} neurons)' for name, n in counts)}, {bins}{around}"
 
     def same_neurons(self, other: "Layout") -> bool:
-        """True if ``other`` is equal to this layout, conditions and times left aside."""
-        return replace(self, conditions=other.conditions, times=other.times) == other
+        """True if ``other`` is equal to this layout, conditions, times and the event left aside."""
+        timed = {"times": other.times, "event": other.event, "begin": other.begin}
+        return replace(self, conditions=other.conditions, **timed) == other
+
+    def same_times(self, other: "Layout", n_bins: int) -> bool:
+        """True if ``n_bins`` bins are as far apart as in ``other``, and at the same times where these are irregular."""
+        one, two = (replace(layout, begin=0.0).starts(n_bins) for layout in (self, other))
+        return bool(np.array_equal(one, two))
+
+    def window(self, n_bins: int) -> str:
+        """Say what trials of ``n_bins`` bins are aligned to, and from when to when they last; "" where nobody says."""
+        starts = self.starts(n_bins)
+        return f"{self.event}, {starts[0]:g} to {starts[-1] + self.bin_width:.6g} s" if self.event else ""
 
     @property
     def is_regular(self) -> bool:
@@ -49,7 +66,7 @@ class Layout:
         Those beyond ``times`` follow each other.
         """
         known = np.array(self.times[:n_bins])
-        first = known[-1] + self.bin_width if len(known) else 0.0
+        first = known[-1] + self.bin_width if len(known) else self.begin
         return np.concatenate([known, first + np.arange(n_bins - len(known)) * self.bin_width])
 
     @property

@@ -98,6 +98,11 @@ class Observations(Shown):
         return (self.select_trials(trial) for trial in range(self.n_trials))
 
     @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the regions, in their order."""
+        return self.layout.regions
+
+    @property
     def n_trials(self) -> int:
         return self.values.shape[0]
 

@@ -53,6 +53,7 @@ class MultiRegionData(Observations):
             half of it. Whatever is computed is the same to the last digit.
         times: start of each bin in seconds, in all trials, where bins do not follow each other, (bins,). Few models
             take such a recording; the others say so.
+        event: what trials are aligned to, and when their first bin begins in seconds after it: ("cue", -0.2).
 
     Two recordings are equal where they are the same object; of the same contents where ``fingerprint`` is the same.
     The arrays, and what is missing in them, are as :class:`mrgp.recordings.observations.Observations` has them.
@@ -78,8 +79,9 @@ class MultiRegionData(Observations):
         drop_dead: bool | None = False,
         dtype: DTypeLike | None = None,
         times: ArrayLike | None = None,
+        event: tuple[str, float] | None = None,
     ) -> None:
-        self._fill(read_contents(regions, bin_width, neuron_coords, trial_coords, drop_dead, dtype, times))
+        self._fill(read_contents(regions, bin_width, neuron_coords, trial_coords, drop_dead, dtype, times, event))
         for doubt in doubts(self):
             warn(doubt)
 
@@ -251,17 +253,15 @@ class MultiRegionData(Observations):
             regions: Of which; None for all.
         """
         living = {name: alive for name, alive in self.living.items() if regions is None or name in regions}
-        neurons = self.neurons
         for name, alive in living.items():
-            tell_left_out(name, neurons[name], alive)
+            tell_left_out(name, self.neurons[name], alive)
         return self if all(alive.all() for alive in living.values()) else self.select_neurons(living)
 
     def require_living(self) -> None:
         """Raise DataError if a neuron never changes or was never observed in these trials."""
         remedy: tuple[Part, ...] = ("it says nothing in these trials: leave it out by ", LEAVE_OUT)
-        neurons = self.neurons
         for name, own in ((name, self.kept(name)) for name in self.layout.regions):
-            check_living(name, own, neurons[name], living_neurons(own), *remedy)
+            check_living(name, own, self.neurons[name], living_neurons(own), *remedy)
 
     def name_entry(self, trial: int, time: int, column: int) -> tuple[str, str]:
         """Name a neuron, by its column of ``values``, and a bin of a trial, for a sentence."""
@@ -326,7 +326,7 @@ class MultiRegionData(Observations):
         Values are in double precision; time and ``attrs["bin_width"]`` are in seconds.
         """
         arrays = {name: self.region(name) for name in self.layout.regions}
-        return to_dataset(arrays, self.times, self.bin_width, self.neuron_coords, self.trial_coords)
+        return to_dataset(arrays, self.layout, self.neuron_coords, self.trial_coords)
 
     @classmethod
     def from_xarray(cls, dataset: xr.Dataset, *, drop_dead: bool | None = False) -> Self:

@@ -38,6 +38,7 @@ def from_spike_times(
     observed: Mapping[Any, ArrayLike] | Sequence[ArrayLike] | None = None,
     trial_coords: Mapping[str, ArrayLike] | None = None,
     drop_dead: bool | None = False,
+    event: str = "event",
 ) -> MultiRegionData:
     """Count the spikes of units in the bins of trials.
 
@@ -64,6 +65,7 @@ def from_spike_times(
             for what spike trains of neo say of themselves, and always for others.
         trial_coords: coordinate name -> one value per trial (stimulus, choice).
         drop_dead: leave out units without spikes in any trial, with a warning that names them; None keeps them.
+        event: what ``align`` holds the times of, by which figures and reports name time 0.
 
     Returns:
         Counts, with the units' labels as ``neuron_coords``.
@@ -113,9 +115,12 @@ def from_spike_times(
         arrays = {name: array[seen] for name, array in arrays.items()}
         coords = {name: _of_seen(coord, seen) for name, coord in coords.items()}
     used = {label: times[label] for labels in units.values() for label in labels}
-    for doubt in spike_doubts(used, edges[seen][:, [0, -1]] + ROUNDING * width):
+    for doubt in spike_doubts(used, edges[seen][:, [0, -1]] + ROUNDING * width, zeros=spans is None):
         warn(doubt)
-    return MultiRegionData(arrays, width, neuron_coords=units, trial_coords=coords, drop_dead=drop_dead)
+    around = None if window is None else (event, float(seconds("window", window)[0]))
+    return MultiRegionData(
+        arrays, width, neuron_coords=units, trial_coords=coords, drop_dead=drop_dead, event=around
+    )
 
 
 def trial_columns(table: Mapping[str, np.ndarray], regions: Sequence[str]) -> dict[str, np.ndarray]:
@@ -261,8 +266,9 @@ def _bin_edges(
     overlap = edges[order[:-1], -1] - edges[order[1:], 0]
     if (overlap > ROUNDING * width).any():
         at = int(np.argmax(overlap))
-        pair = f"trials {order[at]} and {order[at + 1]} overlap by {overlap[at]:g} s"
-        warn(f"{pair}: models take them as independent, though they share spikes")
+        pair, several = f"trials {order[at]} and {order[at + 1]}", int((overlap > ROUNDING * width).sum())
+        pairs = f"{several} pairs of trials overlap, most of all {pair}" if several > 1 else f"{pair} overlap"
+        warn(f"{pairs} by {overlap[at]:g} s: models take them as independent, though they share spikes")
     return edges, n_bins.astype(int)
 
 

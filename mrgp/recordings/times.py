@@ -8,7 +8,7 @@ from mrgp.recordings.arrays import SAME_STEP
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.observations import Observations
-from mrgp.recordings.units import seconds
+from mrgp.recordings.units import one_time, seconds
 
 
 def read_times(times: Any, n_bins: int, width: float) -> tuple[float, ...]:
@@ -35,6 +35,24 @@ def read_times(times: Any, n_bins: int, width: float) -> tuple[float, ...]:
     return () if follow_each_other(starts, width) else tuple(starts.tolist())
 
 
+def read_event(event: tuple[str, float] | None, is_regular: bool) -> tuple[str, float]:
+    """Read the name of what trials are aligned to, and when their first bin begins, in seconds after it.
+
+    Args:
+        event: Both; None where nobody says.
+        is_regular: Bins follow each other; else their times say when the first begins.
+
+    Raises:
+        DataError: it is no name with a number of seconds.
+    """
+    if event is None:
+        return "", 0.0
+    if isinstance(event, str) or len(event) != 2 or not str(event[0]).strip():
+        raise DataError(f"event is {event!r}: give its name and when trials begin, such as ('cue', -0.2)")
+    begin = one_time("the begin of trials", event[1], "seconds after the event, such as -0.2")
+    return str(event[0]), begin if is_regular else 0.0
+
+
 def follow_each_other(starts: np.ndarray, width: float) -> bool:
     """True if every bin begins as the one before it ends.
 
@@ -48,7 +66,7 @@ def follow_each_other(starts: np.ndarray, width: float) -> bool:
 
 def require_same_times(data: Observations, layout: Layout, message: str) -> None:
     """Raise DataError with a message if bins of a recording are not where those of a layout are."""
-    if not np.array_equal(data.times, layout.starts(data.n_bins)):
+    if not data.layout.same_times(layout, data.n_bins):
         raise DataError(message)
 
 

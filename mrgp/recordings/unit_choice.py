@@ -59,11 +59,15 @@ class UnitChoice:
 
         Warns:
             Regions of fewer units than ``min_neurons``, with their numbers of units; names of ``region_map`` that no
-            unit has.
+            unit has; names in which "_" took the place of a slash, unless ``regions`` has them so.
         """
         kept = self._of_columns(len(areas), columns, source)
-        renamed = self._renamed([areas[unit] for unit in kept], source)
+        own = [areas[unit] for unit in kept]
+        written = self._renamed(own, source)
+        renamed = list(map(_plain, written))
         names = list(dict.fromkeys(renamed)) if self.regions is None else list(map(_plain, self.regions))
+        if absent := [name for name in names if name not in renamed]:
+            _refuse_absent(absent[0], own, renamed)
         sizes = {name: renamed.count(name) for name in names}
         small = {name: size for name, size in sizes.items() if name and 0 < size < self.min_neurons}
         if small and self.regions is not None:
@@ -77,6 +81,9 @@ class UnitChoice:
         if small and not any(names):
             most = f"no region of {source} has {self.min_neurons} units, the most are {max(small.values())}: lower "
             raise DataError(most, Argument("min_neurons"))
+        asked = set(map(as_text, self.regions or ()))
+        if slashed := [old for old in dict.fromkeys(written) if _plain(old) != old and _plain(old) in {*names} - asked]:
+            warn(f"a slash in the name of a region becomes _, since files cannot hold it: {_shortened(slashed)}")
         return kept, renamed, names
 
     def _of_columns(self, n_units: int, columns: Mapping[str, Sequence[Any]], source: str) -> list[int]:
@@ -103,7 +110,7 @@ class UnitChoice:
                 warn(f"no unit of {source} is in {_shortened(texts)}, which region_map calls {name}")
             new |= dict.fromkeys(texts, as_text(name))
         merged = [without_layer(area) if self.merge_layers else area for area in areas]
-        return [_plain(new.get(area, new.get(other, other))) for area, other in zip(areas, merged, strict=True)]
+        return [new.get(area, new.get(other, other)) for area, other in zip(areas, merged, strict=True)]
 
 
 def area_name(value: Any) -> str:
@@ -116,6 +123,18 @@ def without_layer(area: str) -> str:
     """Return the cortical area of the Allen atlas that a layer is of; other names as they are."""
     layered = LAYERED.fullmatch(area)
     return layered[1] if layered else area
+
+
+def _refuse_absent(name: str, areas: Sequence[str], renamed: Sequence[str]) -> None:
+    """Raise DataError for a region that no unit is in.
+
+    It names those of the file, and says how layers are joined where these are what was asked for.
+    """
+    known = ", ".join(area for area in dict.fromkeys(renamed) if area)
+    missing = f"no unit is in a region {name!r}: choose from {known or 'none'}"
+    if name in map(without_layer, areas):
+        raise DataError(missing, ", or join the layers of ", name, " by ", Argument("merge_layers", True))
+    raise DataError(missing)
 
 
 def _several(values: Any) -> list[Any]:

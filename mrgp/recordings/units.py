@@ -10,6 +10,7 @@ import numpy as np
 
 from mrgp.recordings.checks import DataError
 
+LONGEST_BIN = 5.0  # s: what is recorded in bins has ten of them a second, and slow images one in two seconds
 SECOND = np.timedelta64(1, "s")
 DATED = "these are dates; give seconds on one clock, such as since the recording began"
 
@@ -67,11 +68,13 @@ def positive_seconds(what: str, value: Any) -> float:
 
 
 def read_bin_width(value: Any) -> float:
-    """Read the seconds per bin, above 0."""
+    """Read the seconds per bin, above 0 and no more than what is surely meant in milliseconds."""
     wanted = "the seconds per bin, such as 0.02 for 20 ms"
     width = one_time("bin_width", value, wanted)
     if width <= 0:
         raise DataError(f"bin_width is {value!r}: give {wanted}")
+    if width > LONGEST_BIN:
+        raise DataError(f"bins of {width:g} s are longer than any here, {LONGEST_BIN:g} s: give {wanted}")
     return width
 
 

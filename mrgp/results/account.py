@@ -26,11 +26,11 @@ PICTURES = (
     Picture("delays", "Delays", "Delays of every latent that regions share, in milliseconds behind the first region, "
             "with 90% intervals where they are known."),
     Picture("latents", "Latents of one trial", "Course of the latents over one trial, in seconds: posterior means with "
-            "bands of two standard deviations."),
+            "bands of two standard deviations. Their order and their signs mean nothing."),
     Picture("reconstruction", "Reconstruction of one trial", "Recorded values of some neurons of every region over one "
             "trial, in seconds, and what the fit makes of them."),
     Picture("loadings", "Loadings", "How strongly every neuron of each region reads every latent, in units of the "
-            "data."),
+            "data, or of the log-rate of counts. With a latent's sign that of its loadings turns."),
     Picture("shared_variance", "Who reads which latent", "Percent of the variance shared within each region that each "
             "latent explains."),
     Picture("effectome", "Who drives whom", "Strength with which each region drives each other one."),
@@ -62,12 +62,12 @@ def account_of(
     if fit.fixed:
         facts["held, not inferred"] = ", ".join(fit.fixed)
     if summary["log_likelihood"] is not None:
-        what = "bound of log p(y | parameters)" if fit.climbs.is_bound else "log p(y | parameters)"
+        what = "bound of log p(y | parameters)" if is_bound(fit) else "log p(y | parameters)"
         facts[what] = f"{summary['log_likelihood']:,.2f} nats"
-    facts |= {"parameters": f"{fit.n_parameters:,}", "time": f"{fit.wall_s:.1f} s"}
+    facts |= {"parameters": n_in_words(fit), "time": f"{fit.wall_s:.1f} s"}
     made_with = {"settings": summary["settings"], "method": fit.method, "seed": fit.seed}
     if fit.data is not None:
-        made_with["digest of the recording as fitted"] = fit.data.fingerprint
+        made_with["fingerprint of the recording as fitted"] = fit.data.fingerprint
     return Account(
         "Fit", f"{name} of {regions}", [ended(fit), *sentences], facts, lights, tables, PICTURES, fit.notes,
         made_with=made_with, versions=fit.versions,
@@ -93,6 +93,8 @@ def recording_facts(fit: "Fit") -> dict[str, str]:
         facts["trials"] = f"{fit.data.n_trials} of {'up to ' * (fit.data.length is not None)}{seconds:g} s"
     elif fit.training_trials:
         facts["trials"] = str(len(fit.training_trials))
+    if around := fit.layout.window(fit.n_bins):
+        facts["aligned to"] = around
     if fit.layout.conditions:
         facts["conditions"] = str(fit.layout.n_conditions)
     return facts
@@ -114,8 +116,7 @@ def lights_of_any(fit: "Fit", summary: Mapping[str, Any]) -> list[Light]:
     total = summary["log_likelihood"]
     if fit.data is not None and total is not None:
         trivial = float(np.sum(fit.model.emission.trivial_log_likelihood(fit.data)))
-        further = fit.n_parameters - n_of_own_means(fit) if fit.has_loadings else 0
-        found.append(rules.gain_over_own_means(total - trivial, max(further, 0), fit.climbs.is_bound))
+        found.append(rules.gain_over_own_means(total - trivial, n_further(fit), is_bound(fit)))
     if fit.samples is not None and not fit.method_class.ends_at_maximum:
         found.append(rules.mixing(*mixing(fit.samples)))
         if (divergent := fit.sample_stats.get("diverging")) is not None:
@@ -128,6 +129,22 @@ def lights_of_any(fit: "Fit", summary: Mapping[str, Any]) -> list[Light]:
     if any(out.values()):
         found.append(rules.left_out(out, {name: neurons.out_of for name, neurons in fit.neurons.items()}))
     return found
+
+
+def is_bound(fit: "Fit") -> bool:
+    """True if the fit's log p(y) is a lower bound, as of latents read from counts."""
+    return fit.climbs.is_bound or (fit.has_loadings and fit.model.emission.is_of_counts)
+
+
+def n_in_words(fit: "Fit") -> str:
+    """Count the fit's parameters, and say how many of them are each neuron's own."""
+    own = f", {n_of_own_means(fit):,} of them of single neurons (mean, noise)" * bool(n_further(fit))
+    return f"{fit.n_parameters:,}{own}"
+
+
+def n_further(fit: "Fit") -> int:
+    """Count parameters beyond those of a model of own means; 0 of networks."""
+    return max(fit.n_parameters - n_of_own_means(fit), 0) if fit.has_loadings else 0
 
 
 def n_of_own_means(fit: "Fit") -> int:
@@ -186,7 +203,7 @@ def lights_of_delays(fit: "GaussianProcessFit", bounds: xr.Dataset | None) -> li
         is_sound = bool(known is None or known.positive)
         if not is_sound or np.isfinite(widths).any():
             widest = float(np.nanmax(widths)) if np.isfinite(widths).any() else float("nan")
-            found.append(rules.intervals(is_sound, widest, bound))
+            found.append(rules.intervals(is_sound, widest, bound, is_bound(fit)))
     return found
 
 

@@ -101,7 +101,7 @@ class GaussianConditional:
         assignment = self.model.assignment(data.layout)
         coords = {
             "trial": np.arange(data.n_trials),
-            "time": np.arange(data.n_bins * refine) / refine * data.bin_width,
+            "time": data.layout.begin + np.arange(data.n_bins * refine) / refine * data.bin_width,
             "across_latent": np.arange(assignment.n_across),
             "within_latent": within_names(data.layout, assignment),
         }

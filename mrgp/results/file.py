@@ -48,6 +48,7 @@ def write(fit: "Fit", path: Path) -> None:
         "settings": fit.model.to_settings(),
         "layout": [list(layout.regions), list(layout.n_neurons), layout.bin_width, list(layout.conditions)],
         "times": list(layout.times),
+        "event": [layout.event, layout.begin],
         "n_bins": fit.n_bins,
         "run": [
             fit.method,
@@ -107,7 +108,7 @@ def read(path: Path) -> dict[str, Any]:
     values = {str(name): value.values for name, value in dataset.data_vars.items()}
     return {
         "model": model,
-        "layout": Layout(tuple(regions), tuple(counts), bin_width, tuple(*conditions), tuple(header.get("times", ()))),
+        "layout": Layout(tuple(regions), tuple(counts), bin_width, tuple(*conditions), *_timed(header)),
         "n_bins": header["n_bins"],
         "sites": _with_spread({name: value for name, value in values.items() if name not in skip and "." not in name}),
         "samples": _after("samples.", values) or None,
@@ -130,6 +131,11 @@ def read(path: Path) -> dict[str, Any]:
         "loadings_covariance": values.get("loadings_covariance"),
         "start_heights": values.get("start_heights"),
     }
+
+
+def _timed(header: Mapping[str, Any]) -> tuple[tuple[float, ...], str, float]:
+    """Times of bins, name of the event and when trials begin, which earlier files do not have."""
+    return (tuple(header.get("times", ())), *header.get("event", ("", 0.0)))
 
 
 def _with_spread(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -163,7 +163,7 @@ class Fit(Shown, Run[FittedModel]):
             DataError: there is none, or it has not all that the fit knows.
         """
         if data is None and self.data is None:
-            raise DataError("this fit was loaded from a file and holds no recording: pass data=")
+            raise DataError("this fit was loaded from a file and holds no recording: pass data=, as it was fitted to")
         data = self.data if data is None else self.known(data)
         assert data is not None
         if data.layout != self.layout and self.model.knows_conditions:
@@ -292,7 +292,7 @@ class Fit(Shown, Run[FittedModel]):
             "ended": f"{self.reason}, after {self.iterations} iterations and {self.wall_s:.1f} s",
         }
         if len(self.trace) and self.climbs.rises:
-            facts[self.climbed] = f"{self.trace[-1]:.2f} nats"
+            facts[self.climbed] = f"{self.trace[-1]:.2f} nats{self.climbs.remark}"
         if self.n_samples:
             facts["draws"] = str(self.n_samples)
         if self.fixed:
@@ -327,10 +327,7 @@ class Fit(Shown, Run[FittedModel]):
         return of_any(self, {})
 
     def save(self, path: str | Path) -> None:
-        """Write the fit as NetCDF.
-
-        An existing file is replaced only once the new one is complete.
-        """
+        """Write the fit as NetCDF; an existing file is replaced once the new one is complete."""
         fit_file.write(self, Path(path))
 
 
@@ -341,6 +338,9 @@ def of_processes(fit: Fit) -> "TypeGuard[GaussianProcessFit]":
 
 def load_fit(path: str | Path) -> Fit:
     """Load a fit that ``fit.save`` wrote.
+
+    The file holds parameters, not the recording: what needs it takes ``data=``, as ``fit.latents(data=data)`` and
+    ``mrgp.plots.plot_latents(fit, data)`` do. Intervals of delays are there if they were computed before ``fit.save``.
 
     Raises:
         DataError: the file is missing, damaged or not a fit.

@@ -31,6 +31,11 @@ def listed(names: Sequence[str]) -> str:
     return joined([*shown, f"{rest} more"] if rest else shown, "and")
 
 
+def none_of(count: int, total: int) -> str:
+    """Write a count of things that are wrong beside how many there are: "none of 3", "1 of 3"."""
+    return f"{count or 'none'} of {total}"
+
+
 def convergence(converged: bool, reason: str, iterations: int) -> Light:
     """Judge if the search came to rest."""
     count = counted(iterations, "iteration")
@@ -51,7 +56,7 @@ def failed(n_failed: int, n: int, follows: str, what: str = "Fits") -> Light:
         State.LOOK: follows,
         State.BAD: f"Many {what.lower()} failed. {follows}",
     }
-    return Light(f"{what} that failed", state, f"{n_failed} of {n}", said[state])
+    return Light(f"{what} that failed", state, none_of(n_failed, n), said[state])
 
 
 def gain_over_own_means(gain: float, n_further: int, is_bound: bool) -> Light:
@@ -79,7 +84,7 @@ def gain_over_own_means(gain: float, n_further: int, is_bound: bool) -> Light:
 
 def delays_at_bound(at_bound: Sequence[str], n_delays: int, bound: float, is_held: bool) -> Light:
     """Judge if delays press against the longest that was considered, ``bound`` in seconds."""
-    number = f"{len(at_bound)} of {n_delays} at {1e3 * bound:.0f} ms"
+    number = f"{none_of(len(at_bound), n_delays)} at {1e3 * bound:.0f} ms"
     if not at_bound:
         return Light("Delays within their bound", State.GOOD, number, "No delay is stopped by the longest considered.")
     held, them = " and leave --hold-max-delay out" if is_held else "", "it" if len(at_bound) == 1 else "them"
@@ -89,20 +94,29 @@ def delays_at_bound(at_bound: Sequence[str], n_delays: int, bound: float, is_hel
     ))  # fmt: skip
 
 
-def intervals(is_sound: bool, widest: float, bound: float) -> Light:
-    """Judge intervals of delays: the curvature they come from, and the widest in seconds."""
-    number = f"widest {1e3 * widest:.1f} ms of {2e3 * bound:.0f} ms"
+def intervals(is_sound: bool, widest: float, bound: float, of_bound: bool = False) -> Light:
+    """Judge intervals of delays: the curvature they come from, and the widest in seconds.
+
+    The curvature is that of log p(y), or ``of_bound``: of a lower bound of it.
+    """
+    number = f"the widest {1e3 * widest:.1f} ms, of {2e3 * bound:.0f} ms that delays may lie in"
     if not is_sound:
         return Light("Intervals of delays", State.BAD, number, (
             "The fit is at no proper maximum of delays and timescales, so that their intervals mean nothing. Let it "
             "converge (--tolerance 0.001), or take fewer latents, or --method nuts."
         ))  # fmt: skip
-    state = State.LOOK if not widest <= OPEN * 2 * bound else State.GOOD
+    is_wide = not widest <= OPEN * 2 * bound
+    state = State.LOOK if is_wide or of_bound else State.GOOD
     said = "The curvature at the maximum is sound, and intervals are narrow beside the range that was allowed."
-    if state is State.LOOK:
+    if is_wide:
         said = (
             "An interval covers more than half of all that was allowed: the recording says little of that delay. More "
             "trials or neurons, or fewer latents, would say more."
+        )
+    if of_bound:
+        said += (
+            " They come from a lower bound of log p(y), as log p of counts is computed, which can make them too "
+            "narrow: compare mrgp.bootstrap_delays."
         )
     return Light("Intervals of delays", state, number, said)
 
@@ -118,7 +132,7 @@ def timescales(found: Mapping[str, float], low: float, high: float, is_asked: bo
     margin = AT_END * np.log(high / low)
     short = [name for name, value in found.items() if value > 0 and np.log(value / low) <= margin]
     long = [name for name, value in found.items() if value > 0 and np.log(value / high) >= -margin]
-    number = f"{len(short) + len(long)} of {len(found)} at {1e3 * low:.0f} or {1e3 * high:.0f} ms"
+    number = f"{none_of(len(short) + len(long), len(found))} at {1e3 * low:.0f} or {1e3 * high:.0f} ms"
     ends = "the ends of --timescale-bounds" if is_asked else "one bin and one trial"
     if not short and not long:
         return Light("Timescales within range", State.GOOD, number, f"All lie between {ends}, away from both.")
@@ -190,7 +204,7 @@ def divergences(n_divergent: int, n_draws: int) -> Light:
         State.BAD: "More than one of a hundred trajectories diverged: a part of the posterior was missed. Raise "
         "target_accept.",
     }
-    return Light("Divergent trajectories", state, f"{n_divergent} of {n_draws}", said[state])
+    return Light("Divergent trajectories", state, none_of(n_divergent, n_draws), said[state])
 
 
 def pareto_k(largest: float, of: str = "") -> Light:

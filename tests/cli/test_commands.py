@@ -166,7 +166,7 @@ def test_wrong_values_are_refused_before_anything_is_read(run, flag, value):
         (["fit", "x.npz", "--out", "o"], "required: --n-across"),
         (["fit", "x.npz", *MODEL, "--out"], "--out: expected one argument"),
         (["fit", "x.npz", *MODEL, "--out", "o", "--n-start", "3"], "unrecognized arguments: --n-start 3"),
-        (["demo", "more"], "unrecognized arguments: more"),
+        (["demo", "more"], "unrecognized arguments: more (see mrgp demo --help)"),
         (["demo", "--seed", "x"], "--seed: 'x' is not a whole number, 0 or more"),
         (["fit", "x.npz", "--n-across", "1", "--out", "o"], "dlag needs --n-within"),
         (["fit", "x.npz", "--model", "switchinglds", "--most-populations", "3", "--out", "o"],

@@ -11,6 +11,7 @@ import mrgp
 from mrgp import DataError
 from mrgp.metrics import few_shot
 from mrgp.metrics.few_shot import FewShot
+from mrgp.metrics.metric import ScoredTrials
 
 N_TRIALS, N_BINS, N_NEURONS = 120, 10, 12
 HIDDEN = {"V1": np.arange(8, 12)}
@@ -104,6 +105,13 @@ def test_holes_in_hidden_neurons_are_left_out(made, split):
 
     found = few_shot(Either(), train, holes, HIDDEN, (8,))
     assert np.isfinite(found["few_shot"]).all()
+
+
+def test_an_evaluation_of_what_is_no_counts_passes_it_over(split):
+    train, test = split
+    assert FewShot().suits(ScoredTrials(None, test, train))
+    for one, other in ((mrgp.square_root(train), test), (train, mrgp.square_root(test))):
+        assert not FewShot().suits(ScoredTrials(None, other, one))
 
 
 def test_what_cannot_be_scored_is_refused(made, split):

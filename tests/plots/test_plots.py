@@ -1,6 +1,7 @@
 """Figures: what they draw is what the fit says, with names and units that can be read."""
 
 import dataclasses
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -146,10 +147,36 @@ def test_a_short_trial_is_drawn_as_far_as_it_goes(fit, simulation):
         values[2, 12:] = np.nan
     regions["V1"][2, 3] = np.nan
     cut = mrgp.MultiRegionData(regions, 0.02)
-    for figure in (plots.plot_latents(fit, 2, cut), plots.plot_reconstruction(fit, cut, 2)):
+    for figure in (plots.plot_latents(fit, cut, 2), plots.plot_reconstruction(fit, cut, 2)):
         ax = shown(figure)[0]
         assert ax.get_xlim() == pytest.approx((0, 0.24))
         assert ax.lines[0].get_xdata().max() < 0.24
+
+
+def test_time_is_measured_from_the_event_of_an_aligned_recording(fit, simulation):
+    regions = {name: simulation.data.region(name) for name in ("V1", "PFC")}
+    aligned = mrgp.MultiRegionData(regions, 0.02, event=("cue", -0.1))
+    plain = shown(plots.plot_latents(fit, simulation.data))[0]
+    for figure in (plots.plot_latents(fit, aligned), plots.plot_reconstruction(fit, aligned)):
+        assert "time from cue in trial 0 (s)" in words(figure)
+        ax = shown(figure)[0]
+        assert ax.get_xlim() == pytest.approx((-0.1, 0.3))
+        assert any(np.array_equal(line.get_xdata(), [0, 0]) for line in ax.lines)
+    moved = shown(plots.plot_latents(fit, aligned))[0]
+    np.testing.assert_allclose(moved.lines[0].get_xdata(), plain.lines[0].get_xdata() - 0.1, atol=1e-12)
+    np.testing.assert_array_equal(moved.lines[0].get_ydata(), plain.lines[0].get_ydata())
+
+
+@pytest.mark.slow
+def test_counts_are_drawn_in_their_units():
+    fit = mrgp.load_fit(Path(__file__).parents[1] / "data" / "fits" / "DLAG-poisson.nc")
+    assert "log-rate per sd of the latent" in words(plots.plot_loadings(fit))
+    sizes = zip(fit.layout.regions, fit.layout.n_neurons, strict=True)
+    rng = np.random.default_rng(0)
+    counts = {name: rng.poisson(0.3, (4, fit.n_bins, n)) for name, n in sizes}
+    data = mrgp.MultiRegionData(counts, fit.layout.bin_width, drop_dead=None)
+    bands = [ax.collections[0].get_paths()[0].vertices[:, 1] for ax in shown(plots.plot_reconstruction(fit, data))]
+    assert min(band.min() for band in bands) == 0.0
 
 
 def test_loadings_share_one_scale_around_zero(fit, figures):

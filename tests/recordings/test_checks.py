@@ -229,15 +229,15 @@ def test_a_missing_extra_says_what_to_install(tmp_path, monkeypatch, fit):
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_preprocessing_reaches_the_fit_and_its_summary(tmp_path, fit):
     np.savez(tmp_path / "a.npz", **GOOD)
-    options = ["--bin-width", 20, "--transform", "anscombe", "--smooth", 20, "--remove-mean", "stimulus", "--zscore"]
+    options = ["--bin-width", 2, "--transform", "anscombe", "--smooth", 2, "--remove-mean", "stimulus", "--zscore"]
     code, err = fit(tmp_path / "a.npz", *options)
     assert code == DONE
-    assert "mrgp: note: bins of 20 s: is that right? --bin-width is in seconds\n" in err
+    assert "mrgp: note: bins of 2 s: is that right? --bin-width is in seconds\n" in err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    asked = {"transform": "anscombe", "smooth": 20.0, "remove_condition_mean": "stimulus", "zscore": True}
+    asked = {"transform": "anscombe", "smooth": 2.0, "remove_condition_mean": "stimulus", "zscore": True}
     assert summary["preprocessing"] == asked
-    with pytest.warns(UserWarning, match="bins of 20 s: is that right"):
-        data = mrgp.preprocess(mrgp.load_recording(tmp_path / "a.npz", bin_width=20.0), **asked)
+    with pytest.warns(UserWarning, match="bins of 2 s: is that right"):
+        data = mrgp.preprocess(mrgp.load_recording(tmp_path / "a.npz", bin_width=2.0), **asked)
     fitted = mrgp.load_fit(tmp_path / "out" / "fit.nc")
     assert fitted.preprocessing == asked
     assert summary["log_likelihood"] == pytest.approx(float(fitted.log_likelihood(data).sum()), abs=1e-6)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mrgp
+from mrgp.recordings.plausibility import outside_doubts
 
 AREAS = ["V1"] * 3 + ["V2"] * 3
 START = 2.0 * np.arange(40)
@@ -42,7 +43,10 @@ def test_spike_times_that_begin_anew_in_every_trial():
     assert (data.values.sum((1, 2)) == 0).sum() == 39
     assert len(sentences) == 2
     assert sentences[0].startswith("spikes are from 0.0001")
-    assert "s only, but trials from 0 to 79 s: check that both are on one clock and in seconds" in sentences[0]
+    assert sentences[0].endswith(
+        "s only, but trials from 0 to 79 s (39 of 40 trials reach beyond, where bins count as zero spikes): check that "
+        "both are on one clock and in seconds"
+    )
     assert sentences[1].startswith("39 of 40 trials hold no spike of any neuron, while the others hold 4800 each: ")
 
 
@@ -110,7 +114,7 @@ def test_one_unit_in_two_regions():
     assert told(mrgp.MultiRegionData, few, 0.02)[1] == []
 
 
-@pytest.mark.parametrize("width", [20, 5e-5])
+@pytest.mark.parametrize("width", [2, 5e-5])
 def test_bins_of_an_unlikely_width(width):
     array = np.random.default_rng(0).standard_normal((3, 4, 2))
     data, sentences = told(mrgp.MultiRegionData, {"V1": array}, width)
@@ -121,6 +125,38 @@ def test_bins_of_an_unlikely_width(width):
         data.with_values(2 * data.values)
         mrgp.MultiRegionData({"V1": array}, 0.001)
 
+
+def test_bins_that_are_meant_in_milliseconds_are_refused():
+    with pytest.raises(mrgp.DataError, match=r"bins of 20 s are longer than any here, 5 s: give .*, such as 0.02 for"):
+        mrgp.MultiRegionData({"V1": np.ones((3, 4, 2))}, 20)
+
+
+def test_trials_that_go_on_after_the_last_spike():
+    short = [times[times < 50.5] for times in spikes()]  # trials begin at 0, 2, ..., 78 s, and last one
+    _, sentences = count(short)
+    assert sentences[0].startswith("spikes are from 0.00")
+    assert " s, and 15 of 40 trials reach beyond, where bins count as zero spikes: leave those trials" in sentences[0]
+    assert sentences[1].startswith("14 of 40 trials hold no spike of any neuron")  # the one before ends too early
+    known = {"observed": [[[0.0, 100.0]]] * 6, "start": START, "stop": START + 1}
+    _, sentences = told(mrgp.from_spike_times, short, AREAS, 0.02, **known)
+    assert len(sentences) == 1
+
+
+def test_spikes_outside_trials_that_gaps_do_not_explain():
+    times = dict(enumerate(spikes()))
+    total = sum(train.size for train in times.values())
+    trials = np.stack([START, START + 1], 1)
+    overlapping = np.concatenate([trials, trials + 0.5])
+    for windows in (trials, overlapping, trials[::-1], trials[5:]):  # half of the time, and 12% before the first
+        assert list(outside_doubts(times, windows)) == []
+    few = trials[20:30]
+    inside = sum(int(np.sum(np.any((t[:, None] >= few[:, 0]) & (t[:, None] < few[:, 1]), 1))) for t in times.values())
+    first = min(train[0] for train in times.values())
+    assert list(outside_doubts(times, few)) == [
+        f"{total - inside} of {total} spikes of the units ({100 * (1 - inside / total):.0f}%) lie in no trial, more "
+        f"than gaps between trials explain: spikes are from {first:.4g} to 80 s, trials from 40 to 59 s with gaps of "
+        "9 s in all; check that no trial is missing"
+    ]
 
 # --- rows of a matrix
 

@@ -125,6 +125,9 @@ def test_overlapping_trials_are_noted():
     with pytest.warns(UserWarning, match=r"trials 2 and 0 overlap by 0.1 s: models take them as independent") as caught:
         from_spike_times(seconds(spikes()), REGIONS, 0.1, start=[2.0, 4.0, 1.0], stop=[3.0, 5.0, 2.1])
     assert caught[0].filename == __file__
+    message = r"2 pairs of trials overlap, most of all trials 3 and 2 by 0.5 s: models take them as independent"
+    with pytest.warns(UserWarning, match=message):
+        from_spike_times(seconds(spikes()), REGIONS, 0.1, start=[4.0, 1.0, 2.0, 1.5], stop=[5.0, 1.6, 3.0, 2.5])
 
 
 TIMES = seconds(spikes())
@@ -142,7 +145,8 @@ REFUSED = {
     "bins of 0": ({"bin_width": 0}, "bin_width is 0: give the seconds per bin"),
     "negative bins": ({"bin_width": -0.02}, "bin_width is -0.02"),
     "NaN bins": ({"bin_width": np.nan}, "bin_width is nan"),
-    "milliseconds": ({"bin_width": 20}, "trial 0 lasts 0.5 s, less than one bin of 20 s: give bin_width in seconds"),
+    "milliseconds": ({"bin_width": 20}, "bins of 20 s are longer than any here, 5 s: give the seconds per bin"),
+    "seconds": ({"bin_width": 0.6}, "trial 0 lasts 0.5 s, less than one bin of 0.6 s: give bin_width in seconds"),
     "too many": ({"bin_width": 1e-9}, "trials x 5e.08 bins of 1e-09 s x 4 units are too many counts: take wider bins"),
     "no trials": ({"start": [], "stop": []}, "there are no trials"),
     "nothing": ({"start": None, "stop": None}, "trials are given by start= and stop=, or by align= and window="),

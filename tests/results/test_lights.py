@@ -14,6 +14,21 @@ GOOD, LOOK, BAD = State
 
 
 @pytest.mark.parametrize(
+    ("light", "number"),
+    [
+        (lights.delays_at_bound([], 1, 0.1, False), "none of 1 at 100 ms"),
+        (lights.delays_at_bound(["V2, latent 0"], 2, 0.1, False), "1 of 2 at 100 ms"),
+        (lights.timescales({"a": 0.1, "b": 0.2}, 0.02, 1.0, False), "none of 2 at 20 or 1000 ms"),
+        (lights.failed(0, 5, "of the others"), "none of 5"),
+        (lights.divergences(0, 1000), "none of 1000"),
+        (lights.intervals(True, 0.0061, 0.1), "the widest 6.1 ms, of 200 ms that delays may lie in"),
+    ],
+)
+def test_numbers_say_what_they_are_of(light, number):
+    assert light.number == number
+
+
+@pytest.mark.parametrize(
     ("light", "state", "words"),
     [
         (lights.convergence(True, "gain below 0.01", 7), GOOD, "came to rest"),
@@ -30,6 +45,8 @@ GOOD, LOOK, BAD = State
         (lights.intervals(True, 0.1, 0.1), GOOD, "sound"),
         (lights.intervals(True, 0.1001, 0.1), LOOK, "more than half"),
         (lights.intervals(True, np.nan, 0.1), LOOK, "more than half"),
+        (lights.intervals(True, 0.1, 0.1, of_bound=True), LOOK, "narrow: compare mrgp.bootstrap_delays"),
+        (lights.intervals(False, 0.1, 0.1, of_bound=True), BAD, "mean nothing"),
         (lights.intervals(False, 0.01, 0.1), BAD, "mean nothing"),
         (lights.sharing({"latent 0": ["V1", "V2"]}), GOOD, "Two regions"),
         (lights.sharing({"latent 0": ["V1", "V2"], "latent 1": ["V2"]}), LOOK, "read by V2 only"),

@@ -56,7 +56,7 @@ def test_a_recording_says_what_it_holds():
         "MultiRegionData: 6 trials x 10 bins of 20 ms, 2 pattern(s) of missing entries, trials of different length",
         "  V1: 3 neurons",
         "  <V2>: 2 neurons",
-        "  conditions: left (4 trials), right (2 trials)",
+        "  conditions: left (4 trials), right (2 trials) (told apart with mean psth)",
         "  missing: 7% of entries",   # 1 and 4 bins x 5 neurons, of 300
     ]
     assert data.missing_share == pytest.approx(21 / 300, abs=1e-12)
@@ -102,7 +102,7 @@ def test_a_fit_says_what_it_found(fit):
         "  recording: V1 (3 neurons), <V2> (2 neurons), bins of 20 ms",
         "  settings: n_across=2, n_within=(1, 0), mean='psth'",
         "  ended: stopped after 2 iterations, after 2 iterations and 1.2 s",
-        "  log p(y, parameters): -123.46 nats",
+        "  log p(y, parameters): -123.46 nats, with the prior of the parameters",
         "  fixed: offset",
     ]
     rows = [line.split() for line in lines]

@@ -16,7 +16,8 @@ from mrgp.cli.main import main
 from mrgp.results.arviz import trial_scores
 from mrgp.results.loo import _bridged
 from mrgp.simulations.simulate import simulate
-from mrgp.studies.compare.compare_delays import KNOWN, _left_out, _same_latents, _table, _with_law
+from mrgp.studies.compare.compare_delays import KNOWN, _left_out, _table, _with_law
+from mrgp.studies.compare.fitting import same_latents
 from mrgp.studies.compare.unknown_spread import spread_evidence
 from mrgp.studies.report.folder import report_of_folder
 
@@ -137,8 +138,8 @@ def test_a_delay_of_which_nothing_is_known_is_no_evidence():
 def test_a_held_bound_is_nothing_to_share():
     """A hypothesis whose bound is to be held neither starts from one that widens its own nor takes over its bound."""
     free = DLAG(1, 0, max_delay=0.04)
-    assert _same_latents(free, free.replace(noise="ar1"), 0.02)
-    assert not _same_latents(free, free.replace(hold_max_delay=True), 0.02)
+    assert same_latents(free, free.replace(noise="ar1"), 0.02)
+    assert not same_latents(free, free.replace(hold_max_delay=True), 0.02)
 
 
 def test_bayes_factor_of_differences_where_nothing_is_known():
@@ -218,8 +219,8 @@ def test_a_hypothesis_whose_posterior_cannot_be_drawn_from_has_no_elpd(found, mo
         raise ValueError("draws of all parameters have not settled")
 
     monkeypatch.setattr("mrgp.studies.compare.compare_delays.leave_one_out", failing)
-    with pytest.warns(UserWarning, match="elpd of hypothesis 'varying' is not known: draws of all"):
-        assert _left_out("varying", found.fits["varying"], found.fits["varying"].data) is None
+    with pytest.warns(UserWarning, match="its elpd is not known: draws of all"):
+        assert _left_out(found.fits["varying"], found.fits["varying"].data) is None
     left = {name: result for name, result in found.loo.items() if name != "varying"}
     evidence = {name: (row.log_evidence, row.evidence_error) for name, row in found.table.iterrows()}
     table = _table(found.fits, left, evidence)
@@ -362,7 +363,7 @@ def test_laws_replace_the_delays_of_the_model_that_is_given():
         assert varying.model == model.replace(delays=mrgp.VaryingDelay(0.1))
     assert _with_law(DLAG(2, 1, delays="none"), {}, "constant").model.delays == mrgp.ConstantDelay()
     assert _with_law(model, {}, mrgp.NoDelay()).model.delays == mrgp.NoDelay()
-    assert _same_latents(model.replace(delays="none"), model, 0.02)
+    assert same_latents(model.replace(delays="none"), model, 0.02)
 
 
 def test_a_model_says_its_own_latents(made):

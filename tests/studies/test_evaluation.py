@@ -135,7 +135,8 @@ def test_the_report_says_what_was_found(evaluation):
     row = next(line for line in said.splitlines() if line.startswith("DLAG"))
     assert " / ".join(f"{value:.3f}" for value in evaluation.cosmoothing["r2"].sel(predictor="DLAG").values) in row
     for phrase in ("2 trials that the fit has not seen", "PSTH + ridge", "V1 leads, +20.0 ms", "delays 0.000 bins",
-                   "note: signal flow: the fit has no intervals"):  # fmt: skip
+                   "note: signal flow: directions are those of the best delays",
+                   "higher is better: R², bits/bin; lower is better: PSTH RMSE, trial RMSE"):  # fmt: skip
         assert phrase in said
 
 

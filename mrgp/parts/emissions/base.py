@@ -58,6 +58,7 @@ class Emission(Part, family="emission", tag="name", short=True):
         course_spread: How far a neuron's mean response moves over a trial, a priori, in the same units.
     """
 
+    eta_unit: ClassVar[str] = "data units"
     is_of_counts: ClassVar[bool] = False  # latents drive log-rates
     is_uniform: ClassVar[bool] = True  # all neurons have the same family of distributions
     is_autocorrelated: ClassVar[bool] = False  # noise is correlated over time

@@ -29,6 +29,7 @@ class Counts(Emission, abstract=True):
     :meth:`sample` fills.
     """
 
+    eta_unit: ClassVar[str] = "log-rate"
     is_of_counts: ClassVar[bool] = True
     support: ClassVar[dist.constraints.Constraint] = dist.constraints.nonnegative_integer
     loading_spread: ClassVar[float] = LOADING_SPREAD

@@ -24,6 +24,7 @@ import numpy as np
 
 from mrgp.part import Part
 from mrgp.recordings.checks import DataError
+from mrgp.recordings.layout import BEGIN, EVENT
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.runtime.folders import holds
 from mrgp.runtime.sentences import Argument
@@ -85,7 +86,8 @@ class Reader(Part, family="reader"):
 
         Args:
             arrays: Region -> (trials, bins, neurons), or a list with (bins, neurons) of each trial; ``bin_width``;
-                ``times`` (bins,) in seconds; ``neuron_<region>`` and ``trial_<name>``, one label each.
+                ``times`` (bins,) in seconds; ``neuron_<region>`` and ``trial_<name>``, one label each; the name
+                ``aligned_to`` of what is at time 0, and ``first_bin_at`` in seconds.
             source: The name of the file, for messages.
 
         Raises:
@@ -93,7 +95,7 @@ class Reader(Part, family="reader"):
         """
         bin_width, regions = self.bin_width, self.regions
         found, labels, trials = {}, {}, {}
-        times = None
+        times, aligned = None, dict[str, Any]()
         for name, value in arrays.items():
             n_dims = 3 if isinstance(value, list | tuple) else np.ndim(value)  # lists: trials of different length
             kind, _, rest = str(name).partition("_")
@@ -101,6 +103,8 @@ class Reader(Part, family="reader"):
                 bin_width = value if bin_width is None else bin_width
             elif name == "times" and n_dims == 1:
                 times = value
+            elif name in (EVENT, BEGIN) and n_dims == 0:
+                aligned[name] = np.asarray(value).item()
             elif n_dims == 3:
                 found[name] = value
             elif n_dims == 1 and kind == "neuron" and rest in arrays:
@@ -121,9 +125,11 @@ class Reader(Part, family="reader"):
             raise DataError(Argument("regions"), f" names {max(names, key=names.count)} twice: name each once")
         chosen = {name: found[name] for name in names}
         labels = {name: labels[name] for name in names if name in labels}
+        event = (aligned[EVENT], aligned.get(BEGIN, 0.0)) if EVENT in aligned else None
         return MultiRegionData(
-            chosen, bin_width, neuron_coords=labels, trial_coords=trials, drop_dead=self.drop_dead, times=times
-        )
+            chosen, bin_width, neuron_coords=labels, trial_coords=trials, drop_dead=self.drop_dead, times=times,
+            event=event,
+        )  # fmt: skip
 
     @staticmethod
     def option(about: str, typed: str | tuple[str, ...], default: Any = None) -> Any:

@@ -36,6 +36,6 @@ class NetCDF(Reader):
         # The list of coordinates in such a file is divided by spaces.
         spaced = [name for name in data.trial_coords if any(map(str.isspace, name))]
         arrays = {name: data.kept(name) for name in data.layout.regions}
-        dataset = to_dataset(arrays, data.times, data.bin_width, data.neuron_coords, data.trial_coords)
+        dataset = to_dataset(arrays, data.layout, data.neuron_coords, data.trial_coords)
         # In memory, then to the file: HDF5 ends the process where a disk is full.
         path.write_bytes(dataset.reset_coords(spaced).to_netcdf(engine="h5netcdf"))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mrgp.recordings.checks import DataError, damage_named
+from mrgp.recordings.layout import BEGIN, EVENT
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.readers.mapping import mapped
 from mrgp.recordings.recording import MultiRegionData
@@ -42,6 +43,7 @@ class Npz(Reader):
         arrays |= {f"neuron_{name}": labels for name, labels in data.neuron_coords.items()}
         arrays |= {f"trial_{name}": values for name, values in data.trial_coords.items()}
         arrays |= {} if data.layout.is_regular else {"times": data.times}
+        arrays |= {EVENT: data.layout.event, BEGIN: data.layout.begin} if data.layout.event else {}
         save = np.savez if data.values.nbytes > LARGE else np.savez_compressed
         save(path, bin_width=data.bin_width, **arrays)
 

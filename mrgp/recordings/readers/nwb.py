@@ -67,6 +67,7 @@ def load_nwb(
     merge_layers: bool = False,
     min_neurons: int = 1,
     units: Mapping[str, Any] | None = None,
+    condition_of_trial: str | None = None,
     drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Count the spikes of an NWB file's units in the bins of its trials.
@@ -94,6 +95,8 @@ def load_nwb(
         min_neurons: Regions of fewer units are left out, with a warning that names them.
         units: Column of the units table -> the value, or values, of the units that are counted, such as
             ``{"quality": "good"}``.
+        condition_of_trial: Column of the trials' table whose values are their conditions, which a mean of psth tells
+            apart, "none" where there is no value; None for a column "condition", if there is one.
         drop_dead: Leave out units without spikes in any trial, with a warning that names them; None keeps them.
 
     Raises:
@@ -110,7 +113,7 @@ def load_nwb(
     reader = Nwb(
         bin_width=bin_width, regions=regions, drop_dead=drop_dead, window=window, align=align, trials=trials,
         region_of_unit=region_of_unit, region_map=region_map, merge_layers=merge_layers, min_neurons=min_neurons,
-        units=units,
+        units=units, condition_of_trial=condition_of_trial,
     )  # fmt: skip
     return reader.read(path)
 

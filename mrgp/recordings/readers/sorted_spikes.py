@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mrgp.recordings.checks import DataError, warn
+from mrgp.recordings.layout import CONDITION
+from mrgp.recordings.plausibility import outside_doubts
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.spikes import from_spike_times, trial_columns
@@ -49,6 +51,8 @@ class SortedSpikes(Reader, abstract=True):
         merge_layers: Join the layers of a cortical area of the Allen atlas: VISp2/3 and VISp5 are VISp.
         min_neurons: Regions of fewer units are left out, with a warning that names them.
         units: Column of the units -> the value, or values, of those that are counted.
+        condition_of_trial: Column of the trials whose values are their conditions, which a mean of psth tells apart:
+            "contrastLeft"; a trial without a value has the condition "none". None for a column "condition", if any.
     """
 
     counted: ClassVar[str] = "spike times"
@@ -67,6 +71,7 @@ class SortedSpikes(Reader, abstract=True):
     merge_layers: bool = Reader.option("join layers of areas of the Allen atlas: VISp2/3 is VISp", "", False)
     min_neurons: int = Reader.option("leave out regions of fewer units (1)", "N", 1)
     units: Mapping[str, Any] | None = Reader.option("units with these values in a column", "COLUMN=A+B,..")
+    condition_of_trial: str | None = Reader.option("of the trials: what --mean psth tells apart (condition)", "COLUMN")
 
     def choice(self) -> UnitChoice:
         """Choice of units that the options ask for."""
@@ -88,7 +93,7 @@ class SortedSpikes(Reader, abstract=True):
             source: The name of the file, for messages.
 
         Warns:
-            How many units have no region, trials no time, and spikes no trial.
+            How many units have no region, trials no time, and spikes no trial if gaps between trials do not tell why.
         """
         width: Any = self.bin_width
         wanted = self.timed_by()
@@ -102,18 +107,26 @@ class SortedSpikes(Reader, abstract=True):
         labels = list(units.times)
         chosen = {labels[unit]: area for unit, area in zip(kept, areas, strict=True) if area in names}
         spikes = {label: units.times[label] for label in chosen}
-        if not chosen:
-            raise DataError(f"no unit is in a region {names[0]!r}: choose from {_listed(areas)}")
         begin, end = times if self.window is None else (times[0] + edge for edge in seconds("window", self.window))
-        total = sum(train.size for train in spikes.values())
-        if outside := sum(int(np.sum(~_covered(train, begin, end))) for train in spikes.values()):
-            warn(f"{outside} of {total} spikes of the units lie in no trial")
+        for doubt in outside_doubts(spikes, np.stack([begin, end], 1)):
+            warn(doubt)
         window = {"start": begin, "stop": end} if self.window is None else {"align": times[0], "window": self.window}
+        coords = trial_columns(table, names)
+        if self.condition_of_trial is not None:
+            coords[CONDITION] = _conditions(table, self.condition_of_trial, source)
         observed = None if units.observed is None else {label: units.observed[label] for label in chosen}
         return from_spike_times(
-            spikes, chosen, width, regions=names, trial_coords=trial_columns(table, names), drop_dead=self.drop_dead,
-            observed=observed, **window,
+            spikes, chosen, width, regions=names, trial_coords=coords, drop_dead=self.drop_dead, observed=observed,
+            event=self.align or "start_time", **window,
         )  # fmt: skip
+
+
+def _conditions(table: Mapping[str, np.ndarray], column: str, source: str) -> np.ndarray:
+    """Return the values of a column of the trials as text, "none" where there is no value."""
+    known = trial_columns(table, ())
+    if column not in known:
+        raise DataError(f"the trials of {source} have no column {column!r}: choose from {', '.join(known) or 'none'}")
+    return np.array([area_name(value) or "none" for value in known[column]])
 
 
 def by_cluster(times: np.ndarray, clusters: np.ndarray, source: str) -> dict[int, np.ndarray]:
@@ -192,14 +205,3 @@ def with_times(
         count = int(np.sum(~there))
         warn(f"left out {count} trials without a time in {' and '.join(wanted)}")
     return [time[there] for time in times], {key: value[there] for key, value in table.items()}
-
-
-def _covered(times: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """True for times that lie in one of the windows at least, which may overlap."""
-    order = np.argsort(begin, kind="stable")
-    reached = np.concatenate([[-np.inf], np.maximum.accumulate(end[order])])
-    return times < reached[np.searchsorted(begin[order], times, side="right")]
-
-
-def _listed(areas: Sequence[str]) -> str:
-    return ", ".join(area for area in dict.fromkeys(areas) if area)

@@ -46,7 +46,7 @@ class Zarr(Reader):
     def write(cls, data: MultiRegionData, path: Path) -> None:
         need("zarr", f"writing {path.name}", "zarr")
         arrays = {name: data.kept(name) for name in data.layout.regions}
-        dataset = to_dataset(arrays, data.times, data.bin_width, data.neuron_coords, data.trial_coords)
+        dataset = to_dataset(arrays, data.layout, data.neuron_coords, data.trial_coords)
         path.unlink(missing_ok=True)  # a file that holds the place of the folder
         try:
             dataset.to_zarr(path, zarr_format=FORMAT, consolidated=True)

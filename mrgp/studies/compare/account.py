@@ -52,7 +52,7 @@ def account_of(result: Any) -> Account:
     own = {**result.settings}
     made_with = {"intervals hold": own.pop("probability"), "rope (s)": own.pop("rope"), "seed": fit.seed, **own}
     if fit.data is not None:
-        made_with["digest of the recording as fitted"] = fit.data.fingerprint
+        made_with["fingerprint of the recording as fitted"] = fit.data.fingerprint
     notes = [f"{name}: {note}" for name, fit in result.fits.items() for note in fit.notes]
     return Account(
         "Comparison of delays", f"Delays of {', '.join(fit.layout.regions)}", result.sentences, facts, _lights(result),

@@ -7,8 +7,8 @@ weighs what a hypothesis allowed for and did not need.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from mrgp.families.model import Model
 from mrgp.inference.mode.mode import FEW
 from mrgp.part import rebuilt
 from mrgp.parts.delays.base import Delays
-from mrgp.parts.delays.bounds import are_read
 from mrgp.parts.delays.constant import DELAY, ConstantDelay
 from mrgp.parts.delays.none import NoDelay
 from mrgp.parts.delays.varying import VaryingDelay
@@ -32,7 +31,6 @@ from mrgp.plots.save import save_all
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.delays import delay_table
-from mrgp.results.fit import of_processes
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.results.loo import leave_one_out
 from mrgp.runtime.account import Account
@@ -40,19 +38,12 @@ from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_json
 from mrgp.studies.compare.account import account_of
 from mrgp.studies.compare.figure import plot_comparison
+from mrgp.studies.compare.fitting import Hypothesis, Kept, Phase, file_of, fitted
 from mrgp.studies.compare.unknown_spread import changes_of, evidence_of, with_typical_spreads
 
 KNOWN = ("none", "constant", "varying")
 OF_VARYING = set(VaryingDelay.short_forms) - {"max_delay", "hold_max_delay"}
 USUAL = "dlag"  # the model of the hypotheses known by name
-
-
-@dataclass(frozen=True, eq=False)
-class Hypothesis:
-    """A model, with sites that are given rather than inferred, such as ``{"delay": 0}``."""
-
-    model: GaussianProcesses
-    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,7 +143,7 @@ class DelayComparison(Shown):
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         for name, fit in self.fits.items():
-            fit.save(place / f"fit_{name.replace('/', '_')}.nc")
+            fit.save(file_of(place, name))
         save_all(self.figures(), place)
         write_json(place / "summary.json", self.summary())
         self.account().save(place)
@@ -170,6 +161,8 @@ def compare_delays(
     n_draws: int = 1000,
     seed: int = 0,
     progress: bool = True,
+    out: str | Path | None = None,
+    tell: Callable[[str], Any] | None = None,
     **choices: Any,
 ) -> DelayComparison:
     """Fit every hypothesis to the same recording, and weigh them against each other.
@@ -189,6 +182,8 @@ def compare_delays(
         n_draws: Draws of each posterior for leave-one-out.
         seed: Of starts and draws.
         progress: Show progress bars.
+        out: A folder that keeps every fit as it is done, ``fit_<hypothesis>.nc``: the same call takes them from there.
+        tell: Called with a line of text after every part of the work, such as ``print``.
 
     Raises:
         DataError: the recording has one region.
@@ -204,13 +199,20 @@ def compare_delays(
     elif given := sorted({*sizes, *choices}):
         raise TypeError(f"the model says {', '.join(given)}: leave them out, or leave model out")
     listed = _listed(hypotheses, partial(_with_law, model, of_law))
-    fits = _fitted(listed, data, seed, progress)
-    typical = {name: with_typical_spreads(fit, data, progress) for name, fit in fits.items()}
+    fits = fitted(listed, data, seed, progress, Kept(None if out is None else Path(out)), tell)
+    typical: dict[str, GaussianProcessFit | None] = {}
+    for name, fit in fits.items():
+        with Phase(name, "fit with typical spreads", tell if fit.delays_vary else None):
+            typical[name] = with_typical_spreads(fit, data, progress)
     few = all(not fit.model.emission.is_of_counts and fit.n_parameters <= FEW for fit in fits.values())
     asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "drawn" if few else "following"}
-    left_out = {name: _left_out(name, fit, data, **asked) for name, fit in fits.items()}
-    loos = {name: result for name, result in left_out.items() if result is not None}
-    evidence = {name: evidence_of(name, fit, typical[name], data, progress) for name, fit in fits.items()}
+    loos, evidence = {}, {}
+    for name, fit in fits.items():
+        with Phase(name, "draws, and leave-one-out", tell):
+            if (result := _left_out(fit, data, **asked)) is not None:
+                loos[name] = result
+        with Phase(name, "evidence", tell):
+            evidence[name] = evidence_of(fit, typical[name], data, progress)
     table = _table(fits, loos, evidence)
     delayed = [name for name in table.index if fits[name].has_delays and DELAY.name not in fits[name].fixed]
     shown = delayed[0] if delayed else None
@@ -257,46 +259,7 @@ def _listed(hypotheses: Any, with_law: Any) -> dict[str, Hypothesis]:
     return listed
 
 
-def _fitted(
-    listed: Mapping[str, Hypothesis], data: MultiRegionData, seed: int, progress: bool
-) -> dict[str, GaussianProcessFit]:
-    """Fit every hypothesis, those with the same latents from a common start.
-
-    They go on from the fit of one of them, so that none owes its place to luck.
-
-    The one that the others start from is the first with free, constant delays, if there is one; all that can start
-    there share the bound that its delays needed, which is part of what is compared.
-    """
-    plain = [name for name, one in listed.items() if _is_constant(one, data)]
-    fits: dict[str, GaussianProcessFit] = {}
-    for name in sorted(listed, key=lambda name: name not in plain[:1]):
-        model, start = listed[name].model, None
-        if plain and name != plain[0] and _same_latents(model, listed[plain[0]].model, data.bin_width):
-            start = fits[plain[0]]
-            if model.delays.bound(data.bin_width):
-                model = model.replace(delays=model.delays.replace(longest=start.model.delays.bound(data.bin_width)))
-        fixed = listed[name].fixed
-        fit = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress).raise_if_interrupted()
-        assert of_processes(fit)
-        fits[name] = fit
-    return {name: fits[name] for name in listed}
-
-
-def _is_constant(one: Hypothesis, data: MultiRegionData) -> bool:
-    """True if delays are to be found, and stay during a trial."""
-    delays, extent = one.model.delays, one.model.tables.extent(data.layout, data.n_bins)
-    return are_read(delays, extent) and not delays.moves and DELAY.name not in one.fixed
-
-
-def _same_latents(one: GaussianProcesses, other: GaussianProcesses, bin_width: float) -> bool:
-    """True if a fit of one model says where the other's latents are, and at which delays."""
-    alike = ("n_across", "n_within", "kernel", "gp_noise", "timescale_bounds", "loadings", "pools_regions")
-    bounds = {(one.delays.bound(bin_width), one.delays.hold), (other.delays.bound(bin_width), other.delays.hold)}
-    same_reach = len(bounds) == 1 or not one.delays.bound(bin_width)
-    return same_reach and all(getattr(one, name) == getattr(other, name) for name in alike)
-
-
-def _left_out(name: str, fit: GaussianProcessFit, data: MultiRegionData, **settings: Any) -> Any:
+def _left_out(fit: GaussianProcessFit, data: MultiRegionData, **settings: Any) -> Any:
     """Score a hypothesis by leave-one-out; None if its posterior cannot be drawn from.
 
     A warning says so.
@@ -304,7 +267,7 @@ def _left_out(name: str, fit: GaussianProcessFit, data: MultiRegionData, **setti
     try:
         return leave_one_out(fit, data, **settings)
     except ValueError as problem:
-        warn(f"the elpd of hypothesis {name!r} is not known: {problem}")
+        warn(f"its elpd is not known: {problem}")
         return None
 
 

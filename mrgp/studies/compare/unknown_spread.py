@@ -41,7 +41,7 @@ def with_typical_spreads(fit: GaussianProcessFit, data: MultiRegionData, progres
 
 
 def evidence_of(
-    name: str, fit: GaussianProcessFit, typical: GaussianProcessFit | None, data: MultiRegionData, progress: bool
+    fit: GaussianProcessFit, typical: GaussianProcessFit | None, data: MultiRegionData, progress: bool
 ) -> tuple[float, float]:
     """log p(y | hypothesis) in nats, and its error.
 
@@ -52,7 +52,7 @@ def evidence_of(
     try:
         value, error = (fit if typical is None else typical).log_evidence(data, progress)
     except FloatingPointError as problem:
-        warn(f"the evidence of hypothesis {name!r} is not known: {problem}")
+        warn(f"its evidence is not known: {problem}")
         return np.nan, np.nan
     return value + (0.0 if typical is None else sum(part for part, _ in _integrated(typical))), error
 

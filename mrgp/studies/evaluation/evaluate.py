@@ -202,7 +202,7 @@ def _tables(case: ScoredTrials, notes: list[str]) -> dict[str, xr.Dataset]:
     What could not be computed is added to ``notes``.
     """
     tables = {}
-    for metric in Metric.scored_on(type(case)):
+    for metric in (metric for metric in Metric.scored_on(type(case)) if metric.suits(case)):
         score = partial(metric.table, case)
         table = _known(score, metric.title, notes) if metric.optional else score()
         if table is not None:

@@ -61,13 +61,21 @@ def report(evaluation: Any) -> str:
     scores, tables = evaluation.cosmoothing, tables_of(evaluation)
     regions = [str(region) for region in scores["region"].values]
     lines = [evaluation.trials, "", f"held-out neurons ({' / '.join(regions)})"]
-    lines += _score_lines(scores, scored(scores))
+    lines += [*_score_lines(scores, scored(scores)), _better(scored(scores))]
     if evaluation.left_out is not None:
         lines += ["", "regions left out, each predicted from the others"]
         lines += _score_lines(evaluation.left_out, scored_of_regions(evaluation.left_out))
     lines += ["", "; ".join(filter(None, (metric.sentence(table) for metric, table in tables)))]
     lines += [line for metric, table in tables for line in metric.lines(table)]
     return "\n".join([*lines, *(f"note: {note}" for note in evaluation.notes)])
+
+
+def _better(metrics: list[Metric]) -> str:
+    """Say which way each score is better, in a line."""
+    shown = [metric for metric in metrics if metric.digits is not None]
+    sides = {"higher": [m.title for m in shown if not m.less_is_better],
+             "lower": [m.title for m in shown if m.less_is_better]}  # fmt: skip
+    return "; ".join(f"{side} is better: {', '.join(titles)}" for side, titles in sides.items() if titles)
 
 
 def _score_lines(table: xr.Dataset, metrics: list[Metric]) -> list[str]:

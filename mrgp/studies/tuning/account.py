@@ -41,7 +41,7 @@ def account_of(result: Any) -> Account:
     }  # fmt: skip
     made_with = {
         "settings": result.model.to_settings(), "fit": dict(result.settings),
-        "digest of the recording": result.data.fingerprint,
+        "fingerprint of the recording": result.data.fingerprint,
     }  # fmt: skip
     return Account(
         "Search for settings", f"Settings of {name}", said, facts, found, [Table("Fits", rows_of(table, columns))],

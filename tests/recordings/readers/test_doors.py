@@ -13,8 +13,9 @@ START, STOP = np.array([1.0, 2.0, 3.5, 5.0]), np.array([1.8, 3.0, 4.5, 5.9])
 CUE = np.array([1.3, 2.3, np.nan, 5.4])
 RATE = 1000.0  # samples per second
 HOMELESS = "left out 1 of 5 units without a region"
+SLASHED = "a slash in the name of a region becomes _, since files cannot hold it: VISp2/3"
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* lie in no trial")
+pytestmark = pytest.mark.filterwarnings("ignore:.* lie in no trial", "ignore:a slash in the name of a region")
 
 
 def spikes(seed=0, end=6500):
@@ -31,7 +32,7 @@ def expected(trains=None, areas=AREAS, **changed):
 
 
 def assert_same(a, b):
-    assert a.layout == b.layout
+    assert a.layout.same_neurons(b.layout)
     for name in a.layout.regions:
         np.testing.assert_array_equal(a.region(name), b.region(name))
         np.testing.assert_array_equal(a.neuron_coords[name], b.neuron_coords[name])
@@ -57,15 +58,11 @@ def sorting(trains=None, *, segments=None, properties=True):
 
 
 def test_a_sorting():
-    with pytest.warns(UserWarning, match="left out|lie in no trial") as caught:
+    with pytest.warns(UserWarning, match="left out") as caught:
         data = mrgp.from_spikeinterface(sorting(), WIDTH, trials=table())
     assert_same(data, expected())
     assert data.trial_coords["side"].tolist() == list("lrlr")
-    outside = sum(int(np.sum(~np.any((t[:, None] >= START) & (t[:, None] < STOP), 1)))
-                  for unit, t in spikes().items() if AREAS[unit])  # fmt: skip
-    assert [str(warning.message) for warning in caught] == [
-        HOMELESS, f"{outside} of 600 spikes of the units lie in no trial",
-    ]  # fmt: skip
+    assert [str(warning.message) for warning in caught] == [SLASHED, HOMELESS]
     assert {warning.filename for warning in caught} == {__file__}
 
 
@@ -232,7 +229,7 @@ def test_a_block_and_its_epochs_in_other_units():
         with pytest.warns(UserWarning, match="left out") as caught:
             data = mrgp.from_neo(made, WIDTH, trials="trials", align=align, window=(-100 * pq.ms, 0.3 * pq.s))
         told = [str(warning.message) for warning in caught]
-        assert told[:2] == [HOMELESS, f"left out 1 trials without a time in {align}"]
+        assert told[:3] == [SLASHED, HOMELESS, f"left out 1 trials without a time in {align}"]
         assert_same(data, around)
     data = mrgp.from_neo(made.segments[0], WIDTH, trials="cue", window=(-0.1, 0.3), units={"quality": "good"})
     assert data.layout.n_neurons == (2, 1)
@@ -260,9 +257,9 @@ def test_an_event_of_the_next_trial_is_not_that_of_a_trial_without():
 def test_segments_of_a_block_are_trials(names):
     parts = [spikes(n, 1000 + 200 * n) for n in range(3)]
     made = block(parts, ends=(1.0, 1.2, 1.4), begins=(0.0,) * 3, names=names)
-    with pytest.warns(UserWarning, match="left out|lie in no trial") as caught:
+    with pytest.warns(UserWarning, match="left out") as caught:
         data = mrgp.from_neo(made, WIDTH)
-    assert [str(warning.message) for warning in caught] == [HOMELESS]
+    assert [str(warning.message) for warning in caught] == [SLASHED, HOMELESS]
     assert data.trial_coords.keys() == {"side"}
     assert data.trial_coords["side"].tolist() == list("lrl")
     assert data.neuron_coords["V2"].tolist() == (["a", "c"] if names else [0, 2])

@@ -9,7 +9,10 @@ import pytest
 import mrgp
 from mrgp import DataError, from_spike_times, load_recording
 from mrgp.cli.main import main
+from mrgp.cli.shared import said
 from mrgp.recordings.unit_choice import UnitChoice, without_layer
+
+pytestmark = pytest.mark.filterwarnings("ignore:a slash in the name of a region")
 
 WIDTH = 0.1
 RATE = 1000.0  # samples per second
@@ -43,7 +46,7 @@ def expected(areas, trains=None, **changed):
 
 
 def assert_same(a, b):
-    assert a.layout == b.layout
+    assert a.layout.same_neurons(b.layout)
     for name in a.layout.regions:
         np.testing.assert_array_equal(a.region(name), b.region(name))
         np.testing.assert_array_equal(a.neuron_coords[name], b.neuron_coords[name])
@@ -93,19 +96,28 @@ def session(tmp_path):
 
 
 def test_a_session_of_one_probe(session):
-    with pytest.warns(UserWarning, match="left out|lie in no trial") as caught:
+    with pytest.warns(UserWarning, match="left out") as caught:
         data = load_recording(session, bin_width=WIDTH)
     assert_same(data, expected(AREAS))
     assert data.trial_coords["choice"].tolist() == CHOICE.tolist()
     assert data.trial_coords.keys() == {"choice", "stimOn_times"}
-    outside = sum(int(np.sum(~np.any((t[:, None] >= START) & (t[:, None] < STOP), 1))) for t in
-                  (spikes()[cluster] for cluster in AREAS))  # fmt: skip
     assert sentences(caught) == [
         "left out 2 clusters of pykilosort without spikes",
+        "a slash in the name of a region becomes _, since files cannot hold it: VISp2/3",
         "left out 1 of 5 units without a region",
-        f"{outside} of 480 spikes of the units lie in no trial",
     ]
     assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_column_of_the_trials_is_their_condition(session):
+    np.save(session / "alf" / "_ibl_trials.contrastLeft.npy", np.array([0.25, np.nan, 1.0, 0.25]))
+    data = load_recording(session, bin_width=WIDTH, condition_of_trial="contrastLeft")
+    assert [data.layout.conditions[kind] for kind in data.condition] == ["0.25", "none", "1", "0.25"]
+    assert data.trial_coords["contrastLeft"][2] == 1.0
+    assert load_recording(session, bin_width=WIDTH).layout.conditions == ()
+    with pytest.raises(DataError, match=r"the trials of 001 have no column 'side': choose from .*contrastLeft"):
+        load_recording(session, bin_width=WIDTH, condition_of_trial="side")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -128,7 +140,7 @@ def test_regions_by_clusters_or_by_numbers_of_channels(tmp_path):
 
 def test_trials_around_an_event_that_one_has_not(session):
     event = {"align": "stimOn_times", "window": (-0.2, 0.3)}
-    with pytest.warns(UserWarning, match="left out|lie in no trial") as caught:
+    with pytest.warns(UserWarning, match="left out") as caught:
         data = load_recording(session, bin_width=WIDTH, **event, regions=["CA1", "CA3"])
     present = [0, 1, 3]
     areas = {2: "CA1", 6: "CA3"}
@@ -263,7 +275,9 @@ def test_acronyms_of_clusters_come_before_numbers_of_channels(tmp_path):
         ("x.y", None, {"align": "go", "window": (0, 1)}, "no column 'go' of times: choose from .*stimOn_times"),
         ("x.y", None, {"units": {"quality": 1}}, "the units of 001 have no column 'quality': there is channels, label"),
         ("x.y", None, {"units": {"label": 0.7}}, r"no unit of 001 is left with label 0.7: its values are 1 \(4\), 0.5"),
-        ("x.y", None, {"regions": ["V9"]}, "no unit is in a region 'V9': choose from VISp2_3, VISp5, CA1, CA3"),
+        ("x.y", None, {"regions": ["V9"]}, "no unit is in a region 'V9': choose from VISp2_3, VISp5, CA1, CA3$"),
+        ("x.y", None, {"regions": ["CA1", "V9"]}, "no unit is in a region 'V9': choose from VISp2_3, VISp5, CA1, CA3$"),
+        ("x.y", None, {"regions": ["VISp"]}, "VISp5, CA1, CA3, or join the layers of VISp by merge_layers=True"),
         ("x.y", None, {"min_neurons": 3}, "no region of 001 has 3 units, the most are 1: lower min_neurons"),
         ("x.y", None, {"trials": "go.csv"}, "there is no table go.csv of trials, in alf or by its path"),
         ("x.y", None, {"sample_rate": 1.0}, "sample_rate is for Phy files, not 001: leave it out"),
@@ -284,7 +298,7 @@ def test_spikes_without_a_time_are_counted(tmp_path):
     times, clusters = flat(spikes())
     np.save(folder / "spikes.times.npy", np.append(times, [np.nan, np.nan]))
     np.save(folder / "spikes.clusters.npy", np.append(clusters, [0, 1]))
-    with pytest.warns(UserWarning, match="left out|lie in no trial") as caught:
+    with pytest.warns(UserWarning, match="left out") as caught:
         assert_same(load_recording(folder, bin_width=WIDTH), expected(AREAS))
     assert "left out 2 of 602 spikes of a without a time" in sentences(caught)
 
@@ -410,6 +424,18 @@ def test_regions_are_renamed_and_small_ones_left_out():
         UnitChoice(region_map={"X": "CA1", "Y": ["CA1"]}).choose(areas, {}, "a")
     with pytest.warns(UserWarning, match="no unit of a is in CA9, which region_map calls X"):
         UnitChoice(region_map={"X": "CA9"}).choose(areas, {}, "a")
+
+
+def test_a_slash_that_becomes_another_letter_is_told(capsys):
+    areas = ["VISp2/3", "CA1"]
+    for asked in (None, ["VISp2/3"]):
+        with pytest.warns(UserWarning, match="a slash in the name of a region becomes _, .*: VISp2/3$"):
+            assert UnitChoice(regions=asked).choose(areas, {}, "a")[1] == ["VISp2_3", "CA1"]
+    for asked in (["VISp2_3"], ["CA1"]):  # as it is called here, or left out
+        UnitChoice(regions=asked).choose(areas, {}, "a")
+    with pytest.raises(DataError) as caught:
+        UnitChoice(regions=["VISp"]).choose(areas, {}, "a")
+    assert said(caught.value).endswith("choose from VISp2_3, CA1, or join the layers of VISp by --merge-layers")
 
 
 def test_columns_are_compared_by_what_they_say():
