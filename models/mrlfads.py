@@ -40,7 +40,7 @@ from mrgp.results.channels_fit import ChannelsFit
 from mrgp.results.fit import Fit
 
 TRANSMISSION_DELAY = Site("transmission_delay", "edge", unit="s")
-HELD = "held"  # deterministic site: expected values at which others hear neurons, NaN for what they are
+HELD = "held"  # deterministic site, (time, neuron): expected values that others hear, NaN for those that there are
 RARE, SURE = -2.0, 2.0  # mean and sd, a priori, of the logit of a gate
 HALF_OPEN = 0.0  # such a logit at first
 LARGEST = 5.0  # of a neuron's rate around its mean, in units of its sd, as others hear it
@@ -116,8 +116,8 @@ class MRLFADS(Amortised):
 
     def __call__(self, data: MultiRegionData) -> None:
         layout, shape = data.layout, (data.n_bins, data.layout.n_regions, self.n_inputs)
-        held = numpyro.deterministic(HELD, jnp.full(layout.total_neurons, jnp.nan))
-        regions, readout = self._regions(data, held)
+        held = numpyro.deterministic(HELD, jnp.full((data.n_bins, layout.total_neurons), jnp.nan))
+        regions, readout = self._regions(data)
         drift, law = self.drift.sample(data, regions.unit), self._law(data)
         with self.trials(data) as some:
             z = numpyro.sample("initial", dist.Normal(jnp.zeros((layout.n_regions, self.n_initial)), 1.0).to_event(2))
@@ -128,13 +128,14 @@ class MRLFADS(Amortised):
             gates = self._gates(layout)
 
             def step(now: Now, own: Any) -> tuple[Now, Then]:
-                kick, new, noise = own
+                kick, new, noise, held = own
                 u, m = law.keep * now.inputs + kick * new, regions.arriving(now, noise)
                 then = regions.driven(now, u, m, gates)
-                return regions.after(now, then), then
+                return regions.after(now, then, held), then
 
-            by_bin = law.kicks, *map(_by_bin, (new, noise))
-            then = jax.tree.map(_by_trial, lax.scan(step, regions.begin(single(z), self.n_inputs), by_bin)[1])
+            by_bin = law.kicks, *map(_by_bin, (new, noise)), held
+            begin = regions.begin(single(z), self.n_inputs, held[0])
+            then = jax.tree.map(_by_trial, lax.scan(step, begin, by_bin)[1])
             numpyro.deterministic("states", then.states)
             if self.n_inputs:
                 numpyro.deterministic(INPUTS, then.inputs)
@@ -204,10 +205,13 @@ class MRLFADS(Amortised):
         """Longest transmission delay in seconds, beyond one bin."""
         return DEFAULT_LONGEST * layout.bin_width if self.max_delay is None else self.max_delay
 
-    def held_at(self, layout: Layout, sites: Mapping[str, Any], region: str, rate: float | None) -> dict[str, Any]:
+    def held_at(
+        self, layout: Layout, sites: Mapping[str, Any], region: str, rate: float | None, when: np.ndarray
+    ) -> dict[str, Any]:
         """Make the program's switch by which others hear a region at a rate that it does not have.
 
-        ``rate`` is in spikes per second where values are counts; None for each neuron's own mean.
+        ``rate`` is in spikes per second where values are counts; None for each neuron's own mean. It is held in
+        bins where ``when`` (time,) is true.
 
         Raises:
             DataError: there is no such region.
@@ -217,7 +221,7 @@ class MRLFADS(Amortised):
         per_bin = layout.bin_width if self.emission.is_of_counts else 1.0
         level = np.asarray(sites["input_center"]) if rate is None else np.full(layout.total_neurons, rate * per_bin)
         own = layout.region_of_neuron == layout.regions.index(region)
-        return {HELD: jnp.asarray(np.where(own, level, np.nan))}
+        return {HELD: jnp.asarray(np.where(when[:, None] & own, level, np.nan))}
 
     # ---- pieces --------------------------------------------------------------------------------------------------
 
@@ -252,11 +256,8 @@ class MRLFADS(Amortised):
         spread = numpyro.param("gate_spread", jnp.zeros_like(center))
         return _share_of(numpyro.sample("gates", dist.Normal(center, jnp.exp(spread)).to_event(1)))
 
-    def _regions(self, data: MultiRegionData, held: Array | None = None) -> tuple[Talking, Readout]:
-        """Enter the networks of all regions, and sample what the emission has of its own.
-
-        Where ``held`` (neuron,) is a number, others hear that in place of a neuron's rate.
-        """
+    def _regions(self, data: MultiRegionData) -> tuple[Talking, Readout]:
+        """Enter the networks of all regions, and sample what the emission has of its own."""
         layout, own = data.layout, partial(network_of_each, data.layout)
         readout, unit, usual = self.emission_sites(data), self.unit(data), self.usual(data)  # d, and units
         start = own("start", partial(Perceptron.of, (self.n_initial, self.n_states)))  # W^0, m
@@ -268,7 +269,7 @@ class MRLFADS(Amortised):
         channel = network("channels", made, lambda found: found.log_prior(places, edges))  # M
         lags = lag_weights(self._delay(layout) / layout.bin_width, self.n_lags(layout)).astype(C.dtype)
 
-        def heard(signal: Array) -> Array:
+        def heard(signal: Array, held: Array | None) -> Array:
             rates = self._rates(readout, signal)
             told = rates if held is None else jnp.where(jnp.isnan(held), rates, held)
             return jnp.clip(usual.units(told), -LARGEST, LARGEST)

@@ -34,7 +34,7 @@ SYNTHETIC = {
     "switching", "unknown_populations", "white_latents",
 }  # fmt: skip
 
-NONLINEAR = {"ctae", "gpvae", "lfads", "mrlfads", "neuralode"}
+NONLINEAR = {"ctae", "gpvae", "lfads", "mrlfads", "neuralode", "pass_decision"}
 BAYESIAN = {"delay_hypotheses", "own_model", "posterior", "v1v2_hypotheses"}
 V1V2 = {"adm", "comparison", "custom_kernel", "dlag", "mdlag"}
 

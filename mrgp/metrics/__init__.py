@@ -18,7 +18,7 @@ from mrgp.metrics.few_shot import few_shot
 from mrgp.metrics.recovery import match_loadings, matched_delays, principal_angles, recovery_errors, subspace_error
 from mrgp.metrics.recovery_of_trials import recovery_of_trials
 from mrgp.metrics.communication import (
-    effectome_cosine, false_edge_ratio, input_r2, message_r2, perturbation_r2,
+    effectome_cosine, false_edge_ratio, input_r2, kept_of_messages, message_r2, perturbation_r2,
     transmission_delay_rmse,
 )  # fmt: skip
 from mrgp.metrics.lagged_regression import lagged_regression
@@ -52,6 +52,7 @@ __all__ = [
     "hidden_log_likelihood",
     "hold_out_neurons",
     "input_r2",
+    "kept_of_messages",
     "lagged_regression",
     "leave_region_out",
     "log_predictive",

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from mrgp.parts.communication import SOURCE, TARGET
+from mrgp.recordings.arrays import SAME_STEP
 
 DIRECTIONS = 1e-10  # of the largest singular value of what is inferred: below, it is rounding
 
@@ -99,6 +100,38 @@ def perturbation_r2(true: xr.DataArray, found: xr.DataArray) -> float:
     if total == 0:
         raise ValueError("the true change is 0: there is nothing to predict")
     return 1 - float(((true.values - found.values) ** 2).sum()) / total
+
+
+def kept_of_messages(silent: xr.DataArray, silent_since: xr.DataArray, since: float) -> xr.DataArray:
+    """Share of what neurons were told that they still keep, bin by bin after they hear no more.
+
+    A region that integrates what it hears keeps all of it, one that follows loses it as fast as it follows. The part of
+    their rates that came by messages is the difference between hearing them up to a time, and never.
+
+    Args:
+        silent: Rates of some neurons where a region is silent in the whole trial, (trial, time, neuron), with times of
+            bins in seconds: ``rate_without`` of ``fit.perturb``, or of a simulation.
+        silent_since: The same where it is silent from a time on.
+        since: That time.
+
+    Returns:
+        Root mean square of the difference, relative to the bin of that time, (time,), with times after it.
+
+    Raises:
+        ValueError: rates are of other shapes, no bin is so late, or nothing was heard before.
+    """
+    if silent.shape != silent_since.shape:
+        shapes = f"{silent.shape} and {silent_since.shape}"
+        raise ValueError(f"rates are of shape {shapes}: give the same trials and neurons")
+    times = silent_since["time"].values
+    later = times >= since - SAME_STEP * np.diff(times).min(initial=1.0)
+    if not later.any():
+        raise ValueError(f"since is {since:g} s, but the last bin begins at {times[-1]:g} s: give an earlier time")
+    told = np.sqrt(((silent_since.values - silent.values) ** 2).mean((0, 2)))[later]
+    if told[0] == 0:
+        raise ValueError("these neurons were told nothing before that time: there is nothing to keep")
+    coords = {"time": ("time", times[later] - times[later][0], {"units": "s"})}
+    return xr.DataArray(told / told[0], coords, ("time",), "kept")
 
 
 def transmission_delay_rmse(true: xr.DataArray, found: xr.DataArray) -> float:

@@ -15,7 +15,7 @@ trials left out best, region by region.
 
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -30,7 +30,7 @@ from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.preprocessing import TRANSFORMS
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.recordings.times import require_regular
+from mrgp.recordings.times import bins_since, require_regular
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,50 @@ class LaggedRegression:
             whole[:, :, region, : part.stop - part.start] = left[..., part]
         return xr.DataArray(whole, {"region": list(self.layout.regions)}, ("trial", "time", "region", "input"))
 
+    def perturb(self, region: str, data: MultiRegionData, *, since: float | None = None) -> xr.Dataset:
+        """Predict what regions do when a region is heard at its mean only, in the units of values.
+
+        All else stays as it was: residuals, and what the others say. A change passes on from region to region, and
+        lasts as long as their own pasts keep it.
+
+        Args:
+            region: Whose messages say nothing.
+            data: The trials.
+            since: Time of the trial in seconds, in bins from which on they say nothing; None for the whole trial.
+
+        Returns:
+            ``rate``, the values, and ``rate_without``, with the change, (trial, time, neuron). Coordinate ``region`` of
+            neurons.
+
+        Raises:
+            DataError: there is no such region, or no bin so late.
+        """
+        data.region(region)  # says what there is
+        values, silent, source = self._values(data), bins_since(data, since), self.layout.region_slices[region]
+        change, (own, across) = np.zeros_like(values), self._pasts()
+        for t in range(values.shape[1]):
+            for lag in range(1, min(self.n_lags, t) + 1):
+                past = change[:, t - lag]
+                heard = past.copy()
+                if silent[t - lag]:
+                    heard[:, source] = -values[:, t - lag, source]
+                change[:, t] += past @ own[lag - 1] + heard @ across[lag - 1]
+        dims = "trial", "time", "neuron"
+        coords: dict[str, Any] = {"trial": np.arange(len(values)), "time": data.times}
+        coords["region"] = ("neuron", np.array(self.layout.regions)[self.layout.region_of_neuron])
+        whole = values + self.center
+        return xr.Dataset({"rate": (dims, whole), "rate_without": (dims, whole + change)}, coords)
+
+    def _pasts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of own pasts, and of messages, (lag, neuron, neuron of the target)."""
+        own, across = np.zeros_like(self.weights), np.zeros_like(self.weights)
+        parts = list(self.layout.region_slices.values())
+        for part in parts:
+            own[:, part, part] = self.weights[:, part, part]
+        for (source, target), V in self.directions.items():
+            across[:, parts[source], parts[target]] = self.weights[:, parts[source], parts[target]] @ V @ V.T
+        return own, across
+
     def score(self, data: MultiRegionData) -> xr.DataArray:
         """R2 of each region one bin ahead, over bins whose past lies within the trial."""
         values = np.where(data.mask, self._values(data), np.nan)[:, self.n_lags :]
@@ -120,15 +164,8 @@ class LaggedRegression:
         return max((V.shape[1] for V in self.directions.values()), default=0)
 
     def _predicted(self, values: np.ndarray) -> np.ndarray:
-        past, messages = lagged(values, self.n_lags), self._messages(values)
-        predicted = np.broadcast_to(self.offset, values.shape).copy()
-        for part in self.layout.region_slices.values():
-            own = self.weights[:, part, part]
-            predicted[..., part] += np.einsum("btln,lnm->btm", past[..., part], own, optimize=True)
-        parts = list(self.layout.region_slices.values())
-        for e, ((_, target), V) in enumerate(self.directions.items()):
-            predicted[..., parts[target]] += messages[:, :, e, : V.shape[1]] @ V.T
-        return predicted
+        weights = np.sum(self._pasts(), 0)
+        return self.offset + np.einsum("btln,lnm->btm", lagged(values, self.n_lags), weights, optimize=True)
 
 
 def lagged_regression(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from mrgp.recordings.arrays import SAME_STEP
 from mrgp.recordings.checks import DataError
@@ -62,6 +63,22 @@ def follow_each_other(starts: np.ndarray, width: float) -> bool:
         single = np.asarray(starts, np.float32)
     rounded = float(np.spacing(np.abs(single).max(initial=0))) if np.array_equal(single, starts) else 0.0
     return bool((np.abs(np.diff(starts) - width) <= SAME_STEP * width + rounded).all())
+
+
+def bins_since(data: Observations, since: Any | None) -> Bool[np.ndarray, "time"]:
+    """True for bins that begin at a time of the trial or later; None for all.
+
+    Raises:
+        DataError: there is none, or the time is no number of seconds.
+    """
+    starts = data.times
+    if since is None:
+        return np.ones(len(starts), bool)
+    begin = one_time("since", since, "a time of the trial in seconds, such as 0.2")
+    later = starts >= begin - SAME_STEP * data.bin_width
+    if not later.any():
+        raise DataError(f"since is {begin:g} s, but the last bin begins at {starts[-1]:g} s: give an earlier time")
+    return later
 
 
 def require_same_times(data: Observations, layout: Layout, message: str) -> None:

@@ -14,6 +14,7 @@ from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.networks.channels import Edges
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.times import bins_since
 from mrgp.results.amortised_conditional import AmortisedConditional
 from mrgp.results.amortised_fit import AmortisedFit, FittedWithGuide
 from mrgp.results.draws import log_p_of_values
@@ -31,7 +32,7 @@ class FittedWithChannels(FittedWithGuide, Protocol):
     def delayed_by(self, delay: np.ndarray) -> dict[str, Any]: ...
     def longest_delay(self, layout: Layout) -> float: ...
     def held_at(
-        self, layout: Layout, sites: Mapping[str, Any], region: str, rate: float | None
+        self, layout: Layout, sites: Mapping[str, Any], region: str, rate: float | None, when: np.ndarray
     ) -> dict[str, Any]: ...
 
 
@@ -140,7 +141,14 @@ class ChannelsFit(AmortisedFit):
         table[edges.source, edges.target] = self.edges(data)["effect"]
         return xr.DataArray(table, {"source": names, "target": names}, ("source", "target"), "effect")
 
-    def perturb(self, region: str, rate: float | None = 0.0, data: MultiRegionData | None = None) -> xr.Dataset:
+    def perturb(
+        self,
+        region: str,
+        rate: float | None = 0.0,
+        data: MultiRegionData | None = None,
+        *,
+        since: float | None = None,
+    ) -> xr.Dataset:
         """Predict what regions do when they hear one of them at a rate that it does not have.
 
         Trials begin as they did and have the inputs that were inferred for them; what ``region`` says is what it would
@@ -151,20 +159,22 @@ class ChannelsFit(AmortisedFit):
             rate: Of each of its neurons: in spikes per second where values are counts, else a value; None for each
                 neuron's own mean, at which it says nothing new.
             data: The trials; None for those of the fit.
+            since: Time of the trial in seconds, in bins from which on it is changed: what others then keep of what they
+                had heard is their own memory. None for the whole trial.
 
         Returns:
             ``rate`` and ``rate_without``, (trial, time, neuron), expected values as they are and with the change.
             Coordinate ``region`` of neurons.
 
         Raises:
-            DataError: there is no such region.
+            DataError: there is no such region, or no bin so late.
         """
         recording = self.recording(data)
         known = self.model.conditional(recording, self.sites)
         dims = "trial", "time", "neuron"
         coords: dict[str, Any] = {"trial": np.arange(recording.n_trials), "time": recording.times}
         coords["region"] = ("neuron", np.array(self.layout.regions)[self.layout.region_of_neuron])
-        held = self.model.held_at(self.layout, self.sites, region, rate)
+        held = self.model.held_at(self.layout, self.sites, region, rate, bins_since(recording, since))
         both = {"rate": known.predictive()[0], "rate_without": known.switched(held).predictive()[0]}
         return xr.Dataset({name: (dims, values) for name, values in both.items()}, coords)
 

@@ -78,7 +78,7 @@ def memory_ring(
     course = run(regions, edges, stimuli, common, setting.squash, heard=heard)
     wanted = setting.squash(passed_on(stimuli, edges))
     share = 1 - ((course.messages - wanted) ** 2).sum((0, 1, 3)) / ((wanted - wanted.mean((0, 1))) ** 2).sum((0, 1, 3))
-    worst = float(share[heard].min())
+    worst = float(share[heard.all(0)].min())
     why = f"messages carry stimuli with an R2 of {worst:.2f}, below {ENOUGH}: give n_units more, or n_inputs less"
     require(worst >= ENOUGH, why)
     return recorded(setting, Network(edges, course, stimuli, common), rng, seed, passed_on=worst)

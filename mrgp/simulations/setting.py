@@ -33,7 +33,8 @@ class Setting:
         noise: sd of Gaussian values around h; 0 for h itself.
         common: sd of the input that all regions get and nobody records; 0 for none.
         saturating: Messages pass through tanh.
-        silenced: Place of a region that others never hear: its messages are 0. All else is drawn as it is without.
+        silenced: Place of a region that others do not hear: its messages are 0. All else is drawn as it is without.
+        silenced_from: Bin from which on what it says is lost; 0 for the whole trial.
         delay: Of messages in bins, beyond the one that each takes; one number, or one per edge.
 
     Raises:
@@ -51,6 +52,7 @@ class Setting:
     saturating: bool = False
     delay: ArrayLike = 0.0
     silenced: int | None = None
+    silenced_from: int = 0
 
     def __post_init__(self) -> None:
         for name in ("n_trials", "n_bins"):
@@ -64,6 +66,10 @@ class Setting:
         delay = np.asarray(self.delay, float)
         wrong = f"delay is 0 or more bins and fewer than the {self.n_bins} of a trial, not {self.delay}"
         require((delay >= 0).all() and (delay < self.n_bins).all(), wrong)
+        late = f"silenced_from is one of {self.n_bins} bins from 0, not {self.silenced_from}"
+        require(self.silenced_from in range(self.n_bins), late)
+        nobody = "silenced_from says when a region falls silent: give its place by silenced"
+        require(self.silenced is not None or not self.silenced_from, nobody)
 
     def sizes(self, **sizes: int) -> None:
         """Refuse sizes of a network below 1, and more neurons recorded than there are units."""
@@ -85,8 +91,12 @@ class Setting:
         return np.tanh if self.saturating else np.asarray
 
     def hears(self, edges: Sequence[Edge]) -> np.ndarray:
-        """Edges that carry anything, (edge,)."""
-        return np.array([edge.source != self.silenced for edge in edges], bool)
+        """Edges that carry anything, in each bin in which it arrives, (time, edge)."""
+        loud = np.array([edge.source != self.silenced for edge in edges], bool)
+        if not self.silenced_from:
+            return np.tile(loud, (self.n_bins, 1))
+        late = np.array([edge.delay for edge in edges]) + 1  # bins after which what was said arrives
+        return loud | (np.arange(self.n_bins)[:, None] - late < self.silenced_from)
 
     def common_input(self, rng: np.random.Generator) -> np.ndarray:
         """Draw the common input, (trial, time, 1)."""

@@ -91,7 +91,7 @@ def run(
     """Run the recursion above over all bins.
 
     ``squash`` is phi. With ``forced``, these are the messages, and nothing is read from rates. Edges that are not
-    ``heard`` (edge,) carry 0.
+    ``heard`` (time, edge) carry 0.
     """
     n_trials, n_bins = stimuli.shape[:2]
     state = [region.start for region in regions]
@@ -104,7 +104,7 @@ def run(
         if forced is None:
             for e, edge in enumerate(edges):
                 sent = squash(delayed(rates[edge.source], t, edge.delay) @ edge.readout.T)
-                messages[:, t, e] = sent if heard is None or heard[e] else 0.0
+                messages[:, t, e] = sent if heard is None or heard[t, e] else 0.0
         for r, region in enumerate(regions):
             arrived = Arrivals(stimuli[:, t, r], messages[:, t, incoming[r]], common[:, t])
             state[r] = region.step(state[r], arrived)

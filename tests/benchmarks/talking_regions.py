@@ -13,8 +13,8 @@ Three quarters of the trials train, the others are scored.
     silenced R2      change of rates of the others where A is heard by nobody, predicted by a fit that never saw it
 
 A method is a function of training and test trials that returns a Found: a model is one more entry of METHODS. Models
-take some minutes each; the effectome of MRLFADS is of what messages move in their target. Rows are kept in
-talking_regions.jsonl, beside this file, and the table is of all of them: the newest of each network, seed and method.
+take some minutes each; the effectome of MRLFADS is of what messages move in their target. It is measured with each kind
+of channels, the first of which is its default ('MRLFADS$' is that alone). Rows are kept in talking_regions.jsonl, beside this file, and the table is of all of them: the newest of each network, seed and method.
 """
 
 import argparse
@@ -80,7 +80,9 @@ class Found(NamedTuple):
 def lagged(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, n_lags: int, rank: int) -> Found:
     """Ridge regression on all pasts, with messages of low rank."""
     fit = lagged_regression(train, n_lags, rank)
-    return Found(fit.effectome().values, fit.messages(test), fit.inputs(test), fit.inputs(test, bins=STIMULUS_BINS))
+    without, summed = fit.perturb("A", test), fit.inputs(test, bins=STIMULUS_BINS)
+    change = without["rate_without"] - without["rate"]
+    return Found(fit.effectome().values, fit.messages(test), fit.inputs(test), summed, None, change)
 
 
 def reduced_rank(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, rank: int) -> Found:
@@ -94,10 +96,10 @@ def reduced_rank(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, rank: 
     return Found(effectome_of(of_train, pairs, len(names)), messages)
 
 
-def mrlfads(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int) -> Found:
+def mrlfads(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int, channels: str = "rates") -> Found:
     """Messages of rates, with as many inputs and message numbers as the networks have."""
     emission = "poisson" if train.values.dtype.kind == "u" else "gaussian"
-    model = MRLFADS(16, 48, 2, 2, emission=emission)
+    model = MRLFADS(16, 48, 2, 2, emission=emission, channels=channels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = model.fit(train, progress=False, max_iterations=epochs, **TRAINING)
@@ -124,7 +126,11 @@ PLAIN: dict[str, Method] = {
     **{f"VAR, {n} lag{'s' * (n > 1)}, rank {r}": partial(lagged, n_lags=n, rank=r) for n, r in ((1, 2), (3, 2), (3, 4))},
 }
 
-MODELS: dict[str, Callable[..., Found]] = {"MRLFADS": mrlfads, "CoupledLDS": coupled}
+MODELS: dict[str, Callable[..., Found]] = {
+    "MRLFADS": mrlfads,
+    **{f"MRLFADS, {channels}": partial(mrlfads, channels=channels) for channels in ("graph", "attention")},
+    "CoupledLDS": coupled,
+}
 
 NETWORKS: dict[str, Callable[..., Simulation]] = {
     "memory_ring, no noise": partial(mrgp.memory_ring, noise=0),

@@ -8,6 +8,7 @@ from mrgp.metrics import (
     effectome_cosine,
     false_edge_ratio,
     input_r2,
+    kept_of_messages,
     message_r2,
     perturbation_r2,
     transmission_delay_rmse,
@@ -129,3 +130,24 @@ def test_a_predicted_change_is_scored_as_it_is():
         perturbation_r2(0 * true, true)
     with pytest.raises(ValueError, match="the true change is of shape"):
         perturbation_r2(true[1:], true)
+
+
+def test_kept_share_of_messages_is_that_of_a_follower_and_of_an_integrator():
+    """Two neurons are told +-1 in each of five bins: one forgets half in a bin, the other nothing."""
+    told = np.resize([1.0, -1.0], 6)[:, None, None] * (np.arange(12) < 5)[:, None]
+    rates = np.zeros((6, 12, 2))
+    for t in range(12):
+        rates[:, t] = rates[:, t - 1] * [0.5, 1.0] + told[:, t]  # the last bin, before the first, is 0
+    times = {"time": 0.02 * np.arange(12)}
+    heard, silent = (xr.DataArray(r + 3.0, times, ("trial", "time", "neuron")) for r in (rates, 0 * rates))
+    for neuron, kept in ((0, 0.5 ** np.arange(8)), (1, np.ones(8))):
+        found = kept_of_messages(silent[..., [neuron]], heard[..., [neuron]], 0.08)
+        np.testing.assert_allclose(found, kept, atol=1e-12)
+        np.testing.assert_allclose(found["time"], 0.02 * np.arange(8), atol=1e-12)
+    for arguments, sentence in (
+        ((silent[:3], heard, 0.08), "the same trials and neurons"),
+        ((silent, heard, 0.23), "give an earlier time"),
+        ((silent, silent, 0.08), "nothing to keep"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            kept_of_messages(*arguments)

@@ -191,6 +191,44 @@ def test_rank_is_chosen_by_trials_left_out():
     assert mean[2] == pytest.approx(two.score(data), abs=0.02)
 
 
+@pytest.mark.parametrize(("n_lags", "rank"), [(1, None), (3, 1)])
+def test_what_others_do_without_a_region_is_the_recursion_written_out(n_lags, rank):
+    """The same residuals are run through again, while B is heard at its mean from bin 6 on."""
+    data, _ = linear_network(8, 14, n_lags=n_lags)
+    fit = lagged_regression(data, n_lags, rank)
+    found = fit.perturb("B", data, since=6 * WIDTH)
+    parts = list(data.layout.region_slices.values())
+    weights = fit.weights.copy()
+    for (source, target), V in fit.directions.items():
+        weights[:, parts[source], parts[target]] = fit.weights[:, parts[source], parts[target]] @ V @ V.T
+    y = data.floats - fit.center
+    run = np.zeros_like(y)
+    for trial in range(8):
+        for t in range(14):
+            run[trial, t] = y[trial, t] - (fit.predict(data) - fit.center)[trial, t]
+            run[trial, t] += fit.offset
+            for lag in range(1, n_lags + 1):
+                if t < lag:
+                    continue
+                for target in range(3):
+                    heard = run[trial, t - lag].copy()
+                    if target != 1 and t - lag >= 6:
+                        heard[parts[1]] = 0.0
+                    run[trial, t, parts[target]] += heard @ weights[lag - 1][:, parts[target]]
+    np.testing.assert_allclose(found["rate"], data.floats, atol=1e-12)
+    np.testing.assert_allclose(found["rate_without"], run + fit.center, atol=1e-10)
+    assert found["region"].values.tolist() == ["A"] * 5 + ["B"] * 4 + ["C"] * 6
+    change = np.abs(found["rate_without"] - found["rate"]).values
+    assert (change[:, :7] < 1e-12).all()
+    assert change[:, 7, 9:].max() > 1e-3  # B tells C
+    whole = fit.perturb("B", data)
+    assert np.abs(whole["rate_without"] - whole["rate"]).values[:, 1, 9:].max() > 1e-3
+    with pytest.raises(DataError, match="no region 'D'"):
+        fit.perturb("D", data)
+    with pytest.raises(DataError, match="give an earlier time"):
+        fit.perturb("A", data, since=0.28)
+
+
 def test_arguments_are_refused_with_a_sentence():
     data, _ = linear_network(3, 6)
     for options, sentence in (

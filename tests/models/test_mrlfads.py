@@ -166,7 +166,7 @@ def test_a_region_that_is_held_says_the_same_in_every_bin_and_moves_others():
     model = MRLFADS(**SMALL, n_inputs=0, message_noise=0.0, max_delay=0.0)
     nets, before = run_of(model, data)
     sites = {"input_center": nets["input_center"]}
-    held = model.held_at(data.layout, sites, "A", 0.0)
+    held = model.held_at(data.layout, sites, "A", 0.0, np.ones(9, bool))
     _, after = run_of(model, data, **held)
     own = Edges.of(3).source == 0
     said = after["messages"][:, :, own]
@@ -174,7 +174,12 @@ def test_a_region_that_is_held_says_the_same_in_every_bin_and_moves_others():
     assert np.abs(after["eta"][..., 4:] - before["eta"][..., 4:]).max() > 1e-4
     np.testing.assert_allclose(after["states"][:, 0, 0], before["states"][:, 0, 0], atol=1e-6)  # nothing came yet
     with pytest.raises(mrgp.DataError, match="there is no region 'D' here: choose from A, B, C"):
-        model.held_at(data.layout, sites, "D", 0.0)
+        model.held_at(data.layout, sites, "D", 0.0, np.ones(9, bool))
+    since = model.held_at(data.layout, sites, "A", 0.0, np.arange(9) >= 4)  # what is said in bin 4 arrives in bin 5
+    _, later = run_of(model, data, **since)
+    np.testing.assert_allclose(later["messages"][:, :5], before["messages"][:, :5], atol=1e-6)
+    np.testing.assert_allclose(later["messages"][:, 5:, own], said[:, 5:], atol=1e-6)
+    assert np.abs(later["messages"][:, 5:, own] - before["messages"][:, 5:, own]).max() > 1e-4
 
 
 def test_an_edge_costs_by_a_student_density():
@@ -263,3 +268,6 @@ def test_a_ring_is_found_and_goes_through_files(tmp_path):
     moved = np.abs(without["rate"] - without["rate_without"]).mean(("trial", "time"))
     by_region = moved.groupby("region").mean()
     assert float(by_region.sel(region="B")) > 2 * float(by_region.sel(region="C"))  # A speaks to B
+    later = fit.perturb("A", None, since=ring.data.times[10])
+    np.testing.assert_allclose(later["rate_without"][:, :11], without["rate"][:, :11], atol=1e-6)
+    assert np.abs(later["rate_without"] - without["rate"])[:, 11:].max() > 1e-3

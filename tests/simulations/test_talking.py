@@ -107,6 +107,25 @@ def test_a_silenced_region_is_heard_by_nobody_and_all_else_stays():
         memory_ring(silenced=3, **ring)
 
 
+def test_a_region_falls_silent_in_the_middle_of_a_trial():
+    """The first message that is lost is that of the bin: it would arrive one bin and the delay after."""
+    ring = {"n_units": 16, "noise": 0, "seed": 1, "delay": (1, 2.5, 0), **SMALL}
+    truth, silent = (memory_ring(**ring, **options).truth for options in ({}, {"silenced": 0, "silenced_from": 9}))
+    whole, cut = truth["messages"].values[:, :, 0], silent["messages"].values[:, :, 0]
+    np.testing.assert_allclose(cut[:, :11], whole[:, :11], atol=1e-12)
+    assert np.abs(cut[:, 10]).min() > 0
+    assert (cut[:, 11:] == 0).all()
+    later = memory_ring(silenced=1, silenced_from=9, **ring).truth["messages"].values[:, :, 1]  # of bins 9 and 8
+    assert np.abs(later[:, 12]).min() > 0
+    assert (later[:, 13:] == 0).all()
+    for options, sentence in (
+        ({"silenced": 0, "silenced_from": 40}, "silenced_from is one of 40 bins from 0, not 40"),
+        ({"silenced_from": 3}, "give its place by silenced"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            memory_ring(**ring, **options)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_repeat_with_their_seed_and_have_their_truth(name, tmp_path):
     made, again = (NETWORKS[name](seed=5, n_units=20, counts=0.5, common=0.3, n_seen=7, **SMALL) for _ in range(2))

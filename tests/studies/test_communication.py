@@ -11,6 +11,7 @@ from scipy import stats
 import mrgp
 from mrgp.cli.main import main
 from mrgp.recordings.layout import Layout
+from mrgp.runtime.account import State
 from mrgp.studies import plot_communication
 from mrgp.studies.communication import assess
 from mrgp.studies.communication.result import gathered
@@ -91,6 +92,28 @@ def test_delays_have_the_spread_between_trainings_too():
     one = gathered(LAYOUT, records(("", "it broke")), {}).edges
     np.testing.assert_allclose(one["delay_upper"] - one["delay"], 0.002 * stats.norm.ppf(0.95))
     assert np.isnan(one["effect_sd"]).all()
+
+
+def test_the_report_says_what_controls_hold():
+    """Conditions of 3, 2 and 1 trials: the last one is not shuffled."""
+    rng = np.random.default_rng(0)
+    values = {name: rng.poisson(1.0, (6, 9, 3)) for name in "AB"}
+    held = {}
+    for kinds in ("aaabbc", "aaabbb", None):
+        coords = {} if kinds is None else {"condition": [*kinds]}
+        data = mrgp.MultiRegionData(values, 0.02, trial_coords=coords)
+        held[kinds] = assess.Job(MRLFADS(), data, 4 if kinds else None, {}).described()
+    assert [(own["conditions"], own["alone"]) for own in held.values()] == [(3, 1), (2, 0), (1, 0)]
+    found = {kinds: {light.name: light for light in gathered(LAYOUT, records(), own).account().lights}
+             for kinds, own in held.items()}  # fmt: skip
+    stimuli, drift = ([lights[f"{name} in controls"] for lights in found.values()] for name in ("Stimuli", "Drift"))
+    assert [light.state for light in stimuli] == [State.LOOK, State.GOOD, State.LOOK]
+    assert [light.number for light in stimuli] == ["3 conditions, 1 of one trial", "2 conditions", "1 condition"]
+    assert "join conditions" in stimuli[0].sentence
+    assert "give trials their condition" in stimuli[2].sentence
+    assert [light.state for light in drift] == [State.GOOD, State.GOOD, State.LOOK]
+    assert drift[0].number == "among 4 trials"
+    assert "--among 4" in drift[2].sentence
 
 
 def test_studies_without_a_result_are_refused():

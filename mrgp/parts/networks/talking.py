@@ -61,7 +61,8 @@ class Talking(NamedTuple):
         lags: Weights of the last bins in what arrives, (edge, lag).
         edges, places: Of the recording.
         region_of_neuron: (neuron,).
-        heard: From eta less the offsets, (trial, neuron), to what other regions hear of neurons.
+        heard: From eta less the offsets, (trial, neuron), and from what is held, to what other regions hear of neurons.
+            Held is (neuron,), an expected value in place of a neuron's own, NaN for its own; None for all their own.
     """
 
     start: Any
@@ -74,12 +75,12 @@ class Talking(NamedTuple):
     edges: Edges
     places: Places
     region_of_neuron: Any
-    heard: Callable[[Array], Array]
+    heard: Callable[[Array, Array | None], Array]
 
-    def begin(self, z: Array, n_inputs: int) -> Now:
+    def begin(self, z: Array, n_inputs: int, held: Array | None = None) -> Now:
         """Begin trials at z (trial, region, dim); rates were always what they are at first."""
         states = each(self.start, z)
-        said = self._said(self.read(states)[1])[:, None]
+        said = self._said(self.read(states)[1], held)[:, None]
         history = jnp.broadcast_to(said, (len(said), self.lags.shape[-1], *said.shape[2:]))
         return Now(states, jnp.zeros((*states.shape[:2], n_inputs), states.dtype), history)
 
@@ -94,9 +95,9 @@ class Talking(NamedTuple):
         states = each(self.cell, now.states, driving)
         return Then(now.states, inputs, driving, states, *self.read(states), messages, heard.routing)
 
-    def after(self, now: Now, then: Then) -> Now:
+    def after(self, now: Now, then: Then, held: Array | None = None) -> Now:
         """Go on to the bin after: what was done in this one is said."""
-        history = jnp.concatenate([self._said(then.eta)[:, None], now.history[:, :-1]], 1)
+        history = jnp.concatenate([self._said(then.eta, held)[:, None], now.history[:, :-1]], 1)
         return Now(then.states, then.inputs, history)
 
     def read(self, states: Array) -> tuple[Array, Array]:
@@ -127,6 +128,6 @@ class Talking(NamedTuple):
         moved = lax.map(without, jnp.arange(n_sources))  # (source, trial x time, region)
         return jnp.moveaxis(moved, 0, -1).reshape(*then.states.shape[:2], self.edges.n_edges)
 
-    def _said(self, eta: Array) -> Array:
+    def _said(self, eta: Array, held: Array | None) -> Array:
         """Messages as they leave, (trial, edge, carried)."""
-        return self.channel.send(self.places(self.heard(eta).astype(eta.dtype)), self.edges)
+        return self.channel.send(self.places(self.heard(eta, held).astype(eta.dtype)), self.edges)

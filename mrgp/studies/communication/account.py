@@ -7,7 +7,7 @@ import numpy as np
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.results import lights as rules
-from mrgp.runtime.account import Account, Light, Picture, State, Table, graded
+from mrgp.runtime.account import Account, Light, Picture, State, Table, counted, graded
 from mrgp.runtime.versions import versions
 from mrgp.studies.communication.figure import LOWER, UPPER
 from mrgp.studies.report.rows import rows_of
@@ -42,7 +42,8 @@ def account_of(result: Any) -> Account:
         "regions": ", ".join(map(str, regions)), "trainings": str(int((~fits["is_control"]).sum())),
         "controls": f"{int(fits['is_control'].sum())}, trials shuffled between regions",
     }  # fmt: skip
-    note = "effects are root mean squares of what a message adds to the state of its target in a bin"
+    note = "effects are root mean squares, over neurons of the target, of what messages change in a bin: log-rates of "
+    note += "counts, sds of other values"
     tables = [Table("Edges", rows_of(edges, EDGES), note), Table("Trainings", rows_of(fits, FITS))]
     return Account(
         "Study of communication", f"Who talks to whom among {', '.join(map(str, regions))}", result.sentences, facts,
@@ -60,6 +61,9 @@ def _lights(result: Any) -> list[Light]:
         repeated("Trainings", n_own, ENOUGH_SEEDS, "--seeds", "how far trainings agree"),
         repeated("Controls", n_control, ENOUGH_CONTROLS, "--controls", "how far controls differ by chance"),
     ]
+    if "conditions" in result.settings:
+        found.append(stimulus_held(result.settings["conditions"], result.settings["alone"]))
+        found.append(drift_held(result.settings["among"]))
     strongest = int(np.argmax(edges["effect"].values))
     spread = float(edges["effect_sd"].values[strongest])
     if np.isfinite(spread):
@@ -85,6 +89,34 @@ def repeated(name: str, n: int, enough: int, option: str, says: str) -> Light:
     elif state is not State.GOOD:
         said = f"There are few, which say little of {says}: give more by {option}."
     return Light(name, state if n > 1 else State.BAD, str(n), said)
+
+
+def stimulus_held(n_conditions: int, n_alone: int) -> Light:
+    """Judge if controls have the stimuli of the recording."""
+    name, number = "Stimuli in controls", counted(n_conditions, "condition")
+    if n_conditions == 1:
+        return Light(name, State.LOOK, number, (
+            "Shuffling takes away by what stimuli differ from trial to trial too, so that an edge may be a stimulus "
+            "that both regions follow: give trials their condition."
+        ))  # fmt: skip
+    if n_alone:
+        return Light(name, State.LOOK, f"{number}, {n_alone} of one trial", (
+            "A trial that is the only one of its condition is not shuffled, and tells in controls what it told before: "
+            "join conditions."
+        ))  # fmt: skip
+    return Light(name, State.GOOD, number, "Trials are shuffled among those of their condition.")
+
+
+def drift_held(among: int | None) -> Light:
+    """Judge if controls have the drift of the recording."""
+    name = "Drift in controls"
+    if among is None:
+        return Light(name, State.LOOK, "all trials of a condition", (
+            "Shuffling takes slow drift away too, so that an edge may be a change over the session that both regions "
+            "share: shuffle among a few trials, one after another, by --among 4."
+        ))  # fmt: skip
+    said = "Drift that takes longer than these trials is left in the controls."
+    return Light(name, State.GOOD, f"among {among} trials", said)
 
 
 def agreement(spread: float) -> Light:

@@ -40,11 +40,16 @@ class Job:
     among: int | None
     settings: Mapping[str, Any]
 
+    def held_in_controls(self) -> dict[str, Any]:
+        """Count conditions, within which controls are shuffled, and those of one trial."""
+        sizes = np.unique(self.data.condition, return_counts=True)[1]
+        return {"conditions": len(sizes), "alone": int((sizes == 1).sum())}
+
     def described(self) -> dict[str, Any]:
         """All that results depend on apart from the task, as a file would give it back."""
         found = {
             "model": self.model.to_settings(), "data": self.data.fingerprint, "among": self.among,
-            "settings": dict(self.settings), "mrgp": importlib.metadata.version("mrgp"),
+            "settings": dict(self.settings), "mrgp": importlib.metadata.version("mrgp"), **self.held_in_controls(),
         }  # fmt: skip
         return as_read(found)
 
