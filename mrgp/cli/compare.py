@@ -63,7 +63,7 @@ def add_compare(commands: Any) -> None:
     add_choices(add, SHARED, WORDS)
     add("--rope", type=positive, metavar="SECONDS", help="a delay below it counts as none (half a bin)")
     add("--probability", type=share, default=0.9, metavar="P", help="of the intervals (%(default)s)")
-    text = "posterior draws, by which unseen trials are predicted; of fewer the prediction is rougher, sooner there "
+    text = "posterior draws, by which unseen trials are predicted; fewer are rougher, and sooner there "
     add("--draws", type=positive_count, default=1000, metavar="N", help=f"{text}(%(default)s)")
     add("--seed", type=count, default=0, help="of starts and draws (%(default)s)")
     add_quiet(add)

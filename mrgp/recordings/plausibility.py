@@ -55,6 +55,8 @@ def outside_doubts(times: Mapping[Any, np.ndarray], trials: np.ndarray) -> Itera
     begin, reached = trials[order, 0], np.maximum.accumulate(trials[order, 1])
     gaps = float(np.maximum(begin[1:] - reached[:-1], 0).sum())
     covered = float(reached[-1] - begin[0]) - gaps
+    if covered <= 0:  # trials that end before they begin, which are refused
+        return
     spoken = [spikes for spikes in times.values() if spikes.size]
     ends = np.concatenate([[-np.inf], reached])  # of the trials that have begun, by how many have
     inside = sum(int(np.sum(spikes < ends[np.searchsorted(begin, spikes, side="right")])) for spikes in spoken)

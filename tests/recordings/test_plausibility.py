@@ -149,6 +149,7 @@ def test_spikes_outside_trials_that_gaps_do_not_explain():
     overlapping = np.concatenate([trials, trials + 0.5])
     for windows in (trials, overlapping, trials[::-1], trials[5:]):  # half of the time, and 12% before the first
         assert list(outside_doubts(times, windows)) == []
+    assert list(outside_doubts(times, trials[:, ::-1])) == []  # refused elsewhere
     few = trials[20:30]
     inside = sum(int(np.sum(np.any((t[:, None] >= few[:, 0]) & (t[:, None] < few[:, 1]), 1))) for t in times.values())
     first = min(train[0] for train in times.values())
