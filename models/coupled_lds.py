@@ -16,7 +16,7 @@ from mrgp.families.regions_in_bins import first_system, stable_edges
 from mrgp.families.starts import smoothing
 from mrgp.families.tables import Tables
 from mrgp.inference.expectation_maximization.coupled_system import CoupledUpdates
-from mrgp.inference.mode.anchored import Turning, TurningStates
+from mrgp.inference.mode.anchored import Symmetry, Turning, TurningStates
 from mrgp.inference.mode.edge_evidence import Relevance
 from mrgp.inference.start import draw_loadings
 from mrgp.likelihoods.statespace.coupled import (
@@ -186,12 +186,14 @@ class CoupledLDS(GaussianProcesses):
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return ordered(sites, self.assignment(layout))
 
-    def aligned(
-        self, draws: Mapping[str, Any], layout: Layout, reference: Mapping[str, Any]
-    ) -> dict[str, np.ndarray]:
-        return aligned(draws, self.assignment(layout), reference, np.asarray(self.emission.noise_of(reference)))
+    @property
+    def symmetry(self) -> Symmetry:
+        def turned(draws: Mapping[str, Any], layout: Layout, reference: Mapping[str, Any]) -> dict[str, np.ndarray]:
+            return aligned(draws, self.assignment(layout), reference, np.asarray(self.emission.noise_of(reference)))
 
-    def turning_states(self, layout: Layout) -> TurningStates:
+        return Symmetry(turned, self._turning)
+
+    def _turning(self, layout: Layout) -> TurningStates:
         assignment = self.assignment(layout)
         neurons = Turning(LOADINGS.name, tuple(assignment.region_of_neuron.tolist()), assignment.n_within)
         driven = Turning(DRIVE.name, (0,) * sum(assignment.n_within), (self.n_global,))

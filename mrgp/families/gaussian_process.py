@@ -22,7 +22,7 @@ from mrgp.families.latents_in_bins import typical_latents
 from mrgp.families.model import Model
 from mrgp.families.observation import distribution_at, observe
 from mrgp.families.tables import Tables
-from mrgp.inference.mode.anchored import TurningStates
+from mrgp.inference.mode.anchored import Symmetry
 from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Kalman, Likelihood, Parameters
@@ -219,15 +219,10 @@ class GaussianProcesses(Model, abstract=True):
             arrays[LOADINGS.name] = ordered(self.assignment(layout), arrays[LOADINGS.name], noise)
         return arrays
 
-    def aligned(
-        self, draws: Mapping[str, Any], layout: Layout, reference: Mapping[str, Any]
-    ) -> dict[str, np.ndarray]:
-        """Give the latents of draws (..., *site) the order and the signs of ``reference``."""
-        return align_draws(draws, self.assignment(layout), reference)
-
-    def turning_states(self, layout: Layout) -> TurningStates | None:
-        """States that may turn without a change of the density, for a posterior of what drives them."""
-        return None
+    @property
+    def symmetry(self) -> Symmetry:
+        """Changes of latents that the density cannot see: their order and signs."""
+        return Symmetry(lambda draws, layout, reference: align_draws(draws, self.assignment(layout), reference))
 
     def params_from(self, layout: Layout, **tables: Any) -> dict[str, np.ndarray]:
         """Build sites from plain arrays, for checks against other software.

@@ -74,8 +74,9 @@ class Laplace(Method):
             return state
         held = DYNAMICS if loadings == "following" else None
         drawn = carried(
-            program, top.argument, state.coordinates, state.x, last, held=held, progress=driver.options.progress
-        )
+            program, top.argument, state.coordinates, state.x, last, held=held, most=top.most_moves,
+            progress=driver.options.progress,
+        )  # fmt: skip
         if drawn.settled:
             return replace(state, x=drawn.x)
         state.notes.append(top.unsettled(drawn.reason))

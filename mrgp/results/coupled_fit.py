@@ -10,8 +10,7 @@ import xarray as xr
 from jax import Array
 from scipy.linalg import solve_discrete_lyapunov
 
-from mrgp.inference.density import LogJoint
-from mrgp.inference.mode.anchored import Anchored, TurningStates, anchors
+from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.curvature import profile_curvature
 from mrgp.inference.mode.edge_evidence import EdgePosterior, Relevance, edge_posteriors
 from mrgp.inference.optimise import Objective
@@ -41,7 +40,6 @@ class FittedRegions(FittedProcesses, Protocol):
 
     def regions(self, layout: Layout) -> Regions: ...
     def lag_in_bins(self, layout: Layout) -> int: ...
-    def turning_states(self, layout: Layout) -> TurningStates: ...
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -198,12 +196,10 @@ class CoupledFit(GaussianProcessFit):
             raise ValueError(f"{COUPLING.name} was fixed: there is nothing to be said of edges")
         size, curvature = int(regions.coupled.sum()), self.saved_curvature
         if curvature is None or curvature.names[:1] != (COUPLING.name,):
-            turning = model.turning_states(self.layout).turning
-            held = anchors(turning, sites, np.asarray(model.emission.noise_of(sites)))
+            density, _, held, _ = standing(model, self.layout, sites)
             frozen = (*sorted({*self.fixed, *model.held}), *held)
-            density, scales = Anchored(LogJoint(model), turning), model.fitting.scales(data, sites)
             with TRACING:
-                objective = Objective(density, data, {**sites, **held}, scales, frozen)
+                objective = Objective(density, data, {**sites, **held}, model.fitting.scales(data, sites), frozen)
                 curvature = profile_curvature(objective, [COUPLING.name], progress, most_solved=size)
         number = regions.edge_of_entry[regions.coupled]
         entries = [np.flatnonzero(number == edge) for edge in range(len(regions.edges))]

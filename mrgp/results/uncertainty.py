@@ -14,6 +14,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from mrgp.inference.density import LogJoint, prior_density, transforms_of
+from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
 from mrgp.inference.mode.curvature import Curvature, profile_curvature
 from mrgp.inference.mode.evidence import laplace_evidence
@@ -247,9 +248,11 @@ def whole_posterior(fit: "GaussianProcessFit", data: MultiRegionData, n_draws: i
         ValueError: they do not come to rest: a latent may be one too many.
     """
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
-    objective = Objective(LogJoint(fit.model), data, fit.sites, fit.model.fitting.scales(data, fit.sites), frozen)
+    stands = standing(fit.model, fit.layout, fit.sites)
+    sites, scales = {**fit.sites, **stands.anchors}, fit.model.fitting.scales(data, fit.sites)
+    objective = Objective(stands.density, data, sites, scales, (*frozen, *stands.anchors))
     coordinates = Coordinates.at(objective, fit.curvature(data, progress, follow=True))
-    program = Whitened(fit.model)
+    program = Whitened(stands.program)
     known = {name: np.asarray(fit.sites[name]) for name in frozen}
     if fit.samples is not None and not fit.undrawn_sites:
         return Whole(program, coordinates, program.standard(data, coordinates, thinned(fit, n_draws)), known)

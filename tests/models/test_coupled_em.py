@@ -48,7 +48,7 @@ def matrices(at, lag):
     return F, Q, block_diag(at.change, *[at.change[:n, :n]] * lag)
 
 
-@pytest.mark.parametrize(("lag", "m"), [(0, 0), (2, 1)])
+@pytest.mark.parametrize(("lag", "m"), [pytest.param(0, 0, marks=pytest.mark.slow), (2, 1)])
 def test_the_expected_density_is_that_of_states_that_are_known(lag, m):
     """With certain states it is their normal density, all bins at once, and the priors as the program has them."""
     rng, n, n_bins, n_trials = np.random.default_rng(1), 3, 4, 2

@@ -1,7 +1,5 @@
 """Posterior of coupled regions around a maximum: states held in place, draws turned back, and both against a grid."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +53,7 @@ class Flat(Density):
 def test_an_angle_costs_its_square():
     """Of the states of a region, and of global ones; regions of one state have nothing to turn."""
     data, sites = layout_and_sites()
-    turning = MODEL.turning_states(data.layout).turning
+    turning = MODEL.symmetry.turning(data.layout).turning
     held = anchors(turning, sites, sites["noise"])
     density = Anchored(Flat(), turning)
     assert float(density({**sites, **held}, data)) == 0
@@ -70,9 +68,10 @@ def test_an_angle_costs_its_square():
     np.testing.assert_allclose(density({**larger, **held}, data), 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_holds_draws_favours_no_size_of_loadings():
     data, sites = layout_and_sites()
-    turning = MODEL.turning_states(data.layout).turning
+    turning = MODEL.symmetry.turning(data.layout).turning
     held = {name: jnp.asarray(value) for name, value in anchors(turning, sites, sites["noise"]).items()}
     program = AnchoredProgram(MODEL, turning, MODEL.likelihood)
 
@@ -106,8 +105,8 @@ def test_draws_are_turned_to_the_reference():
 def pair():
     """Two regions that drive each other, few trials, and a fit in which all but the edges is held at the truth."""
     model = CoupledLDS(1)
-    sites = {"own_dynamics": np.diag([0.8, 0.6]), "coupling": np.array([[0.0, 0.1], [0.6, 0.0]])}
-    sizes = {"regions": {"A": 3, "B": 3}, "n_trials": 4, "n_bins": 15, "bin_width": BIN, "seed": 1}
+    sites = {"own_dynamics": np.diag([0.8, 0.6]), "coupling": np.array([[0.0, -0.4], [0.7, 0.0]])}
+    sizes = {"regions": {"A": 3, "B": 3}, "n_trials": 8, "n_bins": 15, "bin_width": BIN, "seed": 1}
     made = mrgp.simulate(model, sites=sites, **sizes, snr=2.0)
     held = {name: value for name, value in made.sites.items() if name != "coupling"}
     return made, held
@@ -116,7 +115,7 @@ def pair():
 @pytest.mark.slow
 def test_draws_are_those_of_a_grid(pair):
     made, held = pair
-    settings = {"progress": False, "n_starts": 1, "n_draws": 4000, "loadings": "included"}
+    settings = {"progress": False, "n_starts": 1, "n_draws": 1000, "loadings": "included"}
     fit = CoupledLDS(1).fit(made.data, "laplace", fixed=held, **settings)
     grid = np.linspace(-1.5, 2.0, 141)
     known = {name: jnp.asarray(value) for name, value in held.items()}
@@ -134,14 +133,14 @@ def test_draws_are_those_of_a_grid(pair):
         mean = own @ grid
         sd = np.sqrt(own @ (grid - mean) ** 2)
         drawn = fit.samples["coupling"][(0, slice(None), *place)]
-        assert abs(drawn.mean() - mean) < 0.06 * sd + 3 * sd / np.sqrt(4000)
-        assert abs(drawn.std() / sd - 1) < 0.06
+        assert abs(drawn.mean() - mean) < 0.06 * sd + 3 * sd / np.sqrt(1000)
+        assert abs(drawn.std() / sd - 1) < 0.08
 
 
 @pytest.mark.slow
 def test_a_posterior_says_of_edges_what_a_maximum_does(tmp_path):
     model = CoupledLDS((2, 1))
-    made = mrgp.simulate(model, regions={"A": 5, "B": 5}, n_trials=30, n_bins=30, bin_width=BIN, seed=1, snr=2.0)
+    made = mrgp.simulate(model, regions={"A": 4, "B": 3}, n_trials=20, n_bins=20, bin_width=BIN, seed=1, snr=2.0)
     top = model.fit(made.data, progress=False, n_starts=1)
     fit = model.fit(made.data, "laplace", start=top, progress=False, loadings="profiled")
     assert set(fit.samples) == {"own_dynamics", "coupling"}
@@ -156,10 +155,17 @@ def test_a_posterior_says_of_edges_what_a_maximum_does(tmp_path):
     fit.save(tmp_path / "fit.nc")
     back = mrgp.load_fit(tmp_path / "fit.nc").edges(data=made.data)
     np.testing.assert_allclose(back.upper, other.upper, rtol=1e-6)
-    whole = model.fit(made.data, "laplace", start=top, progress=False, n_draws=300)
-    assert {"loadings", "noise", "offset"} <= set(whole.samples)
-    wide = whole.samples["coupling"][0][:, rows, columns]
-    sign = np.sign(wide.mean(0) * drawn.mean(0))
-    np.testing.assert_allclose(sign * wide.mean(0), drawn.mean(0), atol=0.5 * sd.max())
-    np.testing.assert_allclose(wide.std(0), sd, rtol=0.35)
-    assert dataclasses.is_dataclass(whole)
+
+
+@pytest.mark.slow
+def test_draws_of_everything_agree_with_the_gaussian():
+    """States that turn are held in place on the way, and entries of matrices have a spread of their own."""
+    model = CoupledLDS((2, 1))
+    made = mrgp.simulate(model, regions={"A": 4, "B": 3}, n_trials=20, n_bins=20, bin_width=BIN, seed=1, snr=2.0)
+    fit = model.fit(made.data, "laplace", progress=False, n_starts=1, n_draws=50)
+    assert {"own_dynamics", "coupling", "loadings", "noise", "offset"} <= set(fit.samples)
+    rows, columns = np.nonzero(model.regions(made.data.layout).coupled)
+    drawn, known = fit.samples["coupling"][0][:, rows, columns], fit.saved_curvature
+    sd = np.sqrt(np.diag(known.covariance))[: len(rows)]
+    np.testing.assert_allclose(drawn.mean(0), known.mean[: len(rows)], atol=0.6 * sd.max())
+    np.testing.assert_allclose(drawn.std(0), sd, rtol=0.4)

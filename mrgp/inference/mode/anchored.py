@@ -16,7 +16,7 @@ hold what each search for q has left over.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +26,11 @@ from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.distributions import constraints
 
-from mrgp.inference.density import Density, Sites
+from mrgp.inference.density import Density, LogJoint, Sites
+from mrgp.inference.own_covariances import cheaper
+from mrgp.inference.run import Model
 from mrgp.parts.readout import LOADINGS
+from mrgp.recordings.layout import Layout
 
 STIFF = 1e-3  # sd of the angle that is left, in radians
 EXACT = 1e-5  # nats: where the search for the pseudo-observations ends
@@ -87,6 +90,23 @@ class TurningStates:
 
     turning: tuple[Turning, ...]
     names: tuple[str, ...]
+
+
+type Aligning = Callable[[Mapping[str, Any], Layout, Mapping[str, Any]], dict[str, np.ndarray]]
+"""Gives the latents of draws (..., *site) the order, signs or directions of a reference."""
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Changes of the latents of a model that its density cannot see.
+
+    Attributes:
+        aligned: Settles them in draws.
+        turning: States that may turn, by the layout of a recording; None if none do, or nothing is asked of them.
+    """
+
+    aligned: Aligning
+    turning: Callable[[Layout], TurningStates] | None = None
 
 
 def anchors(turning: Collection[Turning], sites: Mapping[str, Any], noise: np.ndarray) -> dict[str, np.ndarray]:
@@ -167,6 +187,36 @@ class AnchoredProgram:
             told = bins * 0.5 * (size[:, :, None] + size[:, None])  # of the angle, were states known
             angle = _angles(inner, jnp.diagonal(inner, axis1=1, axis2=2))
             numpyro.factor(f"held_{turn.site}", -0.25 * (told * jnp.square(angle)).sum())
+
+
+class Standing(NamedTuple):
+    """Model around a maximum, with states that stay where they are.
+
+    Attributes:
+        density: For the curvature there.
+        program: For draws.
+        anchors: Frozen sites that both need beside those of the model.
+        names: Sites that describe states, of which a posterior is asked; () if the model knows them.
+    """
+
+    density: Density
+    program: Callable[..., None]
+    anchors: dict[str, np.ndarray]
+    names: tuple[str, ...]
+
+
+def standing(model: Model, layout: Layout, sites: Mapping[str, Any]) -> Standing:
+    """Hold the states of a model where they are at ``sites``, if they may turn.
+
+    The curvature of a bound of counts is that of the cheapest bound that bends alike.
+    """
+    turning = model.symmetry.turning
+    if turning is None:
+        return Standing(LogJoint(model), model, {}, ())
+    states: TurningStates = turning(layout)
+    held = anchors(states.turning, sites, np.asarray(model.emission.noise_of(sites)))
+    program = AnchoredProgram(model, states.turning, model.likelihood)
+    return Standing(Anchored(LogJoint(cheaper(model)), states.turning), program, held, states.names)
 
 
 def _angles(inner: Array, size: Array) -> Array:

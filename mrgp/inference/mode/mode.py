@@ -13,10 +13,11 @@ from mrgp.inference.adaptation import frozen_sites
 from mrgp.inference.density import LogJoint, constrain, unconstrain
 from mrgp.inference.driver import Driver, drive
 from mrgp.inference.map import MAP
-from mrgp.inference.mode.anchored import Anchored, AnchoredProgram, TurningStates, anchors
+from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
-from mrgp.inference.mode.curvature import Curvature, profile_curvature
+from mrgp.inference.mode.curvature import MOST_SOLVED, Curvature, profile_curvature
 from mrgp.inference.mode.given_loadings import Given, Reduced
+from mrgp.inference.mode.moves import MOST_MOVES
 from mrgp.inference.optimise import Objective
 from mrgp.inference.run import Model, Run, State
 from mrgp.parts.delays.constant import DELAY
@@ -27,6 +28,8 @@ from mrgp.recordings.recording import MultiRegionData
 
 FEW = 400  # parameters that are all drawn unless the user says otherwise
 ENOUGH_TO_RANK = 2000  # draws in a calibration, where the prior's bound cuts most of them off
+
+HEAVY_TAILED = 32  # moves, where priors have a peak at 0 and heavy tails, as those of edges
 
 FARTHEST = 8.0  # standard deviations that a delay may move before windows around the maximum lose sight of it
 
@@ -42,6 +45,8 @@ class Mode:
         argument: The recording, or what a reduced program knows of it.
         objective: The negative log density around the maximum.
         curvature: Of delays and kernel parameters.
+        most_moves: Of each draw, until it has to have settled.
+        instead: Setting to take where draws do not settle.
     """
 
     run: Run[Model]
@@ -50,6 +55,8 @@ class Mode:
     argument: Any
     objective: Objective
     curvature: Curvature
+    most_moves: int = MOST_MOVES
+    instead: str = "method='nuts'"
 
     def reduced(self, progress: bool) -> "Mode":
         """Return the mode with loadings, noise and offsets held at the maximum."""
@@ -75,7 +82,7 @@ class Mode:
 
     def unsettled(self, why: str) -> str:
         """Warning about draws that have not settled, in one sentence."""
-        return unsettled(self.run.model.assignment(self.data.layout), self.run.sites, why)
+        return unsettled(self.run.model.assignment(self.data.layout), self.run.sites, why, self.instead)
 
     def finished(
         self, method: str, program: Whitened, coordinates: Coordinates, x: Mapping[str, Any], **more: Any
@@ -90,7 +97,7 @@ class Mode:
         if program.following:
             samples = {name: value for name, value in samples.items() if name in coordinates.dynamics}
         if LOADINGS.name in samples:
-            samples = model.aligned(samples, layout, self.run.sites)
+            samples = model.symmetry.aligned(samples, layout, self.run.sites)
         transforms = {name: self.objective.transforms[name] for name in samples}
         means = {name: value.mean((0, 1)) for name, value in unconstrain(transforms, samples).items()}
         center = {name: np.asarray(value) for name, value in constrain(transforms, means).items()}
@@ -124,31 +131,20 @@ def mode_of(driver: Driver) -> Mode:
     driver.has_said(run)
     driver.store.write(run.model, run.sites, "posterior", force=True)
     model, frozen = run.model, frozen_sites(run.model, options)
-    scales, states = model.fitting.scales(data, run.sites), model.turning_states(data.layout)
-    if states is not None:
-        return _held_mode(run, data, scales, frozen, states, options.progress)
-    objective = Objective(LogJoint(model), data, run.sites, scales, frozen)
-    names = [name for name in model.tables.dynamics_sites(data.layout) if name in objective.origin]
-    curvature = profile_curvature(objective, names, options.progress)
-    return Mode(run, data, model, data, objective, curvature)
+    stands = standing(model, data.layout, run.sites)
+    sites, scales = {**run.sites, **stands.anchors}, model.fitting.scales(data, run.sites)
+    objective = Objective(stands.density, data, sites, scales, (*frozen, *stands.anchors))
+    asked = stands.names or model.tables.dynamics_sites(data.layout)
+    names = [name for name in asked if name in objective.origin]
+    most = max(MOST_SOLVED, int(objective.marks(stands.names).sum()))
+    curvature = profile_curvature(objective, names, options.progress, most_solved=most)
+    top = Mode(run, data, stands.program, data, objective, curvature)
+    return replace(top, most_moves=HEAVY_TAILED, instead="loadings='profiled'") if stands.names else top
 
 
-def _held_mode(
-    run: Run[Model], data: MultiRegionData, scales: Mapping[str, Any], frozen: tuple[str, ...], states: TurningStates,
-    progress: bool,
-) -> Mode:  # fmt: skip
-    """Make the mode of a model whose states are held in place by what reads them."""
-    model, turning = run.model, states.turning
-    held = anchors(turning, run.sites, np.asarray(model.emission.noise_of(run.sites)))
-    density, sites = Anchored(LogJoint(model), turning), {**run.sites, **held}
-    objective = Objective(density, data, sites, scales, (*frozen, *held))
-    names = [name for name in states.names if name in objective.origin]
-    size = int(objective.marks(names).sum())
-    curvature = profile_curvature(objective, names, progress, most_solved=size)
-    return Mode(run, data, AnchoredProgram(model, turning, model.likelihood), data, objective, curvature)
-
-
-def unsettled(assignment: LatentLayout, sites: Mapping[str, Any], why: str) -> str:
+def unsettled(
+    assignment: LatentLayout, sites: Mapping[str, Any], why: str, instead: str = "method='nuts'"
+) -> str:
     """Warning about draws at ``sites`` that have not settled.
 
     It says why, which latent may be the reason, and what to do.
@@ -166,5 +162,5 @@ def unsettled(assignment: LatentLayout, sites: Mapping[str, Any], why: str) -> s
         remedy += f" ({argument}: latent {name} explains {100 * latents[argument, name]:.1f}% at the most)"
     return (
         f"draws of all parameters have not settled ({why}), and those of loadings, noise and offsets are not kept: "
-        f"{remedy}, or take method='nuts'"
+        f"{remedy}, or take {instead}"
     )
