@@ -12,7 +12,7 @@ drive each other, the logit of staying is 5. The model that is fitted has an exp
     trigger   states that are called most by the population that calls them in truth, by enter_effect
 
 With --unknown: which neuron is of which population is not told. Three populations of 20 neurons, two latents each, one
-recording of 1500 bins with half a count in a bin on average, three states; six populations at most. Neurons and states
+recording of 1000 bins with half a count in a bin on average, three states; five populations at most. Neurons and states
 are scored by the adjusted Rand index of clusters found and true.
 
 With --real: recordings of a mouse at a task (Steinmetz et al. 2019), two thirds of the trials; nats per trial are bounds
@@ -38,7 +38,7 @@ REAL = ["recording", "regions", "neurons", "trials", "nats per trial", "dwell ti
 RECORDINGS = {"steinmetz_1": 3, "steinmetz_3": 3}
 BARS = {"states": 0.9, "AUC": 0.9}
 UNKNOWN = ["seed", "neurons", "states", "populations", "unsure", "spread", "rounds", "largest fall", "s", "GB"]
-MOST, SURE = 6, 0.95  # populations; probability below which a neuron's population is unsure
+MOST, SURE = 5, 0.95  # populations; probability below which a neuron's population is unsure
 
 
 def area(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -72,7 +72,7 @@ def simulated(seed: int, args: argparse.Namespace) -> list[str]:
 
 def unknown(seed: int, args: argparse.Namespace) -> list[str]:
     """One row: populations that nobody told."""
-    made = mrgp.simulate_population_clusters(3, 20, 2, N_STATES, seed=seed)
+    made = mrgp.simulate_population_clusters(3, 20, 2, N_STATES, n_bins=1000, seed=seed)
     model = SwitchingLDS(N_STATES, 2, emission="poisson", populations=mrgp.Unknown(most=MOST))
     fit, seconds = fitted(model, made.data, args, seed)
     clusters = fit.clusters()
