@@ -97,8 +97,8 @@ def joint_bits(fit: mrgp.Fit, train: mrgp.MultiRegionData, test: mrgp.MultiRegio
     return float((found - own) / (spikes * np.log(2)))
 
 
-def fitted(cell: Cell, train: mrgp.MultiRegionData, fits: Path | None) -> tuple[mrgp.Fit, float]:
-    """A fit, and the seconds that it took, with those of the fit that it began from."""
+def fitted(cell: Cell, train: mrgp.MultiRegionData, fits: Path | None, epochs: int | None = None) -> tuple[mrgp.Fit, float]:
+    """A fit, and the seconds that it took, with those of the fit that it began from; networks for ``epochs`` at most."""
     name, size = cell.model.split(":")
     path = fits and fits / f"{cell.recording}_{cell.draw}_{name}{size}{'_choice' * cell.choice}.nc"
     start, before = None, 0.0
@@ -109,13 +109,15 @@ def fitted(cell: Cell, train: mrgp.MultiRegionData, fits: Path | None) -> tuple[
     else:
         model = MODELS[name](int(size))
         how: dict[str, Any] = {"batch_size": 32} if isinstance(model, mrgp.Amortised) else {"n_starts": STARTS, "tolerance": TOLERANCE}
+        if epochs and isinstance(model, mrgp.Amortised):
+            how["max_iterations"] = epochs
         fit = model.fit(train, start=start, progress=False, **how)
         if path:
             fit.save(path)
     return fit, fit.wall_s + before
 
 
-def scored(cell: Cell, fits: Path | None) -> dict[str, Any]:
+def scored(cell: Cell, fits: Path | None, epochs: int | None) -> dict[str, Any]:
     """One row of the results file."""
     warnings.simplefilter("ignore")
     train, test, hidden = trials_of(cell)
@@ -124,7 +126,7 @@ def scored(cell: Cell, fits: Path | None) -> dict[str, Any]:
     began = time.perf_counter()
     if cell.model == BASELINE:
         return row | {"bits": bits(component_regression(train), train, test, hidden, False), "seconds": time.perf_counter() - began}
-    fit, seconds = fitted(cell, train, fits)
+    fit, seconds = fitted(cell, train, fits, epochs)
     row |= {"seconds": seconds, "reason": fit.reason, "evaluations": fit.evaluations, "height": fit.trace[-1]}
     if fit.has_loadings:
         row |= {"kept": fit.model.n_across, "loading": float(np.abs(fit.sites["loadings"]).max())}
@@ -183,6 +185,7 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="also fit four fifths of the training trials, to choose sizes")
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no fit after so long; 0 only writes the table")
     parser.add_argument("--fits", type=Path, help="keeps fits, and is read first")
+    parser.add_argument("--epochs", type=int, help="of models with networks, at most; a row says by what its fit ended")
     args = parser.parse_args()
     models = [BASELINE, *args.models.split(",")]
     cells = [Cell(recording, draw, model, False) for draw in range(args.draws) for recording in args.recordings.split(",") for model in models]
@@ -195,7 +198,7 @@ def main() -> None:
         if cell in known or time.perf_counter() - began > 60 * args.minutes:
             continue
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:  # programs of so many shapes do not fit beside each other
-            row = alone.submit(scored, cell, args.fits).result()
+            row = alone.submit(scored, cell, args.fits, args.epochs).result()
         rows.append(row)
         with DONE.open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -112,6 +112,13 @@ def test_the_report_says_what_controls_hold():
     assert "join conditions" in stimuli[0].sentence
     assert "give trials their condition" in stimuli[2].sentence
     assert [light.state for light in drift] == [State.GOOD, State.GOOD, State.LOOK]
+    assert "Bounds of trainings" in found["aaabbc"]
+    for bound, state, number in ((-9.0, State.GOOD, "0.2"), (-22.0, State.LOOK, "2.0"), (-70.0, State.BAD, "10.0")):
+        other = records()
+        other[1]["bound"], other[2]["bound"] = bound, -999.0  # that of a control does not count
+        lights = gathered(LAYOUT, other, held["aaabbc"]).account().lights
+        [light] = [light for light in lights if light.name == "Bounds of trainings"]
+        assert (light.state, light.number) == (state, f"{number} nats per trial apart")
     assert drift[0].number == "among 4 trials"
     assert "--among 4" in drift[2].sentence
 

@@ -15,6 +15,7 @@ from mrgp.studies.report.rows import rows_of
 FAILED = "The verdict is of the others; see the table for why."
 ENOUGH_SEEDS, ENOUGH_CONTROLS = 3, 2
 APART, FAR_APART = 0.5, 1.0  # sd over trainings, of the mean of the strongest edge
+NEAR, FAR = 1.0, 5.0  # nats per trial between bounds of trainings: half a nat is the error to which log p(y) is known
 
 EDGES = {
     SOURCE: ("from", None), TARGET: ("to", None), "effect": ("effect (per bin)", 3),
@@ -64,6 +65,9 @@ def _lights(result: Any) -> list[Light]:
     if "conditions" in result.settings:
         found.append(stimulus_held(result.settings["conditions"], result.settings["alone"]))
         found.append(drift_held(result.settings["among"]))
+        heights = fits["bound"][good & ~fits["is_control"]]
+        if len(heights) > 1:
+            found.append(as_high(float(np.ptp(heights)) / result.settings["trials"]))
     strongest = int(np.argmax(edges["effect"].values))
     spread = float(edges["effect_sd"].values[strongest])
     if np.isfinite(spread):
@@ -117,6 +121,18 @@ def drift_held(among: int | None) -> Light:
         ))  # fmt: skip
     said = "Drift that takes longer than these trials is left in the controls."
     return Light(name, State.GOOD, f"among {among} trials", said)
+
+
+def as_high(spread: float) -> Light:
+    """Judge how far apart the bounds of trainings on the recording end, in nats per trial."""
+    state = graded(spread, NEAR, FAR)
+    said = {
+        State.GOOD: "Trainings have learned as much as each other.",
+        State.LOOK: "Some trainings have learned less than others: train longer (--max-iterations), from more seeds.",
+        State.BAD: "Some trainings have learned far less than others, and their edges say nothing: train longer "
+        "(--max-iterations) before anything is said of edges.",
+    }  # fmt: skip
+    return Light("Bounds of trainings", state, f"{spread:.1f} nats per trial apart", said[state])
 
 
 def agreement(spread: float) -> Light:

@@ -43,7 +43,7 @@ class Job:
     def held_in_controls(self) -> dict[str, Any]:
         """Count conditions, within which controls are shuffled, and those of one trial."""
         sizes = np.unique(self.data.condition, return_counts=True)[1]
-        return {"conditions": len(sizes), "alone": int((sizes == 1).sum())}
+        return {"trials": self.data.n_trials, "conditions": len(sizes), "alone": int((sizes == 1).sum())}
 
     def described(self) -> dict[str, Any]:
         """All that results depend on apart from the task, as a file would give it back."""
