@@ -42,8 +42,8 @@ class Layout:
 
     def same_neurons(self, other: "Layout") -> bool:
         """True if ``other`` is equal to this layout, conditions, times and the event left aside."""
-        timed = {"times": other.times, "event": other.event, "begin": other.begin}
-        return replace(self, conditions=other.conditions, **timed) == other
+        own = replace(self, conditions=other.conditions, times=other.times)
+        return replace(own, event=other.event, begin=other.begin) == other
 
     def same_times(self, other: "Layout", n_bins: int) -> bool:
         """True if ``n_bins`` bins are as far apart as in ``other``, and at the same times where these are irregular."""

@@ -48,7 +48,7 @@ class Phase:
     def __enter__(self) -> None:
         self.caught = self.recorder.__enter__()
 
-    def __exit__(self, *failure: object) -> None:
+    def __exit__(self, *failure: Any) -> None:
         self.recorder.__exit__(*failure)
         for each in self.caught:
             if each.category is UserWarning:
@@ -133,10 +133,10 @@ def fitted(
         with Phase(name, "fit", tell):
             fit = kept.fit(name, asked, data)
             if fit is None:
-                fresh = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress)
-                fit = fresh.raise_if_interrupted()
-                assert of_processes(fit)
-                kept.keep(name, asked, fit)
+                made = model.fit(data, "map", seed=seed, start=start, fixed=fixed, progress=progress)
+                made = made.raise_if_interrupted()
+                assert of_processes(made)
+                kept.keep(name, asked, fit := made)
         fits[name] = fit
     return {name: fits[name] for name in listed}
 
