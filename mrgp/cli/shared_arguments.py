@@ -184,7 +184,7 @@ def misplaced(args: argparse.Namespace) -> str | None:
 def alone(args: argparse.Namespace) -> str | None:
     """Refuse a setting of a choice that is not made: a sentence, or None."""
     for setting, (choice, value) in SETTINGS.items():
-        if getattr(args, setting) is not None and getattr(args, choice) != value:
+        if setting in args and getattr(args, setting) is not None and getattr(args, choice) != value:
             return f"{flag(setting)} is of {flag(choice)} {value}: add it, or leave both out"
     return None
 

@@ -3,7 +3,7 @@
 Such a bound costs ten times as much as one whose trials share a covariance, and bends nearly as that does: so that one
 is climbed first. Where it ends, the slope of the bound itself is asked for, and **what it says beyond that of the
 shared bound is taken for the same all around**: the shared bound with the pseudo-observations of its q held, and with
-that slope added, is climbed, for next to nothing (:mod:`.surrogates`). Where it ends higher, the bound itself mostly is
+that slope added, is climbed, for next to nothing (see ``surrogates``). Where it ends higher, the bound itself mostly is
 higher too, and the next round begins there. Where it is not, since the step was too long, the bound itself is climbed
 for some iterations, in the coordinates in which the climb that went too far has found it to be round.
 """

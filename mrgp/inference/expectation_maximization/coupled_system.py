@@ -59,8 +59,8 @@ class Dynamics(NamedTuple):
 class Sums(NamedTuple):
     """Expected sums of an M-step, and what loadings ask of T.
 
-    They are those of :class:`.moments.Moments`; ``loadings`` is sum c c' / s^2 over the neurons of each
-    region, (state, state).
+    They are those of :class:`mrgp.inference.expectation_maximization.moments.Moments`; ``loadings`` is
+    sum c c' / s^2 over the neurons of each region, (state, state).
     """
 
     transitions: Any

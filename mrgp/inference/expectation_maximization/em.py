@@ -1,10 +1,10 @@
 r"""Expectation-maximization for linear dynamics of values with Gaussian noise.
 
 It finds the maximum of log p(y | parameters), or of log p(y, parameters) where updates have priors. E-step: the
-smoother's moments E[s_t], E[s_t s_t'], E[s_t s_{t-1}'], summed over what was observed (:mod:`.moments`). M-step, in
-closed form but for the start of a trial: loadings, offsets and noise of each neuron (:mod:`.readouts`), summed over the
-bins in which it was observed, and the dynamics, of one population (:mod:`.free_system`) or of regions that drive each
-other (:mod:`.coupled_system`). Either way what is climbed never decreases.
+smoother's moments E[s_t], E[s_t s_t'], E[s_t s_{t-1}'], summed over what was observed (see ``moments``). M-step, in
+closed form but for the start of a trial: loadings, offsets and noise of each neuron (see ``readouts``), summed over the
+bins in which it was observed, and the dynamics, of one population (see ``free_system``) or of regions that drive each
+other (see ``coupled_system``). Either way what is climbed never decreases.
 """
 
 from dataclasses import dataclass
