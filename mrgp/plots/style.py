@@ -71,7 +71,7 @@ def hide(axes: Iterable[Axes]) -> None:
 
 
 def time_label(layout: Layout, where: str) -> str:
-    """Label of an axis of time, which begins at 0 or is measured from the event that trials are aligned to."""
+    """Label of an axis of time: from the event that trials are aligned to, if there is one."""
     return f"time{f' from {layout.event}' * bool(layout.event)}{where} (s)"
 
 

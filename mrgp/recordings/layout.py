@@ -46,12 +46,12 @@ class Layout:
         return replace(self, conditions=other.conditions, **timed) == other
 
     def same_times(self, other: "Layout", n_bins: int) -> bool:
-        """True if ``n_bins`` bins are as far apart as in ``other``, and at the same times where these are irregular."""
+        """True if bins are as far apart as in ``other``, and at the same times if irregular."""
         one, two = (replace(layout, begin=0.0).starts(n_bins) for layout in (self, other))
         return bool(np.array_equal(one, two))
 
     def window(self, n_bins: int) -> str:
-        """Say what trials of ``n_bins`` bins are aligned to, and from when to when they last; "" where nobody says."""
+        """Say what trials are aligned to, and from when to when they last; "" if not known."""
         starts = self.starts(n_bins)
         return f"{self.event}, {starts[0]:g} to {starts[-1] + self.bin_width:.6g} s" if self.event else ""
 

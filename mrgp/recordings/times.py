@@ -36,7 +36,9 @@ def read_times(times: Any, n_bins: int, width: float) -> tuple[float, ...]:
 
 
 def read_event(event: tuple[str, float] | None, is_regular: bool) -> tuple[str, float]:
-    """Read the name of what trials are aligned to, and when their first bin begins, in seconds after it.
+    """Read the name of what trials are aligned to, and when their first bin begins.
+
+    The latter is in seconds after it.
 
     Args:
         event: Both; None where nobody says.

@@ -31,7 +31,7 @@ class Hypothesis:
 
 
 class Phase:
-    """Part of the work on a hypothesis: warnings in it name the hypothesis, a line tells how long it took.
+    """Part of the work on a hypothesis, whose warnings name it; a line tells how long it took.
 
     Args:
         name: Of the hypothesis.
