@@ -37,6 +37,7 @@ SYNTHETIC = {
 NONLINEAR = {"ctae", "gpvae", "lfads", "mrlfads", "neuralode", "pass_decision"}
 BAYESIAN = {"delay_hypotheses", "own_model", "posterior", "v1v2_hypotheses"}
 V1V2 = {"adm", "comparison", "custom_kernel", "dlag", "mdlag"}
+STEINMETZ = {"communication"}
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
@@ -47,7 +48,8 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 def test_all_are_there():
     found = {(path.parent.name, path.stem) for path in NOTEBOOKS}
-    folders = {"synthetic": SYNTHETIC, "nonlinear": NONLINEAR, "bayesian": BAYESIAN, "v1v2": V1V2}
+    folders = {"synthetic": SYNTHETIC, "nonlinear": NONLINEAR, "bayesian": BAYESIAN, "v1v2": V1V2,
+               "steinmetz": STEINMETZ}  # fmt: skip
     assert found == {(folder, name) for folder, names in folders.items() for name in names}
 
 

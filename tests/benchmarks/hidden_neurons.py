@@ -145,6 +145,12 @@ def shown(values: list[float], form: str) -> str:
     return f"{form.format(np.mean(values))}{among}"
 
 
+def unfinished(group: list[dict[str, Any]]) -> str:
+    """Remark on fits that were stopped before they came to rest."""
+    reasons = {row.get("reason", "") for row in group}
+    return "".join(f" ({reason})" for reason in sorted(reasons) if reason.startswith("stopped after"))
+
+
 def of_recording(recording: str, rows: list[dict[str, Any]]) -> str:
     """Table of one recording: a line for the baseline and each model."""
     own = [row for row in rows if row["recording"] == recording]
@@ -164,7 +170,7 @@ def of_recording(recording: str, rows: list[dict[str, Any]]) -> str:
         inner = [choice[d, model] for d in draws if (d, model) in choice]
         is_base = model == BASELINE
         lines.append([
-            model.replace(":", ", "), ", ".join(map(str, draws)), shown([row["bits"] for row in group], "{:.3f}"),
+            model.replace(":", ", ") + unfinished(group), ", ".join(map(str, draws)), shown([row["bits"] for row in group], "{:.3f}"),
             "" if is_base else shown(gains, "{:+.3f}"),
             "" if is_base or group[0]["joint"] is None else f"{np.mean([row['joint'] for row in group]):.3f}",
             " / ".join(f"{value:.3f}" for value in np.mean(few, 0)) if (few := [row["few"] for row in group if "few" in row]) else "",
