@@ -14,7 +14,10 @@ Three quarters of the trials train, the others are scored.
 
 A method is a function of training and test trials that returns a Found: a model is one more entry of METHODS. Models
 take some minutes each; the effectome of MRLFADS is of what messages move in their target. It is measured with each kind
-of channels, the first of which is its default ('MRLFADS$' is that alone). Rows are kept in talking_regions.jsonl, beside this file, and the table is of all of them: the newest of each network, seed and method.
+of channels, the first of which is its default ('MRLFADS$' is that alone). "messages told" is no method: it is given the
+true messages, regresses them on the source's values at each delay, and takes the delay that predicts them best; no fit
+that has to find messages as well can be expected to know delays better. Rows are kept in talking_regions.jsonl, beside
+this file, and the table is of all of them: the newest of each network, seed and method.
 """
 
 import argparse
@@ -54,6 +57,8 @@ SCORES = ["cosine", "false edges", "message R2", "input R2", "input R2, summed",
 HEAD = ["network", "seed", "method", *SCORES, "s"]
 TITLE = "Regions that talk: models beside baselines"
 RANDOM = "random_networks, counts, 20 of 32, common"
+TOLD = "messages told"
+MOST_LATE, RIDGE = 6, 1e-6  # bins, and by how much a regression on values is held, in units of their variance
 KEPT = Path(__file__).with_suffix(".jsonl")
 
 
@@ -119,6 +124,32 @@ def coupled(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int
     return Found(fit.effectome().values, fit.messages(test)["mean"])
 
 
+def told(made: Simulation, train: mrgp.MultiRegionData, test: mrgp.MultiRegionData) -> Found:
+    """True messages, and the delays at which ridge regression on the source's values predicts them best."""
+    messages = made.truth["messages"]
+    source, target = (messages.coords[name].values for name in (SOURCE, TARGET))
+    found = []
+    for edge, own in enumerate(source):
+        values, wanted = train.region(own), messages.values[: train.n_trials, :, edge]
+        scores = [predicted(values, wanted, lag) for lag in range(MOST_LATE + 1)]
+        best = int(np.argmax(scores))
+        below, top, above = (scores[np.clip(place, 0, MOST_LATE)] for place in (best - 1, best, best + 1))
+        bend = below - 2 * top + above  # of a parabola through the best and its neighbours
+        found.append(best + 0.5 * (below - above) / bend if 0 < best < MOST_LATE and bend < 0 else best)
+    delays = xr.DataArray(np.array(found, float), {SOURCE: ("edge", source), TARGET: ("edge", target)}, "edge")
+    return Found(made.truth["effectome"].values, messages[train.n_trials :], delays=delays)
+
+
+def predicted(values: np.ndarray, wanted: np.ndarray, lag: int) -> float:
+    """R2 of a message about ridge regression on values that were there one bin and ``lag`` more before."""
+    first, late = MOST_LATE + 1, lag + 1
+    x = values[:, first - late : values.shape[1] - late].reshape(-1, values.shape[2])
+    y = wanted[:, first:].reshape(len(x), -1)
+    x, y = x - x.mean(0), y - y.mean(0)
+    left = y - x @ np.linalg.solve(x.T @ x + RIDGE * len(x) * np.eye(x.shape[1]) * x.var(), x.T @ y)
+    return float(1 - (left**2).sum() / (y**2).sum())
+
+
 type Method = Callable[[mrgp.MultiRegionData, mrgp.MultiRegionData], Found]
 
 PLAIN: dict[str, Method] = {
@@ -144,15 +175,17 @@ NETWORKS: dict[str, Callable[..., Simulation]] = {
 }
 
 
-def scores(make: Callable[..., Simulation], method: Method) -> tuple[list[float], float]:
+def scores(make: Callable[..., Simulation], method: Method | None) -> tuple[list[float], float]:
     """The SCORES of a network, NaN where a method has none, and seconds."""
     made = make()
     n_train = round(TRAINED * made.data.n_trials)
     train, test = made.data.select_trials(slice(0, n_train)), made.data.select_trials(slice(n_train, None))
     truth = made.truth.isel(trial=slice(n_train, None))
     began = time.perf_counter()
-    found = method(train, test)
+    found = told(made, train, test) if method is None else method(train, test)
     seconds = time.perf_counter() - began
+    if method is None:
+        return [delay_error(made, found) if name == "delay" else np.nan for name in SCORES], seconds
     graph = made.truth["effectome"].values
     of_inputs = [np.nan if own is None else input_r2(truth["inputs"], own) for own in (found.inputs, found.summed)]
     return [
@@ -190,7 +223,8 @@ def main() -> None:
     parser.add_argument("--methods", default="VAR|reduced", help="the same of methods; models are fitted if it is theirs")
     parser.add_argument("--epochs", type=int, default=100, help="of models")
     args = parser.parse_args()
-    methods = PLAIN | {name: partial(fit, epochs=args.epochs) for name, fit in MODELS.items()}
+    methods: dict[str, Method | None] = {TOLD: None, **PLAIN}
+    methods |= {name: partial(fit, epochs=args.epochs) for name, fit in MODELS.items()}
     chosen = [name for name in NETWORKS if re.match(args.networks, name)]
     for name, make in ((name, NETWORKS[name]) for name in chosen):
         for seed in range(args.random if name == RANDOM else args.seeds):
@@ -214,7 +248,7 @@ def newest() -> list[dict[str, Any]]:
     """The newest row of each network, seed and method, in the order of networks and methods."""
     rows = [json.loads(line) for line in KEPT.read_text().splitlines()]
     kept = {(row["network"], row["seed"], row["method"]): row for row in rows}
-    networks, methods = list(NETWORKS), [*PLAIN, *MODELS]
+    networks, methods = list(NETWORKS), [TOLD, *PLAIN, *MODELS]
     return [kept[key] for key in sorted(kept, key=lambda k: (networks.index(k[0]), k[1], methods.index(k[2])))]
 
 
