@@ -125,14 +125,13 @@ def drift_held(among: int | None) -> Light:
 
 def as_high(spread: float) -> Light:
     """Judge how far apart the bounds of trainings on the recording end, in nats per trial."""
-    state = graded(spread, NEAR, FAR)
-    said = {
-        State.GOOD: "Trainings have learned as much as each other.",
-        State.LOOK: "Some trainings have learned less than others: train longer (--max-iterations), from more seeds.",
-        State.BAD: "Some trainings have learned far less than others, and their edges say nothing: train longer "
-        "(--max-iterations) before anything is said of edges.",
-    }  # fmt: skip
-    return Light("Bounds of trainings", state, f"{spread:.1f} nats per trial apart", said[state])
+    state, said = graded(spread, NEAR, FAR), "Trainings have learned as much as each other."
+    if state is State.LOOK:
+        said = "Some trainings have learned less than others: train longer (--max-iterations), from more seeds."
+    elif state is State.BAD:
+        said = "Some trainings have learned far less than others, and their edges say nothing: train longer "
+        said += "(--max-iterations) before anything is said of edges."
+    return Light("Bounds of trainings", state, f"{spread:.1f} nats per trial apart", said)
 
 
 def agreement(spread: float) -> Light:
