@@ -99,7 +99,7 @@ class Fitting[M: GaussianProcesses]:
         Otherwise the recording is returned as it is.
         """
         model, noise = self.model, self.model.emission
-        remembers = model.is_state_space or model.kernel.has_timescale or model.tables.dynamics_sites(data.layout)
+        remembers = model.is_state_space or not model.kernel.is_white or model.tables.dynamics_sites(data.layout)
         alike = noise.is_uniform and not (noise.is_of_counts or noise.is_autocorrelated)
         return folded(data) if alike and not remembers else data
 

@@ -63,8 +63,10 @@ def test_lift_is_one_state_without_memory(array):
 def test_sums_and_wrappers_know_whether_they_have_a_timescale():
     for kernel in (White(), Stretched(White(), 2.0), Spectral(White(), 3.0), 0.5 * White() + 1.0 * White()):
         assert not kernel.has_timescale
+        assert kernel.is_white
     for kernel in (Matern12(), Stretched(Matern12(), 2.0), Spectral(), 0.9 * SquaredExponential() + 0.1 * White()):
         assert kernel.has_timescale
+        assert not kernel.is_white
 
 
 def test_a_sum_with_a_white_term_is_lifted_exactly():

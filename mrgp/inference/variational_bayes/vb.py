@@ -104,7 +104,7 @@ class VB(Method):
         begun = begin(driver, briefly if has_spectrum else None)
         model, fresh = begun.model, driver.start is None and driver.store.phase in (None, "start", SPECTRAL)
         under_spectral = fresh and has_spectrum and not model.likelihood.is_spectral
-        remembers = model.kernel.has_timescale or model.tables.dynamics_sites(driver.data.layout)  # else both are one
+        remembers = not model.kernel.is_white or model.tables.dynamics_sites(driver.data.layout)  # else both are one
         fast = model.replace(likelihood=Spectral()) if under_spectral and remembers else model
         state = _entered(fast, driver.data, begun.sites, driver.options, Adaptation.of(driver, begun))
         state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase

@@ -154,7 +154,7 @@ class StateSpace:
     def remembers(self) -> bool:
         windows = self.window, self.within_window
         several = any(window.n_registers > 0 or window.step > 1 for window in windows)
-        return self.prior.kernel.has_timescale or several
+        return several or not self.prior.kernel.is_white
 
     @property
     def n_states(self) -> int:
