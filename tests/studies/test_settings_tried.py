@@ -117,6 +117,7 @@ def test_parameters_are_counted():
         (DLAG(), {"search": True, "tried": {"kernel": [mrgp.Matern32()]}}, ValueError, "leave kernel out"),
         (LFADS(emission="gaussian"), {}, ValueError, "LFADS has no sizes of its own: give tried="),
         (DLAG(mean="psth"), {"block": 0.1}, ValueError, "DLAG has a course over the trial, which blocks have not"),
+        (LDS(), {"block": 0.1, "tried": {"mean": ["constant", "psth"]}}, ValueError, "course over the trial"),
         (LDS(), {"n_folds": 9}, mrgp.DataError, "there are 8: lower n_folds, or give block, in seconds, to cut trials"),
     ],
 )  # fmt: skip

@@ -133,16 +133,22 @@ def cross_validate(
     elif neighbours:
         raise ValueError("neighbours are of the candidate that a search chose: pass search=True")
     else:
-        found = sweep(job, _checked(job, grid(model, data.layout, asked)))
+        found = sweep(job, _checked(job, grid(model, data.layout, asked), block is not None))
     for own in found.dimensions.values():
         _tell(own)
     _tell(found)
     return found if block is None else dataclasses.replace(found, data=_of_the_same_neurons(whole, data))
 
 
-def _checked(job: Job, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates; ValueError if one has more latents than there are neurons."""
+def _checked(job: Job, candidates: Sequence[Candidate], cut: bool) -> list[Candidate]:
+    """Return the candidates.
+
+    Raises:
+        ValueError: one has more latents than there are neurons, or a course over trials, which are ``cut``.
+    """
     for candidate in candidates:
+        if cut and candidate.of(job.model).lacks_duration:
+            raise ValueError(f"candidate {candidate} has a course over the trial, which blocks have not: leave it out")
         if not admits(job, candidate):
             raise ValueError(f"candidate {candidate} has more latents than the recording has neurons: leave it out")
     return list(candidates)
