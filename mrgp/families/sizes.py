@@ -4,6 +4,7 @@ import numpy as np
 from numpyro.distributions import biject_to
 
 from mrgp.families.model import Model
+from mrgp.inference.amortised_parameters import is_of_trials
 from mrgp.inference.density import free_sites
 from mrgp.parts.populations import COPIED
 from mrgp.parts.readout import LOADINGS
@@ -35,7 +36,9 @@ def n_loadings(model: Model, layout: Layout) -> int:
 
 
 def n_parameters(model: Model, layout: Layout) -> int:
-    """Number of free parameters: coordinates of all sites, and loadings that are used.
+    """Number of free parameters: coordinates of all sites but those of trials, and loadings that are used.
+
+    Weights of networks are not counted.
 
     Raises:
         ValueError: the model does not suit the layout.
@@ -43,6 +46,6 @@ def n_parameters(model: Model, layout: Layout) -> int:
     data = stand_in(layout, 1, SHORTEST)
     sites = free_sites(model.prepared(data), data)
     padded = {LOADINGS.name, COPIED[LOADINGS.name].name}  # with columns that some neurons do not use
-    others = [site["fn"] for name, site in sites.items() if name not in padded]
+    others = [site["fn"] for name, site in sites.items() if name not in padded and not is_of_trials(site)]
     free = (np.prod(biject_to(law.support).inverse_shape(law.shape())) for law in others)
     return int(sum(free)) + n_loadings(model, layout)

@@ -61,7 +61,7 @@ def test_an_event_of_arrays_is_given_by_name_and_begin():
             mrgp.MultiRegionData({"V1": array}, 0.1, event=event)
     with pytest.raises(mrgp.DataError, match=r"the begin of trials is nan: give seconds after the event, such as -0.2"):
         mrgp.MultiRegionData({"V1": array}, 0.1, event=("cue", np.nan))
-    with pytest.raises(mrgp.DataError, match=r"from \+0 s around cue, .* from -0.1 s around cue.*: give each the same event"):
+    with pytest.raises(mrgp.DataError, match=r"\+0 s around cue, .* -0.1 s around cue.*: give each the same event"):
         mrgp.join_trials([data, mrgp.MultiRegionData({"V1": array}, 0.1, event=("cue", 0.0))])
 
 

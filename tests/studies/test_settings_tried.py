@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from mrgp.models import DLAG, FA, GPFA, LDS, LFADS, CoupledLDS, SwitchingLDS
+from mrgp.models import DLAG, FA, GPFA, GPVAE, LDS, LFADS, CoupledLDS, SwitchingLDS
 
 import mrgp
 from mrgp.families.sizes import n_parameters
@@ -102,6 +102,8 @@ def test_parameters_are_counted():
     assert n_parameters(CoupledLDS((2, 1), absent=(("V1", "V2"),)), LAYOUT) == 22 + 5 + 2 + 17
     # K (D^2 + D + K + 2 D), p(z_1) and two for each first latent.
     assert n_parameters(SwitchingLDS(3, (2, 1)), LAYOUT) == 22 + 3 * (9 + 3 + 3 + 6) + 2 + 6 + 17
+    # 3 timescales and a delay beside loadings: latents of trials are none.
+    assert n_parameters(GPVAE(1, 1), LAYOUT) == 22 + 4 + 22
 
 
 @pytest.mark.parametrize(
