@@ -188,6 +188,16 @@ def test_a_file_of_before_is_gone_on_with(scripted, tmp_path):
     assert float(found.table["mean"][0]) == 7.0
 
 
+def test_scores_of_settings_by_their_short_names_are_of_no_other_candidates(scripted, tmp_path):
+    scripted(lambda one: 0.0)
+    ask = {"n_across": (1,), "n_folds": 2, "progress": False}
+    short = {"tried": {"max_delay": [0.04, 0.06]}}
+    for number, (first, then) in enumerate([(short, {}), ({}, short)]):
+        mrgp.cross_validate(DLAG(1, 1), recording(), **ask, **first, out=tmp_path / str(number))
+        with pytest.raises(ValueError, match=r"is of other settings \(tried\): choose another folder"):
+            mrgp.cross_validate(DLAG(1, 1), recording(), **ask, **then, out=tmp_path / str(number))
+
+
 # --- one long trial
 
 
