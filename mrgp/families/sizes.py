@@ -36,9 +36,9 @@ def n_loadings(model: Model, layout: Layout) -> int:
 
 
 def n_parameters(model: Model, layout: Layout) -> int:
-    """Number of free parameters: coordinates of all sites but those of trials, and loadings that are used.
+    """Number of free parameters: coordinates of all sites, and loadings that are used.
 
-    Weights of networks are not counted.
+    Neither latents of trials nor weights of networks are counted.
 
     Raises:
         ValueError: the model does not suit the layout.

@@ -54,11 +54,6 @@ class Kernel(Part, family="kernel"):
         """
         return True
 
-    @property
-    def is_white(self) -> bool:
-        """True if bins are independent of each other, whatever the parameters of latents."""
-        return False
-
     def cov(self, tau: Array) -> Array:
         """Correlation at the dimensionless lag ``tau`` (lag / timescale), of any shape.
 
@@ -179,10 +174,6 @@ class White(Kernel):
     def has_timescale(self) -> bool:
         return False
 
-    @property
-    def is_white(self) -> bool:
-        return True
-
     def cov(self, tau: Array) -> Array:
         return jnp.where(tau == 0, 1.0, 0.0)
 
@@ -226,10 +217,6 @@ class Spectral(Kernel):
     def has_timescale(self) -> bool:
         return self.base.has_timescale
 
-    @property
-    def is_white(self) -> bool:
-        return self.base.is_white
-
     def parameters(self) -> dict[str, Parameter]:
         if self.frequency is None:
             return {"frequency": dist.LogNormal(math.log(self.typical), 1.0)}
@@ -259,10 +246,6 @@ class Weighted(Kernel):
     def has_timescale(self) -> bool:
         return self.kernel.has_timescale
 
-    @property
-    def is_white(self) -> bool:
-        return self.kernel.is_white
-
     def parameters(self) -> dict[str, Parameter]:
         return self.kernel.parameters()
 
@@ -288,10 +271,6 @@ class Stretched(Kernel):
     def has_timescale(self) -> bool:
         return self.kernel.has_timescale
 
-    @property
-    def is_white(self) -> bool:
-        return self.kernel.is_white
-
     def parameters(self) -> dict[str, Parameter]:
         return self.kernel.parameters()
 
@@ -311,10 +290,6 @@ class Sum(Kernel):
     @property
     def has_timescale(self) -> bool:
         return any(term.has_timescale for term in self.terms)
-
-    @property
-    def is_white(self) -> bool:
-        return all(term.is_white for term in self.terms)
 
     def parameters(self) -> dict[str, Parameter]:
         merged: dict[str, Parameter] = {}

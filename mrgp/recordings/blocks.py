@@ -49,7 +49,7 @@ def in_blocks(data: MultiRegionData, duration: float) -> MultiRegionData:
     if START in coords and coords[START].dtype.kind in "fiu":
         coords[START] = coords[START] + data.bin_width * np.array([first for _, first, _ in pieces])
     layout = replace(data.layout, event="", begin=0.0) if any(first for _, first, _ in pieces) else data.layout
-    mask = None if seen.all() else seen
-    cut = data.with_contents(values, mask, data.trial_origin[whole], trial_coords=coords, layout=layout)
+    holes = None if seen.all() else seen
+    cut = data.with_contents(values, holes, data.trial_origin[whole], trial_coords=coords, layout=layout)
     cut.batch_size = data.batch_size
     return cut

@@ -56,7 +56,7 @@ class Job:
             "model": settings, "recording": self.data.fingerprint, "folds": self.folds.tolist(), "score": score,
             "settings": dict(self.settings), "mrgp": importlib.metadata.version("mrgp"),
         }  # fmt: skip
-        if short := [name for name in self.names if name in short_names(type(self.model))]:
+        if short := [name for name in self.names if name in short_names(type(self.model))]:  # type: ignore[arg-type]
             described["tried"] = sorted(short)  # of which settings do not tell that they are of candidates
         return json.loads(json.dumps(described, default=_named))
 
