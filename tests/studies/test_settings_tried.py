@@ -10,6 +10,7 @@ from mrgp.models import DLAG, FA, GPFA, GPVAE, LDS, LFADS, CoupledLDS, Switching
 
 import mrgp
 from mrgp.families.sizes import n_parameters
+from mrgp.inference.density import known_sites
 from mrgp.recordings.blocks import in_blocks
 from mrgp.recordings.layout import Layout
 from mrgp.simulations.simulate import simulate
@@ -104,6 +105,19 @@ def test_parameters_are_counted():
     assert n_parameters(SwitchingLDS(3, (2, 1)), LAYOUT) == 22 + 3 * (9 + 3 + 3 + 6) + 2 + 6 + 17
     # 3 timescales and a delay beside loadings: latents of trials are none.
     assert n_parameters(GPVAE(1, 1), LAYOUT) == 22 + 4 + 22
+
+
+def test_courses_over_a_trial_have_the_more_parameters_the_longer_it_is(scripted, tmp_path, agg):
+    scripted(lambda one: 0.0)
+    data = recording(8, 30)
+    found = mrgp.cross_validate(FA(), data, tried={"mean": ["constant", "psth"]}, n_folds=2, progress=False)
+    made = known_sites(FA(1, mean="psth").prepared(data), data)
+    sizes = {name: np.size(site["value"]) for name, site in made.items()}
+    assert found.table["n_parameters"].values.tolist() == [33, sum(sizes.values())]
+    assert found.table["mean_of_model"].values.tolist() == ["'constant'", "'psth'"]  # mean is that of scores
+    assert found.to_dataframe()["mean"].tolist() == found.table["mean"].values.tolist()
+    found.save(tmp_path)
+    assert sizes["mean_change"] > 11 * 8  # neurons times the bins with which other programs are traced
 
 
 @pytest.mark.parametrize(

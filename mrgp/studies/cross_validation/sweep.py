@@ -95,7 +95,7 @@ class Sweep:
                 bar.update()
         pairs = [(one, own) for one, own in zip(known, store.done, strict=True) if one in set(candidates)]
         notes = Counter(note for _, record in pairs for note in record["notes"])
-        table = tabulated(job.model, job.data.layout, pairs, candidates, job.folds)
+        table = tabulated(job.model, job.data.layout, pairs, candidates, job.folds, job.data.n_bins)
         told = described, dict(notes.most_common())
         return CrossValidation(table, tuple(candidates), job.model, job.settings, *told, job.data)
 
