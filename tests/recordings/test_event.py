@@ -56,6 +56,9 @@ def test_an_event_of_arrays_is_given_by_name_and_begin():
     assert stamped.layout.window(4) == "cue, -0.3 to 0.8 s"
     again = mrgp.MultiRegionData.from_xarray(stamped.to_xarray())
     assert again.layout == stamped.layout
+    for own in ("", 3, ["a", "b"]):  # attributes of files of others
+        foreign = mrgp.MultiRegionData.from_xarray(stamped.to_xarray().assign_attrs(event=own))
+        assert (foreign.layout.event, foreign.layout.begin) == ("", 0.0)
     for event in ("cue", ("cue",), ("", 0.1)):
         with pytest.raises(mrgp.DataError, match=r"event is .*: give its name and when trials begin, such as"):
             mrgp.MultiRegionData({"V1": array}, 0.1, event=event)
