@@ -15,6 +15,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from mrgp.families.checks import require_no_course
 from mrgp.families.model import Model
 from mrgp.recordings.blocks import in_blocks
 from mrgp.recordings.checks import DataError, warn
@@ -105,9 +106,7 @@ def cross_validate(
         raise ValueError(f"{type(model).__name__} is an autoencoder, which has no log p(y): {instead}")
     whole = data
     if block is not None:
-        if model.lacks_duration:
-            course = f"{type(model).__name__} has a course over the trial, which blocks have not"
-            raise ValueError(f"{course}: leave block out")
+        require_no_course(model)
         data = in_blocks(data, block)
     if data.n_trials < n_folds:
         few = f"{n_folds} folds need as many trials, and there are {data.n_trials}: lower "
