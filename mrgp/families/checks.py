@@ -1,7 +1,7 @@
 """Checks of what a model is made from."""
 
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -96,3 +96,16 @@ def private_counts(model: str, n_within: int | tuple[int, ...], layout: Layout) 
             f"{names}: give one number, or one per region",
         )  # fmt: skip
     return within
+
+
+class MayHaveCourse(Protocol):
+    """Interface of models that may have a course over the trial."""
+
+    @property
+    def lacks_duration(self) -> bool: ...
+
+
+def require_no_course(model: MayHaveCourse) -> None:
+    """Raise ValueError if a model has a course over the trial, which is to be cut into blocks."""
+    if model.lacks_duration:
+        raise ValueError(f"{type(model).__name__} has a course over the trial, which blocks have not: leave block out")

@@ -4,6 +4,7 @@ import numpy as np
 from numpyro.distributions import biject_to
 
 from mrgp.families.model import Model
+from mrgp.inference.amortised_parameters import is_of_trials
 from mrgp.inference.density import free_sites
 from mrgp.parts.populations import COPIED
 from mrgp.parts.readout import LOADINGS
@@ -34,15 +35,18 @@ def n_loadings(model: Model, layout: Layout) -> int:
     return 0 if latents is None else int(latents.used.sum())
 
 
-def n_parameters(model: Model, layout: Layout) -> int:
+def n_parameters(model: Model, layout: Layout, n_bins: int = SHORTEST) -> int:
     """Number of free parameters: coordinates of all sites, and loadings that are used.
+
+    Neither latents of trials nor weights of networks are counted. Courses over a trial have the more coordinates the
+    longer it is: ``n_bins`` are those of the longest trial.
 
     Raises:
         ValueError: the model does not suit the layout.
     """
-    data = stand_in(layout, 1, SHORTEST)
+    data = stand_in(layout, 1, n_bins)
     sites = free_sites(model.prepared(data), data)
     padded = {LOADINGS.name, COPIED[LOADINGS.name].name}  # with columns that some neurons do not use
-    others = [site["fn"] for name, site in sites.items() if name not in padded]
+    others = [site["fn"] for name, site in sites.items() if name not in padded and not is_of_trials(site)]
     free = (np.prod(biject_to(law.support).inverse_shape(law.shape())) for law in others)
     return int(sum(free)) + n_loadings(model, layout)

@@ -1,5 +1,6 @@
 """Blocks into which long trials are cut: for folds, where there are few trials, or one."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,8 @@ def in_blocks(data: MultiRegionData, duration: float) -> MultiRegionData:
     """Cut every trial into blocks of about so many seconds, which follow each other.
 
     Blocks of a trial differ by at most one bin, and every bin is in one of them. Those in which nothing was observed
-    are left out. Trials have the coordinates of the one that they were cut from, but ``start_time`` is their own.
+    are left out. Trials have the coordinates of the one that they were cut from, but ``start_time`` is their own; they
+    are not aligned to its event, unless none was cut.
 
     Raises:
         ValueError: the duration is no positive number of seconds.
@@ -46,6 +48,8 @@ def in_blocks(data: MultiRegionData, duration: float) -> MultiRegionData:
     coords: dict[str, Any] = {name: own[whole] for name, own in data.trial_coords.items()}
     if START in coords and coords[START].dtype.kind in "fiu":
         coords[START] = coords[START] + data.bin_width * np.array([first for _, first, _ in pieces])
-    cut = data.with_contents(values, None if seen.all() else seen, data.trial_origin[whole], trial_coords=coords)
+    layout = replace(data.layout, event="", begin=0.0) if any(first for _, first, _ in pieces) else data.layout
+    holes = None if seen.all() else seen
+    cut = data.with_contents(values, holes, data.trial_origin[whole], trial_coords=coords, layout=layout)
     cut.batch_size = data.batch_size
     return cut

@@ -60,7 +60,7 @@ def from_dataset(dataset: xr.Dataset, bin_width: float | None = None) -> dict[st
     time = next((array.coords[array.dims[1]] for array in arrays.values() if array.dims[1] in array.coords), None)
     timed = time is not None and (time.attrs.get("units") in IN_SECONDS or time.dtype.kind == "m")  # else counted
     irregular = timed and not follow_each_other(seconds("times", time), read_bin_width(own))
-    begin = float(seconds("times", time)[0]) if timed else 0.0
+    begin, event = float(seconds("times", time)[0]) if timed else 0.0, dataset.attrs.get("event")
     # A file holds those as plain variables whose names its list of coordinates has no place for.
     axes = {array.dims[:1] for array in arrays.values()}
     of_trials = {str(name): array.values for name, array in dataset.variables.items() if array.dims in axes}
@@ -69,6 +69,6 @@ def from_dataset(dataset: xr.Dataset, bin_width: float | None = None) -> dict[st
         "bin_width": own if bin_width is None else bin_width,
         "neuron_coords": {name: array.values for name, array in labels.items()},
         "times": time if irregular else None,
-        "event": (dataset.attrs["event"], begin) if "event" in dataset.attrs else None,
+        "event": (event, begin) if isinstance(event, str) and event.strip() else None,  # files of others have own ones
         "trial_coords": {free_name(name, names) if name == "trial" else name: of for name, of in of_trials.items()},
     }

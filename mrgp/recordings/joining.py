@@ -25,7 +25,9 @@ def join_trials(recordings: Sequence[MultiRegionData]) -> MultiRegionData:
         if other.layout != first.layout:
             differ = f"recording {number} has {other.layout}, the first one {first.layout}"
             conditions = "" if other.layout.conditions == first.layout.conditions else ", of other conditions or times"
-            raise DataError(f"{differ}{conditions}: make them alike, by select_neurons or among")
+            aligned = (other.layout.event, other.layout.begin) == (first.layout.event, first.layout.begin)
+            alike = "make them alike, by select_neurons or among"
+            raise DataError(f"{differ}{conditions}: {alike if aligned else 'give each the same event as it is made'}")
         if other.origin != first.origin or not _same_labels(first, other):
             raise DataError(f"recording {number} has other neurons than the first one: select the same in both")
     shapes = [other.values.shape for other in recordings]

@@ -97,6 +97,16 @@ def test_the_closed_form_finds_the_system_of_exact_sums():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [(2, 0), (0, 2)])
+def test_a_region_without_states_changes_nothing(sizes):
+    start = Dynamics(0.3 * np.eye(2), np.zeros((2, 2)), np.zeros((2, 0)), np.zeros((0, 0)), np.eye(2))
+    sums = Sums(32.0, 30 * np.eye(2), 30 * np.eye(2), np.array([[9.0, 3.0], [0.0, 6.0]]), np.eye(2), np.eye(2))
+    alone = regressed(Blocks(Regions((2,)), 0, 0, PRIOR, 4), sums, start)
+    found = regressed(Blocks(Regions(sizes, ((0, 1), (1, 0))), 0, 0, PRIOR, 4), sums, start)
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_readouts_are_where_the_expected_density_is_highest():
     model, rng = CoupledLDS((2, 1)), np.random.default_rng(0)
     data = mrgp.MultiRegionData({"A": rng.standard_normal((2, 3, 2)), "B": 2 + rng.standard_normal((2, 3, 1))}, BIN)

@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 import mrgp
 from mrgp.families.model import Model
 from mrgp.likelihoods import best_gaussian
-from mrgp.likelihoods.statespace.lift import build_lift
+from mrgp.likelihoods.statespace.lift import build_lift, is_white
 from mrgp.likelihoods.statespace.readout import Window
 from mrgp.parts.kernels import Matern12, Spectral, SquaredExponential, Stretched, White
 from mrgp.parts.loadings import readout_loadings
@@ -63,8 +63,10 @@ def test_lift_is_one_state_without_memory(array):
 def test_sums_and_wrappers_know_whether_they_have_a_timescale():
     for kernel in (White(), Stretched(White(), 2.0), Spectral(White(), 3.0), 0.5 * White() + 1.0 * White()):
         assert not kernel.has_timescale
+        assert is_white(kernel)
     for kernel in (Matern12(), Stretched(Matern12(), 2.0), Spectral(), 0.9 * SquaredExponential() + 0.1 * White()):
         assert kernel.has_timescale
+        assert not is_white(kernel)
 
 
 def test_a_sum_with_a_white_term_is_lifted_exactly():

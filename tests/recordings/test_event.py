@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mrgp
+from mrgp.recordings.blocks import in_blocks
 from mrgp.recordings.layout import Layout
 from mrgp.results.account import recording_facts
 
@@ -55,13 +56,22 @@ def test_an_event_of_arrays_is_given_by_name_and_begin():
     assert stamped.layout.window(4) == "cue, -0.3 to 0.8 s"
     again = mrgp.MultiRegionData.from_xarray(stamped.to_xarray())
     assert again.layout == stamped.layout
+    for own in ("", 3, ["a", "b"]):  # attributes of files of others
+        foreign = mrgp.MultiRegionData.from_xarray(stamped.to_xarray().assign_attrs(event=own))
+        assert (foreign.layout.event, foreign.layout.begin) == ("", 0.0)
     for event in ("cue", ("cue",), ("", 0.1)):
         with pytest.raises(mrgp.DataError, match=r"event is .*: give its name and when trials begin, such as"):
             mrgp.MultiRegionData({"V1": array}, 0.1, event=event)
     with pytest.raises(mrgp.DataError, match=r"the begin of trials is nan: give seconds after the event, such as -0.2"):
         mrgp.MultiRegionData({"V1": array}, 0.1, event=("cue", np.nan))
-    with pytest.raises(mrgp.DataError, match=r"from \+0 s around cue, the first one .* from -0.1 s around cue"):
+    with pytest.raises(mrgp.DataError, match=r"\+0 s around cue, .* -0.1 s around cue.*: give each the same event"):
         mrgp.join_trials([data, mrgp.MultiRegionData({"V1": array}, 0.1, event=("cue", 0.0))])
+
+
+def test_blocks_of_trials_are_aligned_to_nothing(data):
+    cut = in_blocks(data, 0.4)
+    assert (cut.n_trials, cut.layout.event, cut.times[0]) == (2 * data.n_trials, "", 0.0)
+    assert in_blocks(data, 2.0).layout == data.layout  # none is cut
 
 
 def test_other_windows_around_an_event_have_the_same_neurons_and_steps():

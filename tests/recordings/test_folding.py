@@ -1,6 +1,9 @@
 """Few trials that stand for all: densities, bounds and updates of white latents are those of the whole recording."""
 
+from dataclasses import dataclass
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from mrgp.models import FA, GFA, GPFA, LDS, PCCA
@@ -104,6 +107,26 @@ def test_blocks_of_a_large_recording_fold_alike(monkeypatch):
     np.testing.assert_allclose(*scatter, rtol=1e-12)
     np.testing.assert_allclose(few.values.sum(0), whole.values.sum(0), rtol=1e-12)
     assert data.values.size < observations.AT_ONCE  # the usual block was the whole
+
+
+@dataclass(frozen=True)
+class FourBins(mrgp.Kernel):
+    """Four bins as a timescale that is known: bins tell of each other, though nothing is to be found."""
+
+    @property
+    def has_timescale(self):
+        return False
+
+    def cov(self, tau):
+        return jnp.exp(-jnp.abs(tau) / 4)
+
+
+def test_bins_that_remember_without_a_timescale_are_not_taken_for_white():
+    data = recording()
+    exact, states = (GPFA(1, kernel=FourBins(), likelihood=name) for name in ("dense", "markov"))
+    assert exact.fitting.folded(data) is data
+    sites = {"loadings": np.ones((N_NEURONS, 1)), "noise": np.full(N_NEURONS, 2.0), "offset": np.full(N_NEURONS, 5.0)}
+    np.testing.assert_allclose(states.log_likelihood(data, sites), exact.log_likelihood(data, sites), rtol=1e-6)
 
 
 def test_what_is_not_folded():

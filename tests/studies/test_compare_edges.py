@@ -4,7 +4,9 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import xarray as xr
+from mrgp.models import CoupledLDS
 
 import mrgp
 
@@ -37,3 +39,10 @@ def test_both_fits_of_an_edge_have_the_settings_that_are_given():
         assert n_trials == 3
         assert (settings["max_iterations"], settings["n_starts"]) == (7, 1)
         assert ("start" in settings) == bool(absent)
+
+
+def test_blocks_are_of_models_without_a_course():
+    rng = np.random.default_rng(0)
+    data = mrgp.MultiRegionData({name: rng.standard_normal((2, 9, 2)) for name in "AB"}, 0.02)
+    with pytest.raises(ValueError, match=r"CoupledLDS has a course over the trial, which blocks have not: leave block"):
+        mrgp.compare_edges(data, CoupledLDS(1, mean="psth"), block=0.06, progress=False)

@@ -51,7 +51,8 @@ def test_fits_are_made_once(data, calls, tmp_path):
 
 @pytest.mark.parametrize(
     ("changed", "n_made"),
-    [("seed", 2), ("recording", 2), ("start", 2), ("fixed", 1), ("lost", 1), ("damaged", 1), ("nothing", 0)],
+    [("seed", 2), ("recording", 2), ("start", 2), ("fixed", 1), ("lost", 1), ("damaged", 1), ("replaced", 1),
+     ("nothing", 0)],
 )
 def test_fits_of_something_else_are_made_anew(data, calls, tmp_path, changed, n_made):
     fitted(BOTH, data, 3, False, Kept(tmp_path))
@@ -70,8 +71,19 @@ def test_fits_of_something_else_are_made_anew(data, calls, tmp_path, changed, n_
         (tmp_path / "fit_none.nc").unlink()
     elif changed == "damaged":
         (tmp_path / "fit_constant.nc").write_text("no fit")
+    elif changed == "replaced":  # by a comparison that was saved in the same folder
+        other = mrgp.load_fit(FITTED)
+        replace(other, sites={**other.sites, "noise": 2 * other.sites["noise"]}).save(tmp_path / "fit_none.nc")
     fitted(hypotheses, recording, seed, False, Kept(tmp_path))
     assert len(calls) == n_made
+
+
+def test_long_arrays_that_are_fixed_are_told_apart(data, calls, tmp_path):
+    one, other = np.zeros((2, 2000))
+    other[1000] = 1.0
+    for held, n_made in ((one, 2), (other, 4), (other, 4)):  # both, as the other starts from it
+        fitted({**BOTH, "none": Hypothesis(DLAG(1, 1), {"loadings": held})}, data, 3, False, Kept(tmp_path))
+        assert len(calls) == n_made
 
 
 def test_without_a_folder_nothing_is_kept(data, calls):

@@ -6,10 +6,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from mrgp.models import DLAG, FA, GPFA, LDS, LFADS, CoupledLDS, SwitchingLDS
+from mrgp.models import DLAG, FA, GPFA, GPVAE, LDS, LFADS, CoupledLDS, SwitchingLDS
 
 import mrgp
 from mrgp.families.sizes import n_parameters
+from mrgp.inference.density import known_sites
 from mrgp.recordings.blocks import in_blocks
 from mrgp.recordings.layout import Layout
 from mrgp.simulations.simulate import simulate
@@ -102,6 +103,21 @@ def test_parameters_are_counted():
     assert n_parameters(CoupledLDS((2, 1), absent=(("V1", "V2"),)), LAYOUT) == 22 + 5 + 2 + 17
     # K (D^2 + D + K + 2 D), p(z_1) and two for each first latent.
     assert n_parameters(SwitchingLDS(3, (2, 1)), LAYOUT) == 22 + 3 * (9 + 3 + 3 + 6) + 2 + 6 + 17
+    # 3 timescales and a delay beside loadings: latents of trials are none.
+    assert n_parameters(GPVAE(1, 1), LAYOUT) == 22 + 4 + 22
+
+
+def test_courses_over_a_trial_have_the_more_parameters_the_longer_it_is(scripted, tmp_path, agg):
+    scripted(lambda one: 0.0)
+    data = recording(8, 30)
+    found = mrgp.cross_validate(FA(), data, tried={"mean": ["constant", "psth"]}, n_folds=2, progress=False)
+    made = known_sites(FA(1, mean="psth").prepared(data), data)
+    sizes = {name: np.size(site["value"]) for name, site in made.items()}
+    assert found.table["n_parameters"].values.tolist() == [33, sum(sizes.values())]
+    assert found.table["mean_of_model"].values.tolist() == ["'constant'", "'psth'"]  # mean is that of scores
+    assert found.to_dataframe()["mean"].tolist() == found.table["mean"].values.tolist()
+    found.save(tmp_path)
+    assert sizes["mean_change"] > 11 * 8  # neurons times the bins with which other programs are traced
 
 
 @pytest.mark.parametrize(
@@ -117,6 +133,7 @@ def test_parameters_are_counted():
         (DLAG(), {"search": True, "tried": {"kernel": [mrgp.Matern32()]}}, ValueError, "leave kernel out"),
         (LFADS(emission="gaussian"), {}, ValueError, "LFADS has no sizes of its own: give tried="),
         (DLAG(mean="psth"), {"block": 0.1}, ValueError, "DLAG has a course over the trial, which blocks have not"),
+        (LDS(), {"block": 0.1, "tried": {"mean": ["constant", "psth"]}}, ValueError, "course over the trial"),
         (LDS(), {"n_folds": 9}, mrgp.DataError, "there are 8: lower n_folds, or give block, in seconds, to cut trials"),
     ],
 )  # fmt: skip
@@ -183,6 +200,16 @@ def test_a_file_of_before_is_gone_on_with(scripted, tmp_path):
     assert [(name, fold) for _, name, fold in asked] == [("2", 0), ("2", 1)]
     assert found.best == Candidate(1, (0,))
     assert float(found.table["mean"][0]) == 7.0
+
+
+def test_scores_of_settings_by_their_short_names_are_of_no_other_candidates(scripted, tmp_path):
+    scripted(lambda one: 0.0)
+    ask = {"n_across": (1,), "n_folds": 2, "progress": False}
+    short = {"tried": {"max_delay": [0.04, 0.06]}}
+    for number, (first, then) in enumerate([(short, {}), ({}, short)]):
+        mrgp.cross_validate(DLAG(1, 1), recording(), **ask, **first, out=tmp_path / str(number))
+        with pytest.raises(ValueError, match=r"is of other settings \(tried\): choose another folder"):
+            mrgp.cross_validate(DLAG(1, 1), recording(), **ask, **then, out=tmp_path / str(number))
 
 
 # --- one long trial

@@ -260,7 +260,7 @@ def regressed(blocks: Blocks, sums: Sums, before: Dynamics) -> Dynamics:
     own: np.ndarray = np.zeros((n, n))
     change: np.ndarray = np.eye(n + m)
     coupling, drive, shared = np.zeros((n, n)), np.zeros((n, m)), np.zeros((m, m))
-    for part in regions.slices:
+    for part in (part for part in regions.slices if part.stop > part.start):
         heard = np.flatnonzero(regions.coupled[part.start])
         size = part.stop - part.start
         known = np.concatenate([np.arange(part.start, part.stop), first + heard, n + np.arange(m)])

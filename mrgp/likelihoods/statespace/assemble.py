@@ -13,7 +13,7 @@ from jax import Array
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout
 from mrgp.likelihoods.recursions.whole import Alike
-from mrgp.likelihoods.statespace.lift import Lift
+from mrgp.likelihoods.statespace.lift import Lift, is_white
 from mrgp.likelihoods.statespace.readout import LatentBlocks, Past, Window, latent_blocks, readout_weights
 from mrgp.parts.kernels import Hyperparameters, Kernel
 from mrgp.parts.latents import LatentLayout
@@ -154,7 +154,7 @@ class StateSpace:
     def remembers(self) -> bool:
         windows = self.window, self.within_window
         several = any(window.n_registers > 0 or window.step > 1 for window in windows)
-        return self.prior.kernel.has_timescale or several
+        return several or not is_white(self.prior.kernel)
 
     @property
     def n_states(self) -> int:

@@ -249,6 +249,32 @@ def _(kernel: Sum, order: int) -> Lift:
     return StackedLift(tuple(build_lift(term, order) for term in kernel.terms), kernel.weights)
 
 
+@singledispatch
+def is_white(kernel: Kernel) -> bool:
+    """True if bins are independent of each other, whatever the parameters of latents."""
+    return False
+
+
+@is_white.register
+def _(kernel: White) -> bool:
+    return type(kernel) is White
+
+
+@is_white.register
+def _(kernel: Spectral) -> bool:
+    return is_white(kernel.base)
+
+
+@is_white.register
+def _(kernel: Weighted | Stretched) -> bool:
+    return is_white(kernel.kernel)
+
+
+@is_white.register
+def _(kernel: Sum) -> bool:
+    return all(map(is_white, kernel.terms))
+
+
 def check_own(kernel: Kernel) -> None:
     """Check a user's own kernel by :func:`check_correlation`.
 

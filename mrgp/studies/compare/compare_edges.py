@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from mrgp.families.checks import MayHaveCourse, require_no_course
 from mrgp.recordings.blocks import in_blocks
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.folds import deal_folds
@@ -26,7 +27,7 @@ type Edge = tuple[str, str]
 BY_CHANCE = 0.05  # that any edge is named, all of them together
 
 
-class WithEdges(Protocol):
+class WithEdges(MayHaveCourse, Protocol):
     """Interface of models whose edges can be left out."""
 
     @property
@@ -97,7 +98,7 @@ def compare_edges(
 
     Raises:
         DataError: the recording has one region.
-        ValueError: an edge is not one of the model's.
+        ValueError: an edge is not one of the model's, or the model has a course over trials that are cut into blocks.
     """
     data.require(2, "a comparison of edges")
     names = data.layout.regions
@@ -106,7 +107,9 @@ def compare_edges(
     if unknown := [edge for edge in asked if edge not in known]:
         named = ", ".join(f"{source} to {target}" for source, target in unknown)
         raise DataError(f"the model has no edge {named}: give edges (source, target) between {', '.join(names)}")
-    data = data if block is None else in_blocks(data, block)
+    if block is not None:
+        require_no_course(model)
+        data = in_blocks(data, block)
     folds = deal_folds(data, n_folds, seed=seed)
     gains = np.zeros((data.n_trials, len(asked)))
     for fold in range(n_folds):

@@ -1,5 +1,6 @@
 """Fits of hypotheses on delays: from a common start, kept in a folder as they come."""
 
+import hashlib
 import importlib.metadata
 import json
 import time
@@ -9,17 +10,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.parts.delays.bounds import are_read
 from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.results.fit import load_fit, of_processes
+from mrgp.results.fit import Fit, load_fit, of_processes
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.files import write_json
 from mrgp.runtime.records import as_read
 
 ASKED = "asked.json"  # of a folder of fits: what each was asked for
+FOUND = "found"  # there, the digest of the parameters that were found
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,21 +85,32 @@ class Kept:
 
     def fit(self, name: str, asked: Mapping[str, Any], data: MultiRegionData) -> GaussianProcessFit | None:
         """Return the fit of a hypothesis that was asked for in the same way, or None."""
-        if self.folder is None or self.asked.get(name) != as_read(asked):
+        if self.folder is None or name not in self.asked:
             return None
         try:
             fit = load_fit(file_of(self.folder, name))
         except DataError:  # it is not there, or of another version
             return None
-        return replace(fit, data=data) if of_processes(fit) else None
+        # Something else may have written a fit in its place since.
+        same = self.asked[name] == as_read({**asked, FOUND: digest_of(fit)})
+        return replace(fit, data=data) if same and of_processes(fit) else None
 
     def keep(self, name: str, asked: Mapping[str, Any], fit: GaussianProcessFit) -> None:
         """Write a fit, then what it was asked for."""
         if self.folder is None:
             return
         fit.save(file_of(self.folder, name))
-        self.asked[name] = as_read(asked)
+        self.asked[name] = as_read({**asked, FOUND: digest_of(fit)})
         write_json(self.folder / ASKED, self.asked)
+
+
+def digest_of(fit: Fit) -> str:
+    """Digest of the parameters of a fit."""
+    digest = hashlib.sha256()
+    for name in sorted(fit.sites):
+        digest.update(name.encode())
+        digest.update(np.asarray(fit.sites[name], np.float64).tobytes())
+    return digest.hexdigest()
 
 
 def file_of(folder: Path, name: str) -> Path:
@@ -129,7 +144,8 @@ def fitted(
             if model.delays.bound(data.bin_width):
                 model = model.replace(delays=model.delays.replace(longest=start.model.delays.bound(data.bin_width)))
         fixed = dict(listed[name].fixed)
-        asked = common | {"model": model.to_settings(), "fixed": fixed, "start": start and origin}
+        numbers = {site: np.asarray(value).tolist() for site, value in fixed.items()}  # as text, long ones are cut
+        asked = common | {"model": model.to_settings(), "fixed": numbers, "start": start and origin}
         if name in plain[:1]:
             origin = asked
         with Phase(name, "fit", tell):

@@ -17,6 +17,9 @@ LATENTS = ("n_across", "n_within")  # latents that regions share, and private on
 KINDS = {LATENTS[0]: "shared latents", LATENTS[1]: "private latents", "n_states": "states", "n_global": "global states"}
 """Sizes of models, and words for what they count."""
 
+COLUMNS = {"mean": "mean_of_model"}
+"""Names in tables of settings whose own name is that of a score there."""
+
 type Tried = Mapping[str, Iterable[Any]]
 
 

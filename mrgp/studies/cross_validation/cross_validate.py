@@ -15,6 +15,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from mrgp.families.checks import require_no_course
 from mrgp.families.model import Model
 from mrgp.recordings.blocks import in_blocks
 from mrgp.recordings.checks import DataError, warn
@@ -105,9 +106,7 @@ def cross_validate(
         raise ValueError(f"{type(model).__name__} is an autoencoder, which has no log p(y): {instead}")
     whole = data
     if block is not None:
-        if model.lacks_duration:
-            course = f"{type(model).__name__} has a course over the trial, which blocks have not"
-            raise ValueError(f"{course}: leave block out")
+        require_no_course(model)
         data = in_blocks(data, block)
     if data.n_trials < n_folds:
         few = f"{n_folds} folds need as many trials, and there are {data.n_trials}: lower "
@@ -133,16 +132,22 @@ def cross_validate(
     elif neighbours:
         raise ValueError("neighbours are of the candidate that a search chose: pass search=True")
     else:
-        found = sweep(job, _checked(job, grid(model, data.layout, asked)))
+        found = sweep(job, _checked(job, grid(model, data.layout, asked), block is not None))
     for own in found.dimensions.values():
         _tell(own)
     _tell(found)
     return found if block is None else dataclasses.replace(found, data=_of_the_same_neurons(whole, data))
 
 
-def _checked(job: Job, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates; ValueError if one has more latents than there are neurons."""
+def _checked(job: Job, candidates: Sequence[Candidate], cut: bool) -> list[Candidate]:
+    """Return the candidates.
+
+    Raises:
+        ValueError: one has more latents than there are neurons, or a course over trials, which are ``cut``.
+    """
     for candidate in candidates:
+        if cut and candidate.of(job.model).lacks_duration:
+            raise ValueError(f"candidate {candidate} has a course over the trial, which blocks have not: leave it out")
         if not admits(job, candidate):
             raise ValueError(f"candidate {candidate} has more latents than the recording has neurons: leave it out")
     return list(candidates)

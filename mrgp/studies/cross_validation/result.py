@@ -35,7 +35,7 @@ from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_atomically, write_json, write_netcdf
 from mrgp.runtime.records import as_read
 from mrgp.studies.cross_validation.account import account_of
-from mrgp.studies.cross_validation.candidate import LATENTS, Candidate
+from mrgp.studies.cross_validation.candidate import COLUMNS, LATENTS, Candidate
 from mrgp.studies.cross_validation.figure import plot_cross_validation
 
 OWN = "log_likelihood"  # the score that models have
@@ -47,13 +47,13 @@ class CrossValidation(Shown):
 
     Attributes:
         table: By ``candidate`` ("3+17/1", see :class:`mrgp.Candidate`), with a coordinate for each setting that was
-            tried, such as ``n_across`` (candidate,) and ``n_within`` (candidate, region): ``trial_score`` (candidate,
-            trial), of every trial or block when it was held out, and ``fold`` (trial); ``score`` (candidate, fold), the
-            mean over a fold's trials; ``mean`` and its standard error ``se`` over trials; ``difference`` of the means
-            to the best candidate's and ``difference_se``, of paired differences; ``n_parameters``, the size, and
-            ``n_loadings``, those of them that are loadings; ``valid``, whether every fold was fitted and converged; by
-            candidate and fold also ``converged``, ``failure`` (why, or "") and ``seconds``. NaN where there is no
-            score.
+            tried, such as ``n_across`` (candidate,) and ``n_within`` (candidate, region), that of ``mean`` being
+            ``mean_of_model``: ``trial_score`` (candidate, trial), of every trial or block when it was held out, and
+            ``fold`` (trial); ``score`` (candidate, fold), the mean over a fold's trials; ``mean`` and its standard
+            error ``se`` over trials; ``difference`` of the means to the best candidate's and ``difference_se``, of
+            paired differences; ``n_parameters``, the size, and ``n_loadings``, those of them that are loadings;
+            ``valid``, whether every fold was fitted and converged; by candidate and fold also ``converged``,
+            ``failure`` (why, or "") and ``seconds``. NaN where there is no score.
         candidates: In the order of ``table``.
         model: The model whose settings were varied.
         settings: Of its fits.
@@ -130,7 +130,7 @@ class CrossValidation(Shown):
         index = pd.Index(table.candidate.values, name="candidate")
         rows = pd.DataFrame({name: table[name].values for name in names}, index)
         settings: dict[str, Any] = {}
-        for name in (name for name, _ in self.candidates[0].settings):
+        for name in (COLUMNS.get(name, name) for name, _ in self.candidates[0].settings):
             by_region = table[name].ndim > 1
             own = table[name].values.T if by_region else [table[name].values]
             named = [f"{name}_{region}" for region in table.region.values] if by_region else [name]

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mrgp.families.model import Model
+from mrgp.part import short_names
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.runtime.records import FAILURES, Store
@@ -55,6 +56,8 @@ class Job:
             "model": settings, "recording": self.data.fingerprint, "folds": self.folds.tolist(), "score": score,
             "settings": dict(self.settings), "mrgp": importlib.metadata.version("mrgp"),
         }  # fmt: skip
+        if short := [name for name in self.names if name in short_names(type(self.model))]:  # type: ignore[arg-type]
+            described["tried"] = sorted(short)  # of which settings do not tell that they are of candidates
         return json.loads(json.dumps(described, default=_named))
 
 
@@ -92,7 +95,7 @@ class Sweep:
                 bar.update()
         pairs = [(one, own) for one, own in zip(known, store.done, strict=True) if one in set(candidates)]
         notes = Counter(note for _, record in pairs for note in record["notes"])
-        table = tabulated(job.model, job.data.layout, pairs, candidates, job.folds)
+        table = tabulated(job.model, job.data.layout, pairs, candidates, job.folds, job.data.n_bins)
         told = described, dict(notes.most_common())
         return CrossValidation(table, tuple(candidates), job.model, job.settings, *told, job.data)
 

@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 
 from mrgp.families.model import Model
-from mrgp.families.sizes import groups, n_loadings, n_parameters
+from mrgp.families.sizes import SHORTEST, groups, n_loadings, n_parameters
 from mrgp.recordings.layout import Layout
-from mrgp.studies.cross_validation.candidate import Candidate, in_words
+from mrgp.studies.cross_validation.candidate import COLUMNS, Candidate, in_words
 
 
 def tabulated(
@@ -18,10 +18,11 @@ def tabulated(
     records: Iterable[tuple[Candidate, Mapping[str, Any]]],
     candidates: Sequence[Candidate],
     folds: np.ndarray,
+    n_bins: int = SHORTEST,
 ) -> xr.Dataset:
     """Make the table of :class:`mrgp.CrossValidation` from records, one per candidate and fold.
 
-    Records may be in any order.
+    Records may be in any order; ``n_bins`` are those of the longest trial.
 
     Raises:
         FloatingPointError: no candidate could be fitted in all folds.
@@ -55,7 +56,7 @@ def tabulated(
         "difference": ("candidate", difference, nats),
         "difference_se": ("candidate", difference_se, nats),
         "n_loadings": ("candidate", [n_loadings(own, layout) for own in models]),
-        "n_parameters": ("candidate", [n_parameters(own, layout) for own in models]),
+        "n_parameters": ("candidate", [n_parameters(own, layout, n_bins) for own in models]),
         "valid": ("candidate", valid),
         "converged": (("candidate", "fold_number"), converged),
         "failure": (("candidate", "fold_number"), failure.astype(str)),
@@ -64,7 +65,7 @@ def tabulated(
     named, names = groups(models[0], layout), [name for name, _ in candidates[0].settings]
     coords = {
         "candidate": [str(candidate) for candidate in candidates],
-        **{name: _column([dict(one.settings)[name] for one in candidates], named) for name in names},
+        **{COLUMNS.get(name, name): _column([dict(one.settings)[name] for one in candidates], named) for name in names},
         "region": list(named),
         "fold_number": np.arange(n_folds),
         "trial": np.arange(len(folds)),
