@@ -157,13 +157,13 @@ class Fit(Shown, Run[FittedModel]):
     def recording(self, data: MultiRegionData | None = None) -> MultiRegionData:
         """Return ``data`` as far as the fit knows its neurons, or else the fit's own recording.
 
-        See :meth:`known`.
-
         Raises:
-            DataError: there is none, or it has not all that the fit knows.
+            DataError: there is none, or it has not all that the fit knows (see :meth:`known`).
         """
         if data is None and self.data is None:
             raise DataError("this fit was loaded from a file and holds no recording: pass data=, as it was fitted to")
+        if not isinstance(data, MultiRegionData | None):
+            raise TypeError(f"data is a recording, not {data!r}: give other arguments by name, such as trial=2")
         data = self.data if data is None else self.known(data)
         assert data is not None
         if data.layout != self.layout and self.model.knows_conditions:

@@ -172,6 +172,8 @@ def test_time_is_measured_from_the_event_of_an_aligned_recording(fit, simulation
 def test_counts_are_drawn_in_their_units():
     fit = mrgp.load_fit(Path(__file__).parents[1] / "data" / "fits" / "DLAG-poisson.nc")
     assert "log-rate per sd of the latent" in words(plots.plot_loadings(fit))
+    with pytest.raises(TypeError, match="data is a recording, not 2: give other arguments by name, such as trial=2"):
+        plots.plot_latents(fit, 2)
     sizes = zip(fit.layout.regions, fit.layout.n_neurons, strict=True)
     rng = np.random.default_rng(0)
     counts = {name: rng.poisson(0.3, (4, fit.n_bins, n)) for name, n in sizes}

@@ -15,7 +15,7 @@ from mrgp.recordings.blocks import in_blocks
 from mrgp.recordings.layout import Layout
 from mrgp.simulations.simulate import simulate
 from mrgp.studies.cross_validation import sweep
-from mrgp.studies.cross_validation.candidate import Candidate, candidate_of, grid
+from mrgp.studies.cross_validation.candidate import Candidate, _listed, candidate_of, grid
 
 LAYOUT = Layout(("V1", "V2"), (6, 5), 0.02)
 EDGES = [(), (("V1", "V2"),), (("V1", "V2"), ("V2", "V1"))]
@@ -61,6 +61,10 @@ def test_candidates_have_names_and_attributes():
     assert str(other) == "n_states=2, n_within=3/3, absent=V1/V2+V2/V1"
     assert repr(Candidate(n_states=2)) == "Candidate(n_states=2)"
     assert str(Candidate(absent=())) == "absent=none"
+    with pytest.raises(TypeError, match="n_across and n_within by position"):
+        Candidate(1, 2, 3)
+    assert _listed("poisson") == ["poisson"]  # not its letters
+    assert _listed(0.1) == [0.1]
     with pytest.raises(AttributeError, match="no setting 'n_factors': it has n_across, n_within"):
         _ = one.n_factors
 

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from numbers import Integral
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Candidate:
     settings: tuple[tuple[str, Any], ...]
 
     def __init__(self, *latents: Any, **settings: Any) -> None:
+        if len(latents) > len(LATENTS):
+            raise TypeError(f"a candidate has {' and '.join(LATENTS)} by position: give other settings by name")
         own = dict(zip(LATENTS, latents, strict=False)) | settings
         object.__setattr__(self, "settings", tuple(own.items()))
 
@@ -136,8 +138,8 @@ def grid(model: Model, layout: Layout, tried: Tried) -> list[Candidate]:
 
 
 def _listed(values: Any) -> list[Any]:
-    """Return the values to try as a list; a single number becomes a list of one."""
-    return [values] if isinstance(values, Integral) else list(values)
+    """Return the values to try as a list; a single number or name becomes a list of one."""
+    return [values] if isinstance(values, Real | str) else list(values)
 
 
 def _plain(value: Any) -> Any:
