@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrgp.cli.argument_types import bounds, count, counts, hypotheses, positive, positive_count, share
 from mrgp.cli.catalogue import DEFAULTS, HYPOTHESES, KERNELS
-from mrgp.cli.model_options import add_choices, listed
+from mrgp.cli.model_options import MODEL_OPTIONS, add_choices, listed, meant_for
 from mrgp.cli.shared import (
     Failure,
     Misuse,
@@ -32,14 +32,8 @@ A line tells of every part of the work as it is done. A fit is written as soon a
 same command, after it was stopped, takes the fits that it finds in DIR. For 80 trials of 50 bins
 and 30 neurons all three take some five minutes of one core, nearly all of it the draws (--draws)."""
 SHARED = ("mean", "mean_timescale", "noise", "emission")  # options of models that mean what they mean to a fit
-WORDS = {
-    "mean": "constant, or psth: a smooth course of every neuron, for each value of the trials' column condition "
-    f"(.npz: trial_condition) ({DEFAULTS['mean']})",
-    "mean_timescale": f"how fast the mean of psth may change ({DEFAULTS['mean_timescale']})",
-    "noise": "private noise is new in every bin, or ar1: correlated, as in smoothed counts "
-    f"({DEFAULTS['noise']})",
-    "emission": f"values with Gaussian noise, or spike counts ({DEFAULTS['emission']})",
-}
+WORDS = {option: MODEL_OPTIONS[option]["help"].removeprefix(f"{meant_for(option)}: ") for option in SHARED}
+WORDS["emission"] = f"values with Gaussian noise, or spike counts ({DEFAULTS['emission']})"
 
 
 def add_compare(commands: Any) -> None:

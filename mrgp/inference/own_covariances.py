@@ -114,10 +114,10 @@ class Step(NamedTuple):
 def _promised(cheap: Objective, place: Place) -> Step:
     """Climb the shared bound with the slope of the bound itself from ``place``."""
     cheap(place.x)  # the search for its q
-    told = surrogates._surrogate(*cheap.arguments(place.x), cheap.guess, cheap.within)
+    told = surrogates.surrogate_at(*cheap.arguments(place.x), cheap.guess, cheap.within)
 
     def held(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope = surrogates._held(*cheap.arguments(x), told)
+        value, slope = surrogates.held_at(*cheap.arguments(x), told)
         return float(value), np.asarray(slope, float)
 
     base, own = held(place.x)

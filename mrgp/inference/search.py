@@ -146,7 +146,8 @@ def reduced(model: Model, data: MultiRegionData) -> tuple[Compressed, dict[str, 
     assignment, data = model.assignment(data.layout), thinned(data)
     rest, guess = model.fitting.around_mean(data)
     wanted = tuple(assignment.n_across + width for width in assignment.n_within)
-    return compress(rest, assignment.n_neurons, wanted), guess
+    compressed = compress(rest, assignment.n_neurons, wanted)
+    return replace(compressed, few=model.fitting.for_search().fitting.folded(compressed.data)), guess
 
 
 def _of_neurons(climb: Ascent, compressed: Compressed, data: MultiRegionData) -> dict[str, np.ndarray]:
@@ -266,7 +267,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     begin = {**begin, **shared}
     scale = model.fitting.scales(compressed.data, begin)
     frozen = tuple(sorted({*model.fitting.held_in_search, *shared} & begin.keys()))
-    objective = Objective(LogJoint(model), model.fitting.folded(compressed.data), begin, scale, frozen)
+    objective = Objective(LogJoint(model), compressed.few, begin, scale, frozen)
     ascent = maximise(
         objective,
         tolerance=SEARCH_TOLERANCE,

@@ -31,11 +31,13 @@ class Compressed:
         data: Pseudo-neurons (trial, time, pseudo-neuron) per population, of noise variance near 1.
         decode: Per population (neuron, pseudo-neuron): loadings of neurons = decode @ loadings of pseudo-neurons.
         variance: (neuron,), of what was observed.
+        few: What is climbed: few trials with the density of ``data`` where there are such, or else ``data``.
     """
 
     data: MultiRegionData
     decode: tuple[np.ndarray, ...]
     variance: np.ndarray
+    few: MultiRegionData
 
     def encoded(self, loadings: np.ndarray) -> np.ndarray:
         """Loadings of pseudo-neurons that best give those of neurons, (neuron, column)."""
@@ -96,7 +98,7 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
     names = data.layout.regions if known else tuple(f"population {number + 1}" for number in range(len(arrays)))
     layout = Layout(names, tuple(array.shape[2] for array in arrays), data.bin_width)
     pseudo = MultiRegionData.unchecked(layout, np.concatenate(arrays, axis=2))
-    return Compressed(pseudo, tuple(decode), np.where(alive, variance, 0.0))
+    return Compressed(pseudo, tuple(decode), np.where(alive, variance, 0.0), pseudo)
 
 
 def _leading_directions(signals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

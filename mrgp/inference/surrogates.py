@@ -76,10 +76,10 @@ class _Held:
     def __init__(self, objective: Objective, here: np.ndarray, tolerance: float) -> None:
         self.objective, self.tolerance = objective, tolerance
         self.place, self.losses = here, list[float]()  # where the last iteration has ended, and the losses of all
-        self.surrogate = _surrogate(*objective.arguments(here), objective.guess, objective.within)
+        self.surrogate = surrogate_at(*objective.arguments(here), objective.guess, objective.within)
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = _held(*self.objective.arguments(x), self.surrogate)
+        value, gradient = held_at(*self.objective.arguments(x), self.surrogate)
         return float(value), np.asarray(gradient, float)
 
     def guess(self, x: np.ndarray) -> Any:
@@ -97,18 +97,19 @@ class _Held:
             raise StopIteration
         if len(self.losses) % HELD == 0:
             here = self.objective.arguments(self.place)
-            self.surrogate = _surrogate(*here, self.guess(self.place), ROUGHEST)
+            self.surrogate = surrogate_at(*here, self.guess(self.place), ROUGHEST)
 
 
 @partial(jax.jit, static_argnums=0)
-def _surrogate(
+def surrogate_at(
     density: Density, x: Array, origin: Sites, scale: Sites, frozen: Sites, data: Any, guess: Any, within: float
 ) -> Any:
+    """Pseudo-observations of the density around ``x``."""
     return density.surrogate(sites_at(density, x, origin, scale, frozen, data), data, guess, within)
 
 
 @partial(jax.jit, static_argnums=0)
-def _held(
+def held_at(
     density: Density, x: Array, origin: Sites, scale: Sites, frozen: Sites, data: Any, surrogate: Any
 ) -> tuple[Array, Array]:
     """Negative density with the pseudo-observations of q held, and its gradient."""

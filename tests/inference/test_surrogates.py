@@ -62,13 +62,13 @@ def test_slopes_are_those_of_the_bound(objective):
     here = 0.3 * np.random.default_rng(1).standard_normal(objective.size)
     _, slope = objective(here)
     value, slope = objective(here)  # from the q that the first one has found
-    surrogate = surrogates._surrogate(*objective.arguments(here), objective.guess, 1e-9)
+    surrogate = surrogates.surrogate_at(*objective.arguments(here), objective.guess, 1e-9)
 
     def gaussian(x):
         sites = sites_at(objective.density, x, *objective.arguments(here)[2:])
         return -objective.density.near(sites, objective.data, surrogate)
 
-    held, own = surrogates._held(*objective.arguments(here), surrogate)
+    held, own = surrogates.held_at(*objective.arguments(here), surrogate)
     # Of a Gaussian density; it says nothing of a dispersion.
     near = np.asarray(jax.jit(jax.grad(gaussian))(here))
     beside = objective.unravel(np.arange(objective.size)).get("dispersion", np.zeros(0)).astype(int)
@@ -78,11 +78,11 @@ def test_slopes_are_those_of_the_bound(objective):
     assert float(held) == pytest.approx(value, abs=1e-6)
     np.testing.assert_allclose(own, slope, atol=1e-4, rtol=1e-5)
     away = np.random.default_rng(2).standard_normal(objective.size)
-    up, down = (surrogates._held(*objective.arguments(here + step * away), surrogate)[0] for step in (1e-5, -1e-5))
+    up, down = (surrogates.held_at(*objective.arguments(here + step * away), surrogate)[0] for step in (1e-5, -1e-5))
     assert float(up - down) / 2e-5 == pytest.approx(float(own @ away), rel=1e-4, abs=1e-3)
     for step in (0.3, 1.0):
         there = here + step * away
-        elsewhere = float(surrogates._held(*objective.arguments(there), surrogate)[0])
+        elsewhere = float(surrogates.held_at(*objective.arguments(there), surrogate)[0])
         assert elsewhere > objective(there)[0] + 1e-3
         # The search begins with that q: no step is needed to be as high.
         objective.guess, objective.within = surrogates._guess(*objective.arguments(there), surrogate), 1e9
@@ -124,7 +124,7 @@ def test_rounds_end_where_plain_climbs_do_and_never_fall(objective):
 @only(argvalues=["complete"])
 def test_places_without_a_density_end_no_round(objective, monkeypatch):
     """Regions that drive each other have no density where they are unstable together: a step there is shortened."""
-    real, far = surrogates._held, []
+    real, far = surrogates.held_at, []
 
     def bounded(*arguments):
         value, slope = real(*arguments)
@@ -134,7 +134,7 @@ def test_places_without_a_density_end_no_round(objective, monkeypatch):
             return np.nan, np.full(slope.shape, np.nan)
         return value - 10 * np.log(room), slope + 20 * arguments[1] / room
 
-    monkeypatch.setattr(surrogates, "_held", bounded)
+    monkeypatch.setattr(surrogates, "held_at", bounded)
     first, _ = objective(np.zeros(objective.size))
     place, loss = next(surrogates.rounds(objective, first, tolerance=1e-2))
     assert far
@@ -145,13 +145,13 @@ def test_places_without_a_density_end_no_round(objective, monkeypatch):
 @only(argvalues=["complete"])
 def test_a_round_that_gains_nothing_is_the_last(objective, monkeypatch):
     """What is held promises more than is there: the climb ends where it is."""
-    real = surrogates._held
+    real = surrogates.held_at
 
     def promising(*arguments):
         value, slope = real(*arguments)
         return value - 1e3 * arguments[1].sum(), slope - 1e3
 
-    monkeypatch.setattr(surrogates, "_held", promising)
+    monkeypatch.setattr(surrogates, "held_at", promising)
     first, _ = objective(np.zeros(objective.size))
     before = objective.evaluations
     assert not list(surrogates.rounds(objective, first, tolerance=1e-2))
@@ -175,7 +175,7 @@ def test_compiled_once_for_all_rounds(objective):
     first, _ = objective(np.zeros(objective.size))
     climb = partial(surrogates.rounds, objective, first, tolerance=1e-2)
     list(climb())
-    programs = surrogates._held, surrogates._guess, surrogates._surrogate
+    programs = surrogates.held_at, surrogates._guess, surrogates.surrogate_at
     sizes = [program._cache_size() for program in programs]
     list(climb())
     assert [program._cache_size() for program in programs] == sizes
