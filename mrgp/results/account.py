@@ -132,8 +132,8 @@ def lights_of_any(fit: "Fit", summary: Mapping[str, Any]) -> list[Light]:
 
 
 def is_bound(fit: "Fit") -> bool:
-    """True if the fit's log p(y) is a lower bound, as of latents read from counts."""
-    return fit.climbs.is_bound or (fit.has_loadings and fit.model.emission.is_of_counts)
+    """True if the fit's log p(y), or what was climbed, is a lower bound."""
+    return fit.climbs.is_bound or fit.model.is_bound
 
 
 def n_in_words(fit: "Fit") -> str:
