@@ -51,7 +51,7 @@ class Move:
 
 def better_lags(
     signals: list[np.ndarray], loadings: list[np.ndarray], delay: np.ndarray, timescale: np.ndarray,
-    correlation: Callable[[np.ndarray], np.ndarray],
+    correlation: Callable[[np.ndarray], np.ndarray], bound: float = np.inf,
 ) -> list[Move]:  # fmt: skip
     """Find moves that seem to explain clearly more, most gainful first, at most MOST_MOVES.
 
@@ -61,6 +61,8 @@ def better_lags(
         delay: Bins, (region, latent).
         timescale: Bins, (latent,): how wide an optimum is.
         correlation: Of lags in bins (..., latent), of the same shape.
+        bound: Bins, beyond which no delay is admitted: a lag there is another place however near it is, for no climb
+            goes on to it.
     """
     n_bins, (n_regions, n_latents) = signals[0].shape[1], delay.shape
     reach = int(FARTHEST * n_bins)
@@ -94,7 +96,9 @@ def better_lags(
             left, values, right = np.linalg.svd(np.concatenate(stack, axis=1), full_matrices=False)
             candidate = own + shifts
             score = np.where(np.abs(candidate) <= reach, values[:, 0] ** 2 / np.maximum(power, TINY), 0.0)
+            behind = candidate[:, None] if region > 0 else delay[1:, latent] - candidate[:, None]
             near = np.abs(shifts) <= max(NEIGHBOURS * timescale[latent], LEAST_APART)
+            near &= (np.abs(behind).max(1) <= bound) | (shifts == 0)
             best = int(np.argmax(np.where(near, -np.inf, score)))
             ratio = float(score[best] / max(score[near].max(), TINY))
             if ratio < CLEARLY:

@@ -188,7 +188,7 @@ def elsewhere(
     centred = compressed.data.floats - compressed.data.center
     moves = better_lags(
         [centred[..., part] for part in parts], [columns[part, shared] for part in parts], level, hyper["timescale"],
-        lambda lag: correlations(near.kernel, lag, hyper),
+        lambda lag: correlations(near.kernel, lag, hyper), near.delays.bound(data.bin_width) / data.bin_width,
     )  # fmt: skip
     if not moves:
         return None, []
@@ -205,7 +205,8 @@ def elsewhere(
     if not climbs:
         return None, []
     best, notes = max(climbs, key=_height), list[str]()
-    enough = _climb(far, compressed, here, "the lags found", options).log_joint + FAR_PAYS
+    within = clipped(near.delays, here, data.bin_width, NEARLY)  # the fit has stayed there: it counts no farther climb
+    enough = _climb(near, compressed, within, "the lags found", options).log_joint + FAR_PAYS
     bound, held = near.delays.bound(data.bin_width), if_free(near.delays, extent) is not None
     worth, longest = best.log_joint > enough, float(np.abs(best.sites[DELAY.name]).max())
     if worth and held and longest >= bound:
