@@ -1,7 +1,7 @@
 """Regions that talk: messages, inputs and the graph found by baselines, on networks whose truth is known.
 
     python tests/benchmarks/talking_regions.py [--networks 'memory_ring$'] [--seeds 1]
-        [--random 10] [--methods 'VAR|MRLFADS'] [--epochs 100]
+        [--random 10] [--first 0] [--methods 'VAR|MRLFADS'] [--epochs 100]
 
 Three quarters of the trials train, the others are scored.
 
@@ -220,6 +220,7 @@ def main() -> None:
     parser.add_argument("--networks", default="", help="a pattern of the beginnings of names")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--random", type=int, default=10, help="random networks")
+    parser.add_argument("--first", type=int, default=0, help="seed, for runs that go on from where others have ended")
     parser.add_argument("--methods", default="VAR|reduced", help="the same of methods; models are fitted if it is theirs")
     parser.add_argument("--epochs", type=int, default=100, help="of models")
     args = parser.parse_args()
@@ -227,7 +228,7 @@ def main() -> None:
     methods |= {name: partial(fit, epochs=args.epochs) for name, fit in MODELS.items()}
     chosen = [name for name in NETWORKS if re.match(args.networks, name)]
     for name, make in ((name, NETWORKS[name]) for name in chosen):
-        for seed in range(args.random if name == RANDOM else args.seeds):
+        for seed in range(args.first, args.random if name == RANDOM else args.seeds):
             for label, method in methods.items():
                 if re.match(args.methods, label):
                     values, seconds = scores(partial(make, seed=seed), method)
