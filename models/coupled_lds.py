@@ -13,6 +13,7 @@ from jax import Array
 from mrgp.families.fitting import Fitting
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.families.regions_in_bins import first_system, stable_edges
+from mrgp.families.scales import told_by_all
 from mrgp.families.starts import smoothing
 from mrgp.families.tables import Tables
 from mrgp.inference.expectation_maximization.coupled_system import CoupledUpdates
@@ -176,7 +177,7 @@ class CoupledLDS(GaussianProcesses):
 
     @property
     def fitting(self) -> Fitting[Self]:
-        return Fitting(self, draw_system, scales_of_system, with_own_edges)
+        return Fitting(self, draw_system, scales_of_system, told_by_all, with_own_edges)
 
     @property
     def updates(self) -> CoupledUpdates:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mrgp.families.fitting import Fitting
 from mrgp.families.gaussian_process import GaussianProcesses
+from mrgp.families.scales import told_by_all
 from mrgp.families.starts import smoothing
 from mrgp.families.tables import Tables
 from mrgp.inference.expectation_maximization.free_system import FreeUpdates
@@ -85,7 +86,7 @@ class LDS(GaussianProcesses):
 
     @property
     def fitting(self) -> Fitting[Self]:
-        return Fitting(self, draw_system, scales_of_system)
+        return Fitting(self, draw_system, scales_of_system, told_by_all)
 
     @property
     def updates(self) -> FreeUpdates:

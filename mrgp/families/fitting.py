@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrgp.families.latents_in_bins import latents_at
-from mrgp.families.scales import scales_of_dynamics
+from mrgp.families.scales import scales_of_dynamics, told_by_all, told_by_spectra
 from mrgp.families.starts import around_mean, completed, draw_sites, following
 from mrgp.inference.mode.curvature import Diagonal
 from mrgp.likelihoods.likelihood import Spectral
 from mrgp.likelihoods.statespace.lift import is_white
 from mrgp.parts.emissions import Gaussian
+from mrgp.parts.emissions.beginning import Told
 from mrgp.parts.means import Constant
 from mrgp.parts.readout import OFFSET
 from mrgp.parts.sites import keeping
@@ -43,12 +44,14 @@ class Fitting[M: GaussianProcesses]:
         drawing: Draws the sites of a start, as :func:`mrgp.families.starts.draw_sites` does.
         scaling: Scales of the sites that describe latents, as those of
             :func:`mrgp.families.scales.scales_of_dynamics` are.
+        telling: Bins of a trial that tell of readouts, as :func:`mrgp.families.scales.told_by_spectra` does.
         admitting: Changes sites of another fit to some that the model admits.
     """
 
     model: M
     drawing: Callable[[M, np.random.Generator, MultiRegionData, int], Sites] = draw_sites
     scaling: Callable[[M, MultiRegionData, Mapping[str, Any]], Sites] = scales_of_dynamics
+    telling: Callable[[M, MultiRegionData, Mapping[str, Any]], Told] = told_by_spectra
     admitting: Callable[[M, MultiRegionData, dict[str, Any]], dict[str, Any]] = as_they_are
 
     # ---- the search for a start ----------------------------------------------------------------------------------
@@ -104,13 +107,15 @@ class Fitting[M: GaussianProcesses]:
         alike = noise.is_uniform and not (noise.is_of_counts or noise.is_autocorrelated)
         return folded(data) if alike and not remembers else data
 
-    def scales(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Sites:
+    def scales(self, data: MultiRegionData, sites: Mapping[str, Any], known: bool = False) -> Sites:
         """Approximate posterior sd of each site in its unconstrained coordinate.
 
-        See ``inference.optimise``.
+        See ``inference.optimise``. Of loadings, noise and offsets it is smaller with ``known`` latents, as those of
+        factors nearly are.
         """
         model, assignment = self.model, self.model.assignment(data.layout)
-        scales = model.emission.beginning.scales(sites, data.n_trials * data.n_bins, assignment)
+        told = (told_by_all if known else self.telling)(model, data, sites).times(data.n_trials)
+        scales = model.emission.beginning.scales(sites, told, assignment)
         scales |= self.scaling(model, data, sites)
         scales |= model.mean.scales(sites, data, np.asarray(model.emission.noise_of(sites)), model.duration)
         return scales | model.loadings.scales(assignment)

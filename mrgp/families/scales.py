@@ -1,11 +1,13 @@
-"""Scales of delays and kernel parameters: how far a climb may step, from spectra of latents."""
+"""Scales of parameters: how far a climb may step, from spectra of latents."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrgp.inference.mode.whittle import heard, of_delay, of_kernel
+from mrgp.inference.mode.whittle import heard, of_delay, of_kernel, of_readouts, spectrum
+from mrgp.parts.delays.bounds import levels
+from mrgp.parts.emissions.beginning import Told
 from mrgp.parts.readout import LOADINGS
 from mrgp.recordings.recording import MultiRegionData
 
@@ -51,3 +53,21 @@ def scales_of_dynamics(
         return data.n_trials * each
 
     return scales | model.delays.scales(sites, model.tables.extent(layout, data.n_bins), information)
+
+
+def told_by_spectra(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> Told:
+    """Bins of a trial that tell of loadings, noise and offsets, where latents have spectra."""
+    layout = data.layout
+    across, within = (
+        spectrum(model.kernel, model.tables.hyperparameters(sites, kind, layout), data.n_bins)
+        for kind in ("across", "within")
+    )
+    delay = levels(model.delays, sites, model.tables.extent(layout, data.n_bins)) / data.bin_width
+    noise = np.asarray(model.emission.noise_of(sites))
+    assignment = model.assignment(layout)
+    return of_readouts(assignment, np.asarray(sites[LOADINGS.name]), noise, delay, across, within, model.gp_noise)
+
+
+def told_by_all(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> Told:
+    """All bins of a trial, where latents have no spectra."""
+    return Told.by_all(data.n_bins, model.assignment(data.layout))

@@ -150,7 +150,8 @@ def around_mean(model: "GaussianProcesses", data: MultiRegionData) -> tuple[Mult
 
 def completed(model: "GaussianProcesses", sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
     """Add first guesses of the sites that are lacking."""
-    sites = model.emission.beginning.from_nearly_gaussian(sites, data)
+    beginning = model.emission.beginning
+    sites = beginning.with_noise(beginning.from_nearly_gaussian(sites, data), data)
     wanted = (*model.emission.own_sites, *model.mean.own_sites)
     lacking = any(name not in sites for name in wanted)
     guess = around_mean(model, thinned(data))[1] if lacking else {}

@@ -266,7 +266,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
     # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
     shared = {name: value for name, value in options.fixed.items() if name not in of_neurons(options.fixed)}
     begin = {**begin, **shared}
-    scale = model.fitting.scales(compressed.data, begin)
+    scale = model.fitting.scales(compressed.data, begin, known=True)
     frozen = tuple(sorted({*model.fitting.held_in_search, *shared} & begin.keys()))
     objective = Objective(LogJoint(model), compressed.few, begin, scale, frozen)
     ascent = maximise(

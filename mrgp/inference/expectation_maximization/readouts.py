@@ -15,11 +15,11 @@ import numpy as np
 
 from mrgp.inference.expectation_maximization.moments import Moments
 from mrgp.parts.emissions import Emission
+from mrgp.parts.emissions.beginning import least_noise
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.recording import MultiRegionData
 
-LEAST_NOISE = 1e-6  # of a neuron's variance: a neuron that the latents explain altogether has no likelihood
 TURNS = 3  # of coefficients and noise; priors that are worth far less than a trial move neither far
 
 
@@ -56,7 +56,7 @@ def readouts_update(
         scales: Of priors; None for none.
     """
     power, square, product, used = _own(moments, assignment)
-    least = LEAST_NOISE * np.asarray(data.scale) ** 2
+    least = least_noise(data)
     bins = square[:, -1, -1]
     weights = np.zeros_like(product)  # precisions of priors
     if scales is not None:

@@ -18,7 +18,8 @@ from mrgp.recordings.recording import MultiRegionData
 if TYPE_CHECKING:
     from mrgp.parts.emissions.base import Emission
 
-LEAST_NOISE = 1e-6  # of a neuron's variance: what single trials differ by where their means are compared
+WIDEST_NOISE = 1.0  # of the log of a noise variance: of which nothing is known
+LEAST_NOISE = 1e-6  # of a neuron's variance: a neuron that the latents explain altogether has no likelihood
 
 
 class UnitOfMean(NamedTuple):
@@ -35,6 +36,39 @@ class UnitOfMean(NamedTuple):
     size: np.ndarray
 
 
+class Told(NamedTuple):
+    """Number of bins that tell of a neuron's parameters.
+
+    Each tells as much as the neuron's own noise leaves. They are fewer than there are where latents are not known.
+
+    Attributes:
+        n_bins: All of them.
+        loadings: (neuron, column).
+        noise: (neuron,).
+        offset: (neuron,).
+    """
+
+    n_bins: float
+    loadings: np.ndarray
+    noise: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def by_all(cls, n_bins: float, assignment: LatentLayout) -> "Told":
+        """All bins tell of everything, as where latents are known."""
+        every = np.full(assignment.used.shape, float(n_bins))
+        return cls(n_bins, every, every[:, 0], every[:, 0])
+
+    def times(self, n_trials: int) -> "Told":
+        """Return those of as many trials."""
+        return Told(n_trials * self.n_bins, n_trials * self.loadings, n_trials * self.noise, n_trials * self.offset)
+
+
+def least_noise(data: MultiRegionData) -> np.ndarray:
+    """Smallest noise variances that Gaussian values are taken to have, (neuron,)."""
+    return LEAST_NOISE * np.asarray(data.scale) ** 2
+
+
 @dataclass(frozen=True)
 class Beginning:
     """Beginning of a fit with an emission; this one is for Gaussian values.
@@ -45,14 +79,19 @@ class Beginning:
 
     emission: "Emission"
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], told: Told, assignment: LatentLayout) -> dict[str, np.ndarray]:
         """Approximate posterior sd of loadings, offsets and the emission's own sites.
 
-        It is in unconstrained coordinates. ``n_bins`` are those of all trials together.
+        It is in unconstrained coordinates.
         """
-        of_mean = 1 / np.sqrt(n_bins / np.asarray(sites[NOISE.name]))
-        of_noise = np.sqrt(2.0) * np.asarray(1 / np.sqrt(n_bins))
-        return {LOADINGS.name: of_mean[:, None], OFFSET.name: of_mean, NOISE.name: of_noise}
+        noise = np.asarray(self.emission.noise_of(sites))
+        of_noise = 1 / np.sqrt(told.noise / 2 + WIDEST_NOISE**-2)
+        of_loadings = np.sqrt(noise[:, None] / told.loadings)
+        return {LOADINGS.name: of_loadings, OFFSET.name: np.sqrt(noise / told.offset), NOISE.name: of_noise}
+
+    def with_noise(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        """Raise noise to the least that the emission takes for it; return all sites."""
+        return {**sites, NOISE.name: np.maximum(np.asarray(sites[NOISE.name]), least_noise(data))}
 
     def first_guess(self, rest: MultiRegionData, assignment: LatentLayout) -> dict[str, np.ndarray]:
         """First guess of the emission's own sites.

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from scipy.stats import poisson
 
-from mrgp.parts.emissions.beginning import Beginning, UnitOfMean
+from mrgp.parts.emissions.beginning import Beginning, Told, UnitOfMean
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.modes import weights_of_modes
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
@@ -37,13 +37,15 @@ FUNCTIONS: dict[str, Function] = {"counts": lambda counts: counts, **TRANSFORMS}
 class CountsBeginning(Beginning):
     """Beginning of a fit of counts; sites are of log-rates."""
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
-        emission = self.emission
-        told = n_bins / np.asarray(emission.noise_of(sites))
+    def scales(self, sites: Mapping[str, Any], told: Told, assignment: LatentLayout) -> dict[str, np.ndarray]:
+        noise = np.asarray(self.emission.noise_of(sites))
         # Where few spikes say less than the priors, those count.
-        spreads = emission.loading_spread, emission.offset_spread
-        of_loadings, of_offset = (1 / np.sqrt(told + spread**-2) for spread in spreads)
-        return {LOADINGS.name: of_loadings[:, None], OFFSET.name: of_offset}
+        of_loadings = 1 / np.sqrt(told.loadings / noise[:, None] + self.emission.loading_spread**-2)
+        of_offset = 1 / np.sqrt(told.offset / noise + self.emission.offset_spread**-2)
+        return {LOADINGS.name: of_loadings, OFFSET.name: of_offset}
+
+    def with_noise(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
+        return dict(sites)  # counts have none beside their own
 
     def unit_of_mean(self, data: MultiRegionData) -> UnitOfMean:
         value = np.asarray(mean_counts(data))  # a count grows by that where its log-rate grows by 1

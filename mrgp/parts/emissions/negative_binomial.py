@@ -13,6 +13,7 @@ from scipy.stats import nbinom
 
 from mrgp.part import SAMPLED
 from mrgp.parts.emissions.base import OWN, Expected, Priors, moments_of_neurons
+from mrgp.parts.emissions.beginning import Told
 from mrgp.parts.emissions.beginning_of_counts import CountsBeginning
 from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.emissions.tables_of_counts import log_factorial, log_rising
@@ -98,11 +99,11 @@ class NegativeBinomial(Counts):
 class DispersedBeginning(CountsBeginning):
     """Beginning of a fit of counts whose dispersion is inferred."""
 
-    def scales(self, sites: Mapping[str, Any], n_bins: int, assignment: LatentLayout) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], told: Told, assignment: LatentLayout) -> dict[str, np.ndarray]:
         # A count's variance tells the dispersion, where it is not all Poisson.
         excess = np.exp(np.asarray(sites[OFFSET.name])) * np.asarray(sites[DISPERSION.name])
-        own = 1 / np.sqrt(n_bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
-        return {**super().scales(sites, n_bins, assignment), DISPERSION.name: own}
+        own = 1 / np.sqrt(told.n_bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
+        return {**super().scales(sites, told, assignment), DISPERSION.name: own}
 
     def first_guess(self, rest: MultiRegionData, assignment: LatentLayout) -> dict[str, np.ndarray]:
         return {DISPERSION.name: np.full(rest.layout.total_neurons, TYPICAL_DISPERSION)}

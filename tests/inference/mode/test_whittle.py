@@ -1,17 +1,18 @@
-"""What latents tell of delays and of kernel parameters, against the Fisher information of dense Gaussian processes."""
+"""What a recording tells of its parameters, against dense Gaussian processes."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from mrgp.models import ADM, DLAG, FA, GFA, GPFA, LDS, MDLAG
+from scipy.stats import multivariate_normal
 
 import mrgp
 from mrgp.families.scales import WIDEST_STEP
 from mrgp.inference.density import LogJoint, free_sites
 from mrgp.inference.mode.curvature import diagonal
-from mrgp.inference.mode.whittle import heard, of_delay, of_kernel, spectrum
-from mrgp.inference.optimise import Objective
+from mrgp.inference.mode.whittle import heard, of_delay, of_kernel, of_readouts, spectrum
+from mrgp.inference.optimise import Objective, maximise
 from mrgp.parts.kernels import Matern32, RationalQuadratic, Spectral, SquaredExponential
 
 N_BINS = 200
@@ -125,3 +126,82 @@ def test_of_a_silent_latent_nothing_is_known():
         np.all(model.fitting.scales(data, silent)[name] == WIDEST_STEP)
         for name in model.tables.dynamics_sites(data.layout)
     )
+
+
+def test_readouts_are_told_by_what_the_other_entries_leave_open():
+    """Noise over the variance of a neuron given all others, from the inverse of the whole covariance of a frequency."""
+    model, rng = DLAG(2, (1, 0, 2)), np.random.default_rng(3)
+    sizes = {"A": 4, "B": 1, "C": 5}
+    data = mrgp.MultiRegionData({name: rng.normal(size=(1, 20, size)) for name, size in sizes.items()}, 0.02)
+    assignment, eps = model.assignment(data.layout), 0.02
+    C, noise = rng.normal(size=(10, assignment.n_columns)) * assignment.used, rng.uniform(0.2, 2.0, 10)
+    noise[6] = 1e-6  # all but a latent itself
+    delay = np.array([[0.0, 0.0], [1.5, -2.0], [-0.5, 3.0]])
+    timescales = np.array([2.0, 5.0]), np.array([1.0, 3.0, 8.0])
+    across, within = (spectrum(SquaredExponential(), {"timescale": timescale}, 20) for timescale in timescales)
+    found = of_readouts(assignment, C, noise, delay, across, within, eps)
+    region, share, power = assignment.region_of_neuron, np.zeros((20, 10)), np.zeros((20, *C.shape))
+    for f, frequency in enumerate(np.fft.fftfreq(20)):
+        turn = np.exp(-2j * np.pi * frequency * delay)[region]
+        V = np.diag(noise) + 0j
+        V += (1 - eps) * (C[:, :2] * turn) @ np.diag(across[f]) @ (C[:, :2] * turn).conj().T
+        own = np.zeros((10, 3))
+        for latent, (r, column) in enumerate([(0, 2), (2, 2), (2, 3)]):
+            own[:, latent] = np.where(region == r, C[:, column], 0)
+            power[f, region == r, column] = within[f, latent]
+        power[f, :, :2] = across[f]
+        V += (1 - eps) * own @ np.diag(within[f]) @ own.T + eps * (C @ C.T) * (region[:, None] == region)
+        share[f] = noise / (1 / np.diag(np.linalg.inv(V)).real)
+    used = assignment.used
+    told = ((((1 - eps) * power + eps) * share[:, :, None]).sum(0))[used]
+    np.testing.assert_allclose(found.loadings[used], told, rtol=3e-4)
+    np.testing.assert_allclose(found.noise, (share**2).sum(0), rtol=3e-4)
+    np.testing.assert_allclose(found.offset, 20 * share[0], rtol=3e-4)  # of the neuron without noise digits are lost
+    assert found.noise[6] < 1e-3 < 1 < found.noise[[0, 1, 2, 3, 4, 5, 7, 8, 9]].min()
+    np.testing.assert_array_equal(found.loadings[~used], 20)
+
+
+def with_a_copy(error):
+    """Nine neurons of two latents, the first of which is there once more; and where climbs may begin."""
+    data, sites = made(GPFA(2), n_trials=20)
+    copy = data.values[:, :, :1] + error * np.random.default_rng(1).normal(size=(20, 60, 1))
+    data = mrgp.MultiRegionData({"A": np.concatenate([data.values, copy], 2)}, 0.02)
+    loadings = np.pad(sites["loadings"], ((0, 1), (0, 1))) + 0.1
+    begin = {"loadings": loadings, "noise": np.full(10, 0.5), "offset": np.zeros(10),
+             "timescale_across": np.full(3, 0.05)}  # fmt: skip
+    return data, begin
+
+
+@pytest.mark.slow
+def test_neurons_without_noise_do_not_hold_a_climb_up():
+    """Their loadings may go far further than their noise says."""
+    data, begin = with_a_copy(0.02)
+    model, spent = GPFA(3).prepared(data), {}
+    for known in (False, True):
+        place, evaluations, heights = begin, 0, [-np.inf]
+        for _ in range(20):
+            objective = Objective(LogJoint(model), data, place, model.fitting.scales(data, place, known=known))
+            ascent = maximise(objective, tolerance=0.01, max_iterations=30)
+            place, evaluations = ascent.sites, evaluations + ascent.evaluations
+            heights.append(ascent.log_joint)
+            if heights[-1] < heights[-2] + 0.01:
+                break
+        spent[known] = (heights[-1], evaluations)
+    assert spent[False][0] > spent[True][0] - 0.5
+    assert spent[False][1] < spent[True][1]
+
+
+def test_a_neuron_that_is_there_twice_has_a_likelihood():
+    data, _ = with_a_copy(0.0)
+    model = FA(3).prepared(data)
+    fit = model.fit(data, progress=False, n_starts=1)
+    noise = np.maximum(fit.sites["noise"], 1e-6 * np.asarray(data.scale) ** 2)
+    V = fit.sites["loadings"] @ fit.sites["loadings"].T + np.diag(noise)
+    dense = multivariate_normal(np.asarray(fit.sites["offset"]), V).logpdf(data.values.reshape(-1, 10)).sum()
+    assert fit.converged
+    assert float(fit.log_likelihood().sum()) == pytest.approx(dense, rel=1e-5)
+    below = {**fit.sites, "noise": np.where(np.arange(10) == 9, 1e-30, noise)}
+    at = {**fit.sites, "noise": np.where(np.arange(10) == 9, 1e-6 * np.asarray(data.scale) ** 2, noise)}
+    assert float(model.log_likelihood(data, below).sum()) == float(model.log_likelihood(data, at).sum())
+    slope = jax.grad(lambda low: LogJoint(model)({**below, "noise": low}, data))(jnp.asarray(below["noise"]))
+    assert slope[9] > 0  # back to where it is heard
