@@ -16,7 +16,7 @@ from scipy.stats import norm
 from mrgp.inference.density import LogJoint, prior_density, transforms_of
 from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
-from mrgp.inference.mode.curvature import Curvature, profile_curvature
+from mrgp.inference.mode.curvature import Curvature, profile_curvature, vanished_noise
 from mrgp.inference.mode.evidence import laplace_evidence
 from mrgp.inference.mode.mode import unsettled
 from mrgp.inference.mode.moves import carried
@@ -44,7 +44,8 @@ def curvature_at(fit: "GaussianProcessFit", data: MultiRegionData, progress: boo
     scale, names = fit.model.fitting.scales(data, fit.sites), fit.uncertain_sites
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     if fit.loadings_covariance is None:
-        return profile_curvature(Objective(LogJoint(fit.model), data, fit.sites, scale, frozen), names, progress)
+        objective = Objective(LogJoint(fit.model), data, fit.sites, scale, frozen)
+        return profile_curvature(objective, names, progress, vanished_noise(fit.sites, data))
     objective = climbed(fit.model, data, fit.sites, fit.loadings_covariance, scale, frozen)
     share = shared_variance(fit.assignment, fit.sites[LOADINGS.name], fit.loadings_covariance)
     # Loadings that have vanished do not follow delays.
