@@ -6,7 +6,7 @@ A bound of counts needs a search for its best q inside; a search begins with a g
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,8 @@ def site_density(site: Mapping[str, Any], value: Array) -> Array:
 class Density:
     """Log density to be maximised; hashable, so that equal ones share a compiled function."""
 
+    searches: ClassVar[bool] = False  # where there is a guess, a value takes a search, which a surrogate saves
+
     def __call__(self, sites: Sites, data: Any) -> Array:
         """Log density in nats."""
         raise NotImplementedError
@@ -141,6 +143,8 @@ class LogJoint(Density):
     """log p(y, sites) of a NumPyro program that takes ``data``."""
 
     model: Callable[..., None]
+
+    searches: ClassVar[bool] = True
 
     def __call__(self, sites: Sites, data: Any) -> Array:
         return log_density(self.model, (data,), {}, sites)[0]

@@ -26,6 +26,7 @@ from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
 from mrgp.results.fitted import FittedProcesses
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
+from mrgp.results.uncertainty import is_of_others
 from mrgp.runtime.display import Rows
 from mrgp.runtime.workers import TRACING
 
@@ -74,7 +75,7 @@ class CoupledFit(GaussianProcessFit):
             ``target_of_edge``. Evidence and intervals are those of :mod:`mrgp.inference.mode.edge_evidence`.
 
         Raises:
-            ValueError: ``probability`` is not between 0 and 1.
+            ValueError: ``probability`` is not between 0 and 1, or ``data`` are other trials than the fit was made from.
         """
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
@@ -194,6 +195,11 @@ class CoupledFit(GaussianProcessFit):
             return []
         if COUPLING.name in self.fixed:
             raise ValueError(f"{COUPLING.name} was fixed: there is nothing to be said of edges")
+        if is_of_others(self, data):
+            raise ValueError(
+                "evidence for edges is told around the maximum, which is of the recording that the fit was made from: "
+                "leave data out, or fit the other recording"
+            )
         size, curvature = int(regions.coupled.sum()), self.saved_curvature
         if curvature is None or curvature.names[:1] != (COUPLING.name,):
             density, _, held, _ = standing(model, self.layout, sites)

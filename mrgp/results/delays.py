@@ -116,6 +116,7 @@ def _gaussian(
     if fit.samples is None or fit.method_class.ends_at_maximum:
         lean = uncertainty.delay_gaussian(fit, fit.curvature(data, progress), True, reference)
         return lean.center, lean.sd, lean.bound
+    uncertainty.require_own(fit, data)
     tables = uncertainty.delay_draws(fit, fit.draws(fit.n_samples), reference)
     tables = tables.mean(-1) if fit.delays_vary else tables
     bound = fit.model.delays.bound(fit.layout.bin_width) * (1 + (fit.populations.index(reference) > 0))

@@ -1,7 +1,7 @@
 """Fits of models with Gaussian processes: delays, timescales, loadings, and their errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -208,14 +208,13 @@ class GaussianProcessFit(Fit):
     def curvature(self, data: MultiRegionData | None = None, progress: bool = False, follow: bool = False) -> Curvature:
         """Gaussian uncertainty of delays and kernel parameters; computed once.
 
-        Everything else is profiled out; ``follow`` asks how it follows them, too, which a saved fit does not keep.
+        It is computed anew for another recording. Everything else is profiled out; ``follow`` asks how it follows them,
+        too, which a saved fit does not keep.
         """
         with TRACING:
-            known = self.saved_curvature
-            if known is None or (follow and known.response is None):
-                known = uncertainty.curvature_at(self, self.recording(data), progress)
-                self.saved_curvature = known
-            return known
+            return uncertainty.kept_curvature(self, data, progress, follow)
+
+    elsewhere: uncertainty.Elsewhere | None = field(default=None, init=False)
 
     @property
     def uncertain_sites(self) -> tuple[str, ...]:
@@ -232,7 +231,8 @@ class GaussianProcessFit(Fit):
     ) -> xr.Dataset:
         """Delays with ``sd`` and an equal-tailed interval (``lower``, ``upper``), in seconds.
 
-        They are from the curvature, or from draws of the posterior where there are any.
+        They are from the curvature, or from draws of the posterior where there are any. Of other trials than
+        those of the fit, ``data``, the curvature is theirs, around the fit's delays; draws say nothing of them.
 
         Dims (region, across_latent), and time where delays vary; ``over_time`` asks for their mean over the trial
         instead. Delays are behind the region ``reference``, None for the first; a latent that ``reference`` or a region
@@ -246,6 +246,7 @@ class GaussianProcessFit(Fit):
         if reference not in self.populations:
             raise ValueError(f"reference {reference!r} is no region: choose from {', '.join(self.populations)}")
         if self._has_own_draws:
+            uncertainty.require_own(self, data)
             return uncertainty.delay_quantiles(self, probability, over_time, reference)
         bounds = uncertainty.delay_intervals(self, self.curvature(data, progress), probability, over_time, reference)
         self._has_shown_intervals = True

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from mrgp.inference.density import LogJoint, prior_density, transforms_of
 from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
-from mrgp.inference.mode.curvature import Curvature, profile_curvature
+from mrgp.inference.mode.curvature import Curvature, profile_curvature, vanished_noise
 from mrgp.inference.mode.evidence import laplace_evidence
 from mrgp.inference.mode.mode import unsettled
 from mrgp.inference.mode.moves import carried
@@ -35,6 +35,51 @@ FAR_MOVES = 40  # at the most from one posterior to another: a trial that stands
 UNIFORM_PRECISION = 3 / np.pi**2  # of a delay's unconstrained coordinate where nothing is known of it: a logistic
 
 
+class Elsewhere(NamedTuple):
+    """Curvature on a recording that the fit was not made from, at the fit's parameters."""
+
+    data: MultiRegionData
+    curvature: Curvature
+
+
+def is_of_others(fit: "GaussianProcessFit", data: MultiRegionData | None) -> bool:
+    """True if a recording is not the one that the fit was made from.
+
+    Of a fit whose file does not name its trials, recordings are taken for its own.
+    """
+    if data is None or data is fit.data:
+        return False
+    seen = fit.has_seen(data)
+    return seen is not None and not (seen.all() and len(seen) == len(fit.training_trials))
+
+
+def require_own(fit: "GaussianProcessFit", data: MultiRegionData | None) -> None:
+    """Refuse to ask draws of a posterior, which are given the fit's recording, of another one."""
+    if is_of_others(fit, data):
+        raise ValueError(
+            f"draws of method {fit.method!r} are given the recording that it was fitted to: leave data out, or fit "
+            "the other recording"
+        )
+
+
+def kept_curvature(
+    fit: "GaussianProcessFit", data: MultiRegionData | None, progress: bool, follow: bool
+) -> Curvature:
+    """Curvature on the fit's own recording, or on another one, where it was not computed before.
+
+    See :meth:`mrgp.results.gaussian_process_fit.GaussianProcessFit.curvature`.
+    """
+    if data is not None and fit.elsewhere is not None and data is fit.elsewhere.data:
+        return fit.elsewhere.curvature
+    if data is not None and is_of_others(fit, data):
+        fit.elsewhere = Elsewhere(data, curvature_at(fit, fit.recording(data), progress))
+        return fit.elsewhere.curvature
+    known = fit.saved_curvature
+    if known is None or (follow and known.response is None):
+        known = fit.saved_curvature = curvature_at(fit, fit.recording(data), progress)
+    return known
+
+
 def curvature_at(fit: "GaussianProcessFit", data: MultiRegionData, progress: bool) -> Curvature:
     """Compute the curvature at the maximum over ``fit.uncertain_sites``.
 
@@ -44,7 +89,8 @@ def curvature_at(fit: "GaussianProcessFit", data: MultiRegionData, progress: boo
     scale, names = fit.model.fitting.scales(data, fit.sites), fit.uncertain_sites
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     if fit.loadings_covariance is None:
-        return profile_curvature(Objective(LogJoint(fit.model), data, fit.sites, scale, frozen), names, progress)
+        objective = Objective(LogJoint(fit.model), data, fit.sites, scale, frozen)
+        return profile_curvature(objective, names, progress, vanished_noise(fit.sites, data))
     objective = climbed(fit.model, data, fit.sites, fit.loadings_covariance, scale, frozen)
     share = shared_variance(fit.assignment, fit.sites[LOADINGS.name], fit.loadings_covariance)
     # Loadings that have vanished do not follow delays.

@@ -218,6 +218,24 @@ def test_laplace_draws_are_the_gaussian_at_the_maximum(laplace):
     assert laplace.undrawn_sites == ()
 
 
+def test_intervals_on_other_trials_are_of_those(made, laplace):
+    own, names = laplace.delay_intervals(), laplace.uncertain_sites
+    half = made.data.select_trials(np.arange(6))
+    scales = laplace.model.fitting.scales(half, laplace.sites)
+    there = profile_curvature(Objective(LogJoint(laplace.model), half, laplace.sites, scales), names)
+    of_half = laplace.curvature(half)
+    np.testing.assert_allclose(of_half.covariance, there.covariance, rtol=1e-6)
+    assert laplace.curvature(half) is of_half
+    assert float(laplace.delay_intervals(data=half).sd[1, 0]) > 1.2 * float(own.sd[1, 0])
+    for same in (made.data, made.data.select_trials(np.arange(12)), None):
+        assert laplace.delay_intervals(data=same).equals(own)
+    drawn = replace(laplace, method="nuts")
+    assert drawn.delay_intervals(data=made.data).equals(drawn.delay_intervals())
+    for ask in (drawn.delay_intervals, lambda data: mrgp.delay_table(drawn, data=data)):
+        with pytest.raises(ValueError, match=r"draws of method 'nuts' are given the recording .*: leave data out"):
+            ask(data=half)
+
+
 def test_what_follows_has_a_spread_of_its_own(laplace, objective):
     """Of 12 trials of 25 bins sds are a little above those of the Gaussian, and far above those of a mere response."""
     hessian = dense(product_on(objective, list(objective.origin)), objective.size)

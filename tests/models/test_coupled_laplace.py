@@ -155,6 +155,8 @@ def test_a_posterior_says_of_edges_what_a_maximum_does(tmp_path):
     fit.save(tmp_path / "fit.nc")
     back = mrgp.load_fit(tmp_path / "fit.nc").edges(data=made.data)
     np.testing.assert_allclose(back.upper, other.upper, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"evidence for edges .*: leave data out, or fit"):
+        fit.edges(data=made.data.select_trials(np.arange(10)))
 
 
 @pytest.mark.slow

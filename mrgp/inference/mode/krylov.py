@@ -20,7 +20,10 @@ FLAT = 1e-3  # of the largest curvature
 REPEATED = 1e-8  # length of a direction that the basis has already
 INDEFINITE = 1e-4  # of the largest eigenvalue: what differences of gradients may make of one of 0
 SOFTEST = 1e-3  # what is softer than this in scaled coordinates is no maximum that a Gaussian fits
+NOISY = 0.05  # of variances: what products that are not quite symmetric may make of them
+OUTSIDE = 0.01  # of the next eigenvalue: what a direction that is found may make those not found softer by
 PROBES = 12
+ROOM = 64  # directions that a space has memory for when it begins
 SOFT = 60  # directions: loadings are known least along mixtures of latents, a few per region
 
 
@@ -47,54 +50,147 @@ def lanczos(product: Product, start: np.ndarray, steps: int = STEPS) -> tuple[np
     return basis, *np.linalg.eigh(T)
 
 
-def solve_for_schur(
-    product: Product, corner: np.ndarray, columns: np.ndarray, accuracy: float, progress: bool = False
-) -> tuple[np.ndarray, bool]:
-    """Compute X = A^-1 B for several columns B at once, as exactly as S = D - B' X asks for.
+class Subspace:
+    """Space in which systems A X = B of one symmetric A are solved.
 
-    Returns X, and True if it did not get there, or A is not positive definite. D is ``corner``.
+    It grows by a direction at a time. What a product found for one column serves all others, and other systems (as in
+    block conjugate gradients, O'Leary 1980).
 
-    All columns share one basis, in which A X = B is solved exactly, so that what a product found for one column serves
-    the others (as in block conjugate gradients, O'Leary 1980). With the residuals R of B, S is then too large by
-    R' A^-1 R. The next product is of the mixture of residuals that matters most to S. They end where no variance under
-    S would change by more than a share ``accuracy`` if all of R were along A's softest direction in the basis. Where S
-    is flatter than a share FLAT of its largest curvature, it is as exact as there.
+    Attributes:
+        product: v -> A v.
+        size: Rows of A.
+        count: Directions so far.
     """
-    size, count = columns.shape
-    basis, image = np.zeros((size, 0)), np.zeros((size, 0))
-    answer, residual, softest_seen, failed = np.zeros_like(columns), columns, 1.0, False
-    bar = tqdm(desc="profiling", unit=" products", disable=not progress, leave=False)
-    while basis.shape[1] < size:
-        schur = corner - columns.T @ answer
-        values, vectors = np.linalg.eigh(0.5 * (schur + schur.T))
-        weighted = residual @ vectors / np.sqrt(np.maximum(values, FLAT * max(values.max(initial=0.0), 1.0)))
-        left, sizes, _ = np.linalg.svd(weighted, full_matrices=False)
-        left_over = sizes.max(initial=0.0) ** 2
-        if left_over == 0 or (basis.shape[1] >= count and left_over <= accuracy * softest_seen):
-            break
-        vector = left[:, 0]
+
+    def __init__(self, product: Product, size: int) -> None:
+        self.product, self.size, self.count = product, size, 0
+        self._basis, self._image, self._inner = np.zeros((0, size)), np.zeros((0, size)), np.zeros((0, 0))
+
+    @property
+    def basis(self) -> np.ndarray:
+        """Orthonormal directions, (direction, row)."""
+        return self._basis[: self.count]
+
+    @property
+    def image(self) -> np.ndarray:
+        """Products of A with them, (direction, row)."""
+        return self._image[: self.count]
+
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues of A in the space, smallest first, and eigenvectors (direction, pair)."""
+        values, vectors = np.linalg.eigh(self._inner[: self.count, : self.count])
+        return values, vectors
+
+    def grow(self, vector: np.ndarray) -> bool:
+        """Add the direction of what a vector has outside the space; return False if that is nothing."""
+        direction = vector / max(np.linalg.norm(vector), np.finfo(float).tiny)
         for _ in range(2):
-            vector = vector - basis @ (basis.T @ vector)
-        length = np.linalg.norm(vector)
-        failed = failed or basis.shape[1] >= MOST_PRODUCTS * count
-        if length < REPEATED or failed:
-            break
-        vector = vector / length
-        basis, image = np.column_stack([basis, vector]), np.column_stack([image, product(vector)])
-        known, turned = np.linalg.eigh(0.5 * (basis.T @ image + image.T @ basis))
-        failed = failed or known[0] < -INDEFINITE * known[-1]
-        softest_seen = float(np.clip(known[0], SOFTEST, 1.0))
-        weights = turned / known @ (turned.T @ (basis.T @ columns))
-        answer, residual = basis @ weights, columns - image @ weights
-        bar.update()
-    bar.close()
-    return answer, failed
+            direction = direction - self.basis.T @ (self.basis @ direction)
+        length = np.linalg.norm(direction)
+        if length < REPEATED:
+            return False
+        if self.count == len(self._basis):
+            room = min(max(2 * self.count, ROOM), self.size)
+            self._basis, self._image = (_enlarged(old, (room, self.size)) for old in (self._basis, self._image))
+            self._inner = _enlarged(self._inner, (room, room))
+        here = self.count
+        direction = direction / length
+        self._basis[here], self._image[here] = direction, self.product(direction)
+        self.count += 1
+        both = self.basis @ self.image[here] + self.image @ self.basis[here]
+        self._inner[here, : here + 1] = self._inner[: here + 1, here] = 0.5 * both
+        return True
+
+    def within(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Solve A X = B within the space; return X, and the residuals B - A X.
+
+        Directions in which A is 0, but for what differences of gradients make of it, are left out.
+        """
+        known, turned = self.spectrum()
+        turned = turned[:, told := known > INDEFINITE * known.max(initial=0.0)]
+        weights = turned @ (turned.T @ (self.basis @ columns) / known[told, None])
+        return self.basis.T @ weights, columns - self.image.T @ weights
+
+    def outside(self, residual: np.ndarray) -> np.ndarray:
+        """Take from residuals what they have inside the space.
+
+        That is what makes products differ from symmetric ones; no further direction mends it.
+        """
+        return residual - self.basis.T @ (self.basis @ residual)
+
+    def solve(
+        self, corner: np.ndarray, columns: np.ndarray, accuracy: float, progress: bool = False
+    ) -> tuple[np.ndarray, bool]:
+        """Solve A X = B for several columns B, as exactly as S = D - B' X asks for.
+
+        The space grows. Returns X, and True if it did not get there, or A is not positive definite where S depends on
+        it. D is ``corner``.
+
+        With the residuals R of B, S is too large by R' A^-1 R. The next product is of the mixture of residuals that
+        matters most to S. They end where no variance under S would change by more than a share ``accuracy`` if all of R
+        were along A's softest direction that is not in the space as a whole. Where S is flatter than a share FLAT of
+        its largest curvature, it is as exact as there. Directions that :meth:`within` leaves out must not matter to S,
+        nor must what makes products differ from symmetric ones: what is seen of it in S is as much as what is not.
+        """
+        n_columns, failed = columns.shape[1], False
+        bar = tqdm(desc="profiling", unit=" products", disable=not progress, leave=False)
+        while True:
+            known, turned = self.spectrum()
+            least = INDEFINITE * known.max(initial=0.0)
+            failed = failed or bool((known < -least).any())
+            answer, residual = self.within(columns)
+            by_variance = weighted_by_variance(corner - columns.T @ answer)
+            left, sizes, _ = np.linalg.svd(self.outside(residual) @ by_variance, full_matrices=False)
+            left_over = sizes.max(initial=0.0) ** 2
+            enough = self.count >= n_columns and left_over <= accuracy * self._softest(known, turned)
+            if failed or enough or left_over == 0 or self.count == self.size:
+                break
+            failed = self.count >= MOST_PRODUCTS * n_columns
+            if failed or not self.grow(left[:, 0]):
+                break
+            bar.update()
+        bar.close()
+        level = turned[:, known <= least].T @ (self.basis @ columns)
+        depends = (np.square(level @ by_variance).sum(0) > accuracy * least).any()
+        skew = by_variance.T @ (answer.T @ residual) @ by_variance
+        return answer, bool(failed or depends or np.abs(skew - skew.T).max(initial=0.0) > 2 * NOISY)
+
+    def _softest(self, values: np.ndarray, vectors: np.ndarray) -> float:
+        """Smallest eigenvalue that directions outside the space may have, by those inside.
+
+        An eigenvector that the space holds as a whole has no part outside: what A makes of it is itself, but for r, and
+        makes A softer outside by r r' / eigenvalue at the most.
+        """
+        first = 0
+        while first < len(values) - 1 and values[first] > 0:
+            rest = self.image.T @ vectors[:, first] - values[first] * (self.basis.T @ vectors[:, first])
+            if rest @ rest > OUTSIDE * values[first] * values[first + 1]:
+                break
+            first += 1
+        return float(np.clip(values[first], SOFTEST, 1.0)) if values.size else 1.0
+
+
+def _enlarged(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    larger = np.zeros(shape)
+    larger[: len(array), : array.shape[1]] = array
+    return larger
+
+
+def weighted_by_variance(schur: np.ndarray) -> np.ndarray:
+    """Find W with W' S W = I, or less where S is nearly flat."""
+    values, vectors = np.linalg.eigh(symmetric(schur))
+    return vectors / np.sqrt(np.maximum(values, FLAT * max(values.max(initial=0.0), 1.0)))
+
+
+def symmetric(matrix: np.ndarray) -> np.ndarray:
+    """Take the mean of a matrix and its transpose."""
+    return 0.5 * (matrix + matrix.T)
 
 
 def dense(product: Product, size: int) -> np.ndarray:
     """Compute the matrix itself, (row, row), made symmetric."""
     matrix = np.stack([product(row) for row in np.eye(size)], 1)
-    return 0.5 * (matrix + matrix.T)
+    return symmetric(matrix)
 
 
 def softest(product: Product, size: int, most: int = SOFT) -> tuple[np.ndarray, np.ndarray]:

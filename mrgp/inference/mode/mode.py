@@ -15,7 +15,7 @@ from mrgp.inference.driver import Driver, drive
 from mrgp.inference.map import MAP
 from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
-from mrgp.inference.mode.curvature import MOST_SOLVED, Curvature, profile_curvature
+from mrgp.inference.mode.curvature import MOST_SOLVED, Curvature, profile_curvature, vanished_noise
 from mrgp.inference.mode.given_loadings import Given, Reduced
 from mrgp.inference.mode.moves import MOST_MOVES
 from mrgp.inference.optimise import Objective
@@ -137,7 +137,8 @@ def mode_of(driver: Driver) -> Mode:
     asked = stands.names or model.tables.dynamics_sites(data.layout)
     names = [name for name in asked if name in objective.origin]
     most = max(MOST_SOLVED, int(objective.marks(stands.names).sum()))
-    curvature = profile_curvature(objective, names, options.progress, most_solved=most)
+    still = vanished_noise(run.sites, data)
+    curvature = profile_curvature(objective, names, options.progress, still, most_solved=most)
     top = Mode(run, data, stands.program, data, objective, curvature)
     return replace(top, most_moves=HEAVY_TAILED, instead="loadings='profiled'") if stands.names else top
 
