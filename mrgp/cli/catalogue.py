@@ -107,7 +107,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "typical_spread": ("adm",),
     "shape": ("mdlag", "gfa"),
     "rate": ("mdlag", "gfa"),
-    "start_state": ("lds",),
+    "start_state": ("lds", "coupledlds"),
     "n_global": ("coupledlds",),
     "lag": ("coupledlds",),
     "n_latents": ("neuralode",),

@@ -34,6 +34,11 @@ def as_they_are(model: "GaussianProcesses", data: MultiRegionData, sites: dict[s
     return sites
 
 
+def itself[M: GaussianProcesses](model: M) -> M:
+    """Return the model."""
+    return model
+
+
 @dataclass(frozen=True)
 class Fitting[M: GaussianProcesses]:
     """Steps of a fit of one model; sites are in seconds.
@@ -44,12 +49,14 @@ class Fitting[M: GaussianProcesses]:
         scaling: Scales of the sites that describe latents, as those of
             :func:`mrgp.families.scales.scales_of_dynamics` are.
         admitting: Changes sites of another fit to some that the model admits.
+        searching: Changes the model to one that is easier to search, whose sites it admits.
     """
 
     model: M
     drawing: Callable[[M, np.random.Generator, MultiRegionData, int], Sites] = draw_sites
     scaling: Callable[[M, MultiRegionData, Mapping[str, Any]], Sites] = scales_of_dynamics
     admitting: Callable[[M, MultiRegionData, dict[str, Any]], dict[str, Any]] = as_they_are
+    searching: Callable[[M], M] = itself
 
     # ---- the search for a start ----------------------------------------------------------------------------------
 
@@ -63,7 +70,7 @@ class Fitting[M: GaussianProcesses]:
 
         That is the spectral one, where the model has it. It climbs on what :meth:`around_mean` leaves of the recording.
         """
-        model = self.model
+        model = self.searching(self.model)
         likelihood = model.likelihood.unadapted() if model.is_state_space else Spectral()
         delays = model.delays.for_search()
         return model.replace(likelihood=likelihood, mean=Constant(), emission=Gaussian(), delays=delays)
@@ -84,7 +91,7 @@ class Fitting[M: GaussianProcesses]:
 
     def first_guess(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Add the sites that only this model has to those of a search or of a simpler model."""
-        return completed(self.model, sites, data)
+        return completed(self.model, self.admitting(self.model, data, dict(sites)), data)
 
     def from_other_fit(
         self, other: "GaussianProcesses", sites: Mapping[str, Any], data: MultiRegionData
