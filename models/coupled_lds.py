@@ -19,6 +19,7 @@ from mrgp.inference.expectation_maximization.coupled_system import CoupledUpdate
 from mrgp.inference.mode.anchored import Symmetry, Turning, TurningStates
 from mrgp.inference.mode.edge_evidence import Relevance
 from mrgp.inference.start import draw_loadings
+from mrgp.inference.variational_bayes.regions_rounds import RegionUpdates
 from mrgp.likelihoods.statespace.coupled import (
     COUPLING,
     DRIVE,
@@ -73,8 +74,8 @@ class CoupledLDS(GaussianProcesses):
     tells of another's future beyond that one's own past**: a common input that nobody recorded looks the same unless
     ``n_global`` states can take it up.
 
-    ``fit`` knows methods "map", "em" (closed-form updates, of values with Gaussian noise) and "laplace" (draws of
-    dynamics and edges).
+    ``fit`` knows methods "map", "em" (closed-form updates, of values with Gaussian noise), "laplace" (draws of
+    dynamics and edges) and "vb" (variational Bayes, of values with Gaussian noise, where the first state is learned).
 
     Sample sites: ``own_dynamics`` and ``coupling`` (state_after, state), of all regions, with A_r and B_rs as blocks;
     ``drive`` (state_after, global_state) and ``global_dynamics`` where there are global states; ``loadings`` (neuron,
@@ -112,7 +113,7 @@ class CoupledLDS(GaussianProcesses):
 
     gp_noise: float = pinned(1e-3)
 
-    methods: ClassVar[tuple[str, ...]] = ("map", "em", "laplace")
+    methods: ClassVar[tuple[str, ...]] = ("map", "em", "vb", "laplace")
     fit_class: ClassVar[type[Fit]] = CoupledFit
     is_state_space: ClassVar[bool] = True
     sizes: ClassVar[tuple[str, ...]] = ("n_within", "n_global")
@@ -200,6 +201,10 @@ class CoupledLDS(GaussianProcesses):
             self.state_space, self.regions, self.n_global, prior, self.emission, self.start.is_learned
         )
 
+    @property
+    def posterior_updates(self) -> RegionUpdates:
+        prior = Relevance(self.edge_shape, self.edge_rate)
+        return RegionUpdates(self.regions, self.lag_in_bins, self.n_global, prior)
 
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return ordered(sites, self.assignment(layout))

@@ -49,7 +49,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "mdlag": ("vb", "map", "laplace", "svi", "nuts"),
     "gpfa": ("map", "laplace", "svi", "nuts"),
     "lds": ("map", "em"),
-    "coupledlds": ("map", "em", "laplace"),
+    "coupledlds": ("map", "em", "vb", "laplace"),
     "fa": ("map",),
     "pcca": ("map",),
     "gfa": ("vb", "map"),

@@ -15,6 +15,7 @@ from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.curvature import profile_curvature
 from mrgp.inference.mode.edge_evidence import EdgePosterior, Relevance, Told, edge_posteriors
 from mrgp.inference.optimise import Objective
+from mrgp.inference.variational_bayes.regions_evidence import edges_in_bound
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
 from mrgp.likelihoods.statespace.coupled import COUPLING, OWN, system_at
@@ -74,8 +75,10 @@ class CoupledFit(GaussianProcessFit):
             is left alone; ``share`` of the variance of the target's signals that comes through the edge; ``delay`` in
             seconds, beyond the one bin that an edge always takes. Coordinates ``source_of_edge`` and
             ``target_of_edge``. Evidence and intervals are those of :mod:`mrgp.inference.mode.edge_evidence`, from the
-            curvature at the maximum. Where the first state is learned, norms are in sds of the target's innovations by
-            sd of the source's, and ``effect`` and ``share`` are NaN if the dynamics that were found do not settle.
+            curvature at the maximum. After method "vb" it is that of the bound, all other means profiled out: q itself
+            takes states and edges for independent and would be too sure. Where the first state is learned, norms are in
+            sds of the target's innovations by sd of the source's, and ``effect`` and ``share`` are NaN if the dynamics
+            that were found do not settle.
 
         Raises:
             ValueError: ``probability`` is not between 0 and 1.
@@ -229,7 +232,11 @@ class CoupledFit(GaussianProcessFit):
         number = regions.edge_of_entry[regions.coupled]
         entries = [np.flatnonzero(number == edge) for edge in range(len(regions.edges))]
         prior = Relevance(model.edge_shape, model.edge_rate)
-        told = self._at_maximum(self.recording(data), entries, prior, progress)
+        if self.loadings_covariance is None:
+            told = self._at_maximum(self.recording(data), entries, prior, progress)
+        else:
+            with TRACING:
+                told = edges_in_bound(model, self.recording(data), self.sites, entries, prior, progress)
         return edge_posteriors(told, entries, prior, N_DRAWS, seed)
 
     def _at_maximum(

@@ -42,7 +42,7 @@ from mrgp.parts.emissions import Emission
 from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.runtime.sentences import MAP, Argument, Sentence
+from mrgp.runtime.sentences import LEARNED, MAP, Sentence
 
 ITERATIONS = 20  # of a climb on the expected log-density, which begins close
 MEMORY = 20  # L-BFGS pairs
@@ -189,7 +189,7 @@ class CoupledUpdates:
     def objection(self) -> Sentence | None:
         if not self.learned_start:
             return None
-        return "method 'em' has no update of regions for ", Argument("start", "learned"), ": use ", MAP
+        return "method 'em' has no update of regions for ", LEARNED, ": use ", MAP
 
     def __call__(self, data: MultiRegionData, moments: Moments, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         space, regions = self.space(data.layout), self.regions(data.layout)
