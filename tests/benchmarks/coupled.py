@@ -53,7 +53,7 @@ def one(seed: int, emission: str, method: str) -> list[float]:
     made = mrgp.simulate(model, **size, **of_values, seed=seed)
     if emission == "poisson" and made.data.values.max() > MOST_COUNTED:
         return one(seed + 100, emission, method)  # a draw near the edge of stability, whose rates are those of no neuron
-    full = model.replace(absent=(), start="learned" if method == "vb" else "stationary")
+    full = model.replace(absent=(), start=start_for(method))
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -73,6 +73,11 @@ def one(seed: int, emission: str, method: str) -> list[float]:
         (~there & (evidence > 0)).sum(), fit.converged, fitted - began, ended - fitted,
         edges.norm.values[there].sum() / norms[there].sum(), *of_q(fit, norms, there, squares),
     ]  # fmt: skip
+
+
+def start_for(method: str) -> str:
+    """Law of the first state that a method needs."""
+    return "learned" if method == "vb" else "stationary"
 
 
 def of_q(fit: Fit, norms: np.ndarray, there: np.ndarray, squares: Callable) -> list[float]:
@@ -131,11 +136,11 @@ def of_a_mouse(session: int, emission: str) -> tuple[list[str], list[list[object
     return [*head, "s without", "s with"], [row]
 
 
-def calibrated(count: int) -> tuple[list[str], list[list[object]]]:
+def calibrated(count: int, method: str) -> tuple[list[str], list[list[object]]]:
     """How often intervals of norms cover the truth, and edges are there, over small recordings drawn from the prior."""
     names, inside, there, said = "ABC", {0.5: [], 0.9: []}, [], []
     pairs = [(source, target) for source in names for target in names if source != target]
-    full = CoupledLDS(1)
+    full = CoupledLDS(1, start=start_for(method))
     for seed in range(count):
         tosses = np.random.default_rng(seed).random(len(pairs)) < 0.5
         absent = tuple(pair for pair, toss in zip(pairs, tosses, strict=True) if not toss)
@@ -143,9 +148,10 @@ def calibrated(count: int) -> tuple[list[str], list[list[object]]]:
         made = mrgp.simulate(CoupledLDS(1, absent=absent), **size, snr=1.0, seed=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit = full.fit(made.data, seed=seed, n_starts=2, progress=False)
+            fit = full.fit(made.data, method, seed=seed, n_starts=2, progress=False)
             tables = {share: fit.edges(share) for share in inside}
-        norms = np.sqrt(np.asarray(full.regions(made.data.layout).squares(made.sites["coupling"])))
+        truth = full.fitting.admitting(full, made.data, dict(made.sites))
+        norms = np.sqrt(np.asarray(full.regions(made.data.layout).squares(truth["coupling"])))
         for share, edges in tables.items():
             inside[share].append((edges.lower.values <= norms) & (norms <= edges.upper.values))
         there.append(norms > 0)
@@ -175,12 +181,13 @@ def main() -> None:
     parser.add_argument("--counts", default="poisson", help="emission of the session")
     parser.add_argument("--calibrate", type=int, default=0, help="number of small recordings drawn from the prior")
     args = parser.parse_args()
+    own = "" if args.method == "map" else f" --method {args.method}"
     if args.calibrate:
-        head, lines = calibrated(args.calibrate)
+        head, lines = calibrated(args.calibrate, args.method)
         about = f"{args.calibrate} recordings of 3 regions x 1 state x 8 neurons, 30 trials x 30 bins. "
         about += "Of edges that may not be there an interval begins at 0, and so covers more often than it says."
-        command = f"python tests/benchmarks/coupled.py --recordings 0 --steinmetz 0 --calibrate {args.calibrate}"
-        record("Calibration of edges of coupled regions", f"{table(head, lines)}\n\n{about}", command)
+        command = f"python tests/benchmarks/coupled.py --recordings 0{own} --steinmetz 0 --calibrate {args.calibrate}"
+        record(f"Calibration of edges of coupled regions{own.replace(' --', ', ')}", f"{table(head, lines)}\n\n{about}", command)
     for emission in args.emissions.split(",") if args.recordings else ():
         found, rows = np.array([kept(args.rows, seed, emission, args.method) for seed in range(args.recordings)]), []
         for seed, line in enumerate(found):
@@ -189,7 +196,6 @@ def main() -> None:
             rows.append([seed, f"{line[0]:.3f}", *whole, bool(line[6]), *(f"{number:.0f}" for number in line[7:9]), *last])
         good, share = ((found[:, 0] >= 0.95) & (found[:, 2] == 0)).sum(), found[:, 4].sum() / found[:, 3].sum()
         note = f"{good} of {args.recordings} recordings with AUC >= 0.95 and no large edge pruned; {100 * share:.0f}% of the intervals of true edges cover."
-        own = "" if args.method == "map" else f" --method {args.method}"
         size = f"--recordings {args.recordings} --emissions {emission}"
         command = f"python tests/benchmarks/coupled.py {size}{own} --steinmetz 0"
         head = (*HEAD, "intervals of q cover") if args.method == "vb" else HEAD
