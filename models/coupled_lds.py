@@ -20,21 +20,28 @@ from mrgp.inference.expectation_maximization.coupled_system import CoupledUpdate
 from mrgp.inference.mode.anchored import Symmetry, Turning, TurningStates
 from mrgp.inference.mode.edge_evidence import Relevance
 from mrgp.inference.start import draw_loadings
+from mrgp.inference.variational_bayes.regions_rounds import RegionUpdates
 from mrgp.likelihoods.statespace.coupled import (
     COUPLING,
     DRIVE,
+    FIRST_MEAN,
+    FIRST_ROOT,
     GLOBAL,
     OWN,
     CoupledSpace,
+    parameters_of,
+)
+from mrgp.likelihoods.statespace.coupled_coordinates import (
     aligned,
     ordered,
     own_blocks,
-    parameters_of,
+    sds_of_states,
+    with_learned_start,
 )
+from mrgp.likelihoods.statespace.entries import Places
+from mrgp.likelihoods.statespace.first_state import FirstState, Stationary
 from mrgp.likelihoods.statespace.linear import memories
 from mrgp.likelihoods.statespace.region_blocks import Regions
-from mrgp.likelihoods.statespace.region_priors import RegionContractions, RelevantEdges
-from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
 from mrgp.part import pinned
 from mrgp.parts.emissions import Emission, Gaussian
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
@@ -68,12 +75,17 @@ class CoupledLDS(GaussianProcesses):
     tells of another's future beyond that one's own past**: a common input that nobody recorded looks the same unless
     ``n_global`` states can take it up.
 
-    ``fit`` knows methods "map", "em" (closed-form updates, of values with Gaussian noise) and "laplace" (draws of
-    dynamics and edges).
+    ``fit`` knows methods "map", "em" (closed-form updates, of values with Gaussian noise), "laplace" (draws of
+    dynamics and edges) and "vb" (variational Bayes, of values with Gaussian noise, where the first state is learned).
 
     Sample sites: ``own_dynamics`` and ``coupling`` (state_after, state), of all regions, with A_r and B_rs as blocks;
     ``drive`` (state_after, global_state) and ``global_dynamics`` where there are global states; ``loadings`` (neuron,
-    column), ``noise``, ``offset``. A trial begins anywhere in the stationary process of all regions together.
+    column), ``noise``, ``offset``; of a learned start also ``first_state_mean`` and ``first_state_root``.
+
+    - ``start="stationary"``: a trial begins anywhere in the stationary process of all regions together.
+    - ``start="learned"``: the first state s_0, of x, g and the past that edges need, is N(m0, S S' + 1e-6 I). Nothing
+      has to be stable: A_r ~ N(0, 9), and coordinates are those in which L_r = I and q ~ N(0, I), so that B_rs is
+      measured by sd of the source's innovations.
 
     Args:
         n_within: States of each region, one number for all or one per region.
@@ -81,6 +93,7 @@ class CoupledLDS(GaussianProcesses):
         lag: l in seconds, a whole number of bins: how much later than the next bin an edge arrives.
         absent: Edges (source, target) that are left out, such as ``(("V1", "V2"),)``.
         edge_shape, edge_rate: a and b of the precisions of edges: entries of B are near the root of b / a.
+        start: Law of the first state of a trial, "stationary" or "learned".
         shared_covariance: Of counts: whether trials share a covariance of q. What such a bound loses depends on how
             far rates move, which biases edges: with log-rates of sd 1 and a count in a bin, norms were up to 30% too
             large. Where spikes are few it loses little. False, the default, takes one for each trial: a fit climbs with
@@ -96,11 +109,12 @@ class CoupledLDS(GaussianProcesses):
     edge_shape: float = 1.0
     edge_rate: float = 0.01
     shared_covariance: bool = False
+    start: FirstState = Stationary()  # noqa: RUF009  a frozen part
     emission: Emission = Gaussian()  # noqa: RUF009  a frozen part
 
     gp_noise: float = pinned(1e-3)
 
-    methods: ClassVar[tuple[str, ...]] = ("map", "em", "laplace")
+    methods: ClassVar[tuple[str, ...]] = ("map", "em", "vb", "laplace")
     fit_class: ClassVar[type[Fit]] = CoupledFit
     is_state_space: ClassVar[bool] = True
     sizes: ClassVar[tuple[str, ...]] = ("n_within", "n_global")
@@ -149,17 +163,19 @@ class CoupledLDS(GaussianProcesses):
         return round(bins)
 
     def state_space(self, layout: Layout) -> CoupledSpace:
-        return CoupledSpace(self.assignment(layout), self.lag_in_bins(layout))
+        return CoupledSpace(self.assignment(layout), self.lag_in_bins(layout), self.start.is_learned)
 
     # ---- the program ---------------------------------------------------------------------------------------------
 
     def __call__(self, data: MultiRegionData) -> None:
         regions, lag = self.regions(data.layout), self.lag_in_bins(data.layout)
-        A = OWN.sample(RegionContractions(regions))  # A_r, any contraction
-        B = COUPLING.sample(RelevantEdges(A, regions, self.edge_shape, self.edge_rate, lag))  # B_rs
+        A = OWN.sample(self.start.own_dynamics(regions))  # A_r
+        B = COUPLING.sample(self.start.edges(A, regions, self.edge_shape, self.edge_rate, lag))  # B_rs
         D, G = self.global_sites(regions)  # D_r, G
+        first = self.start.of_regions(regions.n_states * (lag + 1) + self.n_global)  # m0 and S where they are learned
         readout = self.emission_sites(data)  # C_r, R, d
-        self.observe(data, readout, self.delay_sites(data), {}, parameters_of(A, B, D, G))  # x and g integrated out
+        dynamics = parameters_of(A, B, D, G, first)
+        self.observe(data, readout, self.delay_sites(data), {}, dynamics)  # x and g integrated out
 
     def global_sites(self, regions: Regions) -> tuple[Array, Array]:
         """Sample what global states drive (state_after, global_state), and their dynamics."""
@@ -167,7 +183,7 @@ class CoupledLDS(GaussianProcesses):
         if not self.n_global:
             return jnp.zeros(shape), jnp.zeros((0, 0))
         D = DRIVE.sample(dist.Normal(0.0, 1.0).expand(shape).to_event(2))
-        return D, GLOBAL.sample(UniformContraction(self.n_global))
+        return D, GLOBAL.sample(self.start.global_dynamics(self.n_global))
 
     # ---- a fit ---------------------------------------------------------------------------------------------------
 
@@ -177,12 +193,19 @@ class CoupledLDS(GaussianProcesses):
 
     @property
     def fitting(self) -> Fitting[Self]:
-        return Fitting(self, draw_system, scales_of_system, told_by_all, with_own_edges)
+        return Fitting(self, draw_system, scales_of_system, told_by_all, with_own_edges, from_settled)
 
     @property
     def updates(self) -> CoupledUpdates:
         prior = Relevance(self.edge_shape, self.edge_rate)
-        return CoupledUpdates(self.state_space, self.regions, self.n_global, prior, self.emission)
+        return CoupledUpdates(
+            self.state_space, self.regions, self.n_global, prior, self.emission, self.start.is_learned
+        )
+
+    @property
+    def posterior_updates(self) -> RegionUpdates:
+        prior = Relevance(self.edge_shape, self.edge_rate)
+        return RegionUpdates(self.regions, self.lag_in_bins, self.n_global, prior)
 
     def canonical(self, sites: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
         return ordered(sites, self.assignment(layout))
@@ -217,10 +240,15 @@ def draw_system(
     return {**sites, **emission, LOADINGS.name: change}
 
 
+def from_settled[M: CoupledLDS](model: M) -> M:
+    """Model for the search for a start: that of a stationary one, whose coordinates are rounder."""
+    return model.replace(start=Stationary())
+
+
 def with_own_edges(model: CoupledLDS, data: MultiRegionData, sites: dict[str, Any]) -> dict[str, Any]:
     """Take the edges that the model has from sites of another fit.
 
-    They are shrunk to where regions are stable together.
+    They are shrunk to where regions are stable together, unless they need not be.
     """
     if not {OWN.name, COUPLING.name} <= sites.keys():
         return sites
@@ -228,14 +256,32 @@ def with_own_edges(model: CoupledLDS, data: MultiRegionData, sites: dict[str, An
     regions = model.regions(data.layout)
     if own.shape != (regions.n_states,) * 2:
         return sites  # of other latents, which are refused
-    kept = np.where(regions.coupled, coupling, 0.0)
-    return {**sites, COUPLING.name: stable_edges(own, kept, model.lag_in_bins(data.layout))}
+    kept, lag = np.where(regions.coupled, coupling, 0.0), model.lag_in_bins(data.layout)
+    if FIRST_MEAN.name in sites:
+        return {**sites, COUPLING.name: kept}
+    stable = {**sites, COUPLING.name: stable_edges(own, kept, lag)}
+    return with_learned_start(stable, model.assignment(data.layout), lag) if model.start.is_learned else stable
 
 
 def scales_of_system(model: CoupledLDS, data: MultiRegionData, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Approximate posterior sd of the dynamics, in unconstrained coordinates."""
-    each = np.asarray(1 / np.sqrt(data.n_trials * data.n_bins))
-    return dict.fromkeys((OWN.name, COUPLING.name, DRIVE.name, GLOBAL.name), each)
+    bins = data.n_trials * data.n_bins
+    names = (OWN.name, COUPLING.name, DRIVE.name, GLOBAL.name)
+    if not model.start.is_learned:
+        return dict.fromkeys(names, np.asarray(1 / np.sqrt(bins)))
+    # Weights of states that vary more are known better.
+    assignment, regions, lag = model.assignment(data.layout), model.regions(data.layout), model.lag_in_bins(data.layout)
+    wide = sds_of_states(sites, assignment, lag)
+    n = regions.n_states
+    of_state = 1 / (np.sqrt(bins) * wide)
+    each = {OWN.name: regions.own_entries, COUPLING.name: regions.edge_entries}
+    scales = {name: of_state[list(places.columns)] for name, places in each.items()}
+    scales |= dict.fromkeys((DRIVE.name, GLOBAL.name), of_state[n : n + model.n_global])
+    first = wide / np.sqrt(data.n_trials)
+    scales |= {FIRST_MEAN.name: first, FIRST_ROOT.name: first[list(Places.lower(len(wide)).rows)]}
+    columns = wide[assignment.readout_of_column][assignment.region_of_neuron]
+    noise = np.sqrt(np.asarray(model.emission.noise_of(sites)) / bins)
+    return scales | {LOADINGS.name: noise[:, None] / columns}
 
 
 def timescales_of_modes(model: CoupledLDS, sites: Mapping[str, Any], kind: str, layout: Layout) -> np.ndarray:

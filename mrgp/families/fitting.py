@@ -16,7 +16,7 @@ from mrgp.inference.mode.curvature import Diagonal
 from mrgp.likelihoods.likelihood import Spectral
 from mrgp.likelihoods.statespace.lift import is_white
 from mrgp.parts.emissions import Gaussian
-from mrgp.parts.emissions.beginning import Told
+from mrgp.parts.emissions.beginning import TellingBins
 from mrgp.parts.means import Constant
 from mrgp.parts.readout import OFFSET
 from mrgp.parts.sites import keeping
@@ -35,6 +35,11 @@ def as_they_are(model: "GaussianProcesses", data: MultiRegionData, sites: dict[s
     return sites
 
 
+def itself[M: GaussianProcesses](model: M) -> M:
+    """Return the model."""
+    return model
+
+
 @dataclass(frozen=True)
 class Fitting[M: GaussianProcesses]:
     """Steps of a fit of one model; sites are in seconds.
@@ -46,13 +51,15 @@ class Fitting[M: GaussianProcesses]:
             :func:`mrgp.families.scales.scales_of_dynamics` are.
         telling: Bins of a trial that tell of readouts, as :func:`mrgp.families.scales.told_by_spectra` does.
         admitting: Changes sites of another fit to some that the model admits.
+        searching: Changes the model to one that is easier to search, whose sites it admits.
     """
 
     model: M
     drawing: Callable[[M, np.random.Generator, MultiRegionData, int], Sites] = draw_sites
     scaling: Callable[[M, MultiRegionData, Mapping[str, Any]], Sites] = scales_of_dynamics
-    telling: Callable[[M, MultiRegionData, Mapping[str, Any]], Told] = told_by_spectra
+    telling: Callable[[M, MultiRegionData, Mapping[str, Any]], TellingBins] = told_by_spectra
     admitting: Callable[[M, MultiRegionData, dict[str, Any]], dict[str, Any]] = as_they_are
+    searching: Callable[[M], M] = itself
 
     # ---- the search for a start ----------------------------------------------------------------------------------
 
@@ -66,7 +73,7 @@ class Fitting[M: GaussianProcesses]:
 
         That is the spectral one, where the model has it. It climbs on what :meth:`around_mean` leaves of the recording.
         """
-        model = self.model
+        model = self.searching(self.model)
         likelihood = model.likelihood.unadapted() if model.is_state_space else Spectral()
         delays = model.delays.for_search()
         return model.replace(likelihood=likelihood, mean=Constant(), emission=Gaussian(), delays=delays)
@@ -87,7 +94,7 @@ class Fitting[M: GaussianProcesses]:
 
     def first_guess(self, sites: Mapping[str, Any], data: MultiRegionData) -> dict[str, Any]:
         """Add the sites that only this model has to those of a search or of a simpler model."""
-        return completed(self.model, sites, data)
+        return completed(self.model, self.admitting(self.model, data, dict(sites)), data)
 
     def from_other_fit(
         self, other: "GaussianProcesses", sites: Mapping[str, Any], data: MultiRegionData

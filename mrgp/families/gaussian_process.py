@@ -23,6 +23,7 @@ from mrgp.families.model import Model
 from mrgp.families.observation import distribution_at, observe
 from mrgp.families.tables import Tables
 from mrgp.inference.mode.anchored import Symmetry
+from mrgp.inference.variational_bayes.regions_rounds import RegionUpdates
 from mrgp.likelihoods.base import DelayedGP
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.likelihood import Kalman, Likelihood, Parameters
@@ -232,6 +233,11 @@ class GaussianProcesses(Model, abstract=True):
         return sites_from(self, layout, **tables)
 
     # ---- a fit ---------------------------------------------------------------------------------------------------
+
+    @property
+    def posterior_updates(self) -> RegionUpdates | None:
+        """Updates of variational Bayes; None if there are only those of loadings with relevances."""
+        return None
 
     @property
     def fitting(self) -> Fitting[Self]:

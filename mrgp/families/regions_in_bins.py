@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mrgp.likelihoods.statespace.coupled import innovation_root, system_of
+from mrgp.likelihoods.statespace.coupled import system_of
+from mrgp.likelihoods.statespace.coupled_coordinates import innovation_root
 from mrgp.likelihoods.statespace.region_blocks import Regions
 from mrgp.parts.latents import LatentLayout
 from mrgp.recordings.recording import MultiRegionData

@@ -7,7 +7,7 @@ import numpy as np
 
 from mrgp.inference.mode.whittle import heard, of_delay, of_kernel, of_readouts, spectrum
 from mrgp.parts.delays.bounds import levels
-from mrgp.parts.emissions.beginning import Told
+from mrgp.parts.emissions.beginning import TellingBins
 from mrgp.parts.readout import LOADINGS
 from mrgp.recordings.recording import MultiRegionData
 
@@ -55,7 +55,7 @@ def scales_of_dynamics(
     return scales | model.delays.scales(sites, model.tables.extent(layout, data.n_bins), information)
 
 
-def told_by_spectra(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> Told:
+def told_by_spectra(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> TellingBins:
     """Bins of a trial that tell of loadings, noise and offsets, where latents have spectra."""
     layout = data.layout
     across, within = (
@@ -68,6 +68,6 @@ def told_by_spectra(model: "GaussianProcesses", data: MultiRegionData, sites: Ma
     return of_readouts(assignment, np.asarray(sites[LOADINGS.name]), noise, delay, across, within, model.gp_noise)
 
 
-def told_by_all(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> Told:
+def told_by_all(model: "GaussianProcesses", data: MultiRegionData, sites: Mapping[str, Any]) -> TellingBins:
     """All bins of a trial, where latents have no spectra."""
-    return Told.by_all(data.n_bins, model.assignment(data.layout))
+    return TellingBins.by_all(data.n_bins, model.assignment(data.layout))

@@ -1,6 +1,7 @@
 """Fits of coupled regions: who drives whom, how far, and how sure that is."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeGuard
 
 import jax
@@ -12,11 +13,13 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.curvature import profile_curvature
-from mrgp.inference.mode.edge_evidence import EdgePosterior, Relevance, edge_posteriors
+from mrgp.inference.mode.edge_evidence import EdgePosterior, Relevance, Told, edge_posteriors
 from mrgp.inference.optimise import Objective
+from mrgp.inference.variational_bayes.regions_evidence import edges_in_bound
 from mrgp.likelihoods.bound import CountGP
 from mrgp.likelihoods.kalman import MarkovGP, Posterior
-from mrgp.likelihoods.statespace.coupled import COUPLING, OWN, innovation_root, system_at
+from mrgp.likelihoods.statespace.coupled import COUPLING, OWN, system_at
+from mrgp.likelihoods.statespace.coupled_coordinates import innovation_root, settled_coordinates
 from mrgp.likelihoods.statespace.region_blocks import Regions
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
@@ -72,14 +75,18 @@ class CoupledFit(GaussianProcessFit):
             source moves the states of the target in a bin (root mean square), these having variance 1 where the target
             is left alone; ``share`` of the variance of the target's signals that comes through the edge; ``delay`` in
             seconds, beyond the one bin that an edge always takes. Coordinates ``source_of_edge`` and
-            ``target_of_edge``. Evidence and intervals are those of :mod:`mrgp.inference.mode.edge_evidence`.
+            ``target_of_edge``. Evidence and intervals are those of :mod:`mrgp.inference.mode.edge_evidence`, from the
+            curvature at the maximum. After method "vb" it is that of the bound, all other means profiled out: q itself
+            takes states and edges for independent and would be too sure. Where the first state is learned, norms are in
+            sds of the target's innovations by sd of the source's, and ``effect`` and ``share`` are NaN if the dynamics
+            that were found do not settle.
 
         Raises:
             ValueError: ``probability`` is not between 0 and 1, or ``data`` are other trials than the fit was made from.
         """
         if not 0 < probability < 1:
             raise ValueError(f"probability is between 0 and 1, not {probability}")
-        found = self._posteriors(self.recording(data), seed, progress)
+        found = self._posteriors(data, seed, progress)
         ends = [0.5 - probability / 2, 0.5 + probability / 2]
         bounds = np.array([np.quantile(one.norms, ends) for one in found]).reshape(-1, 2)
         regions = self.model.regions(self.layout)
@@ -120,9 +127,11 @@ class CoupledFit(GaussianProcessFit):
         with TRACING:
             posterior = _smoothed(self.conditional(recording).states, jnp.asarray(recording.values))
         late = self.model.lag_in_bins(self.layout) + 1
-        _, _, P = system_at(self.sites, late - 1)
+        _, _, P = self._system
         inputs, widest = self._inputs(), max(self.assignment.n_within)
-        x, V = (np.asarray(part) for part in (posterior.state_mean, posterior.state_covariance))
+        n, back = len(self.sites[OWN.name]), np.linalg.inv(self._settled[1])
+        x = np.asarray(posterior.state_mean)[..., :n] @ back.T
+        V = back @ np.asarray(posterior.state_covariance)[..., :n, :n] @ back.T
         shape = (x.shape[1], x.shape[0], len(inputs), widest)
         mean, variance = np.zeros(shape), np.zeros(shape)
         for edge, (_, source, F) in enumerate(inputs):
@@ -143,8 +152,8 @@ class CoupledFit(GaussianProcessFit):
         alone may be above it: where edges work against each other, as where regions follow one slow input.
         """
         lag = self.model.lag_in_bins(self.layout)
-        A, Q, P = system_at(self.sites, lag)
-        own = np.asarray(self.sites[OWN.name])
+        A, Q, P = self._system
+        own = np.asarray(self._settled[0][OWN.name])
         noise = np.asarray(self.model.emission.noise_of(self.sites))
         n, size = len(own), len(A)
         first = 0 if lag == 0 else size - n  # where the states are from which edges start
@@ -154,6 +163,9 @@ class CoupledFit(GaussianProcessFit):
             both = np.zeros((size + count, size + count))
             both[:size, :size], both[size:, size:] = A, own[target, target]
             both[size:, first + source.start : first + source.stop] = F
+            if not np.isfinite(P).all():
+                shares.append(np.nan)
+                continue
             through = solve_discrete_lyapunov(both, np.pad(Q, (0, count)))[size:, size:]
             read = self._read_by(target, noise)
             shares.append(np.trace(read @ through) / np.trace(read @ P[target, target]))
@@ -162,8 +174,9 @@ class CoupledFit(GaussianProcessFit):
     def state_covariance(self, region: str) -> np.ndarray:
         """Covariance of a region's states at one time, a priori, (state, state)."""
         own = Regions(self.assignment.n_within).slices[self.layout.regions.index(region)]
-        _, _, P = system_at(self.sites, self.model.lag_in_bins(self.layout))
-        return P[own, own]
+        _, _, P = self._system
+        T = self._settled[1][own, own]
+        return T @ P[own, own] @ T.T
 
     def tables(self, bounds: xr.Dataset | None = None, truth: xr.DataArray | None = None) -> list[Rows]:
         """Tables of timescales and of edges, as rows of text.
@@ -189,8 +202,30 @@ class CoupledFit(GaussianProcessFit):
 
     # ---- numbers of edges ----------------------------------------------------------------------------------------
 
-    def _posteriors(self, data: MultiRegionData, seed: int, progress: bool) -> list[EdgePosterior]:
-        model, sites, regions = self.model, self.sites, self.model.regions(self.layout)
+    @cached_property
+    def _settled(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Sites in coordinates of a stationary start, and T of x = T z.
+
+        They are no numbers where a region does not settle.
+        """
+        try:
+            return settled_coordinates(self.sites, self.assignment)
+        except np.linalg.LinAlgError:
+            nothing = {name: np.full(np.shape(value), np.nan) for name, value in self.sites.items()}
+            return nothing, np.eye(len(self.sites[OWN.name]))
+
+    @cached_property
+    def _system(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Transition, process noise and stationary covariance in these coordinates.
+
+        The last is no number if the regions together do not settle.
+        """
+        A, Q, P = system_at(self._settled[0], self.model.lag_in_bins(self.layout))
+        settles = np.isfinite(A).all() and np.abs(np.linalg.eigvals(A)).max(initial=0.0) < 1
+        return A, Q, P if settles else np.full_like(P, np.nan)
+
+    def _posteriors(self, data: MultiRegionData | None, seed: int, progress: bool) -> list[EdgePosterior]:
+        model, regions = self.model, self.model.regions(self.layout)
         if not regions.edges:
             return []
         if COUPLING.name in self.fixed:
@@ -200,36 +235,48 @@ class CoupledFit(GaussianProcessFit):
                 "evidence for edges is told around the maximum, which is of the recording that the fit was made from: "
                 "leave data out, or fit the other recording"
             )
-        size, curvature = int(regions.coupled.sum()), self.saved_curvature
+        number = regions.edge_of_entry[regions.coupled]
+        entries = [np.flatnonzero(number == edge) for edge in range(len(regions.edges))]
+        prior = Relevance(model.edge_shape, model.edge_rate)
+        if self.loadings_covariance is None:
+            told = self._at_maximum(self.recording(data), entries, prior, progress)
+        else:
+            with TRACING:
+                told = edges_in_bound(model, self.recording(data), self.sites, entries, prior, progress)
+        return edge_posteriors(told, entries, prior, N_DRAWS, seed)
+
+    def _at_maximum(
+        self, data: MultiRegionData, entries: list[np.ndarray], prior: Relevance, progress: bool
+    ) -> Told:
+        """Likelihood of edges from the curvature at the maximum."""
+        model, sites = self.model, self.sites
+        size, curvature = sum(map(len, entries)), self.saved_curvature
         if curvature is None or curvature.names[:1] != (COUPLING.name,):
             density, _, held, _ = standing(model, self.layout, sites)
             frozen = (*sorted({*self.fixed, *model.held}), *held)
             with TRACING:
                 objective = Objective(density, data, {**sites, **held}, model.fitting.scales(data, sites), frozen)
                 curvature = profile_curvature(objective, [COUPLING.name], progress, most_solved=size)
-        number = regions.edge_of_entry[regions.coupled]
-        entries = [np.flatnonzero(number == edge) for edge in range(len(regions.edges))]
-        prior = Relevance(model.edge_shape, model.edge_rate)
         precision = np.linalg.inv(curvature.covariance[:size, :size])  # other sites of a posterior come after
-        return edge_posteriors(curvature.mean[:size], precision, entries, prior, N_DRAWS, seed)
+        return Told.at_maximum(curvature.mean[:size], precision, entries, [prior] * len(entries))
 
     def _inputs(self) -> list[tuple[slice, slice, np.ndarray]]:
         """Target's states, source's states, and what takes them there in a bin, for each edge."""
-        regions, sites = self.model.regions(self.layout), self.sites
+        regions, sites = self.model.regions(self.layout), self._settled[0]
         moved = innovation_root(np.asarray(sites[OWN.name])) @ np.asarray(sites[COUPLING.name])
         parts = regions.slices
         return [(parts[t], parts[s], moved[parts[t], parts[s]]) for s, t in regions.edges]
 
     def _effects(self) -> np.ndarray:
         """Root mean square of what each edge adds to its target's states in a bin, (edge,)."""
-        _, _, P = system_at(self.sites, self.model.lag_in_bins(self.layout))
+        _, _, P = self._system
         return np.array([np.sqrt(np.trace(F @ P[s, s] @ F.T)) for _, s, F in self._inputs()])
 
     def _read_by(self, states: slice, noise: np.ndarray) -> np.ndarray:
         """C' R^-1 C of the neurons that read some states, (state, state)."""
         region = Regions(self.assignment.n_within).of_state[states.start]
         neurons = self.assignment.region_of_neuron == region
-        C = np.asarray(self.sites[LOADINGS.name])[neurons, : states.stop - states.start]
+        C = np.asarray(self._settled[0][LOADINGS.name])[neurons, : states.stop - states.start]
         return C.T @ (C / noise[neurons, None])
 
     def _edge_coords(self) -> dict[str, Any]:

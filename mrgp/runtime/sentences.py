@@ -25,6 +25,8 @@ class Argument:
 MAP, MARKOV, READOUT = Argument("method", "map"), Argument("likelihood", "markov"), Argument("lift", "readout")
 AR1, WHITE = Argument("noise", "ar1"), Argument("noise", "white")
 
+LEARNED = Argument("start", "learned", shell="--start-state learned")
+
 type Part = str | Argument
 type Sentence = tuple[Part, ...]
 

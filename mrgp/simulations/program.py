@@ -13,6 +13,7 @@ from numpyro import handlers
 from mrgp.families.gaussian_process import GaussianProcesses
 from mrgp.inference.density import free_sites
 from mrgp.likelihoods.likelihood import Dense
+from mrgp.likelihoods.statespace.coupled import FIRST_MEAN, OWN
 from mrgp.likelihoods.statespace.linear import START_MEAN, TRANSITION, LinearSpace, typical_system
 from mrgp.parts.loadings import RELEVANCE, relevance_of
 from mrgp.parts.readout import LOADINGS
@@ -56,6 +57,10 @@ def sites_from(
         turned = loadings @ change
     if RELEVANCE.name in free:
         design[RELEVANCE.name] = relevance_of(assignment, loadings)
+    if FIRST_MEAN.name in free and OWN.name not in told:  # weak priors again, here of regions
+        settled = sites_from(model.replace(start="stationary"), frame, {}, neurons, system_key)
+        design = model.fitting.admitting(model, frame, settled)
+        turned = design[LOADINGS.name]
     design |= {LOADINGS.name: turned, **model.emission.sites_of(neurons.noise, neurons.level, loadings)}
     known = {site: jnp.asarray(value) for site, value in design.items() if site in free} | told
     program = handlers.substitute(handlers.seed(model, prior_key), data=known)

@@ -1,12 +1,13 @@
 """Does CoupledLDS find who drives whom? Recordings drawn from the program, a third of the edges absent.
 
-python tests/benchmarks/coupled.py [--recordings 10] [--steinmetz 13] [--calibrate 40]
+python tests/benchmarks/coupled.py [--recordings 10] [--method vb] [--steinmetz 13] [--calibrate 40]
 
 4 regions x 3 states x 20 neurons, 100 trials x 50 bins: Gaussian values of signal-to-noise 1, Poisson counts of about
 1 in a bin and signal-to-noise 0.5. The area under the ROC curve ranks edges by the evidence for them. An edge is pruned
 where the evidence is against it; of those that are there and carry more than 5% of their target's variance none may be.
 Then a recording of a mouse at a task (Steinmetz et al. 2019), whose counts must be told better than by each neuron's
-rate. And small recordings whose parameters are all drawn from their priors, each edge there or not by the toss of a coin,
+rate. By method "vb" the first state is learned, and norms, also the true ones, are in that model's units; intervals of
+q itself are beside those of its fits. And small recordings whose parameters are all drawn from their priors, each edge there or not by the toss of a coin,
 as ``fit.edges`` takes them: intervals must cover as often as they say, and edges be there as often as their probability.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from mrgp.models import CoupledLDS
 from scipy.stats import poisson
 
 import mrgp
+from mrgp.results.fit import Fit
 
 REGIONS = dict.fromkeys("ABCD", 20)
 ABSENT = 4  # of 12 edges
@@ -39,7 +42,7 @@ def area(scores: np.ndarray, there: np.ndarray) -> float:
     return float((np.sign(yes[:, None] - no) / 2 + 0.5).mean())
 
 
-def one(seed: int, emission: str) -> list[float]:
+def one(seed: int, emission: str, method: str) -> list[float]:
     """Draw a recording, fit it, and compare its edges with the truth."""
     rng = np.random.default_rng(seed)
     pairs = [(source, target) for source in REGIONS for target in REGIONS if source != target]
@@ -49,40 +52,57 @@ def one(seed: int, emission: str) -> list[float]:
     of_values = {"snr": 0.5, "offset": 0.5} if emission == "poisson" else {"snr": 1.0}
     made = mrgp.simulate(model, **size, **of_values, seed=seed)
     if emission == "poisson" and made.data.values.max() > MOST_COUNTED:
-        return one(seed + 100, emission)  # a draw near the edge of stability, whose rates are those of no neuron
-    full = model.replace(absent=())
+        return one(seed + 100, emission, method)  # a draw near the edge of stability, whose rates are those of no neuron
+    full = model.replace(absent=(), start=start_for(method))
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = full.fit(made.data, seed=seed, n_starts=2, progress=False)
+        fit = full.fit(made.data, method, seed=seed, n_starts=2, progress=False)
     fitted = time.perf_counter()
     edges = fit.edges()
     ended = time.perf_counter()
-    norms = np.sqrt(np.asarray(full.regions(made.data.layout).squares(made.sites["coupling"])))
-    shares = replace(fit, sites=dict(made.sites)).shares().values
+    truth = full.fitting.admitting(full, made.data, dict(made.sites))
+    squares = full.regions(made.data.layout).squares
+    norms = np.sqrt(np.asarray(squares(truth["coupling"])))
+    shares = replace(fit, sites=truth).shares().values
     there, evidence = norms > 0, edges.log_bayes_factor.values
     large = there & (shares > LARGE)
     covered = (edges.lower.values <= norms) & (norms <= edges.upper.values)
     return [
         area(evidence, there), large.sum(), (large & (evidence < 0)).sum(), there.sum(), (covered & there).sum(),
         (~there & (evidence > 0)).sum(), fit.converged, fitted - began, ended - fitted,
-        edges.norm.values[there].sum() / norms[there].sum(),
+        edges.norm.values[there].sum() / norms[there].sum(), *of_q(fit, norms, there, squares),
     ]  # fmt: skip
 
 
-def kept(place: Path | None, seed: int, emission: str) -> list[float]:
+def start_for(method: str) -> str:
+    """Law of the first state that a method needs."""
+    return "learned" if method == "vb" else "stationary"
+
+
+def of_q(fit: Fit, norms: np.ndarray, there: np.ndarray, squares: Callable) -> list[float]:
+    """How many true edges the 90% intervals of q itself cover, after variational Bayes."""
+    if fit.method != "vb":
+        return []
+    drawn = np.sqrt([np.asarray(squares(draw)) for draw in fit.samples["coupling"][0]])
+    lower, upper = np.quantile(drawn, (0.05, 0.95), axis=0)
+    return [float(((lower <= norms) & (norms <= upper) & there).sum())]
+
+
+def kept(place: Path | None, seed: int, emission: str, method: str) -> list[float]:
     """Take a recording's numbers from the file of those that are done, or add them to it."""
     done = {}
     if place is not None and place.is_file():
         lines = map(json.loads, place.read_text().splitlines())
-        done = {(line["emission"], line["seed"]): line["numbers"] for line in lines}
-    if (emission, seed) not in done:
-        numbers = [float(number) for number in one(seed, emission)]
+        done = {(line["emission"], line["seed"], line.get("method", "map")): line["numbers"] for line in lines}
+    if (emission, seed, method) not in done:
+        numbers = [float(number) for number in one(seed, emission, method)]
         if place is not None:
             with place.open("a") as file:
-                file.write(json.dumps({"emission": emission, "seed": seed, "numbers": numbers}) + "\n")
+                line = {"emission": emission, "seed": seed, "method": method, "numbers": numbers}
+                file.write(json.dumps(line) + "\n")
         return numbers
-    return done[emission, seed]
+    return done[emission, seed, method]
 
 
 def of_a_mouse(session: int, emission: str) -> tuple[list[str], list[list[object]]]:
@@ -116,11 +136,11 @@ def of_a_mouse(session: int, emission: str) -> tuple[list[str], list[list[object
     return [*head, "s without", "s with"], [row]
 
 
-def calibrated(count: int) -> tuple[list[str], list[list[object]]]:
+def calibrated(count: int, method: str) -> tuple[list[str], list[list[object]]]:
     """How often intervals of norms cover the truth, and edges are there, over small recordings drawn from the prior."""
     names, inside, there, said = "ABC", {0.5: [], 0.9: []}, [], []
     pairs = [(source, target) for source in names for target in names if source != target]
-    full = CoupledLDS(1)
+    full = CoupledLDS(1, start=start_for(method))
     for seed in range(count):
         tosses = np.random.default_rng(seed).random(len(pairs)) < 0.5
         absent = tuple(pair for pair, toss in zip(pairs, tosses, strict=True) if not toss)
@@ -128,9 +148,10 @@ def calibrated(count: int) -> tuple[list[str], list[list[object]]]:
         made = mrgp.simulate(CoupledLDS(1, absent=absent), **size, snr=1.0, seed=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit = full.fit(made.data, seed=seed, n_starts=2, progress=False)
+            fit = full.fit(made.data, method, seed=seed, n_starts=2, progress=False)
             tables = {share: fit.edges(share) for share in inside}
-        norms = np.sqrt(np.asarray(full.regions(made.data.layout).squares(made.sites["coupling"])))
+        truth = full.fitting.admitting(full, made.data, dict(made.sites))
+        norms = np.sqrt(np.asarray(full.regions(made.data.layout).squares(truth["coupling"])))
         for share, edges in tables.items():
             inside[share].append((edges.lower.values <= norms) & (norms <= edges.upper.values))
         there.append(norms > 0)
@@ -154,26 +175,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", type=int, default=10)
     parser.add_argument("--emissions", default="gaussian,poisson")
+    parser.add_argument("--method", default="map", choices=("map", "em", "vb"))
     parser.add_argument("--rows", type=Path, help="a file that keeps what is done, from which the same command goes on")
     parser.add_argument("--steinmetz", type=int, default=13, help="session; 0 for none")
     parser.add_argument("--counts", default="poisson", help="emission of the session")
     parser.add_argument("--calibrate", type=int, default=0, help="number of small recordings drawn from the prior")
     args = parser.parse_args()
+    own = "" if args.method == "map" else f" --method {args.method}"
     if args.calibrate:
-        head, lines = calibrated(args.calibrate)
+        head, lines = calibrated(args.calibrate, args.method)
         about = f"{args.calibrate} recordings of 3 regions x 1 state x 8 neurons, 30 trials x 30 bins. "
         about += "Of edges that may not be there an interval begins at 0, and so covers more often than it says."
-        command = f"python tests/benchmarks/coupled.py --recordings 0 --steinmetz 0 --calibrate {args.calibrate}"
-        record("Calibration of edges of coupled regions", f"{table(head, lines)}\n\n{about}", command)
+        command = f"python tests/benchmarks/coupled.py --recordings 0{own} --steinmetz 0 --calibrate {args.calibrate}"
+        record(f"Calibration of edges of coupled regions{own.replace(' --', ', ')}", f"{table(head, lines)}\n\n{about}", command)
     for emission in args.emissions.split(",") if args.recordings else ():
-        found, rows = np.array([kept(args.rows, seed, emission) for seed in range(args.recordings)]), []
+        found, rows = np.array([kept(args.rows, seed, emission, args.method) for seed in range(args.recordings)]), []
         for seed, line in enumerate(found):
             whole = (f"{number:.0f}" for number in line[1:6])
-            rows.append([seed, f"{line[0]:.3f}", *whole, bool(line[6]), *(f"{number:.0f}" for number in line[7:9]), f"{line[9]:.2f}"])
+            last = f"{line[9]:.2f}", *(f"{number:.0f}" for number in line[10:])
+            rows.append([seed, f"{line[0]:.3f}", *whole, bool(line[6]), *(f"{number:.0f}" for number in line[7:9]), *last])
         good, share = ((found[:, 0] >= 0.95) & (found[:, 2] == 0)).sum(), found[:, 4].sum() / found[:, 3].sum()
         note = f"{good} of {args.recordings} recordings with AUC >= 0.95 and no large edge pruned; {100 * share:.0f}% of the intervals of true edges cover."
-        command = f"python tests/benchmarks/coupled.py --recordings {args.recordings} --emissions {emission} --steinmetz 0"
-        record(f"Edges of coupled regions, {emission}", f"{table(HEAD, rows)}\n\n{note}", command)
+        size = f"--recordings {args.recordings} --emissions {emission}"
+        command = f"python tests/benchmarks/coupled.py {size}{own} --steinmetz 0"
+        head = (*HEAD, "intervals of q cover") if args.method == "vb" else HEAD
+        record(f"Edges of coupled regions, {emission}{own.replace(' --', ', ')}", f"{table(head, rows)}\n\n{note}", command)
     if args.steinmetz:
         head, lines = of_a_mouse(args.steinmetz, args.counts)
         about = "log p of test trials in nats per trial; all neurons of the three largest regions, 80% of the trials to train"

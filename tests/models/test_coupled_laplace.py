@@ -12,7 +12,7 @@ from scipy.stats import ortho_group
 import mrgp
 from mrgp.inference.density import Density
 from mrgp.inference.mode.anchored import STIFF, Anchored, AnchoredProgram, anchors
-from mrgp.likelihoods.statespace.coupled import aligned, rotated
+from mrgp.likelihoods.statespace.coupled_coordinates import aligned, rotated
 
 BIN = 0.02
 MODEL = CoupledLDS((2, 1, 1), n_global=2, lag=BIN)
@@ -171,3 +171,24 @@ def test_draws_of_everything_agree_with_the_gaussian():
     sd = np.sqrt(np.diag(known.covariance))[: len(rows)]
     np.testing.assert_allclose(drawn.mean(0), known.mean[: len(rows)], atol=0.6 * sd.max())
     np.testing.assert_allclose(drawn.std(0), sd, rtol=0.4)
+
+
+@pytest.mark.slow
+def test_draws_with_a_learned_start_are_those_of_laplace_and_wider_than_q():
+    """Also the first state is drawn; q of variational Bayes takes what it knows for independent."""
+    size = {"regions": {"A": 5, "B": 4}, "n_trials": 20, "n_bins": 20, "bin_width": BIN}
+    made = mrgp.simulate(CoupledLDS(1), **size, seed=1, snr=2.0)
+    model = CoupledLDS(1, start="learned")
+    fit = model.fit(made.data, "laplace", n_draws=400, n_starts=1, progress=False)
+    assert fit.samples["first_state_root"].shape[2:] == (2, 2)
+    assert not fit.undrawn_sites
+    drawn = {name: value[0] for name, value in fit.samples.items()}
+    assert (drawn["first_state_root"][:, 0, 1] == 0).all()
+    other = model.fit(made.data, "vb", n_starts=1, progress=False)
+    q = {name: value[0] for name, value in other.samples.items()}
+    for name in ("own_dynamics", "coupling"):
+        ratio = drawn[name].std(0) / np.where(drawn[name].std(0) > 0, q[name].std(0), 1.0)
+        assert ratio.max() < 2.0
+        assert ratio[drawn[name].std(0) > 0].min() > 0.95
+        gap = np.abs(drawn[name].mean(0) - q[name].mean(0)) / np.where(drawn[name].std(0) > 0, drawn[name].std(0), 1.0)
+        assert gap.max() < 0.5

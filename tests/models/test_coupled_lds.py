@@ -14,9 +14,11 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import gamma, ks_2samp, multivariate_normal, ortho_group
 
 import mrgp
-from mrgp.inference.mode.edge_evidence import Relevance, edge_posteriors
-from mrgp.likelihoods.statespace.coupled import ordered, rotated, system_at
-from mrgp.likelihoods.statespace.region_blocks import Couplings, OwnContractions, Regions, ToOwnContractions
+from mrgp.inference.mode.edge_evidence import Relevance, Told, edge_posteriors
+from mrgp.likelihoods.statespace.coupled import system_at
+from mrgp.likelihoods.statespace.coupled_coordinates import ordered, rotated, sds_of_states, settled_coordinates
+from mrgp.likelihoods.statespace.entries import Entries
+from mrgp.likelihoods.statespace.region_blocks import OwnContractions, Regions, ToOwnContractions
 from mrgp.likelihoods.statespace.region_priors import RegionContractions, RelevantEdges
 from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
 from mrgp.results.coupled_fit import CoupledFit
@@ -141,7 +143,7 @@ def test_rotated_states_say_the_same():
 @pytest.mark.slow
 def test_blocks_go_to_vectors_and_back():
     regions = Regions((2, 3, 1), ((0, 1), (2, 0)))
-    for constraint, size in ((OwnContractions(regions), 14), (Couplings(regions), 8)):
+    for constraint, size in ((OwnContractions(regions), 14), (Entries(regions.edge_entries), 8)):
         transform = biject_to(constraint)
         x = np.random.default_rng(0).standard_normal((2, size))
         matrix = transform(x)
@@ -238,7 +240,8 @@ def test_evidence_is_that_of_brute_force():
         pulls = np.array([prior.precision(at[[i]]) for i in range(2)])
         at = np.linalg.solve(precision + np.diag(pulls), precision @ center)
     own = np.diag([float(prior.curvature(at[[i]])[0, 0]) for i in range(2)])
-    found = edge_posteriors(at, precision + own, [np.array([0]), np.array([1])], prior, 20000, 0)
+    edges = [np.array([0]), np.array([1])]
+    found = edge_posteriors(Told.at_maximum(at, precision + own, edges, [prior] * 2), edges, prior, 20000, 0)
     # Brute force, with the other edge's prior the Gaussian of the maximum, as the module says.
     for edge in range(2):
         other = np.log(np.sqrt(pulls[1 - edge] / (2 * np.pi))) - 0.5 * pulls[1 - edge] * grid**2
@@ -406,3 +409,103 @@ def test_it_refuses_what_it_cannot_do(case):
         CoupledLDS(1, likelihood="dense")
     with pytest.raises(ValueError, match="probability is between 0 and 1"):
         case[1].edges(probability=1.5)
+
+
+# --- a first state of its own
+
+
+@pytest.mark.parametrize("kind", ["complete", pytest.param("holes", marks=pytest.mark.slow)])
+def test_a_learned_start_is_the_normal_density(kind):
+    """Also of dynamics that grow."""
+    model, data = MODELS["global"].replace(start="learned"), recording(kind)
+    rng, regions, n = np.random.default_rng(2), model.regions(data.layout), 4
+    size = 2 * n + 2
+    sites = random_sites(model, data) | {
+        "own_dynamics": 1.2 * rng.standard_normal((n, n)) * regions.own,
+        "global_dynamics": rng.standard_normal((2, 2)),
+        "first_state_mean": rng.standard_normal(size),
+        "first_state_root": np.tril(rng.standard_normal((size, size))),
+    }
+    F, Q = np.zeros((size, size)), np.diag([1.0] * 6 + [0.0] * 4)
+    F[:n, :n], F[:n, 4:6], F[:n, 6:] = sites["own_dynamics"], sites["drive"], sites["coupling"]
+    F[4:6, 4:6], F[6:, :4] = sites["global_dynamics"], np.eye(4)
+    P = sites["first_state_root"] @ sites["first_state_root"].T + 1e-6 * np.eye(size)
+    widths = zip(SIZES.values(), (2, 1, 1), np.cumsum([0, 3, 2]), strict=True)
+    C = block_diag(*(sites["loadings"][first : first + count, :k] for count, k, first in widths))
+    C = np.pad(C, [(0, 0), (0, size - n)])
+    mean, covariance = sites["first_state_mean"], np.zeros((6, 6, size, size))
+    means = []
+    for t in range(6):
+        means.append(C @ mean + sites["offset"])
+        covariance[t, t] = P
+        for u in range(t + 1, 6):
+            covariance[u, t] = F @ covariance[u - 1, t]
+            covariance[t, u] = covariance[u, t].T
+        mean, P = F @ mean, F @ P @ F.T + Q
+    whole = np.einsum("ni,tuij,mj->tnum", C, covariance, C).reshape(6 * 7, 6 * 7) + np.diag(np.tile(sites["noise"], 6))
+    values = np.where(data.mask, data.values, np.nan).reshape(data.n_trials, -1)
+    expected = [
+        multivariate_normal(np.concatenate(means)[seen], whole[np.ix_(seen, seen)]).logpdf(y[seen])
+        for y, seen in zip(values, np.isfinite(values), strict=True)
+    ]
+    np.testing.assert_allclose(model.log_likelihood(data, sites), expected, rtol=0, atol=1e-7)
+
+
+def test_both_starts_say_the_same_of_a_process_that_settles():
+    settled = MODELS["global"]
+    model, data = settled.replace(start="learned"), recording()
+    assignment, sites = model.assignment(data.layout), random_sites(settled, data)
+    free = model.fitting.admitting(model, data, sites)
+    expected = settled.log_likelihood(data, sites)
+    np.testing.assert_allclose(model.log_likelihood(data, free), expected, rtol=0, atol=1e-9)
+    turned = ordered(free, assignment)
+    np.testing.assert_allclose(joint(model, data, turned), joint(model, data, free), rtol=0, atol=1e-8)
+    assert np.abs(turned["drive"] - free["drive"]).max() > 0.01
+    back, T = settled_coordinates(free, assignment)
+    np.testing.assert_allclose(settled.log_likelihood(data, back), expected, rtol=0, atol=1e-9)
+    assert (np.triu(T, 1) == 0).all()
+    squares = model.regions(data.layout).squares
+    np.testing.assert_allclose(squares(back["coupling"]), squares(sites["coupling"]), rtol=1e-8)
+    *_, P = system_at(sites, 1)
+    blocks = [np.linalg.cholesky(np.eye(len(A)) - A @ A.T) for A in (sites["own_dynamics"][:2, :2],)]
+    free_P = np.linalg.solve(blocks[0], np.linalg.solve(blocks[0], P[:2, :2]).T)
+    np.testing.assert_allclose(sds_of_states(free, assignment, 1)[:2], np.sqrt(np.diag(free_P)), rtol=1e-8)
+
+
+def a_fit(model, data, sites):
+    """A fit that ended at given sites."""
+    run = {"method": "map", "trace": np.zeros(1), "converged": True, "reason": "", "iterations": 1, "evaluations": 1}
+    return CoupledFit(
+        model=model, sites=sites, layout=data.layout, n_bins=data.n_bins, wall_s=0.0, seed=0, data=data, **run
+    )
+
+
+@pytest.mark.slow
+def test_effects_and_shares_are_those_of_a_process_that_settles():
+    settled = MODELS["lag"]
+    model, data = settled.replace(start="learned"), recording()
+    sites = random_sites(settled, data)
+    free = model.fitting.admitting(model, data, sites)
+    fits = [a_fit(one, data, at) for one, at in ((settled, sites), (model, free))]
+    for name in ("effectome", "shares"):
+        np.testing.assert_allclose(getattr(fits[1], name)(), getattr(fits[0], name)(), rtol=1e-8)
+    for name in ("mean", "sd"):
+        one, other = (fit.messages()[name].values for fit in fits)
+        np.testing.assert_allclose(np.linalg.norm(one, axis=-1), np.linalg.norm(other, axis=-1), atol=1e-8)
+    L = np.linalg.cholesky(np.eye(2) - sites["own_dynamics"][:2, :2] @ sites["own_dynamics"][:2, :2].T)
+    other = np.linalg.solve(L, np.linalg.solve(L, fits[0].state_covariance("V1")).T)
+    np.testing.assert_allclose(fits[1].state_covariance("V1"), other, rtol=1e-8)
+    grows = a_fit(model, data, free | {"own_dynamics": 1.5 * np.eye(4)})
+    assert np.isnan(grows.effectome().values).sum() == len(model.regions(data.layout).edges)
+    assert np.isnan(grows.shares()).all()
+
+
+@pytest.mark.slow
+def test_a_learned_start_is_drawn_as_a_process_that_settles():
+    model = CoupledLDS((2, 1), n_global=1, start="learned")
+    made = mrgp.simulate(model, regions={"A": 4, "B": 3}, n_trials=200, n_bins=20, seed=1, snr=1.0)
+    assert np.isfinite(made.data.values).all()
+    early, late = made.data.values[:, 0].var(0), made.data.values[:, -1].var(0)
+    np.testing.assert_allclose(early, late, rtol=0.5)
+    given = mrgp.simulate(model, sites={"coupling": np.zeros((3, 3))}, regions={"A": 4, "B": 3}, n_trials=2, n_bins=3)
+    assert not given.sites["coupling"].any()

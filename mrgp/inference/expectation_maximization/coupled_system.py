@@ -33,14 +33,16 @@ from mrgp.inference.expectation_maximization.readouts import Scales, readouts_up
 from mrgp.inference.mode.edge_evidence import Relevance
 from mrgp.inference.optimise import walled
 from mrgp.likelihoods.statespace.coupled import COUPLING, DRIVE, GLOBAL, OWN, CoupledSpace, settled, system_of
+from mrgp.likelihoods.statespace.entries import ToEntries
 from mrgp.likelihoods.statespace.linear import stationary_covariance
-from mrgp.likelihoods.statespace.region_blocks import Regions, ToCouplings, ToOwnContractions
+from mrgp.likelihoods.statespace.region_blocks import Regions, ToOwnContractions
 from mrgp.likelihoods.statespace.region_priors import log_relevance
 from mrgp.likelihoods.statespace.stable_matrices import CayleyTransform
 from mrgp.parts.emissions import Emission
 from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import LEARNED, MAP, Sentence
 
 ITERATIONS = 20  # of a climb on the expected log-density, which begins close
 MEMORY = 20  # L-BFGS pairs
@@ -99,12 +101,12 @@ class Blocks:
     def cuts(self) -> np.ndarray:
         """Ends of the coordinates of A, B, D, G and of the diagonal of T."""
         n, m = self.regions.n_states, self.n_global
-        sizes = [ToOwnContractions(self.regions).size, ToCouplings(self.regions).size, n * m, m * m, n + m]
+        sizes = [ToOwnContractions(self.regions).size, ToEntries(self.regions.edge_entries).size, n * m, m * m, n + m]
         return np.cumsum(sizes)
 
     def free(self, at: Dynamics) -> Array:
         """Coordinates of some dynamics, one after the other."""
-        own, edges = ToOwnContractions(self.regions), ToCouplings(self.regions)
+        own, edges = ToOwnContractions(self.regions), ToEntries(self.regions.edge_entries)
         shared = CayleyTransform().inv(at.shared) if self.n_global else jnp.zeros(0)
         parts = own.inv(at.own), edges.inv(at.coupling), jnp.ravel(at.drive), shared
         return jnp.concatenate([*parts, jnp.log(jnp.diagonal(at.change)), at.change[self.below]])
@@ -115,7 +117,7 @@ class Blocks:
         size = self.regions.n_states, self.n_global
         shared = CayleyTransform()(g) if self.n_global else jnp.zeros((0, 0))
         T = jnp.diag(jnp.exp(diagonal)).at[self.below].set(lower)
-        own, edges = ToOwnContractions(self.regions), ToCouplings(self.regions)
+        own, edges = ToOwnContractions(self.regions), ToEntries(self.regions.edge_entries)
         return Dynamics(own(a), edges(b), d.reshape(size), shared, T)
 
     def loss(self, x: Array, sums: Sums) -> Array:
@@ -172,6 +174,7 @@ class CoupledUpdates:
         n_global: Global states.
         prior: Of edges.
         emission: Of values.
+        learned_start: Whether the first state is learned, which has no update here.
     """
 
     space: Callable[[Layout], CoupledSpace]
@@ -179,8 +182,14 @@ class CoupledUpdates:
     n_global: int
     prior: Relevance
     emission: Emission
+    learned_start: bool = False
 
     has_priors: ClassVar[bool] = True
+
+    def objection(self) -> Sentence | None:
+        if not self.learned_start:
+            return None
+        return "method 'em' has no update of regions for ", LEARNED, ": use ", MAP
 
     def __call__(self, data: MultiRegionData, moments: Moments, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         space, regions = self.space(data.layout), self.regions(data.layout)

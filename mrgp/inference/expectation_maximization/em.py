@@ -64,7 +64,7 @@ class EM(Method):
             return "method 'em' has no update for ", Argument("mean", model.mean.written_name()), ": use ", MAP
         if model.emission.is_of_counts:
             return "method 'em' has no update for ", Argument("emission", model.emission.written_name()), ": use ", MAP
-        return super().objection(model, data)
+        return model.updates.objection() or super().objection(model, data)
 
     def init(self, driver: Driver) -> Cycle:
         model, data = driver.model, driver.data

@@ -28,6 +28,7 @@ from mrgp.likelihoods.statespace.stable_matrices import contraction
 from mrgp.parts.readout import LOADINGS, NOISE
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import Sentence
 
 DYNAMICS_ITERATIONS = 30  # of BFGS on a few numbers; it starts close
 
@@ -43,6 +44,9 @@ class FreeUpdates:
     space: Callable[[Layout], LinearSpace]
 
     has_priors: ClassVar[bool] = False
+
+    def objection(self) -> Sentence | None:
+        return None
 
     def __call__(self, data: MultiRegionData, moments: Moments, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         space = self.space(data.layout)

@@ -12,6 +12,7 @@ from jax import Array
 from mrgp.inference.run import Model
 from mrgp.recordings.missing import Missing
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import Sentence
 
 
 class Moments(NamedTuple):
@@ -50,14 +51,31 @@ def expectation(model: Model, data: MultiRegionData, exact: Missing, sites: Mapp
     """
     distribution = model.likelihood_at(data, sites)
     posterior = distribution.with_missing(exact).posterior(data.values)
-    m = jnp.swapaxes(posterior.state_mean, 0, 1)  # (trial, time, state)
+    states = posterior.state_mean, posterior.state_covariance, posterior.state_lagged
+    return moments_of(*states, data, exact, distribution.log_prob(data.values).sum())
+
+
+def moments_of(
+    mean: Array, covariance: Array, lagged: Array, data: MultiRegionData, exact: Missing, log_likelihood: Array
+) -> Moments:
+    """Sum the moments of states over a recording.
+
+    Args:
+        mean: (time, trial, state).
+        covariance: (time, pattern, state, state).
+        lagged: Of a bin's state (rows) with the next, (time - 1, pattern, state, state).
+        data: The recording.
+        exact: Its missing data with every trial's end in its pattern.
+        log_likelihood: What to say of it, nats.
+    """
+    m = jnp.swapaxes(mean, 0, 1)  # (trial, time, state)
     n_trials, n_bins, _ = m.shape
     lengths = jnp.full(n_trials, n_bins) if data.length is None else data.length
     inside = (jnp.arange(n_bins) < lengths[:, None]).astype(m.dtype)
-    groups = posterior.state_covariance.shape[1]
+    groups = covariance.shape[1]
     member = jax.nn.one_hot(exact.pattern, groups, dtype=m.dtype)  # (trial, pattern)
     count = member.T @ inside  # (pattern, time)
-    covariance = jnp.swapaxes(posterior.state_covariance, 0, 1)
+    covariance = jnp.swapaxes(covariance, 0, 1)
 
     def total(weight: Array) -> Array:
         """Expected sum of s_t s_t', weighted by ``weight`` (trial, time)."""
@@ -65,8 +83,8 @@ def expectation(model: Model, data: MultiRegionData, exact: Missing, sites: Mapp
         return spread + jnp.einsum("bti,bt,btj->ij", m, weight, m)
 
     pairs = inside[:, 1:]
-    lagged = jnp.einsum("gt,tgij->ji", count[:, 1:], posterior.state_lagged)
-    lagged = lagged + jnp.einsum("bti,bt,btj->ij", m[:, 1:], pairs, m[:, :-1])
+    following = jnp.einsum("gt,tgij->ji", count[:, 1:], lagged)
+    following = following + jnp.einsum("bti,bt,btj->ij", m[:, 1:], pairs, m[:, :-1])
     first = jnp.zeros_like(inside).at[:, 0].set(inside[:, 0])
 
     known = jnp.concatenate([m, jnp.ones((*m.shape[:2], 1))], axis=-1)  # [s; 1]
@@ -80,11 +98,11 @@ def expectation(model: Model, data: MultiRegionData, exact: Missing, sites: Mapp
         each = padded * count[..., None, None] + jnp.einsum("bg,bti,btj->gtij", member, known, known)
         square = jnp.einsum("gtn,gtij->nij", seen, each)
     return Moments(
-        distribution.log_prob(data.values).sum(),
+        log_likelihood,
         pairs.sum(),
         total(jnp.pad(pairs, [(0, 0), (0, 1)])),
         total(jnp.pad(pairs, [(0, 0), (1, 0)])),
-        lagged,
+        following,
         m[:, 0].sum(0),
         total(first),
         square,
@@ -102,6 +120,9 @@ class Updates(Protocol):
 
     @property
     def has_priors(self) -> bool: ...
+
+    def objection(self) -> Sentence | None:
+        """Reason why it cannot update its model, or None."""
 
     def __call__(self, data: MultiRegionData, moments: Moments, sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Sites of a higher expected log-density than those at which ``moments`` were computed."""

@@ -55,7 +55,7 @@ def readouts_update(
         noise: Variances from which the turns begin, (neuron,).
         scales: Of priors; None for none.
     """
-    power, square, product, used = _own(moments, assignment)
+    power, square, product, used = sums_of_readouts(moments, assignment)
     least = least_noise(data)
     bins = square[:, -1, -1]
     weights = np.zeros_like(product)  # precisions of priors
@@ -71,7 +71,7 @@ def readouts_update(
     return {LOADINGS.name: coefficients[:, :-1], OFFSET.name: coefficients[:, -1] + data.center, NOISE.name: noise}
 
 
-def _own(moments: Moments, assignment: LatentLayout) -> tuple[np.ndarray, ...]:
+def sums_of_readouts(moments: Moments, assignment: LatentLayout) -> tuple[np.ndarray, ...]:
     """Sums of each neuron over the states that it reads and 1, and which of them there are.
 
     The last is (neuron, column + 1).

@@ -15,7 +15,7 @@ the edge as likely as not beforehand a share of it has no edge at all.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.special import expit, gammaln, logsumexp
@@ -57,32 +57,59 @@ class EdgePosterior(NamedTuple):
         return float(expit(self.log_bayes_factor))
 
 
+class Told(NamedTuple):
+    """Gaussian likelihood of the blocks of all edges, and their Gaussian priors.
+
+    Attributes:
+        curvature, linear: Lambda (entry, entry) and h (entry,).
+        own: Precisions of the priors, (entry, entry).
+    """
+
+    curvature: np.ndarray
+    linear: np.ndarray
+    own: np.ndarray
+
+    @classmethod
+    def at_maximum(
+        cls, blocks: np.ndarray, precision: np.ndarray, edges: Sequence[np.ndarray], priors: Sequence[Relevance]
+    ) -> Self:
+        """Likelihood from a maximum of the posterior.
+
+        Args:
+            blocks: Entries of all blocks there, (entry,).
+            precision: Second derivatives of minus the log density by them, all else profiled out, (entry, entry).
+            edges: Entries of each edge, by index.
+            priors: Of each block, as the log density has it.
+        """
+        likelihood, linear = np.array(precision), precision @ blocks
+        own = np.zeros_like(precision)
+        for entries, prior in zip(edges, priors, strict=True):
+            block, square = blocks[entries], np.ix_(entries, entries)
+            curvature = prior.curvature(block)
+            likelihood[square] -= curvature
+            linear[entries] += prior.precision(block) * block - curvature @ block
+            own[square] = prior.precision(block) * np.eye(block.size)
+        return cls(likelihood, linear, own)
+
+
 def edge_posteriors(
-    blocks: np.ndarray, precision: np.ndarray, edges: Sequence[np.ndarray], prior: Relevance, n_draws: int, seed: int
+    told: Told, edges: Sequence[np.ndarray], prior: Relevance, n_draws: int, seed: int
 ) -> list[EdgePosterior]:
     """Posterior of every edge.
 
     Args:
-        blocks: Entries of all blocks at the maximum, (entry,).
-        precision: Second derivatives of minus the log density by them there, all else profiled out, (entry, entry).
+        told: Likelihood of the blocks.
         edges: Entries of each edge, by index.
         prior: Of each block.
         n_draws: Draws of each norm.
         seed: Of the draws.
     """
-    likelihood, linear = np.array(precision), precision @ blocks
-    own = np.zeros_like(precision)  # precisions of the other edges' Gaussian priors
-    for entries in edges:
-        block, square = blocks[entries], np.ix_(entries, entries)
-        curvature = prior.curvature(block)
-        likelihood[square] -= curvature
-        linear[entries] += prior.precision(block) * block - curvature @ block
-        own[square] = prior.precision(block) * np.eye(block.size)
-    values, vectors = np.linalg.eigh(0.5 * (likelihood + likelihood.T))
+    linear, own = told.linear, told.own
+    values, vectors = np.linalg.eigh(0.5 * (told.curvature + told.curvature.T))
     likelihood = vectors * np.maximum(values, 0.0) @ vectors.T  # differences of slopes may leave it a little below
     rng, found = np.random.default_rng(seed), []
     for entries in edges:
-        others = np.setdiff1d(np.arange(len(blocks)), entries)
+        others = np.setdiff1d(np.arange(len(linear)), entries)
         rest = (likelihood + own)[np.ix_(others, others)]
         cross = likelihood[np.ix_(entries, others)]
         solved = np.linalg.solve(rest, np.column_stack([cross.T, linear[others]]))

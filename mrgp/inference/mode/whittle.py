@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mrgp.parts.emissions.beginning import Told
+from mrgp.parts.emissions.beginning import TellingBins
 from mrgp.parts.kernels import Hyperparameters, Kernel, correlations
 from mrgp.parts.latents import LatentLayout
 
@@ -83,7 +83,7 @@ def of_delay(kernel: Kernel, hyper: Hyperparameters, precision: np.ndarray, n_bi
 def of_readouts(
     assignment: LatentLayout, loadings: np.ndarray, noise: np.ndarray, delay: np.ndarray, across: np.ndarray,
     within: np.ndarray, gp_noise: float,
-) -> Told:  # fmt: skip
+) -> TellingBins:  # fmt: skip
     """Bins of a trial that tell of loadings, noise and offsets, with latents integrated out.
 
     Args:
@@ -105,7 +105,7 @@ def of_readouts(
         np.conj(turn[:, [r]].swapaxes(1, 2)) * region.told(own, gp_noise) * turn[:, [r]]
         for r, region in enumerate(regions)
     ])  # fmt: skip
-    found = Told.by_all(n_bins, assignment)
+    found = TellingBins.by_all(n_bins, assignment)
     of_loadings, of_noise, of_offset = (np.array(bins) for bins in found[1:])
     for r, region in enumerate(regions):
         c, member, n_columns = region.loadings, region.member, region.loadings.shape[1]

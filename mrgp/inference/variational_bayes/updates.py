@@ -67,7 +67,7 @@ def _moments(distribution: Any, data: MultiRegionData) -> Moments:
         seen = missing.observed.astype(means.dtype)
         xx = jnp.einsum("gtn,tgij->nij", seen, second)
         x = jnp.einsum("btn,tbi->ni", seen[missing.pattern] * one, means)
-    place = share[:, None, None] * _columns_from_readouts(assignment, means.dtype)
+    place = share[:, None, None] * columns_from_readouts(assignment, means.dtype)
     return Moments(
         jnp.einsum("nci,nij,ndj->ncd", place, xx, place), jnp.einsum("nci,ni->nc", place, yx),
         jnp.einsum("nci,ni->nc", place, x), data.total((one * values).sum(1)), data.total((values**2).sum(1)),
@@ -90,7 +90,7 @@ def _whitened(distribution: Any, values: Any) -> tuple[Array, Array, Array]:
     return innovations(centred, phi) * there * share, one, share
 
 
-def _columns_from_readouts(assignment: Any, dtype: Any) -> Array:
+def columns_from_readouts(assignment: Any, dtype: Any) -> Array:
     """Table of the readout that each column multiplies, 0/1, (neuron, column, readout).
 
     The columns are those of a neuron's loadings.

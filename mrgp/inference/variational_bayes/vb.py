@@ -34,6 +34,7 @@ from mrgp.inference.variational_bayes import of_counts
 from mrgp.inference.variational_bayes.bound import OF_Q, Setting
 from mrgp.inference.variational_bayes.leaps import cleared, remove_unread, revived, turned
 from mrgp.inference.variational_bayes.of_counts import CountRounds, told_of
+from mrgp.inference.variational_bayes.regions_rounds import RegionRounds
 from mrgp.inference.variational_bayes.rounds import FIRST_CLIMB, LONGER, Rounds, make_round, value_of
 from mrgp.inference.variational_bayes.updates import resting_variance, update
 from mrgp.likelihoods.likelihood import Spectral
@@ -95,9 +96,13 @@ class VB(Method):
     title: ClassVar[str | None] = "raising the bound"
 
     def objection(self, model: Any, data: MultiRegionData) -> Sentence | None:
+        if (own := model.posterior_updates) is not None:
+            return own.objection(model)
         return model.loadings.objection_to_updates(model.emission)
 
-    def init(self, driver: Driver) -> RoundsOfValues | CountRounds:
+    def init(self, driver: Driver) -> RoundsOfValues | CountRounds | RegionRounds:
+        if (own := driver.model.posterior_updates) is not None:
+            return own.begun(driver)
         if driver.model.emission.is_of_counts:
             return of_counts.begun(driver, self)
         in_spectral = Spectral().objection(driver.model.emission) is None
@@ -111,11 +116,11 @@ class VB(Method):
         state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase
         return state
 
-    def step(self, driver: Driver, state: RoundsOfValues | CountRounds) -> RoundsOfValues | CountRounds:
+    def step[S: (RoundsOfValues, CountRounds, RegionRounds)](self, driver: Driver, state: S) -> S:
         """Make rounds, then adapt the model, or try another place."""
         return state.step(driver)
 
-    def finish(self, driver: Driver, state: RoundsOfValues | CountRounds) -> Run:
+    def finish(self, driver: Driver, state: RoundsOfValues | CountRounds | RegionRounds) -> Run:
         return state.finish(driver)
 
 

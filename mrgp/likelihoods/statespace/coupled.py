@@ -8,6 +8,10 @@ of variance 1, independent of each other**: then A_r is any contraction, and wha
 region's own innovations. What is left is a rotation for each region, and for g.
 
 A trial begins anywhere in the process of all regions together. The state is x_t, g_t, and x_{t-1} ... x_{t-l}.
+
+Where **the first state is learned**, s_0 ~ N(m0, S S' + floor I) with m0 and S of the whole state, nothing has to be
+stable. Coordinates are then those in which L = I and q_t ~ N(0, I): A_r and G are any matrices, and B_rs is measured in
+sds of the target's innovations by sd of the source's.
 """
 
 from collections.abc import Mapping
@@ -17,23 +21,22 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.linalg import block_diag
 
 from mrgp.likelihoods.recursions.filter import Dynamics, StateReadout, symmetric
 from mrgp.likelihoods.recursions.steady import accumulated
 from mrgp.likelihoods.recursions.whole import Alike
 from mrgp.likelihoods.statespace.assemble import Latents, SignalReader
-from mrgp.likelihoods.statespace.linear import slowest_first
+from mrgp.likelihoods.statespace.linear import START_FLOOR
 from mrgp.likelihoods.statespace.readout import Window
-from mrgp.likelihoods.statespace.region_blocks import Regions
 from mrgp.parts.latents import LatentLayout
-from mrgp.parts.readout import LOADINGS
 from mrgp.parts.sites import Site
 
 OWN = Site("own_dynamics", "state_after", "state")  # A, block-diagonal
 COUPLING = Site("coupling", "state_after", "state")  # B, zero in the blocks of no edge
 DRIVE = Site("drive", "state_after", "global_state")  # D
 GLOBAL = Site("global_dynamics", "global_after", "global_state")  # G
+FIRST_MEAN = Site("first_state_mean", "whole_state")  # m0, where it is learned
+FIRST_ROOT = Site("first_state_root", "whole_state", "start_direction")  # S, lower triangular
 
 
 class System(NamedTuple):
@@ -43,7 +46,9 @@ class System(NamedTuple):
     process_noise: Array
 
 
-def system_of(own: Array, coupling: Array, drive: Array, shared: Array, lag: int) -> System:
+def system_of(
+    own: Array, coupling: Array, drive: Array, shared: Array, lag: int, learned_start: bool = False
+) -> System:
     """Lay out the dynamics of x_t, g_t and the past of x.
 
     Args:
@@ -51,10 +56,11 @@ def system_of(own: Array, coupling: Array, drive: Array, shared: Array, lag: int
         drive: D, (state_after, global_state).
         shared: G, (global_after, global_state).
         lag: Bins by which edges are later than the one bin that each takes.
+        learned_start: Whether coordinates are those of a first state that is learned.
     """
     n, m = drive.shape
     eye, zero = jnp.eye(n, dtype=own.dtype), jnp.zeros((n, n), own.dtype)
-    root = jnp.linalg.cholesky(eye - own @ own.T)  # in blocks, as A is
+    root = eye if learned_start else jnp.linalg.cholesky(eye - own @ own.T)  # in blocks, as A is
     edges = root @ coupling
     now, past = (own + edges, []) if lag == 0 else (own, [zero] * (lag - 1) + [edges])
     top = jnp.concatenate([now, root @ drive, *past], 1)
@@ -63,7 +69,8 @@ def system_of(own: Array, coupling: Array, drive: Array, shared: Array, lag: int
     older = [_pick(n, 0 if k == 0 else n + m + (k - 1) * n, size) for k in range(lag)]
     A = jnp.concatenate([top, middle, *older])
     noise = jnp.zeros_like(A).at[:n, :n].set(root @ root.T)
-    return System(A, noise.at[n : n + m, n : n + m].set(jnp.eye(m, dtype=own.dtype) - shared @ shared.T))
+    left = jnp.eye(m, dtype=own.dtype) - (0.0 if learned_start else shared @ shared.T)
+    return System(A, noise.at[n : n + m, n : n + m].set(left))
 
 
 def _pick(count: int, first: int, size: int) -> np.ndarray:
@@ -81,17 +88,20 @@ class CoupledSpace:
     """State space of coupled regions; static, and its own prior.
 
     Parameters are ``within``: ``own_dynamics`` and ``coupling`` (state_after, state), ``drive`` (state_after,
-    global_state), and ``global_dynamics`` (1 for each state, global_after, global_state), the same for all.
+    global_state), and ``global_dynamics`` (1 for each state, global_after, global_state), the same for all. Where the
+    start is learned there are also ``first_state_mean`` (1 for each state, row) and ``first_state_root`` (1 for each
+    state, row, row).
 
     Attributes:
         assignment: States of each region are its within latents.
         lag: Bins, beyond the one that every edge takes.
+        learned_start: Whether the first state has a mean and a covariance of its own.
     """
 
     assignment: LatentLayout
     lag: int = 0
+    learned_start: bool = False
 
-    is_stationary: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
     kinds: ClassVar[tuple[Alike, ...]] = ()
     is_standard: ClassVar[bool] = False
@@ -100,6 +110,11 @@ class CoupledSpace:
     def prior(self) -> Self:
         """The state space itself, which represents no other prior."""
         return self
+
+    @property
+    def is_stationary(self) -> bool:
+        """True unless the first state is learned."""
+        return not self.learned_start
 
     @property
     def window(self) -> Window:
@@ -116,10 +131,15 @@ class CoupledSpace:
         See :class:`mrgp.likelihoods.statespace.assemble.Space`.
         """
         own, coupling, drive = (jnp.asarray(latents.within[site.name]) for site in (OWN, COUPLING, DRIVE))
-        system = system_of(own, coupling, drive, jnp.asarray(latents.within[GLOBAL.name])[0], self.lag)
+        shared = jnp.asarray(latents.within[GLOBAL.name])[0]
+        system = system_of(own, coupling, drive, shared, self.lag, self.learned_start)
         n = len(own)
         weights = jnp.asarray(_pick(n, 0, len(system.transition)), own.dtype)
-        return Dynamics(*system, settled(system)), StateReadout(weights[None], jnp.zeros((1, n), own.dtype))
+        readout = StateReadout(weights[None], jnp.zeros((1, n), own.dtype))
+        if not self.learned_start:
+            return Dynamics(*system, settled(system)), readout
+        mean, root = (jnp.asarray(latents.within[site.name])[0] for site in (FIRST_MEAN, FIRST_ROOT))
+        return Dynamics(*system, first_covariance(root), mean), readout
 
     def signal_reader(self, latents: Latents, kind: str, refine: int) -> SignalReader:
         """Weights that read the states of regions; there are no across latents."""
@@ -127,96 +147,30 @@ class CoupledSpace:
         return SignalReader(jnp.ones((1, count, 1)), jnp.zeros((1, count)), 0)
 
 
-def parameters_of(own: Array, coupling: Array, drive: Array, shared: Array) -> dict[str, Array]:
-    """Parameters of within latents as :class:`CoupledSpace` takes them."""
-    each = jnp.broadcast_to(shared, (len(own), *shared.shape))
-    return {OWN.name: own, COUPLING.name: coupling, DRIVE.name: drive, GLOBAL.name: each}
+def first_covariance(root: Array) -> Array:
+    """Covariance of a first state that is learned, (row, row)."""
+    return root @ root.T + START_FLOOR * jnp.eye(len(root), dtype=root.dtype)
+
+
+def parameters_of(
+    own: Array, coupling: Array, drive: Array, shared: Array, first: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Parameters of within latents as :class:`CoupledSpace` takes them.
+
+    ``first`` are those of a learned start.
+    """
+    whole = {GLOBAL.name: shared, **first}
+    each = {name: jnp.broadcast_to(value, (len(own), *value.shape)) for name, value in whole.items()}
+    return {OWN.name: own, COUPLING.name: coupling, DRIVE.name: drive, **each}
 
 
 def system_at(sites: Mapping[str, Any], lag: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Transition, process noise and stationary covariance at given sites, (row, row) each."""
+    """Transition, process noise and stationary covariance, (row, row) each.
+
+    Sites are those of a stationary start.
+    """
     own = jnp.asarray(sites[OWN.name])
     shared = jnp.asarray(sites.get(GLOBAL.name, np.zeros((0, 0))))
     drive = jnp.asarray(sites.get(DRIVE.name, np.zeros((len(own), 0))))
     system = system_of(own, jnp.asarray(sites[COUPLING.name]), drive, shared, lag)
     return np.asarray(system.transition), np.asarray(system.process_noise), np.asarray(settled(system))
-
-
-def innovation_root(own: np.ndarray) -> np.ndarray:
-    """L of L L' = I - A A', lower triangular and in blocks, (state, state)."""
-    return np.linalg.cholesky(np.eye(len(own)) - own @ own.T)
-
-
-def rotated(sites: Mapping[str, Any], assignment: LatentLayout, U: np.ndarray) -> dict[str, np.ndarray]:
-    """Rotate the states of regions to coordinates z, x = U z; U is orthogonal and in blocks."""
-    turned = {name: np.asarray(value) for name, value in sites.items()}
-    regions, own = Regions(assignment.n_within), turned[OWN.name]
-    turned[OWN.name] = np.where(regions.own, U.T @ own @ U, 0.0)
-    # Roots of the innovations turn on either side, U' L = L_z V' with a rotation V of its own.
-    back = np.linalg.solve(innovation_root(turned[OWN.name]), U.T @ innovation_root(own))
-    back = np.where(regions.own, back, 0.0)
-    turned[COUPLING.name] = back @ turned[COUPLING.name] @ U
-    if DRIVE.name in turned:
-        turned[DRIVE.name] = back @ turned[DRIVE.name]
-    blocks = np.asarray(regions.padded(jnp.asarray(U)))[assignment.region_of_neuron]
-    C = turned[LOADINGS.name]
-    return turned | {LOADINGS.name: np.where(assignment.used, np.einsum("nk,nkj->nj", C, blocks), C)}
-
-
-def ordered(sites: Mapping[str, Any], assignment: LatentLayout) -> dict[str, np.ndarray]:
-    """Rotate states so that the modes of their own dynamics come slowest first.
-
-    Those of each region turn among themselves, and so do global ones.
-    """
-    turned = rotated(sites, assignment, block_diag(*(slowest_first(block) for block in own_blocks(sites, assignment))))
-    if GLOBAL.name in turned:
-        V = slowest_first(turned[GLOBAL.name])
-        turned |= {GLOBAL.name: V.T @ turned[GLOBAL.name] @ V, DRIVE.name: turned[DRIVE.name] @ V}
-    return turned
-
-
-def aligned(
-    draws: Mapping[str, Any], assignment: LatentLayout, reference: Mapping[str, Any], noise: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Turn the states of each draw to where what reads them is nearest to that of ``reference``.
-
-    Squares of neurons are weighted by 1 over their ``noise``. Draws in which not all is drawn that turns stay.
-
-    Args:
-        draws: Site -> array (..., *site).
-        assignment: States of each region.
-        reference: Sites of the fit.
-        noise: Of neurons, (neuron,).
-    """
-    turning = [site.name for site in (OWN, COUPLING, DRIVE, GLOBAL, LOADINGS) if site.name in reference]
-    if not draws.keys() >= set(turning):
-        return {name: np.asarray(value) for name, value in draws.items()}
-    lead = np.shape(draws[OWN.name])[:-2]
-    flat = {name: np.reshape(draws[name], (-1, *np.shape(draws[name])[len(lead) :])) for name in turning}
-    goal, regions = np.asarray(reference[LOADINGS.name]) / noise[:, None], assignment.region_of_neuron
-    turned: dict[str, list[np.ndarray]] = {name: [] for name in turning}
-    for one in range(len(flat[OWN.name])):
-        sites = {name: value[one] for name, value in flat.items()}
-        blocks = [
-            _nearest(sites[LOADINGS.name][regions == r, :size], goal[regions == r, :size])
-            for r, size in enumerate(assignment.n_within)
-        ]
-        sites = rotated(sites, assignment, block_diag(*blocks))
-        if DRIVE.name in sites:
-            V = _nearest(sites[DRIVE.name], np.asarray(reference[DRIVE.name]))
-            sites |= {GLOBAL.name: V.T @ sites[GLOBAL.name] @ V, DRIVE.name: sites[DRIVE.name] @ V}
-        for name in turning:
-            turned[name].append(sites[name])
-    found = {name: np.reshape(np.stack(values), np.shape(draws[name])) for name, values in turned.items()}
-    return {name: np.asarray(value) for name, value in draws.items()} | found
-
-
-def _nearest(values: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """Find the rotation U that brings ``values`` U nearest to ``goal``."""
-    left, _, right = np.linalg.svd(values.T @ goal)
-    return left @ right
-
-
-def own_blocks(sites: Mapping[str, Any], assignment: LatentLayout) -> list[np.ndarray]:
-    """Own dynamics A_r of each region, (state_after, state) each."""
-    return [np.asarray(sites[OWN.name])[part, part] for part in Regions(assignment.n_within).slices]

@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import biject_to, constraints, transforms
 
+from mrgp.likelihoods.statespace.entries import Described, Places
 from mrgp.likelihoods.statespace.stable_matrices import CayleyTransform
 
 TO_CONTRACTION = CayleyTransform()
@@ -75,6 +76,16 @@ class Regions:
         return self.edge_of_entry >= 0
 
     @property
+    def own_entries(self) -> Places:
+        """Places of each region's own dynamics in a matrix (state_after, state)."""
+        return Places.of(self.own)
+
+    @property
+    def edge_entries(self) -> Places:
+        """Places of the blocks of edges in a matrix (state_after, state)."""
+        return Places.of(self.coupled)
+
+    @property
     def entries_of_edge(self) -> np.ndarray:
         """Number of entries in the block of each edge, (edge,)."""
         return np.array([self.sizes[source] * self.sizes[target] for source, target in self.edges], int)
@@ -99,96 +110,20 @@ class Regions:
         return table[ends[:, 1], ends[:, 0]]
 
 
-class _OfRegions(constraints.Constraint[Array]):
-    """Constraint to matrices (state_after, state) whose blocks are those of regions."""
+class OwnContractions(Described[Regions], constraints.Constraint[Array]):
+    """Constraint to block-diagonal matrices of contractions, one for each region."""
 
     event_dim = 2
 
-    def __init__(self, regions: Regions) -> None:
-        self.regions = regions
-
-    def tree_flatten(self) -> Any:
-        return (), ((), {"regions": self.regions})
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(other) == vars(self)
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.regions))
+    def __call__(self, x: Array) -> Array:
+        stable = jnp.linalg.norm(x, 2, axis=(-2, -1)) < 1
+        return stable & jnp.all(jnp.where(self.about.own, True, x == 0), (-2, -1))
 
     def feasible_like(self, prototype: Array) -> Array:
         return jnp.zeros_like(prototype)
 
 
-class OwnContractions(_OfRegions):
-    """Constraint to block-diagonal matrices of contractions, one for each region."""
-
-    def __call__(self, x: Array) -> Array:
-        stable = jnp.linalg.norm(x, 2, axis=(-2, -1)) < 1
-        return stable & jnp.all(jnp.where(self.regions.own, True, x == 0), (-2, -1))
-
-
-class Couplings(_OfRegions):
-    """Constraint to matrices that are zero but for the blocks of edges."""
-
-    def __call__(self, x: Array) -> Array:
-        return jnp.all(jnp.where(self.regions.coupled, jnp.isfinite(x), x == 0), (-2, -1))
-
-
-class _ToRegions(transforms.Transform[Array]):
-    """Transform of a vector of numbers to a matrix in blocks."""
-
-    domain = constraints.real_vector
-
-    def __init__(self, regions: Regions) -> None:
-        self.regions = regions
-
-    def tree_flatten(self) -> Any:
-        return (), ((), {"regions": self.regions})
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(other) == vars(self)
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.regions))
-
-    @property
-    def size(self) -> int:
-        """Length of the vector."""
-        raise NotImplementedError
-
-    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*shape[:-1], self.regions.n_states, self.regions.n_states)
-
-    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*shape[:-2], self.size)
-
-
-class ToCouplings(_ToRegions):
-    """Transform of a vector to the blocks of edges, entry by entry."""
-
-    @property
-    def codomain(self) -> constraints.Constraint:
-        """Matrices that are zero elsewhere."""
-        return Couplings(self.regions)
-
-    @property
-    def size(self) -> int:
-        return int(self.regions.coupled.sum())
-
-    def __call__(self, x: Array) -> Array:
-        rows, columns = np.nonzero(self.regions.coupled)
-        return jnp.zeros(self.forward_shape(x.shape), x.dtype).at[..., rows, columns].set(x)
-
-    def _inverse(self, y: Array) -> Array:
-        rows, columns = np.nonzero(self.regions.coupled)
-        return y[..., rows, columns]
-
-    def log_abs_det_jacobian(self, x: Array, y: Array, intermediates: Any = None) -> Array:
-        return jnp.zeros(x.shape[:-1], x.dtype)
-
-
-class ToOwnContractions(_ToRegions):
+class ToOwnContractions(Described[Regions], transforms.Transform[Array]):
     """Transform of a vector to contractions, region after region.
 
     Each is made by :class:`mrgp.likelihoods.statespace.stable_matrices.CayleyTransform`.
@@ -196,37 +131,46 @@ class ToOwnContractions(_ToRegions):
     A region of fewer states than the widest has X = I in the rest of a block of that size, which is A = 0 there.
     """
 
+    domain = constraints.real_vector
+
     @property
     def codomain(self) -> constraints.Constraint:
         """Block-diagonal contractions."""
-        return OwnContractions(self.regions)
+        return OwnContractions(self.about)
 
     @property
     def size(self) -> int:
-        return int(np.square(self.regions.sizes).sum())
+        """Length of the vector."""
+        return int(np.square(self.about.sizes).sum())
 
     @property
     def used(self) -> np.ndarray:
         """True for the coordinates of each region's block that are its own, (region, coordinate)."""
-        wide = self.regions.widest
+        wide = self.about.widest
         lower = np.tril_indices(wide, -1)[0]
         last = np.concatenate([np.arange(wide), lower, lower])  # of the states that a coordinate is of
-        return last < np.array(self.regions.sizes)[:, None]
+        return last < np.array(self.about.sizes)[:, None]
+
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[:-1], self.about.n_states, self.about.n_states)
+
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[:-2], self.size)
 
     def _spread(self, x: Array) -> Array:
         rows, columns = np.nonzero(self.used)
         return jnp.zeros((*x.shape[:-1], *self.used.shape), x.dtype).at[..., rows, columns].set(x)
 
     def __call__(self, x: Array) -> Array:
-        return jnp.vectorize(self.regions.laid, signature="(r,i,j)->(s,t)")(TO_CONTRACTION(self._spread(x)))
+        return jnp.vectorize(self.about.laid, signature="(r,i,j)->(s,t)")(TO_CONTRACTION(self._spread(x)))
 
     def _inverse(self, y: Array) -> Array:
-        blocks = jnp.vectorize(self.regions.padded, signature="(s,t)->(r,i,j)")(y)
+        blocks = jnp.vectorize(self.about.padded, signature="(s,t)->(r,i,j)")(y)
         rows, columns = np.nonzero(self.used)
         return TO_CONTRACTION.inv(blocks)[..., rows, columns]
 
     def log_abs_det_jacobian(self, x: Array, y: Array, intermediates: Any = None) -> Array:
-        rows, columns = np.nonzero(self.regions.own)
+        rows, columns = np.nonzero(self.about.own)
 
         def one(x: Array) -> Array:
             square = jax.jacfwd(lambda v: self(v)[rows, columns])(x)
@@ -237,9 +181,4 @@ class ToOwnContractions(_ToRegions):
 
 @biject_to.register(OwnContractions)
 def _to_own_contractions(constraint: Any) -> ToOwnContractions:
-    return ToOwnContractions(constraint.regions)
-
-
-@biject_to.register(Couplings)
-def _to_couplings(constraint: Any) -> ToCouplings:
-    return ToCouplings(constraint.regions)
+    return ToOwnContractions(constraint.about)

@@ -21,7 +21,8 @@ from numpyro.distributions.util import validate_sample
 from numpyro.util import is_prng_key
 
 from mrgp.likelihoods.statespace.coupled import system_of
-from mrgp.likelihoods.statespace.region_blocks import Couplings, OwnContractions, Regions
+from mrgp.likelihoods.statespace.entries import Entries, Places
+from mrgp.likelihoods.statespace.region_blocks import OwnContractions, Regions
 
 LONGEST = 4096  # bins after which a system that is stable has forgotten its state
 FORGOTTEN = 1e-3  # of a state: what may be left by then
@@ -68,6 +69,37 @@ class RegionContractions(Distribution):
         return jnp.broadcast_to(-sum(volume), jnp.shape(value)[:-2])
 
 
+class WeakEntries(Distribution):
+    """Matrices that are N(0, scale^2) in some places, independently, and zero in all others.
+
+    Args:
+        places: Where they are not zero.
+        scale: Standard deviation of an entry.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    pytree_aux_fields = ("places", "scale")
+
+    def __init__(self, places: Places, scale: float, *, validate_args: bool | None = None) -> None:
+        self.places, self.scale = places, scale
+        super().__init__((), (places.size,) * 2, validate_args=validate_args)
+
+    @constraints.dependent_property(is_discrete=False, event_dim=2)
+    def support(self) -> constraints.Constraint:
+        """Matrices that are zero elsewhere."""
+        return Entries(self.places)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        if not is_prng_key(key):
+            raise ValueError("sample needs a JAX random key")
+        return jnp.where(self.places.mask, self.scale * random.normal(key, (*sample_shape, *self.event_shape)), 0.0)
+
+    @validate_sample
+    def log_prob(self, value: Array) -> Array:
+        normalizer = len(self.places.rows) * (0.5 * np.log(2 * np.pi) + np.log(self.scale))
+        return -0.5 * jnp.square(value / self.scale).sum((-2, -1)) - normalizer
+
+
 class RelevantEdges(Distribution):
     """Prior of the blocks of edges with the precision of each integrated out.
 
@@ -77,7 +109,7 @@ class RelevantEdges(Distribution):
     logarithm has an sd of 0.06 over A, and without one edge it is 0.03 lower, by which evidence for an edge is too low.
 
     Args:
-        own: A of the regions, (state_after, state).
+        own: A of the regions, (state_after, state); None where edges need not be stable, of which all are drawn.
         regions: With their edges.
         shape, rate: a and b of the precisions' Gamma distribution.
         lag: Bins by which edges are later than the one bin that each takes.
@@ -88,7 +120,14 @@ class RelevantEdges(Distribution):
     pytree_aux_fields = ("regions", "shape_of_precision", "rate", "lag")
 
     def __init__(
-        self, own: Array, regions: Regions, shape: float, rate: float, lag: int, *, validate_args: bool | None = None
+        self,
+        own: Array | None,
+        regions: Regions,
+        shape: float,
+        rate: float,
+        lag: int,
+        *,
+        validate_args: bool | None = None,
     ) -> None:
         self.own, self.regions, self.shape_of_precision, self.rate, self.lag = own, regions, shape, rate, lag
         super().__init__((), (regions.n_states,) * 2, validate_args=validate_args)
@@ -96,7 +135,7 @@ class RelevantEdges(Distribution):
     @constraints.dependent_property(is_discrete=False, event_dim=2)
     def support(self) -> constraints.Constraint:
         """Matrices that are zero where there is no edge."""
-        return Couplings(self.regions)
+        return Entries(self.regions.edge_entries)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         if not is_prng_key(key):
@@ -115,6 +154,8 @@ class RelevantEdges(Distribution):
             key, own = random.split(key)
             return key, self._drawn(own), count + 1
 
+        if self.own is None:
+            return self._drawn(key)
         key, own = random.split(key)
         _, coupling, _ = lax.while_loop(goes_on, again, (key, self._drawn(own), jnp.asarray(1)))
         return lax.while_loop(lambda coupling: ~self._is_stable(coupling), lambda coupling: 0.5 * coupling, coupling)
@@ -127,6 +168,7 @@ class RelevantEdges(Distribution):
         return jnp.where(regions.coupled, white, 0.0)
 
     def _is_stable(self, coupling: Array) -> Array:
+        assert self.own is not None
         none = jnp.zeros((len(self.own), 0), coupling.dtype)
         A = system_of(self.own, coupling, none, none[:0], self.lag).transition
         far = lax.fori_loop(0, int(np.log2(LONGEST)), lambda _, F: F @ F, A)

@@ -25,7 +25,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.parts.emissions.base import OWN, Emission, Priors
-from mrgp.parts.emissions.beginning import Beginning, Told
+from mrgp.parts.emissions.beginning import Beginning, TellingBins
 from mrgp.parts.emissions.gaussian import Gaussian
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import Readout
@@ -73,7 +73,7 @@ class AutocorrelatedGaussian(Gaussian):
 class AutocorrelatedBeginning(Beginning):
     """Beginning of a fit whose noise has timescales."""
 
-    def scales(self, sites: Mapping[str, Any], told: Told, assignment: LatentLayout) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], told: TellingBins, assignment: LatentLayout) -> dict[str, np.ndarray]:
         own = 1 / np.sqrt(told.n_bins * np.array(assignment.n_neurons))
         return {**super().scales(sites, told, assignment), NOISE_TIMESCALE.name: own}
 

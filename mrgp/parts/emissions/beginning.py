@@ -36,7 +36,7 @@ class UnitOfMean(NamedTuple):
     size: np.ndarray
 
 
-class Told(NamedTuple):
+class TellingBins(NamedTuple):
     """Number of bins that tell of a neuron's parameters.
 
     Each tells as much as the neuron's own noise leaves. They are fewer than there are where latents are not known.
@@ -54,14 +54,14 @@ class Told(NamedTuple):
     offset: np.ndarray
 
     @classmethod
-    def by_all(cls, n_bins: float, assignment: LatentLayout) -> "Told":
+    def by_all(cls, n_bins: float, assignment: LatentLayout) -> "TellingBins":
         """All bins tell of everything, as where latents are known."""
         every = np.full(assignment.used.shape, float(n_bins))
         return cls(n_bins, every, every[:, 0], every[:, 0])
 
-    def times(self, n_trials: int) -> "Told":
+    def times(self, n_trials: int) -> "TellingBins":
         """Return those of as many trials."""
-        return Told(n_trials * self.n_bins, n_trials * self.loadings, n_trials * self.noise, n_trials * self.offset)
+        return TellingBins(n_trials * self.n_bins, n_trials * self.loadings, n_trials * self.noise, n_trials * self.offset)
 
 
 def least_noise(data: MultiRegionData) -> np.ndarray:
@@ -79,7 +79,7 @@ class Beginning:
 
     emission: "Emission"
 
-    def scales(self, sites: Mapping[str, Any], told: Told, assignment: LatentLayout) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], told: TellingBins, assignment: LatentLayout) -> dict[str, np.ndarray]:
         """Approximate posterior sd of loadings, offsets and the emission's own sites.
 
         It is in unconstrained coordinates.

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from scipy.stats import poisson
 
-from mrgp.parts.emissions.beginning import Beginning, Told, UnitOfMean
+from mrgp.parts.emissions.beginning import Beginning, TellingBins, UnitOfMean
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.modes import weights_of_modes
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
@@ -37,7 +37,7 @@ FUNCTIONS: dict[str, Function] = {"counts": lambda counts: counts, **TRANSFORMS}
 class CountsBeginning(Beginning):
     """Beginning of a fit of counts; sites are of log-rates."""
 
-    def scales(self, sites: Mapping[str, Any], told: Told, assignment: LatentLayout) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], told: TellingBins, assignment: LatentLayout) -> dict[str, np.ndarray]:
         noise = np.asarray(self.emission.noise_of(sites))
         # Where few spikes say less than the priors, those count.
         of_loadings = 1 / np.sqrt(told.loadings / noise[:, None] + self.emission.loading_spread**-2)

@@ -13,7 +13,7 @@ from scipy.stats import nbinom
 
 from mrgp.part import SAMPLED
 from mrgp.parts.emissions.base import OWN, Expected, Priors, moments_of_neurons
-from mrgp.parts.emissions.beginning import Told
+from mrgp.parts.emissions.beginning import TellingBins
 from mrgp.parts.emissions.beginning_of_counts import CountsBeginning
 from mrgp.parts.emissions.counts import Counts
 from mrgp.parts.emissions.tables_of_counts import log_factorial, log_rising
@@ -99,7 +99,7 @@ class NegativeBinomial(Counts):
 class DispersedBeginning(CountsBeginning):
     """Beginning of a fit of counts whose dispersion is inferred."""
 
-    def scales(self, sites: Mapping[str, Any], told: Told, assignment: LatentLayout) -> dict[str, np.ndarray]:
+    def scales(self, sites: Mapping[str, Any], told: TellingBins, assignment: LatentLayout) -> dict[str, np.ndarray]:
         # A count's variance tells the dispersion, where it is not all Poisson.
         excess = np.exp(np.asarray(sites[OFFSET.name])) * np.asarray(sites[DISPERSION.name])
         own = 1 / np.sqrt(told.n_bins * 0.5 * (excess / (1 + excess)) ** 2 + DISPERSION_SPREAD**-2)
