@@ -73,6 +73,11 @@ def share(text: str) -> float:
     return value
 
 
+def width(text: str) -> float | str:
+    """Read a positive number of seconds, or text with a unit, ``20ms``, as it stands."""
+    return text if text.rstrip("abcdefghijklmnopqrstuvwxyzµμ").strip() not in (text.strip(), "") else positive(text)
+
+
 # --- several values, separated by commas
 
 

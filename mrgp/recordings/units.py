@@ -4,13 +4,16 @@ A unit that an object carries is converted; one that is no unit of time is refus
 """
 
 import datetime
+import re
 from typing import Any
 
 import numpy as np
 
 from mrgp.recordings.checks import DataError
+from mrgp.recordings.texts import as_text
+from mrgp.runtime.sentences import Argument
 
-LONGEST_BIN = 5.0  # s: what is recorded in bins has ten of them a second, and slow images one in two seconds
+LONGEST_BIN = 5.0  # s: a plain number beyond is milliseconds, for slow images come every two seconds; a unit says more
 SECOND = np.timedelta64(1, "s")
 DATED = "these are dates; give seconds on one clock, such as since the recording began"
 
@@ -20,15 +23,19 @@ IN_SECONDS = {
     **dict.fromkeys(("us", "µs", "μs", "usec", "microsecond", "microseconds"), 1e-6),
     **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-9),
     **dict.fromkeys(("min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
 }
 """Units by the text that arrays have in ``attrs["units"]``."""
+
+WITH_UNIT = re.compile(r"\s*([-+.\d]+(?:[eE][-+]?\d+)?)\s*([a-zµμ]+)\s*")  # "60 s", "1.5min"
 
 
 def seconds(what: str, value: Any) -> np.ndarray:
     """Convert to seconds, float64 of the shape given; plain numbers are seconds already.
 
     Understood are ``datetime.timedelta`` and numpy's, arrays of quantities, neo, pint and astropy, pynapple's times,
-    xarray's with ``attrs["units"]``, and sequences of those.
+    xarray's with ``attrs["units"]``, text such as "60 s", and sequences of those.
 
     Args:
         what: What the times are of, for messages.
@@ -68,14 +75,33 @@ def positive_seconds(what: str, value: Any) -> float:
 
 
 def read_bin_width(value: Any) -> float:
-    """Read the seconds per bin, above 0 and no more than what is surely meant in milliseconds."""
+    """Read the seconds per bin, above 0.
+
+    A plain number is no more than what is surely meant in milliseconds; what carries its unit can be of any length.
+
+    Raises:
+        DataError: it is none.
+    """
     wanted = "the seconds per bin, such as 0.02 for 20 ms"
     width = one_time("bin_width", value, wanted)
     if width <= 0:
         raise DataError(f"bin_width is {value!r}: give {wanted}")
-    if width > LONGEST_BIN:
-        raise DataError(f"bins of {width:g} s are longer than any here, {LONGEST_BIN:g} s: give {wanted}")
+    if width > LONGEST_BIN and not _has_unit(value):
+        long = f"bins of {width:g} s are longer than {LONGEST_BIN:g} s: give {wanted}, or name their unit, "
+        raise DataError(long, Argument("bin_width", f"{width:g}s"), ", if they are meant")
     return width
+
+
+def unmistaken(width: float) -> float | str:
+    """Return seconds per bin that are refused nowhere: long ones as text with their unit."""
+    return width if width <= LONGEST_BIN else f"{width!r} s"
+
+
+def _has_unit(value: Any) -> bool:
+    """True for times that carry their unit, False for plain numbers."""
+    if isinstance(value, datetime.timedelta) or _converted("bin_width", value) is not None:
+        return True
+    return np.asarray(value).dtype.kind == "m"
 
 
 def _numbers(what: str, value: Any) -> np.ndarray | None:
@@ -115,6 +141,8 @@ def _plain(what: str, value: Any) -> Any:
 
 def _converted(what: str, value: Any) -> Any:
     """Numbers of seconds from an object that carries a unit; None if it carries none."""
+    if isinstance(value, str) or (isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "US"):
+        return _written(as_text(value))
     if hasattr(value, "time_support") and hasattr(value, "t"):  # pynapple's, in seconds whatever it prints
         return np.asarray(value.t, float)
     units = getattr(getattr(value, "attrs", None), "get", lambda _: None)("units")
@@ -130,6 +158,17 @@ def _converted(what: str, value: Any) -> Any:
                 unit = getattr(value, "units", getattr(value, "unit", None))
                 raise DataError(f"{what}: the unit is {unit}, which is no time; give seconds") from error
     return None
+
+
+def _written(text: str) -> float | None:
+    """Seconds of text with a unit, "60 s"; None if there is no unit of time in it."""
+    parts = WITH_UNIT.fullmatch(text)
+    if parts is None or parts[2] not in IN_SECONDS:
+        return None
+    try:
+        return float(parts[1]) * IN_SECONDS[parts[2]]
+    except ValueError:
+        return None
 
 
 def _rescaled(value: Any) -> np.ndarray:

@@ -95,7 +95,7 @@ LOADED = {
     "bins of 0": (npz(bin_width=0.0), {}, "bin_width is .*: give the seconds per bin"),
     "negative bins": (npz(bin_width=-0.02), {}, "bin_width is .*: give the seconds per bin"),
     "NaN bins": (npz(bin_width=np.nan), {}, "bin_width is .*: give the seconds per bin"),
-    "bins in words": (npz(bin_width="20 ms"), {}, "bin_width is .*: give the seconds per bin"),
+    "bins in words": (npz(bin_width="20 mV"), {}, "bin_width is .*: give the seconds per bin"),
     "two bin widths": (npz(bin_width=[0.02, 0.02]), {}, "bin_width is .*: give the seconds per bin"),
     "unknown region": (npz(), {"regions": ("V1", "V9")}, "a.npz has no region 'V9': choose from V1, V2"),
     "labels": (npz(neuron_V1=np.arange(3)), {}, r"neuron_coords\['V1'\] has shape \(3,\): it needs 4 labels"),

@@ -12,8 +12,9 @@ from mrgp.recordings.checks import DataError, damage_named, need, warn
 from mrgp.recordings.readers.sorted_spikes import REGION, SortedSpikes, SortedUnits, named_areas, with_times
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.spikes import patient
+from mrgp.recordings.times import read_window
 from mrgp.recordings.unit_choice import area_name
-from mrgp.recordings.units import read_bin_width, seconds
+from mrgp.recordings.units import read_bin_width
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
 PEAK = ("peak_channel_id", "peak_electrode_id")  # of a units table, the id of an electrode
@@ -47,7 +48,7 @@ class Nwb(SortedSpikes):
                 table = _trials(contents, self.trials or "trials", path.name)
         units = SortedUnits(dict(zip(labels, times, strict=True)), areas, columns, observed)
         spans, table = with_times(table, self.timed_by(), self.trials or "trials")
-        begin, end = spans if self.window is None else (spans[0] + edge for edge in seconds("window", self.window))
+        begin, end = spans if self.window is None else (spans[0] + edge for edge in read_window(self.window))
         if touched := int(np.any((begin[:, None] < invalid[:, 1]) & (end[:, None] > invalid[:, 0]), axis=1).sum()):
             overlap = f"{touched} of {begin.size} trials overlap invalid_times of {path.name}"
             warn(f"{overlap}: their bins there are missing")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mrgp.recordings.arguments import several
 from mrgp.recordings.checks import DataError, need
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.spikes import from_spike_times, trial_columns
@@ -53,6 +54,7 @@ def from_pynapple(
             known = ", ".join(map(str, units.metadata_columns))
             raise DataError(f"the units have no metadata {areas!r} for regions: there is {known}")
         areas = list(np.asarray(units.get_info(areas)))
+    several("region_of_unit", areas, "metadata of the units, or one name per unit")
     span = np.asarray(units.time_support.values, float)
     ends = [time for spikes in times.values() if spikes.size for time in (spikes[0], spikes[-1])]
     given = len(span) > 0 and not (len(span) == 1 and ends and span.tolist() == [[min(ends), max(ends)]])

@@ -342,7 +342,7 @@ def test_a_file_without_trials_names_the_tables_that_it_has(tmp_path):
         ({}, {"align": "cue"}, r"align='cue' needs a window in seconds around it: such as window=\(-0.2, 0.5\)"),
         ({}, {"align": "go", "window": (0, 1)}, "'trials' has no column 'go' of times: choose from start_time"),
         ({}, {"align": "stimulus", "window": (0, 1)}, "has no column 'stimulus' of times: choose from start_time"),
-        ({}, {"bin_width": 20}, "bins of 20 s are longer than any here, 5 s: give the seconds per bin, such as 0.02"),
+        ({}, {"bin_width": 20}, "bins of 20 s are longer than 5 s: give the seconds per bin, such as 0.02"),
         ({}, {"bin_width": -1}, "bin_width is -1: give the seconds per bin"),
         ({"ids": [1, 2, 2, 3]}, {}, "two units of a.nwb have the id 2"),
         ({"times": dict.fromkeys(AREAS, ())}, {}, "the units of a.nwb have no spike_times"),
