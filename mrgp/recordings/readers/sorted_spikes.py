@@ -123,7 +123,7 @@ class SortedSpikes(Reader, abstract=True):
         window = {"start": begin, "stop": end} if self.window is None else {"align": times[0], "window": self.window}
         coords = trial_columns(table, names)
         if self.condition_of_trial is not None:
-            coords[CONDITION] = _conditions(table, self.condition_of_trial, source)
+            coords[CONDITION] = conditions_of(table, self.condition_of_trial, source)
         observed = None if units.observed is None else {label: units.observed[label] for label in chosen}
         return from_spike_times(
             spikes, chosen, width, regions=names, trial_coords=coords, drop_dead=self.drop_dead, observed=observed,
@@ -131,7 +131,7 @@ class SortedSpikes(Reader, abstract=True):
         )  # fmt: skip
 
 
-def _conditions(table: Mapping[str, np.ndarray], column: str, source: str) -> np.ndarray:
+def conditions_of(table: Mapping[str, np.ndarray], column: str, source: str) -> np.ndarray:
     """Return the values of a column of the trials as text, "none" where there is no value."""
     known = trial_columns(table, ())
     if column not in known:
