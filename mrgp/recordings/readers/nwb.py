@@ -148,7 +148,7 @@ def _columns(table: Any, wanted: Collection[str]) -> dict[str, list[Any]]:
 def _regions(
     contents: Any, region_of_unit: str | Sequence[str] | Mapping[Any, str] | None, labels: list[Any], source: str
 ) -> tuple[list[str], str]:
-    """Name the region of each unit, '' where the file has none; and say what is doubtful of it, '' for nothing."""
+    """Name the region of each unit, '' where there is none, and a doubt about them, '' for none."""
     table = contents.units
     if region_of_unit is not None and not isinstance(region_of_unit, str):
         return named_areas(region_of_unit, labels, source), ""
@@ -187,7 +187,7 @@ def _area(value: Any) -> str:
 
 
 def _rows_of_peaks(contents: Any, peaks: np.ndarray) -> list[int | None] | None:
-    """Find the rows of the electrodes, by their ids, that units are largest at; None where a unit has none.
+    """Find the electrode that each unit is largest at, by its id, as a row; None for none.
 
     The whole is None where peaks are something else, such as channels counted on each probe: one is no id, or is that
     of an electrode of another group than its unit's.
