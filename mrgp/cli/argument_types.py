@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from mrgp.cli.catalogue import HYPOTHESES
+from mrgp.recordings.written_times import written_seconds
 
 MISUSED = 2  # the exit code of wrong use
 
@@ -75,7 +76,11 @@ def share(text: str) -> float:
 
 def width(text: str) -> float | str:
     """Read a positive number of seconds, or text with a unit, ``20ms``, as it stands."""
-    return text if text.rstrip("abcdefghijklmnopqrstuvwxyzµμ").strip() not in (text.strip(), "") else positive(text)
+    written = written_seconds(text)
+    if written is not None and 0 < written < float("inf"):
+        return text
+    seconds: float = _number(text, float, sys.float_info.min, "a positive number of seconds, nor one such as 20ms")
+    return seconds
 
 
 # --- several values, separated by commas

@@ -14,7 +14,6 @@ from mrgp.families.scales import scales_of_dynamics
 from mrgp.families.starts import around_mean, completed, draw_sites, following
 from mrgp.inference.mode.curvature import Diagonal
 from mrgp.likelihoods.likelihood import Spectral
-from mrgp.likelihoods.statespace.lift import is_white
 from mrgp.parts.emissions import Gaussian
 from mrgp.parts.means import Constant
 from mrgp.parts.readout import OFFSET
@@ -99,8 +98,7 @@ class Fitting[M: GaussianProcesses]:
 
         Otherwise the recording is returned as it is.
         """
-        model, noise = self.model, self.model.emission
-        remembers = model.is_state_space or not is_white(model.kernel) or model.tables.dynamics_sites(data.layout)
+        noise, remembers = self.model.emission, self.model.tables.remember(data.layout)
         alike = noise.is_uniform and not (noise.is_of_counts or noise.is_autocorrelated)
         return folded(data) if alike and not remembers else data
 

@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from mrgp.recordings.checks import DataError
-from mrgp.recordings.units import IN_SECONDS, seconds
+from mrgp.recordings.units import seconds
+from mrgp.recordings.written_times import IN_SECONDS
 
 AXES = ("trial", "time", "neuron")
 

@@ -13,7 +13,8 @@ from mrgp.recordings.checks import DataError
 from mrgp.recordings.labels import Coords, free_name
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.times import follow_each_other
-from mrgp.recordings.units import IN_SECONDS, read_bin_width, seconds, unmistaken
+from mrgp.recordings.units import read_bin_width, seconds, unmistaken
+from mrgp.recordings.written_times import IN_SECONDS
 
 
 def to_dataset(

@@ -163,8 +163,8 @@ class MultiRegionData(Observations):
             DataError: there is none of that name, or a trial has no value.
         """
         if not isinstance(name, str) or name not in self.trial_coords:
-            known = f"choose from {', '.join(self.trial_coords)}" if self.trial_coords else "they have none"
-            raise DataError(f"trials have no coordinate {name!r}: {known}, or leave it out")
+            known = f": choose from {', '.join(self.trial_coords)}, or" if self.trial_coords else ", nor any other:"
+            raise DataError(f"trials have no coordinate {name!r}{known} leave it out")
         labels = self.trial_coords[name]
         if labels.dtype.kind == "f" and np.isnan(labels).any():
             trial = self.name_trial(int(np.argmax(np.isnan(labels))))

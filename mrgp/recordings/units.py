@@ -4,31 +4,18 @@ A unit that an object carries is converted; one that is no unit of time is refus
 """
 
 import datetime
-import re
 from typing import Any
 
 import numpy as np
 
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.texts import as_text
+from mrgp.recordings.written_times import IN_SECONDS, written_seconds
 from mrgp.runtime.sentences import Argument
 
 LONGEST_BIN = 5.0  # s: a plain number beyond is milliseconds, for slow images come every two seconds; a unit says more
 SECOND = np.timedelta64(1, "s")
 DATED = "these are dates; give seconds on one clock, such as since the recording began"
-
-IN_SECONDS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-9),
-    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-}
-"""Units by the text that arrays have in ``attrs["units"]``."""
-
-WITH_UNIT = re.compile(r"\s*([-+.\d]+(?:[eE][-+]?\d+)?)\s*([a-zµμ]+)\s*")  # "60 s", "1.5min"
 
 
 def seconds(what: str, value: Any) -> np.ndarray:
@@ -83,6 +70,7 @@ def read_bin_width(value: Any) -> float:
         DataError: it is none.
     """
     wanted = "the seconds per bin, such as 0.02 for 20 ms"
+    value = value.item() if type(value) is np.ndarray and value.ndim == 0 and value.dtype.kind in "fiuU" else value
     width = one_time("bin_width", value, wanted)
     if width <= 0:
         raise DataError(f"bin_width is {value!r}: give {wanted}")
@@ -142,7 +130,7 @@ def _plain(what: str, value: Any) -> Any:
 def _converted(what: str, value: Any) -> Any:
     """Numbers of seconds from an object that carries a unit; None if it carries none."""
     if isinstance(value, str) or (isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "US"):
-        return _written(as_text(value))
+        return written_seconds(as_text(value))
     if hasattr(value, "time_support") and hasattr(value, "t"):  # pynapple's, in seconds whatever it prints
         return np.asarray(value.t, float)
     units = getattr(getattr(value, "attrs", None), "get", lambda _: None)("units")
@@ -158,17 +146,6 @@ def _converted(what: str, value: Any) -> Any:
                 unit = getattr(value, "units", getattr(value, "unit", None))
                 raise DataError(f"{what}: the unit is {unit}, which is no time; give seconds") from error
     return None
-
-
-def _written(text: str) -> float | None:
-    """Seconds of text with a unit, "60 s"; None if there is no unit of time in it."""
-    parts = WITH_UNIT.fullmatch(text)
-    if parts is None or parts[2] not in IN_SECONDS:
-        return None
-    try:
-        return float(parts[1]) * IN_SECONDS[parts[2]]
-    except ValueError:
-        return None
 
 
 def _rescaled(value: Any) -> np.ndarray:

@@ -163,7 +163,7 @@ PREPARED = {
     "milliseconds": (npz(), ["--smooth", 20], "smoothing by 20 s is longer than the trials, 0.2 s: give it in seconds"),
     "too little": (npz(), ["--smooth", 0.001], "smoothing by 0.001 s does nothing to bins of 0.02 s"),
     "coordinate": (npz(), ["--remove-mean", "colour"], "trials have no coordinate 'colour': choose from stimulus"),
-    "no coordinate": (npz(trial_stimulus=None), ["--remove-mean", "colour"], "'colour': they have none, or leave"),
+    "no coordinate": (npz(trial_stimulus=None), ["--remove-mean", "colour"], "'colour', nor any other: leave"),
     "one trial": (npz(V1=V1[:1], V2=V2[:1], trial_stimulus=[0]), ["--remove-mean"], "the recording has one trial"),
     "one of a kind": (npz(trial_stimulus=[*"aaabbc"]), ["--remove-mean", "stimulus"], "stimulus = c has one trial"),
 }

@@ -62,6 +62,9 @@ def test_delays_are_not_told_where_messages_take_one_bin():
     found = gathered(LAYOUT, at_once, {})
     assert "ms" not in found.verdict
     assert len(plot_communication(found).axes) == 1
+    none = records()
+    none[2]["effect"] = [0.3] * 6
+    assert len(plot_communication(gathered(LAYOUT, none, {})).axes) == 1  # no edge stands out whose delay were shown
 
 
 def test_nothing_is_claimed_where_controls_show_as_much():

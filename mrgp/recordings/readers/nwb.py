@@ -215,8 +215,8 @@ def _locations(electrodes: Any, peaks: list[int | None] | None, labels: list[Any
     areas = []
     of_units = np.split(np.asarray(rows.data[:], int), ends)[: len(labels)]
     for label, part, peak in zip(labels, of_units, peaks or [None] * len(labels), strict=True):
-        by_peak = peak is not None and (peak in part or not part.size)
-        found = sorted(set(map(_area, location[[peak] if by_peak else part])))
+        own = np.array([peak]) if peak is not None and (peak in part or not part.size) else part
+        found = sorted(set(map(_area, location[own])))
         if len(found) > 1:
             where = f"unit {label} of {source} has electrodes in {', '.join(found)}"
             raise DataError(f"{where}: pass ", REGION, ", a column or one name per unit")

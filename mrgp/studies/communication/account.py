@@ -137,7 +137,7 @@ def drift_held(among: int | None) -> Light:
 
 def as_high(spread: float) -> Light:
     """Judge how far apart the bounds of trainings on the recording end, in nats per trial."""
-    state, said = graded(spread, NEAR, FAR), "Trainings have learned as much as each other."
+    state, said = graded(spread, NEAR, FAR), "Trainings end as high as each other."
     if state is State.LOOK:
         said = "Some trainings have learned less than others: train longer (--max-iterations), from more seeds."
     elif state is State.BAD:

@@ -164,6 +164,7 @@ class Communication(Shown):
 
     def _card(self) -> Card:
         shown = self.table()[[SOURCE, TARGET, "effect", "effect_sd", "control", DELAY.name, "outcome"]]
+        shown = shown.rename(columns={DELAY.name: "delay (s)"})
         text = shown.to_string(index=False, float_format=lambda number: f"{number:.3g}")
         failed = int((self.fits["failure"] != "").sum())
         notes = [f"{failed} of {len(self.fits)} trainings failed: see fits"] if failed else []
