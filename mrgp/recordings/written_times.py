@@ -1,4 +1,7 @@
-"""Times written with their unit, "60 s". Imports nothing heavy: the command line reads them too."""
+"""Times written with their unit, "60 s".
+
+Imports nothing heavy: the command line reads them too.
+"""
 
 import re
 
