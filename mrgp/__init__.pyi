@@ -57,6 +57,7 @@ from .parts.sites import Site as Site
 from .parts.symmetries import align_draws as align_draws
 from .parts.symmetries import relative_to as relative_to
 from .recordings.checks import DataError as DataError
+from .recordings.events import with_event as with_event
 from .recordings.joining import join_trials as join_trials
 from .recordings.layout import Layout as Layout
 from .recordings.load import load_recording as load_recording

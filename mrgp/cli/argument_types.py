@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from mrgp.cli.catalogue import HYPOTHESES
+from mrgp.recordings.written_times import written_seconds
 
 MISUSED = 2  # the exit code of wrong use
 
@@ -71,6 +72,15 @@ def share(text: str) -> float:
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a probability between 0 and 1")
     return value
+
+
+def width(text: str) -> float | str:
+    """Read a positive number of seconds, or text with a unit, ``20ms``, as it stands."""
+    written = written_seconds(text)
+    if written is not None and 0 < written < float("inf"):
+        return text
+    seconds: float = _number(text, float, sys.float_info.min, "a positive number of seconds, nor one such as 20ms")
+    return seconds
 
 
 # --- several values, separated by commas

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from mrgp.cli.argument_types import bounds, count, counts, positive, positive_count, sizes
+from mrgp.cli.argument_types import bounds, count, counts, positive, positive_count, sizes, width
 from mrgp.cli.catalogue import (
     AUTOENCODERS,
     CALIBRATED,
@@ -67,7 +67,7 @@ truth as often as they say."""
     add("--neurons", type=sizes, default=(10, 10), metavar="N,N", help="per region (10,10)")
     add("--trials", type=positive_count, default=40, metavar="N", help="(%(default)s)")
     add("--bins", type=positive_count, default=50, metavar="N", help="per trial (%(default)s)")
-    add("--bin-width", type=positive, default=0.02, metavar="SECONDS", help="(%(default)s)")
+    add("--bin-width", type=width, default=0.02, metavar="SECONDS", help="(%(default)s)")
     add("--snr", type=positive, default=1.0, metavar="RATIO", help="variance of signal over noise (%(default)s)")
 
 
@@ -90,13 +90,14 @@ def run_calibrate(args: argparse.Namespace) -> None:
     from mrgp.recordings.checks import DataError
     from mrgp.recordings.layout import Layout
     from mrgp.recordings.recording import stand_in
+    from mrgp.recordings.units import read_bin_width
     from mrgp.studies.calibration.calibrate import calibrate
     from mrgp.studies.calibration.result import FILE
 
     regions = {f"V{i + 1}": size for i, size in enumerate(args.neurons)}
     if args.n_within is None and args.model in NEEDS_WITHIN:
         args.n_within = 1
-    blank = stand_in(Layout(tuple(regions), args.neurons, args.bin_width), 1, args.bins)
+    blank = stand_in(Layout(tuple(regions), args.neurons, read_bin_width(args.bin_width)), 1, args.bins)
     if args.emission in COUNTED:
         blank = blank.with_values(np.abs(np.round(blank.values)))
     try:

@@ -67,6 +67,7 @@ def add_compare(commands: Any) -> None:
 def run_compare(args: argparse.Namespace) -> None:
     """Fit every hypothesis, weigh them, write."""
     import mrgp
+    from mrgp.studies.compare.fitting import file_of
 
     data = load(args)
     choices = given(args, ("max_delay", "timescale_bounds", *SHARED))
@@ -85,7 +86,7 @@ def run_compare(args: argparse.Namespace) -> None:
             **asked, **choices,
         )  # fmt: skip
     except KeyboardInterrupt as error:
-        kept = any((args.out / f"fit_{name}.nc").is_file() for name in args.hypotheses)
+        kept = any(file_of(args.out, name).is_file() for name in args.hypotheses)
         done = f"{args.out} keeps what was fitted, the same command goes on from there" if kept else "nothing was done"
         raise Failure(f"interrupted: {done}") from error
     except ValueError as error:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mrgp.cli.argument_types import count, counts, flag, names, positive, positive_count, sizes
+from mrgp.cli.argument_types import count, counts, flag, names, positive, positive_count, sizes, width
 from mrgp.cli.catalogue import AUTOENCODERS, MEANT_FOR, METHODS, NEEDS_WITHIN, SIMULATED, WRITTEN
 from mrgp.cli.model_options import MODEL_OPTIONS, about_models, add_choices, listed, meant_for
 from mrgp.cli.shared import Misuse, finish, given, make_folder, make_model, said, watched
@@ -103,7 +103,7 @@ share what they do with --network. The truth goes beside it, into NAME_truth.nc.
     add_choices(add, OF_MODELS, TEXTS)
     add = simulate.add_argument_group("recording of a model").add_argument
     add("--neurons", type=sizes, metavar="N,N", help="per region (20,20)")
-    add("--bin-width", type=positive, metavar="SECONDS", help="(0.02)")
+    add("--bin-width", type=width, metavar="SECONDS", help="(0.02)")
     add("--snr", type=positive, metavar="RATIO", help="variance of signal over noise (1)")
     add("--conditions", type=names, metavar="A,B", help="trials are of these in turn; with --mean psth each has a mean")
 

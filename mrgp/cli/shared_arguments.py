@@ -18,6 +18,7 @@ from mrgp.cli.argument_types import (
     site,
     sizes,
     trials,
+    width,
 )
 from mrgp.cli.catalogue import (
     ALL_METHODS,
@@ -98,8 +99,8 @@ def add_run(command: Parser) -> Callable[..., Any]:
 def add_recording(command: Parser) -> None:
     """Add options on how a recording is read and preprocessed."""
     add = command.add_argument_group("recording").add_argument
-    text = f"instead of what the file says; {listed(COUNTED_FILES)}: needed"
-    add("--bin-width", type=positive, metavar="SECONDS", help=text)
+    text = f"instead of what the file says, or with a unit, 60s; {listed(COUNTED_FILES)}: needed"
+    add("--bin-width", type=width, metavar="SECONDS", help=text)
     add("--regions", type=names, metavar="A,B", help="these regions; delays are measured from the first")
     for option in (name for name in READING if name not in ONLY_FOR):
         add_reading(add, option)

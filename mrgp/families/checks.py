@@ -102,10 +102,10 @@ class MayHaveCourse(Protocol):
     """Interface of models that may have a course over the trial."""
 
     @property
-    def lacks_duration(self) -> bool: ...
+    def has_course(self) -> bool: ...
 
 
 def require_no_course(model: MayHaveCourse) -> None:
     """Raise ValueError if a model has a course over the trial, which is to be cut into blocks."""
-    if model.lacks_duration:
+    if model.has_course:
         raise ValueError(f"{type(model).__name__} has a course over the trial, which blocks have not: leave block out")

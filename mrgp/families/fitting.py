@@ -14,7 +14,6 @@ from mrgp.families.scales import scales_of_dynamics, told_by_all, told_by_spectr
 from mrgp.families.starts import around_mean, completed, draw_sites, following
 from mrgp.inference.mode.curvature import Diagonal
 from mrgp.likelihoods.likelihood import Spectral
-from mrgp.likelihoods.statespace.lift import is_white
 from mrgp.parts.emissions import Gaussian
 from mrgp.parts.emissions.beginning import TellingBins
 from mrgp.parts.means import Constant
@@ -109,8 +108,7 @@ class Fitting[M: GaussianProcesses]:
 
         Otherwise the recording is returned as it is.
         """
-        model, noise = self.model, self.model.emission
-        remembers = model.is_state_space or not is_white(model.kernel) or model.tables.dynamics_sites(data.layout)
+        noise, remembers = self.model.emission, self.model.tables.remember(data.layout)
         alike = noise.is_uniform and not (noise.is_of_counts or noise.is_autocorrelated)
         return folded(data) if alike and not remembers else data
 

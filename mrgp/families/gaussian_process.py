@@ -245,8 +245,12 @@ class GaussianProcesses(Model, abstract=True):
         return Fitting(self)
 
     @property
+    def has_course(self) -> bool:
+        return self.delays.moves or self.mean.moves
+
+    @property
     def lacks_duration(self) -> bool:
-        return (self.delays.moves or self.mean.moves) and self.duration is None
+        return self.has_course and self.duration is None
 
     @property
     def held(self) -> tuple[str, ...]:

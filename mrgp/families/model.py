@@ -151,6 +151,11 @@ class Model(Parametrised, Part, family="model", tag="model"):
         return ()
 
     @property
+    def has_course(self) -> bool:
+        """True if something changes over a trial in the same way in all of them: a mean, or a delay."""
+        return False
+
+    @property
     def lacks_duration(self) -> bool:
         """True if it has courses over a trial, and nobody has said how long trials are."""
         return False

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrgp.likelihoods.statespace.lift import is_white
 from mrgp.parts.delays.base import Extent
 from mrgp.parts.readout import OFFSET
 from mrgp.recordings.layout import Layout
@@ -48,6 +49,11 @@ class Tables:
         kernel = [name for kind, count in counts.items() if count for name in model.kernel.sites(kind)]
         delays = model.delays.dynamics(self.extent(layout, 1))
         return (*delays[:1], *kernel, *delays[1:])
+
+    def remember(self, layout: Layout) -> bool:
+        """True unless latents of a bin say nothing of any other bin's: white and undelayed."""
+        model = self.model
+        return model.is_state_space or not is_white(model.kernel) or bool(self.dynamics_sites(layout))
 
     def hyperparameters(self, sites: Mapping[str, Any], kind: str, layout: Layout) -> dict[str, np.ndarray]:
         """Kernel parameters of latents of a kind in bins."""

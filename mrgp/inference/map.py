@@ -17,9 +17,10 @@ from mrgp.inference.driver import Driver
 from mrgp.inference.method import Method
 from mrgp.inference.mode.curvature import diagonal
 from mrgp.inference.optimise import Objective, maximise
-from mrgp.inference.own_covariances import CREEPING, has_own, quicker
-from mrgp.inference.run import Model, Run, State
+from mrgp.inference.own_covariances import CREEPING, in_reach, quicker
+from mrgp.inference.run import Model, Options, Run, State
 
+CREEPS = f"the climb ends at {CREEPING} nats over a few iterations, though less was asked for: below, it would creep"
 ROUGH = 1.0  # nats: of a climb that only brings latents to where the sites held at first may follow
 
 
@@ -83,17 +84,17 @@ def _climb(driver: Driver, state: Climb) -> str:
     scale = {**state.model.fitting.scales(driver.data, state.sites), **state.still}
     frozen = frozen_sites(state.model, options)
     tolerance = max(options.tolerance, ROUGH) if state.still else options.tolerance
-    ahead = quicker(state.model, driver.data, tolerance)
-    if ahead is not None and has_own(state.model):
-        tolerance = max(tolerance, CREEPING)
+    reached = in_reach(state.model, driver.data, tolerance)
+    if options.tolerance != Options.tolerance and reached > tolerance and CREEPS not in state.notes:
+        state.notes.append(CREEPS)
     ascent = maximise(
         Objective(LogJoint(state.model), state.model.fitting.folded(driver.data), state.sites, scale, frozen),
-        tolerance=tolerance,
+        tolerance=reached,
         max_iterations=options.max_iterations,
         spent=state.iterations + (state.home.iterations if state.home is not None else 0),
         progress="climbing log p(y, parameters)" if options.progress else None,
         on_iteration=lambda sites: driver.keep(replace(state, sites=sites)),
-        ahead=ahead,
+        ahead=quicker(state.model, driver.data, reached),
     )
     state.sites = ascent.sites
     state.trace += ascent.trace

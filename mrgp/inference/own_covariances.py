@@ -41,13 +41,21 @@ def cheaper[M: Model](model: M) -> M:
     return model.replace(shared_covariance=True) if has_own(model) else model
 
 
+def is_worth(model: Model, data: MultiRegionData) -> bool:
+    """True if trials have own covariances, and there are counts enough to climb without first."""
+    return has_own(model) and data.values.size >= LARGE
+
+
+def in_reach(model: Model, data: MultiRegionData, tolerance: float) -> float:
+    """Raise the tolerance of a climb, in nats, to where it would creep otherwise."""
+    return max(tolerance, CREEPING) if is_worth(model, data) else tolerance
+
+
 def quicker(model: Model, data: MultiRegionData, tolerance: float) -> Rounds | None:
     """Quicker way up the bound of a model, where it is worth its compilation; else None."""
     if not has_own(model):
         return surrogates.quicker(model.emission, data, tolerance)
-    if data.values.size < LARGE:
-        return None
-    return partial(rounds, shared=LogJoint(cheaper(model)), tolerance=max(tolerance, CREEPING))
+    return partial(rounds, shared=LogJoint(cheaper(model)), tolerance=tolerance) if is_worth(model, data) else None
 
 
 class Place(NamedTuple):

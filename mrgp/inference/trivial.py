@@ -23,6 +23,7 @@ from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.thinning import thinned
 
 RESTARTS = 2  # with other random numbers, from quiet starts, before a fit is given up
+FAR = 1_000_003  # between seeds of restarts: with the next ones, trainings of neighbouring seeds would be the same
 SLACK = 1.0  # nats per neuron: what priors may cost a fit of a recording in which there is nothing to find
 QUIET = 0.1  # of the loadings that the search for a start has found, where a fit is made again
 
@@ -51,7 +52,7 @@ def never_below_trivial(has_priors: bool) -> Callable[[FitMethod], FitMethod]:
                     run = method(model, data, asked, began)
                 if run.reason == INTERRUPTED or of_neurons(options.fixed) or _reaches(run, data, has_priors, needed):
                     break
-                asked, began = replace(options, seed=options.seed + attempt, quiet=True), None
+                asked, began = replace(options, seed=options.seed + attempt * FAR, quiet=True), None
             else:
                 raise DataError(_refusal(run, data))
             for warning in said:  # of the run that is returned; what a discarded one had to say would mislead

@@ -53,7 +53,8 @@ def few_shot(
 
     Args:
         fit: What infers latents.
-        train: Trials of which some are drawn for the regression, the fewer among the more.
+        train: Trials of which some are drawn for the regression, the fewer among the more. None of those that are
+            scored is: a regression knows the spikes that it was made from.
         test: Trials that are scored.
         held_out: Region -> neurons by position, hidden where latents are inferred.
         n_trials: Numbers k of trials; those beyond the trials of ``train`` are left out.
@@ -69,10 +70,13 @@ def few_shot(
     """
     for data in (train, test):
         require_counts(data, *REMEDY)
+    if len(apart := beside(train, test)) < train.n_trials and len(apart):
+        train = train.select_trials(apart)
     held = checked_held_out(test, held_out)
-    shots = [k for k in sorted(n_trials) if k <= train.n_trials]
+    shots = [k for k in sorted(n_trials) if k <= len(apart)]
     if not shots:
-        raise DataError(f"few-shot scores need {min(n_trials)} training trials, not {train.n_trials}: record more")
+        few = f"few-shot scores need {min(n_trials)} training trials that are not scored, not {len(apart)}"
+        raise DataError(f"{few}: give more")
     rng = np.random.default_rng(seed)
     draws = [rng.choice(train.n_trials, shots[-1], replace=False) for _ in range(n_draws)]
     used = np.unique(draws)
@@ -92,6 +96,24 @@ def few_shot(
     units = {"units": "bits per spike"}
     arrays = {"few_shot": ("shot", bits.mean(1), units), "spread": ("shot", bits.std(1), units)}
     return xr.Dataset(arrays, {"shot": shots}, {"n_draws": n_draws, "n_hidden": len(mean)})
+
+
+def beside(train: MultiRegionData, test: MultiRegionData) -> np.ndarray:
+    """Positions of the trials of ``train`` that are not among those of ``test``."""
+    return np.flatnonzero(~np.isin(train.trial_fingerprints, test.trial_fingerprints))
+
+
+def divided(case: ScoredTrials) -> tuple[MultiRegionData, MultiRegionData]:
+    """Trials for regressions, and trials to be scored.
+
+    Where too few training trials are not scored, as where nobody knows the training trials, half of the trials scored
+    take their place, drawn at random.
+    """
+    half = case.test.n_trials // 2
+    if len(beside(case.train, case.test)) >= SHOTS[0] or half < SHOTS[0]:
+        return case.train, case.test
+    order = np.random.default_rng(0).permutation(case.test.n_trials)
+    return case.test.select_trials(np.sort(order[:half])), case.test.select_trials(np.sort(order[half:]))
 
 
 def posterior_means(latents: xr.Dataset) -> np.ndarray:
@@ -143,7 +165,15 @@ class FewShot(Metric):
         return all(uncounted(data) is None for data in (case.train, case.test))
 
     def score(self, case: ScoredTrials) -> xr.Dataset:
-        return few_shot(case.fit, case.train, case.test, hold_out_neurons(case.test.layout))
+        train, test = divided(case)
+        return few_shot(case.fit, train, test, hold_out_neurons(case.test.layout))
+
+    def remark(self, case: ScoredTrials) -> str:
+        train, test = divided(case)
+        if test is case.test:
+            return ""
+        said = f"no {SHOTS[0]} training trials are known beside those scored: {train.n_trials} of these were taken for"
+        return f"{said} regressions, and only the other {test.n_trials} scored"
 
     def sentence(self, table: xr.Dataset) -> str:
         trials = " / ".join(map(str, table["shot"].values))

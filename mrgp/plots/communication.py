@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from mrgp.parts.communication import SOURCE, TARGET
-from mrgp.plots.style import BAND, GREY, PALETTE, Page, region_color, styled
+from mrgp.plots.style import BAND, GREY, PALETTE, Page, event_of, region_color, styled, time_label
 
 FAINT = 0.1  # of the strongest edge, below which a graph draws none
 THICKEST = 5.0  # points
@@ -74,7 +74,7 @@ def plot_messages(messages: xr.Dataset, trial: int = 0, routing: xr.Dataset | No
             other.plot(time, routing["mean"].isel(trial=trial, edge=int(edge)), color=GREY, linestyle="--", linewidth=1)
             other.set(ylim=(-0.05, 1.05), yticks=(0, 1))
             other.spines["right"].set_visible(True)
-    rows[-1].set_xlabel("time (s)")
+    rows[-1].set_xlabel(time_label(event_of(messages)))
     open_too = "" if routing is None else "; dashed, right: how far open"
     rows[0].set_title(f"messages of trial {trial}, a colour for each number{open_too}", loc="left")
     return figure

@@ -122,7 +122,7 @@ def _courses(
         ax.set_title(f"across latent {k}, {duration(fit.timescales['across'][k])}", loc="left")
         ax.set_xlim(time[0], time[-1])
         ax.xaxis.set_tick_params(labelbottom=True)
-        ax.set_xlabel(time_label(fit.layout, " in trial"))
+        ax.set_xlabel(time_label(fit.layout.event, " in trial"))
     hide(axes.flat[n_latents:])
     for ax in axes[:, 0]:
         ax.set_ylabel(f"delay (ms)\n← leads {first} | lags {first} →")

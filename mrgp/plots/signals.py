@@ -70,7 +70,7 @@ def plot_latents(fit: GaussianProcessFit, data: MultiRegionData | None = None, t
         ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
         _draw_time(ax, data, seconds)
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.08), handlelength=1.8, borderaxespad=0.2)
-    axes[-1].set_xlabel(time_label(data.layout, f" in trial {trial}"))
+    axes[-1].set_xlabel(time_label(data.layout.event, f" in trial {trial}"))
     figure.supylabel(f"latent (prior sd = 1; band: ± {BAND} sd)", fontsize=LARGE)
     return figure
 
@@ -158,7 +158,7 @@ def plot_reconstruction(
             _draw_time(ax, data, seconds)
         line[0].set_ylabel(region)
         hide(line[len(titles) :])
-    figure.supxlabel(time_label(data.layout, f" in trial {trial}"), fontsize=LARGE)
+    figure.supxlabel(time_label(data.layout.event, f" in trial {trial}"), fontsize=LARGE)
     figure.supylabel("activity (data units)", fontsize=LARGE)
     handles = [
         Line2D([], [], marker=".", linestyle="none", color=GREY, label="recorded"),

@@ -8,12 +8,11 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-
-from mrgp.recordings.layout import Layout
 
 WIDTH = 7.5   # inches, the text width of a page
 DPI = 150
@@ -70,9 +69,14 @@ def hide(axes: Iterable[Axes]) -> None:
         ax.set_visible(False)
 
 
-def time_label(layout: Layout, where: str) -> str:
-    """Label of an axis of time, measured from the event that trials are aligned to, if any."""
-    return f"time{f' from {layout.event}' * bool(layout.event)}{where} (s)"
+def time_label(event: str, where: str = "") -> str:
+    """Label of an axis of time, measured from the event that trials are aligned to; "" for none."""
+    return f"time{f' from {event}' * bool(event)}{where} (s)"
+
+
+def event_of(table: xr.Dataset) -> str:
+    """Event that the times of a table are measured from; "" for none."""
+    return str(table["time"].attrs.get("event", ""))
 
 
 def duration(timescale: Any) -> str:

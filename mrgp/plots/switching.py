@@ -7,7 +7,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mrgp.plots.style import GREY, PALETTE, Page, hide, region_color, styled, tint
+from mrgp.plots.style import GREY, PALETTE, Page, event_of, hide, region_color, styled, time_label, tint
 
 COLUMNS = 3  # panels beside each other
 PALE = 0.3  # of colours of states
@@ -50,7 +50,7 @@ def plot_states(states: xr.Dataset, trial: int = 0) -> Figure:
             time[inside], below, above, color=tint(state_color(state), PALE), linewidth=0, label=f"state {state}"
         )
         below = above
-    course.set(xlabel="time (s)", ylabel="probability", ylim=(0, 1), xlim=(time[0], time[-1] + width))
+    course.set(xlabel=time_label(event_of(states)), ylabel="probability", ylim=(0, 1), xlim=(time[0], time[-1] + width))
     course.set_title(f"trial {trial}", loc="left")
     figure.legend(*course.get_legend_handles_labels(), loc="outside upper right", ncols=min(n_states, 6))
     return figure

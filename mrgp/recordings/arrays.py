@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from mrgp.recordings.checks import DataError
-from mrgp.recordings.units import IN_SECONDS, seconds
+from mrgp.recordings.units import seconds
+from mrgp.recordings.written_times import IN_SECONDS
 
 AXES = ("trial", "time", "neuron")
 
@@ -120,12 +121,15 @@ def choose(n: int, indices: ArrayLike | slice, what: str) -> np.ndarray:
     Raises:
         DataError: there are no such positions.
     """
-    wanted = indices if isinstance(indices, slice) else np.asarray(indices)
-    if isinstance(wanted, np.ndarray) and wanted.size == 0:
-        return np.empty(0, int)
     try:
-        return np.atleast_1d(np.arange(n)[wanted])
-    except IndexError as error:
+        wanted = indices if isinstance(indices, slice) else np.asarray(indices)
+        if isinstance(wanted, np.ndarray) and wanted.size == 0:
+            return np.empty(0, int)
+        chosen = np.atleast_1d(np.arange(n)[wanted])
+        if chosen.ndim > 1:
+            raise IndexError("positions are one row")
+        return chosen
+    except (IndexError, TypeError, ValueError) as error:
         raise DataError(f"cannot choose these {what}, there are {n}: {error}") from error
 
 

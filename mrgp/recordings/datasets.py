@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from mrgp.recordings.checks import DataError
 from mrgp.recordings.labels import Coords, free_name
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.times import follow_each_other
-from mrgp.recordings.units import IN_SECONDS, read_bin_width, seconds
+from mrgp.recordings.units import read_bin_width, seconds, unmistaken
+from mrgp.recordings.written_times import IN_SECONDS
 
 
 def to_dataset(
@@ -32,11 +34,11 @@ def to_dataset(
     coords |= {f"neuron_{name}": labels for name, labels in neuron_coords.items()}
     variables = {name: (("trial", "time", f"neuron_{name}"), array) for name, array in arrays.items()}
     # Some file formats sort variables by name, and the order of regions is part of the recording.
-    attrs = {"bin_width": layout.bin_width, "regions": json.dumps(list(arrays))}
+    attrs = {"bin_width": unmistaken(layout.bin_width), "regions": json.dumps(list(arrays))}
     return xr.Dataset(variables, coords, attrs | ({"event": layout.event} if layout.event else {}))
 
 
-def from_dataset(dataset: xr.Dataset, bin_width: float | None = None) -> dict[str, Any]:
+def from_dataset(dataset: xr.Dataset, bin_width: float | str | None = None) -> dict[str, Any]:
     """Read the arguments of a recording off its dataset.
 
     Without ``attrs["regions"]`` every variable is a region. With a ``bin_width`` other than the dataset's, bins that
@@ -45,6 +47,8 @@ def from_dataset(dataset: xr.Dataset, bin_width: float | None = None) -> dict[st
     Raises:
         DataError: there is no bin width, or a region is no variable of three dimensions.
     """
+    if not isinstance(dataset, xr.Dataset):
+        raise DataError(f"the dataset is {shortened(dataset)}: give a Dataset of xarray")
     if bin_width is None and "bin_width" not in dataset.attrs:
         raise DataError('the dataset has no attrs["bin_width"]: set it to the seconds per bin')
     own = dataset.attrs.get("bin_width", bin_width)

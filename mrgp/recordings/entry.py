@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from mrgp.recordings.arguments import named_by
 from mrgp.recordings.arrays import arranged, check_index, read_region
 from mrgp.recordings.checks import DataError, check_finite, check_living, living_neurons, tell_left_out
 from mrgp.recordings.labels import Coords, check_names, labels_of, read_coords
@@ -39,7 +40,7 @@ class Contents(NamedTuple):
 
 def read_contents(
     regions: Mapping[str, ArrayLike | Sequence[ArrayLike]],
-    bin_width: float,
+    bin_width: float | str,
     neuron_coords: Mapping[str, ArrayLike] | None,
     trial_coords: Mapping[str, ArrayLike] | None,
     drop_dead: bool | None,
@@ -55,7 +56,9 @@ def read_contents(
     width = read_bin_width(bin_width)
     if not isinstance(regions, Mapping) or not regions:
         raise DataError("a recording needs at least one region: pass a mapping like {'V1': array}")
-    check_names(list(regions), list(trial_coords or {}))
+    neuron_coords = named_by("neuron_coords", neuron_coords, '{"V1": labels}, one label per neuron')
+    trial_coords = named_by("trial_coords", trial_coords, '{"stimulus": labels}, one label per trial')
+    check_names(list(regions), list(trial_coords))
     named = {name: arranged(f"region {name}", value) for name, value in regions.items()}
     check_index(named, width)
     arrays = {name: read_region(name, value) for name, value in named.items()}
@@ -69,7 +72,7 @@ def read_contents(
                 )
     stamps = () if times is None else read_times(times, expected[1], width)
     labels = read_coords("neuron", neuron_coords, {name: a.shape[2] for name, a in arrays.items()})
-    trials = read_coords("trial", trial_coords, dict.fromkeys(trial_coords or {}, expected[0]))
+    trials = read_coords("trial", trial_coords, dict.fromkeys(trial_coords, expected[0]))
     origin = {name: all_of(array.shape[2]) for name, array in arrays.items()}
     for name, array in arrays.items():
         own = origin[name].labelled(labels.get(name))

@@ -1,5 +1,7 @@
 """Assignment of trials to folds."""
 
+from numbers import Integral
+
 import numpy as np
 from jaxtyping import Int
 
@@ -29,7 +31,7 @@ def deal_folds(
         ValueError: fewer than two folds.
         DataError: no trial coordinate of that name, or more folds than trials.
     """
-    if n_folds < 2:
+    if not isinstance(n_folds, Integral) or n_folds < 2:
         raise ValueError(f"n_folds is 2 or more, not {n_folds}: some trials are held out, others are fitted to")
     if n_folds > data.n_trials:
         short = f"{n_folds} folds need as many trials, and there are {data.n_trials}: lower "

@@ -203,7 +203,7 @@ def _lacking(what: str, item: str, array: np.ndarray, missing: np.ndarray) -> st
     return f"{what}: {item} {at} has no label ({array.ravel()[at]}): give it one, or leave the {item} out"
 
 
-def read_coords(kind: str, coords: Mapping[str, ArrayLike] | None, sizes: Mapping[str, Any]) -> Coords:
+def read_coords(kind: str, coords: Mapping[str, ArrayLike], sizes: Mapping[str, Any]) -> Coords:
     """Read labels by region (one per neuron) or by name (one per trial).
 
     Labels of trials may be numbers that were measured.
@@ -212,7 +212,7 @@ def read_coords(kind: str, coords: Mapping[str, ArrayLike] | None, sizes: Mappin
         DataError: labels are missing, too many or too few, or of a kind that no file holds.
     """
     read = {}
-    for name, labels in (coords or {}).items():
+    for name, labels in coords.items():
         what, size = f"{kind}_coords[{name!r}]", sizes.get(name)
         shape = np.shape(labels)
         if size is None or shape != (size,):

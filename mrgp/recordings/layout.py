@@ -69,6 +69,10 @@ class Layout:
         first = known[-1] + self.bin_width if len(known) else self.begin
         return np.concatenate([known, first + np.arange(n_bins - len(known)) * self.bin_width])
 
+    def time_axis(self, n_bins: int) -> tuple[str, Float[np.ndarray, "time"], dict[str, str]]:
+        """Return the starts of bins as a coordinate that names unit and event."""
+        return "time", self.starts(n_bins), {"units": "s"} | ({"event": self.event} if self.event else {})
+
     @property
     def n_regions(self) -> int:
         return len(self.regions)

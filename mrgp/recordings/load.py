@@ -10,6 +10,7 @@ from typing import Any
 
 import xarray as xr
 
+from mrgp.recordings.arguments import names_of_regions, read_path
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.datasets import from_dataset
 from mrgp.recordings.readers import Npz, Reader
@@ -22,7 +23,7 @@ from mrgp.runtime.sentences import joined
 def load_recording(
     path: str | Path | Mapping[str, Any],
     *,
-    bin_width: float | None = None,
+    bin_width: float | str | None = None,
     regions: Sequence[str] | None = None,
     drop_dead: bool | None = False,
     **options: Any,
@@ -49,7 +50,7 @@ def load_recording(
 
     Args:
         path: the file or folder, a mapping of arrays, or a Dataset of xarray.
-        bin_width: seconds per bin; goes before what the file says.
+        bin_width: seconds per bin, or with their unit, "60 s"; goes before what the file says.
         regions: which regions, in this order; for ``.mat`` their names (default region1, region2, ...).
         drop_dead: leave out neurons that never change, with a warning that names them; None keeps them.
         options: of the file's reader, those above or its own; None is as if it were not given.
@@ -57,15 +58,16 @@ def load_recording(
     Raises:
         DataError: the file is missing, damaged, of an unknown kind, or holds no usable recording.
     """
+    regions = None if regions is None else names_of_regions(regions)
     every: dict[str, Any] = {"bin_width": bin_width, "regions": regions, "drop_dead": drop_dead}
     asked = {name: value for name, value in options.items() if value is not None}
     if isinstance(path, xr.Dataset):
         _own(Npz, options, asked, "the dataset")
-        own = path if regions is None else path.assign_attrs(regions=json.dumps(list(regions)))
+        own = path if regions is None else path.assign_attrs(regions=json.dumps(regions))
         return MultiRegionData(**from_dataset(own, bin_width), drop_dead=drop_dead)
     if isinstance(path, Mapping):
         return Npz(**every, **_own(Npz, options, asked, "the mapping")).recording(path, "the mapping")
-    path = Path(path)
+    path = read_path(path)
     reader = Reader.of_path(path)
     if reader is None:
         raise DataError(_unknown(path))
@@ -120,7 +122,7 @@ def save_recording(data: MultiRegionData, path: str | Path) -> None:
         DataError: unknown suffix.
         OSError: the folder cannot be written; the message names it.
     """
-    path = Path(path)
+    path = read_path(path)
     known = {suffix: reader for suffix, reader in Reader.by_suffix().items() if reader.writes}
     if path.suffix not in known:
         raise DataError(f"cannot write {path.name}: give a path that ends in {joined(known, 'or')}")

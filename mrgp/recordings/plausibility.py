@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mrgp.recordings.units import LONGEST_BIN
+
 LONG_BIN, SHORT_BIN = 1.0, 1e-4  # s: a bin width beyond was more likely meant in milliseconds, or in microseconds
 MANY_SILENT = 0.1  # of the trials, FEW of them at least: wholly silent
 BUSY = 20.0  # spikes in a trial that is not: with fewer, a population falls silent now and then
@@ -26,7 +28,7 @@ LEAST_AT_ONCE = 5
 def doubts(data: Any) -> Iterator[str]:
     """Sentences on what looks wrong in a recording (a :class:`mrgp.MultiRegionData`)."""
     width = data.layout.bin_width
-    if not SHORT_BIN <= width <= LONG_BIN:
+    if not SHORT_BIN <= width <= LONG_BIN and width <= LONGEST_BIN:  # longer ones were given with their unit
         yield f"bins of {width:g} s: is that right? bin_width is in seconds"
     spoken = np.asarray(data.values).any(axis=(1, 2))
     if data.observed is not None and not spoken.all():

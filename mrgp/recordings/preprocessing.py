@@ -9,6 +9,7 @@ recording preprocessed in the same way.
 """
 
 from collections.abc import Callable
+from reprlib import repr as shortened
 from typing import Literal
 
 import numpy as np
@@ -88,7 +89,7 @@ def square_root(data: MultiRegionData, transform: Transform = "sqrt") -> MultiRe
 
     Source: Anscombe 1948, Biometrika 35; Yu et al. 2009, J. Neurophysiol. 102 (counts in GPFA).
     """
-    if transform not in TRANSFORMS:
+    if not isinstance(transform, str) or transform not in TRANSFORMS:
         raise DataError(f"transform is 'sqrt' or 'anscombe', not {transform!r}")
     values = data.with_nan()
     if (values < 0).any():
@@ -244,6 +245,8 @@ def _coordinate(data: MultiRegionData, condition: str | None) -> np.ndarray:
 
 
 def _require_same(data: MultiRegionData, reference: MultiRegionData, *, bins: bool) -> None:
+    if not isinstance(reference, MultiRegionData):
+        raise DataError(f"the reference is {shortened(reference)}: give a recording, such as the training trials")
     wanted, found = ((of.layout.regions, of.layout.n_neurons, of.bin_width) for of in (data, reference))
     if wanted != found or (bins and data.n_bins != reference.n_bins):
         ours, theirs = (" ".join(repr(recording).split()) for recording in (data, reference))

@@ -10,6 +10,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Shaped
 from numpy.typing import ArrayLike, DTypeLike
 
+from mrgp.recordings.arguments import by_name
 from mrgp.recordings.arrays import choose
 from mrgp.recordings.card import card_of
 from mrgp.recordings.checks import DataError, check_living, living_neurons, neurons_named, tell_left_out, warn
@@ -40,7 +41,7 @@ class MultiRegionData(Observations):
             (bins_i, neurons) per trial, for trials of different length. Arrays of xarray are arranged by the
             names of their dimensions.
         bin_width: seconds per bin; a number, or what carries a unit of time (see
-            :func:`mrgp.recordings.units.seconds`).
+            :func:`mrgp.recordings.units.seconds`), which more than 5 s must: "60 s", ``datetime.timedelta(days=1)``.
         neuron_coords: region name -> one label per neuron (channel, unit name).
         trial_coords: coordinate name -> one value per trial (stimulus, block), kept as it is. "condition" says which
             trials have a mean response of their own, for models whose mean varies; "start_time", in seconds, when each
@@ -72,7 +73,7 @@ class MultiRegionData(Observations):
     def __init__(
         self,
         regions: Mapping[str, ArrayLike | Sequence[ArrayLike]],
-        bin_width: float,
+        bin_width: float | str,
         *,
         neuron_coords: Mapping[str, ArrayLike] | None = None,
         trial_coords: Mapping[str, ArrayLike] | None = None,
@@ -161,9 +162,9 @@ class MultiRegionData(Observations):
         Raises:
             DataError: there is none of that name, or a trial has no value.
         """
-        if name not in self.trial_coords:
-            known = f"choose from {', '.join(self.trial_coords)}" if self.trial_coords else "they have none"
-            raise DataError(f"trials have no coordinate {name!r}: {known}, or leave it out")
+        if not isinstance(name, str) or name not in self.trial_coords:
+            known = f": choose from {', '.join(self.trial_coords)}, or" if self.trial_coords else ", nor any other:"
+            raise DataError(f"trials have no coordinate {name!r}{known} leave it out")
         labels = self.trial_coords[name]
         if labels.dtype.kind == "f" and np.isnan(labels).any():
             trial = self.name_trial(int(np.argmax(np.isnan(labels))))
@@ -213,9 +214,10 @@ class MultiRegionData(Observations):
             indices: region name -> integers, booleans or a slice. A region that is not named stays whole,
                 one that is given an empty list is left out.
         """
-        parts = {name: self._columns(name) for name in (*self.layout.regions, *indices)}
+        asked = by_name("the choice of neurons", indices, '{"V1": [0, 2]}')
+        parts = {name: self._columns(name) for name in (*self.layout.regions, *asked)}
         kept = {
-            name: choose(part.stop - part.start, indices.get(name, slice(None)), f"neurons of region {name}")
+            name: choose(part.stop - part.start, asked.get(name, slice(None)), f"neurons of region {name}")
             for name, part in parts.items()
         }
         kept = {name: chosen for name, chosen in kept.items() if chosen.size}
@@ -245,9 +247,7 @@ class MultiRegionData(Observations):
         return {name: living_neurons(self.kept(name)) for name in self.layout.regions}
 
     def drop_dead(self, regions: Collection[str] | None = None) -> Self:
-        """Leave out neurons that never change or were never observed in this recording.
-
-        A warning names them.
+        """Leave out neurons that never change or were never observed; a warning names them.
 
         Args:
             regions: Of which; None for all.
@@ -285,7 +285,7 @@ class MultiRegionData(Observations):
             neurons: region name -> integers, booleans or a slice, by position within the region.
         """
         mask = self.mask.copy()
-        for name, indices in neurons.items():
+        for name, indices in by_name("the choice of neurons", neurons, '{"V1": [0, 2]}').items():
             part = self._columns(name)
             chosen = choose(part.stop - part.start, indices, f"neurons of region {name}")
             mask[:, :, chosen + part.start] = False

@@ -1,5 +1,7 @@
 """Controls for whatever is said of communication: trials of regions shuffled."""
 
+from numbers import Integral
+
 import numpy as np
 
 from mrgp.recordings.checks import DataError
@@ -50,7 +52,7 @@ def _orders(data: MultiRegionData, count: int, seed: int, among: int | None) -> 
 
     Trials of a block are put in a circle, and each order turns it further: a permutation would leave some in place.
     """
-    if among is not None and among < 2:
+    if among is not None and (not isinstance(among, Integral) or among < 2):
         raise ValueError(f"among counts at least 2 trials, not {among}")
     rng, orders = np.random.default_rng(seed), np.tile(np.arange(data.n_trials), (count, 1))
     for condition in np.unique(data.condition):

@@ -9,12 +9,14 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from mrgp.recordings.arguments import named_by, names_of_regions, several
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.labels import MISSING, free_name, is_missing
 from mrgp.recordings.plausibility import spike_doubts
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.texts import as_text
-from mrgp.recordings.units import read_bin_width, seconds
+from mrgp.recordings.times import read_window
+from mrgp.recordings.units import read_bin_width, seconds, unmistaken
 
 ROUNDING = 1e-6  # of a bin: 0.1 + 0.2 is not 0.3, and a spike this close before an edge lies on it
 LARGEST = 2**29  # counts, 4 GiB: more than that is a mistake in bin_width, or nothing that can be fitted
@@ -28,7 +30,7 @@ patient = partial(tqdm, delay=1.0, disable=None, leave=False)  # a bar for who w
 def from_spike_times(
     spike_times: Mapping[Any, ArrayLike] | Sequence[ArrayLike],
     region_of_unit: Mapping[Any, str] | Sequence[str],
-    bin_width: float,
+    bin_width: float | str,
     *,
     start: ArrayLike | None = None,
     stop: ArrayLike | None = None,
@@ -85,7 +87,8 @@ def from_spike_times(
     times = {label: _spikes(f"spike times of unit {label}", train, is_table) for label, train in raw.items()}
     areas = _regions(region_of_unit, times, all_named=regions is None)
     spans = _supports(given, times) if observed is None else _per_unit(observed, times, "observed")
-    names = [str(name) for name in dict.fromkeys(areas.values())] if regions is None else list(map(as_text, regions))
+    asked = dict.fromkeys(areas.values()) if regions is None else names_of_regions(regions)
+    names = list(map(as_text, asked))
     if absent := [name for name in names if name not in areas.values()]:
         known = ", ".join(dict.fromkeys(area for area in areas.values() if area))
         raise DataError(f"no unit is in a region {absent[0]!r}: choose from {known}")
@@ -108,7 +111,7 @@ def from_spike_times(
                 arrays[name][:, :, column][missing] = np.nan
     if spoken == 0:
         raise DataError(_nothing_counted([times[label] for labels in units.values() for label in labels], edges))
-    coords = dict(trial_coords or {})
+    coords = named_by("trial_coords", trial_coords, '{"stimulus": labels}, one label per trial')
     seen = np.ones(n_trials, bool)
     if spans is not None:
         seen = _seen_trials(arrays, after)
@@ -117,9 +120,9 @@ def from_spike_times(
     used = {label: times[label] for labels in units.values() for label in labels}
     for doubt in spike_doubts(used, edges[seen][:, [0, -1]] + ROUNDING * width, zeros=spans is None):
         warn(doubt)
-    around = None if window is None else (event, float(seconds("window", window)[0]))
+    around = None if window is None else (event, float(read_window(window)[0]))
     return MultiRegionData(
-        arrays, width, neuron_coords=units, trial_coords=coords, drop_dead=drop_dead, event=around
+        arrays, unmistaken(width), neuron_coords=units, trial_coords=coords, drop_dead=drop_dead, event=around
     )
 
 
@@ -139,7 +142,9 @@ def trial_columns(table: Mapping[str, np.ndarray], regions: Sequence[str]) -> di
 
 
 def _by_label(spike_times: Any) -> dict[Any, Any]:
-    return dict(spike_times) if isinstance(spike_times, Mapping) else dict(enumerate(spike_times))
+    if isinstance(spike_times, Mapping):
+        return dict(spike_times)
+    return dict(enumerate(several("spike_times", spike_times, "those of each unit, such as a list of arrays")))
 
 
 def _per_unit(value: Any, times: Mapping[Any, Any], what: str) -> dict[Any, Any]:
@@ -148,9 +153,8 @@ def _per_unit(value: Any, times: Mapping[Any, Any], what: str) -> dict[Any, Any]
         if lacking := [label for label in times if label not in value]:
             raise DataError(f"{what} says nothing of unit {lacking[0]}: add it, or leave the unit out")
         return {label: value[label] for label in times}
-    if isinstance(value, str) or len(value) != len(times):
-        many = "one string" if isinstance(value, str) else f"{len(value)} entries"
-        raise DataError(f"{what} has {many} for {len(times)} units: give one per unit")
+    if len(several(what, value, f"one for each of {len(times)} units")) != len(times):
+        raise DataError(f"{what} has {len(value)} entries for {len(times)} units: give one per unit")
     return dict(zip(times, value, strict=True))
 
 
@@ -222,9 +226,7 @@ def _windows(start: Any, stop: Any, align: Any, window: Any) -> Float[np.ndarray
     if given == (True, True, False, False):
         begin, end = _events("starts of trials", start), _events("stops of trials", stop)
     elif given == (False, False, True, True):
-        around = seconds("window", window)
-        if around.shape != (2,):
-            raise DataError(f"window is {window}: give two numbers in seconds, such as (-0.2, 0.5)")
+        around = read_window(window)
         events = _events("events to align to", align)
         begin, end = events + around[0], events + around[1]
     else:

@@ -22,9 +22,12 @@ def kept_dtype(arrays: Mapping[str, np.ndarray], wanted: DTypeLike | None) -> np
         DataError: another dtype is wanted, or single precision would lose digits.
     """
     if wanted is not None:
-        dtype = np.dtype(wanted)
+        try:
+            dtype = np.dtype(wanted)
+        except (TypeError, ValueError):
+            dtype = np.dtype(object)
         if dtype not in (np.float32, np.float64):
-            raise DataError(f"dtype is float32 or float64, not {dtype}: leave it out, and counts stay small integers")
+            raise DataError(f"dtype is float32 or float64, not {wanted}: leave it out, and counts stay small integers")
         for name, array in arrays.items():
             if not np.can_cast(array.dtype, dtype):
                 raise DataError(f"region {name} holds {array.dtype}, of which {dtype} loses digits: leave dtype out")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from mrgp.recordings.arrays import SAME_STEP
 from mrgp.recordings.checks import DataError
@@ -48,10 +48,23 @@ def read_event(event: tuple[str, float] | None, is_regular: bool) -> tuple[str, 
     """
     if event is None:
         return "", 0.0
-    if isinstance(event, str) or len(event) != 2 or not str(event[0]).strip():
+    pair = event if isinstance(event, tuple | list) and len(event) == 2 else ("", 0.0)
+    if not isinstance(pair[0], str) or not pair[0].strip():
         raise DataError(f"event is {event!r}: give its name and when trials begin, such as ('cue', -0.2)")
-    begin = one_time("the begin of trials", event[1], "seconds after the event, such as -0.2")
-    return str(event[0]), begin if is_regular else 0.0
+    begin = one_time("the begin of trials", pair[1], "seconds after the event, such as -0.2")
+    return str(pair[0]), begin if is_regular else 0.0
+
+
+def read_window(window: Any) -> Float[np.ndarray, "2"]:
+    """Read from when to when trials last, in seconds around an event.
+
+    Raises:
+        DataError: these are no two numbers of seconds.
+    """
+    around = seconds("window", window)
+    if around.shape != (2,) or not np.isfinite(around).all():
+        raise DataError(f"window is {window}: give two numbers in seconds, such as (-0.2, 0.5)")
+    return around
 
 
 def follow_each_other(starts: np.ndarray, width: float) -> bool:

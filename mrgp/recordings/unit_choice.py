@@ -3,10 +3,13 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
 
+from mrgp.recordings.arguments import named_by, names_of_regions
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.labels import MISSING, is_missing
 from mrgp.recordings.texts import as_text
@@ -41,6 +44,13 @@ class UnitChoice:
     min_neurons: int = 1
     units: Mapping[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        named_by("region_map", self.region_map, '{"VISp": ["VISp1", "VISp5"]}')
+        named_by("units", self.units, '{"quality": "good"}, a column and its values')
+        if not isinstance(self.min_neurons, Integral) or self.min_neurons < 1:
+            wrong = f" counts units, not {shortened(self.min_neurons)}: give 1 or more"
+            raise DataError(Argument("min_neurons"), wrong)
+
     def choose(
         self, areas: Sequence[str], columns: Mapping[str, Sequence[Any]], source: str
     ) -> tuple[list[int], list[str], list[str]]:
@@ -65,7 +75,8 @@ class UnitChoice:
         own = [areas[unit] for unit in kept]
         written = self._renamed(own, source)
         renamed = list(map(_plain, written))
-        names = list(dict.fromkeys(renamed)) if self.regions is None else list(map(_plain, self.regions))
+        wanted = dict.fromkeys(renamed) if self.regions is None else names_of_regions(self.regions)
+        names = list(map(_plain, wanted))
         if absent := [name for name in names if name not in renamed]:
             _refuse_absent(absent[0], own, renamed)
         sizes = {name: renamed.count(name) for name in names}

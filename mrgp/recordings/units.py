@@ -9,26 +9,20 @@ from typing import Any
 import numpy as np
 
 from mrgp.recordings.checks import DataError
+from mrgp.recordings.texts import as_text
+from mrgp.recordings.written_times import IN_SECONDS, written_seconds
+from mrgp.runtime.sentences import Argument
 
-LONGEST_BIN = 5.0  # s: what is recorded in bins has ten of them a second, and slow images one in two seconds
+LONGEST_BIN = 5.0  # s: a plain number beyond is milliseconds, for slow images come every two seconds; a unit says more
 SECOND = np.timedelta64(1, "s")
 DATED = "these are dates; give seconds on one clock, such as since the recording began"
-
-IN_SECONDS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-9),
-    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
-}
-"""Units by the text that arrays have in ``attrs["units"]``."""
 
 
 def seconds(what: str, value: Any) -> np.ndarray:
     """Convert to seconds, float64 of the shape given; plain numbers are seconds already.
 
     Understood are ``datetime.timedelta`` and numpy's, arrays of quantities, neo, pint and astropy, pynapple's times,
-    xarray's with ``attrs["units"]``, and sequences of those.
+    xarray's with ``attrs["units"]``, text such as "60 s", and sequences of those.
 
     Args:
         what: What the times are of, for messages.
@@ -68,14 +62,34 @@ def positive_seconds(what: str, value: Any) -> float:
 
 
 def read_bin_width(value: Any) -> float:
-    """Read the seconds per bin, above 0 and no more than what is surely meant in milliseconds."""
+    """Read the seconds per bin, above 0.
+
+    A plain number is no more than what is surely meant in milliseconds; what carries its unit can be of any length.
+
+    Raises:
+        DataError: it is none.
+    """
     wanted = "the seconds per bin, such as 0.02 for 20 ms"
+    value = value.item() if type(value) is np.ndarray and value.ndim == 0 and value.dtype.kind in "fiuU" else value
     width = one_time("bin_width", value, wanted)
     if width <= 0:
         raise DataError(f"bin_width is {value!r}: give {wanted}")
-    if width > LONGEST_BIN:
-        raise DataError(f"bins of {width:g} s are longer than any here, {LONGEST_BIN:g} s: give {wanted}")
+    if width > LONGEST_BIN and not _has_unit(value):
+        long = f"bins of {width:g} s are longer than {LONGEST_BIN:g} s: give {wanted}, or name their unit, "
+        raise DataError(long, Argument("bin_width", f"{width:g}s"), ", if they are meant")
     return width
+
+
+def unmistaken(width: float) -> float | str:
+    """Return seconds per bin that are refused nowhere: long ones as text with their unit."""
+    return width if width <= LONGEST_BIN else f"{width!r} s"
+
+
+def _has_unit(value: Any) -> bool:
+    """True for times that carry their unit, False for plain numbers."""
+    if isinstance(value, datetime.timedelta) or _converted("bin_width", value) is not None:
+        return True
+    return np.asarray(value).dtype.kind == "m"
 
 
 def _numbers(what: str, value: Any) -> np.ndarray | None:
@@ -115,6 +129,8 @@ def _plain(what: str, value: Any) -> Any:
 
 def _converted(what: str, value: Any) -> Any:
     """Numbers of seconds from an object that carries a unit; None if it carries none."""
+    if isinstance(value, str) or (isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "US"):
+        return written_seconds(as_text(value))
     if hasattr(value, "time_support") and hasattr(value, "t"):  # pynapple's, in seconds whatever it prints
         return np.asarray(value.t, float)
     units = getattr(getattr(value, "attrs", None), "get", lambda _: None)("units")

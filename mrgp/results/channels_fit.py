@@ -172,7 +172,8 @@ class ChannelsFit(AmortisedFit):
         recording = self.recording(data)
         known = self.model.conditional(recording, self.sites)
         dims = "trial", "time", "neuron"
-        coords: dict[str, Any] = {"trial": np.arange(recording.n_trials), "time": recording.times}
+        time = recording.layout.time_axis(recording.n_bins)
+        coords: dict[str, Any] = {"trial": np.arange(recording.n_trials), "time": time}
         coords["region"] = ("neuron", np.array(self.layout.regions)[self.layout.region_of_neuron])
         held = self.model.held_at(self.layout, self.sites, region, rate, bins_since(recording, since))
         both = {"rate": known.predictive()[0], "rate_without": known.switched(held).predictive()[0]}
@@ -182,7 +183,8 @@ class ChannelsFit(AmortisedFit):
         recording = self.recording(data)
         known: AmortisedConditional = self.model.conditional(recording, self.sites)
         [(mean, sd)] = known.of_sites(site)
-        coords = {"trial": np.arange(len(mean)), "time": recording.times, **self._edge_coords()}
+        time = recording.layout.time_axis(recording.n_bins)
+        coords = {"trial": np.arange(len(mean)), "time": time, **self._edge_coords()}
         dims = "trial", "time", "edge", *more
         return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords)
 

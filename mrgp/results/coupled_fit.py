@@ -140,7 +140,8 @@ class CoupledFit(GaussianProcessFit):
             mean[:, late:, edge, own] = (x[..., source] @ F.T).swapaxes(0, 1)[:, :-late]
             variance[:, late:, edge, own] = told[:, :-late]
             variance[:, :late, edge, own] = np.diag(F @ P[source, source] @ F.T)
-        coords = {"trial": np.arange(shape[0]), "time": recording.times, **self._edge_coords()}
+        time = recording.layout.time_axis(recording.n_bins)
+        coords = {"trial": np.arange(shape[0]), "time": time, **self._edge_coords()}
         dims = "trial", "time", "edge", "message"
         return xr.Dataset({"mean": (dims, mean), "sd": (dims, np.sqrt(variance))}, coords)
 

@@ -66,7 +66,8 @@ class SwitchingFit(Fit):
         inside = self._inside(given)
         single = np.where(inside[..., None], np.asarray(given.posterior.states.single), np.nan)
         path = np.where(inside, given.most_likely(), -1)
-        coords = {"trial": np.arange(len(path)), "time": given.data.times, "state": np.arange(single.shape[-1])}
+        time = given.data.layout.time_axis(given.data.n_bins)
+        coords = {"trial": np.arange(len(path)), "time": time, "state": np.arange(single.shape[-1])}
         dims = "trial", "time", "state"
         return xr.Dataset({"probability": (dims, single), "most_likely": (dims[:2], path)}, coords)
 

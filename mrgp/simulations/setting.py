@@ -13,7 +13,7 @@ from mrgp.parts.communication import EFFECTOME, INPUTS, MESSAGES, SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.recordings.layout import CONDITION
 from mrgp.recordings.recording import MultiRegionData
-from mrgp.recordings.units import positive_seconds
+from mrgp.recordings.units import read_bin_width, unmistaken
 from mrgp.simulations.design import require
 from mrgp.simulations.simulation import SECONDS, Simulation
 from mrgp.simulations.talking import Course, Edge, Squash, smooth_stimuli
@@ -57,7 +57,7 @@ class Setting:
     def __post_init__(self) -> None:
         for name in ("n_trials", "n_bins"):
             require(getattr(self, name) >= 1, f"{name} counts at least 1, not {getattr(self, name)}")
-        object.__setattr__(self, "bin_width", positive_seconds("bin_width", self.bin_width))
+        object.__setattr__(self, "bin_width", read_bin_width(self.bin_width))
         require(self.n_seen is None or self.n_seen >= 1, f"n_seen counts at least 1 unit, not {self.n_seen}")
         require(self.counts is None or self.counts > 0, f"counts is a positive mean per bin, not {self.counts}")
         require(self.spread > 0, f"spread is positive, not {self.spread}")
@@ -176,7 +176,7 @@ def recorded(
         arrays["common"] = (("trial", "time", "common"), network.common)
     trial_coords = {} if conditions is None else {CONDITION: conditions}
     regions = {name: values[..., i * n_seen : (i + 1) * n_seen] for i, name in enumerate(names)}
-    data = MultiRegionData(regions, setting.bin_width, drop_dead=None, trial_coords=trial_coords)
+    data = MultiRegionData(regions, unmistaken(setting.bin_width), drop_dead=None, trial_coords=trial_coords)
     coords: dict[str, Any] = {
         "region": names, "source": names, "target": names, "time": ("time", data.times, SECONDS),
         SOURCE: (per_edge, [names[source] for source, _ in ends]),

@@ -22,7 +22,7 @@ from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import NOISE
 from mrgp.recordings.layout import CONDITION, Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
-from mrgp.recordings.units import one_time
+from mrgp.recordings.units import read_bin_width, unmistaken
 from mrgp.simulations.delayed import Plain, delayed_model
 from mrgp.simulations.design import designed, observed, positive, readers_of, require
 from mrgp.simulations.program import exact_distribution, sites_from, typical_recording
@@ -119,7 +119,7 @@ def simulate(
         "max_delay": max_delay, "delay_shape": delay_shape, "shape_parameters": shape_parameters, "gp_noise": gp_noise,
     }  # fmt: skip
     own: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
-    bin_width = one_time("bin_width", bin_width, "the seconds per bin, such as 0.02 for 20 ms")
+    bin_width = read_bin_width(bin_width)
     for name, count in {"n_trials": n_trials, "n_bins": n_bins, **regions}.items():
         require(count >= 1, f"{name} must count at least 1, not {count}")
     for name, value in {"offset": offset, "heterogeneity": heterogeneity}.items():
@@ -127,7 +127,6 @@ def simulate(
     for name, value in {"ragged": ragged, "missing": missing}.items():
         require(0 <= value < 1, f"{name} is a fraction in [0, 1), not {value}")
     require(len(regions) > 0, "a recording needs at least one region: pass regions like {'V1': 20}")
-    positive("bin_width", bin_width)
 
     rng = np.random.default_rng(seed)
     attrs: dict[str, Any] = {"seed": seed}
@@ -178,4 +177,4 @@ def _recording(frame: MultiRegionData, values: np.ndarray, kept: np.ndarray) -> 
     shown = np.where(kept, values, np.nan)
     parts = {name: shown[..., part] for name, part in frame.layout.region_slices.items()}
     of_trials = {CONDITION: frame.trial_coords[CONDITION]} if frame.layout.conditions else {}
-    return MultiRegionData(parts, frame.bin_width, trial_coords=of_trials, drop_dead=None)
+    return MultiRegionData(parts, unmistaken(frame.bin_width), trial_coords=of_trials, drop_dead=None)

@@ -15,6 +15,7 @@ import xarray as xr
 import mrgp
 from mrgp.cli import catalogue, make_catalogue
 from mrgp.cli import main as cli
+from mrgp.cli.argument_types import width
 from mrgp.cli.catalogue import KERNELS, MEANT_FOR, OF_METHODS
 from mrgp.cli.evaluate import read_truth
 from mrgp.cli.main import build_parser
@@ -126,7 +127,7 @@ NUMBERS = {
     "--max-delay": ["0", "-0.1", "nan", "inf", "soon"],
     "--gp-noise": ["0", "-1", "nan", "x"],
     "--order": ["1", "7", "x"],
-    "--bin-width": ["0", "-0.02", "nan", "inf", "20ms"],
+    "--bin-width": ["0", "-0.02", "nan", "inf", "20mV", "-20ms", "0s", "s"],
     "--n-neurons": ["0,3", "a", "3,"],
     "--regions": ["V1,", "", "V1,V1"],
     "--seed": ["-1", "x", "0.5"],
@@ -146,6 +147,19 @@ NUMBERS = {
     "--kernel": ["cubic"],
     "--likelihood": ["exact"],
 }
+
+
+def test_widths_of_bins_may_have_a_unit(tmp_path, run):
+    assert [width("0.02"), width("20ms"), width("1 min")] == [0.02, "20ms", "1 min"]
+    drawn = tmp_path / "drawn.nc"
+    small = ["--model", "fa", "--neurons", "2,2", "--n-across", "1", "--n-trials", "2", "--n-bins", "3"]
+    code, out, _ = run("simulate", *small, "--bin-width", "1min", "--out", str(drawn))
+    assert code == 0
+    assert "2 trials x 3 bins of 60000 ms" in out
+    assert mrgp.load_recording(drawn).bin_width == 60.0
+    code, _, err = run("simulate", *small, "--bin-width", "60", "--out", str(drawn))
+    assert code == MISUSED
+    assert "or name their unit, --bin-width 60s, if they are meant" in err
 
 
 @pytest.mark.parametrize(("flag", "value"), [(flag, value) for flag, values in NUMBERS.items() for value in values])

@@ -7,6 +7,7 @@ from mrgp.models import DLAG, CoupledLDS
 import mrgp
 from mrgp.inference import own_covariances, surrogates
 from mrgp.inference.density import LogJoint
+from mrgp.inference.map import CREEPS
 from mrgp.inference.optimise import Objective, maximise
 
 MODEL = CoupledLDS(1, emission="poisson", shared_covariance=False)
@@ -33,8 +34,24 @@ def test_only_counts_of_many_trials_have_another_way_up():
     assert own_covariances.quicker(MODEL, data, 0.1) is None
     assert own_covariances.quicker(DLAG(1, 1), data, 0.1) is None
     many = recording(200).data
+    for data_of, tolerance, wanted in ((data, 0.01, 0.01), (many, 0.01, own_covariances.CREEPING), (many, 1.0, 1.0)):
+        assert own_covariances.in_reach(MODEL, data_of, tolerance) == wanted
+    assert own_covariances.in_reach(shared, many, 0.01) == 0.01
+    assert own_covariances.quicker(MODEL, many, 0.1).keywords["tolerance"] == 0.1
     assert own_covariances.quicker(MODEL, many, 0.1).func is own_covariances.rounds
     assert own_covariances.quicker(shared, many, 0.1) is surrogates.quicker(shared.emission, many, 0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the fit has not converged", "ignore:.*the climb ends at")
+def test_who_asked_for_less_is_told_of_the_tolerance(monkeypatch):
+    """Whatever the recording: of one that is small here, so that it takes little."""
+    monkeypatch.setattr(own_covariances, "LARGE", 1.0)
+    asked = {"max_iterations": 2, "n_starts": 1, "progress": False}
+    data = recording(10).data
+    assert CREEPS in MODEL.fit(data, tolerance=0.1, **asked).notes
+    assert CREEPS not in MODEL.fit(data, **asked).notes  # the default, of which the reason says where it ended
+    assert CREEPS not in MODEL.fit(data, tolerance=1.0, **asked).notes
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 import mrgp
 from mrgp import DataError
 from mrgp.metrics import few_shot
-from mrgp.metrics.few_shot import FewShot
+from mrgp.metrics.few_shot import FewShot, divided
 from mrgp.metrics.metric import ScoredTrials
 
 N_TRIALS, N_BINS, N_NEURONS = 120, 10, 12
@@ -118,10 +118,32 @@ def test_what_cannot_be_scored_is_refused(made, split):
     train, test = split
     with pytest.raises(DataError, match="few-shot scores are of spike counts"):
         few_shot(Known(made[1]), mrgp.square_root(train), test, HIDDEN)
-    with pytest.raises(DataError, match="few-shot scores need 8 training trials, not 3"):
+    with pytest.raises(DataError, match="few-shot scores need 8 training trials that are not scored, not 3"):
         few_shot(Known(made[1]), train.select_trials([0, 1, 2]), test, HIDDEN)
     silent = np.array(test.floats)
     silent[..., 8:] = 0
     quiet = mrgp.MultiRegionData({"V1": silent}, 0.02, drop_dead=None)
     with pytest.raises(DataError, match="hidden neurons are silent"):
         few_shot(Known(made[1]), train, quiet, HIDDEN)
+
+
+def test_no_regression_is_scored_on_the_trials_that_it_was_made_from(made, split):
+    """Where a recording is scored beside itself, half of it trains and the other half is scored."""
+    fit, (train, test) = Known(made[1]), split
+    some = train.select_trials(slice(60, 80))
+    apart = few_shot(fit, some, test, HIDDEN, (6,), n_draws=2, seed=3)
+    mixed = mrgp.join_trials([some, test])  # those of the test are passed over
+    xr.testing.assert_equal(few_shot(fit, mixed, test, HIDDEN, (6,), n_draws=2, seed=3), apart)
+    with pytest.raises(DataError, match="need 8 training trials that are not scored, not 0: give more"):
+        few_shot(fit, test, test, HIDDEN)
+    assert divided(ScoredTrials(fit, test, train)) == (train, test)
+    assert FewShot().remark(ScoredTrials(fit, test, train)) == ""
+    case = ScoredTrials(fit, test, test)  # nobody knows the training trials
+    first, second = divided(case)
+    assert (first.n_trials, second.n_trials) == (20, 20)
+    assert set(first.trial_fingerprints) | set(second.trial_fingerprints) == set(test.trial_fingerprints)
+    assert not set(first.trial_fingerprints) & set(second.trial_fingerprints)
+    wanted = "no 8 training trials are known beside those scored: 20 of these were taken for regressions, and only the"
+    assert FewShot().remark(case) == f"{wanted} other 20 scored"
+    short = test.select_trials(slice(0, 15))
+    assert divided(ScoredTrials(fit, short, short)) == (short, short)  # and then it is refused

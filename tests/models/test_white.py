@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mrgp.models import DLAG, FA, GFA, GPFA, PCCA
+from mrgp.models import DLAG, FA, GFA, GPFA, LDS, MDLAG, PCCA
 from numpyro import handlers
 from oracles import best_poisson_bound
 from scipy.stats import multivariate_normal
@@ -280,3 +280,11 @@ def test_wrong_use_is_refused(made):
         FA(n_across=1).fit(made.data, method="em")
     with pytest.raises(mrgp.DataError, match="PCCA compares regions"):
         PCCA(n_across=1).fit(made.data.select_neurons({"V2": []}))
+
+
+def test_bins_tell_of_each_other_unless_latents_are_white_and_undelayed(made):
+    rng = np.random.default_rng(0)
+    data = mrgp.MultiRegionData({name: rng.standard_normal((4, 6, 3)) for name in "AB"}, 0.02)
+    apart = (FA(1), PCCA(1, 1), GFA(1, 1))
+    joined = (DLAG(1, 1), GPFA(1), MDLAG(1, 1), LDS(1))
+    assert [model.tables.remember(data.layout) for model in (*apart, *joined)] == [False] * 3 + [True] * 4

@@ -14,6 +14,7 @@ import mrgp
 from mrgp import plots
 from mrgp.inference.mode.curvature import Curvature
 from mrgp.simulations.simulate import simulate
+from mrgp.studies import plot_held_out
 
 EVERY = ["convergence", "loadings", "delays", "latents", "reconstruction"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -392,3 +393,22 @@ def test_clusters_are_sorted_with_their_probabilities(regions):
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["a (55%)", "b (45%)", "c (0%)"]
     strips = [ax.images[0].get_array().tolist() for ax in figure.axes[1:] if ax.images and len(set(regions)) > 1]
     assert strips[:1] == ([[[1, 1, 0, 0]]] if len(set(regions)) > 1 else [])
+
+
+def test_tables_over_time_say_their_event_to_figures():
+    rng, names = np.random.default_rng(0), ["A", "B"]
+    for event, label in ((("cue", -0.1), "time from cue (s)"), (None, "time (s)")):
+        data = mrgp.MultiRegionData({name: rng.standard_normal((3, 8, 2)) for name in names}, 0.05, event=event)
+        time = data.layout.time_axis(data.n_bins)
+        np.testing.assert_array_equal(time[1], data.times)
+        states = {"probability": (("trial", "time", "state"), rng.dirichlet([1, 1], (3, 8)))}
+        states["most_likely"] = (("trial", "time"), rng.integers(0, 2, (3, 8)))
+        drawn = plots.plot_states(xr.Dataset(states, {"time": time, "state": [0, 1]}))
+        assert label in words(drawn)
+        dims, edge = ("trial", "time", "edge", "message"), {"source_of_edge": ("edge", names[::-1])}
+        found = {"mean": (dims, rng.standard_normal((3, 8, 2, 1))), "sd": (dims, np.ones((3, 8, 2, 1)))}
+        messages = xr.Dataset(found, {"time": time, **edge, "target_of_edge": ("edge", names)})
+        routing = xr.Dataset({"mean": (dims[:3], rng.random((3, 8, 2)))}, {"time": time})
+        assert label in words(plots.plot_messages(messages, 1, routing))
+        psths = {"A": (("source", "held_A", "time"), rng.standard_normal((2, 3, 8)))}
+        assert label in words(plot_held_out(xr.Dataset(psths, {"source": ["data", "DLAG"], "time": time})))

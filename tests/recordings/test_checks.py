@@ -95,7 +95,7 @@ LOADED = {
     "bins of 0": (npz(bin_width=0.0), {}, "bin_width is .*: give the seconds per bin"),
     "negative bins": (npz(bin_width=-0.02), {}, "bin_width is .*: give the seconds per bin"),
     "NaN bins": (npz(bin_width=np.nan), {}, "bin_width is .*: give the seconds per bin"),
-    "bins in words": (npz(bin_width="20 ms"), {}, "bin_width is .*: give the seconds per bin"),
+    "bins in words": (npz(bin_width="20 mV"), {}, "bin_width is .*: give the seconds per bin"),
     "two bin widths": (npz(bin_width=[0.02, 0.02]), {}, "bin_width is .*: give the seconds per bin"),
     "unknown region": (npz(), {"regions": ("V1", "V9")}, "a.npz has no region 'V9': choose from V1, V2"),
     "labels": (npz(neuron_V1=np.arange(3)), {}, r"neuron_coords\['V1'\] has shape \(3,\): it needs 4 labels"),
@@ -163,7 +163,7 @@ PREPARED = {
     "milliseconds": (npz(), ["--smooth", 20], "smoothing by 20 s is longer than the trials, 0.2 s: give it in seconds"),
     "too little": (npz(), ["--smooth", 0.001], "smoothing by 0.001 s does nothing to bins of 0.02 s"),
     "coordinate": (npz(), ["--remove-mean", "colour"], "trials have no coordinate 'colour': choose from stimulus"),
-    "no coordinate": (npz(trial_stimulus=None), ["--remove-mean", "colour"], "'colour': they have none, or leave"),
+    "no coordinate": (npz(trial_stimulus=None), ["--remove-mean", "colour"], "'colour', nor any other: leave"),
     "one trial": (npz(V1=V1[:1], V2=V2[:1], trial_stimulus=[0]), ["--remove-mean"], "the recording has one trial"),
     "one of a kind": (npz(trial_stimulus=[*"aaabbc"]), ["--remove-mean", "stimulus"], "stimulus = c has one trial"),
 }

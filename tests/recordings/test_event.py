@@ -59,12 +59,12 @@ def test_an_event_of_arrays_is_given_by_name_and_begin():
     for own in ("", 3, ["a", "b"]):  # attributes of files of others
         foreign = mrgp.MultiRegionData.from_xarray(stamped.to_xarray().assign_attrs(event=own))
         assert (foreign.layout.event, foreign.layout.begin) == ("", 0.0)
-    for event in ("cue", ("cue",), ("", 0.1)):
+    for event in ("cue", ("cue",), ("", 0.1), 3, (3, 0.1), {"cue": 0.1}, ("cue", 0.1, 0.2), [None, 0.1]):
         with pytest.raises(mrgp.DataError, match=r"event is .*: give its name and when trials begin, such as"):
             mrgp.MultiRegionData({"V1": array}, 0.1, event=event)
     with pytest.raises(mrgp.DataError, match=r"the begin of trials is nan: give seconds after the event, such as -0.2"):
         mrgp.MultiRegionData({"V1": array}, 0.1, event=("cue", np.nan))
-    with pytest.raises(mrgp.DataError, match=r"\+0 s around cue, .* -0.1 s around cue.*: give each the same event"):
+    with pytest.raises(mrgp.DataError, match=r"\+0 s around cue, .* -0.1 s around cue.*: make both with the same"):
         mrgp.join_trials([data, mrgp.MultiRegionData({"V1": array}, 0.1, event=("cue", 0.0))])
 
 
@@ -90,3 +90,34 @@ def test_fits_keep_the_event(tmp_path):
     assert again.layout == aligned.layout
     end = -0.1 + fit.n_bins * fit.layout.bin_width
     assert recording_facts(again)["aligned to"] == f"cue, -0.1 to {end:g} s"
+
+
+def test_an_event_is_said_of_a_recording_or_taken_back():
+    array = np.random.default_rng(0).standard_normal((3, 4, 2))
+    array[1, 2, 0] = np.nan
+    bare = mrgp.square_root(mrgp.MultiRegionData({"V1": np.abs(array)}, 0.1))
+    named = mrgp.with_event(bare, ("cue", -0.2))
+    np.testing.assert_allclose(named.times, [-0.2, -0.1, 0.0, 0.1])
+    assert (named.layout.event, bare.layout.event) == ("cue", "")
+    assert named.fingerprint == bare.fingerprint
+    assert named.trial_fingerprints == bare.trial_fingerprints
+    np.testing.assert_array_equal(named.region("V1"), bare.region("V1"))
+    assert mrgp.with_event(named, None).layout == bare.layout
+    with pytest.raises(mrgp.DataError, match=r"event is 'cue': give its name and when trials begin"):
+        mrgp.with_event(bare, "cue")
+
+
+def test_recordings_of_several_events_are_joined_by_the_sentence():
+    array = np.random.default_rng(0).standard_normal((3, 4, 2))
+    bare = mrgp.MultiRegionData({"V1": array}, 0.1)
+    cue = mrgp.MultiRegionData({"V1": array + 1}, 0.1, event=("cue", -0.2))
+    for recordings in ([bare, cue], [cue, bare], [mrgp.with_event(bare, ("reward", 0)), cue]):
+        with pytest.raises(mrgp.DataError, match=r"not all are aligned to one event: .*, or for all, mrgp") as told:
+            mrgp.join_trials(recordings)
+        mended = mrgp.join_trials([mrgp.with_event(recording, None) for recording in recordings])
+        assert (mended.n_trials, mended.layout.event, mended.layout.begin) == (6, "", 0.0)
+        first = recordings[0].layout
+        assert f"({first.event or 'cue'!r}, {first.begin if first.event else -0.2:g})" in str(told.value)
+    mended = mrgp.join_trials([mrgp.with_event(bare, ("cue", -0.2)), cue])
+    assert mended.layout == cue.layout
+    np.testing.assert_array_equal(mended.region("V1"), np.concatenate([array, array + 1]))

@@ -129,7 +129,7 @@ def test_smoothing_keeps_a_constant_at_edges_and_beside_holes():
         (-0.02, "the smoothing is -0.02"),
         (np.nan, "the smoothing is nan"),
         (np.inf, "the smoothing is inf"),
-        ("20 ms", "the smoothing is '20 ms'"),
+        ("20 mV", "the smoothing is '20 mV'"),
         (0.001, "smoothing by 0.001 s does nothing to bins of 0.02 s: leave it out"),
         (20, "smoothing by 20 s is longer than the trials, 0.24 s: give it in seconds"),
     ],

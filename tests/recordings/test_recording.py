@@ -307,7 +307,7 @@ def test_unusable_recordings_are_refused_with_the_place_and_the_remedy(case):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("bin_width", [0.0, -0.02, np.nan, np.inf, "20 ms", None])
+@pytest.mark.parametrize("bin_width", [0.0, -0.02, np.nan, np.inf, "20 mV", None])
 def test_bin_width_must_be_positive_and_finite(bin_width):
     with pytest.raises(DataError, match=r"bin_width is .*: give the seconds per bin"):
         MultiRegionData(GOOD, bin_width)

@@ -1,6 +1,7 @@
 """Times that carry their unit, everywhere seconds are taken: converted, or refused where the unit is no time."""
 
 import datetime
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +86,9 @@ def test_what_is_no_time_is_refused(case):
 
 def test_one_time():
     assert one_time("rope", np.timedelta64(5, "ms"), "seconds") == 0.005
-    for wrong in (None, np.nan, [0.1, 0.2], "20 ms"):
+    assert one_time("rope", "5 ms", "seconds") == one_time("rope", np.str_("5ms"), "seconds") == 0.005
+    np.testing.assert_array_equal(seconds("events", ["1 s", "0.5 min"]), [1.0, 30.0])
+    for wrong in (None, np.nan, [0.1, 0.2], "20 mV"):
         with pytest.raises(mrgp.DataError, match=r"rope is .*: give a positive number"):
             one_time("rope", wrong, "a positive number")
 
@@ -232,3 +235,49 @@ def test_coordinates_that_contradict_are_refused():
     with pytest.raises(mrgp.DataError, match="regions V1 and V2 differ in their trial labels: align them first"):
         mrgp.MultiRegionData({"V1": one, "V2": other}, 0.02)
     assert mrgp.MultiRegionData({"V1": one, "V2": other.sortby("trial")}, 0.02).n_trials == 4
+
+
+LONG = {"60 s": 60.0, "60s": 60.0, " 1.5 min": 90.0, "2e4 ms": 20.0, "6h": 21600.0, "1 day": 86400.0, "20ms": 0.02}
+
+
+@pytest.mark.parametrize("text", LONG)
+def test_bins_of_any_length_are_given_with_their_unit(text):
+    array = np.random.default_rng(0).standard_normal((3, 4, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # whoever names the unit means it
+        assert mrgp.MultiRegionData({"V1": array}, text).bin_width == pytest.approx(LONG[text], rel=1e-15)
+
+
+def test_long_bins_of_plain_numbers_are_milliseconds():
+    array = np.random.default_rng(0).standard_normal((3, 4, 2))
+    for plain in (20, 20.0, np.float32(20), np.array(20), "20"):
+        sentence = r"bins of 20 s are longer than 5 s: .*such as 0.02 for 20 ms, or name their unit, bin_width='20s'"
+        with pytest.raises(mrgp.DataError, match=sentence):
+            mrgp.MultiRegionData({"V1": array}, plain)
+    for meant in (datetime.timedelta(seconds=20), np.timedelta64(20, "s"), Dimensioned(20e3, "millisecond")):
+        assert mrgp.MultiRegionData({"V1": array}, meant).bin_width == 20.0
+    for no_width in ("20 mV", "s", "-1 s", "0 s", "1.2.3 s", "1e999 s", "", "nan s", None):
+        with pytest.raises(mrgp.DataError, match=r"bin_width is .*: give the seconds per bin, such as 0.02"):
+            mrgp.MultiRegionData({"V1": array}, no_width)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".nc", ".zarr"])
+def test_files_keep_long_bins(tmp_path, suffix):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr")
+    data = mrgp.MultiRegionData({"V1": np.random.default_rng(0).standard_normal((3, 4, 2))}, "1.1 min")
+    mrgp.save_recording(data, tmp_path / f"a{suffix}")
+    again = mrgp.load_recording(tmp_path / f"a{suffix}")
+    assert (again.bin_width, again.fingerprint) == (data.bin_width, data.fingerprint)
+    assert mrgp.load_recording(tmp_path / f"a{suffix}", bin_width="2 h").bin_width == 7200.0
+
+
+def test_from_spikes_in_bins_of_a_minute():
+    spikes = np.arange(0.5, 600.0)
+    data = mrgp.from_spike_times([spikes, spikes[::2]], ["V1", "V2"], "1 min", start=[0], stop=[600], drop_dead=None)
+    np.testing.assert_array_equal(data.region("V1"), np.full((1, 10, 1), 60.0))
+
+
+def test_simulations_in_bins_of_a_minute():
+    made = mrgp.simulate(regions={"V1": 3, "V2": 3}, n_trials=2, n_bins=5, bin_width="1 min", timescale_across=100)
+    assert made.data.bin_width == 60.0

@@ -62,6 +62,9 @@ def test_delays_are_not_told_where_messages_take_one_bin():
     found = gathered(LAYOUT, at_once, {})
     assert "ms" not in found.verdict
     assert len(plot_communication(found).axes) == 1
+    none = records()
+    none[2]["effect"] = [0.3] * 6
+    assert len(plot_communication(gathered(LAYOUT, none, {})).axes) == 1  # no edge stands out whose delay were shown
 
 
 def test_nothing_is_claimed_where_controls_show_as_much():
@@ -192,3 +195,33 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path):
     assert (again.edges["delay_lower"] <= again.edges["delay_upper"]).all()
     with pytest.raises(ValueError, match="is of other settings"):
         mrgp.assess_communication(model.replace(width=9), ring.data, **settings)
+
+
+def test_trainings_that_have_not_learned_speak_neither_for_nor_against():
+    """Of two trainings and one control, with nine neurons; a nat each is what a training has to gain."""
+    loud = records()
+    loud[2]["effect"] = [0.3] * 6
+    inconclusive = "No edge stands out from the controls, and nothing can be concluded from that: "
+    early = "of 2 trainings ended before they came to rest, raise max_iterations"
+    flat = "of 2 trainings came to rest no"
+    for changed, said in (
+        ({0: {"converged": False}}, f"{inconclusive}1 {early}."),
+        ({0: {"converged": False}, 1: {"converged": False, "gain": 0.0}}, f"{inconclusive}2 {early}."),
+        ({1: {"gain": 9.0}}, f"{inconclusive}1 {flat} better than each neuron's own mean"),
+        ({0: {"converged": False}, 1: {"gain": -1.0}}, f"{inconclusive}1 {early}; 1 {flat} better"),
+        ({1: {"gain": 9.1}}, "No edge stands out from the controls: nothing here speaks for communication."),
+        ({2: {"converged": False}}, "No edge stands out from the controls: nothing here speaks for communication."),
+    ):
+        found = gathered(LAYOUT, [own | changed.get(place, {}) for place, own in enumerate(loud)], {})
+        assert found.verdict.startswith(said)
+        assert found.fits["learned"].tolist() == [
+            not own or own.get("gain", 0) > 9 for own in map(changed.get, range(3))
+        ]  # fmt: skip
+        [light] = [light for light in found.account().lights if light.name == "Trainings have learned"]
+        assert (light.state, light.number) == (State.BAD, f"{3 - len(changed)} of 3") or changed == {1: {"gain": 9.1}}
+    assert light.state is State.BAD
+    quiet = records()
+    quiet[2] |= {"converged": False}
+    found = gathered(LAYOUT, quiet, {})
+    assert "stand out only because controls have not learned what they could: 1 of 1 trainings" in found.verdict
+    assert "may stand out only" not in gathered(LAYOUT, records(), {}).verdict

@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from mrgp.results.arviz import trial_scores
 from mrgp.results.loo import _bridged
 from mrgp.simulations.simulate import simulate
 from mrgp.studies.compare.compare_delays import KNOWN, _left_out, _table, _with_law
-from mrgp.studies.compare.fitting import same_latents
+from mrgp.studies.compare.fitting import Kept, file_of, same_latents
 from mrgp.studies.compare.unknown_spread import spread_evidence
 from mrgp.studies.report.folder import report_of_folder
 
+FITTED = Path(__file__).parents[1] / "data" / "fits" / "DLAG.nc"
 CHOICES = {"max_delay": 0.06, "likelihood": "dense", "delay_timescale": 0.2}
 
 
@@ -369,3 +371,19 @@ def test_laws_replace_the_delays_of_the_model_that_is_given():
 def test_a_model_says_its_own_latents(made):
     with pytest.raises(TypeError, match="the model says n_across: leave them out, or leave model out"):
         mrgp.compare_delays(made.data, model=DLAG(1, 0), n_across=2)
+
+
+def test_fits_of_two_names_have_two_files(tmp_path):
+    names = ["a/b", "a_b", "a%2Fb", "a%b", "none"]
+    paths = [file_of(tmp_path, name) for name in names]
+    assert len({path.name for path in paths}) == len(names)
+    assert {path.parent for path in paths} == {tmp_path}
+    assert file_of(tmp_path, "none").name == "fit_none.nc"
+    kept, fit = Kept(tmp_path), mrgp.load_fit(FITTED)
+    other = replace(fit, sites=fit.sites | {"loadings": 2 * np.asarray(fit.sites["loadings"])})
+    for name, own in {"a/b": fit, "a_b": other}.items():
+        kept.keep(name, {"seed": 0}, own)
+    for name, own in {"a/b": fit, "a_b": other}.items():
+        again = Kept(tmp_path).fit(name, {"seed": 0}, None)
+        np.testing.assert_array_equal(again.sites["loadings"], own.sites["loadings"])
+    assert Kept(tmp_path).fit("a/b", {"seed": 1}, None) is None

@@ -137,6 +137,8 @@ def test_courses_over_a_trial_have_the_more_parameters_the_longer_it_is(scripted
         (DLAG(), {"search": True, "tried": {"kernel": [mrgp.Matern32()]}}, ValueError, "leave kernel out"),
         (LFADS(emission="gaussian"), {}, ValueError, "LFADS has no sizes of its own: give tried="),
         (DLAG(mean="psth"), {"block": 0.1}, ValueError, "DLAG has a course over the trial, which blocks have not"),
+        (DLAG(mean="psth", duration=0.4), {"block": 0.1}, ValueError, "DLAG has a course over the trial, which blocks"),
+        (DLAG(delays="varying", duration=0.4), {"block": 0.1}, ValueError, "DLAG has a course over the trial"),
         (LDS(), {"block": 0.1, "tried": {"mean": ["constant", "psth"]}}, ValueError, "course over the trial"),
         (LDS(), {"n_folds": 9}, mrgp.DataError, "there are 8: lower n_folds, or give block, in seconds, to cut trials"),
     ],

@@ -38,7 +38,6 @@ from mrgp.inference.variational_bayes.regions_rounds import RegionRounds
 from mrgp.inference.variational_bayes.rounds import FIRST_CLIMB, LONGER, Rounds, make_round, value_of
 from mrgp.inference.variational_bayes.updates import resting_variance, update
 from mrgp.likelihoods.likelihood import Spectral
-from mrgp.likelihoods.statespace.lift import is_white
 from mrgp.parts.delays.bounds import admitting
 from mrgp.parts.loadings import RELEVANCE
 from mrgp.parts.readout import LOADINGS, NOISE
@@ -110,8 +109,8 @@ class VB(Method):
         begun = begin(driver, briefly if has_spectrum else None)
         model, fresh = begun.model, driver.start is None and driver.store.phase in (None, "start", SPECTRAL)
         under_spectral = fresh and has_spectrum and not model.likelihood.is_spectral
-        remembers = not is_white(model.kernel) or model.tables.dynamics_sites(driver.data.layout)  # else both are one
-        fast = model.replace(likelihood=Spectral()) if under_spectral and remembers else model
+        apart = under_spectral and model.tables.remember(driver.data.layout)  # else both likelihoods are one
+        fast = model.replace(likelihood=Spectral()) if apart else model
         state = _entered(fast, driver.data, begun.sites, driver.options, Adaptation.of(driver, begun))
         state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase
         return state

@@ -62,7 +62,7 @@ class Reader(Part, family="reader"):
     told: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False
 
-    bin_width: float | None = None
+    bin_width: float | str | None = None
     regions: Sequence[str] | None = None
     drop_dead: bool | None = False
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mrgp.recordings.arguments import counts_of_neurons
 from mrgp.recordings.checks import DataError, damage_named
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.readers.npy import PER_REGION
@@ -98,7 +99,7 @@ def _trial_arrays(
     parts: Mapping[str, Struct],
     contents: Mapping[str, Any],
     source: str,
-    bin_width: float | None,
+    bin_width: float | str | None,
     regions: Sequence[str] | None,
     n_neurons: Sequence[int] | None,
 ) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _trial_arrays(
     if sizes is None:
         remedy = Argument("n_neurons", ("N", "N", "..."), python="n_neurons=(n1, n2, ...)")
         raise DataError(f"{source} does not say the neurons per region: pass ", remedy)
-    counts = [int(n) for n in np.ravel(sizes)]
+    counts = counts_of_neurons(np.ravel(sizes))
     if min(counts, default=0) < 1:
         raise DataError(f"{source}: neurons per region are {counts}: give 1 or more for each")
     for name, fields in parts.items():

@@ -30,6 +30,7 @@ def from_neo(
     merge_layers: bool = False,
     min_neurons: int = 1,
     units: Mapping[str, Any] | None = None,
+    condition_of_trial: str | None = None,
     drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Count the spike trains of a block of neo in the bins of trials.
@@ -57,6 +58,8 @@ def from_neo(
         merge_layers: Join the layers of a cortical area of the Allen atlas: VISp2/3 and VISp5 are VISp.
         min_neurons: Regions of fewer units are left out, with a warning that names them.
         units: Annotation of the trains -> the value, or values, of the units that are counted.
+        condition_of_trial: Column of the trials, or annotation of segments, whose values are their conditions, which a
+            mean of psth tells apart, "none" where there is no value; None for one called "condition", if any.
         drop_dead: Leave out units without spikes in any trial, with a warning that names them; None keeps them.
 
     Raises:
@@ -69,7 +72,7 @@ def from_neo(
     options = SortedSpikes(
         bin_width=bin_width, regions=regions, drop_dead=drop_dead, window=window, align=align,
         trials=trials if isinstance(trials, str) else None, region_map=region_map, merge_layers=merge_layers,
-        min_neurons=min_neurons, units=units,
+        min_neurons=min_neurons, units=units, condition_of_trial=condition_of_trial,
     )  # fmt: skip
     labels = _labels([list(segment.spiketrains) for segment in found])
     clock = Clock.of([_segment(segment, own) for segment, own in zip(found, labels, strict=True)], SOURCE)

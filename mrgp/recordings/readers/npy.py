@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from mrgp.recordings.arguments import counts_of_neurons
 from mrgp.recordings.checks import DataError, damage_named
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.readers.mapping import mapped
@@ -39,7 +40,7 @@ class Npy(Reader):
             array = mapped(path, stream, path.name)
         if array.ndim != 3:
             raise DataError(f"the array of {path.name} is {array.shape}: make it (trials, bins, neurons)")
-        counts = [array.shape[2]] if self.n_neurons is None else list(map(int, self.n_neurons))
+        counts = [array.shape[2]] if self.n_neurons is None else counts_of_neurons(self.n_neurons)
         if sum(counts) != array.shape[2] or min(counts) < 1:
             wrong = f"{path.name} has {array.shape[2]} neurons, not {' + '.join(map(str, counts))}"
             remedy = Argument("n_neurons", ("N", "N", "..."), python="n_neurons=(n1, n2, ...)")

@@ -13,6 +13,7 @@ from mrgp.recordings.layout import BEGIN, EVENT
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.readers.mapping import mapped
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.recordings.units import unmistaken
 
 LARGE = 2**26  # bytes of an array that is mapped where its file allows it, or written so that it can be
 LOCAL_HEADER = struct.Struct("<26xHH")  # of an archive's member: lengths of its name and of what is extra
@@ -45,7 +46,7 @@ class Npz(Reader):
         arrays |= {} if data.layout.is_regular else {"times": data.times}
         arrays |= {EVENT: data.layout.event, BEGIN: data.layout.begin} if data.layout.event else {}
         save = np.savez if data.values.nbytes > LARGE else np.savez_compressed
-        save(path, bin_width=data.bin_width, **arrays)
+        save(path, bin_width=unmistaken(data.bin_width), **arrays)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

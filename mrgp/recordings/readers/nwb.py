@@ -12,8 +12,9 @@ from mrgp.recordings.checks import DataError, damage_named, need, warn
 from mrgp.recordings.readers.sorted_spikes import REGION, SortedSpikes, SortedUnits, named_areas, with_times
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.spikes import patient
+from mrgp.recordings.times import read_window
 from mrgp.recordings.unit_choice import area_name
-from mrgp.recordings.units import read_bin_width, seconds
+from mrgp.recordings.units import read_bin_width
 
 REGION_COLUMNS = ("location", "region", "brain_region", "brain_area")  # of a units table, where people write it
 PEAK = ("peak_channel_id", "peak_electrode_id")  # of a units table, the id of an electrode
@@ -41,13 +42,15 @@ class Nwb(SortedSpikes):
                 contents = file.read()
                 times, labels = _units(contents, path.name)
                 columns = _columns(contents.units, self.units or ())
-                areas = _regions(contents, self.region_of_unit, labels, path.name)
+                areas, doubt = _regions(contents, self.region_of_unit, labels, path.name)
                 invalid = _invalid(contents)
                 observed = _observed(contents.units, labels, invalid)
                 table = _trials(contents, self.trials or "trials", path.name)
+        if doubt:
+            warn(doubt)
         units = SortedUnits(dict(zip(labels, times, strict=True)), areas, columns, observed)
         spans, table = with_times(table, self.timed_by(), self.trials or "trials")
-        begin, end = spans if self.window is None else (spans[0] + edge for edge in seconds("window", self.window))
+        begin, end = spans if self.window is None else (spans[0] + edge for edge in read_window(self.window))
         if touched := int(np.any((begin[:, None] < invalid[:, 1]) & (end[:, None] > invalid[:, 0]), axis=1).sum()):
             overlap = f"{touched} of {begin.size} trials overlap invalid_times of {path.name}"
             warn(f"{overlap}: their bins there are missing")
@@ -81,8 +84,9 @@ def load_nwb(
         path: The file.
         bin_width: Seconds per bin.
         region_of_unit: Column of the units table that names the region, or one name per unit. None for the first of
-            the columns location, region, brain_region and brain_area; without one, the ``location`` of the electrode
-            that ``peak_channel_id`` names, of each unit's electrodes, or of its electrode group. "unknown" is none.
+            the columns location, region, brain_region and brain_area; without one, the ``location`` of each unit's
+            electrodes, of the electrode whose id is its ``peak_channel_id``, or of its electrode group. "unknown" is
+            none.
         regions: Which regions, in this order (delays are measured from the first); units of others are left out.
             None for all, in the order of their first units.
         trials: The table of trials, or of any other intervals in the file.
@@ -143,11 +147,11 @@ def _columns(table: Any, wanted: Collection[str]) -> dict[str, list[Any]]:
 
 def _regions(
     contents: Any, region_of_unit: str | Sequence[str] | Mapping[Any, str] | None, labels: list[Any], source: str
-) -> list[str]:
-    """Name the region of each unit; '' where the file has none."""
+) -> tuple[list[str], str]:
+    """Name the region of each unit, '' where there is none, and a doubt about them, '' for none."""
     table = contents.units
     if region_of_unit is not None and not isinstance(region_of_unit, str):
-        return named_areas(region_of_unit, labels, source)
+        return named_areas(region_of_unit, labels, source), ""
     likely = [name for name in REGION_COLUMNS if name in table.colnames]
     name = next(iter(likely), None) if region_of_unit is None else region_of_unit
     if name is not None:
@@ -157,14 +161,23 @@ def _regions(
         column = table[name]
         if hasattr(column, "target"):
             raise DataError(f"column {name!r} of {source} has several values per unit: name another for regions")
-        return list(map(_area, column[:]))
-    if contents.electrodes is not None and (peak := next((n for n in PEAK if n in table.colnames), None)) is not None:
-        return _at_peak(contents.electrodes, np.asarray(table[peak][:]).tolist())
-    if "electrodes" in table.colnames:
-        return _locations(table["electrodes"], labels, source)
+        return list(map(_area, column[:])), ""
+    peak = next((name for name in PEAK if name in table.colnames), None)
+    rows = None if peak is None else _rows_of_peaks(contents, np.asarray(table[peak][:], float))
+    if "electrodes" in table.colnames and any(areas := _locations(table["electrodes"], rows, labels, source)):
+        return areas, ""
+    if rows is not None:
+        doubt = ""
+        groups = dict.fromkeys(map(str, contents.electrodes["group_name"][:]))
+        if len(groups) > len(held := {str(contents.electrodes["group_name"][row]) for row in rows if row is not None}):
+            doubt = f"{peak} puts the units of {source} on {', '.join(sorted(held))}, of {', '.join(groups)}: "
+            doubt += "if it counts the channels of each by themselves, give region_of_unit"
+        return ["" if row is None else _area(contents.electrodes["location"][row]) for row in rows], doubt
     if "electrode_group" in table.colnames:
-        return [_area(group.location) for group in table["electrode_group"][:]]
-    raise DataError(f"{source} does not say where its units are: pass ", REGION, ", a column or one name per unit")
+        return [_area(group.location) for group in table["electrode_group"][:]], ""
+    no_id = "" if peak is None else f", for {peak} is no id of its electrodes"
+    nowhere = f"{source} does not say where its units are{no_id}: pass "
+    raise DataError(nowhere, REGION, ", a column or one name per unit")
 
 
 def _area(value: Any) -> str:
@@ -173,20 +186,37 @@ def _area(value: Any) -> str:
     return "" if name == NOWHERE else name
 
 
-def _at_peak(electrodes: Any, peaks: list[Any]) -> list[str]:
-    """Name the location of the electrode, by its id, that each unit is largest at."""
-    locations = dict(zip(np.asarray(electrodes.id[:]).tolist(), electrodes["location"][:], strict=True))
-    return [_area(locations.get(peak)) for peak in peaks]
+def _rows_of_peaks(contents: Any, peaks: np.ndarray) -> list[int | None] | None:
+    """Find the electrode that each unit is largest at, by its id, as a row; None for none.
+
+    The whole is None where peaks are something else, such as channels counted on each probe: one is no id, or is that
+    of an electrode of another group than its unit's.
+    """
+    electrodes, units = contents.electrodes, contents.units
+    if electrodes is None:
+        return None
+    row_of = {peak: row for row, peak in enumerate(np.asarray(electrodes.id[:]).tolist())}
+    there = np.isfinite(peaks) & (peaks >= 0)
+    if any(peak not in row_of for peak in peaks[there]):
+        return None
+    rows = [row_of[peak] if known else None for peak, known in zip(peaks.tolist(), there, strict=True)]
+    if "electrode_group" in units.colnames:
+        own, groups = units["electrode_group"][:], electrodes["group"][:]
+        if any(row is not None and groups[row] is not own[unit] for unit, row in enumerate(rows)):
+            return None
+    return rows
 
 
-def _locations(electrodes: Any, labels: list[Any], source: str) -> list[str]:
-    """Name the one location of each unit's electrodes."""
+def _locations(electrodes: Any, peaks: list[int | None] | None, labels: list[Any], source: str) -> list[str]:
+    """Name the one location of each unit's electrodes; of several or none, that of its peak."""
     rows = electrodes.target if hasattr(electrodes, "target") else electrodes
     location = np.asarray(rows.table["location"][:], object)
     ends = np.asarray(electrodes.data[:], int) if rows is not electrodes else np.arange(1, len(labels) + 1)
     areas = []
-    for label, part in zip(labels, np.split(np.asarray(rows.data[:], int), ends)[: len(labels)], strict=True):
-        found = sorted(set(map(_area, location[part])))
+    of_units = np.split(np.asarray(rows.data[:], int), ends)[: len(labels)]
+    for label, part, peak in zip(labels, of_units, peaks or [None] * len(labels), strict=True):
+        own = np.array([peak]) if peak is not None and (peak in part or not part.size) else part
+        found = sorted(set(map(_area, location[own])))
         if len(found) > 1:
             where = f"unit {label} of {source} has electrodes in {', '.join(found)}"
             raise DataError(f"{where}: pass ", REGION, ", a column or one name per unit")

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from mrgp.recordings.arguments import several
 from mrgp.recordings.checks import DataError, need
+from mrgp.recordings.layout import CONDITION
+from mrgp.recordings.readers.sorted_spikes import conditions_of
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.spikes import from_spike_times, trial_columns
 from mrgp.recordings.texts import as_text
@@ -20,6 +23,7 @@ def from_pynapple(
     regions: Sequence[str] | None = None,
     align: Sequence[float] | None = None,
     window: tuple[float, float] | None = None,
+    condition_of_trial: str | None = None,
     drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Count the spikes of a pynapple ``TsGroup`` in the bins of trials.
@@ -36,6 +40,8 @@ def from_pynapple(
             None for all, in the order of their first units.
         align: One event per trial in seconds, such as the ``t`` of a ``Ts``; with ``window``, instead of ``trials``.
         window: From, to in seconds around ``align``.
+        condition_of_trial: Metadata of the trials whose values are their conditions, which a mean of psth tells apart,
+            "none" where there is no value; None for those called "condition", if there are any.
         drop_dead: Leave out units without spikes in any trial, with a warning that names them; None keeps them.
 
     Raises:
@@ -53,16 +59,19 @@ def from_pynapple(
             known = ", ".join(map(str, units.metadata_columns))
             raise DataError(f"the units have no metadata {areas!r} for regions: there is {known}")
         areas = list(np.asarray(units.get_info(areas)))
+    several("region_of_unit", areas, "metadata of the units, or one name per unit")
     span = np.asarray(units.time_support.values, float)
     ends = [time for spikes in times.values() if spikes.size for time in (spikes[0], spikes[-1])]
     given = len(span) > 0 and not (len(span) == 1 and ends and span.tolist() == [[min(ends), max(ends)]])
     observed = dict.fromkeys(times, span) if given else None  # by default pynapple's ends with the spikes
     timing: dict[str, Any] = {"align": align, "window": window}
-    coords = {}
+    coords, table = {}, dict[str, np.ndarray]()
     if trials is not None:
         timing |= {"start": np.asarray(trials.start), "stop": np.asarray(trials.end)}
         table = {str(name): np.asarray(trials.get_info(name)) for name in trials.metadata_columns}
         coords = trial_columns(table, [as_text(area) for area in dict.fromkeys(areas)])
+    if condition_of_trial is not None:
+        coords[CONDITION] = conditions_of(table, condition_of_trial, "the intervals")
     return from_spike_times(
         times, areas, bin_width, regions=regions, observed=observed, trial_coords=coords, drop_dead=drop_dead, **timing
     )

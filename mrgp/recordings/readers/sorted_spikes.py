@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as shortened
 from typing import Any, ClassVar
 
 import numpy as np
 
+from mrgp.recordings.arguments import several
 from mrgp.recordings.checks import DataError, warn
 from mrgp.recordings.layout import CONDITION
 from mrgp.recordings.plausibility import outside_doubts
 from mrgp.recordings.readers.base import Reader
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.recordings.spikes import from_spike_times, trial_columns
+from mrgp.recordings.times import read_window
 from mrgp.recordings.unit_choice import UnitChoice, area_name
-from mrgp.recordings.units import seconds
 from mrgp.runtime.sentences import Argument
 
 REGION = Argument("region_of_unit", python="region_of_unit=")
@@ -73,6 +75,14 @@ class SortedSpikes(Reader, abstract=True):
     units: Mapping[str, Any] | None = Reader.option("units with these values in a column", "COLUMN=A+B,..")
     condition_of_trial: str | None = Reader.option("of the trials: what --mean psth tells apart (condition)", "COLUMN")
 
+    def __post_init__(self) -> None:
+        for what, column in {"align": self.align, "condition_of_trial": self.condition_of_trial}.items():
+            if not isinstance(column, str | None):
+                raise DataError(f"{what} is {shortened(column)}: give the name of a column of the trials")
+        if self.window is not None:
+            read_window(self.window)
+        self.choice()
+
     def choice(self) -> UnitChoice:
         """Choice of units that the options ask for."""
         return UnitChoice(self.regions, self.region_map, self.merge_layers, self.min_neurons, self.units)
@@ -107,13 +117,13 @@ class SortedSpikes(Reader, abstract=True):
         labels = list(units.times)
         chosen = {labels[unit]: area for unit, area in zip(kept, areas, strict=True) if area in names}
         spikes = {label: units.times[label] for label in chosen}
-        begin, end = times if self.window is None else (times[0] + edge for edge in seconds("window", self.window))
+        begin, end = times if self.window is None else (times[0] + edge for edge in read_window(self.window))
         for doubt in outside_doubts(spikes, np.stack([begin, end], 1)):
             warn(doubt)
         window = {"start": begin, "stop": end} if self.window is None else {"align": times[0], "window": self.window}
         coords = trial_columns(table, names)
         if self.condition_of_trial is not None:
-            coords[CONDITION] = _conditions(table, self.condition_of_trial, source)
+            coords[CONDITION] = conditions_of(table, self.condition_of_trial, source)
         observed = None if units.observed is None else {label: units.observed[label] for label in chosen}
         return from_spike_times(
             spikes, chosen, width, regions=names, trial_coords=coords, drop_dead=self.drop_dead, observed=observed,
@@ -121,7 +131,7 @@ class SortedSpikes(Reader, abstract=True):
         )  # fmt: skip
 
 
-def _conditions(table: Mapping[str, np.ndarray], column: str, source: str) -> np.ndarray:
+def conditions_of(table: Mapping[str, np.ndarray], column: str, source: str) -> np.ndarray:
     """Return the values of a column of the trials as text, "none" where there is no value."""
     known = trial_columns(table, ())
     if column not in known:
@@ -160,7 +170,7 @@ def named_areas(region_of_unit: Sequence[str] | Mapping[Any, str], labels: Seque
     """Return the region of each unit from one name per unit, in their order or by label."""
     if isinstance(region_of_unit, Mapping):
         return [area_name(region_of_unit.get(label)) for label in labels]
-    if len(region_of_unit) != len(labels):
+    if len(several("region_of_unit", region_of_unit, "a column, or one name per unit")) != len(labels):
         raise DataError(f"region_of_unit has {len(region_of_unit)} names for the {len(labels)} units of {source}")
     return list(map(area_name, region_of_unit))
 

@@ -1,6 +1,6 @@
 """Reader of spikeinterface's sortings: spikes of units, counted in the bins of trials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ def from_spikeinterface(
     merge_layers: bool = False,
     min_neurons: int = 1,
     units: Mapping[str, Any] | None = None,
+    condition_of_trial: str | None = None,
     drop_dead: bool | None = False,
 ) -> MultiRegionData:
     """Count the spikes of a sorting of spikeinterface in the bins of trials.
@@ -54,6 +55,8 @@ def from_spikeinterface(
         min_neurons: Regions of fewer units are left out, with a warning that names them.
         units: Property of the units -> the value, or values, of the units that are counted, such as
             ``{"KSLabel": "good"}``.
+        condition_of_trial: Column of the trials whose values are their conditions, which a mean of psth tells apart,
+            "none" where there is no value; None for a column "condition", if there is one.
         drop_dead: Leave out units without spikes in any trial, with a warning that names them; None keeps them.
 
     Raises:
@@ -66,7 +69,7 @@ def from_spikeinterface(
         raise DataError(f"the sorting is a {type(sorting).__name__}: pass a sorting of spikeinterface")
     options = SortedSpikes(
         bin_width=bin_width, regions=regions, drop_dead=drop_dead, window=window, align=align, region_map=region_map,
-        merge_layers=merge_layers, min_neurons=min_neurons, units=units,
+        merge_layers=merge_layers, min_neurons=min_neurons, units=units, condition_of_trial=condition_of_trial,
     )  # fmt: skip
     labels = list(np.asarray(sorting.unit_ids).tolist())
     clock = Clock.of([_segment(sorting, number) for number in range(sorting.get_num_segments())], SOURCE)
@@ -78,14 +81,27 @@ def from_spikeinterface(
 
 def _segment(sorting: Any, number: int) -> Segment:
     """Spikes of one segment, and its extent where a recording is registered."""
-    times = {
-        label: np.asarray(sorting.get_unit_spike_train(label, segment_index=number, return_times=True), float)
-        for label in np.asarray(sorting.unit_ids).tolist()
+    labels, has_end = np.asarray(sorting.unit_ids).tolist(), sorting.has_recording()
+    trains = {
+        label: np.asarray(sorting.get_unit_spike_train(label, segment_index=number, return_times=not has_end))
+        for label in labels
     }
-    if not sorting.has_recording():
-        return Segment(times)
-    clock = np.asarray(sorting.get_times(segment_index=number))  # of every sample: there may be gaps between them
-    return Segment(times, float(clock[0]), float(clock[-1]) + 1 / float(sorting.get_sampling_frequency()))
+    if not has_end:
+        return Segment({label: times.astype(float) for label, times in trains.items()})
+    seconds_at = _clock(sorting, number)
+    begin, last = seconds_at(np.array([0, sorting.get_num_samples(segment_index=number) - 1]))
+    times = {label: seconds_at(samples) for label, samples in trains.items()}
+    return Segment(times, float(begin), float(last) + 1 / float(sorting.get_sampling_frequency()))
+
+
+def _clock(sorting: Any, number: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Function from samples of a segment to seconds; there may be gaps between samples.
+
+    Those of spikes alone are converted: the times of every sample of a session would be gigabytes.
+    """
+    if hasattr(sorting, "sample_index_to_time"):
+        return lambda samples: np.asarray(sorting.sample_index_to_time(samples, segment_index=number), float)
+    return np.asarray(sorting.get_times(segment_index=number), float).__getitem__  # of earlier versions
 
 
 def _column(values: Any) -> list[Any]:

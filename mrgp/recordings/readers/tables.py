@@ -4,6 +4,7 @@ import csv
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ def columns_of(table: Any) -> dict[str, np.ndarray]:
     Times that carry a unit become seconds. Whole numbers become floats where they are times, that is in columns whose
     name ends in "time" or "times".
     """
+    if not isinstance(table, Mapping) and not hasattr(table, "columns"):
+        raise DataError(f"the trials are {shortened(table)}: give a mapping of columns, or a table of pandas")
     names = list(table)
     columns = {}
     for name in names:
@@ -86,7 +89,8 @@ def given_trials(trials: str | Path | Mapping[str, Any], folder: Path) -> dict[s
         if not any(path.is_file() for path in paths):
             raise DataError(f"there is no table {trials} of trials, in {folder.name} or by its path: check its name")
         table = read_table(next(path for path in paths if path.is_file()))
-    if not table or len({len(column) for column in table.values()}) > 1:
+    lengths = {np.shape(column)[:1] for column in table.values()}
+    if len(lengths) != 1 or () in lengths:
         raise DataError("trials are columns of one length, of times in seconds and of labels: give those")
     return table
 

@@ -32,6 +32,7 @@ from mrgp.parts.readout import LOADINGS
 from mrgp.parts.symmetries import align_draws
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData, stand_in
+from mrgp.recordings.units import read_bin_width, unmistaken
 from mrgp.results.fitted import FittedProcesses
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.records import Store
@@ -88,7 +89,7 @@ def calibrate(
             simulations with other settings.
         FloatingPointError: every fit failed.
     """
-    settings = dict(settings or {})
+    settings, bin_width = dict(settings or {}), read_bin_width(bin_width)
     _check(model, method, settings, n, draws)
     layout = Layout(tuple(regions), tuple(regions.values()), bin_width)
     if model.assignment(layout).n_regions < len(regions):
@@ -96,7 +97,7 @@ def calibrate(
     blank = stand_in(layout, 1, n_bins)
     blank.require(model.regions_needed, type(model).__name__)
     priors = ranked_priors(model, blank)
-    design = {"n_trials": n_trials, "n_bins": n_bins, "bin_width": bin_width, "snr": snr}
+    design = {"n_trials": n_trials, "n_bins": n_bins, "bin_width": unmistaken(bin_width), "snr": snr}
     asked = dict(Method.member(method).for_calibration)
     if "n_draws" in asked:
         asked["n_draws"] = max(asked["n_draws"], draws)

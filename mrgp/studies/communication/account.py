@@ -23,7 +23,8 @@ EDGES = {
     "lower_ms": ("interval from (ms)", 1), "upper_ms": ("to (ms)", 1), "outcome": ("outcome", None),
 }  # fmt: skip
 FITS = {
-    "is_control": ("control", None), "seed": ("seed", 0), "bound": ("bound (nats)", 1), "epochs": ("epochs", 0),
+    "is_control": ("control", None), "seed": ("seed", 0), "bound": ("bound (nats)", 1),
+    "gain": ("above each neuron's own mean (nats)", 1), "epochs": ("epochs", 0),
     "converged": ("converged", None), "seconds": ("time (s)", 1), "failure": ("failure", None),
 }  # fmt: skip
 PICTURES = (
@@ -59,6 +60,7 @@ def _lights(result: Any) -> list[Light]:
     found = [
         rules.failed(int((~good).sum()), len(fits), FAILED, "Trainings"),
         converged(int((good & ~fits["converged"].fillna(False).astype(bool)).sum()), int(good.sum())),
+        learned(int((good & ~fits["learned"]).sum()), int(good.sum())),
         repeated("Trainings", n_own, ENOUGH_SEEDS, "--seeds", "how far trainings agree"),
         repeated("Controls", n_control, ENOUGH_CONTROLS, "--controls", "how far controls differ by chance"),
     ]
@@ -82,6 +84,16 @@ def converged(n_open: int, n: int) -> Light:
     if n_open:
         said = "Trainings that end early differ from each other by that too: raise --max-iterations."
     return Light("Convergence", state, f"{n - n_open} of {n}", said)
+
+
+def learned(n_idle: int, n: int) -> Light:
+    """Judge if trainings came to rest above each neuron's own mean."""
+    state, said = State.GOOD, "All trainings have learned more than each neuron's own mean, and came to rest."
+    if n_idle:
+        state = State.BAD
+        said = "What trainings have not learned speaks neither for an edge nor against one: train longer "
+        said += "(--max-iterations) before anything is said of edges."
+    return Light("Trainings have learned", state, f"{n - n_idle} of {n}", said)
 
 
 def repeated(name: str, n: int, enough: int, option: str, says: str) -> Light:
@@ -125,7 +137,7 @@ def drift_held(among: int | None) -> Light:
 
 def as_high(spread: float) -> Light:
     """Judge how far apart the bounds of trainings on the recording end, in nats per trial."""
-    state, said = graded(spread, NEAR, FAR), "Trainings have learned as much as each other."
+    state, said = graded(spread, NEAR, FAR), "Trainings end as high as each other."
     if state is State.LOOK:
         said = "Some trainings have learned less than others: train longer (--max-iterations), from more seeds."
     elif state is State.BAD:

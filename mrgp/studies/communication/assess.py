@@ -128,6 +128,7 @@ def trained(job: Job, task: Task) -> dict[str, Any]:
         record["effect"] = edges["effect"].values.tolist()
         record |= {name: delays[name].values.tolist() for name in (DELAY.name, "sd")}
         record |= {"longest": fit.model.longest_delay(fit.layout), "bound": float(fit.trace[-1])}
+        record["gain"] = record["bound"] - float(np.sum(fit.model.emission.trivial_log_likelihood(fit.recording())))
         record |= {"epochs": fit.iterations, "converged": bool(fit.converged)}
         if not np.isfinite(record["effect"]).all():
             raise FloatingPointError("the effect of an edge is not finite")

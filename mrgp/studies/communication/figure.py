@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
@@ -12,6 +13,7 @@ from mrgp.plots.style import GREY, Page, region_color, styled
 
 STANDS_OUT = "stands out"  # outcome of an edge
 LOWER, UPPER = f"{DELAY.name}_lower", f"{DELAY.name}_upper"
+TICKS = 4  # intervals of the axis of effects, whose numbers may have many digits
 MOST = 20  # edges that are drawn, the strongest first
 
 
@@ -20,26 +22,27 @@ def plot_communication(study: Any) -> Figure:
     """Plot effects of edges beside their controls, and the delays of those that stand out.
 
     Left, a dot is the mean effect, its line reaches from the least to the most of the trainings; a grey tick is the
-    largest effect of the same edge in a control. Right, delays with their 90% intervals, unless there are none.
+    largest effect of the same edge in a control. Right, delays of edges that stand out, with their 90% intervals.
 
     Args:
         study: A :class:`mrgp.studies.communication.result.Communication`.
     """
     edges = study.edges.isel(edge=np.argsort(-study.edges["effect"].values)[:MOST])
     figure = Page(1.2 + 0.26 * edges.sizes["edge"])
-    has_delays = bool((edges[UPPER] > 0).any())
+    out = edges["outcome"].values == STANDS_OUT
+    has_delays = bool((edges[UPPER].values[out] > 0).any())
     columns = figure.subplots(1, 1 + has_delays, sharey=True, squeeze=False, width_ratios=(1.4, 1)[: 1 + has_delays])[0]
     left = columns[0]
     places = np.arange(edges.sizes["edge"])
     names = list(dict.fromkeys(study.edges[TARGET].values.tolist()))
     colours = [region_color(names.index(source)) for source in edges[SOURCE].values]
-    out = edges["outcome"].values == STANDS_OUT
     _lines(left, places, colours, edges, ("effect", "effect_least", "effect_most"), np.ones(len(places), bool), 1.0)
     left.plot(edges["control"], places, linestyle="", marker="|", markersize=11, markeredgewidth=2, color=GREY)
     words = [f"{source} to {target}" for source, target in zip(edges[SOURCE].values, edges[TARGET].values, strict=True)]
     left.set_yticks(places, words)
     left.set(ylim=(len(places) - 0.5, -0.5), xlabel="change of the target in a bin")
     left.set_xlim(left=0)
+    left.xaxis.set_major_locator(MaxNLocator(TICKS))
     left.set_title("effect of messages; grey: control", loc="left")
     for right in columns[1:]:
         _lines(right, places, colours, edges, (DELAY.name, LOWER, UPPER), out, 1e3)

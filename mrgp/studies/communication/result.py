@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy import stats
 
+from mrgp.inference.trivial import SLACK
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.networks.channels import Edges
@@ -27,6 +28,7 @@ MANY_TIMES = 2.0  # the strongest edge of a control, above which an edge is not 
 FAINT = 0.1  # of the strongest edge, below which an edge may be what others leave over
 LEVEL = 0.9  # of intervals
 AS_CONTROL, IS_FAINT = "as in a control", "faint"
+NOTHING = ": nothing here speaks for communication"
 LIMITS = (
     "None of this excludes an input that both regions get, earlier the one and later the other, nor a region between "
     "them that was not recorded. An edge back to a strong source can stand for the source's own memory."
@@ -47,8 +49,9 @@ class Communication(Shown):
             edge in a control; ``delay``, ``delay_lower`` and ``delay_upper`` in seconds, of all trainings together;
             ``outcome`` in words: an edge "stands out" if in every training its effect is more than twice the largest of
             any edge in any control, and on average a tenth of the strongest edge's or more, below which it is "faint".
-        fits: A row for each training: ``is_control``, ``seed``, ``bound``, ``epochs``, ``converged``, ``seconds``, and
-            ``failure``, or "".
+        fits: A row for each training: ``is_control``, ``seed``, ``bound``, ``gain`` of it over each neuron's own mean,
+            in nats, ``epochs``, ``converged``, ``learned``, ``seconds``, and ``failure``, or "". A training has learned
+            if it came to rest, and gained more than a nat per neuron.
         settings: Of the study.
     """
 
@@ -84,7 +87,11 @@ class Communication(Shown):
         by = {o: np.flatnonzero(self.edges["outcome"].values == o) for o in (STANDS_OUT, IS_FAINT, AS_CONTROL)}
         said = [self._of_edge(int(edge)) for edge in by[STANDS_OUT]]
         if not len(by[STANDS_OUT]):
-            said = ["No edge stands out from the controls: nothing here speaks for communication."]
+            idle = self._not_learned(is_control=False)
+            told = f", and nothing can be concluded from that: {idle}" if idle else NOTHING
+            said = [f"No edge stands out from the controls{told}."]
+        elif idle := self._not_learned(is_control=True):
+            said.append(f"Edges may stand out only because controls have not learned what they could: {idle}.")
         if len(by[IS_FAINT]):
             said.append(f"Faint beside the strongest, and not to be relied on: {self._named(by[IS_FAINT])}.")
         if len(by[AS_CONTROL]):
@@ -134,6 +141,18 @@ class Communication(Shown):
         late = ", ".join(f"{1e3 * own[name]:.1f}" for name in (LOWER, UPPER))
         return f"{said}, {1e3 * own[DELAY.name]:.1f} ms [{late}] later than the one bin that every message takes."
 
+    def _not_learned(self, *, is_control: bool) -> str:
+        """Say of trainings of a kind that they have not learned, and what to do; "" where all have."""
+        own = self.fits[(self.fits["is_control"] == is_control) & (self.fits["failure"] == "")]
+        idle, n = own[~own["learned"]], len(own)
+        if not len(idle):
+            return ""
+        early = int((~idle["converged"].astype(bool)).sum())
+        said = [f"{early} of {n} trainings ended before they came to rest, raise max_iterations"] * (early > 0)
+        if flat := len(idle) - early:
+            said.append(f"{flat} of {n} trainings came to rest no better than each neuron's own mean, change settings")
+        return "; ".join(said)
+
     @property
     def _has_delays(self) -> bool:
         """True unless messages always take one bin."""
@@ -145,6 +164,7 @@ class Communication(Shown):
 
     def _card(self) -> Card:
         shown = self.table()[[SOURCE, TARGET, "effect", "effect_sd", "control", DELAY.name, "outcome"]]
+        shown = shown.rename(columns={DELAY.name: "delay (s)"})
         text = shown.to_string(index=False, float_format=lambda number: f"{number:.3g}")
         failed = int((self.fits["failure"] != "").sum())
         notes = [f"{failed} of {len(self.fits)} trainings failed: see fits"] if failed else []
@@ -178,9 +198,17 @@ def gathered(layout: Layout, records: Sequence[Mapping[str, Any]], settings: Map
     found = xr.Dataset({name: ("edge", values) for name, values in table.items()}, coords)
     for name in (DELAY.name, LOWER, UPPER):
         found[name].attrs["units"] = "s"
-    columns = ("is_control", "seed", "bound", "epochs", "converged", "seconds", "failure")
-    rows = [{name: record.get(name) for name in columns} for record in records]
-    return Communication(found, pd.DataFrame(rows), settings)
+    columns = ("is_control", "seed", "bound", "gain", "epochs", "converged", "seconds", "failure")
+    fits = pd.DataFrame([{name: record.get(name) for name in columns} for record in records])
+    fits["gain"] = fits["gain"].astype(float)  # there is none in records of before
+    fits["learned"] = [has_learned(record, SLACK * layout.total_neurons) for record in records]
+    return Communication(found, fits, settings)
+
+
+def has_learned(record: Mapping[str, Any], least: float) -> bool:
+    """True if a training came to rest more than ``least`` nats above each neuron's own mean."""
+    gain = record.get("gain")
+    return bool(record.get("converged")) and (gain is None or gain > least)
 
 
 def delays_of(records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

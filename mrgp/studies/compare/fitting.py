@@ -114,8 +114,8 @@ def digest_of(fit: Fit) -> str:
 
 
 def file_of(folder: Path, name: str) -> Path:
-    """Path of the fit of a hypothesis."""
-    return folder / f"fit_{name.replace('/', '_')}.nc"
+    """Path of the fit of a hypothesis: another one for every name, whatever is in it."""
+    return folder / f"fit_{name.replace('%', '%25').replace('/', '%2F')}.nc"
 
 
 def fitted(

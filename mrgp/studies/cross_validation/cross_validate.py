@@ -146,7 +146,7 @@ def _checked(job: Job, candidates: Sequence[Candidate], cut: bool) -> list[Candi
         ValueError: one has more latents than there are neurons, or a course over trials, which are ``cut``.
     """
     for candidate in candidates:
-        if cut and candidate.of(job.model).lacks_duration:
+        if cut and candidate.of(job.model).has_course:
             raise ValueError(f"candidate {candidate} has a course over the trial, which blocks have not: leave it out")
         if not admits(job, candidate):
             raise ValueError(f"candidate {candidate} has more latents than the recording has neurons: leave it out")

@@ -256,7 +256,7 @@ def _psths(methods: dict[str, Any], test: MultiRegionData, mask: HeldOut) -> xr.
                  for source in sources]  # fmt: skip
         dims = ("source", f"held_{region}", "time")
         arrays[region] = xr.DataArray(np.swapaxes(means, 1, 2), {f"held_{region}": neurons}, dims)
-    coords = {"source": ["data", *methods], "time": test.times}
+    coords = {"source": ["data", *methods], "time": test.layout.time_axis(test.n_bins)}
     return xr.Dataset(arrays, coords, {"units": "data units", "regions": list(test.layout.regions)})
 
 

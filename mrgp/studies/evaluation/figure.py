@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrgp.metrics.metric import Metric
-from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, hide, styled, tint
+from mrgp.plots.style import GREY, LARGE, PALETTE, SMALL, Page, event_of, hide, styled, time_label, tint
 from mrgp.studies.evaluation.report import scored, scored_of_regions
 
 MOST_NUMBERS = 16  # bars of a panel that can be numbered
@@ -116,7 +116,7 @@ def plot_held_out(psths: xr.Dataset) -> Figure:
             if r == 0:
                 ax.set_title("recorded" if source == "data" else source)
         axes[r, 0].set_ylabel(f"{region}\n{counts[r]} neurons")
-    figure.supxlabel("time (s)", fontsize=LARGE)
+    figure.supxlabel(time_label(event_of(psths)), fontsize=LARGE)
     bar = figure.colorbar(image, ax=axes, pad=0.02, extend="both")
     bar.set_label("PSTH − its mean (data units)")
     return figure

@@ -136,7 +136,8 @@ def test_a_segment_ends_with_its_last_sample_also_where_there_are_gaps():
             return 1
 
         def get_unit_spike_train(self, unit, segment_index, return_times):
-            return np.array([0.2, 3.2])
+            assert not return_times  # which takes the times of every sample
+            return np.array([200, 1200])
 
         def has_recording(self):
             return True
@@ -160,6 +161,71 @@ def test_a_segment_ends_with_its_last_sample_also_where_there_are_gaps():
     data = mrgp.from_spikeinterface(Gapped(), 0.5, trials=trials)
     np.testing.assert_array_equal(data.with_nan()[:, :, 0], [[1, 0], [1, 0]])  # the end is seen, and silent
     assert mrgp.from_spikeinterface(Gapped(), 0.5).n_bins == 8
+
+    class Converting(Gapped):
+        """Those of a later version, which converts samples."""
+
+        def sample_index_to_time(self, samples, segment_index):
+            assert np.size(samples) <= 2
+            return Gapped.get_times(self, segment_index)[samples]
+
+        def get_times(self, segment_index):
+            raise AssertionError("the times of every sample are not needed")
+
+    one, other = mrgp.from_spikeinterface(Gapped(), 0.5), mrgp.from_spikeinterface(Converting(), 0.5)
+    assert one.fingerprint == other.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore:.*set_times")
+def test_a_sorting_with_the_times_of_its_recording():
+    core = pytest.importorskip("spikeinterface.core")
+    made, recording = sorting(), core.NumpyRecording([np.zeros((6500, 1))], RATE)
+    clock = np.arange(6500) / RATE + 100.0
+    clock[3000:] += 7.0  # a gap
+    recording.set_times(clock)
+    made.register_recording(recording)
+    shifted = {unit: clock[np.round(train * RATE).astype(int)] for unit, train in spikes().items()}
+    starts = np.where(START < 3, START, START + 7) + 100.0
+    trials = {"start_time": starts, "stop_time": starts + STOP - START}
+    with pytest.warns(UserWarning, match=HOMELESS):
+        data = mrgp.from_spikeinterface(made, WIDTH, trials=trials)
+    assert_same(data, expected(shifted, start=starts, stop=starts + STOP - START))
+
+
+def test_conditions_of_trials():
+    nap = pytest.importorskip("pynapple")
+    side = np.array(["l", "r", "", "r"])
+    wanted = ["l", "r", "none", "r"]
+    with pytest.warns(UserWarning, match=HOMELESS):
+        data = mrgp.from_neo(block(), WIDTH, trials=table(side=side), condition_of_trial="side")
+    assert data.trial_coords["condition"].tolist() == wanted
+    assert data.layout.conditions == ("l", "none", "r")
+    parts = [spikes(n, 1000) for n in range(3)]
+    with pytest.warns(UserWarning, match=HOMELESS):
+        data = mrgp.from_neo(block(parts, ends=(1.0,) * 3, begins=(0.0,) * 3), WIDTH, condition_of_trial="side")
+    assert data.trial_coords["condition"].tolist() == list("lrl")
+    units = nap.TsGroup({n: nap.Ts(train) for n, train in enumerate(spikes().values())})
+    trials = nap.IntervalSet(START, STOP, metadata={"side": side})
+    areas = ["V1", "V2", "V1", "V2", "V1"]
+    data = mrgp.from_pynapple(units, trials, WIDTH, region_of_unit=areas, condition_of_trial="side")
+    assert data.trial_coords["condition"].tolist() == wanted
+    with pytest.raises(DataError, match="the trials of the intervals have no column 'hue': choose from side"):
+        mrgp.from_pynapple(units, trials, WIDTH, region_of_unit=areas, condition_of_trial="hue")
+    with pytest.raises(DataError, match="the trials of the intervals have no column 'hue': choose from none"):
+        mrgp.from_pynapple(
+            units, None, WIDTH, region_of_unit=areas, align=START, window=(0, 1), condition_of_trial="hue"
+        )
+    with (
+        pytest.warns(UserWarning, match=HOMELESS),
+        pytest.raises(DataError, match="the trials of the block have no column 'hue': choose from cue, side"),
+    ):
+        mrgp.from_neo(block(), WIDTH, trials=table(), condition_of_trial="hue")
+
+
+def test_conditions_of_the_trials_of_a_sorting():
+    with pytest.warns(UserWarning, match=HOMELESS):
+        data = mrgp.from_spikeinterface(sorting(), WIDTH, trials=table(), condition_of_trial="side")
+    assert data.trial_coords["condition"].tolist() == list("lrlr")
 
 
 @pytest.mark.parametrize(

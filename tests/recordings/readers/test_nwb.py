@@ -342,7 +342,7 @@ def test_a_file_without_trials_names_the_tables_that_it_has(tmp_path):
         ({}, {"align": "cue"}, r"align='cue' needs a window in seconds around it: such as window=\(-0.2, 0.5\)"),
         ({}, {"align": "go", "window": (0, 1)}, "'trials' has no column 'go' of times: choose from start_time"),
         ({}, {"align": "stimulus", "window": (0, 1)}, "has no column 'stimulus' of times: choose from start_time"),
-        ({}, {"bin_width": 20}, "bins of 20 s are longer than any here, 5 s: give the seconds per bin, such as 0.02"),
+        ({}, {"bin_width": 20}, "bins of 20 s are longer than 5 s: give the seconds per bin, such as 0.02"),
         ({}, {"bin_width": -1}, "bin_width is -1: give the seconds per bin"),
         ({"ids": [1, 2, 2, 3]}, {}, "two units of a.nwb have the id 2"),
         ({"times": dict.fromkeys(AREAS, ())}, {}, "the units of a.nwb have no spike_times"),
@@ -430,3 +430,73 @@ def test_what_is_not_of_pynapple(arguments, message):
 def test_metadata_that_is_not_there():
     with pytest.raises(DataError, match="no metadata 'area' for regions: there is rate, location, depth"):
         from_pynapple(tsgroup(), intervals(), WIDTH, region_of_unit="area")
+
+
+# --- units by their electrodes
+
+
+def write_probes(path, *, peaks, electrodes=None, groups=False, ids=range(8)):
+    """A file of two probes, A in V1 and CA1, B in V2 and CA3, of four electrodes each, and the units of ``spikes``."""
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    file = pynwb.NWBFile(session_description="a test", identifier="probes", session_start_time=start)
+    device, probes = file.create_device(name="probe"), []
+    for name in "AB":
+        about = {"name": name, "description": "of it", "location": f"side {name}", "device": device}
+        probes.append(file.create_electrode_group(**about))
+    for row, place in enumerate(["V1", "V1", "CA1", "CA1", "V2", "V2", "CA3", "CA3"]):
+        file.add_electrode(id=ids[row], location=place, group=probes[row // 4], group_name=probes[row // 4].name)
+    file.add_unit_column(name="peak_channel_id", description="an electrode, or a channel")
+    for number, (unit, times) in enumerate(spikes().items()):
+        more = {} if electrodes is None else {"electrodes": electrodes[number]}
+        more |= {"electrode_group": probes[number // 2]} if groups else {}
+        file.add_unit(id=unit, spike_times=times, peak_channel_id=peaks[number], **more)
+    for begin, end in zip(START, STOP, strict=True):
+        file.add_trial(start_time=begin, stop_time=end)
+    with pynwb.NWBHDF5IO(path=str(path), mode="w") as io:
+        io.write(file)
+    return path
+
+
+def areas_in(path):
+    """Region of every unit, in their order, '' for none."""
+    data = load_nwb(path, WIDTH)
+    place = {label: name for name in data.layout.regions for label in data.neuron_coords[name].tolist()}
+    return [place.get(unit, "") for unit in spikes()]
+
+
+BY_REFERENCE = [[0, 1], [2], [4, 5], [7]]
+
+
+@pytest.mark.parametrize(
+    ("contents", "wanted"),
+    [
+        # channels counted on each probe: the reference says where they are, or the group of the unit
+        ({"peaks": [0, 2, 0, 3], "electrodes": BY_REFERENCE}, ["V1", "CA1", "V2", "CA3"]),
+        ({"peaks": [0, 2, 0, 3], "groups": True}, ["side A", "side A", "side B", "side B"]),
+        ({"peaks": [0, 2, 900, 3], "groups": True}, ["side A", "side A", "side B", "side B"]),
+        # ids of electrodes, which are not their rows
+        ({"peaks": [10, 13, 14, 17], "ids": range(10, 18)}, ["V1", "CA1", "V2", "CA3"]),
+        ({"peaks": [10, 13, 14, 17], "ids": range(10, 18), "groups": True}, ["V1", "CA1", "V2", "CA3"]),
+        ({"peaks": [10.0, np.nan, 14.0, -1.0], "ids": range(10, 18)}, ["V1", "", "V2", ""]),
+        # electrodes in two regions: the peak decides, where it is one of them
+        ({"peaks": [1, 2, 5, 6], "electrodes": [[1, 2], [1, 2], [5, 6], [5, 6]]}, ["V1", "CA1", "V2", "CA3"]),
+        # none of one unit
+        ({"peaks": [0, 2, 5, 7], "electrodes": [[0, 1], [2], [], [7]]}, ["V1", "CA1", "V2", "CA3"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:left out .* units without a region")
+def test_units_by_their_electrodes(tmp_path, contents, wanted):
+    assert areas_in(write_probes(tmp_path / "a.nwb", **contents)) == wanted
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_peaks_that_are_no_ids_are_not_taken_for_some(tmp_path):
+    path = write_probes(tmp_path / "a.nwb", peaks=[0, 2, 900, 3])
+    with pytest.raises(DataError, match=r"where its units are, for peak_channel_id is no id of its electrodes: pass"):
+        load_nwb(path, WIDTH)
+    path = write_probes(tmp_path / "b.nwb", peaks=[1, 5, 5, 6], electrodes=[[1, 2], [1, 2], [5, 6], [5, 6]])
+    with pytest.raises(DataError, match=r"unit \d+ of b.nwb has electrodes in CA1, V1: pass"):
+        load_nwb(path, WIDTH)
+    path = write_probes(tmp_path / "c.nwb", peaks=[0, 2, 0, 3])
+    with pytest.warns(UserWarning, match="peak_channel_id puts the units of c.nwb on A, of A, B: if it counts"):
+        assert areas_in(path) == ["V1", "CA1", "V1", "CA1"]
