@@ -61,7 +61,8 @@ class TellingBins(NamedTuple):
 
     def times(self, n_trials: int) -> "TellingBins":
         """Return those of as many trials."""
-        return TellingBins(n_trials * self.n_bins, n_trials * self.loadings, n_trials * self.noise, n_trials * self.offset)
+        of_all = n_trials * self.loadings, n_trials * self.noise, n_trials * self.offset
+        return TellingBins(n_trials * self.n_bins, *of_all)
 
 
 def least_noise(data: MultiRegionData) -> np.ndarray:
