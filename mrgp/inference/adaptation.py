@@ -15,13 +15,15 @@ import numpy as np
 
 from mrgp.inference.density import free_sites
 from mrgp.inference.driver import Driver
+from mrgp.inference.mode.curvature import vanished_noise
 from mrgp.inference.run import Model, Options, Start, State
 from mrgp.inference.search import elsewhere, search, wider_note, worth_following
 from mrgp.inference.trivial import quietened
 from mrgp.parts.delays.bounds import admitting, presses, shortest, widened
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.loadings import shared_variance
-from mrgp.parts.readout import LOADINGS
+from mrgp.parts.readout import LOADINGS, NOISE
+from mrgp.recordings.checks import neurons_named
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -166,6 +168,13 @@ def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed:
     if DELAY.name not in fixed and presses(model.delays, read, model.tables.extent(data.layout, data.n_bins)):
         bound = 1e3 * model.delays.bound(data.bin_width)
         found.append(f"a delay is within 5% of max_delay, {bound:.0f} ms: it may be longer, or the latent not shared")
+    vanished = vanished_noise(sites, data).get(NOISE.name, np.zeros(0, bool))
+    for region, part in data.layout.region_slices.items():
+        if (places := np.flatnonzero(vanished[part])).size:
+            found.append(
+                f"latents explain all of {neurons_named(region, places, data.neurons[region])}: the same spikes may be "
+                "recorded twice, or smoothing left nothing else; leave them out, or smooth less"
+            )
     return found
 
 

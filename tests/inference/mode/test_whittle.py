@@ -194,7 +194,8 @@ def test_neurons_without_noise_do_not_hold_a_climb_up():
 def test_a_neuron_that_is_there_twice_has_a_likelihood():
     data, _ = with_a_copy(0.0)
     model = FA(3).prepared(data)
-    fit = model.fit(data, progress=False, n_starts=1)
+    with pytest.warns(UserWarning, match="latents explain all of region A, neurons 0, 9: the same spikes"):
+        fit = model.fit(data, progress=False, n_starts=1)
     noise = np.maximum(fit.sites["noise"], 1e-6 * np.asarray(data.scale) ** 2)
     V = fit.sites["loadings"] @ fit.sites["loadings"].T + np.diag(noise)
     dense = multivariate_normal(np.asarray(fit.sites["offset"]), V).logpdf(data.values.reshape(-1, 10)).sum()
