@@ -93,7 +93,8 @@ def delayed_model(
         delays = trajectory(plain.delay_shape, times, duration, delays, plain.shape_parameters or {})
         delays = check_delay(delays, len(regions), plain.n_across, n_bins)
     require(plain.delay_shape is not None or not plain.shape_parameters, "shape_parameters need a delay_shape")
-    sites[DELAY.name] = (delays if delays.ndim == 2 else delays.mean(-1))[1:]
+    if len(regions) > 1:  # one has nothing to lag behind
+        sites[DELAY.name] = (delays if delays.ndim == 2 else delays.mean(-1))[1:]
     reach = 2 * max(float(np.abs(delays).max(initial=0.0)), max_delay)
     settings = {"n_across": plain.n_across, "n_within": n_within, "kernel": kernel, "gp_noise": prior.gp_noise}
     model = rebuilt("model", {"model": MODEL, **settings, "likelihood": Dense(), "max_delay": reach or None})

@@ -209,6 +209,12 @@ def test_random_delays_stay_within_max_delay():
     assert -0.06 < delay.min() < -0.05
 
 
+def test_one_region_has_nothing_to_lag_behind():
+    made = mrgp.simulate(regions={"V1": 3}, n_trials=2, n_bins=10)
+    assert made.data.values.shape == (2, 10, 3)
+    np.testing.assert_array_equal(made.truth["delay"], np.zeros((1, 2)))
+
+
 def test_delay_shape_moves_the_delay():
     amplitude = np.array([[0, 0], [0.05, -0.02]])
     parameters = {"center": [[0, 0], [0.25, 0.75]], "width": 0.2}
