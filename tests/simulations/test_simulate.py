@@ -210,7 +210,7 @@ def test_random_delays_stay_within_max_delay():
 
 
 def test_one_region_has_nothing_to_lag_behind():
-    made = mrgp.simulate(regions={"V1": 3}, n_trials=2, n_bins=10)
+    made = simulate(regions={"V1": 3}, n_trials=2, n_bins=10)
     assert made.data.values.shape == (2, 10, 3)
     np.testing.assert_array_equal(made.truth["delay"], np.zeros((1, 2)))
 
