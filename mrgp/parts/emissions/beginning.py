@@ -61,7 +61,8 @@ class TellingBins(NamedTuple):
 
     def times(self, n_trials: int) -> "TellingBins":
         """Return those of as many trials."""
-        return TellingBins(n_trials * self.n_bins, n_trials * self.loadings, n_trials * self.noise, n_trials * self.offset)
+        loadings, noise, offset = (n_trials * each for each in (self.loadings, self.noise, self.offset))
+        return TellingBins(n_trials * self.n_bins, loadings, noise, offset)
 
 
 def least_noise(data: MultiRegionData) -> np.ndarray:
