@@ -62,6 +62,9 @@ def first_system(
     for part, size in zip(data.layout.region_slices.values(), regions.sizes, strict=True):
         C = loadings[part, :size]
         signal = values[..., part] @ np.linalg.solve(C.T @ C + np.eye(size), C.T).T
+        if size == 0:
+            scores.append(signal)
+            continue
         flat = signal.reshape(-1, size)
         square = flat.T @ flat / len(flat)
         T = np.linalg.cholesky(square + 1e-6 * max(np.trace(square) / size, 1e-12) * np.eye(size))
@@ -83,7 +86,7 @@ def _regressed(x: np.ndarray, regions: Regions, lag: int) -> FirstSystem:
     now, past, earlier = x[:, lag + 1 :], x[:, lag:-1], x[:, : x.shape[1] - lag - 1]
     after, before, old = (part.reshape(-1, n) for part in (now, past, earlier))
     left = np.zeros_like(after)
-    for part in regions.slices:
+    for part in (part for part in regions.slices if part.stop > part.start):
         heard = regions.coupled[part.start]
         known = np.concatenate([before[:, part], old[:, heard]], 1)
         square = known.T @ known

@@ -82,7 +82,7 @@ def read_bin_width(value: Any) -> float:
 
 def unmistaken(width: float) -> float | str:
     """Return seconds per bin that are refused nowhere: long ones as text with their unit."""
-    return width if width <= LONGEST_BIN else f"{width!r} s"
+    return width if width <= LONGEST_BIN else f"{float(width)!r} s"
 
 
 def _has_unit(value: Any) -> bool:

@@ -159,7 +159,7 @@ class CoupledFit(GaussianProcessFit):
         n, size = len(own), len(A)
         first = 0 if lag == 0 else size - n  # where the states are from which edges start
         shares = []
-        for target, source, F in self._inputs():
+        for (_, region), (target, source, F) in zip(self.model.regions(self.layout).edges, self._inputs(), strict=True):
             count = target.stop - target.start
             both = np.zeros((size + count, size + count))
             both[:size, :size], both[size:, size:] = A, own[target, target]
@@ -168,8 +168,9 @@ class CoupledFit(GaussianProcessFit):
                 shares.append(np.nan)
                 continue
             through = solve_discrete_lyapunov(both, np.pad(Q, (0, count)))[size:, size:]
-            read = self._read_by(target, noise)
-            shares.append(np.trace(read @ through) / np.trace(read @ P[target, target]))
+            read = self._read_by(region, noise)
+            whole = np.trace(read @ P[target, target])
+            shares.append(np.trace(read @ through) / whole if whole > 0 else np.nan)
         return xr.DataArray(np.array(shares), self._edge_coords(), ("edge",), "share")
 
     def state_covariance(self, region: str) -> np.ndarray:
@@ -273,11 +274,10 @@ class CoupledFit(GaussianProcessFit):
         _, _, P = self._system
         return np.array([np.sqrt(np.trace(F @ P[s, s] @ F.T)) for _, s, F in self._inputs()])
 
-    def _read_by(self, states: slice, noise: np.ndarray) -> np.ndarray:
-        """C' R^-1 C of the neurons that read some states, (state, state)."""
-        region = Regions(self.assignment.n_within).of_state[states.start]
+    def _read_by(self, region: int, noise: np.ndarray) -> np.ndarray:
+        """C' R^-1 C of the neurons that read the states of a region, (state, state)."""
         neurons = self.assignment.region_of_neuron == region
-        C = np.asarray(self._settled[0][LOADINGS.name])[neurons, : states.stop - states.start]
+        C = np.asarray(self._settled[0][LOADINGS.name])[neurons, : self.assignment.n_within[region]]
         return C.T @ (C / noise[neurons, None])
 
     def _edge_coords(self) -> dict[str, Any]:

@@ -238,6 +238,35 @@ def test_updates_never_lower_the_bound_and_end_where_its_slope_is_zero():
     assert np.abs(turned.sites["own_dynamics"] - sites["own_dynamics"]).max() > 1e-3
 
 
+def test_the_bound_has_the_least_noise_of_the_program():
+    """Where states explain a neuron altogether it would rise without end."""
+    data = recording("complete")
+    bound, sites, setting = some_q(RICH, data)
+    least = 1e-6 * np.asarray(data.scale) ** 2
+    bins = data.n_trials * data.n_bins
+    for noise in (1e-30, 0.5 * least[3]):
+        below = {**sites, "noise": sites["noise"].at[3].set(noise)}
+        np.testing.assert_allclose(setting.left(below)[3], bins * least[3], rtol=1e-12)
+        np.testing.assert_array_equal(setting.left(below)[:3], bins * sites["noise"][:3])
+    # By states that are known, and a neuron that is a state itself.
+    moments = expectation(bound, sites, setting)
+    known = moments._replace(product=moments.product.at[4].set(moments.square[0, 2]), power=moments.square[0, 2, 2])
+    found, _ = updated(bound.prior, RICH.assignment(data.layout), sites, setting, known)
+    np.testing.assert_allclose(found["loadings"][4, 0], 1.0, rtol=1e-3)
+    assert found["noise"][4] >= least[4] > 0
+
+
+@pytest.mark.slow
+def test_a_neuron_that_is_there_twice_has_a_bound():
+    data = mrgp.simulate(CoupledLDS(1), regions={"A": 2, "B": 2}, n_trials=4, n_bins=12, seed=2).data
+    twice = {"A": np.repeat(data.values[:, :, :1], 2, 2), "B": data.values[:, :, 2:]}
+    data = mrgp.MultiRegionData(twice, BIN)
+    fit = CoupledLDS(1, start="learned").fit(data, "vb", progress=False, n_starts=1)
+    assert fit.converged
+    assert (np.diff(fit.trace) >= -1e-6).all()
+    assert (fit.sites["noise"] >= 0.99e-6 * np.asarray(data.scale) ** 2).all()
+
+
 def log_q(fit, setting, bound, sites, draws):
     """Log density of draws of F, readouts and noise, (draw,)."""
     T, S = map(np.asarray, setting.covariances)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mrgp.models import LDS, CoupledLDS
+from mrgp.models.coupled_lds import draw_system
 from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 from scipy.linalg import block_diag, solve_discrete_lyapunov
@@ -478,6 +479,27 @@ def a_fit(model, data, sites):
     return CoupledFit(
         model=model, sites=sites, layout=data.layout, n_bins=data.n_bins, wall_s=0.0, seed=0, data=data, **run
     )
+
+
+@pytest.mark.parametrize("sizes", [(2, 0, 1), (0, 2, 1), (1, 2, 0)])
+def test_a_region_without_states_has_a_start_and_shares(sizes):
+    model, data = CoupledLDS(sizes), recording()
+    sites = draw_system(model, np.random.default_rng(0), data, 0)
+    assert all(np.isfinite(value).all() for value in sites.values())
+    regions, assignment = model.regions(data.layout), model.assignment(data.layout)
+    assert not sites["loadings"][~assignment.used].any()
+    fit, edges = a_fit(model, data, sites), regions.edges
+    empty = sizes.index(0)
+    shares = fit.shares().values
+    assert [bool(np.isnan(share)) for share in shares] == [target == empty for _, target in edges]
+    # The others have the shares that they have without it.
+    kept = [name for name, size in zip(SIZES, sizes, strict=True) if size]
+    neurons = np.concatenate([np.arange(7)[part] for name, part in data.layout.region_slices.items() if name in kept])
+    less = mrgp.MultiRegionData({name: data.kept(name) for name in kept}, BIN)
+    small = CoupledLDS(tuple(size for size in sizes if size))
+    own = {name: value[neurons] if name in ("loadings", "noise", "offset") else value for name, value in sites.items()}
+    among = [empty not in edge for edge in edges]
+    np.testing.assert_allclose(shares[among], a_fit(small, less, own).shares().values, rtol=1e-10)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ exp(-S / 2R) / Z(S),
         - sum_n N_n log(2 pi) / 2 - KL(q(F), q(alpha)) - KL(q(c, d)) + log p(m0, S).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -52,6 +52,7 @@ from mrgp.likelihoods.recursions.filter import (
 from mrgp.likelihoods.recursions.smoother import smooth_covariances, smooth_means
 from mrgp.likelihoods.statespace.coupled import FIRST_MEAN, FIRST_ROOT, first_covariance
 from mrgp.likelihoods.statespace.first_state import START_SPREAD
+from mrgp.parts.emissions.beginning import LEAST_NOISE
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.missing import Missing
 from mrgp.recordings.recording import MultiRegionData
@@ -86,6 +87,11 @@ class RegionSetting(NamedTuple):
     bins: Array
     scales: Scales
     covariances: Covariances
+
+    def left(self, sites: Mapping[str, Any]) -> Array:
+        """S of each neuron, no less than where the program takes noise for the least, (neuron,)."""
+        least = LEAST_NOISE * jnp.asarray(self.data.scale) ** 2
+        return jnp.maximum(jnp.asarray(sites[NOISE.name]), least) * self.bins
 
 
 class States(NamedTuple):
@@ -131,7 +137,7 @@ class RegionsBound(Density):
 
     def states(self, sites: Sites, data: RegionSetting) -> States:
         """Filter the states under the means and covariances of q."""
-        phi = noise_law(sites[NOISE.name] * data.bins, data.bins, data.scales.noise).precision
+        phi = noise_law(data.left(sites), data.bins, data.scales.noise).precision
         covariance, exact = data.covariances, data.exact
         distribution = self.model.likelihood_at(data.data, {**sites, NOISE.name: 1 / phi}).with_missing(exact)
         information = distribution.with_spread(covariance.readout[:, :-1, :-1]).information(data.data.values)
@@ -166,7 +172,7 @@ class RegionsBound(Density):
 
     def _of_neurons(self, sites: Sites, data: RegionSetting) -> Array:
         """Terms of q(R), and -KL of q(c, d)."""
-        left, scales, covariance = sites[NOISE.name] * data.bins, data.scales, data.covariances.readout
+        left, scales, covariance = data.left(sites), data.scales, data.covariances.readout
         law = noise_law(left, data.bins, scales.noise)
         value = (law.log_normalizer + 0.5 * left * law.precision).sum()
         used = jnp.asarray(self.model.assignment(data.data.layout).used)

@@ -175,7 +175,8 @@ def _ordered(prior: TransitionPrior, model: Model, layout: Layout, state: Region
     assignment, sites = model.assignment(layout), {name: np.asarray(value) for name, value in state.sites.items()}
     U, V = ordering(sites, assignment)
     whole = whole_rotation(U, V, prior.size)
-    spread = whole.T @ np.asarray(state.setting.covariances.transition) @ whole  # rows of a region have the same
+    rows = whole.T @ np.asarray(state.setting.covariances.transition) @ whole
+    spread = np.einsum("ji,jkl->ikl", whole[: prior.n_rows, : prior.n_rows] ** 2, rows)
     used = np.append(assignment.used, np.ones((len(assignment.used), 1), bool), 1)
     turns = np.tile(np.eye(used.shape[1]), (len(used), 1, 1))
     turns[:, :-1, :-1] = of_neurons(U, assignment)
@@ -186,7 +187,7 @@ def _ordered(prior: TransitionPrior, model: Model, layout: Layout, state: Region
 
 def _noise(known: Known, setting: RegionSetting) -> np.ndarray:
     """E[1/R], (neuron,)."""
-    left = jnp.asarray(known.sites[NOISE.name]) * setting.bins
+    left = setting.left(known.sites)
     return np.asarray(noise_law(left, setting.bins, setting.scales.noise).precision)
 
 
@@ -202,7 +203,7 @@ def _draws(
         root = np.linalg.cholesky(spread[row][np.ix_(own, own)])
         rows[:, row, own] = F[row, own] + rng.standard_normal((N_DRAWS, int(own.sum()))) @ root.T
     each = np.einsum("nij,dnj->dni", readout, rng.standard_normal((N_DRAWS, *readout.shape[:2])))
-    left = jnp.asarray(known.sites[NOISE.name]) * setting.bins
+    left = setting.left(known.sites)
     found = {
         **prior.sites(rows),
         LOADINGS.name: np.asarray(known.sites[LOADINGS.name]) + np.where(used, each[..., :-1], 0.0),

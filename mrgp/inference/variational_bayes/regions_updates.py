@@ -8,9 +8,11 @@ Given the optimal q of the states, with their expected sums (see
     cov(c, d)_n = (phi_n sum E[[x; 1] [x; 1]'] + diag(1/s^2, 1/o^2))^-1,   E[c, d]_n = phi_n cov(c, d)_n sum y_n [x; 1],
     S_n = E sum (y_n - c'x - d)^2,
 
-over the bins in which a neuron was observed. Of the points, m0 is the shrunken mean of first states; S S' + floor I has
-the directions of their scatter M around it, and variances v of n v + v^2 / c = mu, mu being an eigenvalue of M and c
-the prior variance of an entry of S, since trace(S S') is all that the prior knows of S.
+over the bins in which a neuron was observed; S_n is at least N_n times the least noise that the program takes values to
+have, below which the bound rises without end where states explain a neuron altogether. Of the points, m0 is the
+shrunken mean of first states; S S' + floor I has the directions of their scatter M around it, and variances v of n v +
+v^2 / c = mu, mu being an eigenvalue of M and c the prior variance of an entry of S, since trace(S S') is all that the
+prior knows of S.
 """
 
 from collections.abc import Mapping
@@ -28,6 +30,7 @@ from mrgp.likelihoods.statespace.coupled import FIRST_MEAN, FIRST_ROOT
 from mrgp.likelihoods.statespace.coupled_coordinates import root_of
 from mrgp.likelihoods.statespace.first_state import START_SPREAD
 from mrgp.likelihoods.statespace.linear import START_FLOOR
+from mrgp.parts.emissions.beginning import least_noise
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 
@@ -75,13 +78,14 @@ def _readouts(
     eye = np.eye(used.shape[1])
     weights = np.where(used, 1 / np.square(scales.loadings)[:, None], 1.0)  # precisions; 1 where there is no state
     weights[:, -1] = 1 / np.square(scales.offset)
-    left = np.asarray(sites[NOISE.name]) * bins
+    left = np.asarray(setting.left(sites))
+    least = bins * least_noise(setting.data)
     for _ in range(CYCLES):
         phi = np.asarray(noise_law(left, bins, scales.noise).precision)
         covariance = np.linalg.inv(phi[:, None, None] * square + weights[:, :, None] * eye)
         means = np.einsum("nij,nj->ni", covariance, phi[:, None] * product)
         second = covariance * (used[:, :, None] & used[:, None]) + means[:, :, None] * means[:, None]
-        left = power - 2 * (means * product).sum(1) + np.einsum("nij,nij->n", second, square)
+        left = np.maximum(power - 2 * (means * product).sum(1) + np.einsum("nij,nij->n", second, square), least)
     found = {LOADINGS.name: means[:, :-1], OFFSET.name: means[:, -1] + setting.data.center, NOISE.name: left / bins}
     return found, covariance
 
