@@ -20,7 +20,7 @@ from mrgp.inference.variational_bayes.regions_evidence import around
 from mrgp.inference.variational_bayes.regions_mixing import MIXING, MixedRegions
 from mrgp.inference.variational_bayes.regions_rounds import RegionRounds, _ordered, first_setting
 from mrgp.inference.variational_bayes.regions_updates import updated
-from mrgp.likelihoods.statespace.coupled_coordinates import settled_coordinates
+from mrgp.likelihoods.statespace.coupled_coordinates import ordering, settled_coordinates
 
 BIN = 0.02
 SIZES = {"A": 3, "B": 2}
@@ -61,7 +61,6 @@ def of_states(F, V, sites, phi, C, extra, cross, d, spare, data, trial, lag):
     """log of the integral over a trial's states of exp E[log p(y, s)], all bins at once; but for constants of y."""
     rows, size = F.shape
     n = size - rows if lag else rows  # without lag there are no global states here
-    n = n if lag else rows
     mask, y = data.mask[trial], np.where(data.mask[trial], data.values[trial], 0.0)
     bins = int(np.flatnonzero(mask.any(1)).max()) + 1
     total = size + (bins - 1) * rows  # of s_0, then of what is new
@@ -254,6 +253,20 @@ def test_the_bound_has_the_least_noise_of_the_program():
     found, _ = updated(bound.prior, RICH.assignment(data.layout), sites, setting, known)
     np.testing.assert_allclose(found["loadings"][4, 0], 1.0, rtol=1e-3)
     assert found["noise"][4] >= least[4] > 0
+
+
+def test_rows_that_differ_turn_with_their_covariances():
+    """By the covariance of all entries of F together."""
+    data = recording("complete")
+    bound, sites, setting = some_q(RICH, data)
+    state = RegionRounds(model=RICH, sites=sites, bound=bound, setting=setting, tolerance=0.01)
+    assignment, T = RICH.assignment(data.layout), np.asarray(setting.covariances.transition)
+    U, V = ordering(sites, assignment)
+    assert np.abs(U - np.diag(np.diag(U))).max() > 0.01
+    turn = np.kron(block_diag(U, V).T, block_diag(U, V, U).T)
+    whole = (turn @ block_diag(*T) @ turn.T).reshape(*T.shape[:2], *T.shape[:2])
+    found = _ordered(bound.prior, RICH, data.layout, state).covariances.transition
+    np.testing.assert_allclose(found, np.einsum("ikil->ikl", whole), atol=1e-12)
 
 
 @pytest.mark.slow

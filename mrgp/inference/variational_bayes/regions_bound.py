@@ -52,7 +52,7 @@ from mrgp.likelihoods.recursions.filter import (
 from mrgp.likelihoods.recursions.smoother import smooth_covariances, smooth_means
 from mrgp.likelihoods.statespace.coupled import FIRST_MEAN, FIRST_ROOT, first_covariance
 from mrgp.likelihoods.statespace.first_state import START_SPREAD
-from mrgp.parts.emissions.beginning import LEAST_NOISE
+from mrgp.parts.emissions.beginning import least_noise
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET
 from mrgp.recordings.missing import Missing
 from mrgp.recordings.recording import MultiRegionData
@@ -90,8 +90,7 @@ class RegionSetting(NamedTuple):
 
     def left(self, sites: Mapping[str, Any]) -> Array:
         """S of each neuron, no less than where the program takes noise for the least, (neuron,)."""
-        least = LEAST_NOISE * jnp.asarray(self.data.scale) ** 2
-        return jnp.maximum(jnp.asarray(sites[NOISE.name]), least) * self.bins
+        return jnp.maximum(jnp.asarray(sites[NOISE.name]), least_noise(self.data)) * self.bins
 
 
 class States(NamedTuple):

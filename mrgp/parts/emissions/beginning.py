@@ -67,7 +67,7 @@ class TellingBins(NamedTuple):
 
 def least_noise(data: MultiRegionData) -> np.ndarray:
     """Smallest noise variances that Gaussian values are taken to have, (neuron,)."""
-    return LEAST_NOISE * np.asarray(data.scale) ** 2
+    return LEAST_NOISE * data.scale**2
 
 
 @dataclass(frozen=True)

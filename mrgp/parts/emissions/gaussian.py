@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mrgp.parts.emissions.base import OWN, Emission, Priors, moments_of_neurons
-from mrgp.parts.emissions.beginning import LEAST_NOISE
+from mrgp.parts.emissions.beginning import LEAST_NOISE, least_noise
 from mrgp.parts.latents import LatentLayout
 from mrgp.parts.readout import LOADINGS, NOISE, OFFSET, Readout
 from mrgp.recordings.recording import MultiRegionData
@@ -62,7 +62,7 @@ class Gaussian(Emission):
     def sample(
         self, data: MultiRegionData, assignment: LatentLayout, loadings: Array, priors: Priors = OWN
     ) -> Readout:
-        least = LEAST_NOISE * jnp.asarray(data.scale) ** 2
+        least = least_noise(data)
         with numpyro.plate("neuron", data.values.shape[-1]):
             variance = NOISE.sample(priors.noise or Variance(self.noise_spread * data.scale**2, least))
             level = OFFSET.sample(priors.offset or dist.Normal(data.center, self.offset_spread * data.scale))
