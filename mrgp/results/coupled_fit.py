@@ -13,7 +13,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from mrgp.inference.mode.anchored import standing
 from mrgp.inference.mode.curvature import profile_curvature
-from mrgp.inference.mode.edge_evidence import EdgePosterior, Relevance, Told, edge_posteriors
+from mrgp.inference.mode.edge_evidence import EdgePosterior, Relevance, Told, edge_posteriors, precision_of
 from mrgp.inference.optimise import Objective
 from mrgp.inference.variational_bayes.regions_evidence import edges_in_bound
 from mrgp.likelihoods.bound import CountGP
@@ -24,6 +24,7 @@ from mrgp.likelihoods.statespace.region_blocks import Regions
 from mrgp.parts.communication import SOURCE, TARGET
 from mrgp.parts.delays.constant import DELAY
 from mrgp.parts.readout import LOADINGS
+from mrgp.recordings.checks import warn
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.fit import Fit
@@ -79,7 +80,8 @@ class CoupledFit(GaussianProcessFit):
             curvature at the maximum. After method "vb" it is that of the bound, all other means profiled out: q itself
             takes states and edges for independent and would be too sure. Where the first state is learned, norms are in
             sds of the target's innovations by sd of the source's, and ``effect`` and ``share`` are NaN if the dynamics
-            that were found do not settle.
+            that were found do not settle. All that is told by evidence is NaN, with a warning, where the fit has not come
+            to a maximum.
 
         Raises:
             ValueError: ``probability`` is not between 0 and 1, or ``data`` are other trials than the fit was made from.
@@ -240,11 +242,15 @@ class CoupledFit(GaussianProcessFit):
         number = regions.edge_of_entry[regions.coupled]
         entries = [np.flatnonzero(number == edge) for edge in range(len(regions.edges))]
         prior = Relevance(model.edge_shape, model.edge_rate)
-        if self.loadings_covariance is None:
-            told = self._at_maximum(self.recording(data), entries, prior, progress)
-        else:
-            with TRACING:
-                told = edges_in_bound(model, self.recording(data), self.sites, entries, prior, progress)
+        try:
+            if self.loadings_covariance is None:
+                told = self._at_maximum(self.recording(data), entries, prior, progress)
+            else:
+                with TRACING:
+                    told = edges_in_bound(model, self.recording(data), self.sites, entries, prior, progress)
+        except FloatingPointError as problem:
+            warn(str(problem))
+            return [EdgePosterior(np.nan, np.full(N_DRAWS, np.nan)) for _ in entries]
         return edge_posteriors(told, entries, prior, N_DRAWS, seed)
 
     def _at_maximum(
@@ -259,7 +265,7 @@ class CoupledFit(GaussianProcessFit):
             with TRACING:
                 objective = Objective(density, data, {**sites, **held}, model.fitting.scales(data, sites), frozen)
                 curvature = profile_curvature(objective, [COUPLING.name], progress, most_solved=size)
-        precision = np.linalg.inv(curvature.covariance[:size, :size])  # other sites of a posterior come after
+        precision = precision_of(curvature, size)  # other sites of a posterior come after
         return Told.at_maximum(curvature.mean[:size], precision, entries, [prior] * len(entries))
 
     def _inputs(self) -> list[tuple[slice, slice, np.ndarray]]:

@@ -15,6 +15,7 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import gamma, ks_2samp, multivariate_normal, ortho_group
 
 import mrgp
+from mrgp.inference.mode.curvature import Curvature
 from mrgp.inference.mode.edge_evidence import Relevance, Told, edge_posteriors
 from mrgp.likelihoods.statespace.coupled import system_at
 from mrgp.likelihoods.statespace.coupled_coordinates import ordered, rotated, sds_of_states, settled_coordinates
@@ -22,6 +23,7 @@ from mrgp.likelihoods.statespace.entries import Entries
 from mrgp.likelihoods.statespace.region_blocks import OwnContractions, Regions, ToOwnContractions
 from mrgp.likelihoods.statespace.region_priors import RegionContractions, RelevantEdges
 from mrgp.likelihoods.statespace.stable_matrices import UniformContraction
+from mrgp.results import coupled_fit
 from mrgp.results.coupled_fit import CoupledFit
 
 BIN = 0.02
@@ -311,6 +313,22 @@ def test_variance_is_that_of_driven_states(case):
     moments = whole.conditional().moments()[1][0, 0]  # of every neuron, before anything is seen
     found = mrgp.metrics.variance_explained(whole)
     np.testing.assert_allclose(found["variance"], moments.reshape(3, 5).sum(1), rtol=1e-8)
+
+
+def test_of_a_place_that_is_no_maximum_no_edge_is_told(case, monkeypatch):
+    """As of a curvature that bends upwards, which has a very wide direction in its place."""
+    _, fit = case
+    size = int(fit.model.regions(fit.layout).coupled.sum())
+    bent = Curvature(("coupling",), np.zeros(size), np.diag(np.r_[1e8, np.ones(size - 1)]), False)
+    monkeypatch.setattr(coupled_fit, "profile_curvature", lambda *_, **__: bent)
+    with pytest.warns(UserWarning, match="has not come to its maximum, and nothing can be said of its edges"):
+        edges = fit.edges()
+    for name in ("lower", "upper", "log_bayes_factor", "probability"):
+        assert np.isnan(edges[name]).all()
+    assert np.isfinite(edges["norm"]).all()
+    sound = replace(bent, positive=True)  # as wide, where nothing else is known
+    monkeypatch.setattr(coupled_fit, "profile_curvature", lambda *_, **__: sound)
+    assert np.isfinite(fit.edges()["log_bayes_factor"]).all()
 
 
 def test_messages_are_what_edges_add(case):

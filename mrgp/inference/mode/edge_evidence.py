@@ -20,6 +20,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.special import expit, gammaln, logsumexp
 
+from mrgp.inference.mode.curvature import Curvature
+
+UPWARDS = 1e-7  # of the largest curvature: what a curvature that is not positive is given in its place
 GRID = np.linspace(-16.0, 24.0, 801)  # of log alpha, about the logarithm of a / b
 
 
@@ -90,6 +93,22 @@ class Told(NamedTuple):
             linear[entries] += prior.precision(block) * block - curvature @ block
             own[square] = prior.precision(block) * np.eye(block.size)
         return cls(likelihood, linear, own)
+
+
+def precision_of(curvature: Curvature, size: int) -> np.ndarray:
+    """Precision of the first ``size`` entries of a curvature, all else integrated out.
+
+    Raises:
+        FloatingPointError: the density bends upwards along some of them: it has no maximum there.
+    """
+    precision = np.linalg.inv(curvature.covariance[:size, :size])
+    values = np.linalg.eigvalsh(precision)
+    if not curvature.positive and values[0] < UPWARDS * values[-1]:
+        raise FloatingPointError(
+            "the fit has not come to its maximum, and nothing can be said of its edges: fit on from it with a smaller "
+            "tolerance, and leave out neurons that are there twice"
+        )
+    return precision
 
 
 def edge_posteriors(

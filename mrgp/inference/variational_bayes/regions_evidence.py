@@ -17,7 +17,7 @@ import numpy as np
 
 from mrgp.inference.mode.anchored import Anchored, anchors
 from mrgp.inference.mode.curvature import profile_curvature
-from mrgp.inference.mode.edge_evidence import Relevance, Told
+from mrgp.inference.mode.edge_evidence import Relevance, Told, precision_of
 from mrgp.inference.optimise import Objective
 from mrgp.inference.run import Model
 from mrgp.inference.variational_bayes.regions_bound import RegionsBound, RegionSetting, expectation
@@ -57,7 +57,7 @@ def edges_in_bound(
     none = jnp.zeros((bound.prior.n_rows, bound.prior.size))
     wider = 0.5 * np.asarray(bound.prior.squares(none, known.covariances.transition))
     priors = [Relevance(prior.shape, prior.rate + more) for more in wider.tolist()]
-    return Told.at_maximum(curvature.mean, np.linalg.inv(curvature.covariance), edges, priors)
+    return Told.at_maximum(curvature.mean, precision_of(curvature, size), edges, priors)
 
 
 def around(bound: RegionsBound, data: MultiRegionData, sites: Mapping[str, Any]) -> tuple[Known, RegionSetting]:
