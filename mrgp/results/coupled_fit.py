@@ -80,8 +80,8 @@ class CoupledFit(GaussianProcessFit):
             curvature at the maximum. After method "vb" it is that of the bound, all other means profiled out: q itself
             takes states and edges for independent and would be too sure. Where the first state is learned, norms are in
             sds of the target's innovations by sd of the source's, and ``effect`` and ``share`` are NaN if the dynamics
-            that were found do not settle. All that is told by evidence is NaN, with a warning, where the fit has not come
-            to a maximum.
+            that were found do not settle. All that is told by evidence is NaN, with a warning, where the fit has
+            not come to a maximum.
 
         Raises:
             ValueError: ``probability`` is not between 0 and 1, or ``data`` are other trials than the fit was made from.
