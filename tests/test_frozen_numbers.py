@@ -147,6 +147,7 @@ def test_refusals_stay():
     }
 
 
+@pytest.mark.filterwarnings("ignore:latents explain all")  # of few neurons
 @pytest.mark.parametrize("name", marked(FITS))
 def test_fits_stay(name):
     """The same optimum, with the same uncertainty, to what ends a climb."""

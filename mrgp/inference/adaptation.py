@@ -173,7 +173,7 @@ def doubts(model: Model, data: MultiRegionData, sites: Mapping[str, Any], fixed:
         if (places := np.flatnonzero(vanished[part])).size:
             found.append(
                 f"latents explain all of {neurons_named(region, places, data.neurons[region])}: the same spikes may be "
-                "recorded twice, or smoothing left nothing else; leave them out, or smooth less"
+                "recorded twice, or latents are too many for so few neurons; leave one of each pair out, or fit fewer"
             )
     return found
 

@@ -144,6 +144,7 @@ def test_what_is_not_folded():
     assert folded(recording(np.arange(N_TRIALS) % 29 % 3)).n_trials == 8  # conditions of unequal numbers of trials
 
 
+@pytest.mark.filterwarnings("ignore:latents explain all")  # of few neurons
 def test_a_fit_climbs_few_trials_to_where_all_have_their_maximum():
     data = recording()
     assert reduced(FA(1, mean="psth").prepared(data), data)[0].few.n_trials < N_TRIALS / 2  # those of the search too
