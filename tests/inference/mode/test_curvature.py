@@ -77,7 +77,7 @@ def test_products_are_symmetric(case):
     product, rng = hessian_product(objective), np.random.default_rng(0)
     pair = np.linalg.qr(rng.standard_normal((objective.size, 2)))[0]
     found = np.stack([product(v) for v in pair.T], 1)
-    np.testing.assert_allclose(found, hessian @ pair, atol=1e-2)  # of 1: differences bend by third derivatives
+    np.testing.assert_allclose(found, hessian @ pair, atol=2e-3)
     assert abs(pair[:, 0] @ found[:, 1] - pair[:, 1] @ found[:, 0]) < 1e-3
 
 

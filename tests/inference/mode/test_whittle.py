@@ -195,11 +195,11 @@ def test_a_neuron_that_is_there_twice_has_a_likelihood():
     data, _ = with_a_copy(0.0)
     model = FA(3).prepared(data)
     with pytest.warns(UserWarning, match="latents explain all of region A, neurons 0, 9: the same spikes"):
-        fit = model.fit(data, progress=False, n_starts=1)
+        fit, other = (model.fit(data, progress=False, n_starts=1, tolerance=1e-4, seed=seed) for seed in (0, 1))
     noise = np.maximum(fit.sites["noise"], 1e-6 * np.asarray(data.scale) ** 2)
     V = fit.sites["loadings"] @ fit.sites["loadings"].T + np.diag(noise)
     dense = multivariate_normal(np.asarray(fit.sites["offset"]), V).logpdf(data.values.reshape(-1, 10)).sum()
-    assert fit.converged
+    assert fit.trace[-1] == pytest.approx(other.trace[-1], abs=0.5)
     assert float(fit.log_likelihood().sum()) == pytest.approx(dense, rel=1e-5)
     below = {**fit.sites, "noise": np.where(np.arange(10) == 9, 1e-30, noise)}
     at = {**fit.sites, "noise": np.where(np.arange(10) == 9, 1e-6 * np.asarray(data.scale) ** 2, noise)}
