@@ -1,7 +1,7 @@
 """Arguments of the wrong kind, refused in a sentence where they enter."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, KeysView, Mapping, Sequence, ValuesView
 from numbers import Real
 from pathlib import Path
 from reprlib import repr as shortened
@@ -32,6 +32,8 @@ def several(what: str, value: Any, wanted: str) -> Sequence[Any]:
     Raises:
         DataError: it has not; the message says what is ``wanted``.
     """
+    if isinstance(value, KeysView | ValuesView):  # of a mapping, whose order is kept
+        value = list(value)
     unordered = isinstance(value, str | bytes | Mapping | set | frozenset)
     if unordered or not hasattr(value, "__len__") or not hasattr(value, "__getitem__") or getattr(value, "ndim", 1) < 1:
         raise DataError(f"{what} is {shortened(value)}: give {wanted}")
@@ -45,9 +47,20 @@ def names_of_regions(value: Any) -> list[Any]:
         DataError: they are no list of names.
     """
     names = list(several("regions", value, 'a list of their names, such as ["V1", "V2"]'))
-    if any(isinstance(name, list | dict | set) or getattr(name, "ndim", 0) for name in names):
+    if not names or any(isinstance(name, list | dict | set) or getattr(name, "ndim", 0) for name in names):
         raise DataError(f'regions is {shortened(value)}: give a list of their names, such as ["V1", "V2"]')
     return names
+
+
+def some_names(what: str, value: Any) -> Collection[Any]:
+    """Return names of which the order does not matter; there may be none.
+
+    Raises:
+        DataError: they are no list or set.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Collection) or not getattr(value, "ndim", 1):
+        raise DataError(f'{what} is {shortened(value)}: give a list of names, such as ["V1", "V2"]')
+    return value
 
 
 def counts_of_neurons(value: Any) -> list[int]:

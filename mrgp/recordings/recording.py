@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Shaped
 from numpy.typing import ArrayLike, DTypeLike
 
-from mrgp.recordings.arguments import by_name
+from mrgp.recordings.arguments import by_name, some_names
 from mrgp.recordings.arrays import choose
 from mrgp.recordings.card import card_of
 from mrgp.recordings.checks import DataError, check_living, living_neurons, neurons_named, tell_left_out, warn
@@ -251,8 +251,14 @@ class MultiRegionData(Observations):
 
         Args:
             regions: Of which; None for all.
+
+        Raises:
+            DataError: they are no list of names, or unknown.
         """
-        living = {name: alive for name, alive in self.living.items() if regions is None or name in regions}
+        asked = self.layout.regions if regions is None else some_names("regions", regions)
+        for name in asked:
+            self._columns(name)
+        living = {name: alive for name, alive in self.living.items() if name in asked}
         for name, alive in living.items():
             tell_left_out(name, self.neurons[name], alive)
         return self if all(alive.all() for alive in living.values()) else self.select_neurons(living)

@@ -42,6 +42,7 @@ DOORS = [
     *((loaded, name) for name in ("path", "regions")),
     (DATA.select_neurons, "indices"),
     (DATA.without, "neurons"),
+    (DATA.drop_dead, "regions"),
     (DATA.trial_labels, "name"),
     (mrgp.MultiRegionData.from_xarray, "dataset"),
     (mrgp.join_trials, "recordings"),
@@ -72,6 +73,9 @@ def test_the_sentence_names_the_argument_and_the_remedy():
         lambda: arrays(dtype="double float"): "dtype is float32 or float64, not double float: leave it out",
         lambda: loaded(3): "the path is 3: give the name of a file or folder, or a mapping of arrays",
         lambda: loaded(regions="V1"): r"regions is 'V1': give a list of their names, such as \[\"V1\", \"V2\"\]",
+        lambda: loaded(regions=[]): r"regions is \[\]: give a list of their names, such as \[\"V1\", \"V2\"\]",
+        lambda: DATA.drop_dead(regions=3): r"regions is 3: give a list of names, such as \[\"V1\", \"V2\"\]",
+        lambda: DATA.drop_dead(regions=["V9"]): "there is no region 'V9' here: choose from ",
         lambda: counted(region_of_unit="V1"): "region_of_unit is 'V1': give one for each of 4 units",
         lambda: counted(window=(None, None)): r"window is \(None, None\): give two numbers in seconds",
         lambda: mrgp.join_trials([DATA, 3]): "number 1 of what is to be joined is no recording, but 3: load it",
@@ -83,6 +87,13 @@ def test_the_sentence_names_the_argument_and_the_remedy():
     }.items():
         with pytest.raises(ValueError, match=sentence):
             act()
+
+
+def test_keys_and_values_of_a_mapping_have_an_order():
+    by_unit = dict(enumerate(SPIKES))
+    counts = counted(spike_times=by_unit.values(), regions={"V2": 0, "V1": 1}.keys())
+    assert counts.layout.regions == ("V2", "V1")
+    np.testing.assert_array_equal(counts.region("V1"), counted().region("V1"))
 
 
 def test_counts_of_neurons_in_a_file(tmp_path):
