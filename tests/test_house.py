@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,10 @@ FOREIGN = {
 """Files that ask what is not ours for an attribute which it may lack, and how often."""
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
-    for path in [*ROOT.glob("mrgp/**/*.py"), *ROOT.glob("models/*.py")]:
-        yield path, ast.parse(path.read_text())
+@cache
+def trees() -> list[tuple[Path, ast.Module]]:
+    paths = [*ROOT.glob("mrgp/**/*.py"), *ROOT.glob("models/*.py")]
+    return [(path, ast.parse(path.read_text())) for path in paths]
 
 
 def is_text(node: ast.AST) -> bool:

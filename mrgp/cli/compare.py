@@ -30,7 +30,7 @@ none: no delays; constant: delays that stay (DLAG); varying: delays that move in
 
 A line tells of every part of the work as it is done. A fit is written as soon as it is there: the
 same command, after it was stopped, takes the fits that it finds in DIR. For 80 trials of 50 bins
-and 30 neurons all three take some five minutes of one core, nearly all of it the draws (--draws)."""
+and 30 neurons all three take some SECONDS of one core."""
 SHARED = ("mean", "mean_timescale", "noise", "emission")  # options of models that mean what they mean to a fit
 WORDS = {option: MODEL_OPTIONS[option]["help"].removeprefix(f"{meant_for(option)}: ") for option in SHARED}
 WORDS["emission"] = f"values with Gaussian noise, or spike counts ({DEFAULTS['emission']})"
@@ -57,8 +57,8 @@ def add_compare(commands: Any) -> None:
     add_choices(add, SHARED, WORDS)
     add("--rope", type=positive, metavar="SECONDS", help="a delay below it counts as none (half a bin)")
     add("--probability", type=share, default=0.9, metavar="P", help="of the intervals (%(default)s)")
-    text = "posterior draws, by which unseen trials are predicted; fewer are rougher, and sooner there "
-    add("--draws", type=positive_count, default=1000, metavar="N", help=f"{text}(%(default)s)")
+    text = "predict unseen trials by so many posterior draws, in minutes (a Gaussian at the maximum; of counts, 1000)"
+    add("--draws", type=positive_count, metavar="N", help=text)
     add("--seed", type=count, default=0, help="of starts and draws (%(default)s)")
     add_quiet(add)
     add_recording(compare)

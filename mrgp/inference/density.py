@@ -79,11 +79,12 @@ def constrain(transforms: Mapping[str, Any], free: Mapping[str, Any]) -> Sites:
 def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any], names: Collection[str]) -> float:
     """Log density in the prior of the sites ``names``, given all others."""
     known = {name: jnp.asarray(value) for name, value in sites.items()}
-    return float(_prior_density(model, tuple(names), known, data))
+    return float(log_prior(model, tuple(names), known, data))
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # as one program: op by op the model's own arrays take seconds to compile
-def _prior_density(model: Callable[..., None], names: tuple[str, ...], sites: Sites, data: Any) -> Array:
+def log_prior(model: Callable[..., None], names: tuple[str, ...], sites: Sites, data: Any) -> Array:
+    """The same, traced, so that it has derivatives."""
     trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=sites)).get_trace(data)
     return jnp.asarray(sum(site_density(trace[name], sites[name]) for name in names))
 

@@ -285,6 +285,21 @@ class Whole(NamedTuple):
         return self._replace(x=moved.x) if moved.settled else None
 
 
+def around_maximum(
+    fit: "GaussianProcessFit", data: MultiRegionData, progress: bool
+) -> tuple[Whitened, Coordinates, dict[str, np.ndarray]]:
+    """Program and coordinates in which the posterior of everything that was inferred is nearly a standard normal.
+
+    The third result are the sites that are given.
+    """
+    frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
+    stands = standing(fit.model, fit.layout, fit.sites)
+    sites, scales = {**fit.sites, **stands.anchors}, fit.model.fitting.scales(data, fit.sites)
+    objective = Objective(stands.density, data, sites, scales, (*frozen, *stands.anchors))
+    coordinates = Coordinates.at(objective, fit.curvature(data, progress, follow=True))
+    return Whitened(stands.program), coordinates, {name: np.asarray(fit.sites[name]) for name in frozen}
+
+
 def whole_posterior(fit: "GaussianProcessFit", data: MultiRegionData, n_draws: int, seed: int, progress: bool) -> Whole:
     """Draws of everything that was inferred.
 
@@ -293,13 +308,7 @@ def whole_posterior(fit: "GaussianProcessFit", data: MultiRegionData, n_draws: i
     Raises:
         ValueError: they do not come to rest: a latent may be one too many.
     """
-    frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
-    stands = standing(fit.model, fit.layout, fit.sites)
-    sites, scales = {**fit.sites, **stands.anchors}, fit.model.fitting.scales(data, fit.sites)
-    objective = Objective(stands.density, data, sites, scales, (*frozen, *stands.anchors))
-    coordinates = Coordinates.at(objective, fit.curvature(data, progress, follow=True))
-    program = Whitened(stands.program)
-    known = {name: np.asarray(fit.sites[name]) for name in frozen}
+    program, coordinates, known = around_maximum(fit, data, progress)
     if fit.samples is not None and not fit.undrawn_sites:
         return Whole(program, coordinates, program.standard(data, coordinates, thinned(fit, n_draws)), known)
     *keys, last = jax.random.split(jax.random.key(seed), len(program.center(coordinates)) + 1)

@@ -318,7 +318,7 @@ OWN = {
 }  # fmt: skip
 
 
-ALIKE = ("kernel", "likelihood", "loadings", "mean")  # take the ways of the others
+ALIKE = ("emission", "likelihood", "loadings", "mean")  # take the ways of the others, or those of counts
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in OWN])

@@ -253,6 +253,7 @@ def test_a_stopped_fit_goes_on_without_latents_it_removed(data, fit, tmp_path, m
     assert found.trace[-1] == pytest.approx(fit.trace[-1], abs=0.5)
 
 
+@pytest.mark.slow
 def test_a_round_that_loses_is_undone(data, monkeypatch):
     climbed, ends = of_counts.CountRounds._climbed, []
 

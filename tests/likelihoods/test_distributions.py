@@ -148,7 +148,7 @@ def test_dense_is_the_normal_density_of_all_neurons(small_model, missing_data, m
         pytest.param(Window(6), False, 1, "ragged", marks=pytest.mark.slow),
         (Window(6), False, 1, "ragged_holes"),
         (Window(6), True, 7, "ragged_holes"),
-        (Window(12, 1, 2), False, 7, "holes"),
+        pytest.param(Window(12, 1, 2), False, 7, "holes", marks=pytest.mark.slow),
         (Window(3, 3), False, 7, "ragged_holes"),
         pytest.param(Window(3, 3), True, 1, "complete", marks=pytest.mark.slow),
         (Window(4, 2, shifts=(1.0, -0.7)), False, 1, "ragged_holes"),

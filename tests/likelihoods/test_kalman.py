@@ -304,7 +304,7 @@ def test_steady_normalizer_of_a_start_that_is_known_and_of_one_that_is_not():
         np.testing.assert_allclose(steady(own), expected, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
+@pytest.mark.parametrize("ragged", [pytest.param(False, marks=pytest.mark.slow), True], ids=["whole", "ragged"])
 def test_gradient_of_the_steady_normalizer_is_that_of_the_dense_formula(ragged):
     given = problem(n_steps=7, seed=12)
 

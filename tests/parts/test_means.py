@@ -303,7 +303,8 @@ def test_trials_of_one_of_the_conditions_say_nothing_of_the_others():
     assert fit.converged
 
 
-@pytest.mark.parametrize("kind", [ADM, pytest.param(MDLAG, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [ADM, MDLAG])
 def test_climbs_hold_spreads_of_means(kind):
     """A joint maximum would make them zero, at no end of density."""
     data, _ = recording()
@@ -451,7 +452,7 @@ def test_wrong_use_of_means():
 
 
 CONTRACT = [
-    (LDS, {"n_across": 1, "mean": "psth"}),
+    pytest.param(LDS, {"n_across": 1, "mean": "psth"}, marks=pytest.mark.slow),
     pytest.param(FA, {"n_across": 1, "mean": "psth"}, marks=pytest.mark.slow),
     pytest.param(GFA, {"n_across": 1, "mean": "psth"}, marks=pytest.mark.slow),
     pytest.param(

@@ -63,6 +63,7 @@ def test_few_trials_have_the_density_of_all(name):
         np.testing.assert_allclose(own[site], slope, atol=1e-9 * np.abs(slope).max(initial=1e-3))
 
 
+@pytest.mark.slow
 def test_rounds_of_variational_bayes_see_no_difference():
     model, data = GFA(2, mean="psth"), recording()
     model = model.prepared(data)

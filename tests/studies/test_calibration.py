@@ -354,7 +354,8 @@ def test_a_kernel_s_own_parameters_are_drawn_too(fits, monkeypatch):
 
 EVERY = [
     pytest.param(DLAG(1, (1, 0), emission="poisson"), marks=pytest.mark.slow),
-    pytest.param(DLAG(1, 0, mean="psth"), marks=pytest.mark.slow), DLAG(1, 0, noise="ar1"), ADM(2, 0, mean="psth"),
+    pytest.param(DLAG(1, 0, mean="psth"), marks=pytest.mark.slow), DLAG(1, 0, noise="ar1"),
+    pytest.param(ADM(2, 0, mean="psth"), marks=pytest.mark.slow),
     MDLAG(1, 1, shape=1.0, rate=1.0), GPFA(2, emission="negative_binomial"),
 ]  # fmt: skip
 

@@ -1,9 +1,9 @@
 r"""Comparison of hypotheses on delays: existence, direction, change over time, certainty.
 
-Three questions are asked of every hypothesis. How well does it predict unseen trials (PSIS-LOO)? How probable is the
-recording under it, all parameters integrated out (Laplace)? And of the delays themselves: their intervals, their signs,
-and the Savage-Dickey ratio at 0. The first is about prediction, where a needless parameter costs little; the second
-weighs what a hypothesis allowed for and did not need.
+Three questions are asked of every hypothesis. How well does it predict unseen trials (leave-one-out)? How probable is
+the recording under it, all parameters integrated out (Laplace)? And of the delays themselves: their intervals, their
+signs, and the Savage-Dickey ratio at 0. The first is about prediction, where a needless parameter costs little; the
+second weighs what a hypothesis allowed for and did not need.
 """
 
 import json
@@ -55,18 +55,18 @@ class DelayComparison(Shown):
             its computation) and ``probability``, all hypotheses being equally likely beforehand; NaN where a maximum
             is none that a Gaussian fits, and then the best ``elpd`` comes first. ``elpd``, the expected log predictive
             density of the trials by leave-one-out, ``elpd_diff`` to the best and its standard error ``dse``,
-            ``p_loo``, stacking ``weight``, and the largest ``pareto_k``; NaN, with a warning, where draws of the
-            posterior do not settle, as where a latent is one too many. ``converged``, ``seconds``.
+            ``p_loo``, stacking ``weight``, and of draws the largest ``pareto_k``; NaN, with a warning, where draws of
+            the posterior do not settle, as where a latent is one too many. ``converged``, ``seconds``.
         delays: One row per latent and pair of regions, of the most probable hypothesis with delays (see
             :func:`mrgp.results.delays.delay_table`); empty where none has any.
         delays_of: The hypothesis that ``delays`` are of.
         changes: Of hypotheses whose delays vary, one row per region and latent: by how much (``spread_ms``, standard
             deviation over the trial of the posterior mean) and the probability that it does (``varies``).
         fits: Every hypothesis's fit.
-        loo: Leave-one-out results of the hypotheses that have one, for ``arviz.compare`` and ``arviz.plot_khat``.
-        settings: Interval probability, rope (s), and what ``elpd`` takes for loadings: "drawn", or of more than 400
-            parameters, or of counts, "following" (see :func:`mrgp.leave_one_out`), where only differences have a
-            meaning; from the command line also the preprocessing.
+        loo: Leave-one-out results of the hypotheses that have one, for ``arviz.compare``.
+        settings: Interval probability, rope (s), and how ``elpd`` was found (see :func:`mrgp.leave_one_out`): from the
+            "maximum"; or from draws, with loadings "drawn", or of more than 400 parameters, or of counts, "following",
+            where only differences have a meaning; from the command line also the preprocessing.
     """
 
     table: pd.DataFrame
@@ -158,7 +158,7 @@ def compare_delays(
     n_within: int | tuple[int, ...] | None = None,
     probability: float = 0.9,
     rope: float | None = None,
-    n_draws: int = 1000,
+    n_draws: int | None = None,
     seed: int = 0,
     progress: bool = True,
     out: str | Path | None = None,
@@ -179,7 +179,8 @@ def compare_delays(
             fits need.
         probability: Of the intervals.
         rope: Region of practical equivalence in seconds; None for half a bin.
-        n_draws: Draws of each posterior for leave-one-out.
+        n_draws: Draws of each posterior for leave-one-out; None for a Gaussian at the maximum instead, which takes
+            seconds, or, of counts, for 1000.
         seed: Of starts and draws.
         progress: Show progress bars.
         out: A folder that keeps every fit as it is done, ``fit_<hypothesis>.nc``: the same call takes them from there.
@@ -204,11 +205,12 @@ def compare_delays(
     for name, fit in fits.items():
         with Phase(name, "fit with typical spreads", tell if fit.delays_vary else None):
             typical[name] = with_typical_spreads(fit, data, progress)
-    few = all(not fit.model.emission.is_of_counts and fit.n_parameters <= FEW for fit in fits.values())
-    asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "drawn" if few else "following"}
+    of_counts = any(fit.model.emission.is_of_counts for fit in fits.values())
+    follows = of_counts or (n_draws is not None and any(fit.n_parameters > FEW for fit in fits.values()))
+    asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "following" if follows else "drawn"}
     loos, evidence = {}, {}
     for name, fit in fits.items():
-        with Phase(name, "draws, and leave-one-out", tell):
+        with Phase(name, "leave-one-out", tell):
             if (result := _left_out(fit, data, **asked)) is not None:
                 loos[name] = result
         with Phase(name, "evidence", tell):
@@ -222,7 +224,7 @@ def compare_delays(
     changes = pd.concat([changes_of(name, fits[name], typical[name]) for name in fits], ignore_index=True)
     settings = {
         "probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope,
-        "loadings": asked["loadings"],
+        "loadings": asked["loadings"] if follows or n_draws is not None else "maximum",
     }  # fmt: skip
     return DelayComparison(table, delays, shown, changes, fits, loos, settings)
 
@@ -260,13 +262,13 @@ def _listed(hypotheses: Any, with_law: Any) -> dict[str, Hypothesis]:
 
 
 def _left_out(fit: GaussianProcessFit, data: MultiRegionData, **settings: Any) -> Any:
-    """Score a hypothesis by leave-one-out; None if its posterior cannot be drawn from.
+    """Score a hypothesis by leave-one-out; None if its maximum is none, or its posterior cannot be drawn from.
 
     A warning says so.
     """
     try:
         return leave_one_out(fit, data, **settings)
-    except ValueError as problem:
+    except (ValueError, FloatingPointError) as problem:
         warn(f"its elpd is not known: {problem}")
         return None
 
@@ -289,7 +291,8 @@ def _table(
         shifted = {name: replace(result, elpd_i=result.elpd_i - best) for name, result in loos.items()}
         predicted = compare(shifted, round_to="none")
     table = table.join(predicted[list(columns)].rename(columns=columns).astype(float))
-    table["pareto_k"] = pd.Series({name: float(result.pareto_k.max()) for name, result in loos.items()}, dtype=float)
+    drawn = {name: result.pareto_k for name, result in loos.items() if result.pareto_k is not None}
+    table["pareto_k"] = pd.Series({name: float(k.max()) for name, k in drawn.items()}, dtype=float)
     table["converged"] = [fit.converged for fit in fits.values()]
     table["seconds"] = [fit.wall_s for fit in fits.values()]
     known = bool(np.isfinite(values).all())

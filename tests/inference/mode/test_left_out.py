@@ -1,0 +1,129 @@
+"""Trials given all others: beside conditional Gaussians, integrals on a grid, and draws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from mrgp.models import DLAG
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm, poisson
+
+import mrgp
+from mrgp.inference.mode import left_out as module
+from mrgp.inference.mode.coordinates import Coordinates, Whitened
+from mrgp.inference.mode.left_out import _climbed, left_out
+
+
+def coordinates(name, mode, root):
+    empty = jnp.zeros(0)
+    volume = jnp.asarray(np.linalg.slogdet(root)[1])
+    return Coordinates(
+        {name: jnp.asarray(mode)}, jnp.asarray(root), {}, {}, jnp.zeros((0, 0)), empty, {}, {}, volume
+    )
+
+
+DESIGN = np.random.default_rng(0).standard_normal((5, 3))
+PRIOR, NOISE = np.array([2.0, 0.05, 1.0]), 0.7
+
+
+def regression(values):
+    weights = numpyro.sample("weights", dist.Normal(0.0, jnp.asarray(PRIOR)).to_event(1))
+    numpyro.sample("y", dist.Normal(jnp.asarray(DESIGN) @ weights, NOISE).to_event(1), obs=values)
+
+
+def regression_scores(values, sites):
+    return dist.Normal(jnp.asarray(DESIGN) @ sites["weights"], NOISE).log_prob(values).sum(-1)
+
+
+def conditioned(values):
+    """Posterior of the weights given rows of values, as mean and covariance."""
+    precision = np.diag(PRIOR**-2.0) + len(values) * DESIGN.T @ DESIGN / NOISE**2
+    covariance = np.linalg.inv(precision)
+    return covariance @ DESIGN.T @ values.sum(0) / NOISE**2, covariance
+
+
+def given(one, others):
+    mean, covariance = conditioned(others)
+    return multivariate_normal.logpdf(one, DESIGN @ mean, DESIGN @ covariance @ DESIGN.T + NOISE**2 * np.eye(5))
+
+
+@pytest.mark.parametrize("n_trials", [2, 7])
+@pytest.mark.parametrize("off", [0.0, 0.3])
+def test_a_gaussian_posterior_is_conditioned(n_trials, off):
+    """Also around a place that is no maximum, as where the density of other coordinates has its own."""
+    values = np.random.default_rng(1).standard_normal((n_trials, 5))
+    mode, covariance = conditioned(values)
+    root = np.linalg.cholesky(covariance)
+    around = coordinates("weights", mode + off * root.sum(1), root)
+    program = Whitened(regression)
+    found = left_out(program, regression_scores, jnp.asarray(values), around, np.full(n_trials, 1 / n_trials))
+    places = [np.delete(np.arange(n_trials), trial) for trial in range(n_trials)]
+    expected = [given(values[trial], values[others]) for trial, others in enumerate(places)]
+    np.testing.assert_allclose(found.score, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.seen, [given(one, values) for one in values], rtol=0, atol=1e-9)
+    moves = [np.linalg.solve(root, conditioned(values[others])[0] - mode) for others in places]
+    np.testing.assert_allclose(found.moved, np.linalg.norm(moves, axis=1), rtol=1e-9)
+    assert found.settled.all()
+
+
+def rates(counts):
+    level = numpyro.sample("level", dist.Normal(1.0, 2.0))
+    numpyro.sample("y", dist.Poisson(jnp.exp(level)).expand(counts.shape).to_event(1), obs=counts)
+
+
+def rate_scores(counts, sites):
+    return dist.Poisson(jnp.exp(sites["level"])).log_prob(counts)
+
+
+def test_a_trial_that_stands_out_is_climbed_from(monkeypatch):
+    counts = np.array([4, 3, 6, 5, 40, 2, 5, 4])
+    grid = np.linspace(-2, 5, 20001)
+    table = poisson.logpmf(counts[:, None], np.exp(grid))
+    total = table.sum(0) + norm.logpdf(grid, 1, 2)
+    expected = logsumexp(total) - logsumexp(total - table, axis=1)
+    mode = grid[total.argmax()]
+    sd = (len(counts) * np.exp(mode) + 0.25) ** -0.5
+    around = coordinates("level", np.array(mode), np.array([[sd]]))
+    share = np.full(len(counts), 1 / len(counts))
+    found = left_out(Whitened(rates), rate_scores, jnp.asarray(counts), around, share)
+    np.testing.assert_array_equal(np.flatnonzero(found.moved > module.FAR), [4])
+    assert found.settled.all()
+    # Where a trial had half of all spikes, it had more of the curvature than its share.
+    np.testing.assert_allclose(np.delete(found.score, 4), np.delete(expected, 4), rtol=0, atol=0.1)
+    assert found.score[4] == pytest.approx(expected[4], abs=0.5)
+    monkeypatch.setattr(module, "FAR", np.inf)
+    jax.clear_caches()
+    near = left_out(Whitened(rates), rate_scores, jnp.asarray(counts), around, share)
+    assert abs(near.score[4] - expected[4]) > 5 * abs(found.score[4] - expected[4])
+
+
+def test_a_climb_ends_on_top_and_says_where_there_is_none():
+    bent = np.array([1.0, 3.0])
+
+    def hill(x):
+        return float(x.sum() - (bent * x**2).sum()), 1 - 2 * bent * x
+
+    place, gained, settled = _climbed(hill, bent)  # half the curvature: whole steps lead to the other side
+    np.testing.assert_allclose(place, 0.5 / bent, atol=0.1)
+    assert gained == pytest.approx(0.25 * (1 / bent).sum(), abs=module.SETTLED)
+    assert settled
+    assert not _climbed(lambda x: (float(x.sum()), np.ones(2)), bent)[2]
+
+
+@pytest.mark.slow
+def test_a_fit_scores_trials_as_its_draws_do():
+    data = mrgp.simulate(
+        regions={"A": 4, "B": 4}, n_across=1, n_within=1, n_trials=25, n_bins=20, snr=0.3, seed=1
+    ).data  # fmt: skip
+    fit = DLAG(1, 1).fit(data, progress=False)
+    found = mrgp.leave_one_out(fit, progress=False)
+    drawn = mrgp.leave_one_out(fit, n_draws=500, progress=False)
+    assert found.pareto_k is None
+    assert found.elpd == pytest.approx(drawn.elpd, abs=1.5)  # two sets of 1000 draws differ by a quarter
+    assert np.std(found.elpd_i.values - drawn.elpd_i.values) < 0.2
+    assert np.abs(found.elpd_i.values - drawn.elpd_i.values).max() < 0.5
+    assert found.p == pytest.approx(drawn.p, abs=3.0)
+    assert found.se == pytest.approx(drawn.se, rel=0.01)
+    assert "25 observations" in str(found)
