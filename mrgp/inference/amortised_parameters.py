@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
@@ -56,10 +56,12 @@ class Parameters(NamedTuple):
     Attributes:
         first: Values that training begins from.
         supports: Of the shared sites.
+        of_guide: Names of the networks that only the guide has.
     """
 
     first: Values
     supports: dict[str, Any]
+    of_guide: frozenset[str]
 
     @classmethod
     def of(cls, model: WithGuide, data: Any, key: Array | None = None) -> Self:
@@ -75,11 +77,17 @@ class Parameters(NamedTuple):
             if site["type"] == "sample" and not site["is_observed"] and not is_of_trials(site)
         }
         means = {name: jnp.broadcast_to(fn.mean, fn.shape()) for name, fn in shared.items()}
-        return cls(Values(networks, means), {name: fn.support for name, fn in shared.items()})
+        of_guide = frozenset(networks) - frozenset(traces[0])
+        return cls(Values(networks, means), {name: fn.support for name, fn in shared.items()}, of_guide)
 
     def free(self, values: Values) -> Values:
         """Unconstrained coordinates of values."""
         return Values(values.networks, {n: biject_to(self.supports[n]).inv(v) for n, v in values.shared.items()})
+
+    def with_program_held(self, values: Values) -> Values:
+        """Values of which only those of the guide's own networks have slopes."""
+        held = jax.tree.map(lax.stop_gradient, values)
+        return Values({**held.networks, **{name: values.networks[name] for name in self.of_guide}}, held.shared)
 
     def constrained(self, free: Values) -> Values:
         """Values at unconstrained coordinates."""

@@ -3,7 +3,8 @@
 Adam climbs the bound of log p(y) (Kingma & Welling 2014, ICLR), of which the divergence of q from the prior is turned
 on over the first epochs: else q would stay at the prior, from which nothing can be learned. A share of the entries is
 hidden from the guide, and only these are scored. Some trials are kept apart; the parameters whose bound of these is
-highest are the result.
+highest are the result. With ``own_epochs`` the program is trained before, on all trials, with a posterior of each trial
+that no guide makes (:mod:`mrgp.inference.own_posteriors`); what follows trains the guide of that program.
 """
 
 import dataclasses
@@ -30,20 +31,21 @@ from mrgp.inference.amortised_parameters import (
     unpacked,
 )
 from mrgp.inference.driver import Driver
+from mrgp.inference.hidden_entries import hidden_entries, hidden_share_of
 from mrgp.inference.method import Method
+from mrgp.inference.own_posteriors import OWN_STEP, Alone, beginning, epoch_alone, optimiser
 from mrgp.inference.quantity import BOUND, Quantity
 from mrgp.inference.run import Options, Run, State
-from mrgp.recordings.checks import need
 from mrgp.recordings.recording import MultiRegionData
 
 FLOOR = 1e-3  # of the divergence's weight: from 0 the reconstruction jumps
-LONGEST_STEP = 5.0  # of the gradient, in its usual units: one trial of many spikes throws nothing off its way
 FIRST_EPOCHS = 3  # in which the steps grow to their length
 FEWEST_APART = 10  # trials, below which none is kept apart
 JUDGED = 8  # draws of the guide in a bound of the trials kept apart
 SHORTER = 0.3  # steps become, where the bound of the trials kept apart has not risen
+FADING = 0.3  # share of the epochs without a guide, over which their steps shrink to nothing
 
-WARMING, TRAINED = "warming", "trained"  # phases of a run
+ALONE, WARMING, TRAINED = "alone", "warming", "trained"  # phases of a run
 RUN = "run/"  # before the names of what only a checkpoint holds
 COUNTERS = "seed", "epoch", "skipped", "since", "shortened", "evaluations"  # of a training, which it holds
 
@@ -57,6 +59,7 @@ class Training(State):
         optimiser: Its state.
         key: Of random numbers.
         training, apart: Trials that are fitted to, and those that judge.
+        alone: Place of a training without a guide, in its phase.
         seed: Of the run.
         epoch: Epochs so far.
         skipped: Steps that were left out since they were not finite.
@@ -70,6 +73,7 @@ class Training(State):
     training: MultiRegionData
     apart: MultiRegionData
     seed: int
+    alone: Alone | None = None
     epoch: int = 0
     skipped: int = 0
     since: int = 0
@@ -78,7 +82,7 @@ class Training(State):
     @property
     def kept(self) -> dict[str, Any]:
         """Arrays of a checkpoint, from which a run goes on as if it had never stopped."""
-        leaves = jax.tree.leaves((self.free, self.optimiser))
+        leaves = jax.tree.leaves((self.free, self.optimiser, self.alone))
         arrays = {f"{RUN}{place}": leaf for place, leaf in enumerate(leaves)}
         counts = {f"{RUN}{name}": getattr(self, name) for name in COUNTERS}
         own = {f"{RUN}key": random.key_data(self.key), f"{RUN}trace": np.array(self.trace)}
@@ -86,9 +90,10 @@ class Training(State):
 
     def go_on_from(self, kept: dict[str, np.ndarray], phase: str) -> None:
         """Take the place of the run that a checkpoint was written by."""
-        leaves, structure = jax.tree.flatten((self.free, self.optimiser))
+        self.alone = self.alone if phase == ALONE else None
+        leaves, structure = jax.tree.flatten((self.free, self.optimiser, self.alone))
         arrays = [jnp.asarray(kept[f"{RUN}{place}"], leaf.dtype) for place, leaf in enumerate(leaves)]
-        self.free, self.optimiser = jax.tree.unflatten(structure, arrays)
+        self.free, self.optimiser, self.alone = jax.tree.unflatten(structure, arrays)
         self.key, self.trace = random.wrap_key_data(jnp.asarray(kept[f"{RUN}key"])), list(kept[f"{RUN}trace"])
         for name in COUNTERS:
             setattr(self, name, int(kept[f"{RUN}{name}"]))
@@ -109,6 +114,9 @@ class AmortisedSVI(Method):
         warm_up: Epochs over which the divergence is turned on.
         patience: Epochs without a higher bound of the trials kept apart, after which steps become shorter.
         shortenings: How often steps become shorter, from where the bound was highest, before the training ends.
+        own_epochs: Epochs in which the program is trained before there is a guide, on all trials, with a posterior of
+            each trial that has numbers of its own; half of ``max_iterations`` at most. The guide is then trained with
+            the program as it is. 0 trains both together.
         apart: Share of the trials that are kept apart.
     """
 
@@ -118,6 +126,7 @@ class AmortisedSVI(Method):
     warm_up: int = 50
     patience: int = 25
     shortenings: int = 2
+    own_epochs: int = 0
     apart: float = 0.2
 
     climbs: ClassVar[Quantity] = BOUND
@@ -141,7 +150,7 @@ class AmortisedSVI(Method):
         for name in ("batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} counts at least 1, not {getattr(self, name)}")
-        for name in ("warm_up", "shortenings"):
+        for name in ("warm_up", "shortenings", "own_epochs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} counts at least 0, not {getattr(self, name)}")
 
@@ -165,9 +174,11 @@ class AmortisedSVI(Method):
         training, apart = self._split(data, seed)
         free = freed(model, data, values)
         state = Training(
-            model=model, sites=packed(values), free=free, key=key, optimiser=_adam().init(free), training=training,
+            model=model, sites=packed(values), free=free, key=key, optimiser=optimiser().init(free), training=training,
             apart=apart, phase=WARMING, seed=seed,
         )  # fmt: skip
+        if driver.start is None and self._alone_until(driver):
+            state.phase, state.alone = ALONE, beginning(model, free, data, key)
         if known is not None:
             assert driver.store.phase is not None
             state.go_on_from(known[1], driver.store.phase)
@@ -180,18 +191,23 @@ class AmortisedSVI(Method):
 
     def step(self, driver: Driver, state: Training) -> Training:
         """Train for an epoch, and judge the parameters on the trials kept apart."""
+        if state.alone is not None:
+            return self._step_alone(driver, state, state.alone)
         n_steps = -(-state.training.n_trials // self.batch_size)
+        before = 0 if driver.start is not None else self._alone_until(driver)
         warming = state.phase == WARMING and state.epoch < self.warm_up
         warmth = state.epoch / self.warm_up if warming else 1.0
         weight, first = max(FLOOR, warmth), state.model.first_horizon
         horizon = np.ceil((first + (1 - first) * warmth) * state.training.n_bins)
-        rate = self.learning_rate * SHORTER**state.shortened * min(1.0, (state.epoch + 1) / (FIRST_EPOCHS + 1))
+        growing = min(1.0, (state.epoch - before + 1) / (FIRST_EPOCHS + 1))
+        rate = self.learning_rate * SHORTER**state.shortened * growing
         following, key, judge = random.split(state.key, 3)
         of = state.free, state.optimiser, state.training
-        free, optimiser, skipped = _epoch(state.model, n_steps, self.hidden_share, *of, key, weight, rate, horizon)
+        how = self.hidden_share, before > 0
+        free, place, skipped = _epoch(state.model, n_steps, *how, *of, key, weight, rate, horizon)
         value, divergence = self._judge(driver, state, free, judge)
         driver.show(1, value, "" if state.model.is_autoencoder else f"KL = {divergence:.1f}")
-        state.key, state.free, state.optimiser = following, free, optimiser  # all at once: Ctrl-C keeps whole epochs
+        state.key, state.free, state.optimiser = following, free, place  # all at once: Ctrl-C keeps whole epochs
         state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
         state.iterations, state.skipped = state.epoch, state.skipped + int(skipped)
         better = warming or value > state.height
@@ -203,6 +219,30 @@ class AmortisedSVI(Method):
         self._shortened(state)
         driver.keep(state)
         return self._ended(driver, state)
+
+    def _alone_until(self, driver: Driver) -> int:
+        """Epochs without a guide."""
+        return min(self.own_epochs, driver.options.max_iterations // 2)
+
+    def _step_alone(self, driver: Driver, state: Training, place: Alone) -> Training:
+        """Train the program for an epoch."""
+        until, size = self._alone_until(driver), min(self.batch_size, driver.data.n_trials)
+        n_steps = -(-driver.data.n_trials // size)
+        warm_up = min(self.warm_up, until // 2)
+        weight = max(FLOOR, state.epoch / warm_up) if state.epoch < warm_up else 1.0
+        length = min(1.0, (state.epoch + 1) / (FIRST_EPOCHS + 1), (until - state.epoch) / (FADING * until))
+        following, key = random.split(state.key)
+        rates = self.learning_rate * length, OWN_STEP * length
+        found = epoch_alone(state.model, n_steps, size, place, driver.data, key, weight, *rates)
+        driver.show(1, float(found.bound), f"KL = {float(found.divergence):.1f}")
+        state.key, state.alone, state.free = following, found.place, found.place.free
+        state.epoch, state.evaluations = state.epoch + 1, state.evaluations + n_steps
+        state.iterations, state.skipped = state.epoch, state.skipped + int(found.skipped)
+        state.sites = packed(constrained(state.model, state.training, state.free))
+        if state.epoch >= until:
+            state.alone, state.phase, state.optimiser = None, TRAINED, optimiser().init(state.free)
+        driver.keep(state)
+        return state
 
     def _judge(self, driver: Driver, state: Training, free: Values, key: Array) -> tuple[float, float]:
         """Compute the bound by the trials kept apart, and the divergence in it.
@@ -218,7 +258,7 @@ class AmortisedSVI(Method):
         if state.since >= self.patience and state.shortened < self.shortenings:
             values = unpacked(state.model, state.training, state.sites)
             state.free = freed(state.model, state.training, values)
-            state.optimiser = _adam().init(state.free)
+            state.optimiser = optimiser().init(state.free)
             state.shortened, state.since = state.shortened + 1, 0
 
     def finish(self, driver: Driver, state: Training) -> Run:
@@ -247,22 +287,16 @@ class AmortisedSVI(Method):
         return training, apart
 
 
-def _adam() -> Any:
-    """Make Adam with steps of length one, which clips what is longer than usual."""
-    optax = need("optax", f"method {AmortisedSVI.written_name()!r}", "deep")
-    return optax.chain(optax.clip_by_global_norm(LONGEST_STEP), optax.scale_by_adam())
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _epoch(
-    model: WithGuide, n_steps: int, hidden: float, free: Values, optimiser: Any, data: MultiRegionData, key: Array,
-    weight: Any, rate: Any, horizon: Any,
+    model: WithGuide, n_steps: int, hidden: float, is_held: bool, free: Values, place: Any, data: MultiRegionData,
+    key: Array, weight: Any, rate: Any, horizon: Any,
 ) -> tuple[Values, Any, Array]:  # fmt: skip
-    """Take ``n_steps`` steps; return values, the optimiser's state, and how many were left out.
+    """Take ``n_steps`` steps; return values, optimiser's place, and how many were left out.
 
-    Bins before ``horizon`` are scored.
+    Where the program ``is_held``, only its guide moves. Bins before ``horizon`` are scored.
     """
-    adam, parameters = _adam(), Parameters.of(model, data)
+    adam, parameters = optimiser(), Parameters.of(model, data)
     lengths = jax.tree.map(lambda stride: rate * stride, strides(free, jnp.where(weight < 1, 0.0, 1.0)))
     scored = (jnp.arange(data.n_bins) < horizon)[:, None]
     n_read = data.layout.n_regions if model.reads_across else 1
@@ -270,8 +304,9 @@ def _epoch(
 
     def loss(free: Values, key: Array) -> Array:
         key, own = random.split(key)
-        unseen = _hidden(own, hidden, data, n_read) if hidden else None
-        found = terms(model, parameters.constrained(free), data, key, unseen, scored, expected)
+        unseen = hidden_entries(own, hidden, data, n_read) if hidden else None
+        values = parameters.constrained(parameters.with_program_held(free) if is_held else free)
+        found = terms(model, values, data, key, unseen, scored, expected)
         return -(found.likelihood - weight * found.divergence + found.prior) / data.n_trials
 
     def step(carried: tuple[Values, Any], key: Array) -> tuple[tuple[Values, Any], Array]:
@@ -282,32 +317,8 @@ def _epoch(
         there = jax.tree.map(lambda old, by, length: (old - length * by).astype(old.dtype), values, change, lengths)
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), (there, moved), (values, state)), ~finite
 
-    (free, optimiser), left_out = jax.lax.scan(step, (free, optimiser), random.split(key, n_steps))
-    return free, optimiser, left_out.sum()
-
-
-def hidden_share_of(share: float, n_regions: int) -> float:
-    """Compute the share of entries that is hidden on average (see ``_hidden``)."""
-    return share if n_regions == 1 else 1 - (1 - share) * (1 - share / n_regions)
-
-
-def _hidden(key: Array, share: float, data: MultiRegionData, n_read: int) -> Array:
-    """Draw the entries that are hidden from the guide, (trial, time, neuron).
-
-    In half of the trials they are whole neurons, in the others single bins; and in some, as many as a share of all
-    trials, a whole region besides, where the guide reads several (``n_read``) together.
-    """
-    n_trials = data.n_trials if data.batch_size is None else data.batch_size
-    n_neurons = data.layout.total_neurons
-    by_trial, by_neuron, by_entry, by_region, chosen = random.split(key, 5)
-    whole = random.bernoulli(by_trial, 0.5, (n_trials, 1, 1))
-    neurons = random.bernoulli(by_neuron, share, (n_trials, 1, n_neurons))
-    entries = random.bernoulli(by_entry, share, (n_trials, data.n_bins, n_neurons))
-    hidden = jnp.where(whole, neurons, entries)
-    if n_read == 1:
-        return hidden
-    region = jnp.asarray(data.layout.region_of_neuron) == random.randint(chosen, (n_trials, 1, 1), 0, n_read)
-    return hidden | (region & random.bernoulli(by_region, share, (n_trials, 1, 1)))
+    (free, place), left_out = jax.lax.scan(step, (free, place), random.split(key, n_steps))
+    return free, place, left_out.sum()
 
 
 @partial(jax.jit, static_argnums=0)

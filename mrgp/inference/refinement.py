@@ -25,6 +25,10 @@ COMPARED = 16  # draws by which q before and after is compared
 SURE = 2.0  # standard errors of its rise by which a bound must have risen
 
 
+type Numbers = dict[str, dict[str, Array]]
+"""Unconstrained parameters of the distribution of every site of trials, by name."""
+
+
 class Refined(NamedTuple):
     """Posterior of each trial.
 
@@ -47,12 +51,10 @@ def refined(model: WithGuide, values: Values, data: Any, key: Array, n_steps: in
     optax = need("optax", "the refinement of a posterior", "deep")
     adam = optax.adam(optax.cosine_decay_schedule(STEP, n_steps))
     guide_key, own_key, judge_key = random.split(key, 3)
-    guide = handlers.substitute(handlers.seed(model.guide, guide_key), data=values.all)
-    drawn = handlers.trace(guide).get_trace(data)
-    first = {n: s["fn"] for n, s in drawn.items() if s["type"] == "sample" and is_of_trials(s) and not s["is_observed"]}
+    first = guided(model, values, data, guide_key)
 
     def loss(free: Any, key: Array) -> Array:
-        return -bound_of_trials(model, values, data, _at(first, free), key).sum()
+        return -bound_of_trials(model, values, data, at_numbers(first, free), key).sum()
 
     def step(carried: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], None]:
         free, state = carried
@@ -60,11 +62,11 @@ def refined(model: WithGuide, values: Values, data: Any, key: Array, n_steps: in
         change, state = adam.update(slopes, state)  # a number without a slope stays where it is
         return (jax.tree.map(jnp.add, free, change), state), None
 
-    start = {name: _free(_base(fn)) for name, fn in first.items()}
+    start = numbers_of(first)
     (free, _), _ = jax.lax.scan(step, (start, adam.init(start)), random.split(own_key, n_steps))
 
     def judged(free: Any) -> Array:
-        q = _at(first, free)
+        q = at_numbers(first, free)
         keys = random.split(judge_key, COMPARED)
         return jax.lax.map(lambda key: bound_of_trials(model, values, data, q, key), keys)
 
@@ -75,7 +77,7 @@ def refined(model: WithGuide, values: Values, data: Any, key: Array, n_steps: in
     def chosen(new: Array, old: Array) -> Array:
         return jnp.where(better.reshape(-1, *([1] * (new.ndim - 1))), new, old)
 
-    return Refined(_at(first, jax.tree.map(chosen, free, start)), jnp.where(better, gained, 0.0))
+    return Refined(at_numbers(first, jax.tree.map(chosen, free, start)), jnp.where(better, gained, 0.0))
 
 
 def bound_of_trials(
@@ -97,21 +99,32 @@ def guide_of(q: dict[str, dist.Distribution]) -> Program:
     return guide
 
 
+def guided(model: WithGuide, values: Values, data: Any, key: Array) -> dict[str, dist.Distribution]:
+    """Distribution of every site of trials, by one run of the guide."""
+    guide = handlers.substitute(handlers.seed(model.guide, key), data=values.all)
+    drawn = handlers.trace(guide).get_trace(data)
+    return {n: s["fn"] for n, s in drawn.items() if s["type"] == "sample" and is_of_trials(s) and not s["is_observed"]}
+
+
+def numbers_of(q: dict[str, dist.Distribution]) -> Numbers:
+    """Unconstrained parameters of distributions, (trial, ...) each."""
+    bases = {name: _base(fn) for name, fn in q.items()}
+    return {
+        name: {n: biject_to(base.arg_constraints[n]).inv(getattr(base, n)) for n in base.reparametrized_params}
+        for name, base in bases.items()
+    }
+
+
+def at_numbers(q: dict[str, dist.Distribution], numbers: Numbers) -> dict[str, dist.Distribution]:
+    """Distributions of the same kinds with other parameters."""
+    return {name: _with(fn, numbers[name]) for name, fn in q.items()}
+
+
 def _base(fn: Any) -> dist.Distribution:
     """Distribution whose parameters are arrays over trials."""
     while isinstance(fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
         fn = fn.base_dist
     return fn
-
-
-def _free(base: dist.Distribution) -> dict[str, Array]:
-    """Unconstrained parameters of a distribution."""
-    return {name: biject_to(base.arg_constraints[name]).inv(getattr(base, name)) for name in base.reparametrized_params}
-
-
-def _at(first: dict[str, dist.Distribution], free: dict[str, dict[str, Array]]) -> dict[str, dist.Distribution]:
-    """Distributions at unconstrained parameters."""
-    return {name: _with(fn, free[name]) for name, fn in first.items()}
 
 
 def _with(fn: Any, free: dict[str, Array]) -> dist.Distribution:

@@ -32,8 +32,8 @@ KINDS = ("poisson", "negative_binomial", "gaussian")
 TOLERANCE = 0.5  # nats, of two million
 NEWTON_STEPS = 20
 NETWORKS = {
-    "lfads": LFADS(n_factors=20, n_states=64, n_inputs=8, refinement=100),
-    "lfads_drift": LFADS(n_factors=20, n_states=64, n_inputs=8, refinement=100, drift="slow"),
+    "lfads": LFADS(n_factors=20, n_states=64, n_inputs=20, refinement=100),
+    "lfads_drift": LFADS(n_factors=20, n_states=64, n_inputs=20, refinement=100, drift="slow"),
 }
 CALIBRATED = "gaussian, calibrated"
 

@@ -13,8 +13,10 @@ fifth: the best size there is the one that training trials choose. Rows go to a 
 
 20 latents are as many as the baseline has components. ``gpfa_held`` has the baseline's prior of log-rates too, whatever
 its number of latents; it was added after draw 0 had been scored, so that later draws are its test. Variants of "gpfa"
-begin where that ends, and their seconds are those of both. LFADS predicts with 100 gradient steps after its guide;
-``lfads_drift`` has what changes slowly over the session besides, at the places of test trials between training trials.
+begin where that ends, and their seconds are those of both. LFADS has as many inputs as factors, and predicts with 100
+gradient steps after its guide; ``lfads_guide`` is the same fit without these, and ``lfads_drift`` has what changes
+slowly over the session besides, at the places of test trials between training trials. ``lfads_together`` trains guide
+and program together, with 8 inputs, as LFADS did before there were ``own_epochs``.
 """
 
 import argparse
@@ -54,12 +56,15 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "dlag": lambda n: DLAG(n, 1, emission="poisson", max_delay=0.05, hold_max_delay=True),
     "mdlag": lambda n: MDLAG(n, emission="poisson", max_delay=0.05, hold_max_delay=True),  # "vb", as GFA
     "gfa": lambda n: GFA(n, emission="poisson"),
-    "lfads": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100),
-    "lfads_guide": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8),  # the same fit, without steps after the guide
-    "lfads_drift": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100, drift="slow"),
+    "lfads": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=n, refinement=100),
+    "lfads_guide": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=n),  # the same fit, without steps after the guide
+    "lfads_drift": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=n, refinement=100, drift="slow"),
+    "lfads_together": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100),
+    "lfads_together_drift": lambda n: LFADS(n_factors=n, n_states=64, n_inputs=8, refinement=100, drift="slow"),
     "mrlfads": lambda n: MRLFADS(n, 2 * n, 2, 2, max_delay=0.0),  # factors of each region
     "ctae": lambda n: CTAE(n, 2, width=32),
 }
+SETTINGS: dict[str, dict[str, Any]] = {name: {"own_epochs": 0} for name in ("lfads_together", "lfads_together_drift")}
 FROM_PLAIN = tuple(name for name in MODELS if name.startswith(f"{PLAIN}_"))  # these begin where it has ended
 FEW = (4, 16)  # trials in which hidden neurons are regressed on latents
 TOLERANCE, STARTS = 5.0, 1  # nats, of a third of a million and more
@@ -108,7 +113,7 @@ def fitted(cell: Cell, train: mrgp.MultiRegionData, fits: Path | None, epochs: i
         fit = mrgp.load_fit(path)
     else:
         model = MODELS[name](int(size))
-        how: dict[str, Any] = {"batch_size": 32} if isinstance(model, mrgp.Amortised) else {"n_starts": STARTS, "tolerance": TOLERANCE}
+        how: dict[str, Any] = {"batch_size": 32, **SETTINGS.get(name, {})} if isinstance(model, mrgp.Amortised) else {"n_starts": STARTS, "tolerance": TOLERANCE}
         if epochs and isinstance(model, mrgp.Amortised):
             how["max_iterations"] = epochs
         fit = model.fit(train, start=start, progress=False, **how)

@@ -1,6 +1,6 @@
 """LFADS on spikes of chaotic networks, beside GPFA with Poisson counts and the smoothed average of a condition's trials.
 
-    python tests/benchmarks/lfads.py [--gains 1.5 2.5] [--seeds 3] [--conditions 100] [--epochs 300] [--dynamics residual]
+    python tests/benchmarks/lfads.py [--gains 1.5 2.5] [--seeds 3] [--conditions 100] [--epochs 300] [--own_epochs 150] [--dynamics residual]
 
 The network of Pandarinath et al. (2018): 50 units, 25 ms, one second in bins of 10 ms, up to 30 spikes per second; each
 initial condition is repeated 10 times. Of every condition 8 trials are fitted and 2 are scored: R2 of log-rates over
@@ -36,7 +36,7 @@ def log_rates(fit: mrgp.Fit, data: mrgp.MultiRegionData) -> np.ndarray:
     return np.log(fit.predict(data)["network_mean"].values)
 
 
-def run(gain: float, seed: int, n_conditions: int, epochs: int, kinds: list[str]) -> list[list[object]]:
+def run(gain: float, seed: int, n_conditions: int, epochs: int, own_epochs: int, kinds: list[str]) -> list[list[object]]:
     made = chaotic_network(gain, n_conditions=n_conditions, n_repeats=REPEATS, seed=seed)
     truth, place = made.truth.log_rate.values, np.arange(made.data.n_trials) % REPEATS
     train, test = made.data.select_trials(place < FITTED), made.data.select_trials(place >= FITTED)
@@ -59,7 +59,7 @@ def run(gain: float, seed: int, n_conditions: int, epochs: int, kinds: list[str]
     fitted(f"GPFA({LATENTS}) Poisson", GPFA(LATENTS, emission="poisson"), n_starts=1, tolerance=5.0)
     for dynamics in kinds:
         model = LFADS(n_factors=20, n_states=STATES[dynamics], n_initial=32, n_inputs=0, dynamics=dynamics, width=64)
-        fit = fitted(f"LFADS {dynamics}", model, max_iterations=epochs)
+        fit = fitted(f"LFADS {dynamics}", model, max_iterations=epochs, own_epochs=own_epochs)
         refined = r2(log_rates(fit.refined(100), test), wanted)
         rows.append([gain, seed, f"LFADS {dynamics}, refined", f"{refined:.3f}", "", ""])
         print(rows[-1], flush=True)
@@ -72,14 +72,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--conditions", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--own_epochs", type=int, default=0, help="of --epochs, those in which the program is trained without a guide")
     parser.add_argument("--dynamics", nargs="+", default=["residual"], choices=STATES)
     args = parser.parse_args()
     rows = []
     for seed in range(args.seeds):
         for gain in args.gains:
-            rows += run(gain, seed, args.conditions, args.epochs, args.dynamics)
+            rows += run(gain, seed, args.conditions, args.epochs, args.own_epochs, args.dynamics)
             body = table(("gain", "seed", "model", "R2 of log-rates", "seconds", "peak GB"), rows)
-            command = f"python tests/benchmarks/lfads.py --seeds {seed + 1} --conditions {args.conditions} --epochs {args.epochs}"
+            own = f" --own_epochs {args.own_epochs}" * (args.own_epochs > 0)
+            command = f"python tests/benchmarks/lfads.py --seeds {seed + 1} --conditions {args.conditions} --epochs {args.epochs}{own}"
             record("LFADS: spikes of chaotic networks", body, command)
 
 

@@ -20,8 +20,10 @@ import mrgp
 from mrgp.inference import amortised_svi
 from mrgp.inference.amortised_bound import terms
 from mrgp.inference.amortised_parameters import first_values, freed, packed, unpacked
-from mrgp.inference.amortised_svi import AmortisedSVI, _hidden
-from mrgp.inference.refinement import bound_of_trials, refined
+from mrgp.inference.amortised_svi import AmortisedSVI
+from mrgp.inference.hidden_entries import hidden_entries
+from mrgp.inference.own_posteriors import OWN_STEP, beginning, epoch_alone, optimiser
+from mrgp.inference.refinement import at_numbers, bound_of_trials, guided, refined
 from mrgp.parts.networks.autoregression import Autoregression
 from mrgp.results.amortised_conditional import AmortisedConditional
 
@@ -123,6 +125,36 @@ def test_refinement_finds_the_posterior_and_never_lowers_the_bound(data, values,
     assert better.pareto_k.max() < 0.7
 
 
+def test_posteriors_with_numbers_of_their_own_are_those_of_the_dense_gaussian(data, values):
+    """With the program as it is, batches of trials from far off: every trial's mean and sd, and log p(y) of all."""
+    model = Static(gain=0.0, stretch=3.0)
+    free = freed(model, data, values)
+    place = beginning(model, free, data, random.key(0))
+    for part, length in enumerate((1.0, 0.2, 0.05, 0.01)):
+        reached = epoch_alone(model, 300, 5, place, data, random.key(part), 1.0, 0.0, OWN_STEP * length)
+        place = reached.place
+    base = at_numbers(guided(model, values, data, random.key(1)), place.numbers)["x"].base_dist
+    mean, sd = posterior(data)
+    missed = kl_divergence(base, dist.Normal(mean, sd)).sum(-1)
+    assert (missed < 0.1).all()  # nats of a trial: slopes are of one draw
+    assert float(reached.bound) == pytest.approx(exact(data).sum(), rel=0.02)  # 300 batches
+    assert reached.skipped == 0
+    jax.tree.map(np.testing.assert_array_equal, place.free, free)
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_a_guide_is_trained_for_the_program_that_was_trained_without_it(data):
+    """What comes after the epochs without a guide moves the guide alone; the program is near the likeliest one."""
+    how = {**QUICK, "own_epochs": 100, "learning_rate": 0.02, "patience": 400, "warm_up": 5}
+    some, more = (Static(stretch=1.5).fit(data, **how | {"max_iterations": n}) for n in (200, 230))
+    first = first_values(Static(), data, random.key(0)).shared
+    for name in ("offset", "noise"):
+        np.testing.assert_array_equal(some.sites[name], more.sites[name])
+        assert np.abs(some.sites[name] - first[name]).max() > 1e-3
+    assert np.abs(more.sites["shift"]).max() > 1e-3  # it began at 0
+    assert float(more.log_likelihood(data).sum()) > exact(data).sum() - 5  # of the truth, in 12 trials
+
+
 def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):
     model, keys = Static(), random.split(random.key(2), 300)
     whole = jax.vmap(lambda key: terms(model, values, data, key))(keys)
@@ -134,7 +166,7 @@ def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):
 
     def hiding(key):
         own, other = random.split(key)
-        return terms(model, values, data, other, _hidden(own, 0.3, data, 1), share=0.3)
+        return terms(model, values, data, other, hidden_entries(own, 0.3, data, 1), share=0.3)
 
     masked = jax.vmap(hiding)(keys)
     error = masked.likelihood.std() / np.sqrt(len(keys))
@@ -143,19 +175,19 @@ def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):
 
 def test_hidden_entries_are_whole_neurons_in_half_of_the_trials():
     data = mrgp.MultiRegionData({"V1": np.random.default_rng(0).normal(size=(400, 6, 20))}, 0.02)
-    hidden = np.asarray(_hidden(random.key(0), 0.25, data, 1))
+    hidden = np.asarray(hidden_entries(random.key(0), 0.25, data, 1))
     whole = (hidden == hidden[:, :1]).all((1, 2))
     assert 0.4 < whole.mean() < 0.6
     assert abs(hidden.mean() - 0.25) < 0.02
     again = data.in_batches_of(7)
-    assert _hidden(random.key(0), 0.25, again, 1).shape == (7, 6, 20)
+    assert hidden_entries(random.key(0), 0.25, again, 1).shape == (7, 6, 20)
     values = np.random.default_rng(0).normal(size=(400, 6, 20))
     regions = mrgp.MultiRegionData({"V1": values[..., :12], "V2": values[..., 12:]}, 0.02)
-    hidden = np.asarray(_hidden(random.key(0), 0.25, regions, 2))
+    hidden = np.asarray(hidden_entries(random.key(0), 0.25, regions, 2))
     first, second = hidden[..., :12].all((1, 2)), hidden[..., 12:].all((1, 2))
     assert not (first & second).any()
     assert 0.15 < (first | second).mean() < 0.35
-    alone = np.asarray(_hidden(random.key(0), 0.25, regions, 1))  # of a guide that reads each region by itself
+    alone = np.asarray(hidden_entries(random.key(0), 0.25, regions, 1))  # of a guide that reads each region by itself
     assert not (alone[..., :12].all((1, 2)) | alone[..., 12:].all((1, 2))).any()
 
 
@@ -168,13 +200,13 @@ def test_whole_regions_are_hidden_only_from_a_guide_that_reads_across_them(monke
 
     def hidden(key, share, data, n_read):
         asked.append(n_read)
-        return _hidden(key, share, data, n_read)
+        return hidden_entries(key, share, data, n_read)
 
     monkeypatch.setattr(Static, "reads_across", across)
-    monkeypatch.setattr(amortised_svi, "_hidden", hidden)
-    state = amortised_svi._adam().init(free)
+    monkeypatch.setattr(amortised_svi, "hidden_entries", hidden)
+    state = optimiser().init(free)
     of = free, state, regions, random.key(0), 1.0, 0.01, N_BINS
-    jax.eval_shape(lambda: amortised_svi._epoch.__wrapped__(model, 1, 0.2, *of))
+    jax.eval_shape(lambda: amortised_svi._epoch.__wrapped__(model, 1, 0.2, False, *of))
     assert set(asked) == {2 if across else 1}
     assert not MRLFADS.reads_across
 
@@ -234,8 +266,14 @@ def test_log_predictive_is_that_of_the_dense_gaussian(data, values):
 QUICK = {"max_iterations": 40, "warm_up": 10, "progress": False, "batch_size": 4}
 
 
+@pytest.fixture(params=[0, 20])
+def own_epochs(request):
+    """Epochs without a guide."""
+    return request.param
+
+
 @pytest.fixture
-def stopped(data, tmp_path, monkeypatch):
+def stopped(data, tmp_path, monkeypatch, own_epochs):
     """Checkpoint of a training that was interrupted after 17 epochs."""
     step, place = AmortisedSVI.step, tmp_path / "run.npz"
 
@@ -246,25 +284,27 @@ def stopped(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(AmortisedSVI, "step", interrupted)
     with pytest.warns(UserWarning, match="interrupted"):
-        part = Static().fit(data, checkpoint=place, **QUICK)
+        part = Static().fit(data, checkpoint=place, own_epochs=own_epochs, **QUICK)
     monkeypatch.setattr(AmortisedSVI, "step", step)
     assert part.iterations == 17
     return place
 
 
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
-def test_a_training_that_is_interrupted_goes_on_as_if_it_had_not_been(data, stopped):
+def test_a_training_that_is_interrupted_goes_on_as_if_it_had_not_been(data, stopped, own_epochs):
     assert stopped.is_file()
-    whole = Static().fit(data, **QUICK)
-    again = Static().fit(data, checkpoint=stopped, **QUICK)
+    whole = Static().fit(data, own_epochs=own_epochs, **QUICK)
+    again = Static().fit(data, checkpoint=stopped, own_epochs=own_epochs, **QUICK)
     assert not stopped.exists()
     np.testing.assert_array_equal(again.trace, whole.trace)
     for name, value in whole.sites.items():
         np.testing.assert_array_equal(again.sites[name], value)
 
 
+@pytest.mark.parametrize("own_epochs", [0], indirect=True)
 def test_a_training_goes_on_with_its_own_settings_only(data, stopped):
     for settings, told in (
+        ({"own_epochs": 5}, r"is of a run with own_epochs=0, not 5: give the same, or remove it"),
         ({"learning_rate": 0.01}, r"is of a run with learning_rate=0.003, not 0.01: give the same, or remove it"),
         ({"hidden_share": 0.1, "apart": 0.3}, r"with hidden_share=0.2, not 0.1, apart=0.2, not 0.3: give the same"),
     ):
@@ -273,6 +313,7 @@ def test_a_training_goes_on_with_its_own_settings_only(data, stopped):
     assert stopped.is_file()
 
 
+@pytest.mark.parametrize("own_epochs", [0], indirect=True)
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_the_bar_of_a_resumed_training_begins_where_it_was(data, stopped, monkeypatch):
     bars = []
@@ -301,6 +342,7 @@ def test_steps_become_shorter_before_a_training_ends(data):
     [
         ({"hidden_share": 1.0}, "hidden_share is a share"), ({"shortenings": -1}, "shortenings counts at least 0"),
         ({"warm_up": -1}, "warm_up counts at least 0"), ({"patience": 0}, "patience counts at least 1"),
+        ({"own_epochs": -1}, "own_epochs counts at least 0"),
     ],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, told):
