@@ -63,14 +63,20 @@ def lagged_directions(
     reach = int(max(1, min(np.ceil(longest), FARTHEST * n_bins, n_bins - 2)))
     loadings = np.zeros((centred.shape[2], n_latents))
     delay, timescale = np.zeros((len(signals), n_latents)), np.ones(n_latents)
+    pairs = [
+        Pair(first, second, n_bins, cross_covariance(white[first], white[second], reach))
+        for first, second in combinations(range(len(white)), 2)
+    ]
+    left = [np.eye(y.shape[2]) for y in white]  # by which a region's signals are multiplied for what is left of them
     for latent in range(n_latents):
-        first, second, lag, (u, v) = _best_pair(rng, white, reach, greedy)
-        course = white[first] @ u + _shifted(white[second] @ v, lag)  # on the first region's clock
+        first, second, lag, (u, v) = _best_pair(rng, pairs, greedy)
+        course = white[first] @ (left[first] @ u)
+        course = course + _shifted(white[second] @ (left[second] @ v), lag)  # on the first region's clock
         at = np.zeros(len(signals))
         directions = {first: u, second: v}
         at[second] = lag
         for region in set(range(len(signals))) - {first, second}:
-            along = cross_covariance(course[..., None], white[region], reach)[:, 0]  # (lag, signal)
+            along = cross_covariance(course[..., None], white[region], reach)[:, 0] @ left[region]  # (lag, signal)
             score = (along**2).sum(1)
             at[region] = int(score.argmax()) - reach
             best = along[score.argmax()]
@@ -78,10 +84,11 @@ def lagged_directions(
         timescale[latent] = _timescale(course)
         delay[:, latent] = np.clip(at - at[0], -longest, longest)
         for region, (a, b) in enumerate(pairwise(edges)):
-            own = _shifted(centred[..., a:b], int(at[region]))
-            loadings[a:b, latent] = np.einsum("bti,bt->i", own, course) / max(course.size * course.std(), 1e-12)
-            direction = directions[region]
-            white[region] = white[region] - (white[region] @ direction)[..., None] * direction
+            own = _shifted(centred[..., a:b], int(at[region])).reshape(-1, b - a)
+            loadings[a:b, latent] = course.ravel() @ own / max(course.size * course.std(), 1e-12)
+            left[region] = left[region] - np.outer(left[region] @ directions[region], directions[region])
+        for pair in pairs:
+            pair.take_off(directions[pair.first], directions[pair.second])
     return Shared(loadings, delay, timescale)
 
 
@@ -92,8 +99,8 @@ def cross_covariance(x: np.ndarray, z: np.ndarray, reach: int) -> np.ndarray:
     """
     n_trials, n_bins = x.shape[:2]
     size = next_fast_len(n_bins + reach, real=True)
-    spectrum = np.einsum("bfi,bfj->fij", rfft(x, size, axis=1).conj(), rfft(z, size, axis=1))
-    products = irfft(spectrum, size, axis=0)
+    before, after = (np.moveaxis(rfft(signals, size, axis=1), 1, 0) for signals in (x, z))
+    products = irfft(np.swapaxes(before.conj(), 1, 2) @ after, size, axis=0)
     lags = np.arange(-reach, reach + 1)
     return products[lags] / (n_trials * (n_bins - np.abs(lags)))[:, None, None]
 
@@ -109,28 +116,64 @@ def whitener(y: np.ndarray, n_latents: int) -> np.ndarray:
     return vectors[:, ::-1][:, :count] / np.sqrt(values[::-1][:count].clip(0) + RIDGE * max(values.mean(), 1e-300))
 
 
+class Pair:
+    """Two regions' cross-covariances at all lags, of what no latent has taken off yet.
+
+    The correlations of a lag only fall as latents are taken off, so that those found earlier bound them from above, and
+    are found anew only where they may be among the best.
+
+    Args:
+        first, second: The regions.
+        n_bins: Of a trial.
+        covariance: Of whitened signals, (lag, signal, signal), lags from -reach to reach.
+    """
+
+    def __init__(self, first: int, second: int, n_bins: int, covariance: np.ndarray) -> None:
+        self.first, self.second, self.covariance = first, second, covariance
+        self.lags = np.arange(len(covariance)) - len(covariance) // 2
+        self.count = n_bins - np.abs(self.lags)
+        self.score = self._score(np.arange(len(covariance)))
+        self.known = np.ones(len(covariance), bool)  # whether a score is that of what is left
+
+    def _score(self, lags: np.ndarray) -> np.ndarray:
+        rho = np.linalg.svd(self.covariance[lags], compute_uv=False)[:, 0]
+        return -self.count[lags] * np.log1p(-np.minimum(rho, SURE) ** 2)
+
+    def take_off(self, of_first: np.ndarray, of_second: np.ndarray) -> None:
+        """Take a direction (signal,) off each region's signals."""
+        self.covariance = self.covariance - (self.covariance @ of_second)[..., None] * of_second
+        self.covariance -= of_first[:, None] * (of_first @ self.covariance)[:, None, :]
+        self.known[:] = False
+
+    def learn(self, least: float) -> bool:
+        """Find the scores that may be ``least`` or more; return True if there were any to find."""
+        lags = np.flatnonzero(~self.known & (self.score >= least))
+        self.score[lags], self.known[lags] = self._score(lags), True
+        return bool(lags.size)
+
+    def peaks(self) -> np.ndarray:
+        """Indices of lags that are no worse than their neighbours."""
+        padded = np.pad(self.score, 1, constant_values=-np.inf)
+        return np.flatnonzero((self.score >= padded[:-2]) & (self.score >= padded[2:]))
+
+
 def _best_pair(
-    rng: np.random.Generator, white: list[np.ndarray], reach: int, greedy: bool
+    rng: np.random.Generator, pairs: list[Pair], greedy: bool
 ) -> tuple[int, int, int, tuple[np.ndarray, np.ndarray]]:
     """Find two regions, the second's lag behind the first, and a direction in each.
 
     The two regions follow each other along these directions.
     """
-    lags = np.arange(-reach, reach + 1)
-    count = white[0].shape[1] - np.abs(lags)
-    peaks = []
-    for first, second in combinations(range(len(white)), 2):
-        covariance = cross_covariance(white[first], white[second], reach)
-        rho = np.linalg.svd(covariance, compute_uv=False)[:, 0]
-        score = -count * np.log1p(-np.minimum(rho, SURE) ** 2)
-        padded = np.pad(score, 1, constant_values=-np.inf)
-        for peak in np.flatnonzero((score >= padded[:-2]) & (score >= padded[2:])):
-            peaks.append((float(score[peak]), first, second, int(lags[peak]), covariance[peak]))
-    highest = max(score for score, *_ in peaks)
-    rivals = [peak for peak in peaks if peak[0] >= (highest if greedy else RIVAL * highest)]
-    _, first, second, lag, covariance = rivals[int(rng.integers(len(rivals)))]
-    left, _, right = np.linalg.svd(covariance)
-    return first, second, lag, (left[:, 0], right[0])
+    highest = max(pair.score.max() for pair in pairs)  # or more: some scores are bounds
+    while any(pair.learn(highest) for pair in pairs):
+        highest = max(pair.score.max() for pair in pairs)
+    least = highest if greedy else RIVAL * highest
+    for pair in pairs:
+        pair.learn(least)
+    rivals = [(pair, peak) for pair in pairs for peak in pair.peaks() if pair.score[peak] >= least]
+    pair, peak = rivals[int(rng.integers(len(rivals)))]
+    left, _, right = np.linalg.svd(pair.covariance[peak])
+    return pair.first, pair.second, int(pair.lags[peak]), (left[:, 0], right[0])
 
 
 def _shifted(y: np.ndarray, lag: int) -> np.ndarray:

@@ -8,7 +8,7 @@ where expectation-maximization needs thousands. The objective never increases.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,6 +27,9 @@ from mrgp.recordings.observations import placed
 from mrgp.runtime.sharding import computing_over
 
 INTERRUPTED = "interrupted"  # the reason of what the user stopped
+OVERTAKEN = "left behind by a climb from another start"
+CHANCE = 10  # iterations that each climb has before it is compared
+BEHIND, FEW = 1.5, 20.0  # of what was left to gain, and nats
 MEMORY = 30  # L-BFGS pairs; gradients are the cost, not the pairs
 PATIENCE = 4  # iterations over which the gain must stay below the tolerance
 SHARE, ROUGHEST = 0.01, 1.0  # of what the iteration before has gained, and nats: how exact a search inside a density is
@@ -190,6 +193,17 @@ def walled(
     return soft
 
 
+def is_overtaken(trace: Sequence[float], rival: Sequence[float]) -> bool:
+    """True if a climb has no hope of the height of its rival's end.
+
+    It then is behind by more than BEHIND times what the rival still had to gain after as many iterations, and nats.
+    """
+    done = len(trace)
+    if done < CHANCE or done > len(rival):
+        return False
+    return rival[done - 1] - trace[-1] > BEHIND * (rival[-1] - rival[done - 1]) + FEW
+
+
 def maximise(
     objective: Objective,
     *,
@@ -200,12 +214,14 @@ def maximise(
     progress: str | None = None,
     on_iteration: Callable[[Sites], None] | None = None,
     ahead: Rounds | None = None,
+    rival: Sequence[float] = (),
 ) -> Ascent:
     """Climb until the gain over ``patience`` iterations is below ``tolerance`` nats.
 
     The climb begins at the objective's start. ``max_iterations`` are those of a whole fit, of which earlier climbs have
     ``spent`` some. ``KeyboardInterrupt`` ends the climb where it is, unconverged; ``on_iteration`` sees every iterate.
-    ``ahead`` is a quicker way up, as far as it goes.
+    ``ahead`` is a quicker way up, as far as it goes. ``rival`` is the trace of a climb from another start: one that it
+    leaves behind ends early, for the reason OVERTAKEN (see :func:`is_overtaken`).
     """
     started = time.perf_counter()
     trace: list[float] = []
@@ -229,6 +245,9 @@ def maximise(
         if len(trace) > patience and trace[-1] - trace[-1 - patience] < tolerance:
             state.update(reason=f"gain below {tolerance:g} nats over {patience} iterations", converged=True)
             raise StopIteration
+        if is_overtaken(trace, rival):
+            state.update(reason=OVERTAKEN)
+            raise StopIteration
 
     objective.follows = True  # of a climb, whose steps are short; a difference of two values needs two equal searches
     first, _ = objective(best)
@@ -249,7 +268,7 @@ def maximise(
                 options={"maxcor": MEMORY, "maxiter": max_iterations - spent - len(trace) + 1,
                          "maxfun": 20 * max_iterations, "ftol": 0, "gtol": 0},
             )  # fmt: skip
-            if state["converged"] or result.status == 1:
+            if state["converged"] or state["reason"] == OVERTAKEN or result.status == 1:
                 break
             # The line search found no further gain: the top of double precision, unless it is steep there.
             flat = float(np.abs(result.jac).max()) < 1.0

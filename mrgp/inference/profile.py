@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from mrgp.inference.lags import FARTHEST, cross_covariance, whitener
 from mrgp.inference.start import moving_average
@@ -81,21 +80,22 @@ def better_lags(
             )
             for other in others
         }
+        sums = {other: parts.sum(0) for other, parts in explained.items()}
         for latent in range(n_latents):
             own = delay[region, latent]
             # Candidates are whole bins from the fit's own delay, so that it is one of them.
             shifts = np.arange(min(np.ceil(-reach - own), 0), max(np.floor(reach - own), 0) + 1)
-            reached = np.arange(shifts[0] - reach, shifts[-1] + reach + 1)
+            apart = shifts[:, None] - lags  # (shift, lag)
             stack, powers = [], []
             for other in others:
-                rest = measured[other] - explained[other].sum(0) + explained[other][latent]  # less all other latents
-                kernel = correlation(reached[:, None] + (delay[region] - delay[other]))[:, latent]  # it is even
-                stack.append(fftconvolve(kernel[:, None, None], weight[:, None, None] * rest, "valid", axes=0))
-                powers.append(fftconvolve(kernel**2, weight, "valid"))
-            power = np.mean(powers, axis=0)
-            left, values, right = np.linalg.svd(np.concatenate(stack, axis=1), full_matrices=False)
+                rest = measured[other] - sums[other] + explained[other][latent]  # less all other latents
+                kernel = correlation(apart[..., None] + (delay[region] - delay[other]))[..., latent]  # it is even
+                stack.append(np.tensordot(kernel * weight, rest, 1))
+                powers.append(kernel**2 @ weight)
+            power, stacked = np.mean(powers, axis=0), np.concatenate(stack, axis=1)
+            squares = np.linalg.eigvalsh(np.swapaxes(stacked, 1, 2) @ stacked)[:, -1]  # largest singular value^2
             candidate = own + shifts
-            score = np.where(np.abs(candidate) <= reach, values[:, 0] ** 2 / np.maximum(power, TINY), 0.0)
+            score = np.where(np.abs(candidate) <= reach, squares / np.maximum(power, TINY), 0.0)
             behind = candidate[:, None] if region > 0 else delay[1:, latent] - candidate[:, None]
             near = np.abs(shifts) <= max(NEIGHBOURS * timescale[latent], LEAST_APART)
             near &= (np.abs(behind).max(1) <= bound) | (shifts == 0)
@@ -105,12 +105,13 @@ def better_lags(
                 continue
             moved = delay[:, latent].copy()
             moved[region] = candidate[best]
+            left, values, right = np.linalg.svd(stacked[best], full_matrices=False)
             size = np.linalg.norm(np.concatenate([read[other][:, latent] for other in others]))
-            share = values[best, 0] / max(power[best], TINY)
+            share = values[0] / max(power[best], TINY)
             size = size if size > 0 else np.sqrt(share)
             ends = np.cumsum([read[other].shape[0] for other in others])[:-1]
-            whitened = dict(zip(others, np.split(size * left[best, :, 0], ends), strict=True))
-            whitened[region] = min(share / size, 1.0) * right[best, 0]
+            whitened = dict(zip(others, np.split(size * left[:, 0], ends), strict=True))
+            whitened[region] = min(share / size, 1.0) * right[0]
             coloured = [np.linalg.pinv(white[r]).T @ whitened[r] for r in range(n_regions)]
             moves.append(Move(latent, moved - moved[0], coloured, ratio))
     return sorted(moves, key=lambda move: -move.ratio)[:MOST_MOVES]

@@ -42,6 +42,7 @@ class Options:
     fixed: Mapping[str, np.ndarray] = field(default_factory=dict)
     quiet: bool = False  # begin with small loadings (see ``trivial``)
     search_iterations: int = 300  # at most, of every climb of the search for a start
+    search_races: bool = False  # whether a climb of it ends where another has left it behind
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

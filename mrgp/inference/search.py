@@ -5,7 +5,7 @@ where the model has it), with delays as long as a fit admits. A lag beyond ``max
 share something at it (see ``apart``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from mrgp.inference.apart import worth_of_sharing
 from mrgp.inference.density import LogJoint
 from mrgp.inference.lags import FEWEST_BINS
-from mrgp.inference.optimise import INTERRUPTED, Ascent, Objective, maximise
+from mrgp.inference.optimise import INTERRUPTED, OVERTAKEN, Ascent, Objective, maximise
 from mrgp.inference.profile import better_lags
 from mrgp.inference.run import Model, Options
 from mrgp.inference.start import Compressed, compress, decompress
@@ -87,21 +87,31 @@ def search(model: Model, data: MultiRegionData, options: Options) -> tuple[Model
 def briefly(
     model: Model, data: MultiRegionData, options: Options
 ) -> tuple[Model, dict[str, np.ndarray], list[str]]:
-    """Search by short climbs, where climbs under the same likelihood follow and are as fast."""
-    return search(model, data, replace(options, search_iterations=BRIEF))
+    """Search by short climbs that race, where climbs follow that are as fast.
+
+    Longer ones must not race: those that end highest, where a neuron is left without noise, begin slowly.
+    """
+    return search(model, data, replace(options, search_iterations=BRIEF, search_races=True))
 
 
 def _climbs(
     model: Model, compressed: Compressed, rng: np.random.Generator, options: Options
 ) -> list[Ascent]:
-    """Climb from several starts, until two of the climbs agree on the best."""
+    """Climb from several starts, until two of the climbs agree on the best.
+
+    In a race, those that the best one so far has left behind are not returned.
+    """
     climbs: list[Ascent] = []
-    while len(climbs) < options.n_starts:
-        begin = model.fitting.draw_start(rng, compressed.data, len(climbs))
-        title = f"start {len(climbs) + 1} of {options.n_starts}"
-        climbs.append(_climb(model, compressed, begin, title, options))
+    for attempt in range(options.n_starts):
+        begin = model.fitting.draw_start(rng, compressed.data, attempt)
+        title = f"start {attempt + 1} of {options.n_starts}"
+        rival = max(climbs, key=_height).trace if climbs and options.search_races else ()
+        climb = _climb(model, compressed, begin, title, options, rival)
+        if climb.reason == OVERTAKEN:
+            continue
+        climbs.append(climb)
         scores = np.array([climb.log_joint for climb in climbs])
-        if len(climbs) >= 3 and np.sum(scores > scores.max() - AGREEMENT) > 1:
+        if attempt >= 2 and np.sum(scores > scores.max() - AGREEMENT) > 1:
             break
     return climbs
 
@@ -262,7 +272,10 @@ def worth_following(model: Model, data: MultiRegionData, sites: Mapping[str, Any
     return _pays(worth_of_sharing(far, compressed.data, here, PRESSING * bound))
 
 
-def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: Options) -> Ascent:
+def _climb(
+    model: Model, compressed: Compressed, begin: Mapping[str, Any], title: str, options: Options,
+    rival: Sequence[float] = (),
+) -> Ascent:  # fmt: skip
     # Loadings, noise and offsets are those of pseudo-neurons here: what is fixed of them has to wait.
     shared = {name: value for name, value in options.fixed.items() if name not in of_neurons(options.fixed)}
     begin = {**begin, **shared}
@@ -274,6 +287,7 @@ def _climb(model: Model, compressed: Compressed, begin: Mapping[str, Any], title
         tolerance=SEARCH_TOLERANCE,
         max_iterations=options.search_iterations,
         progress=title if options.progress else None,
+        rival=rival,
     )
     if ascent.reason == INTERRUPTED:
         raise KeyboardInterrupt

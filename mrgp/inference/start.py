@@ -18,6 +18,7 @@ from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
 SLOW_WIDTHS = (3, 9, 21)  # bins: signals this slow get pseudo-neurons of their own, however small their variance
+MOST_FACTORS = 40  # pseudo-neurons of a region, or two for each latent where that is more: those that most widths name
 MOST_WHOLE = 150  # neurons up to which a recording is searched as it is
 ROUNDING = 1e-13  # of a mean: a neuron whose standard deviation is below is the same in every bin
 LEAST_NOISE = 0.3  # share of a neuron's variance that starts as noise
@@ -83,7 +84,8 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
         explained = ((slow[0][0] * slow[0][1]) ** 2).sum(axis=1)
         noise = np.maximum(1 - explained, LEAST_NOISE)
         whitened = scaled / np.sqrt(noise)
-        if small or width <= 2 * wanted * len(SLOW_WIDTHS):
+        most = max(2 * wanted, MOST_FACTORS)
+        if small or width <= min(2 * wanted * len(SLOW_WIDTHS), most):
             basis = np.eye(width)[:, alive[first:last]]
         else:
             parts = [directions / np.sqrt(noise)[:, None] for directions, _ in slow]
@@ -91,7 +93,7 @@ def compress(data: MultiRegionData, n_neurons: tuple[int, ...], n_factors: tuple
             left, sizes, _ = np.linalg.svd(
                 np.concatenate([p / np.linalg.norm(p, axis=0) for p in parts], axis=1), full_matrices=False
             )
-            basis = left[:, sizes > 1e-3]
+            basis = left[:, sizes > 1e-3][:, :most]
         arrays.append(whitened @ basis)
         decode.append(np.sqrt(variance[first:last] * noise)[:, None] * basis)
     known = data.layout.n_neurons == n_neurons

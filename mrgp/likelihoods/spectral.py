@@ -14,9 +14,9 @@ end does not come back at the other, so that estimates of delays are not drawn t
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
-from jax.scipy.linalg import solve_triangular
 
 from mrgp.likelihoods.base import DelayedGP
+from mrgp.likelihoods.frequencies import Blocks, log_normalizers
 from mrgp.likelihoods.reduction import Information
 from mrgp.likelihoods.statespace.assemble import Prior
 from mrgp.parts.kernels import Hyperparameters
@@ -42,23 +42,16 @@ class SpectralGP(DelayedGP):
         alone = (frequency == 0) | (frequency == 0.5)
         return frequency, np.where(alone, 1.0, 2.0)
 
-    def spectrum(self) -> Array:
-        """Covariance V(f) of the readouts at each frequency, (frequency, readout, readout).
-
-        It is Hermitian.
-        """
+    def spectrum(self) -> Blocks:
+        """Covariance V(f) of the readouts at each frequency, which is Hermitian."""
         if self.delay.shape[0] != 1:
             raise Refusal("the spectral likelihood needs delays that are constant in time: use ", MARKOV)
         assignment, eps = self.prior.assignment, self.prior.gp_noise
-        regions, across, extra = assignment.n_regions, assignment.n_across, sum(assignment.n_within)
         delay = self.delay[0]
         pairs = self._periodogram(self.across, delay[:, None] - delay)  # (frequency, region, region, across)
-        shared = jnp.einsum("frsk,kl->frksl", pairs, jnp.eye(across))
-        shared = shared.reshape(len(pairs), regions * across, regions * across)
-        own = self._periodogram(self.within, jnp.zeros(extra))
-        V = jnp.pad(shared, [(0, 0), (0, extra), (0, extra)])
-        alone = jnp.pad(own, [(0, 0), (regions * across, 0)])
-        return (1 - eps) * (V + alone[:, :, None] * np.eye(V.shape[-1])) + eps * np.eye(V.shape[-1])
+        same = eps * jnp.eye(len(delay))[:, :, None]
+        own = self._periodogram(self.within, jnp.zeros(sum(assignment.n_within)))
+        return Blocks((1 - eps) * pairs + same, (1 - eps) * own + eps)
 
     def _periodogram(self, hyper: Hyperparameters, shift: Array) -> Array:
         """Expected cross-periodogram of two copies of a latent, (frequency, ..., latent).
@@ -75,20 +68,13 @@ class SpectralGP(DelayedGP):
         if self.missing is not None and (self.missing.observed is not None or self.missing.length is not None):
             remedy = ", or keep the trials without missing bins"
             raise Refusal("the spectral likelihood needs complete trials of equal length: use ", MARKOV, remedy)
-        precision = information.precision[0, 0]
-        root = jnp.linalg.cholesky(self.spectrum())
-        adjoint = jnp.conj(jnp.swapaxes(root, -1, -2))
-        eye = jnp.eye(len(precision), dtype=root.dtype)
-        factor = jnp.linalg.cholesky(eye + adjoint @ precision.astype(root.dtype) @ root)
-        half = solve_triangular(factor, adjoint, lower=True)  # (frequency, readout, readout)
-        b = jnp.fft.rfft(information.vectors, axis=0, norm="ortho")  # (frequency, trial, readout)
-        scaled = jnp.einsum("fij,fbj->fbi", half, b)
+        vectors = jnp.fft.rfft(jnp.moveaxis(information.vectors, 0, -1), norm="ortho")  # (trial, readout, frequency)
         _, count = self._frequencies()
-        log_determinant = -jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1).real).sum(-1) @ count
-        return 0.5 * jnp.einsum("f,fbi->b", count, scaled.real**2 + scaled.imag**2) + log_determinant
+        precision = information.precision[0, 0]
+        return log_normalizers(self.spectrum(), precision, vectors.transpose(2, 1, 0), jnp.asarray(count))
 
     def sample_readouts(self, key: Array, n_trials: int) -> Array:
-        root = jnp.linalg.cholesky(self.spectrum())
+        root = jnp.linalg.cholesky(self.spectrum().dense())
         # White noise in time has the spectrum of a real signal; colour it frequency by frequency.
         white = random.normal(key, (self.n_bins, n_trials, root.shape[-1]), self.delay.dtype)
         waves = jnp.einsum("fij,fbj->fbi", root, jnp.fft.rfft(white, axis=0, norm="ortho"))

@@ -10,11 +10,11 @@ import pytest
 from mrgp.models import DLAG, MDLAG
 
 import mrgp
-from mrgp.inference import adaptation
+from mrgp.inference import adaptation, lags
 from mrgp.inference import map as climbing
 from mrgp.inference import search as searching
 from mrgp.inference.apart import worth_of_sharing
-from mrgp.inference.lags import cross_covariance, lagged_directions, whitener
+from mrgp.inference.lags import RIVAL, cross_covariance, lagged_directions, whitener
 from mrgp.inference.optimise import Ascent
 from mrgp.inference.profile import better_lags
 from mrgp.inference.run import Options
@@ -77,6 +77,49 @@ def test_lags_directions_and_timescales_are_those_of_the_signals(three):
         assert abs(a @ b) > 0.85 * np.linalg.norm(a) * np.linalg.norm(b)
     near = lagged_directions(np.random.default_rng(0), y, data, 2, 3.0)
     assert np.abs(near.delay).max() <= 3.0
+
+
+def one_by_one(rng, white, n_latents, reach, greedy):
+    """First, second region and lag of each latent: every correlation is found anew from what is left of the signals."""
+    white, at, chosen = list(white), np.arange(-reach, reach + 1), []
+    for _ in range(n_latents):
+        peaks = []
+        for first, second in ((0, 1), (0, 2), (1, 2)):
+            covariance = cross_covariance(white[first], white[second], reach)
+            rho = np.linalg.svd(covariance, compute_uv=False)[:, 0]
+            score = -(N_BINS - np.abs(at)) * np.log1p(-np.minimum(rho, 0.99) ** 2)
+            padded = np.pad(score, 1, constant_values=-np.inf)
+            is_peak = (score >= padded[:-2]) & (score >= padded[2:])
+            peaks += [(score[i], first, second, at[i], covariance[i]) for i in np.flatnonzero(is_peak)]
+        least = (1.0 if greedy else RIVAL) * max(peak[0] for peak in peaks)
+        rivals = [peak for peak in peaks if peak[0] >= least]
+        _, first, second, lag, covariance = rivals[rng.integers(len(rivals))]
+        left, _, right = np.linalg.svd(covariance)
+        directions = {first: left[:, 0], second: right[0]}
+        (third,) = {0, 1, 2} - {first, second}
+        moved = white[second] @ right[0]
+        course = white[first] @ left[:, 0]
+        after = slice(max(-lag, 0), N_BINS - max(lag, 0)), slice(max(lag, 0), N_BINS + min(lag, 0))
+        course[:, after[0]] += moved[:, after[1]]
+        along = cross_covariance(course[..., None], white[third], reach)[:, 0]
+        best = along[(along**2).sum(1).argmax()]
+        directions[third] = best / np.linalg.norm(best)
+        white = [y - (y @ directions[r])[..., None] * directions[r] for r, y in enumerate(white)]
+        chosen.append((first, second, lag))
+    return chosen
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_latents_are_taken_off_as_if_all_were_found_anew(greedy, monkeypatch):
+    y, _ = drawn(np.tile(DELAYS, 2) + np.array([0, 0, 3, -2]), (3.0, 4.0, 5.0, 3.0), (9, 8, 10), seed=7)
+    data = mrgp.MultiRegionData({f"r{r}": part for r, part in enumerate(y)}, BIN)
+    white = [(part - part.mean((0, 1))) @ whitener(part, 4) for part in y]
+    slow = one_by_one(np.random.default_rng(1), white, 4, 15, greedy)
+    chosen, best = [], lags._best_pair
+    monkeypatch.setattr(lags, "_best_pair", lambda *given: chosen.append(best(*given)) or chosen[-1])
+    found = lagged_directions(np.random.default_rng(1), y, data, 4, 15.0, greedy)
+    assert [pair[:3] for pair in chosen] == slow
+    assert [found.delay[b, k] - found.delay[a, k] for k, (a, b, _) in enumerate(slow)] == [lag for *_, lag in slow]
 
 
 def test_a_fit_at_the_right_lags_has_nowhere_to_go_and_one_at_a_wrong_lag_has(three):
