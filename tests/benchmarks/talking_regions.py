@@ -108,9 +108,10 @@ def mrlfads(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = model.fit(train, progress=False, max_iterations=epochs, **TRAINING)
-    without = fit.perturb("A", 0.0, test)  # rates of the networks are 0 at rest
-    delays = fit.edges(test)["delay"] / test.bin_width
-    change = without["rate_without"] - without["rate"]
+    delays, change = fit.edges(test)["delay"] / test.bin_width, None
+    if emission == "gaussian":  # rates of the networks are 0 at rest; of counts nobody knows what they are without A
+        without = fit.perturb("A", 0.0, test)
+        change = without["rate_without"] - without["rate"]
     inputs = fit.inputs(test)["mean"]
     return Found(fit.effectome(test).values, fit.messages(test)["mean"], inputs, None, delays, change)
 

@@ -13,6 +13,7 @@ from mrgp.inference.amortised_parameters import first_values
 from mrgp.parts.delays.history import lag_weights
 from mrgp.parts.networks.channels import AttentionChannels, Edges, GraphChannels, RateChannels
 from mrgp.parts.networks.of_regions import Places
+from mrgp.results.amortised_conditional import AmortisedConditional
 from mrgp.results.channels_fit import _truncated
 
 BIN = 0.02
@@ -251,15 +252,21 @@ def test_wrong_sizes_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
-def test_a_ring_is_found_and_goes_through_files(tmp_path):
+def test_a_ring_is_found_and_goes_through_files(tmp_path, monkeypatch):
     ring = mrgp.memory_ring(n_units=24, n_inputs=1, n_trials=200, n_bins=30, noise=0.05, seed=1)
     model = MRLFADS(8, 16, 1, 1, 8, emission="gaussian", width=32, max_delay=0.0)
     fit = model.fit(ring.data, max_iterations=120, warm_up=15, learning_rate=0.01, batch_size=32, progress=False)
     assert mrgp.metrics.effectome_cosine(ring.truth["effectome"], fit.effectome()) > 0.9
     messages = fit.messages()
     assert mrgp.metrics.message_r2(ring.truth["messages"], messages["mean"]) > 0.8
-    assert fit.inputs()["mean"].dims == ("trial", "time", "region", "input")
-    table = fit.edges()
+    passes, of_sites = [], AmortisedConditional.of_sites
+    monkeypatch.setattr(AmortisedConditional, "of_sites", lambda *asked: passes.append(1) or of_sites(*asked))
+    inputs, table = fit.inputs(), fit.edges()
+    assert inputs["mean"].dims == ("trial", "time", "region", "input")
+    assert not passes  # over draws: one has told all
+    for name, own in ("messages", messages), ("inputs", inputs):
+        alone = fit.posterior(name)["mean"].values
+        np.testing.assert_allclose(own["mean"].values.reshape(alone.shape), alone, atol=1e-6)
     np.testing.assert_allclose([table["share"].values[table.target_of_edge == r].sum() for r in "ABC"], 1.0)
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
