@@ -17,7 +17,7 @@ from jax import Array, lax, random
 from numpyro import distributions as dist
 from numpyro import handlers
 
-from mrgp.families.amortised import Amortised
+from mrgp.families.amortised import Amortised, Usual
 from mrgp.parts.communication import EFFECTS, INPUTS, MESSAGES, ROUTING
 from mrgp.parts.delays.base import DEFAULT_LONGEST
 from mrgp.parts.delays.history import lag_weights
@@ -27,6 +27,8 @@ from mrgp.parts.networks import GRU, Perceptron, gaussian, network, quiet, singl
 from mrgp.parts.networks.autoregression import Steps, law_of_inputs, steps_of
 from mrgp.parts.networks.cells import Cell, Gated
 from mrgp.parts.networks.channels import Channels, Edges, RateChannels
+from mrgp.parts.networks.controllers import Controller, Filtering, Seen, Sizes
+from mrgp.parts.networks.first_messages import first_messages
 from mrgp.parts.networks.of_regions import Places, each, network_of_each
 from mrgp.parts.networks.talking import Now, Talking, Then
 from mrgp.parts.readout import Readout
@@ -40,6 +42,7 @@ from mrgp.results.channels_fit import ChannelsFit
 from mrgp.results.fit import Fit
 
 TRANSMISSION_DELAY = Site("transmission_delay", "edge", unit="s")
+IN_CHANNELS = "channels$params:{}"  # an array of the network of all edges, among the parameters of a fit
 HELD = "held"  # deterministic site, (time, neuron): expected values that others hear, NaN for those that there are
 RARE, SURE = -2.0, 2.0  # mean and sd, a priori, of the logit of a gate
 HALF_OPEN = 0.0  # such a logit at first
@@ -74,6 +77,8 @@ class MRLFADS(Amortised):
         n_messages: Numbers of a message.
         n_initial: Numbers z from which a region's trial starts.
         dynamics: "gru", "residual" or a :class:`mrgp.parts.networks.cells.Cell`.
+        controller: How inputs are inferred: "filtering", from the bins so far, or "smoothing", from later ones too, by
+            which rates of sparse counts come out better; or a :class:`mrgp.parts.networks.controllers.Controller`.
         channels: "rates", "graph", "attention" or a :class:`mrgp.parts.networks.channels.Channels`.
         max_delay: Longest transmission delay in seconds, beyond the one bin that a message always takes; 0 for no
             more, None for five bins.
@@ -91,6 +96,7 @@ class MRLFADS(Amortised):
     n_initial: int = 16
     _: KW_ONLY
     dynamics: Cell = Gated()  # noqa: RUF009  a frozen part
+    controller: Controller = Filtering()  # noqa: RUF009  a frozen part
     channels: Channels = RateChannels()  # noqa: RUF009  a frozen part
     max_delay: float | None = None
     message_noise: float = 0.1
@@ -154,42 +160,52 @@ class MRLFADS(Amortised):
         initial = own("initial_head", partial(Perceptron.of, (size, 2 * self.n_initial)))
         law = self._law(data)
         if self.n_inputs:
-            control = own("control", partial(GRU.of, n_read + self.n_factors, size))
-            head = own("inputs_head", partial(Perceptron.of, (size, 2 * self.n_inputs)))
+            control = self.controller.enter(own, Sizes(n_read, self.n_factors, size, self.n_inputs))
         with self.trials(data) as some:
             seen = self.reading(some, self._by_region(data.layout, regions.loadings))
             read = drift.beside(self._parts(data.layout, seen.all), some)
-            first = each(back, read, axis=2, by=lambda net, bins: net(bins, reverse=True))[:, 0]
-            z = single(numpyro.sample("initial", gaussian(each(initial, first)).to_event(2)))
+            ahead = each(back, read, axis=2, by=lambda net, bins: net(bins, reverse=True))
+            z = single(numpyro.sample("initial", gaussian(each(initial, ahead[:, 0])).to_event(2)))
             noise = self.message_noise * numpyro.sample("message_noise", self._noise(data))
             gates = self._gates_inferred(data.layout)
             if not self.n_inputs:
                 return
-            usual, zero = self.usual(data), jnp.zeros((len(read), 1, data.layout.total_neurons))
+            usual, zero = self._usual(data), jnp.zeros((len(read), 1, data.layout.total_neurons))
             slow = drift.added(zero, some)[:, 0]
 
             def step(carried: tuple[Now, Array], own: Any) -> tuple[tuple[Now, Array], Any]:
-                (now, state), (kick, white, noise, read, of_bin) = carried, own
+                (now, memory), (kick, white, noise, read, ahead, of_bin) = carried, own
                 m = regions.arriving(now, noise)
                 expected = regions.driven(now, law.keep * now.inputs, m, gates)  # before the bin is seen
                 news = seen.beyond(usual.units(self._rates(readout, expected.eta + slow)), *of_bin)
-                heard = jnp.concatenate([read, self._parts(data.layout, news)], -1)
-                state = each(control, state, heard, by=GRU.step)
-                q = gaussian(each(head, state))
+                told = Seen(read, ahead, self._parts(data.layout, news), expected.factors)
+                memory, numbers = control.step(memory, told)
+                q = gaussian(numbers)
                 new = q.loc + q.scale * white
                 then = regions.driven(now, law.keep * now.inputs + kick * new, m, gates)
-                return (regions.after(now, then), state), (q.loc, q.scale, new)
+                return (regions.after(now, then), memory), (q.loc, q.scale, new)
 
             shape = len(read), data.n_bins, data.layout.n_regions, self.n_inputs
             white = random.normal(numpyro.prng_key(), shape, jnp.float32)
-            of_bins = jax.tree.map(_by_bin, (white, noise, read, (seen.values, seen.shown, seen.size)))
-            begin = regions.begin(z, self.n_inputs), jnp.broadcast_to(control.start, (len(read), *control.start.shape))
+            of_bins = jax.tree.map(_by_bin, (white, noise, read, ahead, (seen.values, seen.shown, seen.size)))
+            begin = regions.begin(z, self.n_inputs), control.begin(len(read))
             mean, sd, new = jax.tree.map(_by_trial, lax.scan(step, begin, (law.kicks, *of_bins))[1])
             # Bins after a trial's end cost nothing.
             there = inside(some.length, *seen.values.shape[:2])[..., None, None]
             q = dist.Normal(jnp.where(there, mean, 0.0), jnp.where(there, sd, 1.0)).to_event(3)
             with handlers.substitute(data={"innovations": new}):  # what is inferred of a bin follows from those before
                 numpyro.sample("innovations", q)
+
+    def first_guess(self, data: MultiRegionData) -> dict[str, Any]:
+        """First guess, where channels begin by a regression: what of a region predicts the others."""
+        if not self.channels.begins_by_regression:
+            return {}
+        usual = Usual(jnp.asarray(data.center), jnp.asarray(data.scale))
+        values = np.where(data.mask, usual.units(jnp.asarray(data.floats)), 0.0)
+        messages = first_messages(values, data.layout, self.n_messages)
+        if messages is None:
+            return {}
+        return {IN_CHANNELS.format(name): own for name, own in self.channels.first_guess(messages).items()}
 
     # ---- what results ask ----------------------------------------------------------------------------------------
 
@@ -259,7 +275,7 @@ class MRLFADS(Amortised):
     def _regions(self, data: MultiRegionData) -> tuple[Talking, Readout]:
         """Enter the networks of all regions, and sample what the emission has of its own."""
         layout, own = data.layout, partial(network_of_each, data.layout)
-        readout, unit, usual = self.emission_sites(data), self.unit(data), self.usual(data)  # d, and units
+        readout, unit, usual = self.emission_sites(data), self.unit(data), self._usual(data)  # d, and units
         start = own("start", partial(Perceptron.of, (self.n_initial, self.n_states)))  # W^0, m
         cell = own("cell", partial(self.dynamics.make, self._n_driving(layout), self.n_states))
         W = own("factors", partial(Perceptron.of, (self.n_states, self.n_factors), offset=False))
@@ -277,8 +293,13 @@ class MRLFADS(Amortised):
         return Talking(start, cell, W, C, unit, channel, lags, edges, places, layout.region_of_neuron, heard), readout
 
     def _rates(self, readout: Readout, signal: Array) -> Array:
-        """Expected values of neurons, from eta less the offsets."""
-        return self.emission.given(readout, signal + readout.offset).mean
+        """Expected values of neurons, from eta less the offsets, in single precision."""
+        alone = jax.tree.map(single, readout)
+        return self.emission.given(alone, single(signal) + alone.offset).mean
+
+    def _usual(self, data: MultiRegionData) -> Usual:
+        """Mean and sd of each neuron in single precision."""
+        return jax.tree.map(single, self.usual(data))
 
     def _law(self, data: MultiRegionData) -> Steps:
         """Sample the law of inputs: keep (region, input), and kicks (time, region, input)."""

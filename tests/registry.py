@@ -43,6 +43,7 @@ from mrgp.metrics.variance import VarianceExplained
 from mrgp.part import Part
 from mrgp.parts.networks.cells import Gated, Residual
 from mrgp.parts.networks.channels import AttentionChannels, GraphChannels, RateChannels
+from mrgp.parts.networks.controllers import Filtering, Smoothing
 from mrgp.parts.populations import Known
 from mrgp.parts.readout import Readout
 from mrgp.recordings.readers import Alf, Matlab, NetCDF, Npy, Npz, Nwb, Phy, Zarr
@@ -244,7 +245,8 @@ PARTS: dict[str, list[Part]] = {
     "drift": [mrgp.NoDrift(), mrgp.SlowDrift(n_factors=2)],
     "likelihood": [mrgp.Kalman(order=4), mrgp.Dense(), Spectral()],
     "cell": [Residual(width=8), Gated()],
-    "channels": [RateChannels(), GraphChannels(width=8), AttentionChannels(heads=2)],
+    "controller": [Filtering(), Smoothing()],
+    "channels": [RateChannels(), RateChannels(by_regression=True), GraphChannels(width=8), AttentionChannels(heads=2)],
     "window": [mrgp.Window(6)],
     "start": [Stationary(), Learned()],
     "method": [

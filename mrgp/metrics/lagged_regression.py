@@ -22,10 +22,10 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.signal import lfilter
 
-from mrgp.metrics.regression_moments import GRID, Moments, fold_of_trials, leading
 from mrgp.metrics.scores import pooled_r_squared
 from mrgp.parts.communication import SOURCE, TARGET, effectome_of
 from mrgp.parts.emissions.counts import uncounted
+from mrgp.parts.regression_moments import GRID, Moments, fold_of_trials, leading
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.preprocessing import TRANSFORMS

@@ -1,7 +1,7 @@
 """Fits of regions that talk: their messages and inputs, and who moves whom."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -47,6 +47,7 @@ class ChannelsFit(AmortisedFit):
     """
 
     model: FittedWithChannels  # type: ignore[assignment]
+    _last: tuple[MultiRegionData, dict[str, tuple[np.ndarray, np.ndarray]]] | None = field(default=None, init=False)
 
     def messages(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Messages as they arrive: posterior ``mean`` and ``sd``, (trial, time, edge, message).
@@ -67,11 +68,14 @@ class ChannelsFit(AmortisedFit):
         Raises:
             ValueError: the model has none.
         """
-        found, regions = self.posterior(INPUTS, data), self.layout.regions
-        shape = found.sizes["trial"], found.sizes["time"], len(regions), -1
+        told, regions = self._told(self.recording(data)), self.layout.regions
+        if INPUTS not in told:
+            raise ValueError("the model has no inputs: give it n_inputs=")
+        by_region = [values.reshape(*values.shape[:2], len(regions), -1) for values in told[INPUTS]]
         dims = "trial", "time", "region", "input"
-        coords = {"trial": found["trial"], "time": found["time"], "region": list(regions)}
-        return xr.Dataset({name: (dims, found[name].to_numpy().reshape(shape)) for name in ("mean", "sd")}, coords)
+        n_trials, n_bins = by_region[0].shape[:2]
+        coords = {"trial": np.arange(n_trials), "time": self.layout.time_axis(n_bins), "region": list(regions)}
+        return xr.Dataset({name: (dims, own) for name, own in zip(("mean", "sd"), by_region, strict=True)}, coords)
 
     def edges(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Table of the edges.
@@ -83,8 +87,8 @@ class ChannelsFit(AmortisedFit):
             one bin that a message always takes. Coordinates ``source_of_edge`` and ``target_of_edge``.
         """
         recording = self.recording(data)
-        known: AmortisedConditional = self.model.conditional(recording, self.sites)
-        (effect, spread), (is_open, _) = known.of_sites(EFFECTS, ROUTING)
+        told = self._told(recording)
+        (effect, spread), (is_open, _) = told[EFFECTS], told[ROUTING]
         seen = recording.mask.any(-1)
         strength = np.sqrt((effect**2 + spread**2)[seen].mean(0))
         edges = Edges.of(self.layout.n_regions)
@@ -181,12 +185,23 @@ class ChannelsFit(AmortisedFit):
 
     def _of_edges(self, site: str, data: MultiRegionData | None, *more: str) -> xr.Dataset:
         recording = self.recording(data)
-        known: AmortisedConditional = self.model.conditional(recording, self.sites)
-        [(mean, sd)] = known.of_sites(site)
+        mean, sd = self._told(recording)[site]
         time = recording.layout.time_axis(recording.n_bins)
         coords = {"trial": np.arange(len(mean)), "time": time, **self._edge_coords()}
         dims = "trial", "time", "edge", *more
         return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords)
+
+    def _told(self, recording: MultiRegionData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Posterior mean and sd of what regions tell each other, and of their inputs, by site.
+
+        They come from one pass over draws of the posterior. Those of the recording that was asked about last are kept:
+        a pass takes as long as many epochs of training.
+        """
+        if self._last is None or self._last[0] is not recording:
+            known: AmortisedConditional = self.model.conditional(recording, self.sites)
+            names = [name for name in (MESSAGES, ROUTING, EFFECTS, INPUTS) if name in known.sites_of_trials]
+            self._last = recording, dict(zip(names, known.of_sites(*names), strict=True))
+        return self._last[1]
 
     def _edge_coords(self) -> dict[str, Any]:
         edges, names = Edges.of(self.layout.n_regions), np.array(self.layout.regions)

@@ -14,10 +14,12 @@ Three quarters of the trials train, the others are scored.
 
 A method is a function of training and test trials that returns a Found: a model is one more entry of METHODS. Models
 take some minutes each; the effectome of MRLFADS is of what messages move in their target. It is measured with each kind
-of channels, the first of which is its default ('MRLFADS$' is that alone). "messages told" is no method: it is given the
-true messages, regresses them on the source's values at each delay, and takes the delay that predicts them best; no fit
-that has to find messages as well can be expected to know delays better. Rows are kept in talking_regions.jsonl, beside
-this file, and the table is of all of them: the newest of each network, seed and method.
+of channels, the first of which is its default ('MRLFADS$' is that alone). "smoothing" infers inputs from later bins too,
+its messages begin at a regression and have as many numbers as the widest baseline's, and inputs cost what they cost
+from the first epoch on; rows of it are of 60 epochs, others of 100. "messages told" is no method: it is given the true messages, regresses them on
+the source's values at each delay, and takes the delay that predicts them best; no fit that has to find messages as well
+can be expected to know delays better. Rows are kept in talking_regions.jsonl, beside this file, and the table is of all
+of them: the newest of each network, seed and method.
 """
 
 import argparse
@@ -46,11 +48,13 @@ from mrgp.metrics import (
     reduced_rank_regression,
 )
 from mrgp.parts.communication import SOURCE, TARGET, effectome_of
+from mrgp.parts.networks.channels import RateChannels
 from mrgp.simulations.simulation import Simulation
 from mrgp.simulations.talking import STIMULUS_BINS
 
 # Nothing is hidden from the guide: all neurons are seen in the trials that are scored too.
-TRAINING = {"learning_rate": 0.01, "batch_size": 32, "warm_up": 20, "patience": 15, "hidden_share": 0}
+TRAINING = {"learning_rate": 0.01, "batch_size": 32, "patience": 15, "hidden_share": 0}
+BY_REGRESSION = RateChannels(by_regression=True)
 TRAINED = 0.75  # of the trials, which are in random order
 HIDDEN_UNITS = {"counts": 0.76, "n_seen": 20}
 SCORES = ["cosine", "false edges", "message R2", "input R2", "input R2, summed", "delay", "silenced R2"]
@@ -101,16 +105,19 @@ def reduced_rank(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, rank: 
     return Found(effectome_of(of_train, pairs, len(names)), messages)
 
 
-def mrlfads(train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int, channels: str = "rates") -> Found:
-    """Messages of rates, with as many inputs and message numbers as the networks have."""
-    emission = "poisson" if train.values.dtype.kind == "u" else "gaussian"
-    model = MRLFADS(16, 48, 2, 2, emission=emission, channels=channels)
+def mrlfads(
+    train: mrgp.MultiRegionData, test: mrgp.MultiRegionData, epochs: int, n_messages: int = 2, warm_up: int = 20, **own: Any
+) -> Found:
+    """Messages of rates, with as many inputs and message numbers as the rings have."""
+    counts = train.values.dtype.kind == "u"
+    model = MRLFADS(16, 48, 2, n_messages, emission="poisson" if counts else "gaussian", **own)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = model.fit(train, progress=False, max_iterations=epochs, **TRAINING)
-    without = fit.perturb("A", 0.0, test)  # rates of the networks are 0 at rest
-    delays = fit.edges(test)["delay"] / test.bin_width
-    change = without["rate_without"] - without["rate"]
+        fit = model.fit(train, progress=False, max_iterations=epochs, warm_up=warm_up, **TRAINING)
+    delays, change = fit.edges(test)["delay"] / test.bin_width, None
+    if not counts:  # rates of the networks are 0 at rest; of counts nobody knows what they are without A
+        without = fit.perturb("A", 0.0, test)
+        change = without["rate_without"] - without["rate"]
     inputs = fit.inputs(test)["mean"]
     return Found(fit.effectome(test).values, fit.messages(test)["mean"], inputs, None, delays, change)
 
@@ -159,6 +166,7 @@ PLAIN: dict[str, Method] = {
 
 MODELS: dict[str, Callable[..., Found]] = {
     "MRLFADS": mrlfads,
+    "MRLFADS, smoothing": partial(mrlfads, n_messages=4, warm_up=0, controller="smoothing", channels=BY_REGRESSION),
     **{f"MRLFADS, {channels}": partial(mrlfads, channels=channels) for channels in ("graph", "attention")},
     "CoupledLDS": coupled,
 }

@@ -6,7 +6,7 @@ import pytest
 from mrgp import DataError, MultiRegionData
 from mrgp.metrics import effectome_cosine, lagged_regression, message_r2, reduced_rank_regression
 from mrgp.metrics.lagged_regression import lagged
-from mrgp.metrics.regression_moments import GRID, Moments, leading
+from mrgp.parts.regression_moments import GRID, Moments, leading
 from mrgp.simulations.memory_ring import memory_ring
 
 WIDTH = 0.02

@@ -9,10 +9,11 @@ from mrgp.models import MRLFADS
 from numpyro import handlers
 
 import mrgp
-from mrgp.inference.amortised_parameters import first_values
+from mrgp.inference.amortised_parameters import first_values, packed
 from mrgp.parts.delays.history import lag_weights
 from mrgp.parts.networks.channels import AttentionChannels, Edges, GraphChannels, RateChannels
 from mrgp.parts.networks.of_regions import Places
+from mrgp.results.amortised_conditional import AmortisedConditional
 from mrgp.results.channels_fit import _truncated
 
 BIN = 0.02
@@ -104,11 +105,10 @@ def test_the_program_is_the_recursion_written_out():
             past.append(said(eta_of(g)))
 
 
-@pytest.mark.slow
-def test_inputs_are_inferred_from_bins_up_to_the_present_one():
-    """And from a region's own neurons: of others messages tell, one bin later at the earliest."""
-    data, late = recording(), 5
-    model = MRLFADS(**SMALL, n_inputs=1, max_delay=0.0)
+def change_of_inputs(controller, bins):
+    """Largest change of each bin's and region's inferred inputs, where ``bins`` of region B are others."""
+    data = recording()
+    model = MRLFADS(**SMALL, n_inputs=1, max_delay=0.0, controller=controller)
     values = first_values(model, data, random.key(0))
     z = np.random.default_rng(0).standard_normal((data.n_trials, 3, SMALL["n_initial"]))
 
@@ -119,12 +119,27 @@ def test_inputs_are_inferred_from_bins_up_to_the_present_one():
         return handlers.trace(guide).get_trace(other)["innovations"]["fn"].base_dist.loc[..., 0]
 
     moved = {name: np.array(data.region(name)) for name in SIZES}
-    moved["B"][:, late:] += 3
+    moved["B"][:, bins] += 3
     other = data.with_values(np.concatenate(list(moved.values()), -1))
-    before, after = (np.asarray(inferred(own)) for own in (data, other))
-    np.testing.assert_allclose(after[:, :late], before[:, :late], atol=1e-6)
-    np.testing.assert_allclose(after[:, late, [0, 2]], before[:, late, [0, 2]], atol=1e-6)
-    assert np.abs(after[:, late, 1] - before[:, late, 1]).max() > 1e-4
+    return np.abs(np.asarray(inferred(other)) - np.asarray(inferred(data))).max(0)
+
+
+@pytest.mark.slow
+def test_a_filter_infers_inputs_from_bins_up_to_the_present_one():
+    """And from a region's own neurons: of others messages tell, one bin later at the earliest."""
+    late = 5
+    change = change_of_inputs("filtering", slice(late, None))
+    np.testing.assert_allclose(change[:late], 0.0, atol=1e-6)
+    np.testing.assert_allclose(change[late, [0, 2]], 0.0, atol=1e-6)
+    assert change[late, 1] > 1e-4
+
+
+@pytest.mark.slow
+def test_a_smoother_infers_inputs_from_later_bins_too():
+    """From a region's own neurons; the others hear one bin later of what they led it to infer."""
+    change = change_of_inputs("smoothing", slice(5, None))
+    assert (change[[0, 4, 5], 1] > 1e-4).all()
+    np.testing.assert_allclose(change[0, [0, 2]], 0.0, atol=1e-6)
 
 
 def test_values_between_bins_are_those_of_a_parabola():
@@ -216,12 +231,14 @@ def drawn(model, data):
     return program["eta"]["value"], program["routing"]["value"]
 
 
-@pytest.mark.parametrize("channels", ["rates", "graph", "attention"])
+@pytest.mark.parametrize(
+    ("channels", "controller"), [("rates", "smoothing"), ("graph", "filtering"), ("attention", "filtering")]
+)
 @pytest.mark.parametrize("sizes", [{"A": 3}, SIZES])
-def test_guides_infer_the_latents_of_programs(channels, sizes):
+def test_guides_infer_the_latents_of_programs(channels, controller, sizes):
     """With every kind of channel, of one region and of several."""
     data = recording(sizes=sizes)
-    model = MRLFADS(**SMALL, channels=channels)
+    model = MRLFADS(**SMALL, channels=channels, controller=controller)
     eta, routing = jax.eval_shape(lambda: drawn(model, data))
     assert eta.shape == data.values.shape
     assert routing.shape == (6, 9, len(sizes) * (len(sizes) - 1))
@@ -234,6 +251,15 @@ def test_rates_are_finite_and_routing_is_a_share(channels):
     eta, routing = jax.jit(lambda: drawn(MRLFADS(**SMALL, channels=channels), data))()
     assert np.isfinite(eta).all()
     assert ((routing >= 0) & (routing <= 1)).all()
+
+
+def test_messages_begin_at_a_regression_where_they_are_told_to():
+    data = recording()
+    model = MRLFADS(**SMALL, n_messages=2, channels=RateChannels(by_regression=True))
+    [(name, weights)] = model.first_guess(data).items()
+    values = packed(first_values(model, data, random.key(0)))
+    assert weights.shape == values[name].shape == (6, 2, 4)
+    assert MRLFADS(**SMALL).first_guess(data) == {}
 
 
 def test_wrong_sizes_are_refused():
@@ -251,15 +277,21 @@ def test_wrong_sizes_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
-def test_a_ring_is_found_and_goes_through_files(tmp_path):
+def test_a_ring_is_found_and_goes_through_files(tmp_path, monkeypatch):
     ring = mrgp.memory_ring(n_units=24, n_inputs=1, n_trials=200, n_bins=30, noise=0.05, seed=1)
     model = MRLFADS(8, 16, 1, 1, 8, emission="gaussian", width=32, max_delay=0.0)
     fit = model.fit(ring.data, max_iterations=120, warm_up=15, learning_rate=0.01, batch_size=32, progress=False)
     assert mrgp.metrics.effectome_cosine(ring.truth["effectome"], fit.effectome()) > 0.9
     messages = fit.messages()
     assert mrgp.metrics.message_r2(ring.truth["messages"], messages["mean"]) > 0.8
-    assert fit.inputs()["mean"].dims == ("trial", "time", "region", "input")
-    table = fit.edges()
+    passes, of_sites = [], AmortisedConditional.of_sites
+    monkeypatch.setattr(AmortisedConditional, "of_sites", lambda *asked: passes.append(1) or of_sites(*asked))
+    inputs, table = fit.inputs(), fit.edges()
+    assert inputs["mean"].dims == ("trial", "time", "region", "input")
+    assert not passes  # over draws: one has told all
+    for name, own in ("messages", messages), ("inputs", inputs):
+        alone = fit.posterior(name)["mean"].values
+        np.testing.assert_allclose(own["mean"].values.reshape(alone.shape), alone, atol=1e-6)
     np.testing.assert_allclose([table["share"].values[table.target_of_edge == r].sum() for r in "ABC"], 1.0)
     fit.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")

@@ -92,6 +92,18 @@ class Channels(Part, family="channels", tag="name", short=True):
         """True if edges are open in some trials and closed in others."""
         return False
 
+    @property
+    def begins_by_regression(self) -> bool:
+        """True if the network begins at messages that a regression has found."""
+        return False
+
+    def first_guess(self, messages: np.ndarray) -> dict[str, np.ndarray]:
+        """First guess of arrays of the network, by name, of which edges say ``messages``.
+
+        These are weights (edge, message, place) of rates.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class RateChannels(Channels):
@@ -99,12 +111,24 @@ class RateChannels(Channels):
 
     The precision of the weights of an edge has a Gamma prior and is integrated out, so that what few weights cost is
     much and what more of the same edge cost is little.
+
+    Args:
+        by_regression: Weights begin where a ridge regression of the regions on the past of all has them, not as they
+            happen to be drawn. It helps where noise hides what rates tell, as of sparse counts.
     """
 
+    by_regression: bool = False
     known_as = "rates"
+
+    @property
+    def begins_by_regression(self) -> bool:
+        return self.by_regression
 
     def make(self, layout: Layout, n_messages: int, n_states: int, key: Array) -> Any:
         return OwnWeights(_weights(Places.of(layout).there[Edges.of(layout.n_regions).source], n_messages, key))
+
+    def first_guess(self, messages: np.ndarray) -> dict[str, np.ndarray]:
+        return {"weights": messages}
 
 
 class OwnWeights(NamedTuple):
