@@ -52,15 +52,26 @@ def names_of_regions(value: Any) -> list[Any]:
     return names
 
 
-def some_names(what: str, value: Any) -> Collection[Any]:
-    """Return names of which the order does not matter; there may be none.
+def known_name(value: Any, known: Sequence[str]) -> str:
+    """Return a region that there is.
 
     Raises:
-        DataError: they are no list or set.
+        DataError: it is not known; the message says which are.
+    """
+    if value not in known:
+        raise DataError(f"there is no region {value!r} here: choose from {', '.join(known)}")
+    return str(value)
+
+
+def known_names(value: Any, known: Sequence[str]) -> list[str]:
+    """Return regions of which the order does not matter; there may be none.
+
+    Raises:
+        DataError: they are no list or set, or one of them is not known.
     """
     if isinstance(value, str | bytes) or not isinstance(value, Collection) or not getattr(value, "ndim", 1):
-        raise DataError(f'{what} is {shortened(value)}: give a list of names, such as ["V1", "V2"]')
-    return value
+        raise DataError(f'regions is {shortened(value)}: give a list of names, such as ["V1", "V2"]')
+    return [known_name(name, known) for name in value]
 
 
 def counts_of_neurons(value: Any) -> list[int]:

@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Shaped
 from numpy.typing import ArrayLike, DTypeLike
 
-from mrgp.recordings.arguments import by_name, some_names
+from mrgp.recordings.arguments import by_name, known_name, known_names
 from mrgp.recordings.arrays import choose
 from mrgp.recordings.card import card_of
 from mrgp.recordings.checks import DataError, check_living, living_neurons, neurons_named, tell_left_out, warn
@@ -250,14 +250,9 @@ class MultiRegionData(Observations):
         """Leave out neurons that never change or were never observed; a warning names them.
 
         Args:
-            regions: Of which; None for all.
-
-        Raises:
-            DataError: they are no list of names, or unknown.
+            regions: Of which; None for all. DataError if they are no list of names, or unknown.
         """
-        asked = self.layout.regions if regions is None else some_names("regions", regions)
-        for name in asked:
-            self._columns(name)
+        asked = self.layout.regions if regions is None else known_names(regions, self.layout.regions)
         living = {name: alive for name, alive in self.living.items() if name in asked}
         for name, alive in living.items():
             tell_left_out(name, self.neurons[name], alive)
@@ -343,9 +338,7 @@ class MultiRegionData(Observations):
         return card_of(self)
 
     def _columns(self, name: str) -> slice:
-        if name not in self.layout.regions:
-            raise DataError(f"there is no region {name!r} here: choose from {', '.join(self.layout.regions)}")
-        return self.layout.region_slices[name]
+        return self.layout.region_slices[known_name(name, self.layout.regions)]
 
 
 def stand_in(layout: Layout, n_trials: int = 1, n_bins: int = 2) -> MultiRegionData:

@@ -1,6 +1,4 @@
-"""Leave-one-out cross-validation: from a Gaussian at the maximum, or by Pareto-smoothed importance sampling.
-
-It estimates how well a fitted model predicts trials that it has not seen.
+"""Leave-one-out cross-validation: how well a fit predicts trials that it has not seen.
 
 A maximum without draws has a Gaussian around it, of which each trial's part is taken away (see ``mode.left_out``).
 Draws of the whole posterior are reweighted to what they would be without one trial (Vehtari, Gelman & Gabry 2017).

@@ -288,9 +288,9 @@ class Whole(NamedTuple):
 def around_maximum(
     fit: "GaussianProcessFit", data: MultiRegionData, progress: bool
 ) -> tuple[Whitened, Coordinates, dict[str, np.ndarray]]:
-    """Program and coordinates in which the posterior of everything that was inferred is nearly a standard normal.
+    """Coordinates in which the posterior is nearly a standard normal, and its program there.
 
-    The third result are the sites that are given.
+    They are of everything that was inferred; the third result are the sites that are given.
     """
     frozen = tuple(sorted({*fit.fixed, *fit.model.held}))
     stands = standing(fit.model, fit.layout, fit.sites)

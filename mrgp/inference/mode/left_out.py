@@ -113,9 +113,10 @@ def _climbed(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _expansion(program: Whitened, scores: Scores, data: Any, coordinates: Coordinates) -> tuple[Array, ...]:
-    """Scores at the maximum, their slopes (trial, coordinate), that of the density, and the prior's curvature.
+    """Expand the log density around the maximum.
 
-    What keeps states from turning (see ``mode.anchored``) has no slope there.
+    Returns the scores of trials there, their slopes (trial, coordinate), the slope of the whole, and the prior's
+    curvature (coordinate, coordinate). What keeps states from turning (see ``mode.anchored``) has no slope there.
     """
     zero, unravel = ravel_pytree(program.center(coordinates))
 

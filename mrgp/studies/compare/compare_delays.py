@@ -262,9 +262,9 @@ def _listed(hypotheses: Any, with_law: Any) -> dict[str, Hypothesis]:
 
 
 def _left_out(fit: GaussianProcessFit, data: MultiRegionData, **settings: Any) -> Any:
-    """Score a hypothesis by leave-one-out; None if its maximum is none, or its posterior cannot be drawn from.
+    """Score a hypothesis by leave-one-out; None, with a warning, if that cannot be done.
 
-    A warning says so.
+    Its maximum is none that a Gaussian fits, or its posterior cannot be drawn from.
     """
     try:
         return leave_one_out(fit, data, **settings)
