@@ -95,6 +95,7 @@ class CTAE(Amortised):
 
     regions_needed: ClassVar[int] = 2
     is_autoencoder: ClassVar[bool] = True
+    has_own_posteriors: ClassVar[bool] = False
     latents_shown: ClassVar[LatentsShown] = EncodedLatents()
     sizes: ClassVar[tuple[str, ...]] = ("n_across", "n_within")
 

@@ -106,6 +106,7 @@ class MRLFADS(Amortised):
 
     fit_class: ClassVar[type[Fit]] = ChannelsFit
     sends_messages: ClassVar[bool] = True
+    has_own_posteriors: ClassVar[bool] = False  # noise of messages and gates have the same posterior in all trials
     # Inputs are read from a region's own bins: were these hidden, others would have to send it what it has lost.
     reads_across: ClassVar[bool] = False
 

@@ -30,7 +30,8 @@ none: no delays; constant: delays that stay (DLAG); varying: delays that move in
 
 A line tells of every part of the work as it is done. A fit is written as soon as it is there: the
 same command, after it was stopped, takes the fits that it finds in DIR. For 80 trials of 50 bins
-and 30 neurons all three take some SECONDS of one core."""
+and 30 neurons all three take some three minutes of one core, most of it the fits; --draws 1000
+takes minutes more for each."""
 SHARED = ("mean", "mean_timescale", "noise", "emission")  # options of models that mean what they mean to a fit
 WORDS = {option: MODEL_OPTIONS[option]["help"].removeprefix(f"{meant_for(option)}: ") for option in SHARED}
 WORDS["emission"] = f"values with Gaussian noise, or spike counts ({DEFAULTS['emission']})"

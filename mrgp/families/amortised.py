@@ -106,6 +106,7 @@ class Amortised(Model, abstract=True):
     methods: ClassVar[tuple[str, ...]] = (AmortisedSVI.written_name(),)
     latents_shown: ClassVar[LatentsShown] = DrawnLatents()
     first_horizon: ClassVar[float] = 1.0  # share of a trial's bins that training scores at first; all when it is warm
+    has_own_posteriors: ClassVar[bool] = True  # without a guide, what is inferred of a trial has numbers
     reads_across: ClassVar[bool] = True  # a region may be hidden in training, and is then known by what others do
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ class WithGuide(Protocol):
     """Interface that amortised inference needs of a model: its program, and its guide."""
 
     first_horizon: ClassVar[float]
+    has_own_posteriors: ClassVar[bool]
     reads_across: ClassVar[bool]
     is_autoencoder: ClassVar[bool]
 

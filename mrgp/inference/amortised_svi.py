@@ -37,6 +37,7 @@ from mrgp.inference.own_posteriors import OWN_STEP, Alone, beginning, epoch_alon
 from mrgp.inference.quantity import BOUND, Quantity
 from mrgp.inference.run import Options, Run, State
 from mrgp.recordings.recording import MultiRegionData
+from mrgp.runtime.sentences import Sentence
 
 FLOOR = 1e-3  # of the divergence's weight: from 0 the reconstruction jumps
 FIRST_EPOCHS = 3  # in which the steps grow to their length
@@ -47,7 +48,7 @@ FADING = 0.3  # share of the epochs without a guide, over which their steps shri
 
 ALONE, WARMING, TRAINED = "alone", "warming", "trained"  # phases of a run
 RUN = "run/"  # before the names of what only a checkpoint holds
-COUNTERS = "seed", "epoch", "skipped", "since", "shortened", "evaluations"  # of a training, which it holds
+COUNTERS = "seed", "until", "epoch", "skipped", "since", "shortened", "evaluations"  # of a training, which it holds
 
 
 @dataclass(kw_only=True)
@@ -60,6 +61,7 @@ class Training(State):
         key: Of random numbers.
         training, apart: Trials that are fitted to, and those that judge.
         alone: Place of a training without a guide, in its phase.
+        until: Epochs without a guide, as they were when the run began.
         seed: Of the run.
         epoch: Epochs so far.
         skipped: Steps that were left out since they were not finite.
@@ -74,6 +76,7 @@ class Training(State):
     apart: MultiRegionData
     seed: int
     alone: Alone | None = None
+    until: int = 0
     epoch: int = 0
     skipped: int = 0
     since: int = 0
@@ -116,8 +119,8 @@ class AmortisedSVI(Method):
         shortenings: How often steps become shorter, from where the bound was highest, before the training ends.
         own_epochs: Epochs in which the program is trained before there is a guide, on all trials, with a posterior of
             each trial that has numbers of its own; half of ``max_iterations`` at most. The guide is then trained with
-            the program as it is. 0 trains both together.
-        apart: Share of the trials that are kept apart.
+            the program as it is. 0 trains both together, as does a training from a ``start``.
+        apart: Share of the trials that are kept apart, to judge what is trained with a guide.
     """
 
     learning_rate: float = 3e-3
@@ -158,6 +161,11 @@ class AmortisedSVI(Method):
     def settings_of_run(self) -> Mapping[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
+    def objection(self, model: Any, data: MultiRegionData) -> Sentence | None:
+        if self.own_epochs and not model.has_own_posteriors:
+            return ("a trial has no posterior of its own without the guide: take own_epochs=0",)
+        return super().objection(model, data)
+
     def longest(self, options: Options) -> int:
         return options.max_iterations
 
@@ -177,8 +185,10 @@ class AmortisedSVI(Method):
             model=model, sites=packed(values), free=free, key=key, optimiser=optimiser().init(free), training=training,
             apart=apart, phase=WARMING, seed=seed,
         )  # fmt: skip
-        if driver.start is None and self._alone_until(driver):
-            state.phase, state.alone = ALONE, beginning(model, free, data, key)
+        if driver.start is None and (until := min(self.own_epochs, driver.options.max_iterations // 2)):
+            state.phase, state.until, state.alone = ALONE, until, beginning(model, free, data, key)
+        elif known is not None and driver.store.phase == ALONE:  # of more epochs than there are now
+            state.alone = beginning(model, free, data, key)
         if known is not None:
             assert driver.store.phase is not None
             state.go_on_from(known[1], driver.store.phase)
@@ -194,16 +204,15 @@ class AmortisedSVI(Method):
         if state.alone is not None:
             return self._step_alone(driver, state, state.alone)
         n_steps = -(-state.training.n_trials // self.batch_size)
-        before = 0 if driver.start is not None else self._alone_until(driver)
         warming = state.phase == WARMING and state.epoch < self.warm_up
         warmth = state.epoch / self.warm_up if warming else 1.0
         weight, first = max(FLOOR, warmth), state.model.first_horizon
         horizon = np.ceil((first + (1 - first) * warmth) * state.training.n_bins)
-        growing = min(1.0, (state.epoch - before + 1) / (FIRST_EPOCHS + 1))
+        growing = min(1.0, (state.epoch - state.until + 1) / (FIRST_EPOCHS + 1))
         rate = self.learning_rate * SHORTER**state.shortened * growing
         following, key, judge = random.split(state.key, 3)
         of = state.free, state.optimiser, state.training
-        how = self.hidden_share, before > 0
+        how = self.hidden_share, state.until > 0
         free, place, skipped = _epoch(state.model, n_steps, *how, *of, key, weight, rate, horizon)
         value, divergence = self._judge(driver, state, free, judge)
         driver.show(1, value, "" if state.model.is_autoencoder else f"KL = {divergence:.1f}")
@@ -220,13 +229,9 @@ class AmortisedSVI(Method):
         driver.keep(state)
         return self._ended(driver, state)
 
-    def _alone_until(self, driver: Driver) -> int:
-        """Epochs without a guide."""
-        return min(self.own_epochs, driver.options.max_iterations // 2)
-
     def _step_alone(self, driver: Driver, state: Training, place: Alone) -> Training:
         """Train the program for an epoch."""
-        until, size = self._alone_until(driver), min(self.batch_size, driver.data.n_trials)
+        until, size = state.until, min(self.batch_size, driver.data.n_trials)
         n_steps = -(-driver.data.n_trials // size)
         warm_up = min(self.warm_up, until // 2)
         weight = max(FLOOR, state.epoch / warm_up) if state.epoch < warm_up else 1.0

@@ -84,7 +84,7 @@ def prior_density(model: Callable[..., None], data: Any, sites: Mapping[str, Any
 
 @partial(jax.jit, static_argnums=(0, 1))  # as one program: op by op the model's own arrays take seconds to compile
 def log_prior(model: Callable[..., None], names: tuple[str, ...], sites: Sites, data: Any) -> Array:
-    """The same, traced, so that it has derivatives."""
+    """Log density in the prior of the sites ``names``, given all others, with derivatives."""
     trace = handlers.trace(handlers.substitute(handlers.seed(model, 0), data=sites)).get_trace(data)
     return jnp.asarray(sum(site_density(trace[name], sites[name]) for name in names))
 

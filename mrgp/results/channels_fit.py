@@ -68,14 +68,16 @@ class ChannelsFit(AmortisedFit):
         Raises:
             ValueError: the model has none.
         """
-        told, regions = self._told(self.recording(data)), self.layout.regions
+        recording, regions = self.recording(data), self.layout.regions
+        told = self._told(recording)
         if INPUTS not in told:
             raise ValueError("the model has no inputs: give it n_inputs=")
         by_region = [values.reshape(*values.shape[:2], len(regions), -1) for values in told[INPUTS]]
         dims = "trial", "time", "region", "input"
         n_trials, n_bins = by_region[0].shape[:2]
-        coords = {"trial": np.arange(n_trials), "time": self.layout.time_axis(n_bins), "region": list(regions)}
-        return xr.Dataset({name: (dims, own) for name, own in zip(("mean", "sd"), by_region, strict=True)}, coords)
+        coords = {"trial": np.arange(n_trials), "time": recording.layout.time_axis(n_bins), "region": list(regions)}
+        told_of = zip(("mean", "sd"), by_region, strict=True)
+        return xr.Dataset({name: (dims, own.copy()) for name, own in told_of}, coords)
 
     def edges(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Table of the edges.
@@ -189,7 +191,7 @@ class ChannelsFit(AmortisedFit):
         time = recording.layout.time_axis(recording.n_bins)
         coords = {"trial": np.arange(len(mean)), "time": time, **self._edge_coords()}
         dims = "trial", "time", "edge", *more
-        return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords)
+        return xr.Dataset({"mean": (dims, mean.copy()), "sd": (dims, sd.copy())}, coords)
 
     def _told(self, recording: MultiRegionData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Posterior mean and sd of what regions tell each other, and of their inputs, by site.

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from xarray import DataArray
 
 from mrgp.inference.mode.left_out import left_out
+from mrgp.inference.mode.mode import FEW
 from mrgp.inference.run import Model
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
@@ -29,6 +30,7 @@ from mrgp.results.arviz import MOST_DRAWS, trial_scores, why_no_log_likelihood
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.workers import TRACING
 
+MOST_PARAMETERS = 2000  # of a Gaussian at the maximum, whose covariance is a table
 MOST_LEFT_OUT = 20  # trials: of more, importance sampling is no way to leave trials out, and a note says so
 LEFT_OUT_DRAWS = 250  # without a trial: with those of the whole posterior they tell its score to a tenth of a nat
 LEAST_SHARED = 5.0  # of them
@@ -53,8 +55,10 @@ def leave_one_out(
         data: Its recording, where the fit was loaded from a file.
         n_draws: Draws of the posterior, at most, which are weighted by PSIS and have a Pareto k. After methods "map"
             and "laplace" of values, where there are no draws, None takes a Gaussian at the maximum instead, and each
-            trial's part of it away: a sum within a nat of that of draws, in a hundredth of the time, and without
-            chance. Elsewhere None stands for 1000.
+            trial's part of it away: a sum within a nat of that of draws, in a small part of the time, and without
+            chance. Elsewhere None stands for 1000: with means of several conditions, neurons that some trials have not
+            observed, more than 2000 parameters, or, up to 400 parameters, a trial without which there is no maximum
+            nearby.
         seed: Of the draws.
         refit: Draw again without each trial whose Pareto k is too high, up to twenty of them; its k is then 0.
         loadings: "drawn": with noise and offsets part of the posterior; of draws at the cost of some fifteen
@@ -74,8 +78,16 @@ def leave_one_out(
     if lacking is not None and not (fit.method_class.ends_at_maximum and fit.uncertain_sites):
         raise ValueError(f"{type(fit.model).__name__} has no draws to leave trials out of: {lacking}")
     data = fit.recording(data)
-    if n_draws is None and loadings == "drawn" and lacking is not None and not fit.model.emission.is_of_counts:
-        return _from_maximum(fit, data, progress)
+    if n_draws is None and loadings == "drawn" and lacking is not None and is_left_out_at_maximum(fit, data):
+        found = _from_maximum(fit, data, progress)
+        if not found.warning:
+            return found
+        if fit.n_parameters > FEW:
+            warn(
+                "some trials say so much of the parameters that these have no maximum nearby without them: their "
+                "scores are doubtful; fit one latent fewer, or score held-out trials"
+            )
+            return found
     n_draws = MOST_DRAWS if n_draws is None else n_draws
     with TRACING:
         if loadings == "following":
@@ -127,6 +139,20 @@ def leave_one_out(
     return result
 
 
+def is_left_out_at_maximum(fit: GaussianProcessFit, data: MultiRegionData) -> bool:
+    """Tell if trials can be taken away from a Gaussian at the maximum.
+
+    They have to tell of the same parameters. A condition has courses of its own, and a neuron that some trials have
+    not observed has loadings: what the others know of these is more than their share.
+    """
+    observed = data.mask.any(1)
+    exchangeable = not fit.model.knows_conditions or len(data.layout.conditions) < 2
+    return bool(
+        fit.method_class.ends_at_maximum and not fit.model.emission.is_of_counts and exchangeable
+        and (observed == observed.any(0)).all() and data.n_trials > 1 and fit.n_parameters <= MOST_PARAMETERS
+    )  # fmt: skip
+
+
 def _from_maximum(fit: GaussianProcessFit, data: MultiRegionData, progress: bool) -> ELPDData:
     """Score trials by a Gaussian at the maximum from which each is taken away."""
     with TRACING:
@@ -134,16 +160,11 @@ def _from_maximum(fit: GaussianProcessFit, data: MultiRegionData, progress: bool
         observed = np.broadcast_to(data.mask, data.values.shape).sum((1, 2))
         scores = Scored(fit.model)
         found = left_out(program, scores, data, coordinates, observed / observed.sum(), progress)
-    if lost := int((~found.settled).sum()):
-        warn(
-            f"{lost} of {data.n_trials} trials say so much of the parameters that these have no maximum nearby without "
-            "them: their scores are doubtful; fit one latent fewer, or score held-out trials"
-        )
     score = DataArray(found.score, dims="trial")
     return ELPDDataLOO(
         elpd=float(found.score.sum()), se=float(np.sqrt(data.n_trials * np.var(found.score))),
         p=float((found.seen - found.score).sum()), n_samples=0, n_data_points=data.n_trials, scale="log",
-        warning=bool(lost), good_k=np.nan, elpd_i=score, approx_posterior=True,
+        warning=not found.settled.all(), good_k=np.nan, elpd_i=score, approx_posterior=True,
     )  # fmt: skip
 
 

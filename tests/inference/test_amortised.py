@@ -301,6 +301,25 @@ def test_a_training_that_is_interrupted_goes_on_as_if_it_had_not_been(data, stop
         np.testing.assert_array_equal(again.sites[name], value)
 
 
+@pytest.mark.parametrize("own_epochs", [20], indirect=True)
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_epochs_without_a_guide_are_those_that_the_run_began_with(data, stopped, own_epochs, monkeypatch):
+    """Another upper bound on epochs, when it goes on, changes neither their number nor their steps."""
+    rates = []
+    monkeypatch.setattr(amortised_svi, "epoch_alone", lambda *of: (rates.append(of[-1]), epoch_alone(*of))[1])
+    again = Static().fit(data, checkpoint=stopped, own_epochs=own_epochs, **QUICK | {"max_iterations": 30})
+    whole = Static().fit(data, own_epochs=own_epochs, **QUICK)
+    assert min(rates) > 0
+    assert len(rates) == 3 + 20
+    np.testing.assert_array_equal(again.trace, whole.trace[: len(again.trace)])
+
+
+@pytest.mark.filterwarnings("ignore:the fit has not converged")
+def test_a_model_without_posteriors_of_single_trials_has_no_epochs_without_a_guide(data):
+    with pytest.raises(ValueError, match="MRLFADS: a trial has no posterior of its own without the guide: take own_"):
+        MRLFADS(2, 4, emission="gaussian").fit(data, own_epochs=5, progress=False)
+
+
 @pytest.mark.parametrize("own_epochs", [0], indirect=True)
 def test_a_training_goes_on_with_its_own_settings_only(data, stopped):
     for settings, told in (

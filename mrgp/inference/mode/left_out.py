@@ -8,8 +8,8 @@ direction, and l_i the log-likelihood of a trial, both integrals of
 
 are Gaussian, each around its own maximum (Laplace's method, Tierney & Kadane 1986, J. Am. Stat. Assoc. 81, 82-86, whose
 errors cancel in the ratio to first order). Of the curvature I a trial has had the share s_i that it has of the observed
-entries, so that without it I - s_i (I - K) is left, K being the prior's. A maximum that is far from that of all trials
-is climbed to, and its height is f's own.
+entries, so that without it I - s_i (I - K) is left, K being the prior's: trials have to be exchangeable, with the same
+parameters and neurons. A maximum that is far from that of all trials is climbed to, and its height is f's own.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from tqdm import tqdm
 from mrgp.inference.density import Sites, log_prior
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
 
-FAR = 3.0  # sds by which a maximum moves, beyond which a trial is left out by a climb
+FAR = 3.0  # times what is usual: the move of a maximum, beyond which a trial is left out by a climb
 MOST_STEPS, SHORTEST, SETTLED = 30, 1e-3, 0.01  # of such a climb: Newton steps, the shortest share of one, nats
 
 type Scores = Callable[[Any, Sites], Array]
@@ -72,7 +72,8 @@ def left_out(
     steps = (pull - slopes) / kept
     gained, moved = 0.5 * (steps**2 * kept).sum(1), np.linalg.norm(steps - pull, axis=1)
     settled = np.ones(len(told), bool)
-    far = np.flatnonzero(~(moved <= FAR))
+    usual = max(1.0, np.sqrt(len(pull) / len(told)))  # sds
+    far = np.flatnonzero(~(moved <= FAR * usual))
     for trial in tqdm(far, desc="leaving out", unit=" trials", disable=not progress, leave=False):
 
         def others(x: np.ndarray, trial: int = trial) -> tuple[float, np.ndarray]:
@@ -116,7 +117,7 @@ def _expansion(program: Whitened, scores: Scores, data: Any, coordinates: Coordi
     """Expand the log density around the maximum.
 
     Returns the scores of trials there, their slopes (trial, coordinate), the slope of the whole, and the prior's
-    curvature (coordinate, coordinate). What keeps states from turning (see ``mode.anchored``) has no slope there.
+    curvature (coordinate, coordinate).
     """
     zero, unravel = ravel_pytree(program.center(coordinates))
 

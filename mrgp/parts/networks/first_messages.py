@@ -36,7 +36,7 @@ def first_messages(
     found = np.zeros((Edges.of(len(parts)).n_edges, n_messages, Places.of(layout).there.shape[1]))
     for e, (source, target) in enumerate(zip(*Edges.of(len(parts))[:2], strict=True)):
         before, after = (values[:, bins, parts[source]] for bins in (slice(-1), slice(1, None)))
-        total, shared = (np.einsum("btn,btm->nm", before, other) for other in (before, after))
+        total, shared = (np.tensordot(before, other, ((0, 1), (0, 1))) for other in (before, after))
         W = weights[parts[source], parts[target]]
         M = W @ leading(total, W, n_messages)  # (neuron, message)
         own, signal = (np.einsum("nk,nm,mk->k", M, cov, M) / before[..., 0].size for cov in (total, shared))

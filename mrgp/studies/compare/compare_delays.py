@@ -32,7 +32,7 @@ from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results.delays import delay_table
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
-from mrgp.results.loo import leave_one_out
+from mrgp.results.loo import is_left_out_at_maximum, leave_one_out
 from mrgp.runtime.account import Account
 from mrgp.runtime.display import Card, Shown
 from mrgp.runtime.files import write_json
@@ -179,8 +179,8 @@ def compare_delays(
             fits need.
         probability: Of the intervals.
         rope: Region of practical equivalence in seconds; None for half a bin.
-        n_draws: Draws of each posterior for leave-one-out; None for a Gaussian at the maximum instead, which takes
-            seconds, or, of counts, for 1000.
+        n_draws: Draws of each posterior for leave-one-out; None for a Gaussian at the maximum instead, where it will
+            do (see :func:`mrgp.leave_one_out`), or else for 1000.
         seed: Of starts and draws.
         progress: Show progress bars.
         out: A folder that keeps every fit as it is done, ``fit_<hypothesis>.nc``: the same call takes them from there.
@@ -205,8 +205,9 @@ def compare_delays(
     for name, fit in fits.items():
         with Phase(name, "fit with typical spreads", tell if fit.delays_vary else None):
             typical[name] = with_typical_spreads(fit, data, progress)
+    whole = n_draws is None and all(is_left_out_at_maximum(fit, fit.recording(data)) for fit in fits.values())
     of_counts = any(fit.model.emission.is_of_counts for fit in fits.values())
-    follows = of_counts or (n_draws is not None and any(fit.n_parameters > FEW for fit in fits.values()))
+    follows = not whole and (of_counts or any(fit.n_parameters > FEW for fit in fits.values()))
     asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "following" if follows else "drawn"}
     loos, evidence = {}, {}
     for name, fit in fits.items():
@@ -224,7 +225,7 @@ def compare_delays(
     changes = pd.concat([changes_of(name, fits[name], typical[name]) for name in fits], ignore_index=True)
     settings = {
         "probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope,
-        "loadings": asked["loadings"] if follows or n_draws is not None else "maximum",
+        "loadings": "maximum" if whole else asked["loadings"],
     }  # fmt: skip
     return DelayComparison(table, delays, shown, changes, fits, loos, settings)
 

@@ -1,5 +1,7 @@
 """Trials given all others: beside conditional Gaussians, integrals on a grid, and draws."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,11 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm, poisson
 
 import mrgp
+from mrgp.inference.map import MAP
 from mrgp.inference.mode import left_out as module
 from mrgp.inference.mode.coordinates import Coordinates, Whitened
 from mrgp.inference.mode.left_out import _climbed, left_out
+from mrgp.results.loo import is_left_out_at_maximum
 
 
 def coordinates(name, mode, root):
@@ -110,6 +114,32 @@ def test_a_climb_ends_on_top_and_says_where_there_is_none():
     assert gained == pytest.approx(0.25 * (1 / bent).sum(), abs=module.SETTLED)
     assert settled
     assert not _climbed(lambda x: (float(x.sum()), np.ones(2)), bent)[2]
+
+
+def test_trials_that_tell_of_parameters_of_their_own_are_not_taken_away():
+    """A condition has a course, and a neuron loadings, that few trials know of: more than their share."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((6, 10, 4))
+    some = values.copy()
+    some[0, :, 0] = np.nan
+    sites = {"A": values[..., :2], "B": values[..., 2:]}
+    plain = mrgp.MultiRegionData(sites, 0.02)
+    asked = {"conditions": mrgp.MultiRegionData(sites, 0.02, trial_coords={"condition": list("aabbbb")})}
+    asked["missing"] = mrgp.MultiRegionData({"A": some[..., :2], "B": some[..., 2:]}, 0.02)
+    asked["one trial"] = plain.select_trials([0])
+
+    def told(data, **choices):
+        model = DLAG(1, 0, **choices)
+        stand_in = SimpleNamespace(model=model, method_class=MAP, n_parameters=20)
+        return is_left_out_at_maximum(stand_in, data)
+
+    assert told(plain)
+    assert told(plain, mean="psth")
+    assert told(asked["conditions"])
+    assert not told(asked["conditions"], mean="psth")
+    assert not told(asked["missing"])
+    assert not told(asked["one trial"])
+    assert not told(plain, emission="poisson")
 
 
 @pytest.mark.slow
