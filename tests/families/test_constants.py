@@ -49,7 +49,8 @@ def test_reduced_recording_is_the_same(pair):
 @pytest.mark.parametrize(
     ("mean", "likelihood"),
     [
-        pytest.param("constant", "markov", marks=pytest.mark.slow), ("constant", "dense"), ("psth", "markov"),
+        pytest.param("constant", "markov", marks=pytest.mark.slow), ("constant", "dense"),
+        pytest.param("psth", "markov", marks=pytest.mark.slow),
         ("psth", "dense"),
     ],
 )  # fmt: skip

@@ -114,8 +114,8 @@ def test_coordinates_are_standard_at_the_maximum(made, laplace, coordinates):
 
 @pytest.mark.parametrize(
     ("likelihood", "holes"),
-    [pytest.param("markov", False, marks=pytest.mark.slow), ("markov", True), ("dense", False),
-     pytest.param("dense", True, marks=pytest.mark.slow), ("spectral", False)],
+    [*(pytest.param(*one, marks=pytest.mark.slow) for one in [("markov", False), ("markov", True), ("dense", True)]),
+     ("dense", False), ("spectral", False)],
 )  # fmt: skip
 def test_a_reduced_model_differs_by_a_constant(likelihood, holes):
     data = simulate(regions={"A": 1, "B": 3}, n_across=2, n_within=(0, 1), n_trials=5, n_bins=15, seed=1,

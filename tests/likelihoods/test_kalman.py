@@ -227,7 +227,9 @@ def symmetrised(parts):
     return [transition, *readout, b, *sym]
 
 
-@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+@pytest.mark.parametrize(
+    "parallel", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sequential", "parallel"]
+)
 def test_gradient_is_that_of_the_dense_formula_and_of_finite_differences(parallel):
     given = problem(**CASES["all_change"])
     variables = given[:4]

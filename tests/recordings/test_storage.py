@@ -193,10 +193,10 @@ MODELS = {
 METHODS = {"lds": "em", "mdlag": "vb"}
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "dlag, dense"]
 
 
-@pytest.mark.parametrize("name", ["dlag, dense", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore")
 def test_a_fit_of_bytes_is_the_fit_of_their_numbers(name):
     model, method, briefly = MODELS[name], METHODS.get(name, "map"), {"max_iterations": 3, "n_starts": 2}

@@ -274,6 +274,7 @@ def test_intervals_behind_another_region(fit):
         fit.delay_intervals(reference="V9")
 
 
+@pytest.mark.slow
 def test_arviz_tree_of_variational_bayes(relevant):
     tree = relevant.to_arviz(n_draws=50)
     sd = float(tree["posterior"]["delay"].sel(region="V2").std())
@@ -286,6 +287,7 @@ def test_arviz_tree_of_variational_bayes(relevant):
         mrgp.leave_one_out(relevant)
 
 
+@pytest.mark.slow
 def test_a_delay_of_which_nothing_is_known_is_as_wide_as_its_prior(relevant):
     second = relevant.layout.region_of_neuron == 1
     loadings = np.where(second[:, None] & (np.arange(relevant.sites["loadings"].shape[1]) == 0), 1e-9, 1.0)
