@@ -86,6 +86,7 @@ OPTIONS: dict[str, Any] = {
     "n_initial": 2,
     "n_messages": 1,
     "channels": "graph",
+    "controller": "smoothing",
     "dynamics": "gru",
     "condition_means": True,
     "drift": "slow",

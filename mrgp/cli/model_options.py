@@ -101,6 +101,8 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
         f"from region to region ({DEFAULTS['n_messages']})"},
     "channels": {"choices": CHOICES["channels"], "help": f"{meant_for('channels')}: how regions tell each other what "
         f"they do ({DEFAULTS['channels']})"},
+    "controller": {"choices": CHOICES["controller"], "help": f"{meant_for('controller')}: inputs are inferred from the "
+        f"bins so far, or from later ones too ({DEFAULTS['controller']})"},
     "dynamics": {"choices": CHOICES["dynamics"], "help": f"{meant_for('dynamics')}: network that moves the states on "
         f"({DEFAULTS['dynamics']})"},
     "condition_means": {"action": "store_true", "default": None, "help": f"{meant_for('condition_means')}: trials "
