@@ -39,7 +39,7 @@ def test_options_of_models_reach_the_comparison(asked, command, tmp_path, capsys
     printed = capsys.readouterr()
     assert "none: fit, 1.0 s\n" in printed.out
     assert printed.err == "mrgp: stopped here\n"
-    assert asked["n_draws"] == 1000
+    assert asked["n_draws"] is None
     assert main([*command, "--noise", "ar1", "--drop-dead", "--quiet", "--draws", "200"]) == 1
     assert (asked["noise"], asked["tell"], asked["data"].layout.n_neurons) == ("ar1", None, (5, 5))
     assert asked["n_draws"] == 200

@@ -575,7 +575,7 @@ def counts():
 
 def test_training_needs_optax(counts, monkeypatch):
     monkeypatch.setitem(sys.modules, "optax", None)
-    told = r"method 'amortised_svi' needs optax, which is not installed .* or mrgp with its extra \[deep\]"
+    told = r"the training of a model with networks needs optax, .* or mrgp with its extra \[deep\]"
     with pytest.raises(mrgp.DataError, match=told):
         Sequence().fit(counts, progress=False)
 
