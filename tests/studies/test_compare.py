@@ -199,8 +199,9 @@ def test_a_trial_that_stands_out_is_left_out_for_real(made):
     others = odd.select_trials(np.delete(np.arange(odd.n_trials), 3))
     again = fit.model.fit(others, "laplace", start=fit, n_draws=400, progress=False)
     scores = trial_scores(again.model, odd.select_trials([3]), again.draws(400))[:, 0]
-    # By a fit to the other trials; the score is hundreds of nats below those of trials like others.
-    assert float(exact.elpd_i[3]) == pytest.approx(logsumexp(scores) - np.log(len(scores)), rel=0.03)
+    # By a fit to the other trials; the score is hundreds of nats below those of trials like others. Its sd over draws
+    # is a hundred nats, and the reference is -2287, -2349 or -2381 by the seed.
+    assert float(exact.elpd_i[3]) == pytest.approx(logsumexp(scores) - np.log(len(scores)), rel=0.06)
     assert float(exact.elpd_i[3]) < float(exact.elpd_i[others.n_trials - 1]) - 100
     assert exact.elpd == pytest.approx(float(exact.elpd_i.sum()))
 
