@@ -171,9 +171,10 @@ class AmortisedSVI(Method):
 
     def init(self, driver: Driver) -> Training:
         model, data, seed = driver.model, driver.data, driver.options.seed
+        until = min(self.own_epochs, driver.options.max_iterations // 2) if driver.start is None else 0
         known = driver.store.read(model)
-        if known is not None:
-            seed = int(known[1][f"{RUN}seed"])  # trials kept apart then must not be trained on now
+        if known is not None:  # trials kept apart then must not be trained on now
+            seed, until = (int(known[1][f"{RUN}{name}"]) for name in ("seed", "until"))
         key = random.key(seed)
         if driver.start is not None:
             values = unpacked(model, data, driver.start.sites)
@@ -185,10 +186,8 @@ class AmortisedSVI(Method):
             model=model, sites=packed(values), free=free, key=key, optimiser=optimiser().init(free), training=training,
             apart=apart, phase=WARMING, seed=seed,
         )  # fmt: skip
-        if driver.start is None and (until := min(self.own_epochs, driver.options.max_iterations // 2)):
+        if until:
             state.phase, state.until, state.alone = ALONE, until, beginning(model, free, data, key)
-        elif known is not None and driver.store.phase == ALONE:  # of more epochs than there are now
-            state.alone = beginning(model, free, data, key)
         if known is not None:
             assert driver.store.phase is not None
             state.go_on_from(known[1], driver.store.phase)

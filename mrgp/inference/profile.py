@@ -85,11 +85,12 @@ def better_lags(
             own = delay[region, latent]
             # Candidates are whole bins from the fit's own delay, so that it is one of them.
             shifts = np.arange(min(np.ceil(-reach - own), 0), max(np.floor(reach - own), 0) + 1)
-            apart = shifts[:, None] - lags  # (shift, lag)
+            reached = np.arange(shifts[0] - reach, shifts[-1] + reach + 1)
+            apart = (shifts[:, None] - lags - reached[0]).astype(int)  # place of shift less lag there, (shift, lag)
             stack, powers = [], []
             for other in others:
                 rest = measured[other] - sums[other] + explained[other][latent]  # less all other latents
-                kernel = correlation(apart[..., None] + (delay[region] - delay[other]))[..., latent]  # it is even
+                kernel = correlation(reached[:, None] + (delay[region] - delay[other]))[:, latent][apart]  # it is even
                 stack.append(np.tensordot(kernel * weight, rest, 1))
                 powers.append(kernel**2 @ weight)
             power, stacked = np.mean(powers, axis=0), np.concatenate(stack, axis=1)

@@ -11,11 +11,9 @@ copies of the across latents region by region, then every within latent.
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from mrgp.likelihoods.blocks import in_blocks, size_of_blocks
@@ -62,8 +60,9 @@ def reduce(
     C = readout_loadings(assignment, emission.loadings)
     scaled = C / emission.noise[:, None]
     n_bins = values.shape[1]
+    rows = scaled.T  # made outside the loop: its slope is summed there as rows x neurons, as the recording lies
     size = max(1, min(len(values), BLOCK // max(1, values[0].size)))  # the recording is read once, and never copied
-    vectors = jnp.swapaxes(in_blocks(_reader(assignment, scaled), size, (0,), values), 0, 1)
+    vectors = jnp.swapaxes(in_blocks(lambda trials: trials @ rows.T, size, (0,), values), 0, 1)
     squares, sums = _sums(values, missing, origin, size)
     whole = emission.offset if origin is None else origin + emission.offset
     length = missing.length
@@ -93,24 +92,6 @@ def reduce(
     d, R = emission.offset, emission.noise
     constant = -0.5 * ((squares - 2 * d * sums + count * d**2) / R + count * jnp.log(2 * jnp.pi * R)).sum(-1)
     return Information(vectors, precision, missing.pattern, valid, constant)
-
-
-def _reader(assignment: LatentLayout, scaled: Array) -> Callable[[Array], Array]:
-    """Make the product with ``scaled`` (neuron, readout), region by region.
-
-    It is of trials (trial, time, neuron). No region has numbers in the readouts of another.
-    """
-    edges = np.cumsum([0, *assignment.n_neurons])
-    read = [np.flatnonzero(assignment.region_of_readout == region) for region in range(assignment.n_regions)]
-    # Made outside the loop: their slopes are summed there as readouts x neurons, as the recording lies.
-    rows = [scaled[a:b, own].T for (a, b), own in zip(pairwise(edges), read, strict=True)]
-    order = np.argsort(np.concatenate(read))
-
-    def product(trials: Array) -> Array:
-        parts = [trials[..., a:b] @ own.T for (a, b), own in zip(pairwise(edges), rows, strict=True)]
-        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)[..., order]
-
-    return product
 
 
 def reduce_innovations(assignment: LatentLayout, emission: Readout, values: Array, missing: Missing) -> Information:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from mrgp.recordings.arguments import by_name
+from mrgp.recordings.arguments import by_name, known_name
 from mrgp.recordings.checks import DataError
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
@@ -100,8 +100,7 @@ def checked_held_out(data: MultiRegionData, held_out: Mapping[str, ArrayLike]) -
 def _checked(layout: Layout, held_out: Mapping[str, ArrayLike]) -> Iterator[tuple[str, np.ndarray]]:
     counts = dict(zip(layout.regions, layout.n_neurons, strict=True))
     for name in by_name("held_out", held_out, '{"V1": [0, 2]}'):
-        if name not in counts:
-            raise DataError(f"there is no region {name!r} here: choose from {', '.join(counts)}")
+        known_name(name, layout.regions)
     if not any(np.size(neurons) for neurons in held_out.values()):
         raise DataError("no neuron is held out: name some, or draw them with hold_out_neurons")
     for name, count in counts.items():

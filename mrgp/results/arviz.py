@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from arviz import from_dict
+from jax import Array
 from numpyro import handlers
 from numpyro.infer import Predictive
 
@@ -146,14 +148,28 @@ def _prior(
     return {name: np.asarray(value) for name, value in predictive(jax.random.key(seed), data).items()}
 
 
+@dataclass(frozen=True)
+class TrialScores:
+    """log p(y_trial | sites) of a model in nats, (trial,).
+
+    Equal ones share a compiled function.
+    """
+
+    model: Model
+
+    def __call__(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Array:
+        return self.model.likelihood_at(data, sites).log_prob(data.values)
+
+
 def trial_scores(model: Model, data: MultiRegionData, draws: Mapping[str, Any]) -> np.ndarray:
     """log p(y_trial | draw) in nats for draws of all sites, (draw, trial)."""
-    return np.asarray(_scores(model, data, {name: jnp.asarray(value) for name, value in draws.items()}))
+    arrays = {name: jnp.asarray(value) for name, value in draws.items()}
+    return np.asarray(_over_draws(TrialScores(model), data, arrays))
 
 
 @partial(jax.jit, static_argnums=0)
-def _scores(model: Model, data: MultiRegionData, draws: dict[str, Any]) -> Any:
-    return jax.lax.map(lambda sites: model.likelihood_at(data, sites).log_prob(data.values), draws)
+def _over_draws(scores: TrialScores, data: MultiRegionData, draws: dict[str, Any]) -> Any:
+    return jax.lax.map(partial(scores, data), draws)
 
 
 @partial(jax.jit, static_argnums=0)

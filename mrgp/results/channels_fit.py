@@ -49,6 +49,9 @@ class ChannelsFit(AmortisedFit):
     model: FittedWithChannels  # type: ignore[assignment]
     _last: tuple[MultiRegionData, dict[str, tuple[np.ndarray, np.ndarray]]] | None = field(default=None, init=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}  # a process that gets a fit makes it again
+
     def messages(self, data: MultiRegionData | None = None) -> xr.Dataset:
         """Messages as they arrive: posterior ``mean`` and ``sd``, (trial, time, edge, message).
 

@@ -7,14 +7,11 @@ Where the weights cannot be trusted, the draws are carried to the posterior with
 """
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from arviz import from_dict, loo
 from arviz_stats.utils import ELPDData, ELPDDataLOO
-from jax import Array
 from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 from tqdm import tqdm
@@ -22,11 +19,10 @@ from xarray import DataArray
 
 from mrgp.inference.mode.left_out import left_out
 from mrgp.inference.mode.mode import FEW
-from mrgp.inference.run import Model
 from mrgp.recordings.checks import warn
 from mrgp.recordings.recording import MultiRegionData
 from mrgp.results import uncertainty
-from mrgp.results.arviz import MOST_DRAWS, trial_scores, why_no_log_likelihood
+from mrgp.results.arviz import MOST_DRAWS, TrialScores, trial_scores, why_no_log_likelihood
 from mrgp.results.gaussian_process_fit import GaussianProcessFit
 from mrgp.runtime.workers import TRACING
 
@@ -73,6 +69,7 @@ def leave_one_out(
     Raises:
         ValueError: the fit has draws of some parameters only, or of none; or draws of all do not settle, as where a
             latent is one too many.
+        FloatingPointError: there are no draws, and the maximum is none that a Gaussian fits.
     """
     lacking = why_no_log_likelihood(fit)
     if lacking is not None and not (fit.method_class.ends_at_maximum and fit.uncertain_sites):
@@ -158,24 +155,13 @@ def _from_maximum(fit: GaussianProcessFit, data: MultiRegionData, progress: bool
     with TRACING:
         program, coordinates, _ = uncertainty.around_maximum(fit, data, progress)
         observed = np.broadcast_to(data.mask, data.values.shape).sum((1, 2))
-        scores = Scored(fit.model)
-        found = left_out(program, scores, data, coordinates, observed / observed.sum(), progress)
+        found = left_out(program, TrialScores(fit.model), data, coordinates, observed / observed.sum(), progress)
     score = DataArray(found.score, dims="trial")
     return ELPDDataLOO(
         elpd=float(found.score.sum()), se=float(np.sqrt(data.n_trials * np.var(found.score))),
         p=float((found.seen - found.score).sum()), n_samples=0, n_data_points=data.n_trials, scale="log",
         warning=not found.settled.all(), good_k=np.nan, elpd_i=score, approx_posterior=True,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Log-likelihoods of trials under a model; equal ones share a compiled function."""
-
-    model: Model
-
-    def __call__(self, data: MultiRegionData, sites: Mapping[str, Any]) -> Array:
-        return self.model.likelihood_at(data, sites).log_prob(data.values)
 
 
 def _bridged(without: np.ndarray, with_it: np.ndarray) -> float:

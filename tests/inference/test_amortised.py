@@ -13,7 +13,7 @@ from jax import random
 from mrgp.models import MRLFADS
 from numpyro import distributions as dist
 from numpyro.distributions import kl_divergence
-from scipy import stats
+from scipy import optimize, stats
 from tqdm import tqdm
 
 import mrgp
@@ -21,6 +21,7 @@ from mrgp.inference import amortised_svi
 from mrgp.inference.amortised_bound import terms
 from mrgp.inference.amortised_parameters import first_values, freed, packed, unpacked
 from mrgp.inference.amortised_svi import AmortisedSVI
+from mrgp.inference.density import log_prior
 from mrgp.inference.hidden_entries import hidden_entries
 from mrgp.inference.own_posteriors import OWN_STEP, beginning, epoch_alone, optimiser
 from mrgp.inference.refinement import at_numbers, bound_of_trials, guided, refined
@@ -129,30 +130,61 @@ def test_posteriors_with_numbers_of_their_own_are_those_of_the_dense_gaussian(da
     """With the program as it is, batches of trials from far off: every trial's mean and sd, and log p(y) of all."""
     model = Static(gain=0.0, stretch=3.0)
     free = freed(model, data, values)
-    place = beginning(model, free, data, random.key(0))
-    for part, length in enumerate((1.0, 0.2, 0.05, 0.01)):
+    place, kept = beginning(model, free, data, random.key(0)), []
+    for part, length in enumerate([1.0, 0.3, *[0.1] * 20]):
         reached = epoch_alone(model, 300, 5, place, data, random.key(part), 1.0, 0.0, OWN_STEP * length)
         place = reached.place
-    base = at_numbers(guided(model, values, data, random.key(1)), place.numbers)["x"].base_dist
+        kept.append(place.numbers)
+    averaged = jax.tree.map(lambda *numbers: jnp.stack(numbers).mean(0), *kept[-18:])  # slopes are of one draw
+    base = at_numbers(guided(model, values, data, random.key(1)), averaged)["x"].base_dist
     mean, sd = posterior(data)
-    missed = kl_divergence(base, dist.Normal(mean, sd)).sum(-1)
-    assert (missed < 0.1).all()  # nats of a trial: slopes are of one draw
+    np.testing.assert_allclose((base.loc - mean) / sd, 0.0, atol=0.15)
+    np.testing.assert_allclose(base.scale / sd, 1.0, atol=0.08)
     assert float(reached.bound) == pytest.approx(exact(data).sum(), rel=0.02)  # 300 batches
     assert reached.skipped == 0
     jax.tree.map(np.testing.assert_array_equal, place.free, free)
 
 
+def test_steps_that_are_not_finite_are_left_out_without_a_guide(data, values):
+    """Of a trial whose numbers are none; 5 of 12 trials are in a step."""
+    model = Static()
+    place = beginning(model, freed(model, data, values), data, random.key(0))
+    broken = {"x": {**place.numbers["x"], "loc": place.numbers["x"]["loc"].at[0].set(jnp.nan)}}
+    reached = epoch_alone(model, 300, 5, place._replace(numbers=broken), data, random.key(1), 1.0, 0.01, OWN_STEP)
+    assert abs(int(reached.skipped) - 125) < 45  # 5 sds
+    there = reached.place
+    assert np.isfinite(there.numbers["x"]["loc"][1:]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((there.free, there.optimisers)))
+    assert (there.numbers["x"]["loc"][1:] != place.numbers["x"]["loc"][1:]).all()
+
+
+def likeliest(data):
+    """Offset and noise at the highest log p(y, offset, noise), from the dense Gaussian."""
+
+    def depth(free):
+        offset, noise = free[:4], jnp.exp(free[4:])
+        sites = {"offset": offset, "noise": noise, "x": jnp.zeros((data.n_trials, 2))}
+        prior = log_prior(Static(), ("offset", "noise"), sites, data)
+        whole = jnp.kron(jnp.ones((N_BINS, N_BINS)), C @ C.T) + jnp.kron(jnp.eye(N_BINS), jnp.diag(noise))
+        told = dist.MultivariateNormal(jnp.tile(offset, N_BINS), whole)
+        return -told.log_prob(data.values.reshape(data.n_trials, -1)).sum() - prior
+
+    found = optimize.minimize(jax.jit(jax.value_and_grad(depth)), np.r_[np.zeros(4), np.log(NOISE)], jac=True)
+    return found.x[:4], np.exp(found.x[4:])
+
+
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_a_guide_is_trained_for_the_program_that_was_trained_without_it(data):
-    """What comes after the epochs without a guide moves the guide alone; the program is near the likeliest one."""
-    how = {**QUICK, "own_epochs": 100, "learning_rate": 0.02, "patience": 400, "warm_up": 5}
-    some, more = (Static(stretch=1.5).fit(data, **how | {"max_iterations": n}) for n in (200, 230))
-    first = first_values(Static(), data, random.key(0)).shared
+    """What comes after the epochs without a guide moves the guide alone; the program is the likeliest one."""
+    how = {**QUICK, "own_epochs": 400, "max_iterations": 800, "learning_rate": 0.02, "shortenings": 0, "warm_up": 5}
+    some, more = (Static(stretch=1.5).fit(data, **how, patience=n) for n in (2, 20))
+    assert 400 < some.iterations < more.iterations
     for name in ("offset", "noise"):
         np.testing.assert_array_equal(some.sites[name], more.sites[name])
-        assert np.abs(some.sites[name] - first[name]).max() > 1e-3
     assert np.abs(more.sites["shift"]).max() > 1e-3  # it began at 0
-    assert float(more.log_likelihood(data).sum()) > exact(data).sum() - 5  # of the truth, in 12 trials
+    offset, noise = likeliest(data)
+    np.testing.assert_allclose(more.sites["noise"], noise, rtol=0.04)
+    np.testing.assert_allclose(more.sites["offset"], offset, atol=0.04)
 
 
 def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):

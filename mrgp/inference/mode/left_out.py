@@ -63,16 +63,16 @@ def left_out(
         share: Of the observed entries that a trial has, (trial,).
         progress: Show a progress bar.
     """
-    told, slopes, pull, bends = map(np.asarray, _expansion(program, scores, data, coordinates))
+    at_top, slopes, pull, bends = map(np.asarray, _expansion(program, scores, data, coordinates))
     prior, turned = np.linalg.eigh(0.5 * (bends + bends.T))
-    kept = 1 - share[:, None] * (1 - np.clip(prior, 0.0, 1.0))  # of the curvature without a trial, (trial, direction)
-    kept = np.maximum(kept, np.finfo(float).tiny)
+    taken = share[:, None] * (1 - np.clip(prior, 0.0, 1.0))  # of the curvature of 1 by a trial, (trial, direction)
+    curvature = np.maximum(1 - taken, np.finfo(float).tiny)
     pull, slopes = turned.T @ pull, slopes @ turned
-    whole = 0.5 * pull @ pull
-    steps = (pull - slopes) / kept
-    gained, moved = 0.5 * (steps**2 * kept).sum(1), np.linalg.norm(steps - pull, axis=1)
-    settled = np.ones(len(told), bool)
-    usual = max(1.0, np.sqrt(len(pull) / len(told)))  # sds
+    height = 0.5 * pull @ pull  # of the maximum of all, above the origin
+    steps = (pull - slopes) / curvature
+    heights, moved = 0.5 * (steps**2 * curvature).sum(1), np.linalg.norm(steps - pull, axis=1)
+    settled = np.ones(len(at_top), bool)
+    usual = max(1.0, np.sqrt(len(pull) / len(at_top)))  # sds
     far = np.flatnonzero(~(moved <= FAR * usual))
     for trial in tqdm(far, desc="leaving out", unit=" trials", disable=not progress, leave=False):
 
@@ -80,11 +80,11 @@ def left_out(
             value, slope = _without(program, scores, data, coordinates, jnp.asarray(turned @ x), trial)
             return float(value), turned.T @ np.asarray(slope)
 
-        place, gained[trial], settled[trial] = _climbed(others, kept[trial])
+        place, heights[trial], settled[trial] = _climbed(others, curvature[trial])
         moved[trial] = np.linalg.norm(place - pull)
-    score = told + whole - gained + 0.5 * np.log(kept).sum(1)
-    twice = 2 - kept  # were the trial there once more
-    seen = told - whole + 0.5 * ((pull + slopes) ** 2 / twice).sum(1) - 0.5 * np.log(twice).sum(1)
+    score = at_top + height - heights + 0.5 * np.log(curvature).sum(1)
+    twice = 1 + taken  # the curvature, were the trial there once more
+    seen = at_top - height + 0.5 * ((pull + slopes) ** 2 / twice).sum(1) - 0.5 * np.log(twice).sum(1)
     return LeftOut(score, seen, moved, settled)
 
 
@@ -121,7 +121,7 @@ def _expansion(program: Whitened, scores: Scores, data: Any, coordinates: Coordi
     """
     zero, unravel = ravel_pytree(program.center(coordinates))
 
-    def told(x: Array) -> Array:
+    def of_trials(x: Array) -> Array:
         return scores(data, _sites(program, data, coordinates, unravel(x)))
 
     def prior(x: Array) -> Array:
@@ -129,10 +129,10 @@ def _expansion(program: Whitened, scores: Scores, data: Any, coordinates: Coordi
         return volume + log_prior(program.program, tuple(sites), {**coordinates.frozen, **sites}, data)
 
     axes = jnp.eye(len(zero))
-    seen, along = jax.linearize(told, zero)  # a filter once, and then what is linear of it along every axis
+    at_top, along = jax.linearize(of_trials, zero)  # a filter once, and then what is linear of it along every axis
     pull, bend = jax.linearize(jax.grad(prior), zero)
     slopes = jax.lax.map(along, axes).T
-    return seen, slopes, slopes.sum(0) + pull, -jax.lax.map(bend, axes)
+    return at_top, slopes, slopes.sum(0) + pull, -jax.lax.map(bend, axes)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -34,9 +34,13 @@ def first_messages(
     parts = list(layout.region_slices.values())
     weights = sum(_weights(values))
     found = np.zeros((Edges.of(len(parts)).n_edges, n_messages, Places.of(layout).there.shape[1]))
+    before, after = values[:, :-1], values[:, 1:]
+    covariances = [
+        [np.tensordot(before[..., own], other[..., own], ((0, 1), (0, 1))) for other in (before, after)]
+        for own in parts
+    ]
     for e, (source, target) in enumerate(zip(*Edges.of(len(parts))[:2], strict=True)):
-        before, after = (values[:, bins, parts[source]] for bins in (slice(-1), slice(1, None)))
-        total, shared = (np.tensordot(before, other, ((0, 1), (0, 1))) for other in (before, after))
+        total, shared = covariances[source]
         W = weights[parts[source], parts[target]]
         M = W @ leading(total, W, n_messages)  # (neuron, message)
         own, signal = (np.einsum("nk,nm,mk->k", M, cov, M) / before[..., 0].size for cov in (total, shared))

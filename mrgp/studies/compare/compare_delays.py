@@ -205,9 +205,9 @@ def compare_delays(
     for name, fit in fits.items():
         with Phase(name, "fit with typical spreads", tell if fit.delays_vary else None):
             typical[name] = with_typical_spreads(fit, data, progress)
-    whole = n_draws is None and all(is_left_out_at_maximum(fit, fit.recording(data)) for fit in fits.values())
+    is_quick = n_draws is None and all(is_left_out_at_maximum(fit, data) for fit in fits.values())
     of_counts = any(fit.model.emission.is_of_counts for fit in fits.values())
-    follows = not whole and (of_counts or any(fit.n_parameters > FEW for fit in fits.values()))
+    follows = not is_quick and (of_counts or any(fit.n_parameters > FEW for fit in fits.values()))
     asked = {"n_draws": n_draws, "seed": seed, "progress": progress, "loadings": "following" if follows else "drawn"}
     loos, evidence = {}, {}
     for name, fit in fits.items():
@@ -225,7 +225,7 @@ def compare_delays(
     changes = pd.concat([changes_of(name, fits[name], typical[name]) for name in fits], ignore_index=True)
     settings = {
         "probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope,
-        "loadings": "maximum" if whole else asked["loadings"],
+        "loadings": asked["loadings"] if any(loo.pareto_k is not None for loo in loos.values()) else "maximum",
     }  # fmt: skip
     return DelayComparison(table, delays, shown, changes, fits, loos, settings)
 

@@ -53,6 +53,47 @@ def given(one, others):
     return multivariate_normal.logpdf(one, DESIGN @ mean, DESIGN @ covariance @ DESIGN.T + NOISE**2 * np.eye(5))
 
 
+def repeated(values):
+    """The same, with several rows of values in a trial, some of them missing, and a weight that follows the others."""
+    weights = numpyro.sample("weights", dist.Normal(0.0, jnp.asarray(PRIOR[:2])).to_event(1))
+    last = numpyro.sample("last", dist.Normal(0.0, PRIOR[2]).expand((1,)).to_event(1))
+    there = jnp.isfinite(values)
+    mean = jnp.asarray(DESIGN) @ jnp.concatenate([weights, last])
+    numpyro.sample("y", dist.Normal(mean, NOISE).mask(there).to_event(3), obs=jnp.where(there, values, 0.0))
+
+
+def repeated_scores(values, sites):
+    there, mean = jnp.isfinite(values), jnp.asarray(DESIGN) @ jnp.concatenate([sites["weights"], sites["last"]])
+    return jnp.where(there, dist.Normal(mean, NOISE).log_prob(jnp.where(there, values, 0.0)), 0.0).sum((1, 2))
+
+
+def test_trials_of_several_lengths_and_what_follows():
+    """Two weights describe latents, the third is one of the rest, which follow them and have a spread of their own."""
+    rng, lengths = np.random.default_rng(2), np.array([1, 4, 2, 3])
+    values = rng.standard_normal((4, 4, 5))
+    values[np.arange(4) >= lengths[:, None]] = np.nan
+    rows = [trial[np.isfinite(trial[:, 0])] for trial in values]
+    mode, covariance = conditioned(np.concatenate(rows))
+    response = np.linalg.solve(covariance[:2, :2], covariance[:2, 2])
+    own = np.sqrt(covariance[2, 2] - covariance[2, :2] @ response)
+    root = np.linalg.cholesky(covariance[:2, :2])
+    around = Coordinates(
+        {"weights": jnp.asarray(mode[:2])}, jnp.asarray(root), {"last": jnp.asarray(mode[2:])},
+        {"last": jnp.asarray([own])}, jnp.zeros((1, 0)), jnp.zeros(0), {"last": jnp.asarray(response[:, None])}, {},
+        jnp.asarray(np.log(np.diag(root)).sum() + np.log(own)),
+    )  # fmt: skip
+    share = lengths / lengths.sum()
+    found = left_out(Whitened(repeated), repeated_scores, jnp.asarray(values), around, share)
+    others = [np.concatenate([row for place, row in enumerate(rows) if place != trial]) for trial in range(4)]
+    # The chain rule: the rows of a trial one after the other.
+    expected = [
+        sum(given(row, np.concatenate([rest, rows[trial][:place]])) for place, row in enumerate(rows[trial]))
+        for trial, rest in enumerate(others)
+    ]
+    np.testing.assert_allclose(found.score, expected, rtol=0, atol=1e-9)
+    assert found.settled.all()
+
+
 @pytest.mark.parametrize("n_trials", [2, 7])
 @pytest.mark.parametrize("off", [0.0, 0.3])
 def test_a_gaussian_posterior_is_conditioned(n_trials, off):
