@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.scipy.linalg import cho_factor, cho_solve
+from jax.scipy.linalg import solve
 
 from mrgp.likelihoods.recursions.filter import Shift
 from mrgp.likelihoods.statespace.lift import Lift
@@ -182,8 +182,7 @@ def readout_weights(
         weights = k  # G = I
     else:
         ridge = RIDGE[G.dtype.itemsize] * jnp.eye(G.shape[-1], dtype=G.dtype)
-        weights = jnp.swapaxes(cho_solve(cho_factor(G + ridge), jnp.moveaxis(k, 0, -1)), -1, -2)
-        weights = jnp.swapaxes(weights, 0, 1)
+        weights = jnp.moveaxis(solve(G + ridge, jnp.moveaxis(k, 0, -1), assume_a="pos"), -1, 0)
     missed = variance - jnp.einsum("qki,qki->qk", weights, 2 * k - jnp.einsum("kij,qkj->qki", G, weights))
     # Round-off may leave it just below 0; the correction is a constant, so that the derivative stays whole.
     return weights, missed + lax.stop_gradient(jnp.maximum(-missed, 0.0))
@@ -192,9 +191,10 @@ def readout_weights(
 def _with_state(lift: Lift, window: Window, hyper: Hyperparameters, offset: Array) -> Array:
     """cov(g(offset behind the front), s), (point, latent, state)."""
     h = jnp.asarray(lift.read(), offset.dtype)
-    A = lift.propagate(jnp.abs(offset), hyper)
-    with_front = jnp.where(offset[..., None] >= 0, A @ h, jnp.einsum("i,...ij->...j", h, A))
     behind = jnp.arange(1, window.n_registers + 1, dtype=offset.dtype) * window.spacing
-    apart = jnp.abs(offset[None] - behind[:, None, None])  # (register, point, latent)
-    with_registers = jnp.einsum("i,...ij,j->...", h, lift.propagate(apart, hyper), h)
+    apart = jnp.concatenate([offset[None], offset - behind[:, None, None]])  # from the front and every register
+    A = lift.propagate(jnp.abs(apart), hyper)  # (front and registers, point, latent, p, p)
+    ahead = A @ h
+    with_front = jnp.where(offset[..., None] >= 0, ahead[0], jnp.einsum("i,...ij->...j", h, A[0]))
+    with_registers = ahead[1:] @ h
     return jnp.concatenate([with_front, jnp.moveaxis(with_registers, 0, -1)], axis=-1)
