@@ -514,6 +514,8 @@ def scored(*own):
         (rules.failed(3, 10, "See why.", "Trainings"), BAD, "Many trainings failed. See why."),
         (compare.all_converged([], 3), GOOD, "came to rest"),
         (compare.all_converged(["varying"], 3), BAD, "varying"),
+        (compare.left_out([], 2), GOOD, "maximum nearby"),
+        (compare.left_out(["none"], 2), BAD, "of none that these"),
         (compare.singled_out(np.array([0.95, 0.05])), GOOD, "little"),
         (compare.singled_out(np.array([0.94, 0.06])), LOOK, "more trials"),
         (compare.singled_out(np.array([0.5, 0.4, 0.1])), LOOK, "more trials"),

@@ -73,9 +73,22 @@ def _lights(result: Any) -> list[Light]:
     if np.isfinite(table["pareto_k"]).any():
         worst = str(table["pareto_k"].idxmax())
         found.append(rules.pareto_k(float(table["pareto_k"].max()), worst))
+    if at_maximum := {name: loo for name, loo in result.loo.items() if loo.pareto_k is None}:
+        found.append(left_out([name for name, loo in at_maximum.items() if loo.warning], len(at_maximum)))
     if len(result.delays):
         found += lights_of_delays(result.fits[result.delays_of], None)
     return found
+
+
+def left_out(doubtful: list[str], n_fits: int) -> Light:
+    """Judge if trials could be taken away from the maximum of every hypothesis."""
+    number = f"{n_fits - len(doubtful)} of {n_fits}"
+    if not doubtful:
+        return Light("Trials left out", State.GOOD, number, "Without each trial, parameters have a maximum nearby.")
+    return Light("Trials left out", State.BAD, number, (
+        f"Some trials say so much of the parameters of {rules.listed(doubtful)} that these have no maximum nearby "
+        "without them: their scores are doubtful. Take one latent fewer, or choose by mrgp cv."
+    ))  # fmt: skip
 
 
 def all_converged(stuck: list[str], n_fits: int) -> Light:
