@@ -19,7 +19,7 @@ from mrgp.parts.emissions.beginning import TellingBins
 from mrgp.parts.means import Constant
 from mrgp.parts.readout import OFFSET
 from mrgp.parts.sites import keeping
-from mrgp.recordings.folding import folded
+from mrgp.recordings.folding import OfBins, OfFrequencies, folded
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -104,13 +104,16 @@ class Fitting[M: GaussianProcesses]:
     # ---- the climb -----------------------------------------------------------------------------------------------
 
     def folded(self, data: MultiRegionData) -> MultiRegionData:
-        """Return few trials with weights, of the same density, where bins are independent.
+        """Return few trials with weights, of the same density, where bins or frequencies are independent.
 
         Otherwise the recording is returned as it is.
         """
         noise, remembers = self.model.emission, self.model.tables.remember(data.layout)
-        alike = noise.is_uniform and not (noise.is_of_counts or noise.is_autocorrelated)
-        return folded(data) if alike and not remembers else data
+        if not noise.is_uniform or noise.is_of_counts or noise.is_autocorrelated:
+            return data
+        if remembers:
+            return folded(data, OfFrequencies()) if self.model.likelihood.is_spectral else data
+        return folded(data, OfBins())
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any], known: bool = False) -> Sites:
         """Approximate posterior sd of each site in its unconstrained coordinate.

@@ -1,53 +1,99 @@
-r"""Few trials that stand for all of a recording whose bins are independent of each other.
+r"""Few trials that stand for all of a recording whose log density is one of sums over its trials.
 
-Where the density of a bin knows nothing of other bins, and is Gaussian with one covariance throughout, a recording is
-told by the mean course m of each condition and by the scatter R' R = sum (y - m)(y - m)' of all bins around it. With n
-trials of a condition, rows s of R and q pairs of trials
+Where a Gaussian with one covariance throughout is told bin by bin, or frequency by frequency, a recording is told by
+the mean course m of each condition and by the scatter R' R = sum (y - m)(y - m)' around it: of all bins together, or of
+each frequency. With n trials of a condition and rows s of R in q trials, k = q + 1 trials
 
 .. math::
-    m \pm \sqrt{q / n}\, s, \quad \text{each standing for } \frac{n}{2 q} \text{ trials},
+    m + \sqrt{k / n} \sum_q H_{kq} s_q, \quad \text{each standing for } n / k \text{ trials},
 
-which have a row in every bin until there are no more, have the same mean and scatter. So log densities, summed as often
-as trials stand for others, are those of all trials.
+have the same mean and scatter, as columns of H are orthonormal and sum to zero. So log densities, summed as often as
+trials stand for others, are those of all trials.
 """
 
 import copy
+from typing import Protocol
 
 import numpy as np
+from scipy.linalg import helmert
 
 from mrgp.recordings.recording import MultiRegionData
 
 WORTH = 2  # times as few trials, from which on folding is worth its two passes through the recording
 
 
-def folded(data: MultiRegionData) -> MultiRegionData:
+class Scatter(Protocol):
+    """Root of the sums of squares and products that a density needs."""
+
+    def n_rows(self, n_bins: int, n_neurons: int) -> int:
+        """Number of trials that have room for it."""
+
+    def extended(self, root: np.ndarray | None, rest: np.ndarray) -> np.ndarray:
+        """Root with ``rest`` (trial, time, neuron) added; None is that of no trials."""
+
+    def rows(self, root: np.ndarray, n_bins: int) -> np.ndarray:
+        """Trials of this scatter, (row, time, neuron)."""
+
+
+class OfBins(Scatter):
+    """Of all bins together, which know nothing of each other."""
+
+    def n_rows(self, n_bins: int, n_neurons: int) -> int:
+        return -(-n_neurons // n_bins)
+
+    def extended(self, root: np.ndarray | None, rest: np.ndarray) -> np.ndarray:
+        bins = rest.reshape(-1, rest.shape[-1])
+        return np.linalg.qr(bins if root is None else np.concatenate([root, bins]), mode="r")
+
+    def rows(self, root: np.ndarray, n_bins: int) -> np.ndarray:
+        n_neurons = root.shape[-1]
+        rows = np.zeros((self.n_rows(n_bins, n_neurons) * n_bins, n_neurons))
+        rows[: len(root)] = root
+        return rows.reshape(-1, n_bins, n_neurons)
+
+
+class OfFrequencies(Scatter):
+    """Of each frequency of periodic trials, which knows nothing of the others."""
+
+    def n_rows(self, n_bins: int, n_neurons: int) -> int:
+        return n_neurons
+
+    def extended(self, root: np.ndarray | None, rest: np.ndarray) -> np.ndarray:
+        waves = np.fft.rfft(rest, axis=1, norm="ortho").swapaxes(0, 1)  # (frequency, trial, neuron)
+        return np.linalg.qr(waves if root is None else np.concatenate([root, waves], axis=1), mode="r")
+
+    def rows(self, root: np.ndarray, n_bins: int) -> np.ndarray:
+        # The root of a frequency that is real is real, so that rows are real too.
+        return np.fft.irfft(root.swapaxes(0, 1), n=n_bins, axis=1, norm="ortho")
+
+
+def folded(data: MultiRegionData, scatter: Scatter) -> MultiRegionData:
     """Make few trials with the sums of a complete recording.
 
     Every condition has a mean course of its own. A recording of which few trials would not do is returned as it is.
     """
     (n_trials, n_bins, n_neurons), n_conditions = data.values.shape, data.layout.n_conditions
-    condition, pairs = np.asarray(data.condition), -(-n_neurons // n_bins)
-    plain = data.is_complete and data.mesh is None and data.batch_size is None
-    if not plain or WORTH * (2 * pairs + n_conditions) > n_trials:
+    condition, count = np.asarray(data.condition), scatter.n_rows(n_bins, n_neurons) + 1
+    plain = data.is_complete and data.mesh is None and data.batch_size is None and data.weight is None
+    if not plain or WORTH * (count + n_conditions - 1) > n_trials:
         return data
     trials = np.bincount(condition, minlength=n_conditions)
     sums = np.zeros((n_conditions, n_bins, n_neurons))
     for block in data.blocks():
         np.add.at(sums, condition[block.trials], block.values)
     means = sums / np.maximum(trials, 1)[:, None, None]
-    root = np.zeros((0, n_neurons))
+    root = None
     for block in data.blocks():
-        rest = (block.values - means[condition[block.trials]]).reshape(-1, n_neurons)
-        root = np.linalg.qr(np.concatenate([root, rest]), mode="r")
+        root = scatter.extended(root, block.values - means[condition[block.trials]])
+    assert root is not None
     most = int(trials.argmax())
-    rows = np.zeros((pairs * n_bins, n_neurons))
-    rows[: len(root)] = np.sqrt(pairs / trials[most]) * root
-    pair = rows.reshape(pairs, n_bins, n_neurons)
+    rows = scatter.rows(root, n_bins)
+    spread = np.sqrt(count / trials[most]) * np.tensordot(helmert(count)[: len(rows)], rows, (0, 0))
     others = np.flatnonzero((trials > 0) & (np.arange(n_conditions) != most))
     few = copy.copy(data)
-    few.values = np.concatenate([means[most] + pair, means[most] - pair, means[others]])
-    few.weight = np.concatenate([np.full(2 * pairs, trials[most] / (2 * pairs)), trials[others].astype(float)])
-    few.condition = np.concatenate([np.full(2 * pairs, most), others]).astype(np.int32)
+    few.values = np.concatenate([means[most] + spread, means[others]])
+    few.weight = np.concatenate([np.full(count, trials[most] / count), trials[others].astype(float)])
+    few.condition = np.concatenate([np.full(count, most), others]).astype(np.int32)
     few.pattern, few.trial_place = np.zeros(len(few.values), np.int32), np.full(len(few.values), np.nan)
     few.neuron_coords, few.trial_coords, few.trial_origin = {}, {}, np.arange(len(few.values))
     return few

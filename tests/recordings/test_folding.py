@@ -1,4 +1,4 @@
-"""Few trials that stand for all: densities, bounds and updates of white latents are those of the whole recording."""
+"""Few trials that stand for all: densities, bounds and updates of independent bins and frequencies are those of all."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mrgp.models import FA, GFA, GPFA, LDS, PCCA
+from mrgp.models import DLAG, FA, GFA, GPFA, LDS, MDLAG, PCCA
 from numpyro.infer.util import log_density
 from scipy.stats import norm
 
@@ -17,17 +17,17 @@ from mrgp.inference.variational_bayes.bound import Setting
 from mrgp.inference.variational_bayes.rounds import value_of
 from mrgp.inference.variational_bayes.updates import revival, update
 from mrgp.recordings import observations
-from mrgp.recordings.folding import folded
+from mrgp.recordings.folding import OfBins, OfFrequencies, folded
 
-N_TRIALS, N_BINS, N_NEURONS = 60, 3, 7  # so that the scatter needs three pairs of trials
+N_TRIALS, N_BINS, N_NEURONS = 60, 3, 7  # so that the scatter needs three trials and one
 
 
-def recording(conditions=None, seed=0):
+def recording(conditions=None, seed=0, n_bins=N_BINS):
     rng = np.random.default_rng(seed)
-    course = rng.standard_normal((3, N_BINS, N_NEURONS))
+    course = rng.standard_normal((3, n_bins, N_NEURONS))
     condition = np.arange(N_TRIALS) % 3 if conditions is None else conditions
     mixing = rng.standard_normal((N_NEURONS, N_NEURONS))
-    values = 5 + course[condition] + rng.standard_normal((N_TRIALS, N_BINS, N_NEURONS)) @ mixing
+    values = 5 + course[condition] + rng.standard_normal((N_TRIALS, n_bins, N_NEURONS)) @ mixing
     regions = {"A": values[..., :4], "B": values[..., 4:]}
     return mrgp.MultiRegionData(regions, 0.02, trial_coords={"condition": condition})
 
@@ -45,14 +45,19 @@ def sites_of(model, data, seed=1):
 MODELS = {
     "fa": FA(2), "fa_psth": FA(2, mean="psth"), "pcca_dense": PCCA(1, 1, mean="psth", likelihood="dense"),
     "gfa_psth": GFA(2, mean="psth"), "gfa_spectral": GFA(2, mean="psth", likelihood="spectral"),
+    "gpfa_spectral": GPFA(2, likelihood="spectral"), "dlag_spectral": DLAG(1, 1, mean="psth", likelihood="spectral"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_few_trials_have_the_density_of_all(name):
-    model, data = MODELS[name].prepared(recording()), recording()
+@pytest.mark.parametrize(
+    ("name", "n_bins"), [*((name, N_BINS) for name in MODELS), ("gpfa_spectral", 4), ("dlag_spectral", 4)]
+)
+def test_few_trials_have_the_density_of_all(name, n_bins):
+    data = recording(n_bins=n_bins)
+    model = MODELS[name].prepared(data)
     few = model.fitting.folded(data)
-    assert few.n_trials == 2 * 3 + 2  # pairs of one condition, and the means of the others
+    remembers = name in ("gpfa_spectral", "dlag_spectral")
+    assert few.n_trials == (N_NEURONS if remembers else 3) + 1 + 2  # of one condition, and the means of the others
     assert few.weight.sum() == N_TRIALS
     np.testing.assert_array_equal(few.scale, data.scale)  # priors are those of all trials
     sites = sites_of(model, data)
@@ -64,14 +69,17 @@ def test_few_trials_have_the_density_of_all(name):
 
 
 @pytest.mark.slow
-def test_rounds_of_variational_bayes_see_no_difference():
-    model, data = GFA(2, mean="psth"), recording()
+@pytest.mark.parametrize("model", [GFA(2, mean="psth"), MDLAG(2, mean="psth", likelihood="spectral")])
+def test_rounds_of_variational_bayes_see_no_difference(model):
+    data = recording()
     model = model.prepared(data)
     sites = {name: value for name, value in sites_of(model, data).items() if name != "alpha"}
     sites["loadings"] = np.array(sites["loadings"])
     sites["loadings"][:4, 1] = 0.0  # held, so that there is something to revive
     covariance = np.tile(0.1 * np.eye(2), (N_NEURONS, 1, 1))
-    settings = [Setting.of(some, sites["loadings"], covariance) for some in (data, folded(data))]
+    few = model.fitting.folded(data)
+    assert few.n_trials < N_TRIALS / 2
+    settings = [Setting.of(some, sites["loadings"], covariance) for some in (data, few)]
     np.testing.assert_allclose(settings[1].observed, settings[0].observed)
     values = [value_of(model, sites, setting) for setting in settings]
     assert values[1] == pytest.approx(values[0], rel=1e-12)
@@ -81,33 +89,40 @@ def test_rounds_of_variational_bayes_see_no_difference():
         np.testing.assert_allclose(ours, whole, rtol=1e-8, atol=1e-10)
 
 
-def test_two_neurons_without_noise_keep_their_digits():
+@pytest.mark.parametrize("scatter", [OfBins(), OfFrequencies()])
+def test_two_neurons_without_noise_keep_their_digits(scatter):
     """Their difference has 1e-10 of their variance: the scatter is kept as a root, so that little cancels."""
     data = recording()
     values = np.array(data.values)
     values[..., 0] = values[..., 1] + 1e-5 * np.random.default_rng(3).standard_normal(values.shape[:2])
     data = data.with_values(values)
-    sites = {"loadings": np.zeros((N_NEURONS, 2)), "noise": np.full(N_NEURONS, 10.0), "offset": values.mean((0, 1))}
+    offset, few = values.mean((0, 1)), folded(data, scatter)
+
+    def exact(some):
+        rest = some.values - offset
+        apart, together = (rest[..., 0] - rest[..., 1]) / np.sqrt(2), (rest[..., 0] + rest[..., 1]) / np.sqrt(2)
+        told = norm.logpdf(apart, 0, 1e-5) + norm.logpdf(together, 0, np.sqrt(2 + 1e-10))
+        return float(some.total(told.sum(1) + norm.logpdf(rest[..., 2:], 0, np.sqrt(10.0)).sum((1, 2))))
+
+    assert abs(exact(few) - exact(data)) < 1e-7
+    sites = {"loadings": np.zeros((N_NEURONS, 2)), "noise": np.full(N_NEURONS, 10.0), "offset": offset}
     sites["loadings"][:2, 0], sites["noise"][:2] = 1.0, 1e-10
-    rest = (values - sites["offset"]).reshape(-1, N_NEURONS)
-    both = np.stack([rest[:, 0] - rest[:, 1], rest[:, 0] + rest[:, 1]]) / np.sqrt(2)
-    exact = norm.logpdf(both[0], 0, 1e-5).sum() + norm.logpdf(both[1], 0, np.sqrt(2 + 1e-10)).sum()
-    exact += norm.logpdf(rest[:, 2:], 0, np.sqrt(10.0)).sum()
-    few = folded(data)
-    # GFA, whose noise has no least. Of all trials it is 5e-4 off.
-    sites["alpha"] = np.ones((2, 2))
-    ours = float(GFA(2).likelihood_at(few, sites).log_prob(few.values) @ few.weight)
-    assert abs(ours - exact) < 1e-3
+    sites["alpha"] = np.ones((2, 2))  # GFA, whose noise has no least. Of all trials it is up to 2e-3 off.
+    assert abs(float(few.total(GFA(2).likelihood_at(few, sites).log_prob(few.values))) - exact(data)) < 5e-3
 
 
-def test_blocks_of_a_large_recording_fold_alike(monkeypatch):
+@pytest.mark.parametrize("scatter", [OfBins(), OfFrequencies()])
+def test_blocks_of_a_large_recording_fold_alike(scatter, monkeypatch):
     data, blocks = recording(), mrgp.MultiRegionData.blocks
-    whole = folded(data)
+    whole = folded(data, scatter)
     monkeypatch.setattr(mrgp.MultiRegionData, "blocks", lambda self: blocks(self, at_once=100))
-    few = folded(data)
-    rest = few.values[:3] - few.values[3:6], whole.values[:3] - whole.values[3:6]
-    scatter = [np.einsum("bti,btj->ij", part, part) for part in rest]
-    np.testing.assert_allclose(*scatter, rtol=1e-12)
+    few = folded(data, scatter)
+    n_most = len(few.values) - 2
+    waves = [np.fft.rfft(part.values[:n_most] - part.values[:n_most].mean(0), axis=1) for part in (few, whole)]
+    products = [np.einsum("bfi,bfj->fij", part.conj(), part) for part in waves]
+    if isinstance(scatter, OfBins):  # which bin a row is in has no meaning
+        products = [part[0] + 2 * part[1:].sum(0).real for part in products]
+    np.testing.assert_allclose(*products, rtol=1e-12, atol=1e-12 * np.abs(products[0]).max())
     np.testing.assert_allclose(few.values.sum(0), whole.values.sum(0), rtol=1e-12)
     assert data.values.size < observations.AT_ONCE  # the usual block was the whole
 
@@ -134,15 +149,17 @@ def test_bins_that_remember_without_a_timescale_are_not_taken_for_white():
 
 def test_what_is_not_folded():
     data = recording()
-    assert data.select_trials(slice(0, 17)).n_trials == folded(data.select_trials(slice(0, 17))).n_trials
+    assert data.select_trials(slice(0, 11)).n_trials == folded(data.select_trials(slice(0, 11)), OfBins()).n_trials
     for model in (GPFA(2), LDS(2), FA(2, emission="poisson")):  # bins know of each other, or counts of their rates
         assert model.fitting.folded(data) is data
     holed = np.array(data.values)
     holed[0, 0, 0] = np.nan
-    assert folded(data.with_values(holed)).weight is None
+    assert folded(data.with_values(holed), OfBins()).weight is None
     batched = data.in_batches_of(5)
-    assert folded(batched) is batched
-    assert folded(recording(np.arange(N_TRIALS) % 29 % 3)).n_trials == 8  # conditions of unequal numbers of trials
+    assert folded(batched, OfBins()) is batched
+    few = folded(data, OfBins())
+    assert folded(few, OfFrequencies()) is few
+    assert folded(recording(np.arange(N_TRIALS) % 29 % 3), OfBins()).n_trials == 6  # conditions of unequal numbers
 
 
 @pytest.mark.filterwarnings("ignore:latents explain all")  # of few neurons

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -137,7 +138,9 @@ def _handed_over(state: RoundsOfValues, data: MultiRegionData) -> RoundsOfValues
     adapted = state.later.replace(n_across=state.model.n_across, delays=delays)
     if not state.adaptation.keeps_window:
         adapted = adapted.fitting.adapted(data, state.sites, 1.0)
-    return replace(state, model=adapted, phase="climb")
+    told = adapted.fitting.folded(data)  # fewer trials may have been enough of frequencies
+    setting = state.setting._replace(data=jax.tree.map(jnp.asarray, told))
+    return replace(state, model=adapted, setting=setting, phase="climb")
 
 
 def _entered(
