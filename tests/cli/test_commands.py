@@ -107,6 +107,7 @@ def test_the_size_of_a_model_comes_first():
     assert firsts == dict.fromkeys(MEANT_FOR["n_across"], "n_across") | others
 
 
+@pytest.mark.slow
 def test_catalogue_is_what_the_classes_say():
     """After a change of models, kernels or methods, run `python -m mrgp.cli.make_catalogue`."""
     assert Path(catalogue.__file__).read_text() == make_catalogue.catalogue()
@@ -442,6 +443,7 @@ def interrupt(monkeypatch, evaluation, searching):
     monkeypatch.setattr(Objective, "__call__", evaluate)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_same_command(run, save, tmp_path):
     path, out = save(), tmp_path / "out"
     command = ["fit", path, *MODEL, *QUICK, "--max-delay", 0.1, "--out", out]

@@ -48,6 +48,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow_cases("fa", "fa_psth", "gfa_psth")
 @pytest.mark.parametrize("name", MODELS)
 def test_few_trials_have_the_density_of_all(name):
     model, data = MODELS[name].prepared(recording()), recording()
@@ -96,7 +97,8 @@ def test_two_neurons_without_noise_keep_their_digits():
     few = folded(data)
     # GFA, whose noise has no least. Of all trials it is 5e-4 off.
     sites["alpha"] = np.ones((2, 2))
-    ours = float(GFA(2).likelihood_at(few, sites).log_prob(few.values) @ few.weight)
+    scores = jax.jit(lambda distribution: distribution.log_prob(few.values))(GFA(2).likelihood_at(few, sites))
+    ours = float(scores @ few.weight)
     assert abs(ours - exact) < 1e-3
 
 
@@ -145,6 +147,7 @@ def test_what_is_not_folded():
     assert folded(recording(np.arange(N_TRIALS) % 29 % 3)).n_trials == 8  # conditions of unequal numbers of trials
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:latents explain all")  # of few neurons
 def test_a_fit_climbs_few_trials_to_where_all_have_their_maximum():
     data = recording()
