@@ -41,11 +41,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cases that a test's mark ``slow_cases`` names are marked slow, before the marks choose what runs."""
+    for item in items:
+        mark = item.get_closest_marker("slow_cases")
+        if mark and isinstance(item, pytest.Function) and item.callspec.id in mark.args:
+            item.add_marker(pytest.mark.slow)
+
+
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 30_000  # of the 65530 that a process has on Linux
+
+
 @pytest.fixture(scope="module", autouse=True)
 def fresh_compiler():
-    """Programs compiled for one file are dropped after it: each holds memory maps, of which a process has 65530."""
+    """Compiled programs hold memory maps: they are dropped after a file that leaves many, or where maps are unknown."""
     yield
-    jax.clear_caches()
+    if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -41,6 +41,12 @@ def trees() -> list[tuple[Path, ast.Module]]:
     return [(path, ast.parse(path.read_text())) for path in paths]
 
 
+@cache
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    """All nodes of a file, listed once for all rules."""
+    return list(ast.walk(tree))
+
+
 def is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
@@ -48,7 +54,7 @@ def is_text(node: ast.AST) -> bool:
 def compared_with_text(tree: ast.Module) -> int:
     """Comparisons such as ``self.likelihood == "dense"``."""
     count = 0
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Compare) and any(map(is_text, [node.left, *node.comparators])):
             sides = [node.left, *node.comparators]
             count += any(isinstance(side, ast.Attribute) and side.attr in CHOICES for side in sides)
@@ -56,7 +62,7 @@ def compared_with_text(tree: ast.Module) -> int:
 
 
 def called(tree: ast.Module, name: str) -> Iterator[ast.Call]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
             yield node
 
@@ -75,13 +81,13 @@ def classes(tree: ast.Module) -> int:
 def names_of_sites(tree: ast.Module) -> int:
     """Names of sites as text, but where a site is declared."""
     declared = {id(call.args[0]) for call in called(tree, "Site")}
-    texts = [node for node in ast.walk(tree) if is_text(node) and id(node) not in declared]
+    texts = [node for node in nodes(tree) if is_text(node) and id(node) not in declared]
     return sum(node.value in DECLARED for node in texts)
 
 
 def large_classes(tree: ast.Module) -> int:
     """Classes of more public methods than one sees at a glance; properties are none."""
-    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    bodies = [node.body for node in nodes(tree) if isinstance(node, ast.ClassDef)]
     return sum(sum(map(is_public_method, body)) > MOST_METHODS for body in bodies)
 
 
@@ -124,7 +130,7 @@ def test_first_lines_of_docstrings_are_read_once():
     """They are imperatives or noun phrases, and fit on half a line."""
     wrong = []
     for path, tree in trees():
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
                 first = text.partition("\n")[0]
                 if first.split()[0] in OPENINGS or len(first) > 90:

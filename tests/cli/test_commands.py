@@ -442,6 +442,7 @@ def interrupt(monkeypatch, evaluation, searching):
     monkeypatch.setattr(Objective, "__call__", evaluate)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_same_command(run, save, tmp_path):
     path, out = save(), tmp_path / "out"
     command = ["fit", path, *MODEL, *QUICK, "--max-delay", 0.1, "--out", out]

@@ -25,8 +25,6 @@ VARIANTS = [
     LDS(2, start="learned", emission="poisson"), PCCA(1, 1, emission="negative_binomial"),
 ]  # fmt: skip
 """Models with parts that have sites of their own."""
-WHOLE = [DLAG(1, 0, kernel=mrgp.Spectral()), MDLAG(1, shape=1.0, rate=0.1, emission="poisson")]
-"""Those of which files of simulations are written and read; of others, whose parts these have too, in slow tests."""
 OFTEN = (CoupledLDS, DLAG, FA, GPFA, LDS)
 """Models that many other tests fit, save and convert, or that take long to compile: here in slow tests."""
 SMALL = {"regions": {"V1": 4, "V2": 3}, "n_trials": 24, "n_bins": 8, "conditions": ("a", "b"), "ragged": 0.3, "seed": 2}
@@ -70,7 +68,7 @@ def test_every_site_is_declared_with_its_axes_and_its_unit(model):
 
 @pytest.mark.parametrize(
     "model",
-    [one if one in WHOLE or (type(one) in (ADM, DLAG, MDLAG) and one in registry.MODELS)
+    [one if type(one) in (ADM, DLAG, MDLAG) and one in registry.MODELS
      else pytest.param(one, marks=pytest.mark.slow) for one in registry.MODELS + VARIANTS],
     indirect=True, ids=repr,
 )  # fmt: skip
@@ -147,6 +145,7 @@ def test_a_fit_is_saved_and_loaded(case, tmp_path):
     np.testing.assert_allclose(again.log_likelihood(case.data), case.fit.log_likelihood(), rtol=1e-9)
 
 
+@pytest.mark.slow_cases("MDLAG", "GFA", "PCCA")
 def test_arviz_has_every_site_with_its_axes(case):
     tree = case.fit.to_arviz(n_draws=3)
     groups = [tree[name] for name in ("posterior", "constant_data") if name in tree.children]

@@ -42,6 +42,7 @@ def sites_of(preset, delay=2.0):
 ALIKE = {"rational_quadratic_1", "rational_quadratic_2", "users_own"}
 
 
+@pytest.mark.slow_cases("matern32-dlag", "matern52-dlag", "sum_of_three-dlag", "spectral_fixed-dlag")
 @pytest.mark.parametrize(
     "preset", ["dlag", *(pytest.param(preset, marks=pytest.mark.slow) for preset in ("adm", "mdlag", "gpfa"))]
 )
@@ -97,6 +98,7 @@ def fitted(made):
     return DLAG(n_across=1, likelihood="spectral").fit(made.data, progress=False)
 
 
+@pytest.mark.slow
 def test_fixed_sites_are_not_inferred(made, fitted):
     held = DLAG(n_across=1, likelihood="spectral").fit(
         made.data, start=fitted, fixed={"delay": 0, "timescale_across": [0.08]}, progress=False
@@ -134,6 +136,7 @@ def test_bounds_of_timescales_hold(made, fitted):
         DLAG(n_across=1, timescale_bounds=(0.2, 0.1))
 
 
+@pytest.mark.slow
 def test_a_spectral_fit_is_polished_by_another_likelihood(made, fitted):
     fit = DLAG(n_across=1, likelihood="dense").fit(made.data, start=fitted, progress=False)
     assert fit.iterations < fitted.iterations + 20

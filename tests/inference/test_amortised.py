@@ -110,6 +110,7 @@ def test_importance_weights_mend_a_guide_that_is_off_and_tell_of_one_that_is_far
     assert far.pareto_k.max() > 0.7 > near.pareto_k.max()
 
 
+@pytest.mark.slow_cases("0.0")
 @pytest.mark.parametrize("gain", [0.0, 1.0])
 def test_refinement_finds_the_posterior_and_never_lowers_the_bound(data, values, gain):
     found = refined(Static(gain=gain), values, data, random.key(0), 400)
@@ -187,6 +188,7 @@ def test_a_guide_is_trained_for_the_program_that_was_trained_without_it(data):
     np.testing.assert_allclose(more.sites["offset"], offset, atol=0.04)
 
 
+@pytest.mark.slow
 def test_terms_of_the_bound_stand_for_all_trials_and_entries(data, values):
     model, keys = Static(), random.split(random.key(2), 300)
     whole = jax.vmap(lambda key: terms(model, values, data, key))(keys)
@@ -536,6 +538,7 @@ def test_autoregression_has_the_density_of_its_dense_gaussian_and_draws_from_it(
         kl_divergence(dist.Laplace(mean, sd).to_event(2), law)
 
 
+@pytest.mark.slow
 def test_recordings_without_refinement_keep_the_guide(data, values):
     given = AmortisedConditional(Static(), data, values)
     assert given.refined is None

@@ -167,6 +167,7 @@ def far():
         return data, DLAG(1, 0).fit(data, progress=False, n_starts=3)
 
 
+@pytest.mark.slow
 def test_a_delay_beyond_the_default_bound_is_found(far):
     _, fit = far
     assert abs(float(fit.delays[1, 0]) - 10.6 * BIN) < 0.3 * BIN

@@ -27,13 +27,14 @@ def objective_of(model, made):
 
 
 def test_only_counts_of_many_trials_have_another_way_up():
-    data = recording().data
+    counts = np.random.default_rng(0).poisson(1.0, (2, 200, 16, 5))
+    many = mrgp.MultiRegionData(dict(zip("AB", counts, strict=True)), 0.02)
+    data = many.select_trials(slice(0, 12))
     shared = MODEL.replace(shared_covariance=True)
     assert not own_covariances.has_own(shared)
     assert not own_covariances.has_own(CoupledLDS(1, shared_covariance=False))  # no counts
     assert own_covariances.quicker(MODEL, data, 0.1) is None
     assert own_covariances.quicker(DLAG(1, 1), data, 0.1) is None
-    many = recording(200).data
     for data_of, tolerance, wanted in ((data, 0.01, 0.01), (many, 0.01, own_covariances.CREEPING), (many, 1.0, 1.0)):
         assert own_covariances.in_reach(MODEL, data_of, tolerance) == wanted
     assert own_covariances.in_reach(shared, many, 0.01) == 0.01

@@ -112,6 +112,7 @@ def test_coordinates_are_standard_at_the_maximum(made, laplace, coordinates):
     np.testing.assert_allclose(hessian, np.eye(len(flat)), atol=0.05)
 
 
+@pytest.mark.slow_cases("spectral-False")
 @pytest.mark.parametrize(
     ("likelihood", "holes"),
     [*(pytest.param(*one, marks=pytest.mark.slow) for one in [("markov", False), ("markov", True), ("dense", True)]),
@@ -145,6 +146,7 @@ def test_a_reduced_model_differs_by_a_constant(likelihood, holes):
 # --- batches
 
 
+@pytest.mark.slow
 def test_a_batch_stands_for_all_trials(made):
     data = simulate(regions={"A": 2, "B": 2}, n_across=1, n_within=0, n_trials=6, n_bins=12, ragged=0.5, seed=2).data
     model = DLAG(1, 0, **SMALL)
@@ -165,6 +167,7 @@ def test_a_batch_stands_for_all_trials(made):
 # --- evidence
 
 
+@pytest.mark.slow
 def test_evidence_is_the_integral(made):
     """Over delay and timescale by brute force, everything else fixed."""
     start = DLAG(1, 0, **SMALL).fit(made.data, progress=False)
@@ -248,6 +251,7 @@ def test_what_follows_has_a_spread_of_its_own(laplace, objective):
     np.testing.assert_allclose(free["noise"].std((0, 1)), sds["noise"], rtol=0.15)
 
 
+@pytest.mark.slow
 def test_laplace_can_leave_loadings_at_the_maximum(made, laplace):
     fit = laplace.model.fit(made.data, "laplace", start=laplace, loadings="profiled", progress=False)
     assert set(fit.samples) == {"delay", "timescale_across", "timescale_within"}

@@ -53,7 +53,7 @@ def objective(request):
 
 @only(
     argvalues=[
-        pytest.param("complete", marks=pytest.mark.slow), "conditions and holes",
+        "complete", pytest.param("conditions and holes", marks=pytest.mark.slow),
         pytest.param("dispersion", marks=pytest.mark.slow),
         pytest.param("state space", marks=pytest.mark.slow),
     ]
@@ -90,7 +90,11 @@ def test_slopes_are_those_of_the_bound(objective):
         objective.within = 1e-9
 
 
-@only(argvalues=["complete", "conditions and holes", pytest.param("state space", marks=pytest.mark.slow)])
+@only(
+    argvalues=[
+        "complete", *(pytest.param(way, marks=pytest.mark.slow) for way in ("conditions and holes", "state space")),
+    ]
+)  # fmt: skip
 def test_given_loadings_slopes_are_those_of_the_bound(objective):
     model, data, sites = objective.density.model, objective.data, objective.sites(np.zeros(objective.size))
     names = ("delay", "timescale_across", "timescale_within")
@@ -181,6 +185,7 @@ def test_compiled_once_for_all_rounds(objective):
     assert [program._cache_size() for program in programs] == sizes
 
 
+@pytest.mark.slow
 def test_a_bound_where_rates_are_astronomical_is_none():
     """log p of counts is never positive: rounding of a divergence had made it so."""
     data = recording()

@@ -176,6 +176,7 @@ REMEMBERING = MODELS["shared"].replace(noise="ar1")
 WHITE = [(name, kind) for name in MODELS for kind in ("complete", "ragged_holes")]
 
 
+@pytest.mark.slow_cases("shared-complete", "within-ragged_holes", "ar1-complete")
 @pytest.mark.parametrize(("name", "kind"), [*WHITE, ("ar1", "complete"), ("ar1", "ragged_hidden")])
 def test_bound_is_the_sum_of_its_terms(name, kind):
     model, data = (MODELS | {"ar1": REMEMBERING})[name], recording(kind)
@@ -196,8 +197,9 @@ def held_at_zero(sites, setting):
 @pytest.mark.parametrize(
     ("likelihood", "held"),
     [
-        pytest.param("dense", False, marks=pytest.mark.slow), ("dense", True), ("markov", False), ("markov", True),
-        *(pytest.param("spectral", held, marks=pytest.mark.slow) for held in (False, True)),
+        ("dense", False), ("dense", True),
+        *(pytest.param(likelihood, held, marks=pytest.mark.slow)
+          for likelihood in ("markov", "spectral") for held in (False, True)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -239,6 +241,7 @@ def test_updates_raise_the_bound_to_where_its_gradient_vanishes(likelihood, kind
     assert not np.asarray(covariance)[~joined].any()
 
 
+@pytest.mark.slow_cases("complete")
 @pytest.mark.parametrize("kind", ["complete", "ragged_holes"])
 def test_revival_by_quadrature(kind):
     """The gain of loadings held at zero, given q(x): each neuron's loading integrated out numerically."""
@@ -340,6 +343,7 @@ def fitted(shared_recording):
         return model.fit(shared_recording.data, progress=False)
 
 
+@pytest.mark.slow
 def test_fit_keeps_what_is_there_and_removes_the_rest(shared_recording, fitted):
     assert fitted.converged
     assert fitted.method == "vb"
@@ -354,6 +358,7 @@ def test_fit_keeps_what_is_there_and_removes_the_rest(shared_recording, fitted):
     assert float(fitted.timescales.across[both]) == pytest.approx(0.1, rel=0.2)
 
 
+@pytest.mark.slow
 def test_fit_survives_a_round_trip(fitted, tmp_path):
     fitted.save(tmp_path / "fit.nc")
     again = mrgp.load_fit(tmp_path / "fit.nc")
@@ -409,6 +414,7 @@ def test_delays_behind_the_second_region_and_a_region_of_noise():
     assert not behind.sd[1].values.any()
 
 
+@pytest.mark.slow
 def test_interrupted_fit_resumes_without_latents_it_removed(shared_recording, fitted, tmp_path, monkeypatch):
     data, place = shared_recording.data, tmp_path / "fit.checkpoint.npz"
     model = MDLAG(n_across=5, likelihood="spectral", max_delay=0.1)

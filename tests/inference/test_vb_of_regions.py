@@ -237,6 +237,7 @@ def test_updates_never_lower_the_bound_and_end_where_its_slope_is_zero():
     assert np.abs(turned.sites["own_dynamics"] - sites["own_dynamics"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_bound_has_the_least_noise_of_the_program():
     """Where states explain a neuron altogether it would rise without end."""
     data = recording("complete")

@@ -57,6 +57,7 @@ def slow(name):
     return pytest.param(name, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow_cases("complete-dense-plain", "holes-dense-plain", "ragged-dense-plain")
 @pytest.mark.parametrize("kind", ["plain", *map(slow, ("origin", "course", "autocorrelation"))])
 @pytest.mark.parametrize("likelihood", [slow("markov"), "dense"])
 def test_blocks_change_no_number(kind, likelihood, missing_kind, missing_data, small_model, small_blocks):

@@ -140,6 +140,7 @@ def slopes_of_log_z(distribution, told):
     return mean, -spread / member.sum(0)[:, None, None], scores - 0.5 * (told.vectors * mean).sum((0, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "window",
     [Window(4, 1), pytest.param(Window(3, 2), marks=pytest.mark.slow)],
@@ -283,6 +284,7 @@ def test_gradients_are_those_of_finite_differences(small_model, missing_data, ki
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-5, abs=2e-5), name
 
 
+@pytest.mark.slow
 def test_the_default_tolerance_is_enough(small_model, monkeypatch):
     """From silence to counts of hundreds, 0.02 nats in 8 trials; their rates differ a hundredfold, which is hard."""
     monkeypatch.setattr(module, "TOLERANCE", DEFAULT)

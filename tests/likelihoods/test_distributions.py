@@ -147,11 +147,11 @@ def test_dense_is_the_normal_density_of_all_neurons(small_model, missing_data, m
         pytest.param(Window(6), False, 1, "complete", marks=pytest.mark.slow),
         pytest.param(Window(6), False, 1, "ragged", marks=pytest.mark.slow),
         (Window(6), False, 1, "ragged_holes"),
-        (Window(6), True, 7, "ragged_holes"),
+        pytest.param(Window(6), True, 7, "ragged_holes", marks=pytest.mark.slow),
         pytest.param(Window(12, 1, 2), False, 7, "holes", marks=pytest.mark.slow),
         (Window(3, 3), False, 7, "ragged_holes"),
         pytest.param(Window(3, 3), True, 1, "complete", marks=pytest.mark.slow),
-        (Window(4, 2, shifts=(1.0, -0.7)), False, 1, "ragged_holes"),
+        pytest.param(Window(4, 2, shifts=(1.0, -0.7)), False, 1, "ragged_holes", marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -173,6 +173,7 @@ def test_spectral_is_the_normal_density_of_the_circulant_model(small_model, n_bi
     np.testing.assert_allclose(score(distribution, value), by_scipy(distribution, model, value), **CLOSE)
 
 
+@pytest.mark.slow
 def test_markov_is_near_dense(small_model):
     model = small_model()
     value = draw(model)
@@ -209,6 +210,10 @@ AWKWARD = {
 }
 
 
+@pytest.mark.slow_cases(
+    "markov-one_neuron_per_region", "markov-across_only_one_bin", "markov-twenty_regions", "markov-within_only",
+    "spectral-across_only_one_bin", "spectral-within_only", "spectral-twenty_regions",
+)  # fmt: skip
 @pytest.mark.parametrize("case_name", AWKWARD)
 def test_awkward_models(small_model, kind, case_name):
     options, change, n_trials = AWKWARD[case_name]
@@ -438,6 +443,7 @@ def test_a_model_built_anew_does_not_compile_anew():
     assert hash(space()) == hash(space())
 
 
+@pytest.mark.slow_cases("markov")
 def test_vmap_over_parameters(small_model, kind):
     model = small_model()
     value = draw(model)
@@ -489,6 +495,7 @@ def program(build_distribution, value=None, keep=None, subsample=None):
             numpyro.sample("y", distribution, obs=seen)
 
 
+@pytest.mark.slow_cases("markov")
 def test_inside_a_model_with_a_plate(small_model, missing_data, kind):
     model = small_model()
     delay = jnp.array([0.4, -1.1])
@@ -582,6 +589,7 @@ def five_sigma(covariance, draws):
 N_DRAWS = 40_000
 
 
+@pytest.mark.slow_cases("markov")
 @pytest.mark.parametrize(
     "build_name",
     ["dense", "markov", pytest.param("markov_steps", marks=pytest.mark.slow), "spectral_odd",
@@ -614,7 +622,7 @@ def test_sampling_needs_a_key(small_model, kind):
     [
         pytest.param(Window(6), False, "complete", marks=pytest.mark.slow),
         (Window(6), True, "ragged_holes"),
-        (Window(3, 3), False, "ragged"),
+        pytest.param(Window(3, 3), False, "ragged", marks=pytest.mark.slow),
         (Window(6, shifts=(1.0, -0.7)), False, "complete"),
     ],
     ids=str,
@@ -642,6 +650,7 @@ def test_posterior_is_that_of_gaussian_conditioning(
             np.testing.assert_allclose(covariance, left[own, own], rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_posterior_mean_is_the_gradient_of_the_normalizer(small_model):
     model = small_model()
     distribution, value = model.markov(), draw(model)
@@ -683,6 +692,7 @@ def test_posterior_draws_have_the_posteriors_moments(small_model, missing_data):
 # --- gains that never change, single precision, a published value
 
 
+@pytest.mark.slow
 def test_a_steady_gain_gives_what_gains_of_every_step_give_where_a_delayed_region_reads_late(small_model):
     """Fast latents, delays of thirty bins: what one region has measured another reads at the window's far end."""
     model = small_model(

@@ -63,6 +63,7 @@ def test_of_two_bins_the_filter_is_exact():
         np.testing.assert_allclose(states.single[b], [exact.sum(1), exact.sum(0)], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_of_more_bins_it_is_near_and_what_it_says_last_is_nearest():
     law = system(dynamics(2, 2, recurrent=False), 3)
     values = RNG.normal(0, 1.5, (3, 6, 3))

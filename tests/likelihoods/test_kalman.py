@@ -81,9 +81,15 @@ CASES = {
 
 EVERY = pytest.mark.parametrize(
     ("name", "parallel"),
-    [(name, False) for name in CASES] + [(name, True) for name in ("constant", "all_change", "one_step")],
+    [
+        ("constant", False), ("moving_readout", False), ("changing_precision", False), ("one_state_one_step", False),
+        ("all_change", True),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in
+          ("all_change", "one_readout_one_trial", "one_step")),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("constant", "one_step")),
+    ],
     ids=lambda value: {True: "parallel", False: "sequential"}.get(value, value),
-)
+)  # fmt: skip
 
 
 @partial(jax.jit, static_argnames="parallel")
@@ -286,6 +292,7 @@ STEADY = {
 }
 
 
+@pytest.mark.slow_cases("constant", "one_pattern", "one_step", "one_readout_one_trial")
 @pytest.mark.parametrize("name", STEADY)
 def test_steady_normalizer_is_the_dense_formula_of_whole_and_ragged_trials(name):
     given = problem(**STEADY[name])
@@ -306,7 +313,8 @@ def test_steady_normalizer_of_a_start_that_is_known_and_of_one_that_is_not():
         np.testing.assert_allclose(steady(own), expected, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("ragged", [pytest.param(False, marks=pytest.mark.slow), True], ids=["whole", "ragged"])
+@pytest.mark.slow_cases("ragged")
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
 def test_gradient_of_the_steady_normalizer_is_that_of_the_dense_formula(ragged):
     given = problem(n_steps=7, seed=12)
 
@@ -318,7 +326,7 @@ def test_gradient_of_the_steady_normalizer_is_that_of_the_dense_formula(ragged):
         cut = [whole._replace(information=whole.information[:n]) for n in ends]
         return sum(dense_normalizer(one, trial) for trial, one in enumerate(cut))
 
-    gradient, expected = jax.grad(value)(given[:4]), jax.jit(jax.grad(dense))(given[:4])
+    gradient, expected = (jax.jit(jax.grad(total))(given[:4]) for total in (value, dense))
     for got, wanted in zip(symmetrised(gradient), symmetrised(expected), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8 * np.abs(np.asarray(wanted)).max())
 
@@ -443,6 +451,7 @@ def test_synthetic_information_has_the_moments_of_a_measurement():
     assert_moments(rest, np.zeros(len(precision)), precision)
 
 
+@pytest.mark.slow_cases("parallel")
 @pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
 def test_draws_from_the_posterior_have_its_moments(parallel):
     """The smoothed mean, plus a prior draw, minus what its own synthetic information makes of it."""
@@ -488,6 +497,7 @@ def smooth_model(timescale, n_steps=12):
     return Problem(dynamics, readout, precision, jnp.asarray(b), jnp.zeros(3, int))
 
 
+@pytest.mark.slow_cases("sequential")
 @pytest.mark.parametrize(
     "parallel", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sequential", "parallel"]
 )
@@ -517,6 +527,7 @@ def at_once(given):
     return V, log_normalizer(kinds, (V[None],), b, precision, pattern), moments(V, b, precision, pattern)
 
 
+@pytest.mark.slow_cases("constant", "one_step", "one_readout_one_trial")
 @pytest.mark.parametrize("name", STILL)
 def test_a_whole_trial_is_scored_and_smoothed_as_by_the_filter(name):
     given = problem(**CASES[name])
@@ -531,6 +542,7 @@ def test_a_whole_trial_is_scored_and_smoothed_as_by_the_filter(name):
         np.testing.assert_allclose(found.log_determinant[trial], -0.5 * determinant, atol=1e-9)
 
 
+@pytest.mark.slow_cases("changing_precision")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in FEW else ()) for name in STILL]
 )
@@ -583,6 +595,7 @@ def test_nothing_told_of_a_whole_trial_leaves_the_prior():
 
 def test_bright_bins_beside_missing_ones_are_no_failure():
     """Blocks of rank one, a thousand times stronger in one bin than in others, and nothing in some."""
+    solved = jax.jit(moments)
     for seed in range(50):
         rng = np.random.default_rng(seed)
         half = rng.standard_normal((40, 2))
@@ -591,12 +604,13 @@ def test_bright_bins_beside_missing_ones_are_no_failure():
         root = rng.standard_normal((80, 80))
         V = jnp.asarray(root @ root.T / 80 + 1e-3 * np.eye(80))
         b = jnp.asarray(half[:, None] * rng.standard_normal((40, 1, 1)))
-        found = moments(V, b, precision, jnp.zeros(1, int))
+        found = solved(V, b, precision, jnp.zeros(1, int))
         S = np.linalg.inv(np.linalg.inv(V) + block_diag(*np.asarray(precision)[:, 0]))
         np.testing.assert_allclose(found.mean[:, 0].ravel(), S @ np.asarray(b).ravel(), atol=1e-8)
         np.testing.assert_allclose(found.covariance[:, 0, 0, 0], np.diag(S)[::2], atol=1e-8)
 
 
+@pytest.mark.slow_cases("complete-bin by bin")
 @pytest.mark.parametrize(
     "window",
     [Window(6), pytest.param(Window(3, 2), marks=pytest.mark.slow)],

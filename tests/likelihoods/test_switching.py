@@ -71,6 +71,7 @@ def test_moments_of_a_chain_are_those_of_its_dense_precision():
         assert np.abs((np.cov(found.T) - covariance) / scale / scale[:, None]).max() < 0.12
 
 
+@pytest.mark.slow_cases("1")
 @pytest.mark.parametrize("n_states", [1, 3])
 def test_forward_backward_is_the_sum_over_all_paths(n_states):
     T = 4
@@ -193,6 +194,7 @@ def exact_by_grid(law, values):
     return logsumexp(alpha)
 
 
+@pytest.mark.slow_cases("gaussian")
 @pytest.mark.parametrize("counts", [None, mrgp.Poisson()], ids=["gaussian", "poisson"])
 def test_recurrent_and_of_counts_it_is_below_the_integral(counts):
     law = system(dynamics(2, 1, recurrent=True), 2, counts)

@@ -40,6 +40,7 @@ def given(name):
     return gp.space, dynamics, readout, jnp.asarray(vectors), jnp.asarray(root @ np.swapaxes(root, -1, -2)), pattern
 
 
+@pytest.mark.slow_cases("both_kinds")
 @pytest.mark.parametrize("name", FEW)
 def test_covariances_of_latents_make_that_of_all(name):
     space, dynamics, readout, *_ = given(name)
@@ -51,6 +52,7 @@ def test_covariances_of_latents_make_that_of_all(name):
     assert np.abs(ours - np.diag(np.diag(ours))).max() > 0.1
 
 
+@pytest.mark.slow_cases("steps_of_two_bins")
 @pytest.mark.parametrize("name", FEW)
 def test_score_and_slopes_latent_by_latent_are_those_of_the_dense_formula(name):
     space, dynamics, readout, vectors, precision, pattern = given(name)

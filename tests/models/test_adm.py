@@ -163,6 +163,7 @@ def test_program_reads_the_delays_of_the_table(small):
     np.testing.assert_allclose(distribution.delay[:, :, 0].T * BIN, table[:, 0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_markov_is_near_dense(small):
     data, model, sites = small
     exact, lifted = (
@@ -177,7 +178,8 @@ def test_without_spread_it_is_dlag(small):
     data, model, sites = small
     still = {**sites, "delay_change": np.zeros_like(sites["delay_change"])}
     plain = {n: v for n, v in sites.items() if n not in ("delay_change", "delay_spread")}
-    dlag = DLAG(n_across=1, n_within=1, max_delay=4 * BIN)
+    model = model.replace(likelihood="dense")
+    dlag = DLAG(n_across=1, n_within=1, max_delay=4 * BIN, likelihood="dense")
     np.testing.assert_allclose(model.log_likelihood(data, still), dlag.log_likelihood(data, plain), rtol=1e-10)
 
 
@@ -215,6 +217,7 @@ def bump():
     return made, ADM(n_across=1, delay_timescale=0.1).fit(made.data, progress=False)
 
 
+@pytest.mark.slow
 def test_a_bump_is_found_with_its_interval(bump):
     made, fit = bump
     assert fit.converged
@@ -230,6 +233,7 @@ def test_a_bump_is_found_with_its_interval(bump):
     assert float(fit.sites["delay_spread"][0, 0]) > 0.2 * BIN
 
 
+@pytest.mark.slow
 def test_round_trip_and_draws(bump, tmp_path):
     made, fit = bump
     fit.save(tmp_path / "fit.nc")
@@ -254,6 +258,7 @@ def test_a_delay_that_is_constant_stays_so():
     assert np.ptp(fit.delays.values, axis=-1).max() < 0.05 * BIN
 
 
+@pytest.mark.slow
 def test_spread_and_timescale_can_be_set(bump):
     made, fit = bump
     held = ADM(n_across=1, delay_timescale=0.1).fit(

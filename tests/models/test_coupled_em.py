@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -76,7 +77,8 @@ def test_the_expected_density_is_that_of_states_that_are_known(lag, m):
         return value - 0.5 * np.trace(at.change[:n, :n].T @ weights @ at.change[:n, :n])
 
     first, second = some_dynamics(m), some_dynamics(m, 5)._replace(change=np.eye(n + m))
-    found = [float(blocks.loss(blocks.free(Dynamics(*map(jnp.asarray, at))), sums)) for at in (first, second)]
+    loss = jax.jit(lambda at: blocks.loss(blocks.free(at), sums))
+    found = [float(loss(Dynamics(*map(jnp.asarray, at)))) for at in (first, second)]
     np.testing.assert_allclose(found[0] - found[1], expected(second) - expected(first), rtol=1e-9)
     back = blocks.dynamics(blocks.free(Dynamics(*map(jnp.asarray, first))))
     for one, other in zip(back, first, strict=True):

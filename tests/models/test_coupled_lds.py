@@ -96,6 +96,7 @@ def joint(model, data, sites):
     return float(program(jax.tree.map(jnp.asarray, sites)))
 
 
+@pytest.mark.slow_cases("plain-complete", "lag-complete", "global-holes")
 @pytest.mark.parametrize("kind", ["complete", "holes"])
 @pytest.mark.parametrize("name", MODELS)
 def test_log_likelihood_is_the_normal_density(name, kind):
@@ -183,6 +184,7 @@ def test_contractions_of_regions_are_uniform():
     assert abs(np.mean(np.asarray(drawn)[:, 2, 2] ** 2) - 1 / 3) < 0.03  # uniform between -1 and 1
 
 
+@pytest.mark.slow
 def test_an_edge_is_a_student_t_and_regions_are_stable_together():
     regions, a, b = Regions((2, 1), ((0, 1), (1, 0))), 1.5, 0.4
     own = 0.7 * np.eye(3)
@@ -277,6 +279,7 @@ def case():
     return made, CoupledLDS(1).fit(made.data, progress=False, n_starts=1)
 
 
+@pytest.mark.slow
 def test_edges_are_found(case):
     made, fit = case
     assert isinstance(fit, CoupledFit)
@@ -347,6 +350,7 @@ def test_messages_are_what_edges_add(case):
     assert float(found["sd"][:, 1:].max()) < 1e-2 < float(found["sd"][0, 0, 0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slowest", [0.8, 0.99])
 def test_a_fit_goes_on_without_an_edge_that_held_others_in_check(slowest):
     """B and A drive each other beyond any bound; C, which B drives, holds B back."""
@@ -470,6 +474,7 @@ def test_a_learned_start_is_the_normal_density(kind):
     np.testing.assert_allclose(model.log_likelihood(data, sites), expected, rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_both_starts_say_the_same_of_a_process_that_settles():
     settled = MODELS["global"]
     model, data = settled.replace(start="learned"), recording()

@@ -39,13 +39,31 @@ def recording(sizes=SIZES, n_trials=5, n_bins=7, seed=0, counts=True):
     return mrgp.MultiRegionData(values, BIN, drop_dead=None)
 
 
-def run_of(model, data, seed=1):
-    """Networks, and what the program computes, with numbers of the order of 1."""
+def values_of(model, data, seed=1):
+    """Networks and all other values, with numbers of the order of 1."""
     values = first_values(model, data, random.key(seed))
     big = {name: jax.tree.map(lambda leaf: 4 * leaf, net) if name == "neurons$params" else net
            for name, net in values.networks.items()}  # fmt: skip
-    seeded = handlers.substitute(handlers.seed(model, random.key(0)), data={**big, **values.shared})
-    return big, values, handlers.trace(seeded).get_trace(data)
+    return big, values
+
+
+def program(model, nets, values):
+    """Whatever the program computes of a recording, compiled at once."""
+    seeded = handlers.substitute(handlers.seed(model, random.key(0)), data={**nets, **values.shared})
+
+    @jax.jit
+    def run(data):
+        sites = handlers.trace(seeded).get_trace(data).items()
+        return {name: {part: site[part] for part in ("fn", "value") if part in site} for name, site in sites
+                if site["type"] in ("sample", "deterministic")}  # fmt: skip
+
+    return run
+
+
+def run_of(model, data, seed=1):
+    """Networks, values, and what the program computes with them."""
+    nets, values = values_of(model, data, seed)
+    return nets, values, program(model, nets, values)(data)
 
 
 def written(model, data, nets, w):
@@ -127,14 +145,13 @@ def test_the_program_is_the_autoencoder_written_out(emission):
 def test_a_bin_moves_no_latent_and_no_rate_before_it():
     data = recording()
     model = CTAE(*BLOCKS, **SMALL)
-    nets, values, _ = run_of(model, data)
+    run = program(model, *values_of(model, data))
 
     def outputs(changed):
         other = mrgp.MultiRegionData({name: np.where(np.isnan(data.region(name)), np.nan, part) for name, part in
                                       changed.items()}, BIN, drop_dead=None)  # fmt: skip
-        seeded = handlers.substitute(handlers.seed(model, random.key(0)), data={**nets, **values.shared})
-        trace = handlers.trace(seeded).get_trace(other)
-        return [np.asarray(trace[name]["value"]) for name in ("readings", "latents", "eta")]
+        computed = run(other)
+        return [np.asarray(computed[name]["value"]) for name in ("readings", "latents", "eta")]
 
     before = {name: np.array(data.region(name)) for name in SIZES}
     after = {name: part + (np.arange(7) == 4)[:, None] for name, part in before.items()}

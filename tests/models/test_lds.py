@@ -109,6 +109,10 @@ CASES = {
 }
 
 
+@pytest.mark.slow_cases(
+    "stationary-complete-False", "stationary-holes-True", "learned-complete-False",
+    "learned-one_latent_one_trial-False",
+)  # fmt: skip
 @pytest.mark.parametrize(("case", "parallel"), [*((case, False) for case in CASES), ("holes", True)])
 def test_log_likelihood_is_the_normal_density(case, start, parallel):
     size, neurons, kind, shape = CASES[case]
@@ -143,6 +147,7 @@ def test_the_bound_of_counts_is_that_of_the_best_gaussian(start, monkeypatch):
         np.testing.assert_allclose(np.ravel(states), mean + away, atol=1e-5)
 
 
+@pytest.mark.slow_cases("stationary")
 def test_draws_of_counts_have_the_moments_of_the_model(start):
     sites = {name: 0.4 * value for name, value in random_sites(2, 4, start).items() if name != "noise"}
     mean, covariance, _, _ = joint({**sites, "noise": np.ones(4)}, 5)
@@ -309,6 +314,7 @@ def test_any_system_has_these_coordinates(start):
     np.testing.assert_allclose(T @ covariance @ T.T, system.start_covariance, atol=1e-8)
 
 
+@pytest.mark.slow_cases("stationary")
 def test_rotation_changes_nothing_and_orders_the_modes(start):
     sites = random_sites(3, 5, start, seed=6)
     sites["transition"] = block_diag(0.4, 0.9 * SPIRAL / 0.93)
@@ -373,6 +379,7 @@ def fits(data):
     return {start: LDS(n_across=2, start=start).fit(data, progress=False) for start in STARTS}
 
 
+@pytest.mark.slow_cases("stationary", "learned")
 def test_map_recovers_the_eigenvalues(fits, start):
     fit = fits[start]
     assert fit.converged

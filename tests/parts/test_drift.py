@@ -28,6 +28,7 @@ def counts(n_trials=12, n_bins=6, seed=0):
     return np.random.default_rng(seed).poisson(1.0, (n_trials, n_bins, 3))
 
 
+@pytest.mark.slow_cases("0.2")
 @pytest.mark.parametrize("timescale", [0.05, 0.2, 1.0])
 def test_modes_are_the_dense_process_wherever_trials_are(timescale):
     """Covariance of the sines against the kernel, over the whole session: off by 1e-3 of the variance at most."""

@@ -68,8 +68,9 @@ def test_a_course_moves_what_is_expected(small_model, missing_data, missing_kind
     y = rng.standard_normal((6, 7, 5)) * mask
     plain = getattr(model, kind)(missing=missing)
     moved = getattr(model, kind)(missing=missing, course=jnp.asarray(course), condition=jnp.asarray(condition))
-    expected = plain.log_prob(jnp.asarray((y - course[condition]) * mask))
-    np.testing.assert_allclose(moved.log_prob(jnp.asarray(y)), expected, atol=1e-9)
+    score = jax.jit(lambda distribution, y: distribution.log_prob(y))
+    expected = score(plain, jnp.asarray((y - course[condition]) * mask))
+    np.testing.assert_allclose(score(moved, jnp.asarray(y)), expected, atol=1e-9)
     if missing is not None:
         np.testing.assert_allclose(moved.mean - plain.mean, course[condition], atol=1e-12)
         draws = [np.asarray(d.sample(jax.random.key(0))) for d in (plain, moved)]
@@ -226,6 +227,7 @@ def test_averages_of_conditions_by_hand():
     np.testing.assert_allclose(found.noise, (16 * alone + 20 * around) / 36, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_spreads_of_means_have_the_highest_evidence():
     """The mixture's weights solve its own equation, with dense evidences of every grid point."""
     excess, condition, modes = drawn_means(np.full((2, 4), 0.3), 24)
@@ -318,6 +320,7 @@ def test_climbs_hold_spreads_of_means(kind):
     assert "mean_spread" in fit.model.held
 
 
+@pytest.mark.slow
 def test_draws_of_the_prior_have_the_spreads_of_the_fit(fitted):
     _, _, fit = fitted
     drawn = arviz_tree._prior(fit, fit.data, ["mean_change"], 200, 0)["mean_change"]
@@ -381,6 +384,7 @@ def test_the_mean_is_at_its_maximum_given_the_rest(fitted):
     assert np.abs(slope).max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_fit_with_a_mean_survives_saving_and_other_trials(fitted, tmp_path):
     data, _, fit = fitted
     fit.save(tmp_path / "fit.nc")
@@ -405,6 +409,7 @@ def test_a_fit_with_a_mean_survives_saving_and_other_trials(fitted, tmp_path):
         again.log_likelihood(mrgp.MultiRegionData(long, BIN, trial_coords={"condition": ["right"] * 20}))
 
 
+@pytest.mark.slow
 def test_a_file_of_before_spreads_were_sites_is_read(fitted, tmp_path):
     data, _, fit = fitted
     fit.save(tmp_path / "fit.nc")
@@ -418,6 +423,7 @@ def test_a_file_of_before_spreads_were_sites_is_read(fitted, tmp_path):
     np.testing.assert_allclose(fresh["sd"], fit.delay_intervals()["sd"], rtol=0.1)
 
 
+@pytest.mark.slow
 def test_prediction_of_a_hidden_neuron_follows_its_response(fitted):
     data, _, fit = fitted
     predicted = fit.predict(data.without({"V1": [2]}))["V1_mean"].values[:, :, 2]

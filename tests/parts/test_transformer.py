@@ -12,6 +12,7 @@ from mrgp.parts.networks.transformer import CausalTransformer, normalised, waves
 SHAPES = {"usual": (3, 8, 2, 2, 6), "one head": (2, 5, 1, 1, 4), "one bin": (2, 6, 2, 3, 1)}
 
 
+@pytest.mark.slow_cases("one bin")
 @pytest.mark.parametrize(
     "shape", [SHAPES["usual"], pytest.param(SHAPES["one head"], marks=pytest.mark.slow), SHAPES["one bin"]], ids=SHAPES
 )
@@ -19,7 +20,7 @@ def test_it_is_what_is_written_bin_by_bin(shape):
     n_inputs, width, depth, heads, n_bins = shape
     net = CausalTransformer.of(n_inputs, width, depth, heads, random.key(0))
     inputs = np.asarray(random.normal(random.key(1), (2, n_bins, n_inputs)))
-    found = net(jnp.asarray(inputs, jnp.float32))
+    found = jax.jit(lambda inputs: net(inputs))(jnp.asarray(inputs, jnp.float32))
     for trial in range(2):
         expected = written_transformer(net, inputs[trial])
         np.testing.assert_allclose(found[trial], expected, atol=2e-5)  # single precision
@@ -28,7 +29,7 @@ def test_it_is_what_is_written_bin_by_bin(shape):
 def test_a_bin_moves_none_before_it():
     net = CausalTransformer.of(3, 8, 2, 2, random.key(0))
     inputs = random.normal(random.key(1), (1, 7, 3))
-    slopes = np.abs(jax.jacobian(lambda x: (net(x)[0] ** 3).sum(-1))(inputs)[:, 0]).sum(-1)
+    slopes = np.abs(jax.jit(jax.jacobian(lambda x: (net(x)[0] ** 3).sum(-1)))(inputs)[:, 0]).sum(-1)
     assert (slopes[np.triu_indices(7, 1)] == 0).all()
     assert (slopes[np.tril_indices(7)] > 0).all()
 

@@ -155,6 +155,7 @@ def test_a_short_trial_is_drawn_as_far_as_it_goes(fit, simulation):
         assert ax.lines[0].get_xdata().max() < 0.24
 
 
+@pytest.mark.slow
 def test_time_is_measured_from_the_event_of_an_aligned_recording(fit, simulation):
     regions = {name: simulation.data.region(name) for name in ("V1", "PFC")}
     aligned = mrgp.MultiRegionData(regions, 0.02, event=("cue", -0.1))

@@ -49,6 +49,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow_cases("fa-3", "fa_psth-3", "gfa_psth-3", "gpfa_spectral-3")
 @pytest.mark.parametrize(
     ("name", "n_bins"), [*((name, N_BINS) for name in MODELS), ("gpfa_spectral", 4), ("dlag_spectral", 4)]
 )
@@ -108,7 +109,8 @@ def test_two_neurons_without_noise_keep_their_digits(scatter):
     sites = {"loadings": np.zeros((N_NEURONS, 2)), "noise": np.full(N_NEURONS, 10.0), "offset": offset}
     sites["loadings"][:2, 0], sites["noise"][:2] = 1.0, 1e-10
     sites["alpha"] = np.ones((2, 2))  # GFA, whose noise has no least. Of all trials it is up to 2e-3 off.
-    assert abs(float(few.total(GFA(2).likelihood_at(few, sites).log_prob(few.values))) - exact(data)) < 5e-3
+    scores = jax.jit(lambda distribution: distribution.log_prob(few.values))(GFA(2).likelihood_at(few, sites))
+    assert abs(float(few.total(scores)) - exact(data)) < 5e-3
 
 
 @pytest.mark.parametrize("scatter", [OfBins(), OfFrequencies()])
@@ -162,6 +164,7 @@ def test_what_is_not_folded():
     assert folded(recording(np.arange(N_TRIALS) % 29 % 3), OfBins()).n_trials == 6  # conditions of unequal numbers
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:latents explain all")  # of few neurons
 def test_a_fit_climbs_few_trials_to_where_all_have_their_maximum():
     data = recording()

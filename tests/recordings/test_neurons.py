@@ -202,6 +202,7 @@ def test_a_neuron_that_a_recording_lacks_is_not_said_to_be_silent(fitted):
         fit.known(lacking)
 
 
+@pytest.mark.slow_cases("labels")
 def test_positions_of_neurons_are_never_confused(fitted):
     fit, every = fitted
     with pytest.raises(mrgp.DataError, match=r"take fit\.known"), pytest.warns(UserWarning, match="left out, as"):
@@ -216,6 +217,7 @@ def test_positions_of_neurons_are_never_confused(fitted):
         fit.log_likelihood(every.select_neurons({"V2": []}))
 
 
+@pytest.mark.slow
 def test_labels_tell_neurons_in_any_order():
     train = recording(neuron_coords=LABELS)
     fit = FA(n_across=1).fit(train, **QUICK)

@@ -230,6 +230,7 @@ def test_scores_of_baselines_and_fits_are_those_of_double_precision():
 # --- memory
 
 
+@pytest.mark.slow
 def test_a_recording_of_bytes_is_never_written_out_in_double_precision():
     rng = np.random.default_rng(0)
     arrays = {name: rng.integers(0, 4, (100, 200, 1000), np.uint8) for name in ("V1", "V2")}

@@ -64,6 +64,7 @@ def test_recovers_what_was_simulated(made, fit):
     assert fit.delays.attrs["units"] == "s"
 
 
+@pytest.mark.slow
 def test_the_maximum_beats_the_truth(made, fit):
     truth = made.truth
     model = fit.model
@@ -107,6 +108,7 @@ def test_gradient_is_the_derivative(made, fit):
     np.testing.assert_allclose(gradient @ direction, difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_curvature_is_the_schur_complement_of_the_hessian():
     data = recording(regions={"A": 3, "B": 3}, n_trials=6, n_bins=20).data
     small = preset().fit(data, seed=0, n_starts=3, progress=False)
@@ -228,6 +230,7 @@ def test_every_kernel_survives_saving(tmp_path, fit):
         assert Model.from_settings(json.loads(json.dumps(model.to_settings()))) == model
 
 
+@pytest.mark.slow
 def test_arviz_works_on_the_tree(made, fit):
     tree = fit.to_arviz(n_draws=50)
     posterior = tree["posterior"]
@@ -496,6 +499,7 @@ def test_gpfa_pools_regions():
     assert np.isfinite(gpfa.to_arviz(n_draws=5)["posterior"]["timescale_across"].values).all()
 
 
+@pytest.mark.slow
 def test_ragged_and_missing_recording_fits():
     made = recording(ragged=0.3, missing=0.1, n_trials=12)
     fitted = preset().fit(made.data, seed=0, n_starts=1, progress=False)
@@ -568,6 +572,7 @@ def test_parameters_are_checked_by_name(made, fit):
         fit.model.log_likelihood(made.data, {**fit.sites, "delays": fit.sites["delay"]})
 
 
+@pytest.mark.slow
 def test_latents_between_bins_know_both_neighbours():
     """A rough latent read half-way between two bins, against conditioning in the exact process."""
     data = recording(n_trials=2, n_bins=12, regions={"A": 4, "B": 4}).data

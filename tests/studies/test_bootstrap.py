@@ -118,6 +118,7 @@ def test_intervals_are_as_wide_as_the_curvature_given_the_rest(fit, resampled):
         np.testing.assert_allclose(table[name], names[name])
 
 
+@pytest.mark.slow
 def test_a_recording_drawn_from_the_model_is_as_uncertain(fit, resampled):
     drawn = bootstrap_delays(fit, n_samples=100, kind="parametric", progress=False)
     assert drawn.failures == 0

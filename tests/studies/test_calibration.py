@@ -360,6 +360,7 @@ EVERY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", EVERY, ids=repr)
 def test_every_model_with_draws_is_calibrated(model, monkeypatch):
     """By fits that are draws from the program's priors, of recordings that the model suits."""

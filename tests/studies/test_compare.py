@@ -152,6 +152,7 @@ def test_bayes_factor_of_differences_where_nothing_is_known():
     assert _log_bayes_factor(0.0, 1e-6, 0.04, True) == pytest.approx(-np.log(0.08) - norm.logpdf(0, 0, 1e-6), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_delay_table_of_pairs_and_of_draws():
     made = simulate(
         regions={"A": 3, "B": 3, "C": 3}, n_across=1, n_within=0, n_trials=10, n_bins=20,
@@ -273,6 +274,7 @@ def test_wrong_use(made, found):
     assert found.fits["varying"].model.delays.moves
 
 
+@pytest.mark.slow
 def test_interruption_ends_the_comparison(made, monkeypatch):
     fit = DLAG.fit
 

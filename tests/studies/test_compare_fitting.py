@@ -49,6 +49,7 @@ def test_fits_are_made_once(data, calls, tmp_path):
         np.testing.assert_array_equal(fit.sites["loadings"], first[name].sites["loadings"])
 
 
+@pytest.mark.slow_cases("recording-2", "fixed-1", "damaged-1")
 @pytest.mark.parametrize(
     ("changed", "n_made"),
     [("seed", 2), ("recording", 2), ("start", 2), ("fixed", 1), ("lost", 1), ("damaged", 1), ("replaced", 1),

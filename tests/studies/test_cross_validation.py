@@ -379,6 +379,7 @@ def peaked(job, candidate, trial):
     return -np.abs(np.array([candidate.n_across, *candidate.n_within]) - wanted).sum() + 0.1 * noise
 
 
+@pytest.mark.slow
 def test_a_search_goes_along_the_path_of_factor_analysis(scripted, tmp_path):
     asked = scripted(lambda candidate, trial, job: peaked(job, candidate, trial))
     data = simulate(regions={"V1": 12, "V2": 12}, n_trials=12, n_bins=4).data

@@ -111,6 +111,7 @@ def test_parameters_are_counted():
     assert n_parameters(GPVAE(1, 1), LAYOUT) == 22 + 4 + 22
 
 
+@pytest.mark.slow
 def test_courses_over_a_trial_have_the_more_parameters_the_longer_it_is(scripted, tmp_path, agg):
     scripted(lambda one: 0.0)
     data = recording(8, 30)

@@ -8,16 +8,15 @@ the squared exponential and any other kernel are represented by their best ratio
 """
 
 from dataclasses import dataclass
-from functools import lru_cache, partial, singledispatch
+from functools import lru_cache, singledispatch
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from scipy.linalg import solve_continuous_lyapunov
 
-from mrgp.likelihoods.statespace.rational import LONGEST_GRID, Rational, fit_kernel, squared_exponential
+from mrgp.likelihoods.statespace.modal import matern, modal
+from mrgp.likelihoods.statespace.rational import LONGEST_GRID, fit_kernel, squared_exponential
 from mrgp.parts.kernels import (
     Hyperparameters,
     Kernel,
@@ -52,49 +51,6 @@ class Lift(Protocol):
 
     def read(self) -> np.ndarray:
         """h, (state,), equal for all latents."""
-
-
-@dataclass(frozen=True, eq=False)
-class ModalLift:
-    r"""Lift by exponential modes of the kernel.
-
-        A(a) = sum_i u^n_i exp(-rho_i u) (cos(omega_i u) X_i + sin(omega_i u) Y_i),      u = a / timescale.
-
-    The matrices are constants of the kernel, so a transition over any lag costs a few exponentials and a product.
-    """
-
-    rational: Rational
-    power: np.ndarray
-    decay: np.ndarray
-    rotation: np.ndarray
-    cosine: np.ndarray
-    sine: np.ndarray
-
-    @property
-    def order(self) -> int:
-        return len(self.rational.h)
-
-    @property
-    def error(self) -> float:
-        return self.rational.error
-
-    def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
-        u = lag / hyper["timescale"]
-        return self.transition(u) if isinstance(u, np.ndarray) else _transition(self, u)
-
-    def transition(self, u: Any) -> Any:
-        """Compute expm(F u), (..., state, state), for lags ``u`` in timescales."""
-        xp, lag = u.__array_namespace__(), u[..., None]  # JAX in a model; NumPy where a window is chosen
-        envelope = xp.exp(-self.decay * lag)
-        if self.power.any():
-            envelope = lag**self.power * envelope
-        if not self.rotation.any():
-            return xp.tensordot(envelope, xp.asarray(self.cosine), 1)
-        waves = xp.concatenate([envelope * wave(self.rotation * lag) for wave in (xp.cos, xp.sin)], axis=-1)
-        return xp.tensordot(waves, xp.asarray(np.concatenate([self.cosine, self.sine])), 1)
-
-    def read(self) -> np.ndarray:
-        return self.rational.h
 
 
 @dataclass(frozen=True)
@@ -214,14 +170,14 @@ def build_lift(kernel: Kernel, order: int = DEFAULT_ORDER) -> Lift:
 @singledispatch
 def _build(kernel: Kernel, order: int) -> Lift:
     check_correlation(kernel)
-    return _modal(fit_kernel(lambda tau: np.asarray(kernel.cov(jnp.asarray(tau)), float), order))
+    return modal(fit_kernel(lambda tau: np.asarray(kernel.cov(jnp.asarray(tau)), float), order))
 
 
 @_build.register
 def _(kernel: SquaredExponential, order: int) -> Lift:
     if type(kernel) is not SquaredExponential:  # a subclass with a covariance of its own
         return _build.dispatch(Kernel)(kernel, order)
-    return _modal(squared_exponential(order))
+    return modal(squared_exponential(order))
 
 
 @_build.register
@@ -229,7 +185,7 @@ def _(kernel: Matern12 | Matern32 | Matern52, order: int) -> Lift:
     exact = {Matern12: 1, Matern32: 2, Matern52: 3}
     if type(kernel) not in exact:
         return _build.dispatch(Kernel)(kernel, order)
-    return _modal(_matern(exact[type(kernel)]))
+    return modal(matern(exact[type(kernel)]))
 
 
 @_build.register
@@ -315,50 +271,3 @@ def check_correlation(kernel: Kernel) -> None:
         raise ValueError(
             f"{name}.cov is not positive definite (an eigenvalue of its matrix is {lowest:.2g}): no process has it"
         )
-
-
-def _matern(order: int) -> Rational:
-    """Matern-(order - 1/2) exactly: the companion form, whitened by its stationary covariance."""
-    rate = np.sqrt(2 * order - 1)
-    companion = np.diag(np.ones(order - 1), 1)
-    companion[-1] = -np.poly(-rate * np.ones(order))[1:][::-1]
-    drive = np.zeros((order, order))
-    drive[-1, -1] = 1.0
-    stationary = solve_continuous_lyapunov(companion, -drive)
-    whiten = np.linalg.cholesky(stationary / stationary[0, 0])
-    return Rational(np.linalg.solve(whiten, companion @ whiten), np.eye(order)[0])
-
-
-def _modal(rational: Rational) -> ModalLift:
-    """Split expm(F u) into exponential, rotating and polynomial modes.
-
-    Polynomial modes are for the one defective case, Matern.
-    """
-    F = rational.F
-    order = len(F)
-    values, vectors = np.linalg.eig(F)
-    if np.ptp(values.real) + np.abs(values.imag).max() < 1e-3 * np.abs(values).max():
-        # One eigenvalue repeated: expm(F u) = exp(-rate u) sum_n (F + rate I)^n u^n / n!.
-        rate = -np.trace(F) / order
-        terms = [np.eye(order)]
-        for n in range(1, order):
-            terms.append(terms[-1] @ (F + rate * np.eye(order)) / n)
-        zeros = np.zeros(order)
-        return ModalLift(rational, np.arange(order), zeros + rate, zeros, np.array(terms), np.zeros((order,) * 3))
-    keep = values.imag >= 0
-    twice = np.where(values.imag > 0, 2.0, 1.0)[keep]
-    modes = np.einsum("im,mj->mij", vectors, np.linalg.inv(vectors))[keep] * twice[:, None, None]
-    kept = values[keep]
-    return ModalLift(rational, np.zeros(len(kept), int), -kept.real, kept.imag, modes.real, -modes.imag)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _transition(lift: ModalLift, u: Array) -> Array:
-    return lift.transition(u)
-
-
-@_transition.defjvp
-def _transition_jvp(lift: ModalLift, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """d expm(F u) = expm(F u) F du: a product, where slopes of all modes take a third of a model's program."""
-    A = _transition(lift, *primals)
-    return A, A @ jnp.asarray(lift.rational.F, A.dtype) * tangents[0][..., None, None]

@@ -89,6 +89,7 @@ SCALED = {
 KNOWN = {"near the bound of timescales", "a rhythm"}  # as near that of delays; a rhythm's information is above
 
 
+@pytest.mark.slow_cases("private latents of one region")
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.slow) if case in KNOWN else case for case in SCALED]
 )
@@ -191,6 +192,7 @@ def test_neurons_without_noise_do_not_hold_a_climb_up():
     assert spent[False][1] < spent[True][1]
 
 
+@pytest.mark.slow
 def test_a_neuron_that_is_there_twice_has_a_likelihood():
     data, _ = with_a_copy(0.0)
     model = FA(3).prepared(data)

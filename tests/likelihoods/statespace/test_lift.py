@@ -6,15 +6,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import registry
 from scipy.linalg import expm
 
-from mrgp.likelihoods.statespace.lift import ModalLift, RotatingLift, StackedLift, StretchedLift, build_lift
+from mrgp.likelihoods.statespace.lift import RotatingLift, StackedLift, StretchedLift, build_lift
+from mrgp.likelihoods.statespace.modal import ModalLift
 from mrgp.likelihoods.statespace.rational import derive_squared_exponential, rational_correlation, squared_exponential
 from mrgp.parts.kernels import Kernel, RationalQuadratic, SquaredExponential
 
 TIMESCALES = (0.05, 1.0, 3.7, 1e4)  # bins; the first and the last are far outside what a recording resolves
 ROUND_OFF = 1e-11  # a transition is a sum of up to ten modes of size 100
 BETWEEN = 1.01  # errors are taken on a grid of lags; a maximum between two of them is less than 1% higher
+
+
+@pytest.fixture(
+    params=[pytest.param(one, marks=pytest.mark.slow) if one.name.startswith("rational_quadratic") else one
+            for one in registry.KERNELS],
+    ids=lambda case: case.name,
+)  # fmt: skip
+def case(request):
+    """Every kernel; of those whose state space is searched for, the one of a user's own always."""
+    return request.param
 
 
 propagate = jax.jit(lambda lift, lag, hyper: lift.propagate(lag, hyper), static_argnums=0)

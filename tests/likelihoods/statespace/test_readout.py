@@ -51,8 +51,15 @@ def covariance_by_hand(name, window, ahead=0.0):
     return np.concatenate(rows, axis=-2)
 
 
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
-@pytest.mark.parametrize("name", KERNELS)
+USUAL = {("squared_exponential", 0), ("squared_exponential", 2), ("matern52", 1), ("matern52", 4), ("spectral", 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [pytest.param(name, window, marks=() if (name, i) in USUAL else pytest.mark.slow)
+     for name in KERNELS for i, window in enumerate(WINDOWS)],
+    ids=str,
+)  # fmt: skip
 class TestBlocks:
     def test_stationary_covariance_is_that_of_the_lift(self, name, window):
         np.testing.assert_allclose(
@@ -192,7 +199,9 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("window", PUBLISHED, ids=str)
+@pytest.mark.parametrize(
+    "window", [Window(6), pytest.param(Window(12, 1, 2), marks=pytest.mark.slow)], ids=str
+)
 def test_divergence_is_at_most_the_published_one(window):
     for timescale, bound in PUBLISHED[window].items():
         value = divergence_of(window)(timescale, 0.0, 2.3, -1.7)
@@ -272,8 +281,15 @@ def test_exact_covariance_is_the_definition_of_the_model(delay_steps, n_across, 
     np.testing.assert_allclose(exact(prior, latents, n_bins), expected, atol=1e-13)
 
 
-@pytest.mark.parametrize("window", [Window(6), Window(12, 1, 2), Window(3, 3)], ids=str)
-@pytest.mark.parametrize("delay_steps", [1, 11])
+@pytest.mark.parametrize(
+    ("delay_steps", "window"),
+    [
+        (1, Window(6)), (11, Window(12, 1, 2)), (11, Window(3, 3)),
+        *(pytest.param(*one, marks=pytest.mark.slow)
+          for one in [(11, Window(6)), (1, Window(12, 1, 2)), (1, Window(3, 3))]),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_lifted_covariance_is_near_the_exact_one(window, delay_steps):
     """Eleven bins do not fill the steps of three; delays of each bin must land on the right bin of a step."""
     prior, latents, n_bins = example(delay_steps=delay_steps, n_bins=11)
@@ -286,7 +302,12 @@ def test_lifted_covariance_is_near_the_exact_one(window, delay_steps):
     )  # a readout keeps variance 1 whatever it misses
 
 
-@pytest.mark.parametrize("window", [*WINDOWS, Window(3, 3)], ids=str)
+@pytest.mark.parametrize(
+    "window",
+    [Window(0), Window(12, 1, 2), Window(3, 3),
+     *(pytest.param(one, marks=pytest.mark.slow) for one in (Window(6), Window(4, 3), Window(2, 1, 2)))],
+    ids=str,
+)  # fmt: skip
 def test_assembled_sizes(window):
     prior, latents, _ = example()
     space = StateSpace(prior, lift_of("squared_exponential"), window)

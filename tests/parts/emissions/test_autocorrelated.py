@@ -220,6 +220,7 @@ def test_variational_bayes_leaves_noise_to_the_noise(fitted):
     assert fit.trace[-1] > white.trace[-1] + 50
 
 
+@pytest.mark.slow
 def test_noise_timescales_are_told(fitted):
     _, _, fit = fitted
     found = fit.sites["noise_timescale"]
@@ -233,6 +234,7 @@ def test_noise_timescales_are_told(fitted):
     assert "noise" not in table(white)
 
 
+@pytest.mark.slow
 def test_markov_and_dense_fits_are_the_same_model(fitted):
     data, _, fit = fitted
     markov = fit.model.replace(likelihood="markov").fitting.adapted(data, fit.sites, 1.0)
@@ -240,6 +242,7 @@ def test_markov_and_dense_fits_are_the_same_model(fitted):
     assert markov.window.step == 1
 
 
+@pytest.mark.slow
 def test_what_is_hidden_is_predicted_and_holes_are_refused(fitted):
     data, _, fit = fitted
     loud = int(np.argmax(np.abs(fit.loadings["V1"].values[:, 0]) / data.scale[:6]))

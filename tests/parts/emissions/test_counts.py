@@ -39,6 +39,7 @@ def fitted():
     return data, truth, TRUTH.replace(likelihood="markov").fit(data, progress=False, n_starts=2)
 
 
+@pytest.mark.slow
 def test_delays_timescales_and_loadings_are_recovered(fitted):
     """Delays within three posterior sds; loadings as Fisher's information of known latents says, but for their size.
 
@@ -90,6 +91,7 @@ def test_the_curvature_is_that_of_the_bound(fitted):
     assert 2 * density(0) - density(1) - density(-1) == pytest.approx(1.0, rel=0.1)  # sd changes by a tenth over one sd
 
 
+@pytest.mark.slow
 def test_hidden_neurons_are_predicted(fitted):
     """Better than by their mean rate, and with an honest spread: standardised errors of variance 1, within 10%."""
     data, _, fit = fitted
@@ -103,6 +105,7 @@ def test_hidden_neurons_are_predicted(fitted):
     assert mean.mean() == pytest.approx(y.mean(), rel=0.05)
 
 
+@pytest.mark.slow
 def test_latents_are_found_on_the_clock_of_the_first_region(fitted):
     data, _, fit = fitted
     found = fit.latents(data.select_trials(slice(0, 5)), refine=2)
@@ -165,6 +168,7 @@ def test_a_neuron_of_two_spikes_starts_within_reason():
     np.testing.assert_allclose(np.exp(sites["offset"] + 0.5 * size**2), rate)
 
 
+@pytest.mark.slow
 def test_the_bound_is_never_below_that_of_the_prior():
     """At parameters out of all proportion, where the guess from which q begins is far worse."""
     data, truth = recording()
@@ -178,6 +182,7 @@ def test_the_bound_is_never_below_that_of_the_prior():
         assert float(scores.sum()) >= prior.sum()
 
 
+@pytest.mark.slow
 def test_relevance_holds_the_offset_of_a_neuron_that_hardly_fires():
     """Its prior is around the log of the mean count, as in models without relevance."""
     data, _ = recording()
@@ -187,6 +192,7 @@ def test_relevance_holds_the_offset_of_a_neuron_that_hardly_fires():
     np.testing.assert_allclose(np.sqrt(prior.variance), 3.0)
 
 
+@pytest.mark.slow
 def test_what_a_gaussian_start_was_fitted_to_is_told_by_its_offsets():
     """Also where they are of other trials."""
     data, _ = recording()
