@@ -104,9 +104,9 @@ class Fitting[M: GaussianProcesses]:
     # ---- the climb -----------------------------------------------------------------------------------------------
 
     def folded(self, data: MultiRegionData) -> MultiRegionData:
-        """Return few trials with weights, of the same density, where bins or frequencies are independent.
+        """Return few trials with weights, of the same density, where they are enough.
 
-        Otherwise the recording is returned as it is.
+        They are where bins or frequencies are independent; otherwise the recording is returned as it is.
         """
         noise, remembers = self.model.emission, self.model.tables.remember(data.layout)
         if not noise.is_uniform or noise.is_of_counts or noise.is_autocorrelated:

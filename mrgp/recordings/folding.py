@@ -1,4 +1,4 @@
-r"""Few trials that stand for all of a recording whose log density is one of sums over its trials.
+r"""Few trials that stand for all of a recording: sums over trials are the same.
 
 Where a Gaussian with one covariance throughout is told bin by bin, or frequency by frequency, a recording is told by
 the mean course m of each condition and by the scatter R' R = sum (y - m)(y - m)' around it: of all bins together, or of
@@ -36,7 +36,7 @@ class Scatter(Protocol):
 
 
 class OfBins(Scatter):
-    """Of all bins together, which know nothing of each other."""
+    """Scatter of all bins together, which know nothing of each other."""
 
     def n_rows(self, n_bins: int, n_neurons: int) -> int:
         return -(-n_neurons // n_bins)
@@ -53,7 +53,7 @@ class OfBins(Scatter):
 
 
 class OfFrequencies(Scatter):
-    """Of each frequency of periodic trials, which knows nothing of the others."""
+    """Scatter of each frequency of periodic trials, which knows nothing of the others."""
 
     def n_rows(self, n_bins: int, n_neurons: int) -> int:
         return n_neurons
