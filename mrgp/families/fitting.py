@@ -19,7 +19,7 @@ from mrgp.parts.emissions.beginning import TellingBins
 from mrgp.parts.means import Constant
 from mrgp.parts.readout import OFFSET
 from mrgp.parts.sites import keeping
-from mrgp.recordings.folding import OfBins, OfFrequencies, folded
+from mrgp.recordings.folding import ScatterOfBins, ScatterOfFrequencies, folded
 from mrgp.recordings.layout import Layout
 from mrgp.recordings.recording import MultiRegionData
 
@@ -112,8 +112,8 @@ class Fitting[M: GaussianProcesses]:
         if not noise.is_uniform or noise.is_of_counts or noise.is_autocorrelated:
             return data
         if remembers:
-            return folded(data, OfFrequencies()) if self.model.likelihood.is_spectral else data
-        return folded(data, OfBins())
+            return folded(data, ScatterOfFrequencies()) if self.model.likelihood.is_spectral else data
+        return folded(data, ScatterOfBins())
 
     def scales(self, data: MultiRegionData, sites: Mapping[str, Any], known: bool = False) -> Sites:
         """Approximate posterior sd of each site in its unconstrained coordinate.

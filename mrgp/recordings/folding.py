@@ -17,13 +17,15 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg import helmert
 
+from mrgp.recordings.observations import AT_ONCE
 from mrgp.recordings.recording import MultiRegionData
 
+LARGEST = 2**24  # entries of few trials: of more, their root takes longer than what it spares
 WORTH = 2  # times as few trials, from which on folding is worth its two passes through the recording
 
 
 class Scatter(Protocol):
-    """Root of the sums of squares and products that a density needs."""
+    """Root of the sums of squares and products that a density needs, (..., row, neuron)."""
 
     def n_rows(self, n_bins: int, n_neurons: int) -> int:
         """Number of trials that have room for it."""
@@ -35,8 +37,8 @@ class Scatter(Protocol):
         """Trials of this scatter, (row, time, neuron)."""
 
 
-class OfBins(Scatter):
-    """Scatter of all bins together, which know nothing of each other."""
+class ScatterOfBins(Scatter):
+    """Scatter of all bins together, which know nothing of each other; its root is (row, neuron)."""
 
     def n_rows(self, n_bins: int, n_neurons: int) -> int:
         return -(-n_neurons // n_bins)
@@ -52,8 +54,8 @@ class OfBins(Scatter):
         return rows.reshape(-1, n_bins, n_neurons)
 
 
-class OfFrequencies(Scatter):
-    """Scatter of each frequency of periodic trials, which knows nothing of the others."""
+class ScatterOfFrequencies(Scatter):
+    """Scatter of each frequency of periodic trials; its root is (frequency, row, neuron)."""
 
     def n_rows(self, n_bins: int, n_neurons: int) -> int:
         return n_neurons
@@ -75,7 +77,8 @@ def folded(data: MultiRegionData, scatter: Scatter) -> MultiRegionData:
     (n_trials, n_bins, n_neurons), n_conditions = data.values.shape, data.layout.n_conditions
     condition, count = np.asarray(data.condition), scatter.n_rows(n_bins, n_neurons) + 1
     plain = data.is_complete and data.mesh is None and data.batch_size is None and data.weight is None
-    if not plain or WORTH * (count + n_conditions - 1) > n_trials:
+    size = count * n_bins * n_neurons
+    if not plain or WORTH * (count + n_conditions - 1) > n_trials or size > LARGEST:
         return data
     trials = np.bincount(condition, minlength=n_conditions)
     sums = np.zeros((n_conditions, n_bins, n_neurons))
@@ -83,7 +86,7 @@ def folded(data: MultiRegionData, scatter: Scatter) -> MultiRegionData:
         np.add.at(sums, condition[block.trials], block.values)
     means = sums / np.maximum(trials, 1)[:, None, None]
     root = None
-    for block in data.blocks():
+    for block in data.blocks(max(AT_ONCE, WORTH * size)):  # every block takes the root apart again
         root = scatter.extended(root, block.values - means[condition[block.trials]])
     assert root is not None
     most = int(trials.argmax())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,12 @@ from scipy.special import digamma, gammaln
 
 import mrgp
 from mrgp.inference.density import free_sites
+from mrgp.inference.run import Options
 from mrgp.inference.variational_bayes import vb
 from mrgp.inference.variational_bayes.bound import Bound, Mixed, Setting, priors_of, relevance_of, trace_of
+from mrgp.inference.variational_bayes.rounds import value_of
 from mrgp.inference.variational_bayes.updates import revival, update
+from mrgp.likelihoods.likelihood import Spectral
 from mrgp.likelihoods.statespace.covariance import exact_covariance
 from mrgp.parts.loadings import readout_loadings, shared_variance
 from mrgp.simulations.simulate import simulate
@@ -174,6 +178,23 @@ REMEMBERING = MODELS["shared"].replace(noise="ar1")
 
 
 WHITE = [(name, kind) for name in MODELS for kind in ("complete", "ragged_holes")]
+
+
+def test_rounds_go_on_with_the_whole_recording_after_spectral_ones():
+    """Frequencies are told by few trials, of which other likelihoods know nothing."""
+    rng = np.random.default_rng(0)
+    data = mrgp.MultiRegionData({"A": rng.standard_normal((15, 5, 3)), "B": rng.standard_normal((15, 5, 2))}, BIN)
+    later = MDLAG(2, likelihood="dense", max_delay=0.05).prepared(data)
+    sites = {name: np.asarray(value) for name, value in state(later, data)[0].items()}
+    keeps = SimpleNamespace(keeps_window=True)
+    rounds = vb._entered(later.replace(likelihood=Spectral()), data, sites, Options(seed=0), keeps)
+    assert rounds.setting.data.n_trials == 6
+    rounds.later, rounds.whole = later, jax.tree.map(jnp.asarray, data)
+    after = vb._handed_over(rounds, data)
+    assert after.model == later
+    assert after.setting.data.n_trials == 15
+    whole = Setting.of(data, sites["loadings"], rounds.setting.covariance)
+    assert value_of(after.model, after.sites, after.setting) == pytest.approx(value_of(later, after.sites, whole))
 
 
 @pytest.mark.slow_cases("shared-complete", "within-ragged_holes", "ar1-complete")

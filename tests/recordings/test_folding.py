@@ -16,8 +16,8 @@ from mrgp.inference.search import reduced
 from mrgp.inference.variational_bayes.bound import Setting
 from mrgp.inference.variational_bayes.rounds import value_of
 from mrgp.inference.variational_bayes.updates import revival, update
-from mrgp.recordings import observations
-from mrgp.recordings.folding import OfBins, OfFrequencies, folded
+from mrgp.recordings import folding, observations
+from mrgp.recordings.folding import ScatterOfBins, ScatterOfFrequencies, folded
 
 N_TRIALS, N_BINS, N_NEURONS = 60, 3, 7  # so that the scatter needs three trials and one
 
@@ -90,7 +90,7 @@ def test_rounds_of_variational_bayes_see_no_difference(model):
         np.testing.assert_allclose(ours, whole, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("scatter", [OfBins(), OfFrequencies()])
+@pytest.mark.parametrize("scatter", [ScatterOfBins(), ScatterOfFrequencies()])
 def test_two_neurons_without_noise_keep_their_digits(scatter):
     """Their difference has 1e-10 of their variance: the scatter is kept as a root, so that little cancels."""
     data = recording()
@@ -113,16 +113,16 @@ def test_two_neurons_without_noise_keep_their_digits(scatter):
     assert abs(float(few.total(scores)) - exact(data)) < 5e-3
 
 
-@pytest.mark.parametrize("scatter", [OfBins(), OfFrequencies()])
+@pytest.mark.parametrize("scatter", [ScatterOfBins(), ScatterOfFrequencies()])
 def test_blocks_of_a_large_recording_fold_alike(scatter, monkeypatch):
     data, blocks = recording(), mrgp.MultiRegionData.blocks
     whole = folded(data, scatter)
-    monkeypatch.setattr(mrgp.MultiRegionData, "blocks", lambda self: blocks(self, at_once=100))
+    monkeypatch.setattr(mrgp.MultiRegionData, "blocks", lambda self, at_once=0: blocks(self, at_once=100))
     few = folded(data, scatter)
     n_most = len(few.values) - 2
     waves = [np.fft.rfft(part.values[:n_most] - part.values[:n_most].mean(0), axis=1) for part in (few, whole)]
     products = [np.einsum("bfi,bfj->fij", part.conj(), part) for part in waves]
-    if isinstance(scatter, OfBins):  # which bin a row is in has no meaning
+    if isinstance(scatter, ScatterOfBins):  # which bin a row is in has no meaning
         products = [part[0] + 2 * part[1:].sum(0).real for part in products]
     np.testing.assert_allclose(*products, rtol=1e-12, atol=1e-12 * np.abs(products[0]).max())
     np.testing.assert_allclose(few.values.sum(0), whole.values.sum(0), rtol=1e-12)
@@ -149,22 +149,24 @@ def test_bins_that_remember_without_a_timescale_are_not_taken_for_white():
     np.testing.assert_allclose(states.log_likelihood(data, sites), exact.log_likelihood(data, sites), rtol=1e-6)
 
 
-def test_what_is_not_folded():
-    data = recording()
-    assert data.select_trials(slice(0, 11)).n_trials == folded(data.select_trials(slice(0, 11)), OfBins()).n_trials
+def test_what_is_not_folded(monkeypatch):
+    data, scatter = recording(), ScatterOfBins()
+    few = data.select_trials(slice(0, 11))
+    assert folded(few, scatter) is few
     for model in (GPFA(2), LDS(2), FA(2, emission="poisson")):  # bins know of each other, or counts of their rates
         assert model.fitting.folded(data) is data
     holed = np.array(data.values)
     holed[0, 0, 0] = np.nan
-    assert folded(data.with_values(holed), OfBins()).weight is None
+    assert folded(data.with_values(holed), scatter).weight is None
     batched = data.in_batches_of(5)
-    assert folded(batched, OfBins()) is batched
-    few = folded(data, OfBins())
-    assert folded(few, OfFrequencies()) is few
-    assert folded(recording(np.arange(N_TRIALS) % 29 % 3), OfBins()).n_trials == 6  # conditions of unequal numbers
+    assert folded(batched, scatter) is batched
+    few = folded(data, scatter)
+    assert folded(few, ScatterOfFrequencies()) is few
+    assert folded(recording(np.arange(N_TRIALS) % 29 % 3), scatter).n_trials == 6  # conditions of unequal numbers
+    monkeypatch.setattr(folding, "LARGEST", 8 * N_BINS * N_NEURONS - 1)
+    assert folded(data, ScatterOfFrequencies()) is data
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:latents explain all")  # of few neurons
 def test_a_fit_climbs_few_trials_to_where_all_have_their_maximum():
     data = recording()

@@ -40,17 +40,19 @@ class ModalLift:
 
     def propagate(self, lag: Any, hyper: Hyperparameters) -> Any:
         u = lag / hyper["timescale"]
-        return self.transition(u) if isinstance(u, np.ndarray) else _transition(self, u)
+        if isinstance(u, np.ndarray):  # where a window is chosen; JAX in a model, which differentiates it
+            return self.transition(u)
+        return _transition(self, u)
 
     def transition(self, u: Any) -> Any:
         """Compute expm(F u), (..., state, state), for lags ``u`` in timescales."""
-        xp, lag = u.__array_namespace__(), u[..., None]  # JAX in a model; NumPy where a window is chosen
-        envelope = xp.exp(-self.decay * lag)
+        xp, each = u.__array_namespace__(), u[..., None]  # beside every mode
+        envelope = xp.exp(-self.decay * each)
         if self.power.any():
-            envelope = lag**self.power * envelope
+            envelope = each**self.power * envelope
         if not self.rotation.any():
             return xp.tensordot(envelope, xp.asarray(self.cosine), 1)
-        waves = xp.concatenate([envelope * wave(self.rotation * lag) for wave in (xp.cos, xp.sin)], axis=-1)
+        waves = xp.concatenate([envelope * wave(self.rotation * each) for wave in (xp.cos, xp.sin)], axis=-1)
         return xp.tensordot(waves, xp.asarray(np.concatenate([self.cosine, self.sine])), 1)
 
     def read(self) -> np.ndarray:
@@ -64,7 +66,7 @@ def _transition(lift: ModalLift, u: Array) -> Array:
 
 @_transition.defjvp
 def _transition_jvp(lift: ModalLift, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """d expm(F u) = expm(F u) F du: slopes of all modes take a third of a model's program."""
+    """d expm(F u) = expm(F u) F du; slopes of all modes would be a third of a model's program."""
     A = _transition(lift, *primals)
     return A, A @ jnp.asarray(lift.rational.F, A.dtype) * tangents[0][..., None, None]
 

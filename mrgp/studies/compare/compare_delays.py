@@ -225,7 +225,7 @@ def compare_delays(
     changes = pd.concat([changes_of(name, fits[name], typical[name]) for name in fits], ignore_index=True)
     settings = {
         "probability": probability, "rope": 0.5 * data.bin_width if rope is None else rope,
-        "loadings": asked["loadings"] if any(loo.pareto_k is not None for loo in loos.values()) else "maximum",
+        "loadings": "maximum" if loos and all(loo.pareto_k is None for loo in loos.values()) else asked["loadings"],
     }  # fmt: skip
     return DelayComparison(table, delays, shown, changes, fits, loos, settings)
 

@@ -12,7 +12,7 @@ from scipy.linalg import expm
 from mrgp.likelihoods.statespace.lift import RotatingLift, StackedLift, StretchedLift, build_lift
 from mrgp.likelihoods.statespace.modal import ModalLift
 from mrgp.likelihoods.statespace.rational import derive_squared_exponential, rational_correlation, squared_exponential
-from mrgp.parts.kernels import Kernel, RationalQuadratic, SquaredExponential
+from mrgp.parts.kernels import Kernel, Matern32, RationalQuadratic, SquaredExponential
 
 TIMESCALES = (0.05, 1.0, 3.7, 1e4)  # bins; the first and the last are far outside what a recording resolves
 ROUND_OFF = 1e-11  # a transition is a sum of up to ten modes of size 100
@@ -70,6 +70,20 @@ def by_exponential(lift, case, lag, timescale):
         whole[at : at + len(block), at : at + len(block)] = block
         at += len(block)
     return whole
+
+
+@pytest.mark.parametrize("kernel", [Matern32(), SquaredExponential()], ids=["matern_32", "squared_exponential"])
+def test_slopes_and_curvature_of_a_transition_are_those_of_its_modes(kernel):
+    lift, weights = build_lift(kernel), np.random.default_rng(0).standard_normal((5, 1, 1))
+    u = jnp.array([0.01, 0.3, 1.0, 2.5, 6.0])
+
+    def summed(transition):
+        return lambda u: (weights * transition(u)).sum() + (transition(u) ** 2).sum()
+
+    ours, modes = summed(lambda u: lift.propagate(u, {"timescale": jnp.ones(5)})), summed(lift.transition)
+    for derivative in (jax.grad, jax.jacfwd, jax.hessian):
+        found, wanted = (jax.jit(derivative(function))(u) for function in (ours, modes))
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_no_lag_is_the_identity_and_the_readout_has_unit_variance(case, lift):
