@@ -511,6 +511,7 @@ def evaluation(fit, simulation):
     return mrgp.evaluate(fit, simulation.data, truth=simulation.truth, progress=False)
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_stands_beside_the_others(evaluation, tmp_path):
     scores = evaluation.cosmoothing
     assert list(scores)[:5] == ["psth_rmse", "trial_rmse", "r2", "bits_per_bin", "median_error"]

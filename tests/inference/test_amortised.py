@@ -403,6 +403,7 @@ def test_settings_that_mean_nothing_are_refused(wrong, told):
         AmortisedSVI(**wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the fit has not converged")
 def test_a_fit_says_how_sure_its_bound_is_and_can_be_refined(data, tmp_path):
     fit = Static(gain=0.8).fit(data, **QUICK)

@@ -379,7 +379,7 @@ def fits(data):
     return {start: LDS(n_across=2, start=start).fit(data, progress=False) for start in STARTS}
 
 
-@pytest.mark.slow_cases("stationary", "learned")
+@pytest.mark.slow
 def test_map_recovers_the_eigenvalues(fits, start):
     fit = fits[start]
     assert fit.converged

@@ -230,6 +230,7 @@ def test_bins_left_out_and_bins_missing_are_one_thing():
     assert float(other[1].sum()) == pytest.approx(float(other[1][:, chosen].sum()))
 
 
+@pytest.mark.slow
 def test_training_scores_only_bins_within_the_horizon(made):
     data = made.data
     model, values = SMALL, first_values(SMALL, made.data, jax.random.key(0))

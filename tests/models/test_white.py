@@ -222,7 +222,7 @@ def test_gradient_is_finite():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
-@pytest.mark.slow_cases("FA")
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [FA(2, gp_noise=0.01), PCCA(1, 1, gp_noise=0.01)], ids=["FA", "PCCA"])
 def test_the_bound_of_counts_is_that_of_the_best_gaussian(model, monkeypatch):
     """Bin by bin, as bins know nothing of each other; every region's copy of a latent has its own GP noise."""

@@ -73,6 +73,7 @@ def test_threads_whose_workers_are_threads_do_not_wait_for_each_other(data, seri
         np.testing.assert_allclose(fit.result(PATIENCE).delays.values, serial[0].delays.values, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_who_holds_the_lock_goes_on(data):
     with TRACING:
         assert np.isfinite(FA(1).fit(data, **QUICK).log_likelihood(data).values).all()

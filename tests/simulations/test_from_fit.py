@@ -17,6 +17,7 @@ def fit():
         return model.fit(recording, n_starts=1, max_iterations=2, progress=False)
 
 
+@pytest.mark.slow
 def test_trials_are_those_of_the_parameters(fit):
     made = mrgp.simulate_from(fit, 300, 12, seed=2)
     assert made.data.values.shape == (300, 12, 9)
@@ -32,6 +33,7 @@ def test_trials_are_those_of_the_parameters(fit):
     np.testing.assert_array_equal(again.data.values, made.data.values)
 
 
+@pytest.mark.slow
 def test_lengths_are_those_of_the_fit_unless_they_are_given(fit):
     assert mrgp.simulate_from(fit, 2).data.n_bins == 15
     with pytest.raises(ValueError, match="n_trials must count at least 1, not 0"):
