@@ -189,7 +189,7 @@ def test_rounds_go_on_with_the_whole_recording_after_spectral_ones():
     keeps = SimpleNamespace(keeps_window=True)
     rounds = vb._entered(later.replace(likelihood=Spectral()), data, sites, Options(seed=0), keeps)
     assert rounds.setting.data.n_trials == 6
-    rounds.later, rounds.whole = later, jax.tree.map(jnp.asarray, data)
+    rounds.later = later
     after = vb._handed_over(rounds, data)
     assert after.model == later
     assert after.setting.data.n_trials == 15

@@ -497,10 +497,8 @@ def smooth_model(timescale, n_steps=12):
     return Problem(dynamics, readout, precision, jnp.asarray(b), jnp.zeros(3, int))
 
 
-@pytest.mark.slow_cases("sequential")
-@pytest.mark.parametrize(
-    "parallel", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sequential", "parallel"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
 def test_single_precision_is_finite_and_close(parallel):
     for given in (problem(**CASES["all_change"]), smooth_model((3.0, 30.0))):
         low, _, _, smoothed, spread = run(single(given), parallel)
@@ -610,17 +608,9 @@ def test_bright_bins_beside_missing_ones_are_no_failure():
         np.testing.assert_allclose(found.covariance[:, 0, 0, 0], np.diag(S)[::2], atol=1e-8)
 
 
-@pytest.mark.slow_cases("complete-bin by bin")
-@pytest.mark.parametrize(
-    "window",
-    [Window(6), pytest.param(Window(3, 2), marks=pytest.mark.slow)],
-    ids=["bin by bin", "two bins a step"],
-)
-@pytest.mark.parametrize(
-    "missing_kind",
-    ["complete", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("holes", "ragged", "ragged_holes"))],
-    indirect=True,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("window", [Window(6), Window(3, 2)], ids=["bin by bin", "two bins a step"])
+@pytest.mark.parametrize("missing_kind", ["complete", "holes", "ragged", "ragged_holes"], indirect=True)
 def test_the_likelihood_takes_short_trials_at_once(small_model, missing_kind, missing_data, window, monkeypatch):
     """The same numbers and slopes as by the filter, which is left only with trials of different lengths."""
     called = []

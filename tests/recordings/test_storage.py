@@ -193,8 +193,6 @@ MODELS = {
 METHODS = {"lds": "em", "mdlag": "vb"}
 
 
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore")

@@ -12,9 +12,8 @@ REGIONS = {"V1": 5, "V2": 4}
 @pytest.fixture(scope="module")
 def fit():
     recording = mrgp.simulate(regions=REGIONS, n_across=1, n_within=1, n_trials=6, n_bins=15, seed=1).data
-    model = DLAG(1, 1, max_delay=0.05, likelihood="dense")
     with pytest.warns(UserWarning, match="has not converged"):
-        return model.fit(recording, n_starts=1, max_iterations=2, progress=False)
+        return DLAG(1, 1, max_delay=0.05).fit(recording, n_starts=1, max_iterations=2, progress=False)
 
 
 @pytest.mark.slow

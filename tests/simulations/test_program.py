@@ -88,8 +88,8 @@ def test_noise_that_remembers_has_the_moments_of_noise_drawn_by_hand():
         oracles.assert_same_moments(flat(made.data.values), flat(with_noise(by_hand(made, model, rng), made, rng)))
 
 
-@pytest.mark.slow_cases("negative_binomial")
-@pytest.mark.parametrize("emission", [pytest.param("poisson", marks=pytest.mark.slow), "negative_binomial"])
+@pytest.mark.slow
+@pytest.mark.parametrize("emission", ["poisson", "negative_binomial"])
 def test_counts_have_the_moments_of_counts_drawn_by_hand(emission):
     model = DLAG(1, 0, emission=emission)
     sites = LATE | ({} if emission == "poisson" else {"dispersion": 0.3})

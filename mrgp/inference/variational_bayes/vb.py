@@ -56,11 +56,9 @@ class RoundsOfValues(Rounds):
 
     Attributes:
         later: The model to go on with after the spectral rounds.
-        whole: The recording for that model, where fewer trials are enough of frequencies; None where they are not.
     """
 
     later: Model | None = None
-    whole: MultiRegionData | None = None
 
     def step(self, driver: Driver) -> "RoundsOfValues":
         """Make rounds until they gain little, then adapt the model, or try another place."""
@@ -116,8 +114,6 @@ class VB(Method):
         fast = model.replace(likelihood=Spectral()) if apart else model
         state = _entered(fast, driver.data, begun.sites, driver.options, Adaptation.of(driver, begun))
         state.notes, state.later, state.phase = begun.notes, model, SPECTRAL if under_spectral else state.phase
-        if apart and state.setting.data.weight is not None:
-            state.whole = jax.tree.map(jnp.asarray, driver.data)
         return state
 
     def step[S: (RoundsOfValues, CountRounds, RegionRounds)](self, driver: Driver, state: S) -> S:
@@ -142,8 +138,10 @@ def _handed_over(state: RoundsOfValues, data: MultiRegionData) -> RoundsOfValues
     adapted = state.later.replace(n_across=state.model.n_across, delays=delays)
     if not state.adaptation.keeps_window:
         adapted = adapted.fitting.adapted(data, state.sites, 1.0)
-    setting = state.setting if state.whole is None else state.setting._replace(data=state.whole)
-    return replace(state, model=adapted, setting=setting, whole=None, phase="climb")
+    setting = state.setting
+    if state.model.likelihood.is_spectral and setting.data.weight is not None:  # few trials, enough of frequencies
+        setting = setting._replace(data=jax.tree.map(jnp.asarray, data))
+    return replace(state, model=adapted, setting=setting, phase="climb")
 
 
 def _entered(

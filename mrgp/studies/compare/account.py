@@ -80,24 +80,24 @@ def _lights(result: Any) -> list[Light]:
     return found
 
 
+def _of_all(name: str, wrong: list[str], n_fits: int, good: str, bad: str) -> Light:
+    """Judge something that has to hold for all hypotheses; ``bad`` names the ``wrong`` ones."""
+    state, sentence = (State.BAD, bad.format(rules.listed(wrong))) if wrong else (State.GOOD, good)
+    return Light(name, state, f"{n_fits - len(wrong)} of {n_fits}", sentence)
+
+
 def left_out(doubtful: list[str], n_fits: int) -> Light:
     """Judge if trials could be taken away from the maximum of every hypothesis."""
-    number = f"{n_fits - len(doubtful)} of {n_fits}"
-    if not doubtful:
-        return Light("Trials left out", State.GOOD, number, "Without each trial, parameters have a maximum nearby.")
-    return Light("Trials left out", State.BAD, number, (
-        f"Some trials say so much of the parameters of {rules.listed(doubtful)} that these have no maximum nearby "
+    return _of_all("Trials left out", doubtful, n_fits, "Without each trial, parameters have a maximum nearby.", (
+        "Some trials say so much of the parameters of {} that these have no maximum nearby "
         "without them: their scores are doubtful. Take one latent fewer, or choose by mrgp cv."
     ))  # fmt: skip
 
 
 def all_converged(stuck: list[str], n_fits: int) -> Light:
     """Judge if all hypotheses were fitted to the end."""
-    number = f"{n_fits - len(stuck)} of {n_fits}"
-    if not stuck:
-        return Light("Convergence", State.GOOD, number, "The search for each hypothesis came to rest.")
-    return Light("Convergence", State.BAD, number, (
-        f"The search for {rules.listed(stuck)} did not come to rest, which puts it at a disadvantage: do not compare. "
+    return _of_all("Convergence", stuck, n_fits, "The search for each hypothesis came to rest.", (
+        "The search for {} did not come to rest, which puts it at a disadvantage: do not compare. "
         "Take fewer latents, or fit each by mrgp fit with more --max-iterations."
     ))  # fmt: skip
 
